@@ -1,0 +1,41 @@
+# Everything from a fresh clone: each target makes what it needs, in .venv, once. See "make help".
+
+PYTHON_SOURCES = conftest.py setup.py overlay pymc tests $(wildcard benchmarks examples docs/*.py)
+RUN = .venv/bin/python
+# GNU make takes -n 2 as two words; "make test PYTEST_ARGS='-n 0 tests/test_layer.py'" runs one file
+PYTEST_ARGS = -n 2 --dist loadfile
+
+.DEFAULT_GOAL = help
+.PHONY: help demo test lint conformance docs bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/.demo  ## fit a robust hierarchical regression to 336,776 flights
+	$(RUN) examples/flights.py
+
+test: lint  ## lint, and run the tests with the quick part of the conformance check
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.test  ## ruff with PyMC's rules, and mypy, on every file of ours
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy pymc
+	$(RUN) -m mypy $(filter-out pymc,$(PYTHON_SOURCES))
+
+conformance: .venv/.test  ## run the release's own tests on plain PyMC and on the patch, and compare
+	$(RUN) tests/conformance.py $(if $(PYMC_TESTS),--tests "$(PYMC_TESTS)")
+
+docs: .venv/.docs  ## build docs/_build/html
+	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+bench: .venv/.test  ## run every benchmark, and print its table
+	@for file in benchmarks/bench_*.py; do echo "$(RUN) $$file"; $(RUN) $$file || exit 1; done
+
+clean:  ## remove all that the other targets made
+	rm -rf .venv .tools .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
+	rm -rf *.egg-info overlay/*.egg-info
+
+# One stamp for each group of dependencies; a change of what is installed installs again.
+.venv/.%: pyproject.toml setup.py scripts/environment.sh $(wildcard overlay/*.py overlay/*/*.py)
+	@PYTHON="$(PYTHON)" scripts/environment.sh $*

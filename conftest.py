@@ -1,0 +1,49 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+
+"""Runs the tests on the pymc/ of this clone, whether or not it is installed."""
+
+import importlib.util
+import os
+import sys
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put this clone first, before anything imports PyMC.
+
+    Subprocesses of the tests get the same: ``PYTHONPATH`` for the clone, and ``PYTENSOR_FLAGS`` for a
+    cache of compiled code that is the clone's own, so that nothing compiled from other sources of
+    the same names is taken from the user's.
+    """
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(ROOT) not in others:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), *others]))
+    spec = importlib.util.find_spec("pymc")
+    if spec is None or Path(spec.origin or "").parent != ROOT / "pymc":
+        raise pytest.UsageError(
+            f"the tests are for {ROOT / 'pymc'}, but import pymc finds "
+            f"{spec and spec.origin}: uninstall the pymc-minibatch of another folder"
+        )
+    flags = os.environ.get("PYTENSOR_FLAGS", "")
+    if "compiledir" not in flags:
+        cache = f"base_compiledir={ROOT / '.cache' / 'pytensor'}"
+        os.environ["PYTENSOR_FLAGS"] = f"{flags},{cache}".lstrip(",")
