@@ -1,0 +1,68 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The minibatch index on JAX."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pytensor.graph.basic import Apply
+from pytensor.link.jax.dispatch import jax_funcify
+
+from pymc.minibatch.index import MinibatchIndexRV, check_batch_size
+from pymc.minibatch.shuffle import NARROW, WIDE
+
+
+@jax_funcify.register(MinibatchIndexRV)
+def jax_funcify_MinibatchIndexRV(op: MinibatchIndexRV, node: Apply, **kwargs: Any) -> Callable:
+    narrow = partial(op.draw, jnp, pair_hash=NARROW)
+    wide = partial(op.draw, jnp, pair_hash=WIDE)
+
+    def draw_known(state, n_rows):
+        check_batch_size(op.batch_size, n_rows)
+        return (narrow if n_rows <= NARROW.max_rows else wide)(state, n_rows)
+
+    def draw_traced(state, n_rows):
+        n_rows = check_traced(op.batch_size, n_rows)
+        if n_rows.dtype.itemsize <= 4:
+            return narrow(state, n_rows)
+        return jax.lax.cond(n_rows <= NARROW.max_rows, narrow, wide, state, n_rows)
+
+    def minibatch_index(state, size, n_rows):
+        # A shape is a plain int while JAX traces, and other rows make it trace again: the check
+        # then costs nothing. Only a number of rows that is itself an input is known later.
+        draw = draw_traced if isinstance(n_rows, jax.core.Tracer) else draw_known
+        index_dtype = jnp.arange(0).dtype  # int32 where x64 is off, under floatX = "float32"
+        with jax.enable_x64(True):
+            next_state, rows = draw(state, n_rows)
+            return next_state, rows.astype(index_dtype)
+
+    return minibatch_index
+
+
+def check_traced(batch_size: int, n_rows: jax.Array) -> jax.Array:
+    """Return `n_rows`, or raise in the run: JAX calls back only where they are too few."""
+
+    def raise_error(n_rows):
+        check_batch_size(batch_size, n_rows)
+        return n_rows
+
+    def call_back(n_rows):
+        same = jax.ShapeDtypeStruct(n_rows.shape, n_rows.dtype)
+        return jax.pure_callback(raise_error, same, n_rows, vmap_method="sequential")
+
+    return jax.lax.cond(n_rows < batch_size, call_back, lambda n_rows: n_rows, n_rows)

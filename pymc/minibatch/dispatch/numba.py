@@ -1,0 +1,151 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The minibatch index on Numba: the arithmetic of :mod:`pymc.minibatch.shuffle`, row by row."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pytensor.graph.basic import Apply
+from pytensor.link.numba.dispatch.basic import numba_njit
+from pytensor.link.numba.dispatch.random import numba_core_rv_funcify
+
+from pymc.minibatch import shuffle
+from pymc.minibatch.index import (
+    BatchSizeError,
+    EpochIndexRV,
+    MinibatchIndexRV,
+    WithoutReplacementIndexRV,
+    WithReplacementIndexRV,
+)
+from pymc.minibatch.shuffle import GOLDEN_GAMMA, NARROW, ROUNDS, WIDE, PairHash
+
+# Part of the key of PyTensor's cache of compiled functions: raise it when this file changes.
+CACHE_VERSION = 1
+
+u64 = np.uint64
+
+splitmix64 = numba_njit(shuffle.splitmix64)
+scale_to = numba_njit(shuffle.scale_to)
+
+
+def make_shuffle(pair_hash: PairHash) -> Callable:
+    """Compile ``out[j] = place of row (first + j) among n_rows``, in words of one width."""
+    word, _, hash_first, shift, hash_second, top = pair_hash
+
+    # Numba widens what it computes: each result is cut to a word, or the loop would not vectorise.
+    @numba_njit
+    def swap_or_not(i, n, pivot, salt):
+        j = word(pivot - i)
+        j = min(j, word(j + n))
+        x = word(word(max(i, j) + salt) * hash_first)
+        x = word(word(x ^ (x >> shift)) * hash_second)
+        return j if x >> top else i
+
+    @numba_njit(error_model="numpy")
+    def shuffle_rows(out, first, n_rows, key):
+        n = word(n_rows)
+        work = np.empty(out.shape[0], word)
+        for j in range(work.shape[0]):
+            work[j] = word(first + u64(j))
+        # Two rounds at a time: a single one is a conditional store, which is slow before AVX-512.
+        for r in range(0, ROUNDS, 2):
+            hash_a = splitmix64(key + u64(r) * GOLDEN_GAMMA)
+            hash_b = splitmix64(key + u64(r + 1) * GOLDEN_GAMMA)
+            pivot_a, salt_a = word(scale_to(n_rows, hash_a)), word(splitmix64(hash_a))
+            pivot_b, salt_b = word(scale_to(n_rows, hash_b)), word(splitmix64(hash_b))
+            for j in range(work.shape[0]):
+                work[j] = swap_or_not(
+                    swap_or_not(work[j], n, pivot_a, salt_a), n, pivot_b, salt_b
+                )
+        for j in range(work.shape[0]):
+            out[j] = np.int64(work[j])
+
+    return shuffle_rows
+
+
+shuffle_narrow = make_shuffle(NARROW)
+shuffle_wide = make_shuffle(WIDE)
+NARROW_MAX_ROWS = u64(NARROW.max_rows)
+
+
+@numba_njit
+def shuffle_rows(out, first, n_rows, key):
+    if n_rows <= NARROW_MAX_ROWS:
+        shuffle_narrow(out, first, n_rows, key)
+    else:
+        shuffle_wide(out, first, n_rows, key)
+
+
+@numba_njit(error_model="numpy")
+def epoch_rows(out, key, position, n_rows):
+    epoch, place = position // n_rows, position % n_rows
+    here = min(out.shape[0], np.int64(n_rows - place))
+    shuffle_rows(out[:here], place, n_rows, splitmix64(key + epoch * GOLDEN_GAMMA))
+    if here < out.shape[0]:
+        next_key = splitmix64(key + (epoch + u64(1)) * GOLDEN_GAMMA)
+        shuffle_rows(out[here:], u64(0), n_rows, next_key)
+
+
+@numba_njit
+def rows_without_replacement(out, key, position, n_rows):
+    shuffle_rows(out, u64(0), n_rows, splitmix64(key + position * GOLDEN_GAMMA))
+
+
+@numba_njit
+def rows_with_replacement(out, key, position, n_rows):
+    for j in range(out.shape[0]):
+        out[j] = np.int64(
+            scale_to(n_rows, splitmix64(key + (position + u64(j)) * GOLDEN_GAMMA))
+        )
+
+
+def make_draw(op: MinibatchIndexRV, rows: Callable) -> tuple[Callable, int]:
+    """Compile a draw that writes into `out` and advances `state`, uint32 of shape (4,)."""
+    batch_size = op.batch_size
+
+    @numba_njit
+    def draw(state, n_rows, out=None):
+        if n_rows < batch_size:
+            raise BatchSizeError(batch_size, n_rows)
+        if out is None:
+            out = np.empty(batch_size, np.int64)
+        key = u64(state[0]) | (u64(state[1]) << u64(32))
+        position = u64(state[2]) | (u64(state[3]) << u64(32))
+        rows(out, key, position, u64(n_rows))
+        position += u64(batch_size)
+        state[2], state[3] = np.uint32(position), np.uint32(position >> u64(32))
+        return out
+
+    draw.handles_out = True
+    return draw, CACHE_VERSION
+
+
+@numba_core_rv_funcify.register(EpochIndexRV)
+def numba_core_EpochIndexRV(op: EpochIndexRV, node: Apply) -> tuple[Callable, int]:
+    return make_draw(op, epoch_rows)
+
+
+@numba_core_rv_funcify.register(WithoutReplacementIndexRV)
+def numba_core_WithoutReplacementIndexRV(
+    op: WithoutReplacementIndexRV, node: Apply
+) -> tuple[Callable, int]:
+    return make_draw(op, rows_without_replacement)
+
+
+@numba_core_rv_funcify.register(WithReplacementIndexRV)
+def numba_core_WithReplacementIndexRV(
+    op: WithReplacementIndexRV, node: Apply
+) -> tuple[Callable, int]:
+    return make_draw(op, rows_with_replacement)

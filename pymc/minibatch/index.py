@@ -1,0 +1,406 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The index of a minibatch: the one random variable that says which rows are in the batch.
+
+Its Op takes the state of the index and the number of rows, and returns the next state and the rows.
+A draw is a function of the state alone, four 32-bit words, so it is the same on every backend, needs
+no :class:`numpy.random.Generator` while the model runs, and no rewrite can change it.
+"""
+
+import copy
+import numbers
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+
+from numpy.random import Generator
+from pytensor.compile import optdb
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.rewriting.basic import GraphRewriter
+from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.random.type import RandomType
+from pytensor.tensor.random.variable import RandomGeneratorSharedVariable
+from pytensor.tensor.type import TensorType, integer_dtypes
+from pytensor.tensor.type_other import NoneConst, NoneTypeT
+from pytensor.tensor.variable import TensorVariable
+
+from pymc.minibatch.shuffle import (
+    GOLDEN_GAMMA,
+    NARROW,
+    WIDE,
+    Array,
+    PairHash,
+    pack_state,
+    random_rows,
+    round_keys,
+    shuffle_rows,
+    splitmix64,
+    unpack_state,
+)
+
+__all__ = [
+    "SAMPLING",
+    "BatchSizeError",
+    "EpochIndexRV",
+    "IndexState",
+    "IndexStateType",
+    "MinibatchIndexRV",
+    "WithReplacementIndexRV",
+    "WithoutReplacementIndexRV",
+    "check_batch_size",
+    "index_state",
+    "minibatch_index",
+]
+
+
+class BatchSizeError(ValueError):
+    """A batch is larger than the data it is taken from.
+
+    Made from ``(batch_size, n_rows)``, two ints that compiled code can pass along, or from the
+    message, which is what PyTensor does when it adds a node's description to an error.
+    """
+
+    def __init__(self, batch_size: int | str, n_rows: int | None = None) -> None:
+        if n_rows is None:
+            message = str(batch_size)
+        else:
+            message = (
+                f"batch_size is {batch_size}, but the data have {n_rows} rows. A batch keeps its "
+                "size, and its rows are rows of the data: give pm.Minibatch a batch_size of at "
+                f"most {n_rows}, or give pm.set_data at least {batch_size} rows. To use all rows, "
+                "take the data without pm.Minibatch."
+            )
+        super().__init__(message)
+
+
+def check_batch_size(batch_size: int, n_rows: int) -> None:
+    """Raise a BatchSizeError where `n_rows` are too few for one batch."""
+    if n_rows < batch_size:
+        raise BatchSizeError(batch_size, int(n_rows))
+
+
+class IndexStateType(RandomType[np.ndarray]):
+    """Type of the state of a minibatch index: ``key`` and ``position``, as uint32 of shape (4,).
+
+    ``key`` is 64 random bits, ``position`` counts the rows drawn with them; each takes two words, the
+    low one first. A Generator is a valid value too and stands for a new key at position 0: this is
+    what makes PyMC's reseeding restart an epoch.
+    """
+
+    def filter(
+        self, data: Any, strict: bool = False, allow_downcast: bool | None = None
+    ) -> np.ndarray:
+        if isinstance(data, Generator):
+            key = copy.deepcopy(data).integers(2**32, size=2, dtype="uint32")
+            return np.concatenate([key, np.zeros(2, dtype="uint32")])
+        if getattr(data, "dtype", None) != "uint32" or data.shape != (4,):
+            raise TypeError(
+                "The state of a minibatch index is a numpy.random.Generator or an array of four "
+                f"uint32 (key and position, low word first), got {data!r}."
+            )
+        if isinstance(data, np.ndarray) and data.flags.writeable:
+            return data
+        return np.array(data)  # a JAX array, which an inplace draw could not write to
+
+    # The JAX linker replaces the shared variables of RandomTypes by shared arrays of their values.
+    def is_super(self, otype: Any) -> bool:
+        return self == otype or (
+            isinstance(otype, TensorType) and otype.dtype == "uint32" and otype.ndim == 1
+        )
+
+    def convert_variable(self, var: Variable) -> Variable | None:
+        return var if self.is_super(var.type) else None
+
+    @staticmethod
+    def may_share_memory(a: np.ndarray, b: np.ndarray) -> bool:
+        return np.may_share_memory(a, b)
+
+    @staticmethod
+    def values_eq(a: np.ndarray, b: np.ndarray) -> bool:
+        return np.array_equal(a, b)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return "IndexStateType"
+
+
+index_state_type = IndexStateType()
+
+
+class IndexState(RandomGeneratorSharedVariable):
+    """Shared state of a minibatch index.
+
+    It counts as a shared generator, so that PyMC finds, copies, updates and reseeds it.
+    """
+
+    def __str__(self) -> str:
+        return self.name or "IndexState"
+
+
+def index_state(seed: Any = None, name: str | None = None) -> IndexState:
+    """Create a shared state at position 0, with a key drawn from ``np.random.default_rng(seed)``."""
+    return IndexState(
+        type=index_state_type,
+        value=np.random.default_rng(seed),
+        strict=False,
+        allow_downcast=None,
+        name=name,
+    )
+
+
+class MinibatchIndexRV(RandomVariable):
+    """Rows of a batch, drawn from as many rows as its input says.
+
+    The batch is the core dimension of a draw: no rewrite can split a draw, and its shape is static.
+    A subclass says, in `rows`, which rows a state stands for.
+
+    Parameters
+    ----------
+    batch_size : int
+    dim : str, optional
+        Name of the subsampled dim.
+    inplace : bool, default False
+        Whether a draw overwrites the state that it was given.
+
+    Notes
+    -----
+    ``make_node(state, size, n_rows)`` has the outputs ``(next_state, index)``; `size` is None,
+    `n_rows` an integer scalar, and ``index`` a vector of int64 of static shape ``(batch_size,)``.
+    """
+
+    name = "minibatch_index"
+    signature = "()->(batch)"
+    dtype = "int64"
+    _print_name = ("MinibatchIndex", r"\operatorname{MinibatchIndex}")
+    __props__ = ("batch_size", "dim", "inplace")
+    sampling: str
+
+    def __init__(self, batch_size: int, dim: str | None = None, inplace: bool = False) -> None:
+        if isinstance(batch_size, bool | np.bool_) or not isinstance(batch_size, numbers.Integral):
+            raise TypeError(f"batch_size must be an integer, got {batch_size!r}.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        self.batch_size = int(batch_size)
+        self.dim = dim
+        super().__init__(inplace=inplace)
+
+    def make_node(self, rng: Variable, size: Any, *dist_params: Any) -> Apply:
+        if not index_state_type.is_super(rng.type):
+            raise TypeError(
+                f"The state of a minibatch index must be an IndexState, got {rng} of type "
+                f"{rng.type}. Create it with index_state(seed)."
+            )
+        if not (size is None or isinstance(getattr(size, "type", None), NoneTypeT)):
+            raise ValueError(
+                f"A minibatch index takes no size, got {size}: its only axis is the batch."
+            )
+        [n_rows] = dist_params
+        n_rows = pt.as_tensor_variable(n_rows)
+        if n_rows.type.ndim or n_rows.type.dtype not in integer_dtypes:
+            raise TypeError(
+                f"The number of rows must be an integer scalar, got {n_rows} of type {n_rows.type}."
+            )
+        return super().make_node(rng, NoneConst, pt.cast(n_rows, "int64"))
+
+    def _supp_shape_from_params(self, dist_params: Any, param_shapes: Any = None) -> list[Variable]:
+        return [pt.constant(self.batch_size, dtype="int64")]
+
+    def rows(
+        self, xp: ModuleType, key: Array, position: Array, n_rows: Array, pair_hash: PairHash
+    ) -> Array:
+        """Rows of the batch at `position`, all uint64: shape (1,) in, (batch_size,) out."""
+        raise NotImplementedError
+
+    def draw(
+        self, xp: ModuleType, state: Array, n_rows: Array, pair_hash: PairHash
+    ) -> tuple[Array, Array]:
+        """Next state and rows, with NumPy or JAX arrays.
+
+        Parameters
+        ----------
+        xp : module
+            ``numpy`` or ``jax.numpy``.
+        state : array of uint32, shape (4,)
+        n_rows : integer array, shape ()
+        pair_hash : PairHash
+            NARROW where `n_rows` allows it, else WIDE.
+
+        Returns
+        -------
+        next_state : array of uint32, shape (4,)
+        rows : array of uint64, shape (batch_size,)
+        """
+        key, position = unpack_state(state)
+        n_rows = xp.asarray(n_rows).astype("uint64").reshape(1)
+        rows = self.rows(xp, key, position, n_rows, pair_hash)
+        return pack_state(xp, key, position + np.uint64(self.batch_size)), rows
+
+    def perform(self, node: Apply, inputs: Any, outputs: Any) -> None:
+        state, _, n_rows = inputs
+        check_batch_size(self.batch_size, n_rows)
+        pair_hash = NARROW if n_rows <= NARROW.max_rows else WIDE
+        next_state, rows = self.draw(np, state, n_rows, pair_hash)
+        if self.inplace:
+            state[:] = next_state
+            next_state = state
+        outputs[0][0] = next_state
+        outputs[1][0] = rows.astype("int64")
+
+    def __str__(self) -> str:
+        dim = f"{self.dim}: " if self.dim else ""
+        return f"MinibatchIndex{{{dim}{self.batch_size}, {self.sampling}}}"
+
+
+class EpochIndexRV(MinibatchIndexRV):
+    """Every row exactly once a pass, each pass in a new order.
+
+    The position divided by the number of rows is the number of the pass; what remains is the place
+    in it. A batch whose rows do not all fit into a pass takes the others from the next one, so a row
+    may be in it twice. When the data get another number of rows, the place of the position among the
+    new rows is arbitrary: the pass at hand is cut to a random part of the rows, and every pass
+    after it is whole.
+    """
+
+    sampling = "epoch"
+
+    def rows(
+        self, xp: ModuleType, key: Array, position: Array, n_rows: Array, pair_hash: PairHash
+    ) -> Array:
+        epochs = position // n_rows + xp.arange(2, dtype="uint64")
+        pivots, salts = round_keys(xp, splitmix64(key + epochs * GOLDEN_GAMMA), n_rows)
+        places = position % n_rows + xp.arange(self.batch_size, dtype="uint64")
+        in_next = places >= n_rows
+        return shuffle_rows(
+            xp,
+            xp.where(in_next, places - n_rows, places),
+            n_rows,
+            xp.where(in_next, pivots[:, 1:], pivots[:, :1]),
+            xp.where(in_next, salts[:, 1:], salts[:, :1]),
+            pair_hash,
+        )
+
+
+class WithoutReplacementIndexRV(MinibatchIndexRV):
+    """Distinct rows: the first of an order that is new at each draw."""
+
+    sampling = "without_replacement"
+
+    def rows(
+        self, xp: ModuleType, key: Array, position: Array, n_rows: Array, pair_hash: PairHash
+    ) -> Array:
+        pivots, salts = round_keys(xp, splitmix64(key + position * GOLDEN_GAMMA), n_rows)
+        places = xp.arange(self.batch_size, dtype="uint64")
+        return shuffle_rows(xp, places, n_rows, pivots, salts, pair_hash)
+
+
+class WithReplacementIndexRV(MinibatchIndexRV):
+    """Independent rows: one may be in a batch more than once."""
+
+    sampling = "with_replacement"
+
+    def rows(
+        self, xp: ModuleType, key: Array, position: Array, n_rows: Array, pair_hash: PairHash
+    ) -> Array:
+        return random_rows(key, position + xp.arange(self.batch_size, dtype="uint64"), n_rows)
+
+
+SAMPLING: dict[str, type[MinibatchIndexRV]] = {
+    op.sampling: op for op in (EpochIndexRV, WithoutReplacementIndexRV, WithReplacementIndexRV)
+}
+
+
+def minibatch_index(
+    rows: Any, batch_size: int, sampling: str = "epoch", dim: str | None = None
+) -> TensorVariable:
+    """Draw the rows of a batch.
+
+    Parameters
+    ----------
+    rows : int or scalar integer variable
+        Number of rows of the data, at most ``2**62``.
+    batch_size : int
+        Number of rows of the batch, at most `rows`.
+    sampling : {"epoch", "without_replacement", "with_replacement"}
+        Every row once a pass; distinct rows in a batch; independent rows.
+    dim : str, optional
+        Name of the subsampled dim.
+
+    Returns
+    -------
+    TensorVariable of int64, static shape (batch_size,)
+        ``index.owner.inputs`` are the state of the index, None, and the number of rows.
+
+    Raises
+    ------
+    ValueError
+        For an unknown `sampling`, and a `batch_size` below 1.
+    TypeError
+        For a `batch_size` or `rows` that are no integers.
+    BatchSizeError
+        For a batch larger than the data: here if `rows` is constant, else when the index is drawn.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc.minibatch.index import minibatch_index
+    >>> index = minibatch_index(rows=6, batch_size=3)
+    >>> f = pm.compile([], index, random_seed=1)
+    >>> sorted(int(row) for row in [*f(), *f()])
+    [0, 1, 2, 3, 4, 5]
+    """
+    if sampling not in SAMPLING:
+        known = ", ".join(repr(s) for s in SAMPLING)
+        raise ValueError(f"sampling must be one of {known}, got {sampling!r}.")
+    op = SAMPLING[sampling](batch_size, dim)
+    _, index = op(rows, rng=index_state(), return_next_rng=True)
+    n_rows = index.owner.inputs[2]
+    if isinstance(n_rows, Constant):
+        check_batch_size(op.batch_size, n_rows.data)
+    index.name = f"minibatch_{dim}" if dim else "minibatch_index"
+    return index
+
+
+class LoadDispatch(GraphRewriter):
+    """Import a backend's implementation of the index when a graph is first compiled for it.
+
+    Importing it with this module would import JAX and PyTensor's Numba dispatch with PyMC, and
+    double its import time. PyTensor has no hook for an Op's implementation that is older than the
+    dispatch it registers with, but each JIT linker has rewrites that it cannot do without.
+    """
+
+    def __init__(self, module: str) -> None:
+        super().__init__()
+        self.module = module
+
+    def apply(self, fgraph: FunctionGraph) -> None:
+        import_module(self.module)
+
+
+for _backend in ("numba", "jax"):
+    optdb.register(
+        f"load_minibatch_index_{_backend}",
+        LoadDispatch(f"pymc.minibatch.dispatch.{_backend}"),
+        _backend,
+        position=0.01,
+    )

@@ -1,0 +1,208 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Random rows in O(batch) time and O(1) memory: a keyed shuffle of ``0 .. n_rows - 1``.
+
+The position of one row in a shuffled order is a function of (row, key, n_rows), so that no
+permutation is ever stored. The functions here take whole batches, as NumPy or as JAX arrays
+(``xp`` is ``numpy`` or ``jax.numpy``); :mod:`pymc.minibatch.dispatch.numba` has the same arithmetic
+as a loop over scalars. All of it is unsigned and wraps, hence bit-identical on every backend.
+
+The shuffle is swap-or-not [1]_: in each round the rows are paired off (``i`` with
+``pivot - i`` modulo ``n_rows``) and a hash of the pair decides whether the two change places. It
+works for any number of rows, not only for powers of two. Keys come from splitmix64 [2]_, whose
+64-bit hashes are brought down to a range by a multiplication [3]_. The hash of a pair is
+the middle of MurmurHash3's finalizer [4]_ (of splitmix64's for wide words).
+
+None of this is meant for cryptography: the hash is chosen for speed, and ``ROUNDS`` for statistical
+tests, which begin to fail with a third of the rounds.
+
+References
+----------
+.. [1] V. T. Hoang, B. Morris and P. Rogaway (2012). An Enciphering Scheme Based on a Card Shuffle.
+   CRYPTO 2012, LNCS 7417. :arxiv:`1208.1176`
+.. [2] G. L. Steele, D. Lea and C. H. Flood (2014). Fast Splittable Pseudorandom Number Generators.
+   OOPSLA 2014.
+.. [3] D. Lemire (2019). Fast Random Integer Generation in an Interval. ACM Transactions on Modeling
+   and Computer Simulation 29(1). The rejection step is left out: the bias is below
+   ``n_rows / 2**64``.
+.. [4] A. Appleby (2011). MurmurHash3, 32-bit finalizer.
+"""
+
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "GOLDEN_GAMMA",
+    "MAX_ROWS",
+    "NARROW",
+    "ROUNDS",
+    "WIDE",
+    "PairHash",
+    "pack_state",
+    "random_rows",
+    "round_keys",
+    "scale_to",
+    "shuffle_rows",
+    "splitmix64",
+    "unpack_state",
+]
+
+# A NumPy or a JAX array. These functions are traced by JAX, whose arrays no NumPy type describes.
+Array = Any
+
+ROUNDS = 24
+MAX_ROWS = 2**62
+
+GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+SPLITMIX_A = np.uint64(0xBF58476D1CE4E5B9)
+SPLITMIX_B = np.uint64(0x94D049BB133111EB)
+LOW_WORD = np.uint64(0xFFFFFFFF)
+WORD = np.uint64(32)
+
+
+class PairHash(NamedTuple):
+    """What a round needs to decide about a pair, for words of one width.
+
+    The decision is the top bit of ``(x ^ (x >> shift)) * second``, ``x = (max(i, j) + salt) * first``.
+    """
+
+    dtype: type[np.unsignedinteger]
+    max_rows: int  # the sum of a row and n_rows has to fit into a word
+    first: np.unsignedinteger
+    shift: np.unsignedinteger
+    second: np.unsignedinteger
+    top: np.unsignedinteger
+
+
+# Words of 32 bits take a third of the time: no vector unit before AVX-512 multiplies 64-bit words.
+NARROW = PairHash(
+    dtype=np.uint32,
+    max_rows=2**31,
+    first=np.uint32(0x85EBCA6B),
+    shift=np.uint32(13),
+    second=np.uint32(0xC2B2AE35),
+    top=np.uint32(31),
+)
+WIDE = PairHash(
+    dtype=np.uint64,
+    max_rows=MAX_ROWS,
+    first=SPLITMIX_A,
+    shift=np.uint64(27),
+    second=SPLITMIX_B,
+    top=np.uint64(63),
+)
+
+
+def splitmix64(x: Array) -> Array:
+    """Hash 64-bit words, one by one: the finalizer of splitmix64.
+
+    Numba compiles this very function for scalars, as it does :func:`scale_to`.
+    """
+    x = (x ^ (x >> np.uint64(30))) * SPLITMIX_A
+    x = (x ^ (x >> np.uint64(27))) * SPLITMIX_B
+    return x ^ (x >> np.uint64(31))
+
+
+def scale_to(n: Array, x: Array) -> Array:
+    """Bring 64-bit hashes `x` down to ``0 .. n - 1``: the high word of the 128-bit ``n * x``."""
+    n_high, n_low = n >> WORD, n & LOW_WORD
+    x_high, x_low = x >> WORD, x & LOW_WORD
+    cross = x_high * n_low + ((x_low * n_low) >> WORD)
+    carry = (x_low * n_high + (cross & LOW_WORD)) >> WORD
+    return x_high * n_high + (cross >> WORD) + carry
+
+
+def unpack_state(state: Array) -> tuple[Array, Array]:
+    """Key and position, uint64 of shape (1,) each, from a state of four 32-bit words."""
+    words = state.astype("uint64")
+    both = words[0::2] | (words[1::2] << WORD)
+    return both[:1], both[1:]
+
+
+def pack_state(xp: ModuleType, key: Array, position: Array) -> Array:
+    """Invert :func:`unpack_state`. JAX without x64 has no wider words than these four."""
+    words = [key & LOW_WORD, key >> WORD, position & LOW_WORD, position >> WORD]
+    return xp.concatenate(words).astype("uint32")
+
+
+def round_keys(xp: ModuleType, key: Array, n_rows: Array) -> tuple[Array, Array]:
+    """Pivots and salts of all rounds.
+
+    Parameters
+    ----------
+    xp : module
+        ``numpy`` or ``jax.numpy``.
+    key : array of uint64, shape (k,)
+        One key for each of k orders.
+    n_rows : array of uint64, shape (1,)
+
+    Returns
+    -------
+    pivots, salts : arrays of uint64, shape (ROUNDS, k)
+    """
+    rounds = xp.arange(ROUNDS, dtype="uint64")[:, None]
+    hashes = splitmix64(key + rounds * GOLDEN_GAMMA)
+    return scale_to(n_rows, hashes), splitmix64(hashes)
+
+
+def shuffle_rows(
+    xp: ModuleType, rows: Array, n_rows: Array, pivots: Array, salts: Array, pair_hash: PairHash
+) -> Array:
+    """Where `rows` go in a shuffled order of ``0 .. n_rows - 1``.
+
+    Parameters
+    ----------
+    xp : module
+        ``numpy`` or ``jax.numpy``.
+    rows : array of uint64, shape (batch,)
+        Rows below `n_rows`.
+    n_rows : array of uint64, shape (1,)
+        At most ``pair_hash.max_rows``.
+    pivots, salts : arrays of uint64, shape (ROUNDS, batch) or (ROUNDS, 1)
+        As of :func:`round_keys`.
+    pair_hash : PairHash
+        ``NARROW`` or ``WIDE``. The two give different orders.
+
+    Returns
+    -------
+    array of uint64, shape (batch,)
+    """
+    word = pair_hash.dtype
+    i, n, pivots, salts = (x.astype(word) for x in (rows, n_rows, pivots, salts))
+    for pivot, salt in zip(pivots, salts):
+        j = pivot - i
+        j = xp.minimum(j, j + n)  # pivot < i wrapped around: then j + n is the smaller of the two
+        x = (xp.maximum(i, j) + salt) * pair_hash.first
+        x = (x ^ (x >> pair_hash.shift)) * pair_hash.second
+        i = xp.where((x >> pair_hash.top).astype(bool), j, i)
+    return i.astype("uint64")
+
+
+def random_rows(key: Array, counter: Array, n_rows: Array) -> Array:
+    """Independent uniform rows: the `counter`-th outputs of a splitmix64 generator.
+
+    Parameters
+    ----------
+    key : array of uint64, shape (1,)
+        Seed of the generator.
+    counter : array of uint64, shape (batch,)
+    n_rows : array of uint64, shape (1,)
+
+    Returns
+    -------
+    array of uint64, shape (batch,)
+    """
+    return scale_to(n_rows, splitmix64(key + counter * GOLDEN_GAMMA))
