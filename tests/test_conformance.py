@@ -1,0 +1,59 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+
+"""The quick part of ``make conformance``, and what decides over its outcome."""
+
+import subprocess
+import sys
+
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import ALLOWED, differing, read_allowed, verdict
+
+TABLE = """
+| test | reason |
+| --- | --- |
+| `tests/test_a.py::test_x` | it is about `Minibatch` |
+"""
+
+
+def test_quick_part_of_the_release_tests():
+    script = Path(__file__).with_name("conformance.py")
+    done = subprocess.run([sys.executable, script, "--quick"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_allowed_names_a_reason():
+    assert read_allowed(TABLE) == {"tests/test_a.py::test_x": "it is about `Minibatch`"}
+    with pytest.raises(ValueError, match=r"allows `tests/test_a.py::test_x` to differ, but gives"):
+        read_allowed("| `tests/test_a.py::test_x` | |")
+    read_allowed(ALLOWED.read_text())
+
+
+def test_differing():
+    plain = {"same": "passed", "worse": "passed", "gone": "passed", "better": "failed"}
+    patched = {"same": "passed", "worse": "failed", "new": "passed", "better": "passed"}
+    assert differing(plain, patched) == {"worse", "gone", "new", "better"}
+
+
+def test_verdict():
+    allowed = read_allowed(TABLE)
+    assert verdict({"tests/test_a.py::test_x": "..."}, allowed, ["test_a.py"]) == []
+    assert verdict({}, allowed, ["test_b.py"]) == []
+    [stale] = verdict({}, allowed, ["test_a.py"])
+    assert "does not differ" in stale
+    [unnamed] = verdict({"tests/test_b.py::test_y": "..."}, allowed, ["test_b.py"])
+    assert unnamed == "tests/test_b.py::test_y: no reason given"
