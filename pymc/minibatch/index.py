@@ -221,6 +221,8 @@ class MinibatchIndexRV(RandomVariable):
             raise TypeError(
                 f"The number of rows must be an integer scalar, got {n_rows} of type {n_rows.type}."
             )
+        if isinstance(n_rows, Constant):  # of whatever small dtype its value fits into
+            n_rows = pt.constant(n_rows.data, dtype="int64")
         return super().make_node(rng, NoneConst, pt.cast(n_rows, "int64"))
 
     def _supp_shape_from_params(self, dist_params: Any, param_shapes: Any = None) -> list[Variable]:

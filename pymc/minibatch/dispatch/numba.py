@@ -66,9 +66,7 @@ def make_shuffle(pair_hash: PairHash) -> Callable:
             pivot_a, salt_a = word(scale_to(n_rows, hash_a)), word(splitmix64(hash_a))
             pivot_b, salt_b = word(scale_to(n_rows, hash_b)), word(splitmix64(hash_b))
             for j in range(work.shape[0]):
-                work[j] = swap_or_not(
-                    swap_or_not(work[j], n, pivot_a, salt_a), n, pivot_b, salt_b
-                )
+                work[j] = swap_or_not(swap_or_not(work[j], n, pivot_a, salt_a), n, pivot_b, salt_b)
         for j in range(work.shape[0]):
             out[j] = np.int64(work[j])
 
@@ -106,9 +104,7 @@ def rows_without_replacement(out, key, position, n_rows):
 @numba_njit
 def rows_with_replacement(out, key, position, n_rows):
     for j in range(out.shape[0]):
-        out[j] = np.int64(
-            scale_to(n_rows, splitmix64(key + (position + u64(j)) * GOLDEN_GAMMA))
-        )
+        out[j] = np.int64(scale_to(n_rows, splitmix64(key + (position + u64(j)) * GOLDEN_GAMMA)))
 
 
 def make_draw(op: MinibatchIndexRV, rows: Callable) -> tuple[Callable, int]:
