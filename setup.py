@@ -22,6 +22,9 @@ from setuptools import find_packages, setup
 OVERLAY = "_pymc_minibatch"
 
 setup(
-    packages=[OVERLAY, *(f"{OVERLAY}.{name}" for name in find_packages(include=["pymc", "pymc.*"]))],
+    packages=[
+        OVERLAY,
+        *(f"{OVERLAY}.{name}" for name in find_packages(include=["pymc", "pymc.*"])),
+    ],
     package_dir={OVERLAY: f"overlay/{OVERLAY}", f"{OVERLAY}.pymc": "pymc"},
 )

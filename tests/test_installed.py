@@ -170,7 +170,7 @@ def test_runs_and_leaves_the_release_alone(installed):
 
 
 def test_a_module_of_every_package_is_installed(installed):
-    environment, folder, _ = installed
+    _, folder, _ = installed
     ours = {f.relative_to(ROOT / "pymc") for f in (ROOT / "pymc").rglob("*.py")}
     assert {f.relative_to(folder) for f in folder.rglob("*.py")} == ours
 
@@ -220,5 +220,7 @@ def test_a_wheel_from_the_source_distribution(tmp_path):
         [record] = [n for n in names if n.endswith(".dist-info/RECORD")]
         recorded = {line.split(",")[0] for line in archive.read(record).decode().splitlines()}
     assert recorded == names
-    ours = {f"_pymc_minibatch/pymc/{f.relative_to(ROOT / 'pymc')}" for f in ROOT.glob("pymc/**/*.py")}
+    ours = {
+        f"_pymc_minibatch/pymc/{f.relative_to(ROOT / 'pymc')}" for f in ROOT.glob("pymc/**/*.py")
+    }
     assert ours <= names

@@ -1,0 +1,161 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+
+"""What has no minibatch comes out as from plain PyMC: the same bits for one seed."""
+
+import os
+import subprocess
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Prints a line for each quantity: its name, and a digest of its dtype, shape and bytes.
+QUANTITIES = """
+import hashlib, logging, sys, warnings
+import numpy as np
+import pymc as pm
+
+warnings.simplefilter("ignore")
+logging.disable(logging.CRITICAL)
+assert hasattr(pm, "_layer") == (sys.argv[1] == "patched"), pm.__file__
+
+
+def show(name, value):
+    value = np.ascontiguousarray(value)
+    print(name, hashlib.sha256(f"{value.dtype}{value.shape}".encode() + value.tobytes()).hexdigest())
+
+
+def show_group(name, group):
+    for variable in sorted(group.data_vars):
+        if variable not in ("perf_counter_diff", "perf_counter_start", "process_time_diff"):
+            show(f"{name}.{variable}", group[variable].values)
+
+
+x = np.linspace(-1, 1, 8)
+counts = np.array([0, 2, 1, 3, 5, 4, 8, 9])
+with pm.Model(coords={"row": range(8), "group": ["a", "b"]}) as model:
+    data = pm.Data("x", x, dims="row")
+    slope = pm.Normal("slope", 0, 1)
+    level = pm.Normal("level", 0, 1, dims="group")
+    sigma = pm.HalfNormal("sigma", 1)
+    rate = pm.math.exp(level[np.arange(8) % 2] + slope * data)
+    pm.Poisson("count", rate, observed=counts, dims="row")
+    pm.StudentT("y", nu=3, mu=slope * data, sigma=sigma, observed=x**2, dims="row")
+    pm.Potential("penalty", -(slope**2))
+
+    quiet = {"progressbar": False, "random_seed": 20}
+    few = {"chains": 2, "cores": 1, "compute_convergence_checks": False}
+    point = model.initial_point()
+    show("logp", model.compile_logp()(point))
+    show("dlogp", model.compile_dlogp()(point))
+    nuts = pm.sample(draws=30, tune=30, **few, **quiet)
+    show_group("nuts", nuts["posterior"])
+    show_group("nuts_stats", nuts["sample_stats"])
+    show_group("observed", nuts["observed_data"])
+    smc = pm.sample_smc(draws=30, **few, **quiet)
+    show_group("smc", smc["posterior"])
+    show("map", np.concatenate([np.ravel(pm.find_MAP(progressbar=False)[v.name]) for v in model.free_RVs]))
+    prior = pm.sample_prior_predictive(draws=30, random_seed=20)
+    show_group("prior", prior["prior"])
+    show_group("prior_predictive", prior["prior_predictive"])
+    posterior = pm.sample_posterior_predictive(nuts, **quiet)
+    show_group("posterior_predictive", posterior["posterior_predictive"])
+    pm.compute_log_likelihood(nuts, progressbar=False)
+    show_group("log_likelihood", nuts["log_likelihood"])
+    fit = pm.fit(50, method="advi", **quiet)
+    show("advi_losses", fit.hist)
+    show("advi_mean", fit.mean.eval())
+with pm.do(model, {"slope": 0.5}):
+    show_group("do", pm.sample_prior_predictive(draws=5, random_seed=20)["prior"])
+"""
+
+# How long it takes to import PyMC, in seconds of this process' CPU time, which other processes do
+# not lengthen much.
+IMPORT_TIME = """
+import time
+start = time.process_time()
+import pymc
+print(time.process_time() - start)
+"""
+
+
+@pytest.fixture(scope="module")
+def start(plain_python):
+    """Return a function that starts `code` on plain PyMC or on the patch, and is fair to both."""
+
+    def start(code: str, *arguments: str, patched: bool, **environment: str) -> subprocess.Popen:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        if patched:
+            environment["PYTHONPATH"] = str(ROOT)
+        return subprocess.Popen(
+            [plain_python, "-c", code, *arguments],
+            cwd="/",
+            env=clean | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def output(process: subprocess.Popen) -> str:
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    return stdout
+
+
+def test_same_bits_for_one_seed(start, tmp_path):
+    # Numba's code may differ in the last bits when it comes from the cache (on plain PyMC: the losses
+    # of ADVI), so each run compiles anew.
+    runs = [
+        start(
+            QUANTITIES,
+            name,
+            patched=name == "patched",
+            PYTENSOR_FLAGS=f"base_compiledir={tmp_path / name}",
+        )
+        for name in ("plain", "patched")
+    ]
+    plain, patched = (output(run).splitlines() for run in runs)
+    assert len(plain) > 30
+    assert [line for line in patched if line not in plain] == []
+    assert patched == plain
+
+
+def test_import_time(start):
+    """At most 1.1 of plain PyMC's, by the fastest of many alternating imports.
+
+    Noise only ever adds time, so the minima come down to the true times, and the test may stop as
+    soon as their ratio fits.
+    """
+    plain, patched = [], []
+    for pairs in range(1, 31):
+        plain.append(float(output(start(IMPORT_TIME, patched=False))))
+        patched.append(float(output(start(IMPORT_TIME, patched=True))))
+        if pairs >= 4 and min(patched) <= 1.1 * min(plain):
+            break
+    assert min(patched) <= 1.1 * min(plain)
+
+
+def test_imports_nothing_that_plain_pymc_does_not(start):
+    """No backend before a linker of its kind asks for it, and no package of others."""
+    code = "import sys, pymc; print(*sys.modules)"
+    plain, patched = (set(output(start(code, patched=p)).split()) for p in (False, True))
+    assert len(plain) > 500
+    assert {m.partition(".")[0] for m in patched} - {m.partition(".")[0] for m in plain} == set()
+    assert {m for m in patched - plain if m.startswith("pytensor.link.")} == set()
