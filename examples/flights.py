@@ -168,6 +168,7 @@ def plot_loss(losses: np.ndarray, batch_size: int, path: Path) -> None:
     """
     loss = losses / batch_size
     step = np.arange(1, len(loss) + 1)
+    shown_from = min(30, len(loss) // 10)  # the first steps are off the scale
     sums = np.concatenate([[0.0], np.cumsum(loss)])
     before = (0.8 * step).astype(int)
     mean = (sums[step] - sums[before]) / (step - before)
@@ -175,8 +176,8 @@ def plot_loss(losses: np.ndarray, batch_size: int, path: Path) -> None:
     figure, axis = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
     axis.plot(step, loss, ".", markersize=1.5, color=BLUE, alpha=0.15, rasterized=True)
     axis.plot(step, mean, color=ORANGE, linewidth=2)
-    axis.set(xscale="log", xlim=(30, len(loss)), xlabel="step")
-    axis.set(ylim=(loss.min() - 0.1, loss[30:].max()))
+    axis.set(xscale="log", xlim=(max(shown_from, 1), len(loss)), xlabel="step")
+    axis.set(ylim=(loss.min() - 0.1, loss[shown_from:].max()))
     axis.set_ylabel("loss, nats per flight")
     axis.set_title("Loss (negative ELBO) of each minibatch", loc="left", weight="bold")
     for height, color, text in [
