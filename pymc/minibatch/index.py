@@ -18,7 +18,6 @@ A draw is a function of the state alone, four 32-bit words, so it is the same on
 no :class:`numpy.random.Generator` while the model runs, and no rewrite can change it.
 """
 
-import copy
 import numbers
 
 from importlib import import_module
@@ -28,15 +27,12 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 
-from numpy.random import Generator
 from pytensor.compile import optdb
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.rewriting.basic import GraphRewriter
 from pytensor.tensor.random.op import RandomVariable
-from pytensor.tensor.random.type import RandomType
-from pytensor.tensor.random.variable import RandomGeneratorSharedVariable
-from pytensor.tensor.type import TensorType, integer_dtypes
+from pytensor.tensor.type import integer_dtypes
 from pytensor.tensor.type_other import NoneConst, NoneTypeT
 from pytensor.tensor.variable import TensorVariable
 
@@ -53,18 +49,16 @@ from pymc.minibatch.shuffle import (
     splitmix64,
     unpack_state,
 )
+from pymc.minibatch.state import index_state, index_state_type
 
 __all__ = [
     "SAMPLING",
     "BatchSizeError",
     "EpochIndexRV",
-    "IndexState",
-    "IndexStateType",
     "MinibatchIndexRV",
     "WithReplacementIndexRV",
     "WithoutReplacementIndexRV",
     "check_batch_size",
-    "index_state",
     "minibatch_index",
 ]
 
@@ -95,80 +89,6 @@ def check_batch_size(batch_size: int, n_rows: int) -> None:
         raise BatchSizeError(batch_size, int(n_rows))
 
 
-class IndexStateType(RandomType[np.ndarray]):
-    """Type of the state of a minibatch index: ``key`` and ``position``, as uint32 of shape (4,).
-
-    ``key`` is 64 random bits, ``position`` counts the rows drawn with them; each takes two words, the
-    low one first. A Generator is a valid value too and stands for a new key at position 0: this is
-    what makes PyMC's reseeding restart an epoch.
-    """
-
-    def filter(
-        self, data: Any, strict: bool = False, allow_downcast: bool | None = None
-    ) -> np.ndarray:
-        if isinstance(data, Generator):
-            key = copy.deepcopy(data).integers(2**32, size=2, dtype="uint32")
-            return np.concatenate([key, np.zeros(2, dtype="uint32")])
-        if getattr(data, "dtype", None) != "uint32" or data.shape != (4,):
-            raise TypeError(
-                "The state of a minibatch index is a numpy.random.Generator or an array of four "
-                f"uint32 (key and position, low word first), got {data!r}."
-            )
-        if isinstance(data, np.ndarray) and data.flags.writeable:
-            return data
-        return np.array(data)  # a JAX array, which an inplace draw could not write to
-
-    # The JAX linker replaces the shared variables of RandomTypes by shared arrays of their values.
-    def is_super(self, otype: Any) -> bool:
-        return self == otype or (
-            isinstance(otype, TensorType) and otype.dtype == "uint32" and otype.ndim == 1
-        )
-
-    def convert_variable(self, var: Variable) -> Variable | None:
-        return var if self.is_super(var.type) else None
-
-    @staticmethod
-    def may_share_memory(a: np.ndarray, b: np.ndarray) -> bool:
-        return np.may_share_memory(a, b)
-
-    @staticmethod
-    def values_eq(a: np.ndarray, b: np.ndarray) -> bool:
-        return np.array_equal(a, b)
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-    def __repr__(self) -> str:
-        return "IndexStateType"
-
-
-index_state_type = IndexStateType()
-
-
-class IndexState(RandomGeneratorSharedVariable):
-    """Shared state of a minibatch index.
-
-    It counts as a shared generator, so that PyMC finds, copies, updates and reseeds it.
-    """
-
-    def __str__(self) -> str:
-        return self.name or "IndexState"
-
-
-def index_state(seed: Any = None, name: str | None = None) -> IndexState:
-    """Create a shared state at position 0, with a key drawn from ``np.random.default_rng(seed)``."""
-    return IndexState(
-        type=index_state_type,
-        value=np.random.default_rng(seed),
-        strict=False,
-        allow_downcast=None,
-        name=name,
-    )
-
-
 class MinibatchIndexRV(RandomVariable):
     """Rows of a batch, drawn from as many rows as its input says.
 
@@ -195,6 +115,8 @@ class MinibatchIndexRV(RandomVariable):
     _print_name = ("MinibatchIndex", r"\operatorname{MinibatchIndex}")
     __props__ = ("batch_size", "dim", "inplace")
     sampling: str
+    batch_size: int
+    dim: str | None
 
     def __init__(self, batch_size: int, dim: str | None = None, inplace: bool = False) -> None:
         if isinstance(batch_size, bool | np.bool_) or not isinstance(batch_size, numbers.Integral):

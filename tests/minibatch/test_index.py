@@ -33,14 +33,17 @@ import pymc as pm
 from pymc.minibatch.index import (
     SAMPLING,
     BatchSizeError,
-    IndexState,
     MinibatchIndexRV,
-    index_state,
-    index_state_type,
     minibatch_index,
 )
 from pymc.minibatch.shuffle import NARROW, WIDE, pack_state
-from pymc.pytensorf import collect_default_updates, find_rng_nodes, reseed_rngs
+from pymc.minibatch.state import IndexState, index_state, index_state_type
+from pymc.pytensorf import (
+    collect_default_updates,
+    find_rng_nodes,
+    replace_rng_nodes,
+    reseed_rngs,
+)
 
 # The JAX linker says of every shared generator, and so of this state, that it works on a copy.
 pytestmark = pytest.mark.filterwarnings("ignore:The RandomType SharedVariables:UserWarning")
@@ -192,6 +195,14 @@ class TestState:
         state.set_value(np.array([*first[:2], 9, 0], dtype="uint32"))
         reseed_rngs([state], 1)
         np.testing.assert_array_equal(state.get_value(), first)
+
+    def test_pymc_replaces_it(self):
+        index = minibatch_index(10, 5)
+        old_state = index.owner.inputs[0]
+        [other] = replace_rng_nodes([index + 0])
+        [state] = find_rng_nodes([other])
+        assert isinstance(state, IndexState)
+        assert not index_state_type.values_eq(state.get_value(), old_state.get_value())
 
 
 class TestGraph:

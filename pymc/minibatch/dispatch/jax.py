@@ -26,6 +26,11 @@ from pytensor.link.jax.dispatch import jax_funcify
 from pymc.minibatch.index import MinibatchIndexRV, check_batch_size
 from pymc.minibatch.shuffle import NARROW, WIDE
 
+try:
+    from jax import enable_x64
+except ImportError:  # JAX < 0.8
+    from jax.experimental import enable_x64
+
 
 @jax_funcify.register(MinibatchIndexRV)
 def jax_funcify_MinibatchIndexRV(op: MinibatchIndexRV, node: Apply, **kwargs: Any) -> Callable:
@@ -47,7 +52,7 @@ def jax_funcify_MinibatchIndexRV(op: MinibatchIndexRV, node: Apply, **kwargs: An
         # then costs nothing. Only a number of rows that is itself an input is known later.
         draw = draw_traced if isinstance(n_rows, jax.core.Tracer) else draw_known
         index_dtype = jnp.arange(0).dtype  # int32 where x64 is off, under floatX = "float32"
-        with jax.enable_x64(True):
+        with enable_x64(True):
             next_state, rows = draw(state, n_rows)
             return next_state, rows.astype(index_dtype)
 

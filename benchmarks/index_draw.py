@@ -1,0 +1,146 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What it costs to draw the rows of a batch, against the number of rows of the data.
+
+    python benchmarks/index_draw.py [--batch-size 500] [--write benchmarks/index_draw.md]
+
+Two figures a line, in microseconds a draw, compilation apart and after a warm-up: the smallest mean
+over ``REPEATS`` runs of many draws each.
+
+- "loop": the compiled draw called in a Numba loop, as it is in a compiled loop over steps;
+- "call": called from Python as a PyTensor function.
+
+The peers draw in the same run: PyTensor's ``integers`` (with replacement), and the first rows of a
+``numpy.random.Generator.permutation`` of all rows, from Python.
+"""
+
+import argparse
+import os
+import platform
+import time
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytensor.tensor as pt
+
+import pymc as pm
+
+from pymc.minibatch.index import SAMPLING, minibatch_index
+
+N_ROWS = [10**3, 10**4, 10**5, 10**6, 10**7, 10**8]
+REPEATS = 5
+INTEGERS, PERMUTATION = "integers (PyTensor)", "permutation (NumPy)"
+
+
+def machine() -> str:
+    """Name the processor, its cores, and the versions that matter."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        name = models[0] if models else name
+        flags = next((line for line in lines if line.startswith("flags")), "")
+        name += ", AVX-512" if "avx512dq" in flags else ", no AVX-512"
+    return (
+        f"{name}, {os.cpu_count()} cores; {platform.system()}, Python {platform.python_version()}, "
+        f"NumPy {np.__version__}, Numba {numba.__version__}, PyMC {pm.__version__}"
+    )
+
+
+def microseconds(run: Callable[[int], object], n_draws: int) -> float:
+    """Time of one draw: the smallest mean over repeated runs."""
+    run(1)
+    means = []
+    for _ in range(REPEATS if n_draws > 1 else 1):
+        start = time.perf_counter()
+        run(n_draws)
+        means.append((time.perf_counter() - start) / n_draws)
+    return min(means) * 1e6
+
+
+def compile_draw(sampling: str, batch_size: int) -> tuple[Callable, Callable]:
+    """Compile ``loop(n_rows, n_draws)`` and ``call(n_rows, n_draws)``."""
+    n_rows = pt.lscalar("n_rows")
+    if sampling == INTEGERS:
+        rng = pt.random.shared_rng(seed=1)
+        _, index = pt.random.integers(0, n_rows, size=batch_size, rng=rng, return_next_rng=True)
+    else:
+        index = minibatch_index(n_rows, batch_size, sampling)
+    f = pm.compile([n_rows], index, mode="NUMBA", random_seed=1)
+    f.trust_input = True
+    draw = f.vm.jit_fn
+    state = f.input_storage[1].storage[0]
+
+    @numba.njit
+    def many(n_rows, state, n_draws):
+        checksum = 0
+        for _ in range(n_draws):
+            rows, _ = draw(n_rows, state)
+            checksum += rows[0]
+        return checksum
+
+    def call(n_rows, n_draws):
+        for _ in range(n_draws):
+            f(n_rows)
+
+    return lambda n_rows, n_draws: many(n_rows, state, n_draws), call
+
+
+def permute(n_rows: np.ndarray, n_draws: int, batch_size: int) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(n_draws):
+        rng.permutation(int(n_rows))[:batch_size]
+
+
+def measure(batch_size: int) -> dict[str, list[str]]:
+    """Table of the figures: a line a sampling, a column a number of rows."""
+    table = {}
+    sizes = [np.asarray(n, dtype="int64") for n in N_ROWS]
+    for sampling in [*SAMPLING, INTEGERS]:
+        loop, call = compile_draw(sampling, batch_size)
+        for way, run, n_draws in (("loop", loop, 20_000), ("call", call, 2_000)):
+            figures = [microseconds(lambda k, n=n: run(n, k), n_draws) for n in sizes]
+            table[f"{sampling}, {way}"] = [f"{x:.1f}" for x in figures]
+    table[f"{PERMUTATION}, call"] = [
+        f"{microseconds(lambda k, n=n: permute(n, k, batch_size), max(1, 10**6 // int(n))):,.0f}"
+        for n in sizes
+    ]
+    return table
+
+
+def as_markdown(table: dict[str, list[str]], batch_size: int) -> str:
+    header = ["µs a draw", *(f"N = {n:,}" for n in N_ROWS)]
+    lines = [header, ["---", *["---:"] * len(N_ROWS)]]
+    lines += [[name, *figures] for name, figures in table.items()]
+    rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"Rows of a batch of {batch_size}. {machine()}.\n\n{rows}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch-size", type=int, default=500, help="rows of a batch")
+    parser.add_argument("--write", type=Path, help="also write the table to this file")
+    arguments = parser.parse_args()
+    text = as_markdown(measure(arguments.batch_size), arguments.batch_size)
+    print(text)
+    if arguments.write:
+        arguments.write.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
