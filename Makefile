@@ -38,7 +38,7 @@ docs: .venv/.docs  ## build docs/_build/html
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 bench: .venv/.test  ## run every benchmark, and print its table
-	@for file in benchmarks/bench_*.py; do echo "$(RUN) $$file"; $(RUN) $$file || exit 1; done
+	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "$(RUN) $$file"; $(RUN) $$file || exit 1; done
 
 clean:  ## remove all that the other targets made
 	rm -rf .venv .tools .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist docs/_build

@@ -19,6 +19,7 @@ import os
 from pathlib import Path
 
 import hypothesis
+import pytensor
 import pytest
 
 from tests.conformance import make_plain_environment
@@ -27,6 +28,16 @@ from tests.conformance import make_plain_environment
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a C compiler where there is none; CI has to have one."""
+    needing = [item for item in items if item.get_closest_marker("cxx")]
+    if needing and not pytensor.config.cxx:
+        if os.environ.get("CI"):
+            raise pytest.UsageError(f"{len(needing)} tests need a C++ compiler (g++), found none")
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason="PyTensor found no C++ compiler (g++)"))
 
 
 @pytest.fixture(scope="session")
