@@ -52,6 +52,7 @@ from pymc.minibatch.shuffle import (
 from pymc.minibatch.state import index_state, index_state_type
 
 __all__ = [
+    "ROW_COUNTS_DIFFER",
     "SAMPLING",
     "BatchSizeError",
     "EpochIndexRV",
@@ -63,8 +64,12 @@ __all__ = [
 ]
 
 
+ROW_COUNTS_DIFFER = -1
+"""The number of rows of data that do not agree on one. Nothing can be drawn from it."""
+
+
 class BatchSizeError(ValueError):
-    """A batch is larger than the data it is taken from.
+    """A batch cannot be taken from the data: it is larger, or the data differ in their rows.
 
     Made from ``(batch_size, n_rows)``, two ints that compiled code can pass along, or from the
     message, which is what PyTensor does when it adds a node's description to an error.
@@ -73,6 +78,12 @@ class BatchSizeError(ValueError):
     def __init__(self, batch_size: int | str, n_rows: int | None = None) -> None:
         if n_rows is None:
             message = str(batch_size)
+        elif n_rows == ROW_COUNTS_DIFFER:
+            message = (
+                "the data of one pm.Minibatch call have different numbers of rows, but one index "
+                "takes the same rows of all of them: give all of them new values of one length, "
+                "by one pm.set_data call for instance."
+            )
         else:
             message = (
                 f"batch_size is {batch_size}, but the data have {n_rows} rows. A batch keeps its "
@@ -113,7 +124,7 @@ class MinibatchIndexRV(RandomVariable):
     signature = "()->(batch)"
     dtype = "int64"
     _print_name = ("MinibatchIndex", r"\operatorname{MinibatchIndex}")
-    __props__ = ("batch_size", "dim", "inplace")
+    __props__ = ("batch_size", "dim", "inplace")  # type: ignore[assignment]
     sampling: str
     batch_size: int
     dim: str | None
@@ -127,7 +138,9 @@ class MinibatchIndexRV(RandomVariable):
         self.dim = dim
         super().__init__(inplace=inplace)
 
-    def make_node(self, rng: Variable, size: Any, *dist_params: Any) -> Apply:
+    def make_node(  # type: ignore[override]
+        self, rng: Variable, size: Any, n_rows: Any
+    ) -> Apply:
         if not index_state_type.is_super(rng.type):
             raise TypeError(
                 f"The state of a minibatch index must be an IndexState, got {rng} of type "
@@ -137,7 +150,6 @@ class MinibatchIndexRV(RandomVariable):
             raise ValueError(
                 f"A minibatch index takes no size, got {size}: its only axis is the batch."
             )
-        [n_rows] = dist_params
         n_rows = pt.as_tensor_variable(n_rows)
         if n_rows.type.ndim or n_rows.type.dtype not in integer_dtypes:
             raise TypeError(

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pytensor.graph.basic import Apply
 from pytensor.link.jax.dispatch import jax_funcify
@@ -29,7 +30,7 @@ from pymc.minibatch.shuffle import NARROW, WIDE
 try:
     from jax import enable_x64
 except ImportError:  # JAX < 0.8
-    from jax.experimental import enable_x64
+    from jax.experimental import enable_x64  # type: ignore[no-redef, attr-defined]
 
 
 @jax_funcify.register(MinibatchIndexRV)
@@ -37,17 +38,17 @@ def jax_funcify_MinibatchIndexRV(op: MinibatchIndexRV, node: Apply, **kwargs: An
     narrow = partial(op.draw, jnp, pair_hash=NARROW)
     wide = partial(op.draw, jnp, pair_hash=WIDE)
 
-    def draw_known(state, n_rows):
+    def draw_known(state: jax.Array, n_rows: int) -> tuple[jax.Array, jax.Array]:
         check_batch_size(op.batch_size, n_rows)
         return (narrow if n_rows <= NARROW.max_rows else wide)(state, n_rows)
 
-    def draw_traced(state, n_rows):
+    def draw_traced(state: jax.Array, n_rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         n_rows = check_traced(op.batch_size, n_rows)
         if n_rows.dtype.itemsize <= 4:
             return narrow(state, n_rows)
         return jax.lax.cond(n_rows <= NARROW.max_rows, narrow, wide, state, n_rows)
 
-    def minibatch_index(state, size, n_rows):
+    def minibatch_index(state: jax.Array, size: None, n_rows: Any) -> tuple[jax.Array, jax.Array]:
         # A shape is a plain int while JAX traces, and other rows make it trace again: the check
         # then costs nothing. Only a number of rows that is itself an input is known later.
         draw = draw_traced if isinstance(n_rows, jax.core.Tracer) else draw_known
@@ -62,11 +63,11 @@ def jax_funcify_MinibatchIndexRV(op: MinibatchIndexRV, node: Apply, **kwargs: An
 def check_traced(batch_size: int, n_rows: jax.Array) -> jax.Array:
     """Return `n_rows`, or raise in the run: JAX calls back only where they are too few."""
 
-    def raise_error(n_rows):
-        check_batch_size(batch_size, n_rows)
+    def raise_error(n_rows: np.ndarray) -> np.ndarray:
+        check_batch_size(batch_size, int(n_rows))
         return n_rows
 
-    def call_back(n_rows):
+    def call_back(n_rows: jax.Array) -> jax.Array:
         same = jax.ShapeDtypeStruct(n_rows.shape, n_rows.dtype)
         return jax.pure_callback(raise_error, same, n_rows, vmap_method="sequential")
 

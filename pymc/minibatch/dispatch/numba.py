@@ -14,6 +14,7 @@
 """The minibatch index on Numba: the arithmetic of :mod:`pymc.minibatch.shuffle`, row by row."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -31,9 +32,11 @@ from pymc.minibatch.index import (
 )
 from pymc.minibatch.shuffle import GOLDEN_GAMMA, NARROW, ROUNDS, WIDE, PairHash
 
-# Part of the key of PyTensor's cache of compiled functions: raise it when this file changes.
+# Part of the key of PyTensor's cache of compiled functions, which knows nothing of this code: raise
+# it when a draw changes, here or in pymc.minibatch.shuffle.
 CACHE_VERSION = 1
 
+Word = Any  # np.uint32 or np.uint64
 u64 = np.uint64
 
 splitmix64 = numba_njit(shuffle.splitmix64)
@@ -46,7 +49,7 @@ def make_shuffle(pair_hash: PairHash) -> Callable:
 
     # Numba widens what it computes: each result is cut to a word, or the loop would not vectorise.
     @numba_njit
-    def swap_or_not(i, n, pivot, salt):
+    def swap_or_not(i: Word, n: Word, pivot: Word, salt: Word) -> Word:
         j = word(pivot - i)
         j = min(j, word(j + n))
         x = word(word(max(i, j) + salt) * hash_first)
@@ -54,7 +57,7 @@ def make_shuffle(pair_hash: PairHash) -> Callable:
         return j if x >> top else i
 
     @numba_njit(error_model="numpy")
-    def shuffle_rows(out, first, n_rows, key):
+    def shuffle_rows(out: np.ndarray, first: Word, n_rows: Word, key: Word) -> None:
         n = word(n_rows)
         work = np.empty(out.shape[0], word)
         for j in range(work.shape[0]):
@@ -79,7 +82,7 @@ NARROW_MAX_ROWS = u64(NARROW.max_rows)
 
 
 @numba_njit
-def shuffle_rows(out, first, n_rows, key):
+def shuffle_rows(out: np.ndarray, first: Word, n_rows: Word, key: Word) -> None:
     if n_rows <= NARROW_MAX_ROWS:
         shuffle_narrow(out, first, n_rows, key)
     else:
@@ -87,7 +90,7 @@ def shuffle_rows(out, first, n_rows, key):
 
 
 @numba_njit(error_model="numpy")
-def epoch_rows(out, key, position, n_rows):
+def epoch_rows(out: np.ndarray, key: Word, position: Word, n_rows: Word) -> None:
     epoch, place = position // n_rows, position % n_rows
     here = min(out.shape[0], np.int64(n_rows - place))
     shuffle_rows(out[:here], place, n_rows, splitmix64(key + epoch * GOLDEN_GAMMA))
@@ -97,12 +100,12 @@ def epoch_rows(out, key, position, n_rows):
 
 
 @numba_njit
-def rows_without_replacement(out, key, position, n_rows):
+def rows_without_replacement(out: np.ndarray, key: Word, position: Word, n_rows: Word) -> None:
     shuffle_rows(out, u64(0), n_rows, splitmix64(key + position * GOLDEN_GAMMA))
 
 
 @numba_njit
-def rows_with_replacement(out, key, position, n_rows):
+def rows_with_replacement(out: np.ndarray, key: Word, position: Word, n_rows: Word) -> None:
     for j in range(out.shape[0]):
         out[j] = np.int64(scale_to(n_rows, splitmix64(key + (position + u64(j)) * GOLDEN_GAMMA)))
 
@@ -112,7 +115,7 @@ def make_draw(op: MinibatchIndexRV, rows: Callable) -> tuple[Callable, int]:
     batch_size = op.batch_size
 
     @numba_njit
-    def draw(state, n_rows, out=None):
+    def draw(state: np.ndarray, n_rows: int, out: np.ndarray | None = None) -> np.ndarray:
         if n_rows < batch_size:
             raise BatchSizeError(batch_size, n_rows)
         if out is None:
@@ -124,7 +127,7 @@ def make_draw(op: MinibatchIndexRV, rows: Callable) -> tuple[Callable, int]:
         state[2], state[3] = np.uint32(position), np.uint32(position >> u64(32))
         return out
 
-    draw.handles_out = True
+    draw.handles_out = True  # type: ignore[attr-defined]
     return draw, CACHE_VERSION
 
 

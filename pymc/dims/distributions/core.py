@@ -1,0 +1,53 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+from typing import Any
+
+from pytensor.graph.basic import Variable
+from pytensor.tensor.shape import shape_i
+
+from pymc import _layer
+from pymc.minibatch.plates import note_index, subsampled_dims
+from pymc.minibatch.provenance import indexes
+
+
+class _DimDistribution:
+    def __new__(
+        cls, name: str, *args: Any, observed: Any = None, model: Any = None, **kwargs: Any
+    ) -> Any:
+        if isinstance(observed, Variable):
+            for index in indexes([observed]):
+                note_index(released.modelcontext(model), index)
+        make: Any = super().__new__
+        return make(cls, name, *args, observed=observed, model=model, **kwargs)
+
+    @classmethod
+    def dist(
+        cls, dist_params: Any, *, dim_lengths: dict[str, Any] | None = None, **kwargs: Any
+    ) -> Variable:
+        """Give the lengths of a model's subsampled dims as those of the batch."""
+        if dim_lengths:
+            model = released.modelcontext(None)
+            plates = subsampled_dims(model)
+            dim_lengths = {
+                dim: shape_i(plates[dim], 0)
+                if dim in plates and length is model.dim_lengths.get(dim)
+                else length
+                for dim, length in dim_lengths.items()
+            }
+        return super().dist(  # type: ignore[misc]
+            dist_params, dim_lengths=dim_lengths, **kwargs
+        )
+
+
+released = _layer.run_release(globals(), DimDistribution=_DimDistribution)

@@ -1,0 +1,333 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Which axes of a variable are rows of a minibatch, traced through the graph from the index.
+
+An axis is one of three things: :class:`Rows`, the rows that an index picked; ``SAME``, one value
+repeated (it broadcasts, or is constant along the axis); ``OWN``, anything else (the rows of the full
+data, the slots of a parameter). Sizes are never compared: two dims of equal length stay apart.
+
+:func:`trace` walks a graph from its roots and asks :func:`follow` what each Op makes of the axes of
+its inputs. The rules for Ops are in :mod:`pymc.minibatch.rules`; a rule for another Op is one function
+more. Where rows cannot be followed, the result is :class:`Lost`, which says where and why. That is
+an error only if it reaches a term of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.op import HasInnerGraph, Op
+from pytensor.graph.traversal import ancestors, toposort, walk
+
+from pymc.minibatch.index import MinibatchIndexRV
+
+__all__ = [
+    "OWN",
+    "SAME",
+    "Axes",
+    "Axis",
+    "Lost",
+    "Rows",
+    "RowsLost",
+    "follow",
+    "indexes",
+    "same_draw",
+    "trace",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """An axis that holds the rows picked by a minibatch index.
+
+    Clones of an index (deriving a log-probability makes some) share its state, so that is what is
+    compared.
+    """
+
+    index: Variable
+
+    @property
+    def state(self) -> Variable:
+        return self.index.owner.inputs[0]
+
+    @property
+    def total(self) -> Variable:
+        """How many rows there are in all: a symbolic integer, which follows the data."""
+        return self.index.owner.inputs[2]
+
+    @property
+    def batch_size(self) -> int:
+        return self.index.owner.op.batch_size
+
+    @property
+    def dim(self) -> str | None:
+        return self.index.owner.op.dim
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rows) and self.state is other.state
+
+    def __hash__(self) -> int:
+        return hash(self.state)
+
+    def __str__(self) -> str:
+        of = f" of dim {self.dim!r}" if self.dim else ""
+        return f"the minibatch index{of} (batch_size={self.batch_size})"
+
+
+class _Kind(Enum):
+    SAME = "the same value all along"
+    OWN = "values of its own"
+
+
+SAME, OWN = _Kind.SAME, _Kind.OWN
+
+type Axis = Rows | _Kind
+type Axes = tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Rows that could not be followed through `op`, and why.
+
+    Parameters
+    ----------
+    op : Op
+        Where they were lost.
+    why : str
+        What it does to the rows.
+    certain : bool
+        True where the rows are surely mixed; False for an Op that nothing is known about, which
+        an explicit `total_size` may vouch for.
+    """
+
+    op: Op
+    why: str
+    certain: bool
+
+
+class RowsLost(Exception):
+    """Raised by a rule: the rows of a minibatch do not come out of this node as rows."""
+
+    def __init__(self, why: str, certain: bool = True):
+        super().__init__(why)
+        self.why, self.certain = why, certain
+
+
+@singledispatch
+def follow(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    """Tell the axes of each output of `node`, given those of its inputs.
+
+    Parameters
+    ----------
+    op : Op
+        The Op of `node`, which is dispatched on.
+    node : Apply
+    inputs : sequence of tuple of Rows, SAME or OWN
+        An entry for each input of `node`: the axes of that input.
+
+    Returns
+    -------
+    list of tuple of Rows, SAME or OWN
+        An entry for each output.
+
+    Raises
+    ------
+    RowsLost
+        Where rows of a minibatch are mixed, or may be.
+    """
+    raise RowsLost(f"the rows of a minibatch cannot be followed through {op}", certain=False)
+
+
+def trace(
+    var: Variable,
+    known: Mapping[Variable, Axes | Lost] | None = None,
+    free: Collection[Variable] = (),
+) -> Axes | Lost:
+    """Trace the axes of `var`.
+
+    Parameters
+    ----------
+    var : Variable
+    known : mapping, optional
+        Axes of variables at which to stop: an observed variable has the axes of its value.
+    free : collection of Variable
+        The model's free variables, whose draws are their own along every axis. Any other random
+        variable is a part of a term, as the component of a mixture is: its parameters count.
+
+    Returns
+    -------
+    tuple of Rows, SAME or OWN, or Lost
+        An entry for each axis of `var`.
+    """
+    # Rules cover Ops from all over PyTensor, and are needed only once there is something to trace
+    import pymc.minibatch.rules  # noqa: F401
+
+    found: dict[Variable, Axes | Lost] = dict(known or {})
+    if var.owner is None:
+        return found.get(var, _root_axes(var))
+    for node in toposort([var], blockers=list(found)):
+        outputs = _follow_node(node, found)
+        for output, axes in zip(node.outputs, outputs, strict=True):
+            if output in free and not isinstance(axes, Lost):
+                axes = tuple(
+                    OWN if a is SAME and not one else a for a, one in zip(axes, _length_one(output))
+                )
+            found.setdefault(output, axes)
+    return found[var]
+
+
+def _follow_node(node: Apply, found: dict[Variable, Axes | Lost]) -> Sequence[Axes | Lost]:
+    inputs: list[Axes] = []
+    for var in node.inputs:
+        axes = found.setdefault(var, _root_axes(var))
+        if isinstance(axes, Lost):
+            return [axes] * len(node.outputs)
+        inputs.append(axes)
+    try:
+        return follow(node.op, node, inputs)
+    except RowsLost as lost:
+        # No row comes in: nothing is lost, only the axes of the outputs are not known
+        if isinstance(node.op, MinibatchIndexRV) or any(rows_of(axes) for axes in inputs):
+            return [Lost(node.op, lost.why, lost.certain)] * len(node.outputs)
+        return [_root_axes(output) for output in node.outputs]
+
+
+def trace_inner(op: HasInnerGraph, inputs: Sequence[Axes]) -> list[Axes]:
+    """Trace through the inner graph of an Op."""
+    known = dict(zip(op.inner_inputs, inputs, strict=True))
+    outputs = []
+    for inner in op.inner_outputs:
+        axes = trace(inner, known)
+        if isinstance(axes, Lost):
+            raise RowsLost(axes.why, axes.certain)
+        outputs.append(axes)
+    return outputs
+
+
+def meet(axes: Iterable[Axis], names: Iterable[str] = ()) -> Axis:
+    """Tell what several axes become that are broadcast together.
+
+    Parameters
+    ----------
+    axes : iterable of Rows, SAME or OWN
+    names : iterable of str
+        What the ``OWN`` axes belong to, for the message.
+
+    Raises
+    ------
+    RowsLost
+        Where the rows of two indexes meet, or those of an index and values that are not of it.
+    """
+    kinds = set(axes)
+    rows = [axis for axis in kinds if isinstance(axis, Rows)]
+    if len(rows) > 1:
+        raise RowsLost(
+            "the rows of two minibatch indexes meet on one axis, so that x and y are out of step; "
+            "put the variables into one pm.Minibatch call"
+        )
+    if rows and OWN in kinds:
+        of = ", ".join(names)
+        raise RowsLost(
+            f"the rows of {rows[0]} meet values that are not of the batch{f' ({of})' if of else ''}; "
+            "data belong into the same pm.Minibatch call, and a free variable with a slot for each "
+            "row of the batch would give its slots to other rows at each step"
+        )
+    if rows:
+        return rows[0]
+    return OWN if OWN in kinds else SAME
+
+
+def meet_all(inputs: Sequence[Axes], variables: Sequence[Variable], ndim: int) -> Axes:
+    """`meet` for each of the last `ndim` axes, aligned from the right as in broadcasting."""
+    result = []
+    for k in range(-ndim, 0):
+        aligned = [(axes[k], var) for axes, var in zip(inputs, variables) if len(axes) >= -k]
+        own = [label(var) for axis, var in aligned if axis is OWN]
+        result.append(meet([axis for axis, _ in aligned], own))
+    return tuple(result)
+
+
+def refuse_rows(axes: Iterable[Axis], why: str) -> None:
+    """Raise `RowsLost` if any of `axes` holds rows of a minibatch."""
+    if any(isinstance(axis, Rows) for axis in axes):
+        raise RowsLost(why)
+
+
+def rows_of(axes: Iterable[Axis]) -> list[Rows]:
+    return [axis for axis in axes if isinstance(axis, Rows)]
+
+
+def label(var: Variable) -> str:
+    """Name a variable in a message: its own name, or its Op and the names it is made of."""
+    if var.name is not None or var.owner is None:
+        return var.name or str(var)
+    named = dict.fromkeys(v.name for v in ancestors([var]) if v.name)
+    of = f" of {', '.join(list(named)[:3])}" if named else ""
+    return f"{var.owner.op}{of}"
+
+
+def indexes(variables: Iterable[Variable]) -> list[Variable]:
+    """Every minibatch index that `variables` depend on, in inner graphs too; clones count once."""
+    found: dict[Variable, Variable] = {}
+    for var in walk(list(variables), _parents, False):
+        node = var.owner
+        if node is not None and isinstance(node.op, MinibatchIndexRV):
+            found.setdefault(node.inputs[0], node.outputs[1])
+    return list(found.values())
+
+
+def same_draw(x: Variable, y: Variable) -> bool:
+    """Tell whether `x` and `y` are the same output of two clones of one minibatch index."""
+    first, second = x.owner, y.owner
+    return (
+        first is not None
+        and second is not None
+        and isinstance(first.op, MinibatchIndexRV)
+        and first.op == second.op
+        and first.inputs[0] is second.inputs[0]
+        and x.index == y.index
+    )
+
+
+def _parents(var: Variable) -> list[Variable] | None:
+    node = var.owner
+    if node is None:
+        return None
+    return [*node.inputs, *(node.op.inner_outputs if isinstance(node.op, HasInnerGraph) else ())]
+
+
+def _length_one(var: Variable) -> tuple[bool, ...]:
+    return tuple(length == 1 for length in getattr(var.type, "shape", ()))
+
+
+# Looking for repeated values in larger constants would cost more than it tells
+_LARGEST_CONSTANT = 1_000_000
+
+
+def _root_axes(var: Variable) -> Axes:
+    same: Sequence[bool] = _length_one(var)
+    if isinstance(var, Constant) and not isinstance(var, SharedVariable):
+        data: Any = var.data
+        if 0 < np.ndim(data) and 0 < np.size(data) <= _LARGEST_CONSTANT:
+            data = np.asarray(data)
+            same = [bool((data == data.take([0], k)).all()) for k in range(data.ndim)]
+    return tuple(SAME if s else OWN for s in same)

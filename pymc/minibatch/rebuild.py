@@ -1,0 +1,126 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Graphs with other data in them: minibatches for full data, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pytensor.tensor as pt
+
+from pytensor.compile.builders import OpFromGraph
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.traversal import toposort
+from pytensor.tensor.subtensor import AdvancedSubtensor, indices_from_subtensor
+from pytensor.xtensor.basic import XTensorFromTensor
+from pytensor.xtensor.indexing import Index
+
+from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.scaling import RowRatio
+
+__all__ = ["all_rows", "rebuild"]
+
+
+def rebuild(
+    outputs: Sequence[Variable], replacements: Mapping[Variable, Variable]
+) -> list[Variable]:
+    """Replace variables by others, of another static shape perhaps.
+
+    Nodes are built anew where their inputs change, so that static shapes follow, in inner graphs too
+    (`clone_replace` would hold these to the shapes that they were made for). What does not depend on
+    a replaced variable is shared with the given graph.
+
+    Parameters
+    ----------
+    outputs : sequence of Variable
+    replacements : mapping of Variable to Variable
+        A replacement may depend on the variable that it replaces.
+
+    Returns
+    -------
+    list of Variable
+    """
+    memo = dict(replacements)
+    for node in toposort(outputs, blockers=list(memo)):
+        inputs = [memo.get(i, i) for i in node.inputs]
+        if any(new is not old for new, old in zip(inputs, node.inputs)):
+            for old, new in zip(node.outputs, _with_inputs(node, inputs).outputs, strict=True):
+                new.name = new.name or old.name
+                memo.setdefault(old, new)
+    return [memo.get(output, output) for output in outputs]
+
+
+def _with_inputs(node: Apply, inputs: Sequence[Variable]) -> Apply:
+    op = node.op
+    if isinstance(op, OpFromGraph) and not all(
+        old.is_super(new.type) for old, new in zip(op.input_types, inputs)
+    ):
+        inner = [
+            old.clone() if old.type.is_super(new.type) else new.type()
+            for old, new in zip(op.inner_inputs, inputs, strict=True)
+        ]
+        inner_outputs = rebuild(op.inner_outputs, dict(zip(op.inner_inputs, inner)))
+        op = op.clone_with_inner_graph(FunctionGraph(inner, inner_outputs, clone=False))
+        return OpFromGraph.make_node(op, *inputs)
+    return node.clone_with_new_inputs(inputs, strict=False)
+
+
+def all_rows(outputs: Iterable[Variable]) -> list[Variable]:
+    """Rewrite graphs of minibatches to graphs of the full data; others stay as they are.
+
+    ``data[index]`` becomes ``data``, the ratio of rows 1, and an index that is used for anything else
+    ``arange(n_rows)``.
+    """
+    outputs = list(outputs)
+    replacements: dict[Variable, Variable] = {}
+    for node in toposort(outputs):
+        if isinstance(node.op, MinibatchIndexRV):
+            _state, _size, n_rows = node.inputs
+            replacements[node.outputs[1]] = pt.arange(n_rows, dtype=node.outputs[1].type.dtype)
+    if not replacements:
+        return outputs
+    totals = {rows.owner.inputs[1] for rows in replacements.values()}
+    for node in toposort(outputs):
+        if isinstance(node.op, RowRatio) and node.inputs[0] in totals:
+            replacements[node.outputs[0]] = pt.constant(1, dtype=node.outputs[0].type.dtype)
+        elif _takes_rows(node):
+            # Chains of these (blocks of rows and columns) lead back to the data
+            data = node.inputs[0]
+            replacements[node.outputs[0]] = replacements.get(data, data)
+    return rebuild(outputs, replacements)
+
+
+def _takes_rows(node: Apply) -> bool:
+    """Tell whether `node` does nothing but take the rows of an index."""
+    if not isinstance(node.op, AdvancedSubtensor | Index):
+        return False
+    if isinstance(node.op, Index):
+        entries = list(node.inputs[1:])
+    else:
+        entries = list(indices_from_subtensor(node.inputs[1:], node.op.idx_list))
+    picks = [entry for entry in entries if not _is_full(entry)]
+    return len(picks) == 1 and _is_index(picks[0])
+
+
+def _is_full(entry: object) -> bool:
+    data = getattr(entry, "data", entry)
+    return isinstance(data, slice) and data == slice(None)
+
+
+def _is_index(entry: object) -> bool:
+    node = getattr(entry, "owner", None)
+    if node is not None and isinstance(node.op, XTensorFromTensor):
+        node = node.inputs[0].owner
+    return node is not None and isinstance(node.op, MinibatchIndexRV)

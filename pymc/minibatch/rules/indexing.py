@@ -1,0 +1,119 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rules for indexing: the index itself, taking rows by it, and everything written ``x[...]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytensor.graph.basic import Apply, Variable
+from pytensor.tensor.subtensor import (
+    AdvancedIncSubtensor,
+    AdvancedSubtensor,
+    IncSubtensor,
+    Subtensor,
+    indices_from_subtensor,
+)
+
+from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.provenance import (
+    OWN,
+    SAME,
+    Axes,
+    Axis,
+    Rows,
+    RowsLost,
+    follow,
+    meet,
+    meet_all,
+    rows_of,
+)
+
+_BY_PLACE = (
+    "{op} picks rows of a minibatch by their place in the batch, so that the batch is no longer "
+    "the one that x and y share"
+)
+
+
+@follow.register(MinibatchIndexRV)
+def _(op: MinibatchIndexRV, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [(), (Rows(node.outputs[1]),)]
+
+
+def is_full(entry: object) -> bool:
+    return isinstance(entry, slice) and entry == slice(None)
+
+
+@follow.register(Subtensor)
+@follow.register(AdvancedSubtensor)
+def _(op: Subtensor | AdvancedSubtensor, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [_view_axes(op, inputs[0], node.inputs[1:], inputs[1:])]
+
+
+@follow.register(IncSubtensor)
+@follow.register(AdvancedIncSubtensor)
+def _(op: IncSubtensor, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    """Writing into an array gives it the rows of what is written, along axes taken in full."""
+    into, written = inputs[:2]
+    entries = _entries(op, node.inputs[2:], len(into))
+    view = _view_axes(op, into, node.inputs[2:], inputs[2:])
+    together = meet_all([view, written], [node.inputs[0], node.inputs[1]], len(view))
+    result = list(into)
+    if all(isinstance(e, slice) or e.type.ndim == 0 for e in entries):
+        where = [k for k, e in enumerate(entries) if isinstance(e, slice)]
+        for k, axis in zip(where, together, strict=True):
+            if is_full(entries[k]):
+                result[k] = axis if isinstance(axis, Rows) else meet([into[k], axis])
+            elif isinstance(axis, Rows):
+                raise RowsLost(f"{op} writes the rows of a minibatch to a part of an axis")
+    elif rows_of(together) and together != into:
+        raise RowsLost(f"{op} may write the rows of a minibatch out of order", certain=False)
+    return [tuple(result)]
+
+
+def _entries(op: Subtensor, index_vars: Sequence[Variable], ndim: int) -> list[slice | Variable]:
+    entries = list(indices_from_subtensor(index_vars, op.idx_list))
+    return entries + [slice(None)] * (ndim - len(entries))
+
+
+def _view_axes(
+    op: Subtensor, axes: Axes, index_vars: Sequence[Variable], index_axes: Sequence[Axes]
+) -> Axes:
+    """Tell the axes of ``x[...]``: those taken in full stay, those of arrays of integers come in."""
+    kinds = dict(zip(index_vars, index_axes))
+    out: list[Axis] = []
+    arrays: list[Variable] = []
+    place = None  # where the axes of the index arrays go
+    apart = False  # a slice stands between two of them: NumPy puts their axes first
+    for axis, entry in zip(axes, _entries(op, index_vars, len(axes))):
+        if isinstance(axis, Rows) and not is_full(entry):
+            raise RowsLost(_BY_PLACE.format(op=op))
+        if isinstance(entry, slice):
+            out.append(axis)
+            apart = apart or place is not None
+        elif entry.type.ndim == 0 and isinstance(op, Subtensor | IncSubtensor):
+            continue  # one element: the axis is gone
+        else:
+            if entry.type.dtype == "bool" and entry.type.ndim > 1:
+                raise RowsLost(f"{op} picks elements by a mask of several axes", certain=False)
+            if place is None:
+                place, apart = len(out), False
+            elif apart:
+                place = 0
+            arrays.append(entry)
+    if arrays:
+        ndim = max(entry.type.ndim for entry in arrays)
+        new = meet_all([kinds[entry] for entry in arrays], arrays, ndim)
+        out[place:place] = [OWN if a is SAME else a for a in new]
+    return tuple(out)

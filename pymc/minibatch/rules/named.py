@@ -1,0 +1,117 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rules for named dims (`pymc.dims`): axes are matched by name instead of by place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.xtensor.basic import Rename, TensorFromXTensor, XTensorFromTensor
+from pytensor.xtensor.indexing import Index
+from pytensor.xtensor.math import Dot
+from pytensor.xtensor.reduction import XCumReduce, XReduce
+from pytensor.xtensor.shape import Broadcast, Concat, ExpandDims, Squeeze, Transpose
+from pytensor.xtensor.vectorization import XRV, XBlockwise, XElemwise
+
+from pymc.minibatch.provenance import (
+    OWN,
+    SAME,
+    Axes,
+    Axis,
+    Rows,
+    RowsLost,
+    follow,
+    label,
+    meet,
+    refuse_rows,
+)
+from pymc.minibatch.rules.indexing import _BY_PLACE, is_full
+
+
+@follow.register(XTensorFromTensor)
+@follow.register(TensorFromXTensor)
+@follow.register(Rename)
+def _(op: Rename, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [inputs[0]]
+
+
+@follow.register(XElemwise)
+@follow.register(XReduce)
+@follow.register(Dot)
+@follow.register(Transpose)
+@follow.register(Squeeze)
+@follow.register(ExpandDims)
+@follow.register(Broadcast)
+def _(op: XElemwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [_by_name(node, inputs, out) for out in node.outputs]
+
+
+@follow.register(XCumReduce)
+def _(op: XCumReduce, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [_by_name(node, inputs, out, op.dims) for out in node.outputs]
+
+
+@follow.register(Concat)
+def _(op: Concat, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [_by_name(node, inputs, out, (op.dim,)) for out in node.outputs]
+
+
+@follow.register(XBlockwise)
+@follow.register(XRV)
+def _(op: XBlockwise | XRV, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    core = {dim for dims in op.core_dims[0] for dim in dims}
+    return [
+        _by_name(node, inputs, out, core) if hasattr(out.type, "dims") else ()
+        for out in node.outputs
+    ]
+
+
+def _by_name(
+    node: Apply, inputs: Sequence[Axes], out: Variable, mixed: Collection[str] = ()
+) -> Axes:
+    """Broadcast by name; the rows of dims that do not come out, or are in `mixed`, are mixed."""
+    axes: dict[str, list[Axis]] = {dim: [] for dim in out.type.dims}
+    own: dict[str, list[str]] = {}
+    for var, var_axes in zip(node.inputs, inputs):
+        for dim, axis in zip(getattr(var.type, "dims", ()), var_axes):
+            if dim not in axes or dim in mixed:
+                refuse_rows([axis], f"{node.op} mixes the rows of a minibatch (dim {dim!r})")
+            axes.setdefault(dim, []).append(axis)
+            if axis is OWN:
+                own.setdefault(dim, []).append(label(var))
+    return tuple(
+        OWN if dim in mixed else meet(axes[dim] or [SAME], own.get(dim, ()))
+        for dim in out.type.dims
+    )
+
+
+@follow.register(Index)
+def _(op: Index, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    x, *entries = node.inputs
+    kinds = {dim: [axis] for dim, axis in zip(x.type.dims, inputs[0])}
+    own = {dim: [label(x)] for dim in x.type.dims}
+    for dim, axis, entry, entry_axes in zip(x.type.dims, inputs[0], entries, inputs[1:]):
+        if not hasattr(entry.type, "dims"):  # a slice
+            if isinstance(axis, Rows) and not (isinstance(entry, Constant) and is_full(entry.data)):
+                raise RowsLost(_BY_PLACE.format(op=op))
+            continue
+        if isinstance(axis, Rows):
+            raise RowsLost(_BY_PLACE.format(op=op))
+        kinds[dim], own[dim] = [], []
+    for entry, entry_axes in zip(entries, inputs[1:]):
+        for dim, axis in zip(getattr(entry.type, "dims", ()), entry_axes):
+            kinds.setdefault(dim, []).append(OWN if axis is SAME else axis)
+            own.setdefault(dim, []).append(label(entry))
+    return [tuple(meet(kinds[dim] or [OWN], own.get(dim, ())) for dim in node.outputs[0].type.dims)]

@@ -1,0 +1,208 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rules for tensor Ops: elementwise, reductions, products, and changes of shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pytensor.compile.builders import OpFromGraph
+from pytensor.compile.ops import DeepCopyOp, ViewOp
+from pytensor.graph.basic import Apply, Constant
+from pytensor.graph.op import Op
+from pytensor.raise_op import CheckAndRaise
+from pytensor.tensor.basic import Alloc, Join, MakeVector, ScalarFromTensor, Split, TensorFromScalar
+from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
+from pytensor.tensor.extra_ops import CumOp, Repeat
+from pytensor.tensor.linalg.solvers.core import SolveBase
+from pytensor.tensor.math import Argmax, Dot
+from pytensor.tensor.reshape import JoinDims, SplitDims
+from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
+from pytensor.tensor.sort import ArgSortOp, SortOp
+
+from pymc.minibatch.provenance import (
+    OWN,
+    SAME,
+    Axes,
+    Axis,
+    Rows,
+    RowsLost,
+    follow,
+    meet_all,
+    refuse_rows,
+    trace_inner,
+)
+
+
+@follow.register(Elemwise)
+def _(op: Elemwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [meet_all(inputs, node.inputs, out.type.ndim) for out in node.outputs]
+
+
+@follow.register(ViewOp)
+@follow.register(DeepCopyOp)
+@follow.register(SpecifyShape)
+@follow.register(CheckAndRaise)
+@follow.register(TensorFromScalar)
+@follow.register(ScalarFromTensor)
+def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [inputs[0]]
+
+
+@follow.register(Shape)
+@follow.register(Shape_i)
+@follow.register(MakeVector)
+def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [(OWN,) * out.type.ndim for out in node.outputs]
+
+
+@follow.register(DimShuffle)
+def _(op: DimShuffle, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    [axes] = inputs
+    dropped = [a for k, a in enumerate(axes) if k not in op.new_order]
+    refuse_rows(dropped, f"{op} drops the axis of a minibatch")
+    return [tuple(SAME if k == "x" else axes[k] for k in op.new_order)]
+
+
+@follow.register(Alloc)
+def _(op: Alloc, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    value, *_ = inputs
+    return [(SAME,) * (node.outputs[0].type.ndim - len(value)) + value]
+
+
+# --- reductions and orders ---
+@follow.register(CAReduce)
+@follow.register(Argmax)
+def _(op: CAReduce | Argmax, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    [axes] = inputs
+    over = range(len(axes)) if op.axis is None else op.axis
+    refuse_rows([axes[k] for k in over], f"{op} mixes the rows of a minibatch (axis {list(over)})")
+    left = tuple(a for k, a in enumerate(axes) if k not in over)
+    return [left for _ in node.outputs]
+
+
+@follow.register(CumOp)
+@follow.register(SortOp)
+@follow.register(ArgSortOp)
+@follow.register(Repeat)
+def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    axes = inputs[0]
+    axis = getattr(op, "axis", None)
+    if axis is None and len(node.inputs) > 1 and isinstance(node.inputs[1], Constant):
+        axis = int(node.inputs[1].data)  # sort takes its axis as an input
+    touched = axes if axis is None else [axes[axis]]
+    refuse_rows(touched, f"{op} mixes the rows of a minibatch")
+    if axis is None:
+        return [(OWN,) * node.outputs[0].type.ndim]
+    axis %= len(axes)
+    return [(*axes[:axis], OWN, *axes[axis + 1 :])]
+
+
+# --- products ---
+@follow.register(Dot)
+def _(op: Dot, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    x, y = inputs
+    refuse_rows([x[-1], y[-2:][0]], f"{op} sums over the rows of a minibatch")
+    return [(*x[:-1], *(y[1:] if len(y) > 1 else ()))]
+
+
+@follow.register(Blockwise)
+def _(op: Blockwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    batch_ndim = op.batch_ndim(node)
+    batch = meet_all(
+        [axes[: len(axes) - len(core)] for axes, core in zip(inputs, op.inputs_sig)],
+        node.inputs,
+        batch_ndim,
+    )
+    kept: dict[str, Axis] = {}
+    for axes, core in zip(inputs, op.inputs_sig):
+        for axis, name in zip(axes[len(axes) - len(core) :], core):
+            if isinstance(axis, Rows):
+                _require_separate(op, name)
+                kept[name] = axis
+    return [(*batch, *(kept.get(name, OWN) for name in core)) for core in op.outputs_sig]
+
+
+def _require_separate(op: Blockwise, name: str) -> None:
+    """Let rows through along a core axis that one input has and that comes out again."""
+    has = sum(name in core for core in op.inputs_sig)
+    if has > 1 or not any(name in core for core in op.outputs_sig):
+        raise RowsLost(f"{op} mixes the rows of a minibatch")
+    if not isinstance(op.core_op, Dot | SolveBase):
+        raise RowsLost(f"{op} may mix the rows of a minibatch", certain=False)
+
+
+# --- changes of shape ---
+@follow.register(Join)
+def _(op: Join, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    axis = op.axis % node.outputs[0].type.ndim
+    refuse_rows([i[axis] for i in inputs], f"{op} joins arrays along the rows of a minibatch")
+    rest = meet_all(
+        [(*i[:axis], SAME, *i[axis + 1 :]) for i in inputs], node.inputs, len(inputs[0])
+    )
+    return [(*rest[:axis], OWN, *rest[axis + 1 :])]
+
+
+@follow.register(Split)
+def _(op: Split, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    axes, axis = inputs[0], op.axis % len(inputs[0])
+    refuse_rows([axes[axis]], f"{op} splits the rows of a minibatch")
+    return [(*axes[:axis], OWN, *axes[axis + 1 :])] * len(node.outputs)
+
+
+@follow.register(Reshape)
+def _(op: Reshape, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    old, new = node.inputs[0].type.shape, node.outputs[0].type.shape
+    axes: list[Axis] = [OWN] * len(new)
+    for k, axis in enumerate(inputs[0]):
+        if isinstance(axis, Rows):
+            axes[_same_place(op, old, k, new)] = axis
+    return [tuple(axes)]
+
+
+def _same_place(op: Op, old: tuple, k: int, new: tuple) -> int:
+    """Find the axis of the new shape that axis `k` of the old one has become, elements in order."""
+    for j, length in enumerate(new):
+        before = (*old[:k], *new[:j])
+        if length == old[k] and None not in before and np.prod(old[:k]) == np.prod(new[:j]):
+            # Axes of length 1 in between do not matter: take the one after these
+            if length != 1 or k == j:
+                return j
+    raise RowsLost(f"{op} mixes the rows of a minibatch with another axis")
+
+
+@follow.register(JoinDims)
+def _(op: JoinDims, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    axes = inputs[0]
+    joined = [axes[k] for k in op.axis_range]
+    if len(joined) > 1:
+        refuse_rows(joined, f"{op} mixes the rows of a minibatch with another axis")
+    new = joined[0] if len(joined) == 1 else OWN
+    return [(*axes[: op.start_axis], new, *axes[op.start_axis + op.n_axes :])]
+
+
+@follow.register(SplitDims)
+def _(op: SplitDims, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    axes = inputs[0]
+    refuse_rows([axes[op.axis]], f"{op} splits the rows of a minibatch")
+    more = node.outputs[0].type.ndim - len(axes) + 1
+    return [(*axes[: op.axis], *(OWN,) * more, *axes[op.axis + 1 :])]
+
+
+@follow.register(OpFromGraph)
+def _(op: OpFromGraph, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return trace_inner(op, inputs)

@@ -1,0 +1,382 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""`pm.Minibatch`: random rows of several variables, by one index for each dim."""
+
+from __future__ import annotations
+
+import numbers
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.graph.basic import Variable
+from pytensor.tensor.shape import shape_i
+from pytensor.tensor.variable import TensorVariable
+from pytensor.xtensor import as_xtensor
+from pytensor.xtensor.type import XTensorVariable
+
+from pymc.minibatch.ancestry import check_observed
+from pymc.minibatch.index import ROW_COUNTS_DIFFER, SAMPLING, minibatch_index
+from pymc.minibatch.plates import note_index, subsampled_dims
+from pymc.minibatch.provenance import Rows, label
+from pymc.minibatch.total_size import current_length
+from pymc.pytensorf import convert_data
+
+__all__ = ["Minibatch", "take_rows", "valid_batch_size"]
+
+
+@dataclass(frozen=True)
+class _Use:
+    """One axis of one variable that is to be subsampled."""
+
+    position: int
+    variable: Variable
+    axis: int
+    dim: str | None
+    size: int
+
+    @property
+    def length(self) -> Variable:
+        tensor = self.variable
+        return shape_i(tensor.values if isinstance(tensor, XTensorVariable) else tensor, self.axis)
+
+    def __str__(self) -> str:
+        return f"{label(self.variable)} (axis {self.axis})"
+
+
+def Minibatch(
+    variable: Any,
+    *variables: Any,
+    batch_size: int | Sequence | Mapping[str, int] | None = None,
+    sampling: str = "epoch",
+) -> Variable | list[Variable] | tuple[Variable, ...]:
+    """Take random rows of data, the same rows of all of them, new ones at each evaluation.
+
+    A term of the model whose observed value is of a minibatch counts for all rows: its
+    log-probability is multiplied by N / B, N rows in all and B in the batch, found from the graph.
+
+    Parameters
+    ----------
+    variable : array_like, pandas object, tensor or XTensorVariable; or dict
+        Data of shape (N, ...), of any rank above 0 and any dtype; floats become ``floatX``. A dict
+        ``{data: batch_size}`` gives each variable sizes of its own; its keys must be symbolic, such
+        as those of :func:`pymc.Data`.
+    *variables
+        Further data with the same number of rows.
+    batch_size : int, sequence, or dict of str to int
+        Rows of a batch. A sequence is for the leading axes, ``None`` for an axis taken in full and
+        ``...`` for as many of these as it takes: ``[2, ..., 10]`` subsamples the first axis and the
+        last. A dict is by the names of dims: ``{"obs": 500, "feature": 10}``.
+    sampling : {"epoch", "without_replacement", "with_replacement"}
+        How rows are drawn. ``"epoch"``: each row once a pass, in a fresh order each pass; a batch may
+        hold the end of a pass and the beginning of the next. ``"without_replacement"``: the rows of
+        a batch are distinct, batches are independent. ``"with_replacement"``: all are independent.
+
+    Returns
+    -------
+    Variable, list of Variable, or tuple of Variable
+        For one variable, its rows; for several, a list in their order; for a dict, a tuple. Shape
+        (B, ...), dtype and kind (tensor or XTensorVariable) as the data's.
+
+    Raises
+    ------
+    TypeError
+        If a size is not a whole number, a key of the dict is not symbolic, or data are random.
+    ValueError
+        If a batch is empty or larger than the data, the data differ in their number of rows, a dim
+        is unknown, or a dim is subsampled in two ways.
+    NotImplementedError
+        If data have missing values.
+
+    Notes
+    -----
+    There is one :class:`~pymc.minibatch.index.MinibatchIndexRV` for each axis, shared by all
+    variables of the call, so that x and y cannot get out of step. Two calls in one model that
+    subsample the same dim in the same way share it as well.
+
+    Data that are not symbolic become shared variables. An expression of data is computed in full at
+    each evaluation if PyTensor cannot move the choice of rows into it: prepare data in NumPy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> rng = np.random.default_rng(1)
+    >>> X = rng.normal(size=(1000, 3))
+    >>> y = X @ [1.0, 2.0, 3.0] + rng.normal(size=1000)
+    >>> X_batch, y_batch = pm.Minibatch(X, y, batch_size=50)
+    >>> X_batch.type.shape, y_batch.type.shape
+    ((50, 3), (50,))
+    >>> with pm.Model() as model:
+    ...     w = pm.Normal("w", shape=3)
+    ...     lik = pm.Normal("y", X_batch @ w, 1, observed=y_batch)
+    >>> pm.Minibatch(X, batch_size=[10, 2]).type.shape
+    (10, 2)
+
+    References
+    ----------
+    .. [1] Hoffman, M. D., Blei, D. M., Wang, C. and Paisley, J. (2013). Stochastic Variational
+       Inference. JMLR 14.
+    """
+    if sampling not in SAMPLING:
+        names = ", ".join(map(repr, SAMPLING))
+        raise ValueError(f"sampling of pm.Minibatch must be one of {names}; got {sampling!r}")
+    data, sizes, form = _requests(variable, variables, batch_size)
+    model = _current_model()
+    result = list(data)
+    for group in _groups(
+        _uses(data, sizes, model), by_place=not isinstance(batch_size, Mapping) and form is list
+    ):
+        index = _shared_index(group, sampling, model)
+        for use in group:
+            result[use.position] = take_rows(result[use.position], index, use.axis)
+    for rows, full in zip(result, data):
+        rows.name = f"minibatch({full.name})" if full.name else "minibatch"
+    return form(result) if form is not list or len(result) > 1 else result[0]
+
+
+def take_rows(data: Any, index: Variable, axis: int) -> Variable:
+    """Take the rows `index` of `data` along `axis`, whether it is a tensor or has named dims."""
+    if isinstance(data, XTensorVariable):
+        dim = data.type.dims[axis]
+        return data.isel({dim: as_xtensor(index, dims=(dim,))})
+    return data[(slice(None),) * axis + (index,)]
+
+
+def valid_batch_size(size: Any) -> int:
+    """Check one batch size.
+
+    Raises
+    ------
+    TypeError
+        If it is not a whole number.
+    ValueError
+        If it is below 1.
+    """
+    if isinstance(size, bool | np.bool_) or not isinstance(size, numbers.Integral):
+        raise TypeError(
+            "batch_size says how many rows a batch has, a whole number of at least 1; got "
+            f"{size!r} of type {type(size).__name__}"
+        )
+    if size < 1:
+        raise ValueError(
+            f"batch_size says how many rows a batch has, a whole number of at least 1; got {size}"
+        )
+    return int(size)
+
+
+def _requests(
+    variable: Any, variables: Sequence[Any], batch_size: Any
+) -> tuple[list[Variable], list[Any], type]:
+    """Bring the forms of the call into one: data, and the sizes asked of each of them."""
+    if not isinstance(variable, Mapping):
+        if batch_size is None:
+            raise TypeError(
+                "pm.Minibatch needs batch_size, the number of rows of a batch, such as "
+                "pm.Minibatch(x, y, batch_size=500)"
+            )
+        data = [_as_data(v) for v in (variable, *variables)]
+        return data, [batch_size] * len(data), list
+    if variables or batch_size is not None:
+        raise TypeError(
+            "pm.Minibatch takes one dict {data: batch_size} and no other data or batch_size; got "
+            f"{len(variables)} more and batch_size={batch_size!r}"
+        )
+    for key in variable:
+        if not isinstance(key, Variable):
+            raise TypeError(
+                f"a key of the dict given to pm.Minibatch is {key!r} of type {type(key).__name__}; "
+                "keys must be symbolic: put the data into pm.Data, or use the form "
+                "pm.Minibatch(x, y, batch_size=...)"
+            )
+    return [_as_data(v) for v in variable], list(variable.values()), tuple
+
+
+def _as_data(value: Any) -> Variable:
+    if isinstance(value, Variable):
+        check_observed(value)
+        if not isinstance(value, TensorVariable | XTensorVariable):
+            raise TypeError(f"pm.Minibatch takes dense data, got {value} of type {value.type}")
+        return value
+    if isinstance(value, dict | set | str | bytes):
+        raise TypeError(f"pm.Minibatch takes arrays and tensors, got a {type(value).__name__}")
+    value = convert_data(
+        value if hasattr(value, "dtype") or hasattr(value, "values") else np.asarray(value)
+    )
+    if isinstance(value, np.ma.MaskedArray):
+        raise NotImplementedError(
+            f"pm.Minibatch got data with {int(np.ma.count_masked(value))} missing values (NaN), "
+            "which would be imputed by a latent variable each. Drop or fill these rows, or observe "
+            "them in a term of their own without pm.Minibatch"
+        )
+    if not isinstance(value, np.ndarray) or value.dtype == object:
+        raise TypeError(f"pm.Minibatch takes dense numeric data, got {type(value).__name__}")
+    # Not a constant: a constant of over 1 MB makes the compiled function uncacheable
+    return pytensor.shared(value, shape=value.shape)
+
+
+def _current_model() -> Any | None:
+    from pymc.model.core import modelcontext
+
+    try:
+        return modelcontext(None)
+    except TypeError:  # not inside of a model
+        return None
+
+
+def _dims(variable: Variable, model: Any | None) -> tuple[str | None, ...]:
+    if isinstance(variable, XTensorVariable):
+        return variable.type.dims
+    dims = None
+    if model is not None and model.root.named_vars.get(variable.name) is variable:
+        dims = model.root.named_vars_to_dims.get(variable.name)
+    return tuple(dims or (None,) * variable.type.ndim)
+
+
+def _uses(data: Sequence[Variable], sizes: Sequence[Any], model: Any | None) -> list[_Use]:
+    uses = []
+    for position, (variable, size) in enumerate(zip(data, sizes)):
+        dims = _dims(variable, model)
+        axes = _sizes_by_axis(size, variable, dims)
+        uses += [_Use(position, variable, k, dims[k], size) for k, size in axes.items()]
+    return uses
+
+
+def _sizes_by_axis(
+    batch_size: Any, variable: Variable, dims: tuple[str | None, ...]
+) -> dict[int, int]:
+    """Read the batch_size of one variable: which axes, and how many rows of each."""
+    if isinstance(batch_size, Mapping):
+        axes = {k: valid_batch_size(batch_size[d]) for k, d in enumerate(dims) if d in batch_size}
+        if not axes:
+            raise ValueError(
+                f"batch_size of pm.Minibatch is for the dims {', '.join(map(repr, batch_size))}, but "
+                f"{label(variable)} has the dims {dims}: name one of its dims (pm.Data takes "
+                "dims=...), or leave it out of the call"
+            )
+        return axes
+    sizes = list(batch_size) if isinstance(batch_size, list | tuple) else [batch_size]
+    if sum(size is Ellipsis for size in sizes) > 1:
+        raise ValueError(f"batch_size of pm.Minibatch may have one Ellipsis, got {batch_size}")
+    if Ellipsis in sizes:
+        at = sizes.index(Ellipsis)
+        sizes[at : at + 1] = [None] * (variable.type.ndim - len(sizes) + 1)
+    if len(sizes) > variable.type.ndim:
+        raise ValueError(
+            f"batch_size of pm.Minibatch is {batch_size}, for {len(sizes)} axes, but "
+            f"{label(variable)} has {variable.type.ndim}"
+        )
+    axes = {k: valid_batch_size(size) for k, size in enumerate(sizes) if size is not None}
+    if not axes:
+        raise ValueError(f"batch_size of pm.Minibatch is {batch_size}, which subsamples no axis")
+    return axes
+
+
+def _groups(uses: Sequence[_Use], by_place: bool) -> list[list[_Use]]:
+    """Put together what one index is for: axes of one name, and nameless ones in the same place."""
+    groups: dict[Any, list[_Use]] = {}
+    dims_at: dict[int, list[str]] = {}
+    for use in uses:
+        if use.dim is not None and use.dim not in dims_at.setdefault(use.axis, []):
+            dims_at[use.axis].append(use.dim)
+    for axis, dims in dims_at.items():
+        if by_place and len(dims) > 1:
+            raise ValueError(
+                f"pm.Minibatch: axis {axis} of the data is the dim {' and '.join(map(repr, dims))}, "
+                "which one index cannot subsample both. To subsample each of them by an index of its "
+                f"own, name them: batch_size={{{dims[0]!r}: ..., {dims[1]!r}: ...}}"
+            )
+    for use in uses:
+        dims = dims_at.get(use.axis, [])
+        if use.dim is None and len(dims) > 1:
+            raise ValueError(
+                f"pm.Minibatch: axis {use.axis} is the dim {' and '.join(map(repr, dims))} of other "
+                f"data, so which of these {label(use.variable)} has is not known: give it dims "
+                "by pm.Data(..., dims=...)"
+            )
+        name = use.dim if use.dim is not None else dims[0] if dims else use.axis
+        groups.setdefault(name, []).append(use)
+    return list(groups.values())
+
+
+def _shared_index(group: Sequence[_Use], sampling: str, model: Any | None) -> Variable:
+    """One index for all of `group`: a new one, or the one that the model has for this dim."""
+    sizes = sorted({use.size for use in group})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"pm.Minibatch: batch_size is {' and '.join(map(str, sizes))} for axes that share one "
+            f"index, {' and '.join(map(str, group))}: rows that belong together need one size"
+        )
+    [size] = sizes
+    dim = next((use.dim for use in group if use.dim is not None), None)
+    _check_lengths(group, size)
+    known = subsampled_dims(model).get(dim) if model is not None and dim is not None else None
+    if known is not None and _alike(known, size, sampling):
+        return _reused(known, group)
+    index = minibatch_index(_row_count(group), size, sampling, dim)
+    if model is not None:
+        note_index(model, index)
+    return index
+
+
+def _row_count(group: Sequence[_Use]) -> Variable | int:
+    """How many rows the data have in common; a value that cannot be drawn from where they differ.
+
+    No `Assert`: JAX drops these, and the draw checks its number of rows on every backend.
+    """
+    static = {use.variable.type.shape[use.axis] for use in group}
+    if None not in static:
+        [length] = static  # `_check_lengths` came first
+        return length
+    length, *others = dict.fromkeys(use.length for use in group)
+    if not others:
+        return length
+    agree = pt.all([pt.eq(length, other) for other in others])
+    return pt.switch(agree, length, np.int64(ROW_COUNTS_DIFFER))
+
+
+def _alike(index: Variable, size: int, sampling: str) -> bool:
+    return index.owner.op.batch_size == size and index.owner.op.sampling == sampling
+
+
+def _reused(index: Variable, group: Sequence[_Use]) -> Variable:
+    total = current_length(Rows(index).total)
+    for use in group:
+        length = current_length(use.length)
+        if None not in (total, length) and length != total:
+            raise ValueError(
+                f"pm.Minibatch: {use} has {length} rows, but the dim {use.dim!r}, which the model "
+                f"subsamples already, has {total}"
+            )
+    return index
+
+
+def _check_lengths(group: Sequence[_Use], size: int) -> None:
+    lengths = {str(use): current_length(use.length) for use in group}
+    now = {length for length in lengths.values() if length is not None}
+    if len(now) > 1:
+        rows = ", ".join(f"{use} has {n}" for use, n in lengths.items())
+        raise ValueError(
+            f"pm.Minibatch takes the same rows of all data, but their numbers of rows differ: {rows}"
+        )
+    if now and size > min(now):
+        raise ValueError(
+            f"batch_size of pm.Minibatch is {size}, but {', '.join(lengths)} has {min(now)} rows: a "
+            "batch cannot be larger than the data"
+        )

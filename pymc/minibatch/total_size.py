@@ -1,0 +1,422 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""`total_size` by itself: how many rows each axis of a term stands for, and whether it may."""
+
+from __future__ import annotations
+
+import numbers
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Constant, Variable, equal_computations
+from pytensor.graph.traversal import explicit_graph_inputs
+from pytensor.tensor.type_other import NoneConst
+from pytensor.xtensor.type import XTensorVariable
+
+from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, indexes, rows_of, trace
+from pymc.minibatch.scaling import row_ratio, scale_factor
+
+__all__ = [
+    "Term",
+    "check_free_variable",
+    "check_not_on_plate",
+    "current_length",
+    "infer_totals",
+    "normalize_total_size",
+    "potential_scale",
+]
+
+type Total = Variable | int | None
+
+_cheap_mode = Mode(linker="py", optimizer=None)
+_ONE_CALL = "put all the data of the term into one pm.Minibatch call"
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of the log-probability: a random variable and its observed value.
+
+    Parameters
+    ----------
+    name : str
+    rv : Variable
+        The random variable, not scaled.
+    value : Variable
+        What is observed; any rank.
+    dims : sequence of str or None
+        Names of the axes, where there are some.
+    plates : mapping of str to Variable
+        The subsampled dims of the model and their index.
+    dim_lengths : mapping of str to Variable
+        How many rows each dim of the model has in all.
+    known, free
+        Passed on to :func:`~pymc.minibatch.provenance.trace`.
+    """
+
+    name: str
+    rv: Variable
+    value: Variable
+    dims: Sequence[str | None] | None = None
+    plates: Mapping[str, Variable] = field(default_factory=dict)
+    dim_lengths: Mapping[str, Variable] = field(default_factory=dict)
+    known: Mapping[Variable, Axes | Lost] = field(default_factory=dict)
+    free: Collection[Variable] = ()
+
+    def dim(self, axis: int) -> str | None:
+        return self.dims[axis] if self.dims else None
+
+
+def current_length(length: Any) -> int | None:
+    """Evaluate a length as it is now; None where that takes inputs, or there is none."""
+    from pymc.pytensorf import resolve_shapes
+
+    if not isinstance(length, Variable):
+        return None if length is None else int(length)
+    if isinstance(length, Constant):
+        return int(length.data)
+    if any(True for _ in explicit_graph_inputs([length])):
+        return None
+    [length] = resolve_shapes([length])
+    return int(length.eval(mode=_cheap_mode))
+
+
+def normalize_total_size(total_size: Any, ndim: int, name: str) -> list[Total]:
+    """Write an explicit `total_size` as an entry for each axis.
+
+    Parameters
+    ----------
+    total_size : int, scalar, vector of known length, or sequence of int, scalar, None or Ellipsis
+        One number is for the leading axis; None is for an axis that is not subsampled.
+    ndim : int
+        How many axes the term has.
+    name : str
+        The term's name, for messages.
+
+    Raises
+    ------
+    TypeError
+        If a size is not a whole number.
+    ValueError
+        If a size is below 1, or there are more of them than axes.
+    """
+    if total_size is None:
+        return [None] * ndim
+    if isinstance(total_size, Variable) and total_size.type.ndim == 1:
+        total_size = [total_size[k] for k in range(pt.get_vector_length(total_size))]
+    elif isinstance(total_size, np.ndarray) and total_size.ndim == 1:
+        total_size = list(total_size)
+    sizes = list(total_size) if isinstance(total_size, list | tuple) else [total_size]
+    given = str(total_size)
+    dots = [k for k, size in enumerate(sizes) if size is Ellipsis]
+    if len(dots) > 1:
+        raise ValueError(f"Only one Ellipsis can be present in total_size of {name!r}, got {given}")
+    if dots:
+        sizes[dots[0] : dots[0] + 1] = [None] * max(ndim - len(sizes) + 1, 0)
+    if len(sizes) > ndim:
+        raise ValueError(
+            f"total_size of {name!r} is {given}, which has more entries than the {ndim} axes of the "
+            "variable. Give one number for the leading axis, or an entry for each axis"
+        )
+    return [_valid_size(size, name) for size in sizes] + [None] * (ndim - len(sizes))
+
+
+def _valid_size(size: Any, name: str) -> Total:
+    if size is None or (isinstance(size, Variable) and NoneConst.equals(size)):
+        return None
+    whole = (
+        f"total_size of {name!r} says how many rows there are in all, a whole number of at least 1"
+    )
+    if isinstance(size, Variable):
+        if size.type.ndim != 0 or size.type.dtype.lstrip("u")[:3] != "int":
+            raise TypeError(f"{whole}; got {size} of type {size.type}")
+        now = current_length(size)
+        if now is not None and now < 1:
+            raise ValueError(f"{whole}; got {size}, which is {now}")
+        return size
+    if isinstance(size, bool | np.bool_) or not isinstance(size, numbers.Integral):
+        raise TypeError(f"{whole}; got {size!r} of type {type(size).__name__}")
+    if size < 1:
+        raise ValueError(f"{whole}; got {size}, with which the data would count for nothing")
+    return int(size)
+
+
+def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
+    """Tell how many rows there are in all along each axis of a term, and check the term.
+
+    Parameters
+    ----------
+    term : Term
+    total_size : optional
+        What the user said; see :func:`normalize_total_size`. On axes traced to an index it must
+        agree, on others it is taken as given (batches fed by hand).
+
+    Returns
+    -------
+    list of scalar integer or None
+        An entry for each axis, None where it is not subsampled.
+
+    Raises
+    ------
+    ValueError
+        If x and y are out of step, rows are mixed, or a total contradicts the data.
+    """
+    given = normalize_total_size(total_size, term.value.type.ndim, term.name)
+    if not indexes([term.rv, term.value]):
+        check_not_on_plate(term.name, term.dims, term.plates)
+        return given
+    value = _traced(term, "observed value", trace(term.value, term.known, term.free), total_size)
+    params = _traced(term, "parameters", trace(term.rv, term.known, term.free), total_size)
+    if value is None or params is None:
+        return _vouched(term, given)
+    totals = [_axis_total(term, k, v, p, given[k]) for k, (v, p) in enumerate(zip(value, params))]
+    _check_no_diagonal(term, [axis for axis in value if isinstance(axis, Rows)])
+    return totals
+
+
+def _traced(term: Term, what: str, axes: Axes | Lost, total_size: Any) -> Axes | None:
+    """Return the axes; None where they are unknown and the user vouches for them."""
+    if not isinstance(axes, Lost):
+        return axes
+    if axes.certain:
+        raise ValueError(f"{term.name!r}, {what}: {axes.why}")
+    if total_size is None and not any(d in term.plates for d in term.dims or ()):
+        raise ValueError(
+            f"{term.name!r}, {what}: {axes.why}. If each row of the result is of one row of the "
+            "batch, say so by total_size=<rows in all>, or by the dims= of the variable"
+        )
+    return None
+
+
+def _vouched(term: Term, given: list[Total]) -> list[Total]:
+    """Take the totals where axes cannot be traced: as given, or by the names of the dims."""
+    return [
+        Rows(term.plates[dim]).total
+        if total is None and dim is not None and dim in term.plates
+        else total
+        for total, dim in zip(given, term.dims or [None] * len(given))
+    ]
+
+
+def check_not_on_plate(
+    name: str, dims: Sequence[str | None] | None, plates: Mapping[str, Variable]
+) -> None:
+    """Raise where a term that depends on no minibatch has a subsampled dim.
+
+    Raises
+    ------
+    ValueError
+        The message names the dim.
+    """
+    for dim in dims or ():
+        if dim in plates:
+            raise ValueError(
+                f"{name!r} has the dim {dim!r}, which pm.Minibatch subsamples, but neither its "
+                f"observed value nor its parameters are of the batch. In this model {dim!r} means "
+                f"the rows of the batch: {_ONE_CALL}, or give the full data a dim of their own"
+            )
+
+
+def check_free_variable(
+    rv: Variable, name: str, dims: Sequence[str | None] | None, plates: Mapping[str, Variable]
+) -> None:
+    """Refuse latent variables that each row has one of; the rows of other batches would share them.
+
+    Raises
+    ------
+    NotImplementedError
+        The message names the dim, or the index that the parameters depend on.
+    """
+    here = [dim for dim in dims or () if dim in plates]
+    what = f"has the subsampled dim {here[0]!r}" if here else ""
+    found = indexes([rv])
+    if found and not here:
+        what = f"has parameters that are of a minibatch ({Rows(found[0])})"
+    if what:
+        raise NotImplementedError(
+            f"The free variable {name!r} {what}, so each row would have one of its own. Latent "
+            "variables per row are not supported yet: slots for the rows of one batch would be "
+            "reused for other rows at each step. Marginalise it, give it a dim that is not "
+            "subsampled, or if it is data, pass observed=..."
+        )
+
+
+def _axis_total(term: Term, k: int, value: Any, params: Any, given: Total) -> Total:
+    """Check one axis, and tell its total."""
+    where = f"{term.name!r}, axis {k}"
+    if not isinstance(value, Rows) and not isinstance(params, Rows):
+        dim = term.dim(k)
+        if dim in term.plates:
+            raise ValueError(
+                f"{where} has the dim {dim!r}, which pm.Minibatch subsamples, but its observed "
+                f"value is not of the batch: {_ONE_CALL}"
+            )
+        return given
+    if not isinstance(value, Rows):
+        if value is SAME and indexes([term.value]):  # such as zeros_like(y)
+            value = params
+        else:
+            raise ValueError(
+                f"{where}: its parameters are rows of {params}, its observed value is not, so that "
+                f"x and y are out of step: {_ONE_CALL}"
+            )
+    ndim_supp = _ndim_supp(term.rv)
+    if k >= term.value.type.ndim - ndim_supp and not isinstance(term.rv, XTensorVariable):
+        raise ValueError(
+            f"{where}: these rows of a minibatch are within one draw of the distribution, whose "
+            "elements are not independent, so no scale makes a part of them stand for all. "
+            "Subsample an axis along which draws are independent"
+        )
+    if isinstance(params, Rows) and params != value:
+        raise ValueError(
+            f"{where}: two minibatch indexes meet, {value} in the observed value and {params} in "
+            f"the parameters, so that x and y are out of step: {_ONE_CALL}"
+        )
+    if params is OWN:
+        raise ValueError(
+            f"{where}: the observed value is rows of {value}, but a parameter has values of its own "
+            f"there and does not broadcast. If these are data, {_ONE_CALL}. If they are a variable "
+            "with a slot for each row of the batch, other rows would reuse its slots at each step"
+        )
+    _check_dim(term, k, value)
+    if given is not None:
+        _check_given(where, given, value)
+    return value.total
+
+
+def _ndim_supp(rv: Variable) -> int:
+    return getattr(rv.owner.op, "ndim_supp", 0) if rv.owner is not None else 0
+
+
+def _check_dim(term: Term, k: int, rows: Rows) -> None:
+    """The name of a subsampled axis stands for all of its rows."""
+    dim = term.dim(k)
+    if dim is None or dim == rows.dim or dim not in term.dim_lengths:
+        return
+    length, total = current_length(term.dim_lengths[dim]), current_length(rows.total)
+    if None not in (length, total) and length != total:
+        raise ValueError(
+            f"{term.name!r}, axis {k}: the dim {dim!r} has length {length}, but the axis is rows of "
+            f"{rows} out of {total}. A dim keeps its full length under pm.Minibatch: give the coords "
+            f"of all {total} rows, or leave dims= out"
+        )
+
+
+def _check_given(where: str, given: Total, rows: Rows) -> None:
+    if isinstance(given, Variable) and equal_computations([given], [rows.total]):
+        return
+    said, there = current_length(given), current_length(rows.total)
+    if None not in (said, there) and said != there:
+        raise ValueError(
+            f"{where}: total_size is {said}, but the data have {there} rows. The scale of the "
+            "log-likelihood would be wrong; leave total_size out, it is known here"
+        )
+
+
+def _check_no_diagonal(term: Term, rows: Sequence[Rows]) -> None:
+    if len(set(rows)) < len(rows):
+        raise ValueError(
+            f"{term.name!r}: one minibatch index on two axes picks the diagonal of the data, not a "
+            "block; subsample the axes by two indexes, as batch_size=[10, 10] does"
+        )
+
+
+def potential_scale(
+    var: Variable,
+    total_size: Any,
+    *,
+    name: str,
+    dims: Sequence[str | None] | None,
+    known: Mapping[Variable, Axes | Lost],
+    free: Collection[Variable],
+) -> Variable | None:
+    """Tell what a Potential is to be multiplied by; None where it is not of a minibatch.
+
+    Parameters
+    ----------
+    var : Variable
+        The term: a log-probability for each row, or with `total_size` their sum over the batch.
+    total_size : optional
+        How many rows there are in all; see :func:`normalize_total_size`.
+    name : str
+    dims : sequence of str or None
+    known, free
+        Passed on to :func:`~pymc.minibatch.provenance.trace`.
+
+    Raises
+    ------
+    ValueError
+        If it depends on a minibatch, and neither `dims` nor `total_size` say that it is a sum over
+        rows, or both contradict the data.
+    """
+    found = indexes([var])
+    if not found and total_size is None:
+        return None
+    axes = trace(var, known, free)
+    if var.type.ndim == 0:
+        return _summed_potential_scale(found, total_size, name)
+    given = normalize_total_size(total_size, var.type.ndim, name)
+    if isinstance(axes, Lost):
+        if axes.certain or total_size is None:
+            raise ValueError(
+                f"Potential {name!r}: {axes.why}. Keep a value for each row and give dims=, or sum "
+                "over the rows of the batch to a scalar and give total_size=<rows in all>"
+            )
+        return scale_factor(given, list(var.shape))
+    if dims is None and total_size is None:
+        raise ValueError(
+            f"Potential {name!r} depends on {_indexes_text(found)}, and nothing says that it is a "
+            "sum over rows, which is what may be scaled to all rows: give dims=, or total_size="
+        )
+    totals: list[Total] = []
+    for k, (axis, total) in enumerate(zip(axes, given)):
+        if isinstance(axis, Rows) and total is not None:
+            _check_given(f"Potential {name!r}, axis {k}", total, axis)
+        totals.append(axis.total if isinstance(axis, Rows) else total)
+    missing = set(map(Rows, found)) - set(rows_of(axes))
+    if missing:
+        raise ValueError(
+            f"Potential {name!r} depends on {_indexes_text(r.index for r in missing)}, but has no "
+            "axis of these rows: keep a value for each row"
+        )
+    _check_no_diagonal(Term(name, var, var), rows_of(axes))
+    return scale_factor(totals, list(var.shape))
+
+
+def _summed_potential_scale(found: list[Variable], total_size: Any, name: str) -> Variable:
+    if total_size is None:
+        raise ValueError(
+            f"Potential {name!r} depends on {_indexes_text(found)} and has no axis of its rows, so "
+            "how it is to be scaled to all rows is not known. Keep a value for each row and give "
+            "dims=, or, if it is a sum over the rows of the batch, give total_size=<rows in all>"
+        )
+    if len(found) != 1:
+        raise ValueError(
+            f"Potential {name!r} is a scalar with total_size={total_size}, but depends on "
+            f"{len(found)} minibatch indexes, so what it is a sum over is not known: keep a value "
+            "for each row"
+        )
+    [total] = normalize_total_size(total_size, 1, name)
+    rows = Rows(found[0])
+    _check_given(f"Potential {name!r}", total, rows)
+    return row_ratio(rows.total, rows.index.shape[0])
+
+
+def _indexes_text(found: Any) -> str:
+    return " and ".join(str(Rows(index)) for index in found)

@@ -1,0 +1,200 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytensor.graph.basic import Variable
+from pytensor.tensor import as_tensor_variable
+from pytensor.xtensor.type import XTensorVariable
+
+from pymc import _layer
+from pymc.minibatch.ancestry import check_observed
+from pymc.minibatch.plates import note_index, subsampled_dims
+from pymc.minibatch.provenance import Axes, Lost, indexes, trace
+from pymc.minibatch.total_size import (
+    Term,
+    check_free_variable,
+    check_not_on_plate,
+    infer_totals,
+    normalize_total_size,
+    potential_scale,
+)
+
+
+class _Model:
+    @cached_property
+    def _minibatch_indexes(self) -> list[Variable]:
+        return []
+
+    def register_rv(
+        self: Any,
+        rv_var: Variable,
+        name: str,
+        *,
+        observed: Any = None,
+        total_size: Any = None,
+        dims: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> Variable:
+        full_name = self.name_for(name)
+        if observed is None:
+            check_free_variable(rv_var, full_name, dims, subsampled_dims(self))
+        else:
+            total_size = self._observed_totals(rv_var, full_name, observed, total_size, dims)
+        return super().register_rv(  # type: ignore[misc]
+            rv_var, name, observed=observed, total_size=total_size, dims=dims, **kwargs
+        )
+
+    def _observed_totals(
+        self: Any,
+        rv_var: Variable,
+        name: str,
+        observed: Any,
+        total_size: Any,
+        dims: Sequence[str] | None,
+    ) -> list | None:
+        """Tell the total of each axis of an observed variable; None where there are none."""
+        symbolic = isinstance(observed, Variable)
+        if symbolic:
+            check_observed(observed)
+        found = indexes([rv_var, *([observed] if symbolic else [])])
+        for index in found:
+            note_index(self, index)
+        plates = subsampled_dims(self)
+        if found:
+            value = observed if symbolic else as_tensor_variable(np.ma.getdata(observed))
+            known, free = _provenance(self)
+            term = Term(name, rv_var, value, dims, plates, self.dim_lengths, known, free)
+            totals = infer_totals(term, total_size)
+            for dim, total in zip(dims or (), totals):
+                if dim not in self.dim_lengths and total is not None:
+                    self.add_coord(dim, values=None, length=total)
+        else:
+            check_not_on_plate(name, dims, plates)
+            totals = normalize_total_size(total_size, np.ndim(observed), name)
+        return None if all(total is None for total in totals) else totals
+
+    def make_obs_var(
+        self,
+        rv_var: Variable,
+        data: Any,
+        dims: Sequence[str] | None,
+        default_transform: Any,
+        transform: Any,
+        total_size: list | None,
+    ) -> Variable:
+        # Scaled here and not in the release's branch, which has none for imputed values
+        if total_size is not None:
+            from pymc.variational.minibatch_rv import scaled_rv
+
+            rv_var = scaled_rv(rv_var, total_size)
+            if isinstance(data, XTensorVariable):
+                data = data.values
+        return super().make_obs_var(  # type: ignore[misc]
+            rv_var, data, dims, default_transform, transform, None
+        )
+
+
+released = _layer.run_release(globals(), Model=_Model)
+
+if TYPE_CHECKING:
+    # What our modules use of the release's
+    type Model = Any
+
+    def modelcontext(model: Any) -> Any: ...
+
+
+def _provenance(model: Any) -> tuple[dict[Variable, Axes | Lost], list[Variable]]:
+    """Axes that are known of the variables of `model`, and its free variables."""
+    root = model.root
+    values = {rv: root.rvs_to_values[rv] for rv in root.observed_RVs}
+    known = {rv: trace(value) for rv, value in values.items() if indexes([value])}
+    return known, root.free_RVs
+
+
+def Potential(
+    name: str,
+    var: Any,
+    model: Any = None,
+    dims: str | Sequence[str] | None = None,
+    total_size: Any = None,
+) -> Variable:
+    """Add an arbitrary term to the model log-probability.
+
+    Parameters
+    ----------
+    name : str
+        Name of the potential variable to be registered in the model.
+    var : tensor_like
+        Expression to be added to the model's log-probability, in nats. Of a minibatch: a value for
+        each row, or with `total_size` their sum over the batch.
+    model : Model, optional
+        The model to which the potential is added; by default the one of the context.
+    dims : str or tuple of str, optional
+        Dimension names for the variable. With an axis of rows of a minibatch, they say that the term
+        is a sum over rows, so that it is scaled to all rows.
+    total_size : int, or sequence of int, None or Ellipsis, optional
+        How many rows there are in all, along the leading axis or along each one; for a scalar, the
+        rows that it is a sum over. Only needed where `dims` cannot say it.
+
+    Returns
+    -------
+    tensor_like
+        The registered, named model variable: `var`, scaled to all rows.
+
+    Raises
+    ------
+    ValueError
+        If `var` depends on a minibatch and neither `dims` nor `total_size` are given, its rows are
+        mixed, or `total_size` contradicts the data.
+
+    Warnings
+    --------
+    Potential terms influence logp-based inference only, and not forward sampling like
+    ``pm.sample_prior_predictive`` or ``pm.sample_posterior_predictive``.
+
+    Examples
+    --------
+    A constraint:
+
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> with pm.Model():
+    ...     x = pm.Normal("x")
+    ...     positive = pm.Potential("positive", pm.math.switch(x > 0, 0.0, -np.inf))
+
+    A term of a minibatch:
+
+    >>> data = np.random.default_rng(1).normal(size=1000)
+    >>> with pm.Model(coords={"obs": range(1000)}) as model:
+    ...     batch = pm.Minibatch(data, batch_size=10)
+    ...     mu = pm.Normal("mu")
+    ...     loss = pm.Potential("loss", -abs(batch - mu), dims="obs")
+    """
+    model = released.modelcontext(model)
+    for index in indexes([var]):
+        note_index(model, index)
+    known, free = _provenance(model)
+    scale = potential_scale(
+        var,
+        total_size,
+        name=model.name_for(name),
+        dims=[dims] if isinstance(dims, str) else dims,
+        known=known,
+        free=free,
+    )
+    return released.Potential(name, var if scale is None else var * scale, model=model, dims=dims)

@@ -1,0 +1,169 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.op import Op
+from pytensor.graph.traversal import ancestors
+
+from pymc import _layer
+from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.provenance import OWN, SAME, Axes, follow, indexes
+from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.scaling import is_scaled
+from pymc.minibatch.total_size import Term, check_free_variable, infer_totals, potential_scale
+
+released = _layer.run_release(globals())
+
+if TYPE_CHECKING:
+    # What our modules use of the release's
+    class ModelNamed(Op):
+        dims: tuple[str, ...]
+
+    class ModelObservedRV(Op):
+        dims: tuple[str, ...]
+
+
+class ModelInitialFreeRV(released.ModelFreeRV):  # type: ignore[name-defined]
+    """A free variable that has an initial value of its own.
+
+    The initial value belongs to the graph, or `do`, `observe` and other transformations would lose
+    it. It may refer to other variables of the model.
+    """
+
+    __props__ = ("name", "dims", "transform", "key")
+
+    def __init__(self, name: str, dims: tuple, transform: Any, initval: Any):
+        super().__init__(name, dims, transform)
+        self.initval = initval
+        self.key = id(initval)
+
+
+class _WithoutInitvals:
+    """A view of a model in which every initial value is the default."""
+
+    def __init__(self, model: Any):
+        self._model = model
+        self.rvs_to_initial_values = dict.fromkeys(model.rvs_to_initial_values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def fgraph_from_model(
+    model: Any, inlined_views: bool = False
+) -> tuple[FunctionGraph, dict[Variable, Variable]]:
+    fgraph, memo = released.fgraph_from_model(_WithoutInitvals(model), inlined_views)
+    for rv, initval in model.rvs_to_initial_values.items():
+        if initval is not None:
+            old = memo[rv]
+            if isinstance(initval, Variable):
+                [initval] = rebuild([initval], memo)
+            op = ModelInitialFreeRV(
+                old.owner.op.name, old.owner.op.dims, old.owner.op.transform, initval
+            )
+            memo[rv] = op(*old.owner.inputs)
+            fgraph.replace(old, memo[rv], import_missing=True)
+    return fgraph, memo
+
+
+fgraph_from_model.__doc__ = released.fgraph_from_model.__doc__
+
+
+def model_from_fgraph(fgraph: FunctionGraph, mutate_fgraph: bool = False) -> Any:
+    if indexes(fgraph.outputs):
+        if not mutate_fgraph:
+            fgraph, mutate_fgraph = _copied(fgraph), True
+        scale_terms(fgraph)
+    initvals = {
+        node.op.name: node.op.initval
+        for node in fgraph.apply_nodes
+        if isinstance(node.op, ModelInitialFreeRV)
+    }
+    model = released.model_from_fgraph(fgraph, mutate_fgraph)
+    for name, initval in initvals.items():
+        if isinstance(initval, Variable):
+            here = {
+                var: model[var.owner.op.name]
+                for var in ancestors([initval])
+                if var.owner is not None and isinstance(var.owner.op, released.ModelVar)
+            }
+            [initval] = rebuild([initval], here)
+        model.rvs_to_initial_values[model[name]] = initval
+    model._minibatch_indexes.extend(model_indexes(model))
+    return model
+
+
+model_from_fgraph.__doc__ = released.model_from_fgraph.__doc__
+
+
+def clone_model(model: Any) -> Any:
+    return model_from_fgraph(fgraph_from_model(model)[0], mutate_fgraph=True)
+
+
+clone_model.__doc__ = released.clone_model.__doc__
+
+
+def _copied(fgraph: Any) -> Any:
+    copy, memo = fgraph.clone_get_equiv(check_integrity=False, attach_feature=False)
+    copy._coords = getattr(fgraph, "_coords", {})
+    copy._dim_lengths = {k: memo.get(v, v) for k, v in getattr(fgraph, "_dim_lengths", {}).items()}
+    return copy
+
+
+def scale_terms(fgraph: Any) -> None:
+    """Check the terms of a model, and scale those that a transformation has minibatched.
+
+    `register_rv` does the same; `do`, `observe` and all that goes through a graph do not call it.
+    """
+    from pymc.variational.minibatch_rv import scaled_rv, unscaled_rv
+
+    plates = {i.owner.op.dim: i for i in indexes(fgraph.outputs) if i.owner.op.dim is not None}
+    for node in fgraph.toposort():
+        op = node.op
+        if isinstance(op, released.ModelFreeRV):
+            check_free_variable(node.inputs[0], op.name, op.dims, plates)
+        elif isinstance(op, released.ModelObservedRV):
+            rv, value = node.inputs
+            bare, given = unscaled_rv(rv)
+            term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths)
+            totals = infer_totals(term, given)
+            if [total is None for total in totals] != [total is None for total in given]:
+                scaled = op(scaled_rv(bare, totals), value)
+                fgraph.replace(node.outputs[0], scaled, import_missing=True)
+        elif isinstance(op, released.ModelPotential) and not is_scaled(node.inputs[0]):
+            [var] = node.inputs
+            scale = potential_scale(
+                var, None, name=op.name, dims=op.dims or None, known={}, free=()
+            )
+            if scale is not None:
+                fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)
+
+
+@follow.register(released.ModelVar)
+def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [inputs[0]]
+
+
+@follow.register(released.ModelObservedRV)
+def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [inputs[1]]
+
+
+@follow.register(released.ModelFreeRV)
+def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    lengths = node.outputs[0].type.shape
+    return [tuple(OWN if a is SAME and n != 1 else a for a, n in zip(inputs[0], lengths))]

@@ -1,0 +1,203 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Between a model of all rows and one of minibatches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytensor
+
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.tensor.shape import shape_i
+from pytensor.xtensor.type import XTensorVariable
+
+from pymc.minibatch.index import SAMPLING, minibatch_index
+from pymc.minibatch.provenance import Rows, trace
+from pymc.minibatch.rebuild import all_rows, rebuild
+from pymc.minibatch.slicing import take_rows, valid_batch_size
+from pymc.model.core import Model, modelcontext
+from pymc.model.fgraph import (
+    ModelNamed,
+    ModelObservedRV,
+    fgraph_from_model,
+    model_from_fgraph,
+)
+from pymc.variational.minibatch_rv import scaled_rv, unscaled_rv
+
+__all__ = ["minibatch_model", "remove_minibatch"]
+
+
+def remove_minibatch(model: Model | None = None) -> Model:
+    """Make the same model on all rows, without :func:`pymc.Minibatch`.
+
+    Parameters
+    ----------
+    model : Model, optional
+        By default the one of the context. It is not changed.
+
+    Returns
+    -------
+    Model
+        A model of the full data, with variables of the same names. A copy, if there is no minibatch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> with pm.Model() as model:
+    ...     batch = pm.Minibatch(np.arange(100.0), batch_size=10)
+    ...     y = pm.Normal("y", pm.Normal("mu"), 1, observed=batch)
+    >>> full = pm.remove_minibatch(model)
+    >>> full["y"].shape.eval()
+    array([100])
+    """
+    fgraph, _ = fgraph_from_model(modelcontext(model))
+    outputs = list(fgraph.outputs)
+    for k, output in enumerate(outputs):
+        node = output.owner
+        if isinstance(node.op, ModelObservedRV):
+            rv, value = node.inputs
+            bare, totals = unscaled_rv(rv)
+            axes = trace(value)
+            if bare is not rv and isinstance(axes, tuple):
+                left = [None if isinstance(a, Rows) else t for a, t in zip(axes, totals)]
+                rv = bare if all(t is None for t in left) else scaled_rv(bare, left)
+                outputs[k] = node.op(rv, value)
+    return _model_of(fgraph, all_rows(outputs))
+
+
+def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
+    new: Any = FunctionGraph(outputs=outputs, clone=False)
+    new._coords, new._dim_lengths = fgraph._coords, fgraph._dim_lengths
+    return model_from_fgraph(new, mutate_fgraph=True)
+
+
+def minibatch_model(
+    model: Model | None = None,
+    batch_size: int | Mapping[str, int] | None = None,
+    sampling: str = "epoch",
+) -> Model:
+    """Make the same model on minibatches of its data.
+
+    Parameters
+    ----------
+    model : Model, optional
+        A model of full data in :func:`pymc.Data` with dims; by default the one of the context. It
+        is not changed.
+    batch_size : int, or dict of str to int
+        Rows of a batch: of the leading dim that all observed variables share, or by dim, such as
+        ``{"obs": 500}``.
+    sampling : {"epoch", "without_replacement", "with_replacement"}
+        See :func:`pymc.Minibatch`.
+
+    Returns
+    -------
+    Model
+        A model in which everything along the subsampled dims is of the batch, but for data and
+        coords, which stay full. Its log-probability is an unbiased estimate of that of `model`.
+
+    Raises
+    ------
+    TypeError
+        If a size is not a whole number, or there is none.
+    ValueError
+        If nothing has a subsampled dim, observed variables do not share a leading one, or a term
+        cannot be split into rows.
+    NotImplementedError
+        If a free variable has a subsampled dim.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> with pm.Model(coords={"obs": range(100)}) as model:
+    ...     x = pm.Data("x", np.arange(100.0), dims="obs")
+    ...     y = pm.Normal("y", pm.Normal("slope") * x, 1, observed=np.arange(100.0), dims="obs")
+    >>> fast = pm.minibatch_model(model, batch_size=10)
+    >>> fast["y"].shape.eval()
+    array([10])
+    """
+    model = modelcontext(model)
+    if sampling not in SAMPLING:
+        names = ", ".join(map(repr, SAMPLING))
+        raise ValueError(f"sampling of pm.minibatch_model must be one of {names}; got {sampling!r}")
+    sizes = _sizes_by_dim(model, batch_size)
+    fgraph, _ = fgraph_from_model(model)
+    replacements: dict[Variable, Variable] = {}
+    for dim, size in sizes.items():
+        uses = _data_on(fgraph, dim)
+        if not uses:
+            raise ValueError(
+                f"batch_size of pm.minibatch_model has the dim {dim!r}, which no pm.Data and no "
+                f"observed value has; the model's dims are {sorted(model.dim_lengths)}"
+            )
+        first, axis = next(iter(uses.items()))
+        tensor = first.values if isinstance(first, XTensorVariable) else first
+        static = first.type.shape[axis]
+        rows = static if static is not None else shape_i(tensor, axis)
+        index = minibatch_index(rows, size, sampling, dim)
+        for data, k in uses.items():
+            replacements[data] = take_rows(replacements.get(data, _as_shared(data)), index, k)
+        length = fgraph._dim_lengths[dim]
+        replacements[length] = index.shape[0].astype(length.type.dtype)
+    # Named data stay full: they are what the rows are taken from
+    outputs = rebuild(
+        [o for o in fgraph.outputs if not isinstance(o.owner.op, ModelNamed)], replacements
+    )
+    named = [o for o in fgraph.outputs if isinstance(o.owner.op, ModelNamed)]
+    return _model_of(fgraph, [*outputs, *named])
+
+
+def _sizes_by_dim(model: Model, batch_size: Any) -> dict[str, int]:
+    if batch_size is None:
+        raise TypeError(
+            'pm.minibatch_model needs batch_size, a number of rows or a dict such as {"obs": 500}'
+        )
+    if isinstance(batch_size, Mapping):
+        return {dim: valid_batch_size(size) for dim, size in batch_size.items()}
+    dims = {rv.name: model.named_vars_to_dims.get(rv.name, ()) for rv in model.observed_RVs}
+    leading = {d[0] if d else None for d in dims.values()}
+    if len(leading) != 1 or None in leading:
+        raise ValueError(
+            f"batch_size={batch_size} of pm.minibatch_model is for the leading dim that all "
+            f"observed variables share, but their dims are {dims}: give them dims, or name the "
+            'dims to subsample, as in batch_size={"obs": 500}'
+        )
+    [dim] = leading
+    return {str(dim): valid_batch_size(batch_size)}
+
+
+def _data_on(fgraph: Any, dim: str) -> dict[Variable, int]:
+    """Data of the model with the dim, and their axis: `pm.Data`, and observed values."""
+    uses: dict[Variable, int] = {}
+    for output in fgraph.outputs:
+        op = output.owner.op
+        if isinstance(op, ModelNamed | ModelObservedRV) and dim in op.dims:
+            data = output.owner.inputs[-1]
+            while data.owner is not None and isinstance(data.owner.op, ModelNamed):
+                data = data.owner.inputs[0]
+            if data.owner is None:
+                uses[data] = op.dims.index(dim)
+    return uses
+
+
+def _as_shared(data: Variable) -> Variable:
+    """Raw observed values are constants, and large constants make a function uncacheable."""
+    if not isinstance(data, Constant) or isinstance(data, XTensorVariable):
+        return data
+    return pytensor.shared(np.asarray(data.data), shape=data.type.shape, name=data.name)

@@ -1,0 +1,100 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+
+from pytensor.graph.basic import Apply, Variable
+from pytensor.tensor import NoneConst
+from pytensor.xtensor.type import XTensorVariable
+
+from pymc import _layer
+from pymc.minibatch.scaling import scale_factor
+
+
+class _MinibatchRandomVariable:
+    def make_node(self: Any, rv: Any, *total_size: Any) -> Apply:
+        """Like the release's, but a node can also be built anew from its own inputs."""
+        rv = pt.as_tensor_variable(rv)
+        if len(total_size) != rv.type.ndim:
+            raise ValueError(f"{rv} has {rv.type.ndim} axes, got {len(total_size)} total sizes")
+        totals = [
+            NoneConst if size is None or NoneConst.equals(size) else pt.as_tensor(size, ndim=0)
+            for size in total_size
+        ]
+        return Apply(self, [rv, *totals], [rv.type()])
+
+
+released = _layer.run_release(
+    globals(),
+    MinibatchRandomVariable=_MinibatchRandomVariable,
+)
+
+
+def get_scaling(total_size: Sequence[Any], shape: Any) -> Variable:
+    """Get the factor of the log-probability: the product of all rows by rows of the batch.
+
+    Parameters
+    ----------
+    total_size : sequence of scalar integer, None or NoneConst
+    shape : vector of integers; or a sequence of one, as `constant_fold` returns it
+
+    Returns
+    -------
+    scalar of floatX
+    """
+    if isinstance(shape, list | tuple) and len(shape) == 1 and np.ndim(shape[0]) == 1:
+        [shape] = shape
+    totals = [
+        None if size is None or NoneConst.equals(size) else pt.as_tensor(size)
+        for size in total_size
+    ]
+    return scale_factor(totals, [shape[k] for k in range(len(totals))])
+
+
+def scaled_rv(rv: Any, totals: Sequence[Any]) -> Variable:
+    """Wrap `rv` so that its log-probability is scaled to `totals`; the wrapper has its name."""
+    name = rv.name
+    out = released.minibatch_rv(rv.values if isinstance(rv, XTensorVariable) else rv, *totals)
+    out.name = name
+    return out
+
+
+def unscaled_rv(rv: Any) -> tuple[Variable, list[Variable | None]]:
+    """Undo `scaled_rv`: the variable, and a total or None for each of its axes."""
+    if rv.owner is None or not isinstance(rv.owner.op, released.MinibatchRandomVariable):
+        return rv, [None] * rv.type.ndim
+    rv, *totals = rv.owner.inputs
+    return rv, [None if NoneConst.equals(total) else total for total in totals]
+
+
+def imputed_totals(totals: Sequence[Any], mask: np.ndarray, ndim: int) -> list[Variable | None]:
+    """Tell the totals of the observed values of a masked array, which lie on one axis.
+
+    There are fewer of them than cells, so their share of the rows in all is theirs times the ratio
+    of rows, which need not be a whole number.
+
+    Parameters
+    ----------
+    totals : sequence of scalar integer or None
+        For each axis of the array.
+    mask : array of bool
+        True where a value is missing; its axes are the leading ones of the array.
+    ndim : int
+        Axes of the observed component; the leading one is of observed values.
+    """
+    ratio = scale_factor(totals[: mask.ndim], mask.shape)
+    return [ratio * int((~mask).sum()), *totals[mask.ndim :]][:ndim]
