@@ -13,7 +13,7 @@
 #   limitations under the License.
 """What it costs to draw the rows of a batch, against the number of rows of the data.
 
-    python benchmarks/index_draw.py [--batch-size 500] [--write benchmarks/index_draw.md]
+    python benchmarks/bench_index_draw.py [--batch-size 500] [--write benchmarks/index_draw.md]
 
 Two figures a line, in microseconds a draw, compilation apart and after a warm-up: the smallest mean
 over ``REPEATS`` runs of many draws each.
@@ -31,7 +31,9 @@ import platform
 import time
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -43,6 +45,7 @@ from pymc.minibatch.index import SAMPLING, minibatch_index
 
 N_ROWS = [10**3, 10**4, 10**5, 10**6, 10**7, 10**8]
 REPEATS = 5
+Run = Callable[[np.ndarray, int], object]  # (n_rows, n_draws)
 INTEGERS, PERMUTATION = "integers (PyTensor)", "permutation (NumPy)"
 
 
@@ -62,18 +65,18 @@ def machine() -> str:
     )
 
 
-def microseconds(run: Callable[[int], object], n_draws: int) -> float:
+def microseconds(run: Run, n_rows: np.ndarray, n_draws: int) -> float:
     """Time of one draw: the smallest mean over repeated runs."""
-    run(1)
+    run(n_rows, 1)
     means = []
     for _ in range(REPEATS if n_draws > 1 else 1):
         start = time.perf_counter()
-        run(n_draws)
+        run(n_rows, n_draws)
         means.append((time.perf_counter() - start) / n_draws)
     return min(means) * 1e6
 
 
-def compile_draw(sampling: str, batch_size: int) -> tuple[Callable, Callable]:
+def compile_draw(sampling: str, batch_size: int) -> tuple[Run, Run]:
     """Compile ``loop(n_rows, n_draws)`` and ``call(n_rows, n_draws)``."""
     n_rows = pt.lscalar("n_rows")
     if sampling == INTEGERS:
@@ -87,21 +90,24 @@ def compile_draw(sampling: str, batch_size: int) -> tuple[Callable, Callable]:
     state = f.input_storage[1].storage[0]
 
     @numba.njit
-    def many(n_rows, state, n_draws):
+    def many(n_rows: np.ndarray, state: Any, n_draws: int) -> int:
         checksum = 0
         for _ in range(n_draws):
             rows, _ = draw(n_rows, state)
             checksum += rows[0]
         return checksum
 
-    def call(n_rows, n_draws):
+    def call(n_rows: np.ndarray, n_draws: int) -> None:
         for _ in range(n_draws):
             f(n_rows)
 
-    return lambda n_rows, n_draws: many(n_rows, state, n_draws), call
+    def loop(n_rows: np.ndarray, n_draws: int) -> None:
+        many(n_rows, state, n_draws)
+
+    return loop, call
 
 
-def permute(n_rows: np.ndarray, n_draws: int, batch_size: int) -> None:
+def permute(batch_size: int, n_rows: np.ndarray, n_draws: int) -> None:
     rng = np.random.default_rng(1)
     for _ in range(n_draws):
         rng.permutation(int(n_rows))[:batch_size]
@@ -114,10 +120,10 @@ def measure(batch_size: int) -> dict[str, list[str]]:
     for sampling in [*SAMPLING, INTEGERS]:
         loop, call = compile_draw(sampling, batch_size)
         for way, run, n_draws in (("loop", loop, 20_000), ("call", call, 2_000)):
-            figures = [microseconds(lambda k, n=n: run(n, k), n_draws) for n in sizes]
-            table[f"{sampling}, {way}"] = [f"{x:.1f}" for x in figures]
+            figures = [f"{microseconds(run, n, n_draws):.1f}" for n in sizes]
+            table[f"{sampling}, {way}"] = figures
     table[f"{PERMUTATION}, call"] = [
-        f"{microseconds(lambda k, n=n: permute(n, k, batch_size), max(1, 10**6 // int(n))):,.0f}"
+        f"{microseconds(partial(permute, batch_size), n, max(1, 10**6 // int(n))):,.0f}"
         for n in sizes
     ]
     return table
