@@ -321,8 +321,8 @@ class LoadDispatch(GraphRewriter):
     """Import a backend's implementation of the index when a graph is first compiled for it.
 
     Importing it with this module would import JAX and PyTensor's Numba dispatch with PyMC, and
-    double its import time. PyTensor has no hook for an Op's implementation that is older than the
-    dispatch it registers with, but each JIT linker has rewrites that it cannot do without.
+    double its import time. PyTensor takes an implementation only from who has imported its dispatch,
+    but the rewrites under a JIT linker's name run whenever that linker compiles, in any mode.
     """
 
     def __init__(self, module: str) -> None:

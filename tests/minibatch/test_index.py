@@ -13,6 +13,8 @@
 #   limitations under the License.
 import copy
 import pickle
+import subprocess
+import sys
 
 import cloudpickle
 import jax
@@ -377,6 +379,11 @@ class TestBackends:
         values, rows = f()
         np.testing.assert_array_equal(values, rows)
 
+    def test_without_updates_the_state_stays(self, backend):
+        index = minibatch_index(31, BATCH_SIZE)
+        f = pytensor.function([], index, mode=BACKENDS[backend])
+        np.testing.assert_array_equal(f(), f())
+
     def test_compile_restarts_the_epoch(self, backend):
         index = minibatch_index(31, BATCH_SIZE)
         runs = []
@@ -393,13 +400,28 @@ def test_copy_of_a_function_has_a_state_of_its_own():
     np.testing.assert_array_equal(f(), other())
 
 
-def test_jax_without_x64():
+@pytest.mark.parametrize("traced", [False, True])
+def test_jax_without_x64(traced):
     """As under floatX = "float32": the same rows, as int32."""
-    index = minibatch_index(31, BATCH_SIZE)
-    expected = pm.compile([], index, mode=PYTHON, random_seed=7)
-    f = pm.compile([], index, mode="JAX", random_seed=7)
+    n_rows = pt.lscalar("n_rows")
+    inputs, arguments = ([n_rows], [31]) if traced else ([], [])
+    index = minibatch_index(n_rows if traced else 31, BATCH_SIZE)
+    expected = pm.compile(inputs, index, mode=PYTHON, random_seed=7)
+    f = pm.compile(inputs, index, mode="JAX", random_seed=7)
     with jax.enable_x64(False):
         for _ in range(10):
-            rows = f()
+            rows = f(*arguments)
             assert rows.dtype == "int32"
-            np.testing.assert_array_equal(np.asarray(rows), expected())
+            np.testing.assert_array_equal(np.asarray(rows), expected(*arguments))
+        if traced:
+            with pytest.raises((ValueError, RuntimeError), match="batch_size is 7, but the data"):
+                f(6)
+
+
+def test_backends_are_loaded_when_compiled_for():
+    code = (
+        "import sys, pymc\n"
+        "loaded = [m for m in sys.modules if m == 'jax' or m.startswith('pymc.minibatch.dispatch')]\n"
+        "assert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
