@@ -159,3 +159,13 @@ def test_imports_nothing_that_plain_pymc_does_not(start):
     assert len(plain) > 500
     assert {m.partition(".")[0] for m in patched} - {m.partition(".")[0] for m in plain} == set()
     assert {m for m in patched - plain if m.startswith("pytensor.link.")} == set()
+
+
+def test_root_names(start):
+    code = """
+import types, pymc
+print(*(name for name in dir(pymc) if not isinstance(getattr(pymc, name), types.ModuleType)))
+"""
+    plain, patched = (set(output(start(code, patched=p)).split()) for p in (False, True))
+    assert patched - plain == {"compile_pymc", "minibatch_model", "remove_minibatch"}
+    assert plain - patched == set()
