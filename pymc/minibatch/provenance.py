@@ -37,6 +37,8 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import HasInnerGraph, Op
 from pytensor.graph.traversal import ancestors, toposort, walk
+from pytensor.raise_op import CheckAndRaise
+from pytensor.tensor.shape import Shape, Shape_i
 
 from pymc.minibatch.index import MinibatchIndexRV
 
@@ -178,9 +180,6 @@ def trace(
     tuple of Rows, SAME or OWN, or Lost
         An entry for each axis of `var`.
     """
-    # Rules cover Ops from all over PyTensor, and are needed only once there is something to trace
-    import pymc.minibatch.rules  # noqa: F401
-
     found: dict[Variable, Axes | Lost] = dict(known or {})
     if var.owner is None:
         return found.get(var, _root_axes(var))
@@ -197,10 +196,12 @@ def trace(
 
 def _follow_node(node: Apply, found: dict[Variable, Axes | Lost]) -> Sequence[Axes | Lost]:
     inputs: list[Axes] = []
-    for var in node.inputs:
+    for k, var in enumerate(node.inputs):
         axes = found.setdefault(var, _root_axes(var))
         if isinstance(axes, Lost):
-            return [axes] * len(node.outputs)
+            if _reads(node.op, k):
+                return [axes] * len(node.outputs)
+            axes = _root_axes(var)
         inputs.append(axes)
     try:
         return follow(node.op, node, inputs)
@@ -209,6 +210,13 @@ def _follow_node(node: Apply, found: dict[Variable, Axes | Lost]) -> Sequence[Ax
         if isinstance(node.op, MinibatchIndexRV) or any(rows_of(axes) for axes in inputs):
             return [Lost(node.op, lost.why, lost.certain)] * len(node.outputs)
         return [_root_axes(output) for output in node.outputs]
+
+
+def _reads(op: Op, k: int) -> bool:
+    """Tell whether the values of input `k` are in what `op` returns."""
+    if isinstance(op, Shape | Shape_i):
+        return False
+    return not isinstance(op, CheckAndRaise) or k == 0  # the others are conditions
 
 
 def trace_inner(op: HasInnerGraph, inputs: Sequence[Axes]) -> list[Axes]:
@@ -285,10 +293,14 @@ def label(var: Variable) -> str:
     return f"{var.owner.op}{of}"
 
 
-def indexes(variables: Iterable[Variable]) -> list[Variable]:
-    """Every minibatch index that `variables` depend on, in inner graphs too; clones count once."""
+def indexes(variables: Iterable[Variable], *, by_shape: bool = False) -> list[Variable]:
+    """Every minibatch index that `variables` depend on, in inner graphs too; clones count once.
+
+    A dependence on the shape of a batch alone, which is the same for all batches, only counts with
+    `by_shape`.
+    """
     found: dict[Variable, Variable] = {}
-    for var in walk(list(variables), _parents, False):
+    for var in walk(list(variables), _ancestry if by_shape else _parents, False):
         node = var.owner
         if node is not None and isinstance(node.op, MinibatchIndexRV):
             found.setdefault(node.inputs[0], node.outputs[1])
@@ -309,6 +321,11 @@ def same_draw(x: Variable, y: Variable) -> bool:
 
 
 def _parents(var: Variable) -> list[Variable] | None:
+    is_shape = var.owner is not None and isinstance(var.owner.op, Shape | Shape_i)
+    return None if is_shape else _ancestry(var)
+
+
+def _ancestry(var: Variable) -> list[Variable] | None:
     node = var.owner
     if node is None:
         return None

@@ -23,7 +23,10 @@ from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.traversal import toposort
+from pytensor.graph.type import Type
+from pytensor.scan.op import Scan
 from pytensor.tensor.subtensor import AdvancedSubtensor, indices_from_subtensor
+from pytensor.tensor.type import TensorType
 from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.indexing import Index
 
@@ -63,18 +66,37 @@ def rebuild(
 
 
 def _with_inputs(node: Apply, inputs: Sequence[Variable]) -> Apply:
+    """Build `node` anew. Inner graphs too: their static shapes may be those of the old inputs."""
     op = node.op
-    if isinstance(op, OpFromGraph) and not all(
-        old.is_super(new.type) for old, new in zip(op.input_types, inputs)
-    ):
-        inner = [
-            old.clone() if old.type.is_super(new.type) else new.type()
-            for old, new in zip(op.inner_inputs, inputs, strict=True)
-        ]
-        inner_outputs = rebuild(op.inner_outputs, dict(zip(op.inner_inputs, inner)))
-        op = op.clone_with_inner_graph(FunctionGraph(inner, inner_outputs, clone=False))
+    if isinstance(op, OpFromGraph):
+        inner, outputs = _rebuilt_inner(op, [var.type for var in inputs])
+        op = op.clone_with_inner_graph(FunctionGraph(inner, outputs, clone=False))
         return OpFromGraph.make_node(op, *inputs)
+    if isinstance(op, Scan):
+        inner, outputs = _rebuilt_inner(op, [_any_length(var.type) for var in op.inner_inputs])
+        options = {k: getattr(op, k) for k in _SCAN_OPTIONS}
+        return Scan(inner, outputs, op.info, **options).make_node(*inputs)
     return node.clone_with_new_inputs(inputs, strict=False)
+
+
+_SCAN_OPTIONS = ("mode", "truncate_gradient", "name", "profile", "allow_gc", "strict")
+
+
+def _rebuilt_inner(
+    op: OpFromGraph | Scan, types: Sequence[Type]
+) -> tuple[list[Variable], list[Variable]]:
+    old = op.fgraph.unfreeze()
+    inner = [
+        var.clone() if var.type.is_super(new) else new()
+        for var, new in zip(old.inputs, types, strict=True)
+    ]
+    return inner, rebuild(old.outputs, dict(zip(old.inputs, inner)))
+
+
+def _any_length(type_: Type) -> Type:
+    if not isinstance(type_, TensorType):
+        return type_
+    return type_.clone(shape=tuple(1 if length == 1 else None for length in type_.shape))
 
 
 def all_rows(outputs: Iterable[Variable]) -> list[Variable]:

@@ -25,7 +25,7 @@ def _outside_scan(sample: Callable, node: Any) -> Any:
     """Draw each index once a step, outside of the Scan over particles, who share it."""
     several = isinstance(node, list | tuple)
     nodes = list(node) if several else [node]
-    held = {index: index.type() for index in indexes(nodes)}
+    held = {index: index.type() for index in indexes(nodes, by_shape=True)}
     if not held:
         return sample(node)
     nodes = graph_replace(nodes, held, strict=False)

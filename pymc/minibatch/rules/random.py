@@ -17,10 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import HasInnerGraph, Op
+from pytensor.tensor.basic import MakeVector
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
+from pytensor.tensor.shape import Shape
 
 from pymc.minibatch.provenance import (
     OWN,
@@ -82,18 +84,25 @@ def _draw_axes(
 def _without_signature(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     if not isinstance(op, HasInnerGraph):
         raise RowsLost(f"the rows of a minibatch cannot be followed through {op}", certain=False)
+    univariate = getattr(op, "ndim_supp", None) == 0
     try:
-        return trace_inner(op, inputs)
+        inner = trace_inner(op, inputs)
     except RowsLost as lost:
-        if lost.certain or getattr(op, "ndim_supp", None) != 0:
+        if lost.certain or not univariate:
             raise
-    # A loop inside, as in rejection sampling: each draw of a univariate term is of its own
-    # parameters, which broadcast together. Vectors of integers may be the size, which says nothing.
-    params = [
-        k
-        for k, var in enumerate(node.inputs)
-        if not isinstance(var.type, RandomType) and _may_be_parameter(var)
-    ]
+        return _broadcast_parameters(node, inputs)
+    # A loop inside, as in rejection sampling, hides that draws are alike: the parameters tell
+    if univariate and any(OWN in axes for axes in inner):
+        return [
+            tuple(b if a is OWN else a for a, b in zip(axes, broadcast, strict=True))
+            for axes, broadcast in zip(inner, _broadcast_parameters(node, inputs), strict=True)
+        ]
+    return inner
+
+
+def _broadcast_parameters(node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    """Each draw of a univariate term is of its own parameters, which broadcast together."""
+    params = [k for k, var in enumerate(node.inputs) if _may_be_parameter(var)]
     return [
         ()
         if isinstance(out.type, RandomType)
@@ -107,15 +116,10 @@ def _without_signature(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes
 
 
 def _may_be_parameter(var: Variable) -> bool:
-    return hasattr(var.type, "shape") and not (
-        var.type.ndim == 1 and var.type.dtype == "int64" and _is_shape(var)
+    """Tell parameters from generators, and from the size, which says nothing of rows."""
+    if isinstance(var.type, RandomType) or not hasattr(var.type, "shape"):
+        return False
+    is_shape = isinstance(var, Constant) or (
+        var.owner is not None and isinstance(var.owner.op, MakeVector | Shape)
     )
-
-
-def _is_shape(var: Variable) -> bool:
-    from pytensor.graph.basic import Constant
-    from pytensor.tensor.basic import MakeVector
-
-    return isinstance(var, Constant) or (
-        var.owner is not None and isinstance(var.owner.op, MakeVector)
-    )
+    return not (is_shape and var.type.ndim == 1 and var.type.dtype == "int64")

@@ -67,9 +67,7 @@ def remove_minibatch(model: Model | None = None) -> Model:
     array([100])
     """
     fgraph, _ = fgraph_from_model(modelcontext(model))
-    outputs = list(fgraph.outputs)
-    for k, output in enumerate(outputs):
-        node = output.owner
+    for node in fgraph.toposort():
         if isinstance(node.op, ModelObservedRV):
             rv, value = node.inputs
             bare, totals = unscaled_rv(rv)
@@ -77,14 +75,20 @@ def remove_minibatch(model: Model | None = None) -> Model:
             if bare is not rv and isinstance(axes, tuple):
                 left = [None if isinstance(a, Rows) else t for a, t in zip(axes, totals)]
                 rv = bare if all(t is None for t in left) else scaled_rv(bare, left)
-                outputs[k] = node.op(rv, value)
-    return _model_of(fgraph, all_rows(outputs))
+                fgraph.replace(node.outputs[0], node.op(rv, value), import_missing=True)
+    return _model_of(fgraph, all_rows(fgraph.outputs))
 
 
 def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
+    """Make a model of `outputs`, with the coords and the order of variables of `fgraph`."""
+    order = {out.owner.op.name: k for k, out in enumerate(fgraph.outputs)}
     new: Any = FunctionGraph(outputs=outputs, clone=False)
     new._coords, new._dim_lengths = fgraph._coords, fgraph._dim_lengths
-    return model_from_fgraph(new, mutate_fgraph=True)
+    model = model_from_fgraph(new, mutate_fgraph=True)
+    # Points of the one model are points of the other, also where they are read by place
+    for variables in (model.free_RVs, model.observed_RVs, model.potentials, model.deterministics):
+        variables.sort(key=lambda var: order[var.name])
+    return model
 
 
 def minibatch_model(
@@ -138,7 +142,8 @@ def minibatch_model(
         raise ValueError(f"sampling of pm.minibatch_model must be one of {names}; got {sampling!r}")
     sizes = _sizes_by_dim(model, batch_size)
     fgraph, _ = fgraph_from_model(model)
-    replacements: dict[Variable, Variable] = {}
+    # The lengths of other dims may come from data that are subsampled along another axis
+    replacements = {length: length for length in fgraph._dim_lengths.values()}
     for dim, size in sizes.items():
         uses = _data_on(fgraph, dim)
         if not uses:

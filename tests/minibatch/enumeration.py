@@ -1,0 +1,102 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Proof by enumeration: every batch that an index can draw, with its probability."""
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations, product
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.compile.mode import Mode
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+
+import pymc as pm
+
+from pymc.distributions.simulator import SimulatorRV
+from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.plates import model_indexes
+
+PYTHON = Mode(linker="py", optimizer="fast_compile")
+
+
+def batches(index_op: MinibatchIndexRV, n_rows: int) -> list[np.ndarray]:
+    """List all batches, each as probable as the others; the order of rows does not matter to a sum."""
+    size = index_op.batch_size
+    if index_op.sampling == "with_replacement":
+        return [np.array(rows) for rows in product(range(n_rows), repeat=size)]
+    return [np.array(rows) for rows in combinations(range(n_rows), size)]
+
+
+def logp_and_gradient(model: pm.Model, terms: Sequence | None = None) -> list:
+    """Graphs of the log-probability and its gradient, raveled to one vector."""
+    logp = model.logp(terms)
+    if any(isinstance(rv.owner.op, SimulatorRV) for rv in ancestors(model.observed_RVs) if rv.owner):
+        return [logp]  # it has no gradient
+    grads = pytensor.grad(logp, model.continuous_value_vars, disconnected_inputs="ignore")
+    return [logp, *(g.ravel() for g in grads)]
+
+
+def mean_over_batches(model: pm.Model, point: dict | None = None) -> np.ndarray:
+    """Average logp and gradient over all batches of all indexes of `model`."""
+    point = model.initial_point() if point is None else point
+    outputs = logp_and_gradient(model)
+    found = model_indexes(model)
+    # Deriving a logp clones an index: replace each clone by one input
+    inputs = {index.owner.inputs[0]: pt.lvector() for index in found}
+    clones = {
+        var: inputs[var.owner.inputs[0]]
+        for var in ancestors(outputs)
+        if var.owner is not None
+        and isinstance(var.owner.op, MinibatchIndexRV)
+        and var is var.owner.outputs[1]
+    }
+    replaced = graph_replace(
+        outputs,
+        {var: pt.specify_shape(new, var.type.shape) for var, new in clones.items()},
+        strict=False,
+    )
+    fn = pytensor.function(
+        [*inputs.values(), *model.value_vars], replaced, mode=PYTHON, on_unused_input="ignore"
+    )
+    values = [point[v.name] for v in model.value_vars]
+    totals = [
+        int(pytensor.function([], index.owner.inputs[2], mode=PYTHON)()) for index in found
+    ]
+    choices: Iterable = product(
+        *(batches(index.owner.op, n) for index, n in zip(found, totals, strict=True))
+    )
+    results = [np.hstack([np.ravel(o) for o in fn(*rows, *values)]) for rows in choices]
+    return np.mean(results, axis=0)
+
+
+def full_logp_and_gradient(model: pm.Model, point: dict | None = None) -> np.ndarray:
+    point = model.initial_point() if point is None else point
+    fn = pytensor.function(
+        model.value_vars, logp_and_gradient(model), mode=PYTHON, on_unused_input="ignore"
+    )
+    return np.hstack([np.ravel(o) for o in fn(*(point[v.name] for v in model.value_vars))])
+
+
+def some_point(model: pm.Model, seed: int = 3) -> dict:
+    """Make a point that no symmetry makes special."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: value + 0.3 * rng.normal(size=np.shape(value)).astype(np.asarray(value).dtype)
+        if np.issubdtype(np.asarray(value).dtype, np.floating)
+        else value
+        for name, value in model.initial_point().items()
+    }
