@@ -99,7 +99,7 @@ def run_tests(python: Path | str, folder: Path, tests: Sequence[str], workers: i
     report = folder / "outcomes.json"
     report.unlink(missing_ok=True)
     command = [str(python), "-m", "pytest", "-p", "conformance", "-p", "no:cacheprovider"]
-    command += ["-p", "no:randomly", "-q", "--no-header", "--tb=no", f"--rootdir={folder}"]
+    command += ["-q", "--tb=no", "--continue-on-collection-errors", f"--rootdir={folder}"]
     command += ["-c", os.devnull, "-n", str(workers)] if workers > 1 else ["-c", os.devnull]
     command += tests or ["tests"]
     environment = _environment(patched=str(python) == sys.executable)

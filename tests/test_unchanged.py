@@ -14,6 +14,7 @@
 
 """What has no minibatch comes out as from plain PyMC: the same bits for one seed."""
 
+import importlib.util
 import os
 import subprocess
 
@@ -23,8 +24,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Prints a line for each quantity: its name, and a digest of its dtype, shape and bytes.
-QUANTITIES = """
+# What prints a line for each quantity: its name, and a digest of its dtype, shape and bytes.
+PRELUDE = """
 import hashlib, logging, sys, warnings
 import numpy as np
 import pymc as pm
@@ -32,6 +33,9 @@ import pymc as pm
 warnings.simplefilter("ignore")
 logging.disable(logging.CRITICAL)
 assert hasattr(pm, "_layer") == (sys.argv[1] == "patched"), pm.__file__
+
+x = np.linspace(-1, 1, 8)
+few = {"cores": 1, "progressbar": False, "random_seed": 20, "compute_convergence_checks": False}
 
 
 def show(name, value):
@@ -43,9 +47,9 @@ def show_group(name, group):
     for variable in sorted(group.data_vars):
         if variable not in ("perf_counter_diff", "perf_counter_start", "process_time_diff"):
             show(f"{name}.{variable}", group[variable].values)
+"""
 
-
-x = np.linspace(-1, 1, 8)
+QUANTITIES = """
 counts = np.array([0, 2, 1, 3, 5, 4, 8, 9])
 with pm.Model(coords={"row": range(8), "group": ["a", "b"]}) as model:
     data = pm.Data("x", x, dims="row")
@@ -58,15 +62,14 @@ with pm.Model(coords={"row": range(8), "group": ["a", "b"]}) as model:
     pm.Potential("penalty", -(slope**2))
 
     quiet = {"progressbar": False, "random_seed": 20}
-    few = {"chains": 2, "cores": 1, "compute_convergence_checks": False}
     point = model.initial_point()
     show("logp", model.compile_logp()(point))
     show("dlogp", model.compile_dlogp()(point))
-    nuts = pm.sample(draws=30, tune=30, **few, **quiet)
+    nuts = pm.sample(draws=30, tune=30, chains=2, **few)
     show_group("nuts", nuts["posterior"])
     show_group("nuts_stats", nuts["sample_stats"])
     show_group("observed", nuts["observed_data"])
-    smc = pm.sample_smc(draws=30, **few, **quiet)
+    smc = pm.sample_smc(draws=30, chains=2, **few)
     show_group("smc", smc["posterior"])
     show("map", np.concatenate([np.ravel(pm.find_MAP(progressbar=False)[v.name]) for v in model.free_RVs]))
     prior = pm.sample_prior_predictive(draws=30, random_seed=20)
@@ -82,6 +85,39 @@ with pm.Model(coords={"row": range(8), "group": ["a", "b"]}) as model:
 with pm.do(model, {"slope": 0.5}):
     show_group("do", pm.sample_prior_predictive(draws=5, random_seed=20)["prior"])
 """
+
+# The same of packages built on PyMC.
+PACKAGES = {
+    "bambi": """
+import bambi, pandas
+
+frame = pandas.DataFrame({"x": x, "y": x**2, "g": list("abcd") * 2})
+model = bambi.Model("y ~ x + (1 | g)", frame)
+show_group("posterior", model.fit(draws=10, tune=10, chains=1, **few)["posterior"])
+""",
+    "pymc_bart": """
+import pymc_bart
+
+with pm.Model():
+    mu = pymc_bart.BART("mu", x[:, None], x**2, m=5)
+    pm.Normal("y", mu, 1, observed=x**2)
+    show_group("posterior", pm.sample(draws=10, tune=10, chains=1, **few)["posterior"])
+""",
+    "pymc_extras": """
+import pymc_extras
+
+@pymc_extras.as_model(coords={"row": range(8)})
+def extremes():
+    mu = pm.Normal("mu", 0, 1)
+    pymc_extras.GenExtreme("y", mu=mu, sigma=1, xi=0.1, observed=x, dims="row")
+
+
+model = extremes()
+show("logp", model.compile_logp()(model.initial_point()))
+show("dlogp", model.compile_dlogp()(model.initial_point()))
+show_group("prior", pm.sample_prior_predictive(draws=10, model=model, random_seed=20)["prior"])
+""",
+}
 
 # How long it takes to import PyMC, in seconds of this process' CPU time, which other processes do
 # not lengthen much.
@@ -119,21 +155,37 @@ def output(process: subprocess.Popen) -> str:
     return stdout
 
 
-def test_same_bits_for_one_seed(start, tmp_path):
-    # Numba's code may differ in the last bits when it comes from the cache (on plain PyMC: the losses
-    # of ADVI), so each run compiles anew.
+def both(start, code: str, folder: Path) -> list[list[str]]:
+    """Return the lines that `code` prints on plain PyMC and on the patch.
+
+    Numba's code may differ in the last bits when it comes from the cache (on plain PyMC: the losses of
+    ADVI), so each compiles anew.
+    """
     runs = [
         start(
-            QUANTITIES,
+            code,
             name,
             patched=name == "patched",
-            PYTENSOR_FLAGS=f"base_compiledir={tmp_path / name}",
+            PYTENSOR_FLAGS=f"base_compiledir={folder / name}",
         )
         for name in ("plain", "patched")
     ]
-    plain, patched = (output(run).splitlines() for run in runs)
+    return [output(run).splitlines() for run in runs]
+
+
+def test_same_bits_for_one_seed(start, tmp_path):
+    plain, patched = both(start, PRELUDE + QUANTITIES, tmp_path)
     assert len(plain) > 30
     assert [line for line in patched if line not in plain] == []
+    assert patched == plain
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_built_on_pymc(start, tmp_path, package):
+    if not os.environ.get("CI") and importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed; make test installs it")
+    plain, patched = both(start, PRELUDE + PACKAGES[package], tmp_path)
+    assert len(plain) > 0
     assert patched == plain
 
 
