@@ -139,6 +139,7 @@ def Minibatch(
         raise ValueError(f"sampling of pm.Minibatch must be one of {names}; got {sampling!r}")
     data, sizes, form = _requests(variable, variables, batch_size)
     model = _current_model()
+    _check_dims_known(batch_size, data, model)
     result = list(data)
     for group in _groups(
         _uses(data, sizes, model), by_place=not isinstance(batch_size, Mapping) and form is list
@@ -214,19 +215,18 @@ def _as_data(value: Any) -> Variable:
         if not isinstance(value, TensorVariable | XTensorVariable):
             raise TypeError(f"pm.Minibatch takes dense data, got {value} of type {value.type}")
         return value
-    if isinstance(value, dict | set | str | bytes):
-        raise TypeError(f"pm.Minibatch takes arrays and tensors, got a {type(value).__name__}")
-    value = convert_data(
-        value if hasattr(value, "dtype") or hasattr(value, "values") else np.asarray(value)
-    )
+    array = np.asanyarray(value)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(
+            f"pm.Minibatch takes dense numeric data, got a {type(value).__name__} of dtype {array.dtype}"
+        )
+    value = convert_data(value if hasattr(value, "dtype") or hasattr(value, "dtypes") else array)
     if isinstance(value, np.ma.MaskedArray):
         raise NotImplementedError(
             f"pm.Minibatch got data with {int(np.ma.count_masked(value))} missing values (NaN), "
             "which would be imputed by a latent variable each. Drop or fill these rows, or observe "
             "them in a term of their own without pm.Minibatch"
         )
-    if not isinstance(value, np.ndarray) or value.dtype == object:
-        raise TypeError(f"pm.Minibatch takes dense numeric data, got {type(value).__name__}")
     # Not a constant: a constant of over 1 MB makes the compiled function uncacheable
     return pytensor.shared(value, shape=value.shape)
 
@@ -249,8 +249,19 @@ def _dims(variable: Variable, model: Any | None) -> tuple[str | None, ...]:
     return tuple(dims or (None,) * variable.type.ndim)
 
 
+def _check_dims_known(batch_size: Any, data: Sequence[Variable], model: Any | None) -> None:
+    if isinstance(batch_size, Mapping):
+        dims = {dim for variable in data for dim in _dims(variable, model) if dim is not None}
+        unknown = [dim for dim in batch_size if dim not in dims]
+        if unknown and dims:
+            raise ValueError(
+                f"batch_size of pm.Minibatch has the dim {', '.join(map(repr, unknown))}, which none "
+                f"of the data has; their dims are {', '.join(map(repr, sorted(dims)))}"
+            )
+
+
 def _uses(data: Sequence[Variable], sizes: Sequence[Any], model: Any | None) -> list[_Use]:
-    uses = []
+    uses: list[_Use] = []
     for position, (variable, size) in enumerate(zip(data, sizes)):
         dims = _dims(variable, model)
         axes = _sizes_by_axis(size, variable, dims)
