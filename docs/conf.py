@@ -1,0 +1,54 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Sphinx settings: ``make docs``. Nothing is fetched while the pages are built."""
+
+import sys
+import tomllib
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the pymc/ of this clone, before any that is installed
+
+project = "pymc-minibatch"
+author = "The PyMC Developers"
+project_copyright = f"2026 - present, {author}"
+release = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["project"]["version"]
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.extlinks",
+]
+exclude_patterns = ["_build"]
+
+myst_heading_anchors = 3
+extlinks = {"arxiv": ("https://arxiv.org/abs/%s", "arXiv:%s")}  # a role of PyMC's docstrings
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # numpydoc's sections say the types, with shapes
+autodoc_preserve_defaults = True
+numpydoc_show_class_members = False
+
+html_theme = "alabaster"
+html_title = f"pymc-minibatch {release}"
+html_copy_source = False
+html_theme_options = {
+    "description": "Minibatches for variational inference in PyMC",
+    "fixed_sidebar": True,
+    "page_width": "1080px",
+    "sidebar_width": "240px",
+}
+html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}

@@ -1,0 +1,178 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The code of the documentation runs, and every public name is documented."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import re
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytensor
+import pytest
+
+import pymc as pm
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+API = "\n".join(path.read_text() for path in sorted(DOCS.glob("api/*.rst")))
+
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)\s]*)?\)")
+OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+# What the patch adds to, or changes in, the namespace of PyMC
+PUBLIC = {
+    "pymc.Minibatch": pm.Minibatch,
+    "pymc.Potential": pm.Potential,
+    "pymc.compile_pymc": pm.compile_pymc,
+    "pymc.minibatch_model": pm.minibatch_model,
+    "pymc.remove_minibatch": pm.remove_minibatch,
+}
+# Dispatch by Op, with no names to call; those of a backend cannot be imported without it
+PRIVATE = {"pymc.minibatch.dispatch.jax", "pymc.minibatch.dispatch.numba"}
+MODULES = sorted(
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for file in (ROOT / "pymc" / "minibatch").rglob("*.py")
+)
+MODULES = [name for name in MODULES if name not in PRIVATE]
+
+
+@pytest.fixture(autouse=True)
+def python_mode() -> Iterator[None]:
+    """Run graphs as Python: to compile one takes longer than any example runs."""
+    with pytensor.config.change_flags(mode="FAST_COMPILE"):
+        yield
+
+
+def public_objects() -> dict[str, Any]:
+    """Return the functions and classes in ``__all__`` of our modules, and in PyMC's namespace."""
+    found = dict(PUBLIC)
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for attribute in getattr(module, "__all__", ()):
+            value = getattr(module, attribute)
+            if inspect.isroutine(value) or inspect.isclass(value):
+                found[f"{name}.{attribute}"] = value
+    return found
+
+
+OBJECTS = public_objects()
+FINDER = doctest.DocTestFinder(recurse=False)
+EXAMPLES = {
+    name: example
+    for name, value in OBJECTS.items()
+    for example in FINDER.find(value, name, module=False, globs={})
+    if example.examples
+}
+
+
+def run_doctest(example: doctest.DocTest, clear_globs: bool = True) -> None:
+    report: list[str] = []
+    failed, _ = doctest.DocTestRunner(optionflags=OPTIONS).run(
+        example, out=report.append, clear_globs=clear_globs
+    )
+    assert not failed, "".join(report)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_page_runs(page: Path) -> None:
+    """Run the blocks of a page one after another, in one namespace."""
+    text = page.read_text()
+    namespace: dict[str, Any] = {"__name__": "page"}
+    for block in BLOCK.finditer(text):
+        code, line = block[1], text.count("\n", 0, block.start(1))
+        if code.startswith(">>>"):
+            example = doctest.DocTestParser().get_doctest(
+                code, namespace, page.name, str(page), line
+            )
+            run_doctest(example, clear_globs=False)
+            namespace = example.globs
+        else:  # with the line numbers of the page
+            exec(compile("\n" * line + code, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_links_lead_somewhere(page: Path) -> None:
+    missing = [to for to in LINK.findall(page.read_text()) if not (page.parent / to).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_docstring_runs(name: str) -> None:
+    run_doctest(EXAMPLES[name])
+
+
+@pytest.mark.parametrize("name", sorted({*PUBLIC} - {"pymc.compile_pymc"}))
+def test_public_function_has_an_example(name: str) -> None:
+    assert name in EXAMPLES
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_is_on_an_api_page(name: str) -> None:
+    assert re.search(rf"^\.\. automodule:: {re.escape(name)}$", API, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_function_is_on_an_api_page(name: str) -> None:
+    assert re.search(rf"^\.\. autofunction:: {re.escape(name)}$", API, re.MULTILINE)
+
+
+def test_what_is_new_in_the_namespace_is_documented() -> None:
+    tree = ast.parse(ROOT.joinpath("pymc", "__init__.py").read_text())
+    added = {
+        f"pymc.{alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module != "pymc"
+        for alias in node.names
+    }
+    assert added
+    assert added <= {*PUBLIC}
+
+
+def messages() -> str:
+    """Return the strings in our modules, one a line, with ``…`` for what is filled in."""
+    found = []
+    for file in (ROOT / "pymc").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            text = [
+                part.value if isinstance(part, ast.Constant) else "…"
+                for part in parts
+                if not isinstance(part, ast.Constant) or isinstance(part.value, str)
+            ]
+            if isinstance(node, ast.JoinedStr | ast.Constant):
+                found.append("".join(map(str, text)))
+    return "\n".join(found)
+
+
+def test_quoted_messages_are_those_of_the_code() -> None:
+    """The first column of the table of errors has parts of messages, as they are written."""
+    text = DOCS.joinpath("explanation", "errors.md").read_text()
+    table = text.split("| message |")[1].split("\n\n")[0]
+    quoted = [
+        m for row in table.splitlines()[2:] for m in re.findall(r"`(.*?)`", row.split("|")[1])
+    ]
+    known = messages()
+    assert len(quoted) > 20
+    assert [message for message in quoted if message not in known] == []
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    assert [name for name, value in OBJECTS.items() if not inspect.getdoc(value)] == []
