@@ -17,6 +17,7 @@ import sys
 import tomllib
 
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the pymc/ of this clone, before any that is installed
@@ -48,7 +49,19 @@ html_copy_source = False
 html_theme_options = {
     "description": "Minibatches for variational inference in PyMC",
     "fixed_sidebar": True,
-    "page_width": "1080px",
+    "page_width": "1180px",
+    "code_font_size": "0.8em",  # lines of 100 columns
     "sidebar_width": "240px",
 }
 html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}
+
+
+def skip_member(
+    app: Any, what: str, name: str, value: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out the docstrings that Python gives to the fields of a NamedTuple."""
+    return True if (getattr(value, "__doc__", None) or "").startswith("Alias for field") else None
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-skip-member", skip_member)
