@@ -181,7 +181,8 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
     if not indexes([term.rv, term.value]):
         check_not_on_plate(term.name, term.dims, term.plates)
         return given
-    value = _traced(term, "observed value", trace(term.value, term.known, term.free), total_size)
+    seen = _summarized(term) or trace(term.value, term.known, term.free)
+    value = _traced(term, "observed value", seen, total_size)
     params = _traced(term, "parameters", trace(term.rv, term.known, term.free), total_size)
     if value is None or params is None:
         return _vouched(term, given)
@@ -202,6 +203,15 @@ def _traced(term: Term, what: str, axes: Axes | Lost, total_size: Any) -> Axes |
             "batch, say so by total_size=<rows in all>, or by the dims= of the variable"
         )
     return None
+
+
+def _summarized(term: Term) -> Lost | None:
+    """A Simulator compares a summary statistic, which may be of all the rows of the batch."""
+    op = term.rv.owner.op if term.rv.owner is not None else None
+    summary = getattr(type(op), "_sum_stat", None)
+    if summary is None or getattr(summary, "__name__", None) == "identity":
+        return None
+    return Lost(op, f"the summary statistic of {op} may mix the rows of a minibatch", False)
 
 
 def _vouched(term: Term, given: list[Total]) -> list[Total]:

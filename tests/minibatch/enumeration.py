@@ -13,7 +13,7 @@
 #   limitations under the License.
 """Proof by enumeration: every batch that an index can draw, with its probability."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations, product
 
 import numpy as np
@@ -42,18 +42,22 @@ def batches(index_op: MinibatchIndexRV, n_rows: int) -> list[np.ndarray]:
 
 
 def logp_and_gradient(model: pm.Model, terms: Sequence | None = None) -> list:
-    """Graphs of the log-probability and its gradient, raveled to one vector."""
+    """Graphs of the log-probability and its gradient."""
     logp = model.logp(terms)
-    if any(isinstance(rv.owner.op, SimulatorRV) for rv in ancestors(model.observed_RVs) if rv.owner):
+    if any(isinstance(v.owner.op, SimulatorRV) for v in ancestors(model.observed_RVs) if v.owner):
         return [logp]  # it has no gradient
-    grads = pytensor.grad(logp, model.continuous_value_vars, disconnected_inputs="ignore")
-    return [logp, *(g.ravel() for g in grads)]
+    return [logp, model.dlogp()]
 
 
-def mean_over_batches(model: pm.Model, point: dict | None = None) -> np.ndarray:
-    """Average logp and gradient over all batches of all indexes of `model`."""
+def mean_over_batches(
+    model: pm.Model,
+    point: dict | None = None,
+    reduce: Callable | None = np.mean,
+    terms: Sequence | None = None,
+) -> np.ndarray:
+    """Average logp and gradient over all batches of all indexes of `model`; or give each of them."""
     point = model.initial_point() if point is None else point
-    outputs = logp_and_gradient(model)
+    outputs = logp_and_gradient(model, terms)
     found = model_indexes(model)
     # Deriving a logp clones an index: replace each clone by one input
     inputs = {index.owner.inputs[0]: pt.lvector() for index in found}
@@ -73,14 +77,12 @@ def mean_over_batches(model: pm.Model, point: dict | None = None) -> np.ndarray:
         [*inputs.values(), *model.value_vars], replaced, mode=PYTHON, on_unused_input="ignore"
     )
     values = [point[v.name] for v in model.value_vars]
-    totals = [
-        int(pytensor.function([], index.owner.inputs[2], mode=PYTHON)()) for index in found
-    ]
+    totals = [int(pytensor.function([], index.owner.inputs[2], mode=PYTHON)()) for index in found]
     choices: Iterable = product(
         *(batches(index.owner.op, n) for index, n in zip(found, totals, strict=True))
     )
     results = [np.hstack([np.ravel(o) for o in fn(*rows, *values)]) for rows in choices]
-    return np.mean(results, axis=0)
+    return np.array(results) if reduce is None else reduce(results, axis=0)
 
 
 def full_logp_and_gradient(model: pm.Model, point: dict | None = None) -> np.ndarray:

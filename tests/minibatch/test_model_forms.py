@@ -17,9 +17,10 @@ Each builder is called twice, on minibatches and on the full data. Nothing else 
 """
 
 import numpy as np
-import pymc as pm
 import pytensor.tensor as pt
 import pytest
+
+import pymc as pm
 
 from tests.minibatch.enumeration import full_logp_and_gradient, mean_over_batches, some_point
 
@@ -291,7 +292,9 @@ pytestmark = [
 FORMS = [
     value
     for value in list(globals().values())
-    if callable(value) and getattr(value, "__code__", None) and value.__module__ == __name__
+    if callable(value)
+    and getattr(value, "__code__", None)
+    and value.__module__ == __name__
     and value.__code__.co_varnames[:1] == ("data",)
 ]
 

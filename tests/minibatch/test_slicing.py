@@ -15,8 +15,6 @@
 
 import numpy as np
 import pandas as pd
-import pymc as pm
-import pymc.dims as pmd
 import pytensor
 import pytensor.tensor as pt
 import pytest
@@ -25,6 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytensor.compile.mode import Mode
 from pytensor.xtensor.type import XTensorVariable
+
+import pymc as pm
+import pymc.dims as pmd
 
 from pymc.minibatch.index import SAMPLING, MinibatchIndexRV
 from pymc.minibatch.provenance import indexes
@@ -208,7 +209,7 @@ class TestSharing:
     def test_another_number_of_rows(self):
         with self.coords():
             pm.Minibatch(pm.Data("y", Y, dims="obs"), batch_size=4)
-            with pytest.raises(ValueError, match="has 10 rows, but the dim 'obs'.*has 20"):
+            with pytest.raises(ValueError, match=r"has 10 rows, but the dim 'obs'.*has 20"):
                 z = pm.Data("z", Y[:10])
                 z_named = pmd.as_xtensor(z, dims=("obs",))
                 pm.Minibatch(z_named, batch_size=4)
@@ -222,7 +223,7 @@ class TestSharing:
 class TestErrors:
     @pytest.mark.parametrize("size", [True, 2.0, "2", np.bool_(True), pt.lscalar()])
     def test_size_is_no_whole_number(self, size):
-        with pytest.raises(TypeError, match="batch_size says how many rows.*got"):
+        with pytest.raises(TypeError, match=r"batch_size says how many rows.*got"):
             pm.Minibatch(Y, batch_size=size)
 
     @pytest.mark.parametrize("size", [0, -3])
@@ -232,7 +233,7 @@ class TestErrors:
 
     def test_larger_than_the_data(self):
         with pytest.raises(
-            ValueError, match="batch_size of pm.Minibatch is 21, but .* has 20 rows"
+            ValueError, match=r"batch_size of pm.Minibatch is 21, but .* has 20 rows"
         ):
             pm.Minibatch(Y, batch_size=21)
 
@@ -240,11 +241,11 @@ class TestErrors:
         assert sorted(evaluate(pm.Minibatch(Y, batch_size=20))[0]) == list(Y)
 
     def test_no_size(self):
-        with pytest.raises(TypeError, match="pm.Minibatch needs batch_size"):
+        with pytest.raises(TypeError, match=r"pm.Minibatch needs batch_size"):
             pm.Minibatch(Y)
 
     def test_dict_and_more(self):
-        with pytest.raises(TypeError, match="takes one dict .* batch_size=4"):
+        with pytest.raises(TypeError, match=r"takes one dict .* batch_size=4"):
             pm.Minibatch({pytensor.shared(Y): 4}, batch_size=4)
 
     def test_array_as_a_key(self):
@@ -253,7 +254,7 @@ class TestErrors:
             pm.Minibatch({"y": 4})
 
     def test_lengths_differ(self):
-        with pytest.raises(ValueError, match="numbers of rows differ: .* has 20, .* has 19"):
+        with pytest.raises(ValueError, match=r"numbers of rows differ: .* has 20, .* has 19"):
             pm.Minibatch(Y, Y[:-1], batch_size=4)
 
     def test_sizes_differ_on_one_axis(self):
@@ -262,7 +263,7 @@ class TestErrors:
             pm.Minibatch({x: 4, y: 5})
 
     def test_too_many_axes(self):
-        with pytest.raises(ValueError, match="for 2 axes, but .* has 1"):
+        with pytest.raises(ValueError, match=r"for 2 axes, but .* has 1"):
             pm.Minibatch(Y, batch_size=[2, 2])
 
     def test_two_ellipses(self):
@@ -277,7 +278,9 @@ class TestErrors:
         with pm.Model():
             y = pm.Data("y", Y, dims="obs")
             w = pm.Data("w", Y, dims="rows")
-            with pytest.raises(ValueError, match=r"for the dims 'rows', but y has the dims .*'obs'"):
+            with pytest.raises(
+                ValueError, match=r"for the dims 'rows', but y has the dims .*'obs'"
+            ):
                 pm.Minibatch(w, y, batch_size={"rows": 4})
 
     def test_unknown_dim(self):
@@ -297,7 +300,7 @@ class TestErrors:
                 pm.Minibatch(x, y, batch_size=4)
 
     def test_unknown_sampling(self):
-        with pytest.raises(ValueError, match="must be one of 'epoch'.*got 'shuffled'"):
+        with pytest.raises(ValueError, match=r"must be one of 'epoch'.*got 'shuffled'"):
             pm.Minibatch(Y, batch_size=4, sampling="shuffled")
 
     def test_missing_values(self):
@@ -309,7 +312,7 @@ class TestErrors:
             pm.Minibatch(pm.Normal.dist(shape=10), batch_size=2)
 
     def test_scalar(self):
-        with pytest.raises(ValueError, match="for 1 axes, but .* has 0"):
+        with pytest.raises(ValueError, match=r"for 1 axes, but .* has 0"):
             pm.Minibatch(np.array(1.0), batch_size=1)
 
     @pytest.mark.parametrize("data", [np.array(["a", "b"]), {"a"}, "text", np.array([None, 1])])

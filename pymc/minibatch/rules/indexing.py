@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytensor.graph.basic import Apply, Variable
+from pytensor.tensor.basic import get_scalar_constant_value
+from pytensor.tensor.exceptions import NotScalarConstantError
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
     AdvancedSubtensor,
@@ -55,10 +57,24 @@ def is_full(entry: object) -> bool:
     return isinstance(entry, slice) and entry == slice(None)
 
 
+def _takes_all(entry: object, length: int | None) -> bool:
+    """Tell whether an entry is a slice of the whole axis, as those that scan makes are."""
+    if not isinstance(entry, slice) or is_full(entry) or length is None:
+        return is_full(entry)
+    try:
+        start, stop, step = (
+            default if bound is None else int(get_scalar_constant_value(bound))
+            for bound, default in ((entry.start, 0), (entry.stop, length), (entry.step, 1))
+        )
+    except NotScalarConstantError:
+        return False
+    return start == 0 and stop >= length and step == 1
+
+
 @follow.register(Subtensor)
 @follow.register(AdvancedSubtensor)
 def _(op: Subtensor | AdvancedSubtensor, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    return [_view_axes(op, inputs[0], node.inputs[1:], inputs[1:])]
+    return [_view_axes(op, node.inputs[0], inputs[0], node.inputs[1:], inputs[1:])]
 
 
 @follow.register(IncSubtensor)
@@ -67,7 +83,7 @@ def _(op: IncSubtensor, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     """Writing into an array gives it the rows of what is written, along axes taken in full."""
     into, written = inputs[:2]
     entries = _entries(op, node.inputs[2:], len(into))
-    view = _view_axes(op, into, node.inputs[2:], inputs[2:])
+    view = _view_axes(op, node.inputs[0], into, node.inputs[2:], inputs[2:])
     together = meet_all([view, written], [node.inputs[0], node.inputs[1]], len(view))
     result = list(into)
     if all(isinstance(e, slice) or e.type.ndim == 0 for e in entries):
@@ -88,7 +104,11 @@ def _entries(op: Subtensor, index_vars: Sequence[Variable], ndim: int) -> list[s
 
 
 def _view_axes(
-    op: Subtensor, axes: Axes, index_vars: Sequence[Variable], index_axes: Sequence[Axes]
+    op: Subtensor,
+    x: Variable,
+    axes: Axes,
+    index_vars: Sequence[Variable],
+    index_axes: Sequence[Axes],
 ) -> Axes:
     """Tell the axes of ``x[...]``: those taken in full stay, those of arrays of integers come in."""
     kinds = dict(zip(index_vars, index_axes))
@@ -96,8 +116,9 @@ def _view_axes(
     arrays: list[Variable] = []
     place = None  # where the axes of the index arrays go
     apart = False  # a slice stands between two of them: NumPy puts their axes first
-    for axis, entry in zip(axes, _entries(op, index_vars, len(axes))):
-        if isinstance(axis, Rows) and not is_full(entry):
+    entries = _entries(op, index_vars, len(axes))
+    for axis, entry, length in zip(axes, entries, x.type.shape):
+        if isinstance(axis, Rows) and not _takes_all(entry, length):
             raise RowsLost(_BY_PLACE.format(op=op))
         if isinstance(entry, slice):
             out.append(axis)

@@ -1,0 +1,638 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""How many rows a term stands for: found, checked, or refused."""
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytensor.scan import map as scan_map
+
+import pymc as pm
+import pymc.dims as pmd
+
+from pymc.minibatch.scaling import is_scaled
+from tests.minibatch.enumeration import (
+    PYTHON,
+    full_logp_and_gradient,
+    mean_over_batches,
+    some_point,
+)
+
+N, B = 5, 2
+rng = np.random.default_rng(2)
+X = rng.normal(size=(N, 3))
+Y = rng.normal(size=N)
+COORDS = {"obs": range(N), "feature": list("abc")}
+
+pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning")
+
+
+def assert_mean_is_full(model, full):
+    point = some_point(model)
+    np.testing.assert_allclose(
+        mean_over_batches(model, point), full_logp_and_gradient(full, point), rtol=1e-10, atol=1e-10
+    )
+
+
+def factor(model, name="lik"):
+    """Tell by what the log-probability of a term is multiplied, at present."""
+    term, bare = model[name], model[name].owner.inputs[0]
+    value = model.rvs_to_values[term]
+    scaled, plain = pm.logp(term, value).sum(), pm.logp(bare, value).sum()
+    givens = model.replace_rvs_by_values([scaled, plain])
+    point = model.initial_point()
+    fn = pytensor.function(model.value_vars, givens, mode=PYTHON, on_unused_input="ignore")
+    scaled, plain = fn(*(point[v.name] for v in model.value_vars))
+    return float(scaled / plain)
+
+
+class TestExactAnswers:
+    """Cases of known value."""
+
+    @pytest.mark.parametrize(
+        "sampling, variance",
+        [("with_replacement", 3.43365), ("without_replacement", 2.28910), ("epoch", 2.28910)],
+    )
+    def test_mean_and_variance_of_the_scaled_logp(self, sampling, variance):
+        """A2 and A7: the variance without replacement is (N-B)/(N-1) of that with it."""
+        data = np.array([0.5, -1.0, 2.0, 0.3])
+        with pm.Model() as model:
+            mu = pm.Normal("mu")
+            y = pm.Minibatch(data, batch_size=2, sampling=sampling)
+            pm.Normal("lik", mu, 1, observed=y)
+        values = mean_over_batches(model, {"mu": np.array(0.2)}, reduce=None, terms=[model["lik"]])
+        np.testing.assert_allclose(values[:, 0].mean(), -6.065754, atol=5e-7)
+        np.testing.assert_allclose(values[:, 0].var(), variance, atol=5e-6)
+
+    def test_blocks_of_rows_and_columns(self):
+        """A5: NM/(nm) over all blocks; N/n alone gives half."""
+        data = rng.normal(size=(5, 4))
+        with pm.Model() as model:
+            pm.Normal("lik", pm.Normal("mu"), 1, observed=pm.Minibatch(data, batch_size=[2, 2]))
+        with pm.Model() as full:
+            pm.Normal("lik", pm.Normal("mu"), 1, observed=data)
+        assert factor(model) == pytest.approx(5 * 4 / (2 * 2), rel=1e-12)
+        assert_mean_is_full(model, full)
+
+    def test_batches_of_other_sizes(self):
+        """A8: scaled by the rows really there, the mean over shuffles is the full logp."""
+        with pm.Model() as model:
+            batch = pm.Data("batch", Y[:2])
+            mu = pm.Normal("mu")
+            pm.Normal("lik", mu, 1, observed=batch, total_size=5)
+        logp = model.compile_fn(model.observedlogp, mode=PYTHON, on_unused_input="ignore")
+        means, _fixed = [], []
+        for order in (rng.permutation(5) for _ in range(40)):
+            parts = [Y[order[:2]], Y[order[2:4]], Y[order[4:]]]
+            logps = []
+            for part in parts:
+                model.set_data("batch", part)
+                logps.append(float(logp({"mu": 0.3})))
+            means.append(np.mean(logps))
+        # Each row has the same chance of each place: average over the places instead of all shuffles
+        per_row = pm.logp(pm.Normal.dist(0.3, 1), Y).eval(mode=PYTHON)
+        expected = np.mean([5 / 2, 5 / 2, 5 / 1]) / 5  # factor times share of rows, by part
+        assert np.mean([5 / 2 * 2 / 5, 5 / 2 * 2 / 5, 5 / 1 * 1 / 5]) == 1
+        standard_error = np.std(means, ddof=1) / np.sqrt(len(means))
+        assert abs(np.mean(means) - per_row.sum()) < 4 * standard_error + 1e-9, expected
+
+
+class TestDims:
+    def models(self, build):
+        with pm.Model(coords=COORDS) as model:
+            build(
+                pm.Minibatch(
+                    pm.Data("x", X, dims=("obs", "feature")),
+                    pm.Data("y", Y, dims="obs"),
+                    batch_size=B,
+                    sampling="without_replacement",
+                )
+            )
+        with pm.Model(coords=COORDS) as full:
+            build((pt.as_tensor(X), pt.as_tensor(Y)))
+        return model, full
+
+    def test_dims_mean_the_rows_of_the_batch(self):
+        def build(data):
+            x, y = data
+            w = pm.Normal("w", dims="feature")
+            pm.Normal("lik", x @ w, 1, observed=y, dims="obs")
+
+        model, full = self.models(build)
+        assert model["lik"].type.shape == (B,) or model["lik"].eval().shape == (B,)
+        assert len(model.coords["obs"]) == N
+        assert_mean_is_full(model, full)
+
+    def test_scalar_parameters(self):
+        def build(data):
+            pm.Normal("lik", pm.Normal("mu"), 1, observed=data[1], dims="obs")
+
+        assert_mean_is_full(*self.models(build))
+
+    def test_two_dims(self):
+        def build(data):
+            mu = pm.Normal("mu", dims="feature")
+            pm.Normal("lik", mu, 1, observed=data[0], dims=("obs", "feature"))
+
+        assert_mean_is_full(*self.models(build))
+
+    def test_dims_of_equal_length_are_not_confused(self):
+        square = rng.normal(size=(3, 3))
+        coords = {"obs": range(3), "feature": range(3)}
+
+        def build(data):
+            mu = pm.Normal("mu", shape=3)
+            pm.Normal("lik", mu, 1, observed=data, dims=("obs", "feature"))
+
+        for dim in coords:
+            with pm.Model(coords=coords) as model:
+                data = pm.Data("x", square, dims=("obs", "feature"))
+                batch = pm.Minibatch(data, batch_size={dim: 3}, sampling="without_replacement")
+                if dim == "feature":
+                    with pytest.raises(
+                        ValueError, match=r"axis 1.*a parameter has values of its own"
+                    ):
+                        build(batch)
+                    continue
+                build(batch)
+            with pm.Model(coords=coords) as full:
+                build(square)
+            assert_mean_is_full(model, full)
+
+    def test_raw_arrays_under_dims(self):
+        with pm.Model(coords=COORDS) as model:
+            y = pm.Minibatch(Y, batch_size=B)
+            pm.Normal("lik", pm.Normal("mu"), 1, observed=y, dims="obs")
+        assert factor(model) == pytest.approx(N / B)
+
+    def test_length_of_the_batch_is_no_length_of_the_dim(self):
+        with pm.Model(coords={"obs": range(B)}):
+            y = pm.Minibatch(Y, batch_size=B)
+            with pytest.raises(ValueError, match=r"the dim 'obs' has length 2, but .* out of 5"):
+                pm.Normal("lik", 0, 1, observed=y, dims="obs")
+
+    def test_new_dim_has_all_rows(self):
+        with pm.Model() as model:
+            y = pm.Minibatch(Y, batch_size=B)
+            pm.Normal("lik", pm.Normal("mu"), 1, observed=y, dims="obs", shape=y.shape)
+        assert model.dim_lengths["obs"].eval() == N
+
+    def test_unknown_dim_is_the_release_s_error(self):
+        with pm.Model():
+            y = pm.Minibatch(Y, batch_size=B)
+            with pytest.raises(KeyError, match="unknown to the model"):
+                pm.Normal("lik", 0, 1, observed=y, dims="obs")
+
+    def test_full_data_on_a_subsampled_dim(self):
+        with pm.Model(coords=COORDS):
+            pm.Minibatch(pm.Data("y", Y, dims="obs"), batch_size=B)
+            with pytest.raises(ValueError, match=r"'lik' has the dim 'obs', which pm.Minibatch"):
+                pm.Normal("lik", 0, 1, observed=Y, dims="obs")
+
+    @pytest.mark.parametrize("family", ["univariate", "multivariate"])
+    def test_named_dims(self, family):
+        def build(x, y):
+            w = pmd.Normal("w", dims="feature")
+            if family == "univariate":
+                pmd.Normal("lik", (x * w).sum("feature"), 1, observed=y)
+            else:
+                cov = pmd.as_xtensor(np.eye(3), dims=("feature", "feature_"))
+                pmd.MvNormal("lik", w, cov, core_dims=("feature", "feature_"), observed=x)
+
+        with pm.Model(coords=COORDS) as model:
+            x, y = pmd.Data("x", X, dims=("obs", "feature")), pmd.Data("y", Y, dims="obs")
+            build(*pm.Minibatch(x, y, batch_size=B, sampling="without_replacement"))
+        with pm.Model(coords=COORDS) as full:
+            build(pmd.Data("x", X, dims=("obs", "feature")), pmd.Data("y", Y, dims="obs"))
+        assert_mean_is_full(model, full)
+
+    def test_named_dims_in_another_order(self):
+        def build(x):
+            mu = pmd.Normal("mu", dims="feature")
+            pmd.Normal("lik", mu, 1, observed=x, dims=("feature", "obs"))
+
+        with pm.Model(coords=COORDS) as model:
+            data = pmd.Data("x", X, dims=("obs", "feature"))
+            build(pm.Minibatch(data, batch_size=B, sampling="without_replacement"))
+        with pm.Model(coords=COORDS) as full:
+            build(pmd.Data("x", X, dims=("obs", "feature")))
+        assert_mean_is_full(model, full)
+
+
+class TestTotalFollowsTheData:
+    def test_set_data(self):
+        with pm.Model() as model:
+            y = pm.Data("y", Y)
+            pm.Normal("lik", pm.Normal("mu"), 1, observed=pm.Minibatch(y, batch_size=B))
+            assert factor(model) == pytest.approx(N / B)
+            pm.set_data({"y": np.concatenate([Y, Y])})
+        assert factor(model) == pytest.approx(2 * N / B)
+
+    def test_explicit_shape_follows_too(self):
+        with pm.Model() as model:
+            y = pm.Data("y", Y)
+            batch = pm.Minibatch(y, batch_size=B)
+            pm.Normal("lik", pm.Normal("mu"), 1, observed=batch, total_size=y.shape)
+            pm.set_data({"y": np.concatenate([Y, Y])})
+        assert factor(model) == pytest.approx(2 * N / B)
+
+
+class TestExplicit:
+    @pytest.mark.parametrize(
+        "total_size",
+        [
+            N,
+            np.int64(N),
+            (N,),
+            [N, None],
+            (N, ...),
+            (..., None),
+            [N, 3],
+            (N, ..., 3),
+            np.array([N, 3]),
+            pt.as_tensor(N),
+            "symbolic",
+            "shape",
+        ],
+        ids=str,
+    )
+    def test_forms(self, total_size):
+        data = pytensor.shared(X)
+        if isinstance(total_size, str):
+            total_size = {"symbolic": data.shape[0], "shape": data.shape}[total_size]
+        with pm.Model() as model:
+            batch = pm.Minibatch(data, batch_size=B)
+            pm.Normal("lik", pm.Normal("mu"), 1, observed=batch, total_size=total_size)
+        assert factor(model) == pytest.approx(N / B)
+
+    def test_multivariate(self):
+        data = pytensor.shared(X)
+        with pm.Model() as model:
+            batch = pm.Minibatch(data, batch_size=B)
+            mu = pm.Normal("mu", shape=3)
+            pm.MvNormal("lik", mu, np.eye(3), observed=batch, total_size=data.shape)
+        assert factor(model) == pytest.approx(N / B)
+
+    def test_hand_fed_batches_are_taken_as_given(self):
+        with pm.Model() as model:
+            batch = pm.Data("batch", X[:2])
+            pm.Normal("lik", pm.Normal("mu"), 1, observed=batch, total_size=(100, 6))
+        assert factor(model) == pytest.approx(100 / 2 * 6 / 3)
+
+    @pytest.mark.parametrize("total_size", [N + 1, (N + 1, ...), pt.as_tensor(N + 1)], ids=str)
+    def test_wrong(self, total_size):
+        with pm.Model():
+            batch = pm.Minibatch(X, batch_size=B)
+            with pytest.raises(
+                ValueError, match="axis 0: total_size is 6, but the data have 5 rows"
+            ):
+                pm.Normal("lik", 0, 1, observed=batch, total_size=total_size)
+
+    @pytest.mark.parametrize("data", [Y, "minibatch"], ids=str)
+    @pytest.mark.parametrize(
+        "total_size, error",
+        [
+            (0, ValueError),
+            (-5, ValueError),
+            (pt.as_tensor(0), ValueError),
+            (5.0, TypeError),
+            (True, TypeError),
+            (np.bool_(True), TypeError),
+            ("5", TypeError),
+            (pt.as_tensor(5.0), TypeError),
+            ({"obs": 5}, TypeError),
+        ],
+        ids=str,
+    )
+    def test_no_size(self, data, total_size, error):
+        data = pm.Minibatch(Y, batch_size=B) if isinstance(data, str) else data
+        with pm.Model(), pytest.raises(error, match=r"total_size of 'lik'.*whole number.*got"):
+            pm.Normal("lik", 0, 1, observed=data, total_size=total_size)
+
+    @pytest.mark.parametrize("total_size", [(5, 3, 2), np.array([5, 3, 2])])
+    def test_too_many(self, total_size):
+        with pm.Model(), pytest.raises(ValueError, match="more entries than the 2 axes"):
+            pm.Normal("lik", 0, 1, observed=X, total_size=total_size)
+
+    def test_two_ellipses(self):
+        with pm.Model(), pytest.raises(ValueError, match="Only one Ellipsis"):
+            pm.Normal("lik", 0, 1, observed=X, total_size=(..., 5, ...))
+
+    def test_scalar(self):
+        with pm.Model(), pytest.raises(ValueError, match="more entries than the 0 axes"):
+            pm.Normal("lik", 0, 1, observed=1.0, total_size=5)
+
+
+class TestOutOfStep:
+    """What would be a wrong posterior, silently, is an error."""
+
+    def test_two_calls_for_x_and_y(self):
+        x, y = pm.Minibatch(X, batch_size=B), pm.Minibatch(Y, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match="two minibatch indexes meet"):
+            pm.Normal("lik", x[:, 0], 1, observed=y)
+
+    def test_two_indexes_in_the_parameters(self):
+        x, z = pm.Minibatch(X, batch_size=B), pm.Minibatch(X, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match="rows of two minibatch indexes meet"):
+            pm.Normal("lik", x[:, 0] + z[:, 0], 1, observed=pm.Minibatch(Y, batch_size=B))
+
+    def test_y_but_not_x(self):
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match="a parameter has values of its own"):
+            pm.Normal("lik", X[:B, 0], 1, observed=y)
+
+    def test_x_but_not_y(self):
+        x = pm.Minibatch(X, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match="its observed value is not"):
+            pm.Normal("lik", x[:, 0], 1, observed=Y[:B])
+
+    def test_constant_y(self):
+        x = pm.Minibatch(X, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match="its observed value is not"):
+            pm.Normal("lik", x[:, 0], 1, observed=np.zeros(B))
+
+    def test_full_length_weights(self):
+        y = pm.Minibatch(Y, batch_size=N)
+        with pm.Model(), pytest.raises(ValueError, match="a parameter has values of its own"):
+            pm.Normal("lik", 0, np.arange(1.0, N + 1), observed=y)
+
+    def test_variable_with_slots_for_the_rows(self):
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model():
+            z = pm.Normal("z", shape=B)
+            with pytest.raises(ValueError, match="other rows would reuse its slots"):
+                pm.Normal("lik", z, 1, observed=y)
+
+    def test_it_is_named_where_it_meets_the_rows(self):
+        x, y = pm.Minibatch(X, Y, batch_size=B)
+        with pm.Model():
+            z = pm.Normal("z", shape=B)
+            with pytest.raises(ValueError, match=r"not of the batch \(z\)"):
+                pm.Normal("lik", z + x[:, 0], 1, observed=y)
+
+    def test_observed_variable_of_other_rows_as_a_parameter(self):
+        y, z = pm.Minibatch(Y, batch_size=B), pm.Minibatch(Y, batch_size=B)
+        with pm.Model():
+            first = pm.Normal("first", 0, 1, observed=z)
+            with pytest.raises(ValueError, match="two minibatch indexes meet"):
+                pm.Normal("lik", first, 1, observed=y)
+
+    def test_one_index_on_two_axes(self):
+        square = pytensor.shared(np.eye(N))
+        batch = pm.Minibatch(square, batch_size=B)
+        index = batch.owner.inputs[1]
+        with pm.Model(), pytest.raises(ValueError, match="picks the diagonal"):
+            pm.Normal("lik", 0, 1, observed=square[index][:, index])
+
+    def test_rows_within_one_draw(self):
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match="within one draw"):
+            pm.MvNormal("lik", np.zeros(B), np.eye(B), observed=y)
+
+    def test_random_walk_over_rows(self):
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match="within one draw"):
+            pm.GaussianRandomWalk("lik", init_dist=pm.Normal.dist(), observed=y)
+
+    def test_zerosum_over_rows(self):
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match="within one draw"):
+            pm.ZeroSumNormal("lik", observed=y, shape=(B,))
+
+
+class TestMixed:
+    """Rows that are mixed before the likelihood."""
+
+    @pytest.mark.parametrize(
+        "mix, match",
+        [
+            (lambda y: pt.cumsum(y), "mixes the rows"),
+            (lambda y: pt.sort(y), "mixes the rows"),
+            (lambda y: y - y.mean(), "mixes the rows"),
+            (lambda y: y / y.max(), "mixes the rows"),
+            (lambda y: y[::-1], "by their place in the batch"),
+            (lambda y: y[:1], "by their place in the batch"),
+            (lambda y: y[[0, 1]], "by their place in the batch"),
+            (lambda y: y[y > 0], "by their place in the batch"),
+            (lambda y: pt.concatenate([y, y]), "joins arrays along the rows"),
+            (lambda y: pt.repeat(y, 2), "mixes the rows"),
+            (lambda y: pt.diff(y), "by their place in the batch"),
+            (lambda y: pt.outer(y, y).ravel(), "mixes the rows|one minibatch index on two axes"),
+        ],
+    )
+    @pytest.mark.parametrize("vouched", [False, True])
+    def test_surely(self, mix, match, vouched):
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match=match):
+            pm.Normal("lik", 0, 1, observed=mix(y), total_size=N if vouched else None)
+
+    def test_in_the_parameters(self):
+        x, y = pm.Minibatch(X, Y, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match=r"parameters: .*mixes the rows"):
+            pm.Normal("lik", x[:, 0] - x[:, 0].mean(), 1, observed=y)
+
+    def test_columns_may_be_mixed(self):
+        x, y = pm.Minibatch(X, Y, batch_size=B)
+        with pm.Model() as model:
+            pm.Normal("lik", pt.cumsum(x, axis=1).sum(1), 1, observed=y)
+        assert factor(model) == pytest.approx(N / B)
+
+    def unknown(self, y):
+        return scan_map(lambda row: row * 2, y, return_updates=False)
+
+    def test_unknown_op(self):
+        y = pm.Minibatch(Y, batch_size=B)
+        with (
+            pm.Model(),
+            pytest.raises(ValueError, match=r"cannot be followed through.*total_size="),
+        ):
+            pm.Normal("lik", 0, 1, observed=self.unknown(y))
+
+    def test_unknown_op_is_vouched_for_by_total_size(self):
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model() as model:
+            pm.Normal("lik", pm.Normal("mu"), 1, observed=self.unknown(y), total_size=N)
+        assert factor(model) == pytest.approx(N / B)
+
+    def test_unknown_op_is_vouched_for_by_dims(self):
+        with pm.Model(coords=COORDS) as model:
+            y = pm.Minibatch(pm.Data("y", Y, dims="obs"), batch_size=B)
+            pm.Normal("lik", pm.Normal("mu"), 1, observed=self.unknown(y), dims="obs")
+        assert factor(model) == pytest.approx(N / B)
+
+    def test_simulator_with_a_summary(self):
+        def simulate(rng, mu, size):
+            return rng.normal(mu, 1, size=size)
+
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model(), pytest.warns(DeprecationWarning):
+            with pytest.raises(ValueError, match="summary statistic"):
+                pm.Simulator("lik", simulate, 0.0, sum_stat="sort", observed=y)
+
+
+class TestAncestry:
+    def test_random_observed_value(self):
+        with pm.Model():
+            x = pm.Normal("x")
+            with pytest.raises(
+                TypeError,
+                match=r"Variables that depend on other nodes.*random variable 'x' \(.* <- x\)",
+            ):
+                pm.Normal("lik", 0, 1, observed=x + 1)
+
+    def test_behind_a_minibatch(self):
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model():
+            x = pm.Normal("x")
+            with pytest.raises(TypeError, match="random variable 'x'"):
+                pm.Normal("lik", 0, 1, observed=y + x)
+
+    def test_unregistered(self):
+        with pm.Model(), pytest.raises(TypeError, match="random variable 'normal_rv"):
+            pm.Normal("lik", 0, 1, observed=pm.Normal.dist(shape=3))
+
+    def test_inside_of_an_inner_graph(self):
+        with pm.Model(), pytest.raises(TypeError, match="random variable"):
+            mixture = pm.NormalMixture.dist([0.5, 0.5], [0, 1], 1)
+            pm.Normal("lik", 0, 1, observed=mixture * 2)
+
+
+class TestFreeVariables:
+    def test_on_a_subsampled_dim(self):
+        with pm.Model(coords=COORDS):
+            pm.Minibatch(pm.Data("y", Y, dims="obs"), batch_size=B)
+            with pytest.raises(NotImplementedError, match="'z' has the subsampled dim 'obs'"):
+                pm.Normal("z", dims="obs")
+
+    def test_with_parameters_of_a_minibatch(self):
+        x = pm.Minibatch(X, batch_size=B)
+        with pm.Model(), pytest.raises(NotImplementedError, match="'z' has parameters that are of"):
+            pm.Normal("z", x[:, 0])
+
+    def test_shape_of_a_minibatch_is_no_dependence(self):
+        with pm.Model() as model:
+            x, y = pm.Minibatch(pm.Data("x", X), Y, batch_size=B)
+            w = pm.Normal("w", shape=x.shape[1])
+            pm.Normal("lik", x @ w, 1, observed=y)
+            pm.Potential("ridge", -(w**2))
+        assert factor(model) == pytest.approx(N / B)
+
+
+class TestPotential:
+    def term(self, batch, mu):
+        return -((batch - mu) ** 2)
+
+    def full(self, data=Y):
+        with pm.Model() as model:
+            pm.Potential("term", self.term(data, pm.Normal("mu")))
+        return model
+
+    @pytest.mark.parametrize("kwargs", [{"dims": "obs"}, {"total_size": N}, {"total_size": (N,)}])
+    def test_one_value_a_row(self, kwargs):
+        with pm.Model(coords=COORDS) as model:
+            batch = pm.Minibatch(Y, batch_size=B, sampling="without_replacement")
+            pm.Potential("term", self.term(batch, pm.Normal("mu")), **kwargs)
+        assert_mean_is_full(model, self.full())
+
+    def test_sum_over_the_batch(self):
+        with pm.Model() as model:
+            batch = pm.Minibatch(Y, batch_size=B, sampling="without_replacement")
+            pm.Potential("term", self.term(batch, pm.Normal("mu")).sum(), total_size=N)
+        assert_mean_is_full(model, self.full())
+
+    def test_blocks(self):
+        with pm.Model(coords=COORDS) as model:
+            block = pm.Minibatch(X, batch_size=[B, 2], sampling="without_replacement")
+            pm.Potential("term", self.term(block, pm.Normal("mu")), dims=("obs", "feature"))
+        assert_mean_is_full(model, self.full(X))
+
+    def test_named_dims(self):
+        with pm.Model(coords=COORDS) as model:
+            y = pmd.Data("y", Y, dims="obs")
+            pmd.Potential("term", self.term(pm.Minibatch(y, batch_size=N), 0.0))
+        # A batch of all rows; the release has no gradient of a Potential with named dims
+        value = pytensor.function([], model.logp(), mode=PYTHON)()
+        np.testing.assert_allclose(value, self.term(Y, 0.0).sum())
+        assert is_scaled(model["term"])
+
+    def test_nothing_said(self):
+        with pm.Model():
+            term = self.term(pm.Minibatch(Y, batch_size=B), pm.Normal("mu"))
+            with pytest.raises(
+                ValueError, match=r"Potential 'term' depends on.*dims=, or total_size="
+            ):
+                pm.Potential("term", term)
+            with pytest.raises(ValueError, match=r"mixes the rows|has no axis of its rows"):
+                pm.Potential("term", term.sum())
+
+    def test_wrong_total(self):
+        with pm.Model():
+            term = self.term(pm.Minibatch(Y, batch_size=B), pm.Normal("mu"))
+            for var in (term, term.sum()):
+                with pytest.raises(ValueError, match="total_size is 7, but the data have 5 rows"):
+                    pm.Potential("term", var, total_size=7)
+
+    def test_mixed(self):
+        with pm.Model():
+            term = self.term(pm.Minibatch(Y, batch_size=B), pm.Normal("mu"))
+            with pytest.raises(ValueError, match="mixes the rows"):
+                pm.Potential("term", pt.cumsum(term), total_size=N)
+
+    def test_sum_over_one_of_two_indexes(self):
+        with pm.Model():
+            block = pm.Minibatch(X, batch_size=[B, 2])
+            term = self.term(block, pm.Normal("mu"))
+            with pytest.raises(ValueError, match="2 minibatch indexes"):
+                pm.Potential("term", term.sum(), total_size=N)
+
+    def test_out_of_step(self):
+        with pm.Model():
+            x, y = pm.Minibatch(X, batch_size=B), pm.Minibatch(Y, batch_size=B)
+            with pytest.raises(ValueError, match="two minibatch indexes meet"):
+                pm.Potential("term", y - x[:, 0], total_size=N)
+
+    def test_hand_fed(self):
+        with pm.Model() as model:
+            batch = pm.Data("batch", Y[:2])
+            pm.Potential("term", self.term(batch, 0.0), total_size=100)
+        value = model.potentiallogp.eval(mode=PYTHON)
+        np.testing.assert_allclose(value, self.term(Y[:2], 0.0).sum() * 50)
+
+    def test_without_a_minibatch_it_is_the_release_s(self):
+        with pm.Model():
+            mu = pm.Normal("mu", shape=3)
+            term = -(mu**2)
+            assert pm.Potential("term", term) is term
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_factor_of_any_axes(data):
+    """N/B over the subsampled axes, whatever their order, and dims of one length included."""
+    shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
+    dims = [f"dim{k}" for k in range(len(shape))]
+    chosen = data.draw(st.lists(st.sampled_from(dims), min_size=1, unique=True))
+    sizes = {d: data.draw(st.integers(1, shape[dims.index(d)])) for d in chosen}
+    order = data.draw(st.permutations(range(len(shape))))
+    full = rng.normal(size=shape)
+    with pm.Model(coords={d: range(n) for d, n in zip(dims, shape)}) as model:
+        x = pm.Data("x", full, dims=dims)
+        batch = pm.Minibatch(x, batch_size=sizes).transpose(*order)
+        pm.Normal("lik", pm.Normal("mu"), 1, observed=batch, dims=[dims[k] for k in order])
+    expected = np.prod([shape[dims.index(d)] / n for d, n in sizes.items()])
+    assert factor(model) == pytest.approx(expected, rel=1e-12)
