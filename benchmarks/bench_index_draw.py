@@ -13,7 +13,7 @@
 #   limitations under the License.
 """What it costs to draw the rows of a batch, against the number of rows of the data.
 
-    python benchmarks/bench_index_draw.py [--batch-size 500] [--write benchmarks/index_draw.md]
+    python benchmarks/bench_index_draw.py [--batch-size 500] [--write benchmarks/bench_index_draw.md]
 
 Two figures a line, in microseconds a draw, compilation apart and after a warm-up: the smallest mean
 over ``REPEATS`` runs of many draws each.
@@ -26,18 +26,17 @@ The peers draw in the same run: PyTensor's ``integers`` (with replacement), and 
 """
 
 import argparse
-import os
-import platform
 import time
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import pytensor.tensor as pt
+
+from _common import as_markdown, machine, main
 
 import pymc as pm
 
@@ -47,22 +46,6 @@ N_ROWS = [10**3, 10**4, 10**5, 10**6, 10**7, 10**8]
 REPEATS = 5
 Run = Callable[[np.ndarray, int], object]  # (n_rows, n_draws)
 INTEGERS, PERMUTATION = "integers (PyTensor)", "permutation (NumPy)"
-
-
-def machine() -> str:
-    """Name the processor, its cores, and the versions that matter."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        name = models[0] if models else name
-        flags = next((line for line in lines if line.startswith("flags")), "")
-        name += ", AVX-512" if "avx512dq" in flags else ", no AVX-512"
-    return (
-        f"{name}, {os.cpu_count()} cores; {platform.system()}, Python {platform.python_version()}, "
-        f"NumPy {np.__version__}, Numba {numba.__version__}, PyMC {pm.__version__}"
-    )
 
 
 def microseconds(run: Run, n_rows: np.ndarray, n_draws: int) -> float:
@@ -129,24 +112,16 @@ def measure(batch_size: int) -> dict[str, list[str]]:
     return table
 
 
-def as_markdown(table: dict[str, list[str]], batch_size: int) -> str:
+def benchmark(options: argparse.Namespace) -> str:
+    """Measure all."""
+    table = measure(options.batch_size)
     header = ["µs a draw", *(f"N = {n:,}" for n in N_ROWS)]
-    lines = [header, ["---", *["---:"] * len(N_ROWS)]]
-    lines += [[name, *figures] for name, figures in table.items()]
-    rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"Rows of a batch of {batch_size}. {machine()}.\n\n{rows}\n"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch-size", type=int, default=500, help="rows of a batch")
-    parser.add_argument("--write", type=Path, help="also write the table to this file")
-    arguments = parser.parse_args()
-    text = as_markdown(measure(arguments.batch_size), arguments.batch_size)
-    print(text)
-    if arguments.write:
-        arguments.write.write_text(text, encoding="utf-8")
+    rows = [[name, *figures] for name, figures in table.items()]
+    return (
+        f"Rows of a batch of {options.batch_size}. {machine('numba')}.\n\n"
+        f"{as_markdown(header, rows)}"
+    )
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, benchmark, batch_size=500)
