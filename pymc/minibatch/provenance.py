@@ -204,12 +204,20 @@ def _follow_node(node: Apply, found: dict[Variable, Axes | Lost]) -> Sequence[Ax
             axes = _root_axes(var)
         inputs.append(axes)
     try:
-        return follow(node.op, node, inputs)
+        followed = follow(node.op, node, inputs)
+        return [_broadcastable(axes, out) for axes, out in zip(followed, node.outputs)]
     except RowsLost as lost:
         # No row comes in: nothing is lost, only the axes of the outputs are not known
         if isinstance(node.op, MinibatchIndexRV) or any(rows_of(axes) for axes in inputs):
             return [Lost(node.op, lost.why, lost.certain)] * len(node.outputs)
         return [_root_axes(output) for output in node.outputs]
+
+
+def _broadcastable(axes: Axes, var: Variable) -> Axes:
+    return tuple(
+        SAME if one and axis is OWN else axis
+        for axis, one in zip(axes, _length_one(var) or [False] * len(axes), strict=True)
+    )
 
 
 def _reads(op: Op, k: int) -> bool:

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytensor.scalar as ps
 import pytensor.tensor as pt
 
 from pytensor import config
@@ -33,6 +34,8 @@ from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.rewriting.basic import register_canonicalize
 from pytensor.tensor.variable import TensorVariable
+from pytensor.xtensor.basic import XTensorFromTensor
+from pytensor.xtensor.vectorization import XElemwise
 
 __all__ = ["is_scaled", "row_ratio", "scale_factor"]
 
@@ -96,10 +99,10 @@ def is_scaled(var: Variable) -> bool:
     """Tell whether `var` is a product with the ratio of its rows."""
     if var.owner is None:
         return False
-    if isinstance(var.owner.op, RowRatio):
+    op = var.owner.op
+    if isinstance(op, RowRatio):
         return True
-    if isinstance(var.owner.op, DimShuffle) or (
-        isinstance(var.owner.op, Elemwise) and var.owner.op == pt.mul
-    ):
+    is_product = isinstance(op, Elemwise | XElemwise) and op.scalar_op == ps.mul
+    if is_product or isinstance(op, DimShuffle | XTensorFromTensor):
         return any(is_scaled(factor) for factor in var.owner.inputs)
     return False

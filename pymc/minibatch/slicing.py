@@ -31,7 +31,7 @@ from pytensor.tensor.variable import TensorVariable
 from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorVariable
 
-from pymc.minibatch.ancestry import check_observed
+from pymc.minibatch.ancestry import is_valid_observed
 from pymc.minibatch.index import ROW_COUNTS_DIFFER, SAMPLING, minibatch_index
 from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.provenance import Rows, label
@@ -97,9 +97,9 @@ def Minibatch(
     Raises
     ------
     TypeError
-        If a size is not a whole number, a key of the dict is not symbolic, or data are random.
+        If a size is not a whole number, or a key of the dict is not symbolic.
     ValueError
-        If a batch is empty or larger than the data, the data differ in their number of rows, a dim
+        If data are random, a batch is empty or larger than the data, the data differ in their number of rows, a dim
         is unknown, or a dim is subsampled in two ways.
     NotImplementedError
         If data have missing values.
@@ -211,7 +211,11 @@ def _requests(
 
 def _as_data(value: Any) -> Variable:
     if isinstance(value, Variable):
-        check_observed(value)
+        if not is_valid_observed(value):
+            raise ValueError(
+                f"{label(value)} is not valid for pm.Minibatch, only non-random variables are "
+                "allowed: data are arrays, pm.Data, shared variables and expressions of these"
+            )
         if not isinstance(value, TensorVariable | XTensorVariable):
             raise TypeError(f"pm.Minibatch takes dense data, got {value} of type {value.type}")
         return value

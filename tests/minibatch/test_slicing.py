@@ -308,7 +308,7 @@ class TestErrors:
             pm.Minibatch(np.array([1.0, np.nan, 2.0]), batch_size=2)
 
     def test_random_data(self):
-        with pytest.raises(TypeError, match="depends on the random variable"):
+        with pytest.raises(ValueError, match="only non-random variables are allowed"):
             pm.Minibatch(pm.Normal.dist(shape=10), batch_size=2)
 
     def test_scalar(self):

@@ -85,12 +85,12 @@ def _(op: IncSubtensor, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     entries = _entries(op, node.inputs[2:], len(into))
     view = _view_axes(op, node.inputs[0], into, node.inputs[2:], inputs[2:])
     together = meet_all([view, written], [node.inputs[0], node.inputs[1]], len(view))
-    result = list(into)
+    result: list[Axis] = [axis if is_full(e) else OWN for axis, e in zip(into, entries)]
     if all(isinstance(e, slice) or e.type.ndim == 0 for e in entries):
-        where = [k for k, e in enumerate(entries) if isinstance(e, slice)]
-        for k, axis in zip(where, together, strict=True):
+        kept = [k for k, e in enumerate(entries) if isinstance(e, slice)]
+        for k, axis in zip(kept, together, strict=True):
             if is_full(entries[k]):
-                result[k] = axis if isinstance(axis, Rows) else meet([into[k], axis])
+                result[k] = meet([into[k], axis])
             elif isinstance(axis, Rows):
                 raise RowsLost(f"{op} writes the rows of a minibatch to a part of an axis")
     elif rows_of(together) and together != into:

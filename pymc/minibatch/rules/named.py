@@ -97,6 +97,16 @@ def _by_name(
     )
 
 
+def _slice(entry: Variable) -> slice | None:
+    """Read a symbolic slice whose bounds are constants."""
+    if isinstance(entry, Constant):
+        return entry.data
+    bounds = entry.owner.inputs if entry.owner is not None else ()
+    if not bounds or not all(isinstance(bound, Constant) for bound in bounds):
+        return None
+    return slice(*(bound.data for bound in bounds))
+
+
 @follow.register(Index)
 def _(op: Index, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     x, *entries = node.inputs
@@ -104,7 +114,7 @@ def _(op: Index, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     own = {dim: [label(x)] for dim in x.type.dims}
     for dim, axis, entry, entry_axes in zip(x.type.dims, inputs[0], entries, inputs[1:]):
         if not hasattr(entry.type, "dims"):  # a slice
-            if isinstance(axis, Rows) and not (isinstance(entry, Constant) and is_full(entry.data)):
+            if isinstance(axis, Rows) and not is_full(_slice(entry)):
                 raise RowsLost(_BY_PLACE.format(op=op))
             continue
         if isinstance(axis, Rows):

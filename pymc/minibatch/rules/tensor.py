@@ -24,7 +24,15 @@ from pytensor.compile.ops import DeepCopyOp, ViewOp
 from pytensor.graph.basic import Apply, Constant
 from pytensor.graph.op import Op
 from pytensor.raise_op import CheckAndRaise
-from pytensor.tensor.basic import Alloc, Join, MakeVector, ScalarFromTensor, Split, TensorFromScalar
+from pytensor.tensor.basic import (
+    Alloc,
+    AllocEmpty,
+    Join,
+    MakeVector,
+    ScalarFromTensor,
+    Split,
+    TensorFromScalar,
+)
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
 from pytensor.tensor.extra_ops import CumOp, Repeat
@@ -82,6 +90,11 @@ def _(op: DimShuffle, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 def _(op: Alloc, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     value, *_ = inputs
     return [(SAME,) * (node.outputs[0].type.ndim - len(value)) + value]
+
+
+@follow.register(AllocEmpty)
+def _(op: AllocEmpty, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [(SAME,) * node.outputs[0].type.ndim]  # what is written into it counts
 
 
 # --- reductions and orders ---

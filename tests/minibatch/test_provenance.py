@@ -1,0 +1,375 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rows followed through the graph, and held against what the graph computes.
+
+`assert_row_by_row` does not trust the rules: it changes one row of the data and looks which rows of
+the result change.
+"""
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+from pytensor.graph.replace import clone_replace, graph_replace
+from pytensor.graph.traversal import graph_inputs
+from pytensor.scan import map as scan_map
+
+import pymc as pm
+import pymc.dims as pmd
+
+from pymc.minibatch.provenance import (
+    OWN,
+    SAME,
+    Lost,
+    Rows,
+    RowsLost,
+    follow,
+    indexes,
+    label,
+    meet,
+    same_draw,
+    trace,
+)
+
+N, B = 7, 4
+PYTHON = Mode(linker="py", optimizer="fast_compile")
+rng = np.random.default_rng(3)
+X, Y = rng.normal(size=(N, 3)) + 3, rng.normal(size=N) + 3
+
+pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning")
+
+
+@pytest.fixture
+def batch():
+    x, y = pytensor.shared(X, shape=X.shape), pytensor.shared(Y, shape=Y.shape)
+    return pm.Minibatch(x, y, batch_size=B, sampling="without_replacement")
+
+
+def data_of(var):
+    return [v for v in graph_inputs([var]) if _is_data(v)]
+
+
+def _is_data(var):
+    dtype = getattr(var.type, "dtype", "")
+    return isinstance(var, pytensor.compile.SharedVariable) and dtype.startswith("float")
+
+
+def assert_row_by_row(var, axes):
+    """Changing one row of the data changes those slices of `var` that `axes` say, and no others."""
+    [index] = indexes([var])
+    rows = index.type()
+    replaced = graph_replace([var], {index: rows}, strict=False)
+    replaced = [getattr(r, "values", r) for r in replaced]
+    fn = pytensor.function([rows], replaced, mode=PYTHON)
+    drawn = np.array([5, 0, 3, 6])
+    [before] = fn(drawn)
+    for place, row in enumerate(drawn):
+        changed = []
+        for data in data_of(var):
+            old = data.get_value()
+            new = old.copy()
+            new[row] *= rng.uniform(1.1, 1.5, size=new[row].shape)
+            data.set_value(new)
+            changed.append((data, old))
+        [after] = fn(drawn)
+        for data, old in changed:
+            data.set_value(old)
+        where = [k for k, axis in enumerate(axes) if isinstance(axis, Rows)]
+        assert where, "no axis of rows"
+        for k in where:
+            differs = np.moveaxis(before != after, k, 0).reshape(before.shape[k], -1).any(axis=1)
+            np.testing.assert_array_equal(differs, np.arange(len(drawn)) == place)
+
+
+ROW_BY_ROW = {
+    "elementwise": (lambda x, y: pt.exp(x) + 1, ("rows", OWN)),
+    "broadcast": (lambda x, y: x * y[:, None], ("rows", OWN)),
+    "transpose": (lambda x, y: x.T, (OWN, "rows")),
+    "column": (lambda x, y: x[:, 1], ("rows",)),
+    "columns": (lambda x, y: x[:, :2], ("rows", OWN)),
+    "fancy columns": (lambda x, y: x[:, [2, 0]], ("rows", OWN)),
+    "new axis": (lambda x, y: y[None, :, None], (SAME, "rows", SAME)),
+    "sum of columns": (lambda x, y: x.sum(1), ("rows",)),
+    "max of columns": (lambda x, y: x.max(-1), ("rows",)),
+    "argmax of columns": (lambda x, y: pt.argmax(x, axis=1) + y, ("rows",)),
+    "cumsum of columns": (lambda x, y: pt.cumsum(x, axis=1), ("rows", OWN)),
+    "sorted columns": (lambda x, y: pt.sort(x, axis=1), ("rows", OWN)),
+    "repeated columns": (lambda x, y: pt.repeat(x, 2, axis=1), ("rows", OWN)),
+    "softmax": (lambda x, y: pt.special.softmax(x, axis=1), ("rows", OWN)),
+    "logsumexp": (lambda x, y: pt.logsumexp(x, axis=1), ("rows",)),
+    "dot with a matrix": (lambda x, y: x @ np.ones((3, 2)), ("rows", OWN)),
+    "dot with a vector": (lambda x, y: pt.dot(x, np.arange(3.0)), ("rows",)),
+    "dot from the left": (lambda x, y: pt.dot(np.arange(6.0).reshape(2, 3), x.T), (OWN, "rows")),
+    "batched matmul": (lambda x, y: x[:, None, :] @ x[:, :, None], ("rows", SAME, SAME)),
+    "einsum": (lambda x, y: pt.einsum("ij,jk->ik", x, np.arange(6.0).reshape(3, 2)), ("rows", OWN)),
+    "solve": (lambda x, y: pt.linalg.solve(np.eye(3) * 2, x.T), (OWN, "rows")),
+    "batched cholesky": (
+        lambda x, y: pt.linalg.cholesky(pt.eye(2)[None] * y[:, None, None]),
+        ("rows", OWN, OWN),
+    ),
+    "concatenated columns": (lambda x, y: pt.concatenate([x, x], axis=1), ("rows", OWN)),
+    "ones beside": (
+        lambda x, y: pt.concatenate([pt.ones((x.shape[0], 1)), x], axis=1),
+        ("rows", OWN),
+    ),
+    "stack": (lambda x, y: pt.stack([y, x[:, 0]], axis=1), ("rows", OWN)),
+    "stack first": (lambda x, y: pt.stack([y, x[:, 0]]), (OWN, "rows")),
+    "split columns": (lambda x, y: pt.split(x, [1, 2], axis=1)[1], ("rows", OWN)),
+    "written column": (lambda x, y: pt.set_subtensor(x[:, 0], y), ("rows", OWN)),
+    "written into zeros": (
+        lambda x, y: pt.set_subtensor(pt.zeros((x.shape[0], 2))[:, 1], y),
+        ("rows", OWN),
+    ),
+    "written into nothing": (
+        lambda x, y: pt.set_subtensor(pt.empty((x.shape[0], 1))[:, 0], y),
+        ("rows", SAME),
+    ),
+    "increased column": (lambda x, y: pt.inc_subtensor(x[:, [0, 2]], y[:, None]), ("rows", OWN)),
+    "reshape to a column": (lambda x, y: y.reshape((-1, 1)), ("rows", SAME)),
+    "reshape of columns": (lambda x, y: pt.tile(x, (1, 2)).reshape((B, 2, 3)), ("rows", OWN, OWN)),
+    "groups": (lambda x, y: pt.as_tensor(np.arange(9.0))[x[:, 0].astype(int)] + y, ("rows",)),
+    "flattened columns": (lambda x, y: x[:, :, None].flatten(2), ("rows", OWN)),
+    "where": (lambda x, y: pt.switch(y > 3, x[:, 0], y), ("rows",)),
+    "clip": (lambda x, y: pt.clip(y, 0, 100), ("rows",)),
+    "specified shape": (lambda x, y: pt.specify_shape(x, (B, 3)), ("rows", OWN)),
+    "slice of all": (lambda x, y: y[0:B:1], ("rows",)),
+}
+
+
+@pytest.mark.parametrize("name", ROW_BY_ROW)
+def test_row_by_row(name, batch):
+    build, kinds = ROW_BY_ROW[name]
+    var = build(*batch)
+    axes = trace(var)
+    assert not isinstance(axes, Lost), axes
+    rows = Rows(*indexes(batch))
+    assert axes == tuple(rows if kind == "rows" else kind for kind in kinds)
+    assert_row_by_row(var, axes)
+
+
+MIXED = {
+    "sum": (lambda x, y: x.sum(0), True),
+    "sum of all": (lambda x, y: x.sum(), True),
+    "mean": (lambda x, y: y - y.mean(), True),
+    "cumsum": (lambda x, y: pt.cumsum(y), True),
+    "sort": (lambda x, y: pt.sort(y), True),
+    "sort of all": (lambda x, y: pt.sort(x, axis=None), True),
+    "argmax": (lambda x, y: pt.argmax(x, axis=0), True),
+    "repeat": (lambda x, y: pt.repeat(y, 2), True),
+    "gram matrix": (lambda x, y: pt.dot(x.T, x), True),
+    "inner product": (lambda x, y: pt.dot(y, y), True),
+    "batched inner product": (lambda x, y: x.T[None] @ x[None], True),
+    "reverse": (lambda x, y: y[::-1], True),
+    "first": (lambda x, y: y[0], True),
+    "mask": (lambda x, y: x[y > 0], True),
+    "permutation": (lambda x, y: x[np.array([1, 0, 3, 2])], True),
+    "concatenation": (lambda x, y: pt.concatenate([y, y]), True),
+    "ravel": (lambda x, y: x.ravel(), True),
+    "reshape": (lambda x, y: x.reshape((3, B)), True),
+    "split": (lambda x, y: pt.split(y, [2, 2])[0], True),
+    "slots": (lambda x, y: y + np.arange(4.0), True),
+    "covariance of rows": (lambda x, y: pt.linalg.cholesky(x @ x.T + pt.eye(B)), None),
+    "scan": (
+        lambda x, y: scan_map(lambda v: v * 2, y, return_updates=False),
+        False,
+    ),
+    "solve of rows": (lambda x, y: pt.linalg.solve(pt.eye(B) * y, y), None),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_mixed(name, batch):
+    build, certain = MIXED[name]
+    lost = trace(build(*batch))
+    assert isinstance(lost, Lost)
+    if certain is not None:
+        assert lost.certain is certain
+
+
+def test_what_broadcasts_is_the_same_all_along():
+    assert trace(pt.ones(3)) == (SAME,)
+    assert trace(pt.as_tensor(np.full((3, 2), 1.5))) == (SAME, SAME)
+    assert trace(pt.as_tensor(np.arange(6.0).reshape(3, 2))) == (OWN, OWN)
+    assert trace(pt.as_tensor(np.tile(np.arange(2.0), (3, 1)))) == (SAME, OWN)
+    assert trace(pt.vector()) == (OWN,)
+    assert trace(pt.row()) == (SAME, OWN)
+
+
+def test_a_free_variable_is_its_own():
+    z = pm.Normal.dist(0, 1, shape=B)
+    assert trace(z) == (SAME,)
+    assert trace(z * 2, free=[z]) == (OWN,)
+    assert trace(z * 2, known={z: (SAME,)}) == (SAME,)
+
+
+def test_clones_of_an_index_are_one(batch):
+    [clone] = clone_replace([batch[0]], {})
+    assert clone is not batch[0]
+    assert len(indexes([clone, batch[1]])) == 1
+    assert trace(clone[:, 0] + batch[1]) == (Rows(*indexes(batch)),)
+    ours, theirs = indexes([batch[0]])[0], indexes([clone])[0]
+    assert same_draw(ours, theirs)
+    assert same_draw(*(v.owner.outputs[0] for v in (ours, theirs)))
+    assert not same_draw(ours, theirs.owner.outputs[0])
+    assert not same_draw(ours, indexes([pm.Minibatch(Y, batch_size=B)])[0])
+
+
+def test_two_indexes_meet(batch):
+    other = pm.Minibatch(Y, batch_size=B)
+    lost = trace(batch[1] + other)
+    assert isinstance(lost, Lost)
+    assert "two minibatch indexes" in lost.why
+
+
+def test_meet():
+    rows = Rows(indexes([pm.Minibatch(Y, batch_size=B)])[0])
+    assert meet([]) is SAME
+    assert meet([SAME, OWN]) is OWN
+    assert meet([SAME, rows, rows]) == rows
+    with pytest.raises(RowsLost, match=r"not of the batch \(weights\)"):
+        meet([rows, OWN], ["weights"])
+
+
+def test_shape_is_no_dependence(batch):
+    assert indexes([batch[0].shape[0]]) == []
+    assert len(indexes([batch[0].shape[0]], by_shape=True)) == 1
+
+
+def test_label():
+    w = pt.vector("w")
+    assert label(w) == "w"
+    assert label(pt.exp(w)) == "Exp of w"
+
+
+class Doubled(Op):
+    """An Op that nobody has a rule for."""
+
+    def make_node(self, x):
+        return Apply(self, [x], [x.type()])
+
+    def perform(self, node, inputs, outputs):
+        outputs[0][0] = inputs[0] * 2
+
+
+def test_unknown_op_and_a_rule_for_it(batch):
+    var = Doubled()(batch[1])
+    lost = trace(var)
+    assert isinstance(lost, Lost)
+    assert not lost.certain
+
+    class Known(Doubled):
+        pass
+
+    @follow.register(Known)
+    def _(op, node, inputs):
+        return [inputs[0]]
+
+    var = Known()(batch[1])
+    assert_row_by_row(var, trace(var))
+
+
+def test_unknown_op_without_rows():
+    assert trace(Doubled()(pt.vector())) == (OWN,)
+
+
+class TestNamedDims:
+    @pytest.fixture
+    def batch(self):
+        with pm.Model(coords={"obs": range(N), "feature": range(3)}):
+            x = pmd.Data("x", X, dims=("obs", "feature"))
+            y = pmd.Data("y", Y, dims="obs")
+            return pm.Minibatch(x, y, batch_size=B, sampling="without_replacement")
+
+    ROW_BY_ROW = {
+        "broadcast": (lambda x, y: x * y, ("rows", OWN)),
+        "transpose": (lambda x, y: x.transpose("feature", "obs"), (OWN, "rows")),
+        "sum": (lambda x, y: x.sum("feature"), ("rows",)),
+        "cumsum": (lambda x, y: x.cumsum("feature"), ("rows", OWN)),
+        "dot": (
+            lambda x, y: x.dot(pmd.as_xtensor(np.arange(3.0), dims=("feature",))),
+            ("rows",),
+        ),
+        "column": (lambda x, y: x.isel(feature=1), ("rows",)),
+        "columns": (lambda x, y: x.isel(feature=slice(0, 2)), ("rows", OWN)),
+        "expanded": (lambda x, y: y.expand_dims("new"), (SAME, "rows")),
+        "renamed": (lambda x, y: y.rename({"obs": "trial"}), ("rows",)),
+        "concatenated": (lambda x, y: pmd.concat([x, x], dim="feature"), ("rows", OWN)),
+        "values": (lambda x, y: x.values[:, 0], ("rows",)),
+        "softmax": (lambda x, y: pmd.math.softmax(x, dim="feature"), ("rows", OWN)),
+    }
+
+    @pytest.mark.parametrize("name", ROW_BY_ROW)
+    def test_row_by_row(self, name, batch):
+        build, kinds = self.ROW_BY_ROW[name]
+        var = build(*batch)
+        axes = trace(var)
+        assert not isinstance(axes, Lost), axes
+        rows = Rows(*indexes(batch))
+        assert sorted(map(str, axes)) == sorted(
+            str(rows if kind == "rows" else kind) for kind in kinds
+        )
+        assert_row_by_row(var, axes)
+
+    MIXED = {
+        "sum": lambda x, y: x.sum("obs"),
+        "cumsum": lambda x, y: x.cumsum("obs"),
+        "dot": lambda x, y: x.dot(y, dim="obs"),
+        "first": lambda x, y: y.isel(obs=0),
+        "slice": lambda x, y: y.isel(obs=slice(None, 2)),
+        "concatenated": lambda x, y: pmd.concat([y, y], dim="obs"),
+        "slots": lambda x, y: y + pmd.as_xtensor(np.arange(4.0), dims=("obs",)),
+        "stacked": lambda x, y: x.stack({"cell": ("obs", "feature")}),
+    }
+
+    @pytest.mark.parametrize("name", MIXED)
+    def test_mixed(self, name, batch):
+        assert isinstance(trace(self.MIXED[name](*batch)), Lost)
+
+
+UNARY = [pt.log1p, pt.sqrt, lambda v: v * 2 + 1, lambda v: v**2, pt.abs]
+SHAPES = [
+    lambda v: v.T,
+    lambda v: v[None],
+    lambda v: v[..., None],
+    lambda v: pt.stack([v, v], axis=-1),
+    lambda v: pt.concatenate([v, v], axis=-1),
+    lambda v: v.sum(axis=-1),
+    lambda v: v[..., 0],
+    lambda v: v[..., ::-1],
+    lambda v: v.cumsum(axis=-1) if v.type.ndim else v,
+    lambda v: v.squeeze(),
+]
+
+
+@settings(max_examples=60)
+@given(steps=st.lists(st.sampled_from(UNARY + SHAPES), min_size=1, max_size=6))
+def test_what_is_said_to_be_rows_is(steps):
+    """Whatever comes out of a chain of Ops: axes called rows are, or the rows are called lost."""
+    data = pytensor.shared(X, shape=X.shape)
+    var = pm.Minibatch(data, batch_size=B, sampling="without_replacement")
+    for step in steps:
+        if var.type.ndim == 0:
+            break
+        var = step(var)
+    axes = trace(var)
+    if isinstance(axes, Lost):
+        assert axes.certain
+    else:
+        assert_row_by_row(var, axes)
