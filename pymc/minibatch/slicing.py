@@ -106,12 +106,10 @@ def Minibatch(
 
     Notes
     -----
-    There is one :class:`~pymc.minibatch.index.MinibatchIndexRV` for each axis, shared by all
-    variables of the call, so that x and y cannot get out of step. Two calls in one model that
-    subsample the same dim in the same way share it as well.
-
-    Data that are not symbolic become shared variables. An expression of data is computed in full at
-    each evaluation if PyTensor cannot move the choice of rows into it: prepare data in NumPy.
+    All variables of a call share one :class:`~pymc.minibatch.index.MinibatchIndexRV` for each axis,
+    so that x and y cannot get out of step; so do two calls in one model that subsample a dim alike.
+    Arrays become shared variables. An expression of data may be computed in full at each evaluation:
+    prepare data in NumPy.
 
     Examples
     --------
@@ -126,13 +124,10 @@ def Minibatch(
     >>> with pm.Model() as model:
     ...     w = pm.Normal("w", shape=3)
     ...     lik = pm.Normal("y", X_batch @ w, 1, observed=y_batch)
-    >>> pm.Minibatch(X, batch_size=[10, 2]).type.shape
-    (10, 2)
 
     References
     ----------
-    .. [1] Hoffman, M. D., Blei, D. M., Wang, C. and Paisley, J. (2013). Stochastic Variational
-       Inference. JMLR 14.
+    .. [1] Hoffman et al. (2013). Stochastic Variational Inference. JMLR 14.
     """
     if sampling not in SAMPLING:
         names = ", ".join(map(repr, SAMPLING))

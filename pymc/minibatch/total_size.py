@@ -30,17 +30,17 @@ from pytensor.graph.traversal import explicit_graph_inputs
 from pytensor.tensor.type_other import NoneConst
 from pytensor.xtensor.type import XTensorVariable
 
-from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, indexes, rows_of, trace
-from pymc.minibatch.scaling import row_ratio, scale_factor
+from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, indexes, trace
 
 __all__ = [
     "Term",
     "check_free_variable",
+    "check_given",
+    "check_no_diagonal",
     "check_not_on_plate",
     "current_length",
     "infer_totals",
     "normalize_total_size",
-    "potential_scale",
 ]
 
 type Total = Variable | int | None
@@ -187,7 +187,7 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
     if value is None or params is None:
         return _vouched(term, given)
     totals = [_axis_total(term, k, v, p, given[k]) for k, (v, p) in enumerate(zip(value, params))]
-    _check_no_diagonal(term, [axis for axis in value if isinstance(axis, Rows)])
+    check_no_diagonal(term.name, [axis for axis in value if isinstance(axis, Rows)])
     return totals
 
 
@@ -306,7 +306,7 @@ def _axis_total(term: Term, k: int, value: Any, params: Any, given: Total) -> To
         )
     _check_dim(term, k, value)
     if given is not None:
-        _check_given(where, given, value)
+        check_given(where, given, value)
     return value.total
 
 
@@ -328,7 +328,14 @@ def _check_dim(term: Term, k: int, rows: Rows) -> None:
         )
 
 
-def _check_given(where: str, given: Total, rows: Rows) -> None:
+def check_given(where: str, given: Total, rows: Rows) -> None:
+    """Raise where an explicit total is not the one of the rows.
+
+    Raises
+    ------
+    ValueError
+        The message shows both.
+    """
     if isinstance(given, Variable) and equal_computations([given], [rows.total]):
         return
     said, there = current_length(given), current_length(rows.total)
@@ -339,94 +346,16 @@ def _check_given(where: str, given: Total, rows: Rows) -> None:
         )
 
 
-def _check_no_diagonal(term: Term, rows: Sequence[Rows]) -> None:
-    if len(set(rows)) < len(rows):
-        raise ValueError(
-            f"{term.name!r}: one minibatch index on two axes picks the diagonal of the data, not a "
-            "block; subsample the axes by two indexes, as batch_size=[10, 10] does"
-        )
-
-
-def potential_scale(
-    var: Variable,
-    total_size: Any,
-    *,
-    name: str,
-    dims: Sequence[str | None] | None,
-    known: Mapping[Variable, Axes | Lost],
-    free: Collection[Variable],
-) -> Variable | None:
-    """Tell what a Potential is to be multiplied by; None where it is not of a minibatch.
-
-    Parameters
-    ----------
-    var : Variable
-        The term: a log-probability for each row, or with `total_size` their sum over the batch.
-    total_size : optional
-        How many rows there are in all; see :func:`normalize_total_size`.
-    name : str
-    dims : sequence of str or None
-    known, free
-        Passed on to :func:`~pymc.minibatch.provenance.trace`.
+def check_no_diagonal(name: str, rows: Sequence[Rows]) -> None:
+    """Raise where two axes of a term are rows of one index.
 
     Raises
     ------
     ValueError
-        If it depends on a minibatch, and neither `dims` nor `total_size` say that it is a sum over
-        rows, or both contradict the data.
+        The message says how to take a block instead.
     """
-    found = indexes([var])
-    if not found and total_size is None:
-        return None
-    axes = trace(var, known, free)
-    if var.type.ndim == 0:
-        return _summed_potential_scale(found, total_size, name)
-    given = normalize_total_size(total_size, var.type.ndim, name)
-    if isinstance(axes, Lost):
-        if axes.certain or total_size is None:
-            raise ValueError(
-                f"Potential {name!r}: {axes.why}. Keep a value for each row and give dims=, or sum "
-                "over the rows of the batch to a scalar and give total_size=<rows in all>"
-            )
-        return scale_factor(given, list(var.shape))
-    if dims is None and total_size is None:
+    if len(set(rows)) < len(rows):
         raise ValueError(
-            f"Potential {name!r} depends on {_indexes_text(found)}, and nothing says that it is a "
-            "sum over rows, which is what may be scaled to all rows: give dims=, or total_size="
+            f"{name!r}: one minibatch index on two axes picks the diagonal of the data, not a "
+            "block; subsample the axes by two indexes, as batch_size=[10, 10] does"
         )
-    totals: list[Total] = []
-    for k, (axis, total) in enumerate(zip(axes, given)):
-        if isinstance(axis, Rows) and total is not None:
-            _check_given(f"Potential {name!r}, axis {k}", total, axis)
-        totals.append(axis.total if isinstance(axis, Rows) else total)
-    missing = set(map(Rows, found)) - set(rows_of(axes))
-    if missing:
-        raise ValueError(
-            f"Potential {name!r} depends on {_indexes_text(r.index for r in missing)}, but has no "
-            "axis of these rows: keep a value for each row"
-        )
-    _check_no_diagonal(Term(name, var, var), rows_of(axes))
-    return scale_factor(totals, list(var.shape))
-
-
-def _summed_potential_scale(found: list[Variable], total_size: Any, name: str) -> Variable:
-    if total_size is None:
-        raise ValueError(
-            f"Potential {name!r} depends on {_indexes_text(found)} and has no axis of its rows, so "
-            "how it is to be scaled to all rows is not known. Keep a value for each row and give "
-            "dims=, or, if it is a sum over the rows of the batch, give total_size=<rows in all>"
-        )
-    if len(found) != 1:
-        raise ValueError(
-            f"Potential {name!r} is a scalar with total_size={total_size}, but depends on "
-            f"{len(found)} minibatch indexes, so what it is a sum over is not known: keep a value "
-            "for each row"
-        )
-    [total] = normalize_total_size(total_size, 1, name)
-    rows = Rows(found[0])
-    _check_given(f"Potential {name!r}", total, rows)
-    return row_ratio(rows.total, rows.index.shape[0])
-
-
-def _indexes_text(found: Any) -> str:
-    return " and ".join(str(Rows(index)) for index in found)

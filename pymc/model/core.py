@@ -24,6 +24,7 @@ from pytensor.xtensor.type import XTensorVariable
 from pymc import _layer
 from pymc.minibatch.ancestry import check_observed
 from pymc.minibatch.plates import note_index, subsampled_dims
+from pymc.minibatch.potentials import potential_scale
 from pymc.minibatch.provenance import Axes, Lost, indexes, trace
 from pymc.minibatch.total_size import (
     Term,
@@ -31,7 +32,6 @@ from pymc.minibatch.total_size import (
     check_not_on_plate,
     infer_totals,
     normalize_total_size,
-    potential_scale,
 )
 
 

@@ -21,10 +21,11 @@ from pytensor.graph.traversal import ancestors
 
 from pymc import _layer
 from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.potentials import potential_scale
 from pymc.minibatch.provenance import OWN, SAME, Axes, follow, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.scaling import is_scaled
-from pymc.minibatch.total_size import Term, check_free_variable, infer_totals, potential_scale
+from pymc.minibatch.total_size import Term, check_free_variable, infer_totals
 
 released = _layer.run_release(globals())
 

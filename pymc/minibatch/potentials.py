@@ -1,0 +1,112 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What a Potential is multiplied by: it is a term too, but only its user knows whether a sum of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from pytensor.graph.basic import Variable
+
+from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, rows_of, trace
+from pymc.minibatch.scaling import row_ratio, scale_factor
+from pymc.minibatch.total_size import check_given, check_no_diagonal, normalize_total_size
+
+__all__ = ["potential_scale"]
+
+
+def potential_scale(
+    var: Variable,
+    total_size: Any,
+    *,
+    name: str,
+    dims: Sequence[str | None] | None,
+    known: Mapping[Variable, Axes | Lost],
+    free: Collection[Variable],
+) -> Variable | None:
+    """Tell what a Potential is to be multiplied by; None where it is not of a minibatch.
+
+    Parameters
+    ----------
+    var : Variable
+        The term: a log-probability for each row, or with `total_size` their sum over the batch.
+    total_size : optional
+        How many rows there are in all; see :func:`normalize_total_size`.
+    name : str
+    dims : sequence of str or None
+    known, free
+        Passed on to :func:`~pymc.minibatch.provenance.trace`.
+
+    Raises
+    ------
+    ValueError
+        If it depends on a minibatch, and neither `dims` nor `total_size` say that it is a sum over
+        rows, or both contradict the data.
+    """
+    found = indexes([var])
+    if not found and total_size is None:
+        return None
+    axes = trace(var, known, free)
+    if var.type.ndim == 0:
+        return _summed_potential_scale(found, total_size, name)
+    given = normalize_total_size(total_size, var.type.ndim, name)
+    if isinstance(axes, Lost):
+        if axes.certain or total_size is None:
+            raise ValueError(
+                f"Potential {name!r}: {axes.why}. Keep a value for each row and give dims=, or sum "
+                "over the rows of the batch to a scalar and give total_size=<rows in all>"
+            )
+        return scale_factor(given, list(var.shape))
+    if dims is None and total_size is None:
+        raise ValueError(
+            f"Potential {name!r} depends on {_indexes_text(found)}, and nothing says that it is a "
+            "sum over rows, which is what may be scaled to all rows: give dims=, or total_size="
+        )
+    totals: list[Any] = []
+    for k, (axis, total) in enumerate(zip(axes, given)):
+        if isinstance(axis, Rows) and total is not None:
+            check_given(f"Potential {name!r}, axis {k}", total, axis)
+        totals.append(axis.total if isinstance(axis, Rows) else total)
+    missing = set(map(Rows, found)) - set(rows_of(axes))
+    if missing:
+        raise ValueError(
+            f"Potential {name!r} depends on {_indexes_text(r.index for r in missing)}, but has no "
+            "axis of these rows: keep a value for each row"
+        )
+    check_no_diagonal(name, rows_of(axes))
+    return scale_factor(totals, list(var.shape))
+
+
+def _summed_potential_scale(found: list[Variable], total_size: Any, name: str) -> Variable:
+    if total_size is None:
+        raise ValueError(
+            f"Potential {name!r} depends on {_indexes_text(found)} and has no axis of its rows, so "
+            "how it is to be scaled to all rows is not known. Keep a value for each row and give "
+            "dims=, or, if it is a sum over the rows of the batch, give total_size=<rows in all>"
+        )
+    if len(found) != 1:
+        raise ValueError(
+            f"Potential {name!r} is a scalar with total_size={total_size}, but depends on "
+            f"{len(found)} minibatch indexes, so what it is a sum over is not known: keep a value "
+            "for each row"
+        )
+    [total] = normalize_total_size(total_size, 1, name)
+    rows = Rows(found[0])
+    check_given(f"Potential {name!r}", total, rows)
+    return row_ratio(rows.total, rows.index.shape[0])
+
+
+def _indexes_text(found: Iterable[Variable]) -> str:
+    return " and ".join(str(Rows(index)) for index in found)
