@@ -15,6 +15,7 @@
 
 import sys
 import tomllib
+import warnings
 
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,12 @@ exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 extlinks = {"arxiv": ("https://arxiv.org/abs/%s", "arXiv:%s")}  # a role of PyMC's docstrings
 
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc's sections say the types, with shapes
 autodoc_preserve_defaults = True
 numpydoc_show_class_members = False
+warnings.filterwarnings("ignore", "Unknown section .* Rewrites", UserWarning)  # of pymc.compile
 
 html_theme = "alabaster"
 html_title = f"pymc-minibatch {release}"
