@@ -65,7 +65,7 @@ class Peer:
         if self.patched:
             environment["PYTHONPATH"] = str(ROOT)
         self.process = subprocess.Popen(
-            [str(python), script, "--peer", json.dumps(settings | {"patched": self.patched})],
+            [str(python), script, "--peer", json.dumps({**settings, "patched": self.patched})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",

@@ -14,6 +14,7 @@
 """The regression that the benchmarks of the patch against the release fit: the same code for both."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Regression:
     y: np.ndarray
 
     @classmethod
-    def simulate(cls, n_rows: int, n_columns: int, dtype: str) -> "Regression":
+    def simulate(cls, n_rows: int, n_columns: int, dtype: Any) -> "Regression":
         rng = np.random.default_rng(1)
         X = rng.standard_normal((n_rows, n_columns), dtype=dtype)
         w = rng.standard_normal(n_columns, dtype=dtype)

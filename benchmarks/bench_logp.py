@@ -20,8 +20,8 @@ log-probability and its gradient. Beside the time stands how far the mean over `
 from the log-probability of all rows, in standard errors of that many independent batches, and how
 long a process takes to compile when the cache is warm.
 
-The floor is the same arithmetic written by hand in Numba, called from Python: with the same batches
-as the patch's "epoch", and with a batch that was gathered before, for the arithmetic alone.
+The floor is the same arithmetic written by hand in Numba, called from Python, with the same batches
+as the patch draws by "epoch".
 """
 
 import sys
@@ -66,7 +66,7 @@ def peer(settings: dict[str, Any]) -> None:
     data = Regression.simulate(n_rows, settings["n_columns"], dtype)
     point = [np.full(settings["n_columns"], 0.1, dtype), np.asarray(0.2, dtype)]
     if settings["kind"] == "floor":
-        call = floor(data.X, data.y, *point, settings["batch_size"])
+        call: Callable[[], Any] = floor(data.X, data.y, point, settings["batch_size"])
         compile_time = 0.0
     else:
         start = time.perf_counter()
@@ -119,7 +119,7 @@ def time_of_call(call: Callable[[], Any]) -> float:
 
 
 def floor(
-    X: np.ndarray, y: np.ndarray, w: np.ndarray, log_sigma: np.ndarray, batch_size: int
+    X: np.ndarray, y: np.ndarray, point: list[np.ndarray], batch_size: int
 ) -> Callable[[], tuple]:
     """Return the same by hand: one pass over the rows of a batch, nothing copied, one compiled call.
 
@@ -133,6 +133,7 @@ def floor(
 
     f = pm.compile([], minibatch_index(len(y), batch_size), mode="NUMBA", random_seed=1)
     draw, state = f.vm.jit_fn, f.input_storage[0].storage[0]
+    w, log_sigma = point
     half_log_2pi = y.dtype.type(0.5 * np.log(2 * np.pi))
     half_normal = y.dtype.type(0.5 * np.log(2 / np.pi))
     half, one, scale = y.dtype.type(0.5), y.dtype.type(1), y.dtype.type(len(y) / batch_size)
