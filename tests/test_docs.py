@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytensor
 import pytest
 
@@ -74,11 +75,12 @@ def public_objects() -> dict[str, Any]:
 
 
 OBJECTS = public_objects()
+IMPORTED = {"np": np, "pm": pm}  # what an example may take as imported
 FINDER = doctest.DocTestFinder(recurse=False)
 EXAMPLES = {
     name: example
     for name, value in OBJECTS.items()
-    for example in FINDER.find(value, name, module=False, globs={})
+    for example in FINDER.find(value, name, module=False, globs=dict(IMPORTED))
     if example.examples
 }
 
@@ -172,6 +174,13 @@ def test_quoted_messages_are_those_of_the_code() -> None:
     known = messages()
     assert len(quoted) > 20
     assert [message for message in quoted if message not in known] == []
+
+
+def test_architecture_names_every_module() -> None:
+    text = ROOT.joinpath("ARCHITECTURE.md").read_text()
+    stems = {f.stem for f in (ROOT / "pymc").rglob("*.py")} - {"__init__"}
+    missing = {s for s in stems if not re.search(rf"\b{s}\b", text, re.IGNORECASE)}
+    assert missing == set()
 
 
 def test_every_public_name_has_a_docstring() -> None:
