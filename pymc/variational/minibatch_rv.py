@@ -21,7 +21,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.tensor import NoneConst
 from pytensor.xtensor.type import XTensorVariable
 
-from pymc import _layer
+import pymc._layer as _layer
 from pymc.minibatch.scaling import scale_factor
 
 

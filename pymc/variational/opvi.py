@@ -11,26 +11,77 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
 
-from pymc import _layer
+import pymc._layer as _layer
 from pymc.minibatch.guards import full_data_model
+from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import indexes
+from pymc.minibatch.total_size import Term, infer_totals
+from pymc.variational.minibatch_rv import unscaled_rv
 
 
 def _outside_scan(sample: Callable, node: Any) -> Any:
     """Draw each index once a step, outside of the Scan over particles, who share it."""
     several = isinstance(node, list | tuple)
     nodes = list(node) if several else [node]
-    held = {index: index.type() for index in indexes(nodes, by_shape=True)}
-    if not held:
+    # Deriving a log-probability clones an index; clones have one state, and stand for one draw
+    clones: dict[Variable, list[Variable]] = {}
+    for var in ancestors(nodes):
+        if var.owner is not None and isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1:
+            clones.setdefault(var.owner.inputs[0], []).append(var)
+    if not clones:
         return sample(node)
-    nodes = graph_replace(nodes, held, strict=False)
+    held = {state: alike[0].type() for state, alike in clones.items()}
+    inward = {var: held[state] for state, alike in clones.items() for var in alike}
+    nodes = graph_replace(nodes, inward, strict=False)
     draws = sample(nodes if several else nodes[0])
-    return graph_replace(draws, {v: index for index, v in held.items()}, strict=False)
+    outward = {held[state]: alike[0] for state, alike in clones.items()}
+    return graph_replace(draws, outward, strict=False)
+
+
+def _check_replacements(model: Any, replacements: Mapping[Variable, Variable]) -> None:
+    """Refuse to put a minibatch in place of full data where no scale was made for it.
+
+    Raises
+    ------
+    ValueError
+        If an observed variable has no `total_size` for an axis that becomes one of a minibatch, or a
+        Potential depends on it.
+    """
+    if not indexes(replacements.values()):
+        return
+    advice = (
+        "Minibatches of a model of full data are pm.minibatch_model(model, batch_size=...), or give "
+        "the observed variables pm.Minibatch when the model is made"
+    )
+    for rv in model.observed_RVs:
+        bare, given = unscaled_rv(rv)
+        inputs = [bare, model.rvs_to_values[rv]]
+        bare, value = graph_replace(inputs, replacements, strict=False)
+        if len(indexes([bare, value])) == len(indexes(inputs)):
+            continue
+        total_size = None if all(total is None for total in given) else given
+        totals = infer_totals(Term(rv.name, bare, value, free=model.free_RVs), total_size)
+        for k, (total, said) in enumerate(zip(totals, given)):
+            if total is not None and said is None:
+                raise ValueError(
+                    f"more_replacements puts a minibatch on axis {k} of {rv.name!r}, which was made "
+                    "without total_size, so that its log-probability would count for the batch "
+                    f"instead of all rows. {advice}"
+                )
+    for term in model.potentials:
+        [replaced] = graph_replace([term], replacements, strict=False)
+        if len(indexes([replaced])) != len(indexes([term])):
+            raise ValueError(
+                f"more_replacements puts a minibatch into the Potential {term.name!r}, which is not "
+                f"scaled to all rows. {advice}"
+            )
 
 
 class _Group:
@@ -41,6 +92,15 @@ class _Group:
 class _Approximation:
     def symbolic_sample_over_posterior(self, node: Any) -> Any:
         return _outside_scan(super().symbolic_sample_over_posterior, node)  # type: ignore[misc]
+
+    def set_size_and_deterministic(
+        self: Any, node: Any, s: Any, d: Any, more_replacements: Any = None
+    ) -> Any:
+        if more_replacements:
+            _check_replacements(self.model, more_replacements)
+        return super().set_size_and_deterministic(  # type: ignore[misc]
+            node, s, d, more_replacements
+        )
 
     def sample(self: Any, draws: int = 500, **kwargs: Any) -> Any:
         model = released.pm.Model.get_context(error_if_none=False) or self.model

@@ -1,0 +1,202 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Particles share one batch a step: the graphs of the approximations, by enumeration of all batches."""
+
+from itertools import combinations
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+from pytensor.compile.mode import Mode
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+from pytensor.scan.op import Scan
+
+import pymc as pm
+
+from pymc.minibatch.index import MinibatchIndexRV
+from pymc.variational.operators import KSD
+from pymc.variational.test_functions import rbf
+
+pytestmark = [
+    # Of the release and the machine, not of what is tested
+    pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
+]
+
+PYTHON = Mode(linker="py", optimizer="fast_compile")
+N, B = 5, 2
+rng = np.random.default_rng(2)
+X, Y = rng.normal(size=N), rng.normal(size=N)
+PARTICLES = rng.normal(size=(3, 2))
+
+
+def regression(batch_size=None):
+    """Two terms on one index, so that the log-probability holds clones of it."""
+    with pm.Model() as model:
+        x, y = pm.Data("x", X), pm.Data("y", Y)
+        if batch_size is not None:
+            x, y = pm.Minibatch(x, y, batch_size=batch_size)
+        b = pm.Normal("b", shape=2)
+        pm.Normal("first", b[0] * x, 1, observed=y)
+        pm.Normal("second", b[1], 2, observed=x)
+    return model
+
+
+def index_nodes(graph):
+    return {
+        var.owner
+        for var in ancestors(graph)
+        if var.owner is not None and isinstance(var.owner.op, MinibatchIndexRV)
+    }
+
+
+def scans(graph):
+    return {v.owner.op for v in ancestors(graph) if v.owner and isinstance(v.owner.op, Scan)}
+
+
+def mean_over_batches(output):
+    """Average `output` over all batches of its one index."""
+    nodes = index_nodes([output])
+    assert len({node.inputs[0] for node in nodes}) == 1
+    rows = pt.lvector("rows", shape=(B,))
+    output = graph_replace(output, {node.outputs[1]: rows for node in nodes}, strict=False)
+    evaluate = pytensor.function([rows], output, mode=PYTHON)
+    return np.mean([evaluate(np.array(c)) for c in combinations(range(N), B)], axis=0)
+
+
+def at_particles(approx):
+    """The log-probability at each of three particles."""
+    [random] = approx.symbolic_randoms
+    return graph_replace(
+        approx.sized_symbolic_logp, {random: pt.as_tensor(PARTICLES)}, strict=False
+    )
+
+
+@pytest.mark.parametrize("approximation", [pm.MeanField, pm.FullRank])
+def test_particles_share_one_batch(approximation):
+    """The mean over all batches, for each particle, is its full log-probability."""
+    logps = at_particles(approximation(model=regression(B)))
+    assert len(index_nodes([logps])) == 1
+    assert not any(
+        isinstance(n.op, MinibatchIndexRV) for s in scans([logps]) for n in s.fgraph.toposort()
+    )
+    full = at_particles(approximation(model=regression()))
+    np.testing.assert_allclose(mean_over_batches(logps), full.eval(mode=PYTHON), rtol=1e-10)
+
+
+@pytest.mark.parametrize("n_particles", [1, 4])
+@pytest.mark.parametrize("method", ["advi", "fullrank_advi"])
+def test_step_draws_one_index(method, n_particles):
+    with regression(B):
+        inference = pm.ADVI() if method == "advi" else pm.FullRankADVI()
+    step = inference.objective.step_function(
+        obj_n_mc=n_particles, score=True, compile_kwargs={"mode": PYTHON}
+    )
+    nodes = step.maker.fgraph.toposort()
+    assert sum(isinstance(node.op, MinibatchIndexRV) for node in nodes) == 1
+    inner = [n for node in nodes if isinstance(node.op, Scan) for n in node.op.fgraph.toposort()]
+    assert bool(inner) is (n_particles > 1)
+    assert not any(isinstance(node.op, MinibatchIndexRV) for node in inner)
+    assert np.isfinite(step())
+
+
+def stein_direction(model):
+    """The direction that SVGD moves its particles in, and what it is divided by."""
+    with model:
+        approx = pm.Empirical(size=len(PARTICLES))
+    approx.params[0].set_value(PARTICLES)
+    operator = KSD(approx)
+    direction = operator.apply(rbf)
+    return direction * approx.symbolic_normalizing_constant
+
+
+def test_svgd_direction():
+    """Its mean over all batches is that of the full data; the release refuses minibatches."""
+    np.testing.assert_allclose(
+        mean_over_batches(stein_direction(regression(B))),
+        stein_direction(regression()).eval(mode=PYTHON),
+        rtol=1e-10,
+    )
+
+
+def test_asvgd_runs():
+    with regression(B), pytest.warns(UserWarning, match="experimental inference Operator"):
+        approx = pm.fit(
+            3, method="asvgd", progressbar=False, compile_kwargs={"mode": PYTHON}, obj_n_mc=3
+        )
+    assert np.isfinite(approx.mean.eval(mode=PYTHON)).all()
+
+
+def test_sample_node_uses_one_batch():
+    """Of all draws: the terms of a batch at other parameters, not other rows."""
+    model = regression(B)
+    approx = pm.MeanField(model=model)
+    _, rows = model.rvs_to_values[model["first"]], model.rvs_to_values[model["second"]]
+    draws = approx.sample_node(rows + 0 * model["b"].sum(), size=4)
+    assert draws.type.ndim == 2
+    for values in pm.compile([], draws, mode=PYTHON)():
+        assert np.isin(values, X).all()
+    values = pm.compile([], draws, mode=PYTHON)()
+    np.testing.assert_array_equal(values, values[[0] * 4])
+
+
+def test_sample_node_on_other_data():
+    model = regression(B)
+    approx = pm.MeanField(model=model)
+    batch = model.rvs_to_values[model["second"]]
+    node = approx.sample_node(
+        batch + 0 * model["b"].sum(), size=4, more_replacements={batch: pt.as_tensor(X[:B])}
+    )
+    np.testing.assert_array_equal(node.eval(mode=PYTHON), [X[:B]] * 4)
+
+
+class TestMoreReplacements:
+    def loss(self, model, replacements):
+        approx = pm.MeanField(model=model)
+        loss = approx.set_size_and_deterministic(approx.datalogp, 1, 0, replacements)
+        # At b = 0, whatever the noise
+        approx.params[0].set_value(np.zeros(2))
+        approx.params[1].set_value(np.full(2, -50.0))
+        return loss
+
+    def test_without_total_size(self):
+        model = regression()
+        x, y = pm.Minibatch(model["x"], model["y"], batch_size=B)
+        with pytest.raises(ValueError, match=r"axis 0 of 'first', which was made without total_s"):
+            self.loss(model, {model["x"]: x, model["y"]: y})
+
+    def test_x_without_y(self):
+        model = regression()
+        x = pm.Minibatch(model["x"], batch_size=B)
+        with pytest.raises(ValueError, match="x and y are out of step"):
+            self.loss(model, {model["x"]: x})
+
+    def test_with_total_size(self):
+        with pm.Model() as model:
+            y = pm.Data("y", Y)
+            pm.Normal("lik", pm.Normal("b", shape=2)[0], 1, observed=y, total_size=N)
+        batch = pm.Minibatch(y, batch_size=B)
+        loss = self.loss(model, {y: batch})
+        full = -0.5 * (Y**2 + np.log(2 * np.pi)).sum()
+        np.testing.assert_allclose(mean_over_batches(loss), full, rtol=1e-10)
+
+    def test_potential(self):
+        with pm.Model() as model:
+            y = pm.Data("y", Y)
+            pm.Potential("term", -((y - pm.Normal("b", shape=2)[0]) ** 2))
+        with pytest.raises(ValueError, match="Potential 'term', which is not scaled"):
+            self.loss(model, {y: pm.Minibatch(y, batch_size=B)})
