@@ -13,7 +13,7 @@
 #   limitations under the License.
 """PyMC with minibatches: the modules here, and everything else from the installed release."""
 
-from pymc import _layer
+import pymc._layer as _layer
 
 _layer.run_release(globals())
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from pytensor.graph.basic import Variable
 
-from pymc import _layer
+import pymc._layer as _layer
 from pymc.minibatch.provenance import same_draw
 from pymc.minibatch.rebuild import all_rows
 

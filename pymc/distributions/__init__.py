@@ -11,6 +11,6 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-from pymc import _layer
+import pymc._layer as _layer
 
 _layer.run_release(globals())

@@ -16,7 +16,7 @@ from typing import Any
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
-from pymc import _layer
+import pymc._layer as _layer
 from pymc.minibatch.provenance import Lost, Rows, indexes, trace
 
 

@@ -61,6 +61,7 @@ __all__ = [
     "WithoutReplacementIndexRV",
     "check_batch_size",
     "minibatch_index",
+    "sampling_op",
 ]
 
 
@@ -266,6 +267,22 @@ SAMPLING: dict[str, type[MinibatchIndexRV]] = {
 }
 
 
+def sampling_op(sampling: str) -> type[MinibatchIndexRV]:
+    """Look up the Op of a way of sampling.
+
+    Raises
+    ------
+    ValueError
+        For an unknown one; the message lists those that there are.
+    """
+    if sampling not in SAMPLING:
+        known = ", ".join(map(repr, SAMPLING))
+        raise ValueError(
+            f"sampling says how the rows of a batch are drawn, one of {known}; got {sampling!r}"
+        )
+    return SAMPLING[sampling]
+
+
 def minibatch_index(
     rows: Any, batch_size: int, sampling: str = "epoch", dim: str | None = None
 ) -> TensorVariable:
@@ -305,10 +322,7 @@ def minibatch_index(
     >>> sorted(int(row) for row in [*f(), *f()])
     [0, 1, 2, 3, 4, 5]
     """
-    if sampling not in SAMPLING:
-        known = ", ".join(repr(s) for s in SAMPLING)
-        raise ValueError(f"sampling must be one of {known}, got {sampling!r}.")
-    op = SAMPLING[sampling](batch_size, dim)
+    op = sampling_op(sampling)(batch_size, dim)
     _, index = op(rows, rng=index_state(), return_next_rng=True)
     n_rows = index.owner.inputs[2]
     if isinstance(n_rows, Constant):

@@ -289,6 +289,7 @@ def refuse_rows(axes: Iterable[Axis], why: str) -> None:
 
 
 def rows_of(axes: Iterable[Axis]) -> list[Rows]:
+    """Pick the axes that hold rows of a minibatch."""
     return [axis for axis in axes if isinstance(axis, Rows)]
 
 

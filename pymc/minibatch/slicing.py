@@ -32,7 +32,7 @@ from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.ancestry import is_valid_observed
-from pymc.minibatch.index import ROW_COUNTS_DIFFER, SAMPLING, minibatch_index
+from pymc.minibatch.index import ROW_COUNTS_DIFFER, minibatch_index, sampling_op
 from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.provenance import Rows, label
 from pymc.minibatch.total_size import current_length
@@ -113,11 +113,8 @@ def Minibatch(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import pymc as pm
-    >>> rng = np.random.default_rng(1)
-    >>> X = rng.normal(size=(1000, 3))
-    >>> y = X @ [1.0, 2.0, 3.0] + rng.normal(size=1000)
+    >>> X = np.random.default_rng(1).normal(size=(1000, 3))
+    >>> y = X @ [1.0, 2.0, 3.0]
     >>> X_batch, y_batch = pm.Minibatch(X, y, batch_size=50)
     >>> X_batch.type.shape, y_batch.type.shape
     ((50, 3), (50,))
@@ -129,9 +126,7 @@ def Minibatch(
     ----------
     .. [1] Hoffman et al. (2013). Stochastic Variational Inference. JMLR 14.
     """
-    if sampling not in SAMPLING:
-        names = ", ".join(map(repr, SAMPLING))
-        raise ValueError(f"sampling of pm.Minibatch must be one of {names}; got {sampling!r}")
+    sampling_op(sampling)  # raises before anything is built
     data, sizes, form = _requests(variable, variables, batch_size)
     model = _current_model()
     _check_dims_known(batch_size, data, model)

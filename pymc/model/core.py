@@ -21,7 +21,7 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor import as_tensor_variable
 from pytensor.xtensor.type import XTensorVariable
 
-from pymc import _layer
+import pymc._layer as _layer
 from pymc.minibatch.ancestry import check_observed
 from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.potentials import potential_scale

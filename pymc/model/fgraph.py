@@ -19,7 +19,7 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
 from pytensor.graph.traversal import ancestors
 
-from pymc import _layer
+import pymc._layer as _layer
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.potentials import potential_scale
 from pymc.minibatch.provenance import OWN, SAME, Axes, follow, indexes

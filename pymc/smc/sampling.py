@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-from pymc import _layer
+import pymc._layer as _layer
 from pymc.minibatch.guards import refuse_minibatch
 
 released = _layer.run_release(globals())

@@ -291,7 +291,7 @@ class TestErrors:
 
     def test_unknown_sampling(self):
         with pytest.raises(
-            ValueError, match=r"sampling must be one of 'epoch', .* got 'bootstrap'"
+            ValueError, match=r"one of 'epoch', .* got 'bootstrap'"
         ):
             minibatch_index(10, 3, "bootstrap")
 

@@ -16,7 +16,7 @@ from typing import Any
 from pytensor.graph.basic import Variable
 from pytensor.tensor.shape import shape_i
 
-from pymc import _layer
+import pymc._layer as _layer
 from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.provenance import indexes
 

@@ -133,6 +133,7 @@ def make_draw(op: MinibatchIndexRV, rows: Callable) -> tuple[Callable, int]:
 
 @numba_core_rv_funcify.register(EpochIndexRV)
 def numba_core_EpochIndexRV(op: EpochIndexRV, node: Apply) -> tuple[Callable, int]:
+    """Compile the draw of each row once a pass."""
     return make_draw(op, epoch_rows)
 
 
@@ -140,6 +141,7 @@ def numba_core_EpochIndexRV(op: EpochIndexRV, node: Apply) -> tuple[Callable, in
 def numba_core_WithoutReplacementIndexRV(
     op: WithoutReplacementIndexRV, node: Apply
 ) -> tuple[Callable, int]:
+    """Compile the draw of distinct rows."""
     return make_draw(op, rows_without_replacement)
 
 

@@ -54,6 +54,7 @@ def _(op: MinibatchIndexRV, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 
 def is_full(entry: object) -> bool:
+    """Tell whether an entry of an indexing takes an axis as it is."""
     return isinstance(entry, slice) and entry == slice(None)
 
 

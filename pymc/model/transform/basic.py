@@ -13,7 +13,7 @@
 #   limitations under the License.
 from typing import Any
 
-from pymc import _layer
+import pymc._layer as _layer
 
 released = _layer.run_release(globals())
 

@@ -26,7 +26,7 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.tensor.shape import shape_i
 from pytensor.xtensor.type import XTensorVariable
 
-from pymc.minibatch.index import SAMPLING, minibatch_index
+from pymc.minibatch.index import minibatch_index, sampling_op
 from pymc.minibatch.provenance import Rows, trace
 from pymc.minibatch.rebuild import all_rows, rebuild
 from pymc.minibatch.slicing import take_rows, valid_batch_size
@@ -137,9 +137,7 @@ def minibatch_model(
     array([10])
     """
     model = modelcontext(model)
-    if sampling not in SAMPLING:
-        names = ", ".join(map(repr, SAMPLING))
-        raise ValueError(f"sampling of pm.minibatch_model must be one of {names}; got {sampling!r}")
+    sampling_op(sampling)  # raises before anything is built
     sizes = _sizes_by_dim(model, batch_size)
     fgraph, _ = fgraph_from_model(model)
     # The lengths of other dims may come from data that are subsampled along another axis
