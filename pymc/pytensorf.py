@@ -18,6 +18,7 @@ import numpy as np
 from pytensor.graph.basic import Variable
 
 import pymc._layer as _layer
+
 from pymc.minibatch.provenance import same_draw
 from pymc.minibatch.rebuild import all_rows
 

@@ -17,6 +17,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
 import pymc._layer as _layer
+
 from pymc.minibatch.provenance import Lost, Rows, indexes, trace
 
 

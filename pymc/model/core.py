@@ -22,6 +22,7 @@ from pytensor.tensor import as_tensor_variable
 from pytensor.xtensor.type import XTensorVariable
 
 import pymc._layer as _layer
+
 from pymc.minibatch.ancestry import check_observed
 from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.potentials import potential_scale

@@ -20,6 +20,7 @@ from pytensor.graph.op import Op
 from pytensor.graph.traversal import ancestors
 
 import pymc._layer as _layer
+
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.potentials import potential_scale
 from pymc.minibatch.provenance import OWN, SAME, Axes, follow, indexes

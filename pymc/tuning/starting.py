@@ -12,6 +12,7 @@
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
 import pymc._layer as _layer
+
 from pymc.minibatch.guards import refuse_minibatch
 
 released = _layer.run_release(globals())

@@ -22,6 +22,7 @@ from pytensor.tensor import NoneConst
 from pytensor.xtensor.type import XTensorVariable
 
 import pymc._layer as _layer
+
 from pymc.minibatch.scaling import scale_factor
 
 

@@ -19,6 +19,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
 import pymc._layer as _layer
+
 from pymc.minibatch.guards import full_data_model
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import indexes

@@ -17,6 +17,7 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.shape import shape_i
 
 import pymc._layer as _layer
+
 from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.provenance import indexes
 
