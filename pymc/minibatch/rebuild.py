@@ -33,7 +33,7 @@ from pytensor.xtensor.indexing import Index
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.scaling import RowRatio
 
-__all__ = ["all_rows", "rebuild"]
+__all__ = ["all_rows", "rebuild", "with_inputs"]
 
 
 def rebuild(
@@ -59,13 +59,13 @@ def rebuild(
     for node in toposort(outputs, blockers=list(memo)):
         inputs = [memo.get(i, i) for i in node.inputs]
         if any(new is not old for new, old in zip(inputs, node.inputs)):
-            for old, new in zip(node.outputs, _with_inputs(node, inputs).outputs, strict=True):
+            for old, new in zip(node.outputs, with_inputs(node, inputs).outputs, strict=True):
                 new.name = new.name or old.name
                 memo.setdefault(old, new)
     return [memo.get(output, output) for output in outputs]
 
 
-def _with_inputs(node: Apply, inputs: Sequence[Variable]) -> Apply:
+def with_inputs(node: Apply, inputs: Sequence[Variable]) -> Apply:
     """Build `node` anew. Inner graphs too: their static shapes may be those of the old inputs."""
     op = node.op
     if isinstance(op, OpFromGraph):

@@ -72,9 +72,7 @@ def test_rows_match_in_a_million_draws(backend):
     results = np.array([np.asarray(evaluate(0.0)) for _ in range(N_CALLS)])
     np.testing.assert_allclose(results[:, :3], 0, atol=1e-9)
     assert len(np.unique(results[:, 3])) > 1
-    [_] = [
-        v for v in evaluate.get_shared() if isinstance(v.type, type(next(iter(updates)).type))
-    ]
+    [_] = [v for v in evaluate.get_shared() if isinstance(v.type, type(next(iter(updates)).type))]
 
 
 @pytest.mark.parametrize("random_seed", [None, 0, 2**40, [1, 2]])

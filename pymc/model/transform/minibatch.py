@@ -27,9 +27,10 @@ from pytensor.tensor.shape import shape_i
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.index import minibatch_index, sampling_op
-from pymc.minibatch.provenance import Rows, trace
-from pymc.minibatch.rebuild import all_rows, rebuild
+from pymc.minibatch.provenance import Axes, Lost, Rows, trace
+from pymc.minibatch.rebuild import all_rows
 from pymc.minibatch.slicing import take_rows, valid_batch_size
+from pymc.minibatch.subsample import subsample
 from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import (
     ModelNamed,
@@ -140,8 +141,7 @@ def minibatch_model(
     sampling_op(sampling)  # raises before anything is built
     sizes = _sizes_by_dim(model, batch_size)
     fgraph, _ = fgraph_from_model(model)
-    # The lengths of other dims may come from data that are subsampled along another axis
-    replacements = {length: length for length in fgraph._dim_lengths.values()}
+    batches, lengths = {}, {}
     for dim, size in sizes.items():
         uses = _data_on(fgraph, dim)
         if not uses:
@@ -155,15 +155,26 @@ def minibatch_model(
         rows = static if static is not None else shape_i(tensor, axis)
         index = minibatch_index(rows, size, sampling, dim)
         for data, k in uses.items():
-            replacements[data] = take_rows(replacements.get(data, _as_shared(data)), index, k)
+            batches[data] = take_rows(batches.get(data, _as_shared(data)), index, k)
         length = fgraph._dim_lengths[dim]
-        replacements[length] = index.shape[0].astype(length.type.dtype)
+        lengths[length] = index.shape[0].astype(length.type.dtype)
     # Named data stay full: they are what the rows are taken from
-    outputs = rebuild(
-        [o for o in fgraph.outputs if not isinstance(o.owner.op, ModelNamed)], replacements
+    outputs = subsample(
+        [o for o in fgraph.outputs if not isinstance(o.owner.op, ModelNamed)],
+        {data: (batch, _axes(batch)) for data, batch in batches.items()},
+        lengths,
+        # The lengths of other dims may come from data that are subsampled along another axis
+        fixed=[v for v in fgraph._dim_lengths.values() if v not in lengths],
     )
     named = [o for o in fgraph.outputs if isinstance(o.owner.op, ModelNamed)]
     return _model_of(fgraph, [*outputs, *named])
+
+
+def _axes(batch: Variable) -> Axes:
+    axes = trace(batch)
+    if isinstance(axes, Lost):  # one index along two axes of one variable
+        raise ValueError(f"pm.minibatch_model: {axes.why}")
+    return axes
 
 
 def _sizes_by_dim(model: Model, batch_size: Any) -> dict[str, int]:
