@@ -1,0 +1,201 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The graph of a full-data model on minibatches: what becomes of the batch, and what stays of all rows.
+
+Data become rows of the batch, and so does everything computed from them row by row. Three things
+are sorted out on the way:
+
+- A *length*, such as ``x.shape[0]``, is of the batch where it gives something its size, as in
+  ``pt.zeros(x.shape[0])``, and stays the number of all rows where it is a number, as in
+  ``w / x.shape[0]``.
+- What is computed from data alone and mixes their rows, such as ``x.mean(0)`` in a standardisation,
+  stays what it was: of all rows.
+- What mixes rows and is random is left to the checks of terms, which refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import singledispatch
+
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.op import Op
+from pytensor.graph.traversal import toposort
+from pytensor.tensor.basic import Alloc, AllocEmpty, MakeVector
+from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
+from pytensor.tensor.reshape import SplitDims
+from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
+from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
+from pytensor.xtensor.shape import ExpandDims
+from pytensor.xtensor.vectorization import XRV
+
+from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, rows_of, trace
+from pymc.minibatch.rebuild import with_inputs
+
+__all__ = ["size_inputs", "subsample"]
+
+
+@singledispatch
+def size_inputs(op: Op, node: Apply) -> Iterable[int]:
+    """Tell which inputs of `node` say how long its outputs are, and nothing else."""
+    return ()
+
+
+@size_inputs.register(AllocEmpty)
+def _(op: Op, node: Apply) -> Iterable[int]:
+    return range(len(node.inputs))
+
+
+@size_inputs.register(Alloc)
+@size_inputs.register(Reshape)
+@size_inputs.register(SplitDims)
+@size_inputs.register(SpecifyShape)
+@size_inputs.register(ExpandDims)
+def _(op: Op, node: Apply) -> Iterable[int]:
+    return range(1, len(node.inputs))
+
+
+@size_inputs.register(RandomVariable)
+def _(op: Op, node: Apply) -> Iterable[int]:
+    return (1,)
+
+
+@size_inputs.register(XRV)
+def _(op: XRV, node: Apply) -> Iterable[int]:
+    return range(1, 1 + len(op.extra_dims))
+
+
+@size_inputs.register(RNGConsumerOp)
+def _(op: Op, node: Apply) -> Iterable[int]:
+    """Of a `SymbolicRandomVariable`: by its signature, or else a vector made of lengths."""
+    if getattr(op, "extended_signature", None) is not None:
+        (_, size, _), _ = op.get_input_output_type_idxs(op.extended_signature)
+        return () if size is None else (size,)
+    return [
+        k
+        for k, var in enumerate(node.inputs)
+        if var.owner is not None and isinstance(var.owner.op, MakeVector | Shape)
+    ]
+
+
+def subsample(
+    outputs: Sequence[Variable],
+    rows: Mapping[Variable, tuple[Variable, Axes]],
+    lengths: Mapping[Variable, Variable],
+    fixed: Collection[Variable] = (),
+) -> list[Variable]:
+    """Rewrite graphs of full data to graphs of a minibatch.
+
+    Parameters
+    ----------
+    outputs : sequence of Variable
+    rows : mapping
+        For each data variable, its rows of the batch, and the axes that these have.
+    lengths : mapping of Variable to Variable
+        For the length of each subsampled dim, that of the batch: scalar integers.
+    fixed : collection of Variable
+        What stays as it is, whatever it is computed from.
+
+    Returns
+    -------
+    list of Variable
+
+    Raises
+    ------
+    ValueError
+        If something that is computed from the batch does not fit to it.
+    """
+    graph = _Subsampled(rows, lengths)
+    for node in toposort(outputs, blockers=[*rows, *lengths, *fixed]):
+        graph.visit(node)
+    return [graph.batch.get(output, output) for output in outputs]
+
+
+def _own_axes(var: Variable) -> Axes:
+    return tuple(SAME if length == 1 else OWN for length in getattr(var.type, "shape", ()))
+
+
+class _Subsampled:
+    """What each variable has become so far, as a value and as a length."""
+
+    def __init__(
+        self,
+        rows: Mapping[Variable, tuple[Variable, Axes]],
+        lengths: Mapping[Variable, Variable],
+    ) -> None:
+        self.batch = {var: new for var, (new, _) in rows.items()}
+        self.lengths = dict(lengths)
+        # Of the full data's graph, traced as if the data were the rows of the batch
+        self.axes: dict[Variable, Axes | Lost] = {var: axes for var, (_, axes) in rows.items()}
+        self.random: set[Variable] = set()
+
+    def visit(self, node: Apply) -> None:
+        if isinstance(node.op, RNGConsumerOp) or not self.random.isdisjoint(node.inputs):
+            self.random.update(node.outputs)
+        elif not self._keeps_rows(node):
+            return
+        if isinstance(node.op, Shape | Shape_i):
+            [of] = node.inputs
+            if of in self.batch and self._is_subsampled(of, getattr(node.op, "i", None)):
+                self.lengths[node.outputs[0]] = node.op(self.batch[of])
+            return
+        sizes = set(size_inputs(node.op, node))
+        inputs = [
+            self.batch.get(var, self.lengths.get(var, var) if k in sizes else var)
+            for k, var in enumerate(node.inputs)
+        ]
+        if any(new is not old for new, old in zip(inputs, node.inputs)):
+            self._become(self.batch, node, inputs)
+        elif any(var in self.lengths for var in node.inputs) and not self._is_other_length(node):
+            self._become(self.lengths, node, [self.lengths.get(var, var) for var in node.inputs])
+
+    def _keeps_rows(self, node: Apply) -> bool:
+        """Tell whether `node`, computed from data alone, has rows wherever its inputs have."""
+        if not any(var in self.batch for var in node.inputs):
+            return True
+        found = {output: trace(output, self.axes) for output in node.outputs}
+        lost = any(isinstance(axes, Lost) for axes in found.values())
+        self.axes |= {out: _own_axes(out) for out in node.outputs} if lost else found
+        return not lost
+
+    def _is_subsampled(self, var: Variable, axis: int | None) -> bool:
+        axes = trace(var, self.axes)
+        if isinstance(axes, Lost):
+            return True
+        return bool(rows_of(axes)) if axis is None else isinstance(axes[axis], Rows)
+
+    def _is_other_length(self, node: Apply) -> bool:
+        """Tell whether `node` is ``x.shape[k]`` of an axis that is not subsampled."""
+        shape = node.inputs[0].owner
+        if not isinstance(node.op, Subtensor) or shape is None or not isinstance(shape.op, Shape):
+            return False
+        [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
+        return isinstance(entry, Constant) and not self._is_subsampled(
+            shape.inputs[0], int(entry.data)
+        )
+
+    def _become(
+        self, memo: dict[Variable, Variable], node: Apply, inputs: Sequence[Variable]
+    ) -> None:
+        try:
+            new_node = with_inputs(node, inputs)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise ValueError(
+                f"pm.minibatch_model: {node} does not fit to the rows of a batch ({error}). What "
+                "meets the rows of subsampled data has to be of them too, or broadcast: give all "
+                "data with a value for each row the dims= of these rows, in pm.Data"
+            ) from error
+        for old, new in zip(node.outputs, new_node.outputs, strict=True):
+            new.name = new.name or old.name
+            memo.setdefault(old, new)
