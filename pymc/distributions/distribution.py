@@ -69,6 +69,6 @@ def create_partial_observed_rv(rv: Any, mask: Any) -> tuple:
             f"{bare.owner.op} cannot be scaled apart from the imputed one. Use a univariate "
             "distribution, leave out the rows with missing values, or leave out total_size"
         )
-    scaled = scaled_rv(observed_rv, imputed_totals(totals, mask, observed_rv.type.ndim))
+    scaled = scaled_rv(observed_rv, imputed_totals(totals, mask, bare.owner.op.ndim_supp))
     joined_rv = graph_replace(joined_rv, {observed_rv: scaled})
     return (scaled, antimask), unobserved, joined_rv

@@ -82,20 +82,29 @@ def unscaled_rv(rv: Any) -> tuple[Variable, list[Variable | None]]:
     return rv, [None if NoneConst.equals(total) else total for total in totals]
 
 
-def imputed_totals(totals: Sequence[Any], mask: np.ndarray, ndim: int) -> list[Variable | None]:
-    """Tell the totals of the observed values of a masked array, which lie on one axis.
+def imputed_totals(
+    totals: Sequence[Any], mask: np.ndarray, ndim_supp: int
+) -> list[Variable | None]:
+    """Tell the totals of the observed draws of a masked array, which lie on one axis.
 
-    There are fewer of them than cells, so their share of the rows in all is theirs times the ratio
-    of rows, which need not be a whole number.
+    There are fewer of them than draws in the array, so their share of the rows in all is theirs times
+    the ratio of rows, which need not be a whole number.
 
     Parameters
     ----------
     totals : sequence of scalar integer or None
         For each axis of the array.
     mask : array of bool
-        True where a value is missing; its axes are the leading ones of the array.
-    ndim : int
-        Axes of the observed component; the leading one is of observed values.
+        True where a value is missing; its axes are the leading ones of the array. Draws are missing
+        as a whole.
+    ndim_supp : int
+        How many axes one draw has, the last ones of the array.
+
+    Returns
+    -------
+    list of scalar or None
+        For each axis of the observed draws, of which the leading one lists them.
     """
-    ratio = scale_factor(totals[: mask.ndim], mask.shape)
-    return [ratio * int((~mask).sum()), *totals[mask.ndim :]][:ndim]
+    missing = mask[(..., *(0,) * max(mask.ndim - (len(totals) - ndim_supp), 0))]
+    ratio = scale_factor(totals[: missing.ndim], missing.shape)
+    return [ratio * int((~missing).sum()), *totals[missing.ndim :]]
