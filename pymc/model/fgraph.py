@@ -18,12 +18,15 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
 from pytensor.graph.traversal import ancestors
+from pytensor.xtensor import as_xtensor
+from pytensor.xtensor.basic import TensorFromXTensor
+from pytensor.xtensor.type import XTensorVariable
 
 import pymc._layer as _layer
 
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.potentials import potential_scale
-from pymc.minibatch.provenance import OWN, SAME, Axes, follow, indexes
+from pymc.minibatch.provenance import OWN, SAME, Axes, Rows, follow, indexes, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.scaling import is_scaled
 from pymc.minibatch.total_size import Term, check_free_variable, infer_totals
@@ -144,8 +147,7 @@ def scale_terms(fgraph: Any) -> None:
             term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths)
             totals = infer_totals(term, given)
             if [total is None for total in totals] != [total is None for total in given]:
-                scaled = op(scaled_rv(bare, totals), value)
-                fgraph.replace(node.outputs[0], scaled, import_missing=True)
+                _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
         elif isinstance(op, released.ModelPotential) and not is_scaled(node.inputs[0]):
             [var] = node.inputs
             scale = potential_scale(
@@ -153,6 +155,40 @@ def scale_terms(fgraph: Any) -> None:
             )
             if scale is not None:
                 fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)
+
+
+def _observe_anew(fgraph: Any, node: Apply, rv: Variable, value: Variable) -> None:
+    """Put `rv` in the place of an observed variable, whether either of them has named dims."""
+    [old] = node.outputs
+    if isinstance(value, XTensorVariable) and not isinstance(rv, XTensorVariable):
+        value = value.values
+    new = node.op(rv, value)
+    if isinstance(old, XTensorVariable) and not isinstance(new, XTensorVariable):
+        new = as_xtensor(new, dims=old.type.dims)
+    elif isinstance(new, XTensorVariable) and not isinstance(old, XTensorVariable):
+        new = new.values
+    fgraph.replace(old, new, import_missing=True)
+
+
+def unscale_terms(fgraph: Any) -> None:
+    """Undo the scale of subsampled axes; the one of others, where batches are fed by hand, stays."""
+    from pymc.variational.minibatch_rv import scaled_rv, unscaled_rv
+
+    for node in fgraph.toposort():
+        if not isinstance(node.op, released.ModelObservedRV):
+            continue
+        rv, value = node.inputs
+        bare, totals = unscaled_rv(rv)
+        axes = trace(value)
+        if bare is rv or not isinstance(axes, tuple):
+            continue
+        left = [None if isinstance(a, Rows) else t for a, t in zip(axes, totals)]
+        if any(total is not None for total in left):
+            bare = scaled_rv(bare, left)
+        elif bare.owner is not None and isinstance(bare.owner.op, TensorFromXTensor):
+            [bare] = bare.owner.inputs
+            value = as_xtensor(value, dims=bare.type.dims)
+        _observe_anew(fgraph, node, bare, value)
 
 
 @follow.register(released.ModelVar)

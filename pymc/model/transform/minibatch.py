@@ -27,7 +27,7 @@ from pytensor.tensor.shape import shape_i
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.index import minibatch_index, sampling_op
-from pymc.minibatch.provenance import Axes, Lost, Rows, trace
+from pymc.minibatch.provenance import Axes, Lost, trace
 from pymc.minibatch.rebuild import all_rows
 from pymc.minibatch.slicing import take_rows, valid_batch_size
 from pymc.minibatch.subsample import subsample
@@ -35,10 +35,11 @@ from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import (
     ModelNamed,
     ModelObservedRV,
+    ModelVar,
     fgraph_from_model,
     model_from_fgraph,
+    unscale_terms,
 )
-from pymc.variational.minibatch_rv import scaled_rv, unscaled_rv
 
 __all__ = ["minibatch_model", "remove_minibatch"]
 
@@ -68,21 +69,13 @@ def remove_minibatch(model: Model | None = None) -> Model:
     array([100])
     """
     fgraph, _ = fgraph_from_model(modelcontext(model))
-    for node in fgraph.toposort():
-        if isinstance(node.op, ModelObservedRV):
-            rv, value = node.inputs
-            bare, totals = unscaled_rv(rv)
-            axes = trace(value)
-            if bare is not rv and isinstance(axes, tuple):
-                left = [None if isinstance(a, Rows) else t for a, t in zip(axes, totals)]
-                rv = bare if all(t is None for t in left) else scaled_rv(bare, left)
-                fgraph.replace(node.outputs[0], node.op(rv, value), import_missing=True)
+    unscale_terms(fgraph)
     return _model_of(fgraph, all_rows(fgraph.outputs))
 
 
 def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
     """Make a model of `outputs`, with the coords and the order of variables of `fgraph`."""
-    order = {out.owner.op.name: k for k, out in enumerate(fgraph.outputs)}
+    order = {_model_op(out).name: k for k, out in enumerate(fgraph.outputs)}
     new: Any = FunctionGraph(outputs=outputs, clone=False)
     new._coords, new._dim_lengths = fgraph._coords, fgraph._dim_lengths
     model = model_from_fgraph(new, mutate_fgraph=True)
@@ -90,6 +83,13 @@ def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
     for variables in (model.free_RVs, model.observed_RVs, model.potentials, model.deterministics):
         variables.sort(key=lambda var: order[var.name])
     return model
+
+
+def _model_op(output: Variable) -> Any:
+    """The Op that says what an output of a model is; a conversion to named dims may follow it."""
+    while not isinstance(output.owner.op, ModelVar):
+        output = output.owner.inputs[0]
+    return output.owner.op
 
 
 def minibatch_model(
@@ -160,13 +160,13 @@ def minibatch_model(
         lengths[length] = index.shape[0].astype(length.type.dtype)
     # Named data stay full: they are what the rows are taken from
     outputs = subsample(
-        [o for o in fgraph.outputs if not isinstance(o.owner.op, ModelNamed)],
+        [o for o in fgraph.outputs if not isinstance(_model_op(o), ModelNamed)],
         {data: (batch, _axes(batch)) for data, batch in batches.items()},
         lengths,
         # The lengths of other dims may come from data that are subsampled along another axis
         fixed=[v for v in fgraph._dim_lengths.values() if v not in lengths],
     )
-    named = [o for o in fgraph.outputs if isinstance(o.owner.op, ModelNamed)]
+    named = [o for o in fgraph.outputs if isinstance(_model_op(o), ModelNamed)]
     return _model_of(fgraph, [*outputs, *named])
 
 
@@ -199,10 +199,10 @@ def _sizes_by_dim(model: Model, batch_size: Any) -> dict[str, int]:
 def _data_on(fgraph: Any, dim: str) -> dict[Variable, int]:
     """Data of the model with the dim, and their axis: `pm.Data`, and observed values."""
     uses: dict[Variable, int] = {}
-    for output in fgraph.outputs:
-        op = output.owner.op
+    for node in fgraph.toposort():
+        op = node.op
         if isinstance(op, ModelNamed | ModelObservedRV) and dim in op.dims:
-            data = output.owner.inputs[-1]
+            data = node.inputs[-1]
             while data.owner is not None and isinstance(data.owner.op, ModelNamed):
                 data = data.owner.inputs[0]
             if data.owner is None:
