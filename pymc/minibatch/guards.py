@@ -43,6 +43,7 @@ def on_all_rows[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         from pymc.model.core import modelcontext
+        from pymc.model.fgraph import sharing_data
 
         bound = parameters.bind(*args, **kwargs)
         model = modelcontext(bound.arguments.get("model"))
@@ -50,7 +51,8 @@ def on_all_rows[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         if full is model:
             return function(*args, **kwargs)
         bound.arguments["model"] = full
-        return function(*bound.args, **bound.kwargs)
+        with sharing_data():
+            return function(*bound.args, **bound.kwargs)
 
     return wrapper
 

@@ -11,13 +11,17 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.type import RandomType
 from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.basic import TensorFromXTensor
 from pytensor.xtensor.type import XTensorVariable
@@ -41,6 +45,9 @@ if TYPE_CHECKING:
     class ModelObservedRV(Op):
         dims: tuple[str, ...]
 
+    class ModelVar(Op):
+        name: str
+
 
 class ModelInitialFreeRV(released.ModelFreeRV):  # type: ignore[name-defined]
     """A free variable that has an initial value of its own.
@@ -55,6 +62,37 @@ class ModelInitialFreeRV(released.ModelFreeRV):  # type: ignore[name-defined]
         super().__init__(name, dims, transform)
         self.initval = initval
         self.key = id(initval)
+
+
+_sharing_data: ContextVar[bool] = ContextVar("_sharing_data", default=False)
+
+
+@contextmanager
+def sharing_data() -> Iterator[None]:
+    """Let models that are made from others in here have the arrays of these as their data.
+
+    They have containers of their own, so that `pm.set_data` on the one does not show in the other.
+    Outside of it data are copied, as the release does.
+    """
+    token = _sharing_data.set(True)
+    try:
+        yield
+    finally:
+        _sharing_data.reset(token)
+
+
+def deepcopy_shared_variable(var: Any) -> Any:
+    if not _sharing_data.get() or isinstance(var.type, RandomType):
+        return released.deepcopy_shared_variable(var)
+    new = type(var)(
+        type=var.type, value=None, strict=None, container=copy(var.container), name=var.name
+    )
+    new.container.storage = [*var.container.storage]
+    new.tag = copy(var.tag)
+    return new
+
+
+deepcopy_shared_variable.__doc__ = released.deepcopy_shared_variable.__doc__
 
 
 class _WithoutInitvals:

@@ -38,6 +38,7 @@ from pymc.model.fgraph import (
     ModelVar,
     fgraph_from_model,
     model_from_fgraph,
+    sharing_data,
     unscale_terms,
 )
 
@@ -68,7 +69,8 @@ def remove_minibatch(model: Model | None = None) -> Model:
     >>> full["y"].shape.eval()
     array([100])
     """
-    fgraph, _ = fgraph_from_model(modelcontext(model))
+    with sharing_data():
+        fgraph, _ = fgraph_from_model(modelcontext(model))
     unscale_terms(fgraph)
     return _model_of(fgraph, all_rows(fgraph.outputs))
 
@@ -140,7 +142,8 @@ def minibatch_model(
     model = modelcontext(model)
     sampling_op(sampling)  # raises before anything is built
     sizes = _sizes_by_dim(model, batch_size)
-    fgraph, _ = fgraph_from_model(model)
+    with sharing_data():
+        fgraph, _ = fgraph_from_model(model)
     batches, lengths = {}, {}
     for dim, size in sizes.items():
         uses = _data_on(fgraph, dim)
@@ -214,4 +217,6 @@ def _as_shared(data: Variable) -> Variable:
     """Raw observed values are constants, and large constants make a function uncacheable."""
     if not isinstance(data, Constant) or isinstance(data, XTensorVariable):
         return data
-    return pytensor.shared(np.asarray(data.data), shape=data.type.shape, name=data.name)
+    return pytensor.shared(
+        np.asarray(data.data), shape=data.type.shape, name=data.name, borrow=True
+    )
