@@ -64,9 +64,10 @@ row_ratio = RowRatio()
 @register_canonicalize
 @node_rewriter([RowRatio])
 def local_row_ratio(fgraph: Any, node: Apply) -> list[Variable]:
-    """``RowRatio(total, batch)`` -> ``cast(total / batch, floatX)``."""
-    total, batch = node.inputs
-    return [pt.cast(total / batch, node.outputs[0].type.dtype)]
+    """``RowRatio(total, batch)`` -> ``cast(total, floatX) / cast(batch, floatX)``."""
+    # Cast first: rewrites take the factors of a product apart, and int64 times float32 is float64
+    total, batch = (pt.cast(length, node.outputs[0].type.dtype) for length in node.inputs)
+    return [total / batch]
 
 
 def scale_factor(
