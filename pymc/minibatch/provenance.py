@@ -297,7 +297,9 @@ def label(var: Variable) -> str:
     """Name a variable in a message: its own name, or its Op and the names it is made of."""
     if var.name is not None or var.owner is None:
         return var.name or str(var)
-    named = dict.fromkeys(v.name for v in ancestors([var]) if v.name)
+    named = dict.fromkeys(
+        v.name for v in ancestors([var]) if v.name and not isinstance(v, Constant)
+    )
     of = f" of {', '.join(list(named)[:3])}" if named else ""
     return f"{var.owner.op}{of}"
 

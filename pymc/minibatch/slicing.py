@@ -57,7 +57,9 @@ class _Use:
         return shape_i(tensor.values if isinstance(tensor, XTensorVariable) else tensor, self.axis)
 
     def __str__(self) -> str:
-        return f"{label(self.variable)} (axis {self.axis})"
+        unnamed = self.variable.owner is None and self.variable.name is None
+        of = f"argument {self.position + 1}" if unnamed else label(self.variable)
+        return f"{of} (axis {self.axis})"
 
 
 def Minibatch(

@@ -144,8 +144,17 @@ ROW_BY_ROW = {
     "increased column": (lambda x, y: pt.inc_subtensor(x[:, [0, 2]], y[:, None]), ("rows", OWN)),
     "reshape to a column": (lambda x, y: y.reshape((-1, 1)), ("rows", SAME)),
     "reshape of columns": (lambda x, y: pt.tile(x, (1, 2)).reshape((B, 2, 3)), ("rows", OWN, OWN)),
-    "groups": (lambda x, y: pt.as_tensor(np.arange(9.0))[x[:, 0].astype(int)] + y, ("rows",)),
+    "groups": (lambda x, y: pt.as_tensor(np.arange(20.0))[x[:, 0].astype(int)] + y, ("rows",)),
     "flattened columns": (lambda x, y: x[:, :, None].flatten(2), ("rows", OWN)),
+    "own column of each row": (
+        lambda x, y: x[pt.arange(x.shape[0]), y.astype(int) % 3] + y,
+        ("rows",),
+    ),
+    "taken along columns": (
+        lambda x, y: pt.take_along_axis(x, pt.argsort(x, axis=1), axis=1) + y[:, None],
+        ("rows", OWN),
+    ),
+    "bins": (lambda x, y: pt.searchsorted(np.arange(9.0), y) + y, ("rows",)),
     "where": (lambda x, y: pt.switch(y > 3, x[:, 0], y), ("rows",)),
     "clip": (lambda x, y: pt.clip(y, 0, 100), ("rows",)),
     "specified shape": (lambda x, y: pt.specify_shape(x, (B, 3)), ("rows", OWN)),
@@ -185,6 +194,7 @@ MIXED = {
     "reshape": (lambda x, y: x.reshape((3, B)), True),
     "split": (lambda x, y: pt.split(y, [2, 2])[0], True),
     "slots": (lambda x, y: y + np.arange(4.0), True),
+    "columns by place": (lambda x, y: x[np.arange(B), [0, 1, 2, 0]], True),
     "covariance of rows": (lambda x, y: pt.linalg.cholesky(x @ x.T + pt.eye(B)), None),
     "scan": (
         lambda x, y: scan_map(lambda v: v * 2, y, return_updates=False),

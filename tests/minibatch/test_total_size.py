@@ -427,7 +427,7 @@ class TestMixed:
             (lambda y: y / y.max(), "mixes the rows"),
             (lambda y: y[::-1], "by their place in the batch"),
             (lambda y: y[:1], "by their place in the batch"),
-            (lambda y: y[[0, 1]], "by their place in the batch"),
+            (lambda y: y[[1, 0]], "by their place in the batch"),
             (lambda y: y[y > 0], "by their place in the batch"),
             (lambda y: pt.concatenate([y, y]), "joins arrays along the rows"),
             (lambda y: pt.repeat(y, 2), "mixes the rows"),

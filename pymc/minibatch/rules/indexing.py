@@ -16,10 +16,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from pytensor.graph.basic import Apply, Variable
-from pytensor.tensor.basic import get_scalar_constant_value
+import numpy as np
+
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.tensor.basic import ARange, get_scalar_constant_value
+from pytensor.tensor.elemwise import DimShuffle
 from pytensor.tensor.exceptions import NotScalarConstantError
+from pytensor.tensor.shape import Reshape
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
     AdvancedSubtensor,
@@ -99,6 +104,31 @@ def _(op: IncSubtensor, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [tuple(result)]
 
 
+def _each_place(entry: Any, length: int | None) -> Sequence[int | str] | None:
+    """Read ``arange(length)``, which takes all rows in order beside other arrays of indexes.
+
+    Returns 0 for the axis of `entry` along which it counts, and "x" for each other one.
+    """
+    order: Sequence[int | str] = (0,)
+    if isinstance(entry, slice) or length is None:
+        return None
+    if entry.owner is not None and isinstance(entry.owner.op, DimShuffle | Reshape):
+        # A column of it, as beside indexes of two axes
+        order = tuple("x" if n == 1 else 0 for n in entry.type.shape)
+        entry = entry.owner.inputs[0]
+        if order.count(0) != 1 or entry.type.ndim != 1:
+            return None
+    if isinstance(entry, Constant):
+        return order if np.array_equal(entry.data, np.arange(length)) else None
+    if entry.owner is None or not isinstance(entry.owner.op, ARange):
+        return None
+    try:
+        bounds = [int(get_scalar_constant_value(bound)) for bound in entry.owner.inputs]
+    except NotScalarConstantError:
+        return None
+    return order if bounds == [0, length, 1] else None
+
+
 def _entries(op: Subtensor, index_vars: Sequence[Variable], ndim: int) -> list[slice | Variable]:
     entries = list(indices_from_subtensor(index_vars, op.idx_list))
     return entries + [slice(None)] * (ndim - len(entries))
@@ -120,7 +150,10 @@ def _view_axes(
     entries = _entries(op, index_vars, len(axes))
     for axis, entry, length in zip(axes, entries, x.type.shape):
         if isinstance(axis, Rows) and not _takes_all(entry, length):
-            raise RowsLost(_BY_PLACE.format(op=op))
+            each = _each_place(entry, length)
+            if each is None:
+                raise RowsLost(_BY_PLACE.format(op=op))
+            kinds[entry] = tuple(axis if k == 0 else SAME for k in each)
         if isinstance(entry, slice):
             out.append(axis)
             apart = apart or place is not None

@@ -35,7 +35,7 @@ from pytensor.tensor.basic import (
 )
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
-from pytensor.tensor.extra_ops import CumOp, Repeat
+from pytensor.tensor.extra_ops import CumOp, Repeat, SearchsortedOp
 from pytensor.tensor.linalg.solvers.core import SolveBase
 from pytensor.tensor.math import Argmax, Dot
 from pytensor.tensor.reshape import JoinDims, SplitDims
@@ -125,6 +125,13 @@ def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [(*axes[:axis], OWN, *axes[axis + 1 :])]
 
 
+@follow.register(SearchsortedOp)
+def _(op: SearchsortedOp, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    edges, values, *_ = inputs
+    refuse_rows(edges, f"{op} looks values up among the rows of a minibatch")
+    return [values]
+
+
 # --- products ---
 @follow.register(Dot)
 def _(op: Dot, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
@@ -195,7 +202,9 @@ def _same_place(op: Op, old: tuple, k: int, new: tuple) -> int:
             # Axes of length 1 in between do not matter: take the one after these
             if length != 1 or k == j:
                 return j
-    raise RowsLost(f"{op} mixes the rows of a minibatch with another axis")
+    known = None not in (*old, *new)
+    may = "mixes" if known else "may mix"
+    raise RowsLost(f"{op} {may} the rows of a minibatch with another axis", certain=known)
 
 
 @follow.register(JoinDims)
