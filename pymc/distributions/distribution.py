@@ -15,10 +15,12 @@ from typing import Any
 
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
+from pytensor.tensor.shape import shape_i
 
 import pymc._layer as _layer
 
-from pymc.minibatch.provenance import Lost, Rows, indexes, trace
+from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
+from pymc.minibatch.scaling import scale_factor
 
 
 class _Distribution:
@@ -47,28 +49,67 @@ def _batch_shape(observed: Any, dims: Any) -> tuple[Variable, ...]:
     shape = list(released.shape_from_dims(dims, modelcontext(None)))
     axes = trace(observed)
     for k in range(min(len(shape), observed.type.ndim)):
-        if isinstance(axes, Lost) or isinstance(axes[k], Rows):
+        axis = OWN if isinstance(axes, Lost) else axes[k]
+        if isinstance(axis, Rows):
+            shape[k] = shape_i(axis.index, 0)
+        elif isinstance(axes, Lost):
             shape[k] = observed.shape[k]
     return tuple(shape)
+
+
+class ScaledPartialObservedRV(released.PartialObservedRV):
+    """A `PartialObservedRV` whose last input multiplies the log-probability of what is observed."""
 
 
 def create_partial_observed_rv(rv: Any, mask: Any) -> tuple:
     """Separate observed and imputed components; a scale is one of the observed component.
 
     The prior of imputed values is not scaled: given the parameters it integrates to one.
+
+    Raises
+    ------
+    NotImplementedError
+        With a scale, if the draws of a multivariate distribution are missing in part.
     """
     from pymc.variational.minibatch_rv import imputed_totals, scaled_rv, unscaled_rv
 
     bare, totals = unscaled_rv(rv)
     if bare is rv:
         return released.create_partial_observed_rv(rv, mask)
-    (observed_rv, antimask), unobserved, joined_rv = released.create_partial_observed_rv(bare, mask)
-    if isinstance(observed_rv.owner.op, released.PartialObservedRV):
+    (observed_rv, antimask), (imputed_rv, _), joined_rv = released.create_partial_observed_rv(
+        bare, mask
+    )
+    ndim_supp = bare.owner.op.ndim_supp
+    if not isinstance(observed_rv.owner.op, released.PartialObservedRV):
+        scaled = scaled_rv(observed_rv, imputed_totals(totals, mask, ndim_supp))
+        joined_rv = graph_replace(joined_rv, {observed_rv: scaled})
+        return (scaled, antimask), (imputed_rv, mask), joined_rv
+    if ndim_supp > 0:
         raise NotImplementedError(
-            f"total_size of {rv.name!r}, which has missing values: the observed part of "
-            f"{bare.owner.op} cannot be scaled apart from the imputed one. Use a univariate "
-            "distribution, leave out the rows with missing values, or leave out total_size"
+            f"total_size of {rv.name!r}, whose draws are missing in part: the log-probability of "
+            f"the observed part of a draw of {bare.owner.op} cannot be scaled apart from the imputed "
+            "one. Leave out the rows with missing values, or leave out total_size"
         )
-    scaled = scaled_rv(observed_rv, imputed_totals(totals, mask, bare.owner.op.ndim_supp))
-    joined_rv = graph_replace(joined_rv, {observed_rv: scaled})
-    return (scaled, antimask), unobserved, joined_rv
+    scale = scale_factor(totals[: mask.ndim], mask.shape)
+    node = observed_rv.owner
+    inner = node.op.fgraph.unfreeze()
+    both = ScaledPartialObservedRV(
+        inputs=[*inner.inputs, scale.type()], outputs=inner.outputs, ndim_supp=0
+    )(*node.inputs, scale)
+    joined_rv = graph_replace(joined_rv, dict(zip(node.outputs, both, strict=True)))
+    return (both[0], antimask), (both[1], mask), joined_rv
+
+
+@released._logprob.register(ScaledPartialObservedRV)
+def scaled_partial_observed_rv_logprob(
+    op: Any, values: Any, dist: Any, mask: Any, scale: Any, **kwargs: Any
+) -> tuple[Variable, Variable]:
+    observed, imputed = released.partial_observed_rv_logprob(op, values, dist, mask, **kwargs)
+    return observed * scale, imputed
+
+
+@released._support_point.register(ScaledPartialObservedRV)
+def scaled_partial_observed_rv_support_point(
+    op: Any, partial_obs_rv: Any, rv: Any, mask: Any, scale: Any
+) -> Variable:
+    return released.partial_observed_rv_support_point(op, partial_obs_rv, rv, mask)

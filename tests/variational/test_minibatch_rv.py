@@ -199,6 +199,28 @@ class TestImputation:
             mu = pm.Normal("mu", shape=2)
             pm.MvNormal("lik", mu, np.eye(2), observed=y, total_size=40)
 
+    @pytest.mark.parametrize(
+        "lik",
+        [
+            lambda mu, **kwargs: pm.Censored("lik", pm.Normal.dist(mu, 1), -2, 1.5, **kwargs),
+            lambda mu, **kwargs: pm.NormalMixture("lik", [0.3, 0.7], [mu, mu + 1], 1, **kwargs),
+            lambda mu, **kwargs: pm.CustomDist(
+                "lik", mu, dist=lambda mu, size: pm.Normal.dist(mu, 1, size=size) * 2, **kwargs
+            ),
+        ],
+        ids=["censored", "mixture", "custom"],
+    )
+    def test_made_of_other_distributions(self, lik):
+        """Their observed and imputed values are of one node: what is scaled is one of its terms."""
+        logps = []
+        for total_size in (None, 50):
+            with pm.Model() as model:
+                lik(pm.Normal("mu"), observed=np.minimum(self.y, 1.5), total_size=total_size)
+            logps.append(terms(model))
+        bare, scaled = logps
+        np.testing.assert_allclose(scaled["lik_observed"], 10 * bare["lik_observed"], rtol=1e-12)
+        np.testing.assert_array_equal(scaled["lik_unobserved"], bare["lik_unobserved"])
+
     def test_parameters_of_a_minibatch(self):
         with pm.Model(), pytest.raises(ValueError, match="x and y are out of step"):
             x = pm.Minibatch(np.arange(50.0), batch_size=5)
