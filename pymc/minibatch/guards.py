@@ -26,7 +26,7 @@ from typing import Any
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 
-__all__ = ["full_data_model", "on_all_rows", "refuse_minibatch"]
+__all__ = ["full_data_model", "on_all_rows", "refuse_minibatch", "shown_model"]
 
 
 def full_data_model(model: Any) -> Any:
@@ -34,6 +34,14 @@ def full_data_model(model: Any) -> Any:
     from pymc.model.transform.minibatch import remove_minibatch
 
     return remove_minibatch(model) if model_indexes(model) else model
+
+
+def shown_model(model: Any) -> Any:
+    """Return what to print of `model`: the model on all rows, or itself where there is none."""
+    try:
+        return full_data_model(model)
+    except ValueError:  # a length is that of a batch, fixed
+        return model
 
 
 def on_all_rows[**P, R](function: Callable[P, R]) -> Callable[P, R]:

@@ -72,7 +72,21 @@ def remove_minibatch(model: Model | None = None) -> Model:
     with sharing_data():
         fgraph, _ = fgraph_from_model(modelcontext(model))
     unscale_terms(fgraph)
-    return _model_of(fgraph, all_rows(fgraph.outputs))
+    full = _model_of(fgraph, all_rows(fgraph.outputs))
+    for rv in full.observed_RVs:
+        _check_not_fixed(rv, full.rvs_to_values[rv])
+    return full
+
+
+def _check_not_fixed(rv: Variable, value: Variable) -> None:
+    """Raise where a variable cannot have as many rows as its data."""
+    for k, (length, rows) in enumerate(zip(rv.type.shape, value.type.shape)):
+        if None not in (length, rows) and length != rows:
+            raise ValueError(
+                f"{rv.name!r} has a fixed length of {length} along axis {k}, that of a batch, so it "
+                f"cannot stand for all {rows} rows of its data. Leave out its shape=, or take it and "
+                "the shapes of its parameters from the batch, such as shape=batch.shape"
+            )
 
 
 def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
@@ -82,7 +96,13 @@ def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
     new._coords, new._dim_lengths = fgraph._coords, fgraph._dim_lengths
     model = model_from_fgraph(new, mutate_fgraph=True)
     # Points of the one model are points of the other, also where they are read by place
-    for variables in (model.free_RVs, model.observed_RVs, model.potentials, model.deterministics):
+    for variables in (
+        model.free_RVs,
+        model.observed_RVs,
+        model.potentials,
+        model.deterministics,
+        model.data_vars,
+    ):
         variables.sort(key=lambda var: order[var.name])
     return model
 

@@ -1,0 +1,66 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+from collections.abc import Iterable
+from typing import Any
+
+import pymc._layer as _layer
+
+from pymc.minibatch.guards import shown_model
+from pymc.minibatch.plates import subsampled_dims
+from pymc.minibatch.provenance import Rows, trace
+
+
+class BatchLength(int):
+    """A number of rows, of which a batch has some: shown as ``500 of 40000``."""
+
+    def __new__(cls, total: int, batch_size: int) -> "BatchLength":
+        length = super().__new__(cls, total)
+        length.batch_size = batch_size
+        return length
+
+    def __str__(self) -> str:
+        return f"{self.batch_size} of {int(self)}"
+
+
+class _ModelGraph:
+    """Draws the model of all rows, in which data stand where they belong, and labels the batch."""
+
+    def __init__(self, model: Any):
+        super().__init__(shown_model(model))  # type: ignore[call-arg]
+        self._given = model
+
+    def get_plates(self, var_names: Iterable[str] | None = None) -> list:
+        plates = super().get_plates(var_names)  # type: ignore[misc]
+        if self.model is not self._given:
+            for plate in plates:
+                plate.dim_info.lengths = tuple(
+                    length if size is None else BatchLength(length, size)
+                    for length, size in zip(plate.dim_info.lengths, self._batch_sizes(plate))
+                )
+        return plates
+
+    def _batch_sizes(self, plate: Any) -> list[int | None]:
+        """Tell the batch size of each dim of a plate: by its name, or by its variables' rows."""
+        named = subsampled_dims(self._given)
+        known = [trace(self._given[info.var.name]) for info in plate.variables]
+        sizes: list[int | None] = []
+        for k, dim in enumerate(plate.dim_info.names):
+            rows = [axes[k] for axes in known if isinstance(axes, tuple) and k < len(axes)]
+            if dim in named:
+                rows = [Rows(named[dim])]
+            sizes.append(next((r.batch_size for r in rows if isinstance(r, Rows)), None))
+        return sizes
+
+
+released = _layer.run_release(globals(), ModelGraph=_ModelGraph)

@@ -1,0 +1,70 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+from functools import wraps
+from typing import Any
+
+from pytensor.graph.basic import Variable
+
+import pymc._layer as _layer
+
+from pymc.minibatch.guards import shown_model
+from pymc.minibatch.plates import subsampled_dims
+from pymc.minibatch.provenance import Rows, trace
+from pymc.minibatch.rebuild import all_rows
+
+released = _layer.run_release(globals())
+
+
+class _Shown:
+    """The model of all rows, and how many of the rows of its dims a batch has."""
+
+    def __init__(self, model: Any):
+        self._full = shown_model(model)
+        self.batch_sizes = {d: Rows(i).batch_size for d, i in subsampled_dims(model).items()}
+        for name, dims in model.named_vars_to_dims.items():  # an index of raw data has no dim
+            axes = trace(model[name])
+            for dim, axis in zip(dims, axes if isinstance(axes, tuple) else ()):
+                if isinstance(axis, Rows):
+                    self.batch_sizes[dim] = axis.batch_size
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._full, name)
+
+
+@wraps(released.str_for_dist)
+def str_for_dist(dist: Variable, *args: Any, **kwargs: Any) -> str:
+    from pymc.variational.minibatch_rv import unscaled_rv
+
+    name = dist.name
+    [dist] = all_rows([unscaled_rv(dist)[0]])
+    dist.name = name
+    return released.str_for_dist(dist, *args, **kwargs)
+
+
+@wraps(released.str_for_model)
+def str_for_model(model: Any, *args: Any, **kwargs: Any) -> str:
+    return released.str_for_model(shown_model(model), *args, **kwargs)
+
+
+@wraps(released.model_table)
+def model_table(model: Any, **kwargs: Any) -> Any:
+    return released.model_table(_Shown(model), **kwargs)
+
+
+def _dims_expression(model: Any, var: Variable) -> str:
+    """Get the dimensions of a variable; of a subsampled dim, also the rows of a batch."""
+    text = released._dims_expression(model, var)
+    for dim, size in getattr(model, "batch_sizes", {}).items():
+        text = text.replace(f"{dim}[", f"{dim}[{size} of ")
+    return text
