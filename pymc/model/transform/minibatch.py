@@ -26,11 +26,12 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.tensor.shape import shape_i
 from pytensor.xtensor.type import XTensorVariable
 
-from pymc.minibatch.index import minibatch_index, sampling_op
+from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
 from pymc.minibatch.provenance import Axes, Lost, trace
 from pymc.minibatch.rebuild import all_rows
 from pymc.minibatch.slicing import take_rows, valid_batch_size
 from pymc.minibatch.subsample import subsample
+from pymc.minibatch.total_size import current_length
 from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import (
     ModelNamed,
@@ -104,6 +105,10 @@ def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
         model.data_vars,
     ):
         variables.sort(key=lambda var: order[var.name])
+    model.rvs_to_values = {
+        rv: model.rvs_to_values[rv]
+        for rv in sorted(model.rvs_to_values, key=lambda v: order[v.name])
+    }
     return model
 
 
@@ -176,6 +181,9 @@ def minibatch_model(
         tensor = first.values if isinstance(first, XTensorVariable) else first
         static = first.type.shape[axis]
         rows = static if static is not None else shape_i(tensor, axis)
+        now = current_length(rows)
+        if now is not None:
+            check_batch_size(size, now)
         index = minibatch_index(rows, size, sampling, dim)
         for data, k in uses.items():
             batches[data] = take_rows(batches.get(data, _as_shared(data)), index, k)

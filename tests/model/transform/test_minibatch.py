@@ -1,0 +1,425 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""From full data to minibatches and back: no term, gradient or initial value changes."""
+
+import copy
+import subprocess
+import sys
+
+from pathlib import Path
+
+import cloudpickle
+import numpy as np
+import pytensor.tensor as pt
+import pytest
+
+import pymc as pm
+import pymc.dims as pmd
+
+from pymc.minibatch.plates import model_indexes
+from pymc.model.transform.basic import remove_minibatched_nodes
+from pymc.model.transform.optimization import freeze_dims_and_data, freeze_model
+from tests.minibatch.enumeration import full_logp_and_gradient, mean_over_batches, some_point
+
+N, B = 6, 2
+rng = np.random.default_rng(1)
+X = rng.normal(size=(N, 3))
+Y = rng.normal(size=N)
+G = np.array([0, 1, 2, 1, 0, 3])
+COORDS = {"obs": range(N), "feature": list("abc"), "group": range(4)}
+
+pytestmark = [
+    # Of the release and the machine, not of what is tested
+    pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
+]
+
+
+def by_name(model, values):
+    """Split logp and gradient by variable: transformations may change the order of these."""
+    sizes = {v.name: int(np.size(model.initial_point(0)[v.name])) for v in model.value_vars}
+    ends = np.cumsum([1, *sizes.values()])[:-1]
+    return dict(zip(["logp", *sizes], np.split(values, ends), strict=True))
+
+
+def assert_same_logp(model, full):
+    """Assert that the mean over all batches of `model` is the logp of `full`, and so the gradient."""
+    point = some_point(full)
+    evaluate = mean_over_batches if model_indexes(model) else full_logp_and_gradient
+    values = by_name(model, evaluate(model, point))
+    expected = by_name(full, full_logp_and_gradient(full, point))
+    assert values.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(values[name], expected[name], 1e-10, 1e-10, err_msg=name)
+
+
+def hierarchical(**initvals):
+    x = pm.Data("x", X, dims=("obs", "feature"))
+    g = pm.Data("g", G, dims="obs")
+    y = pm.Data("y_data", Y, dims="obs")
+    b = pm.Normal("b", dims="feature", initval=initvals.get("b"))
+    a = pm.Normal("a", dims="group", initval=initvals.get("a"))
+    sigma = pm.HalfNormal("sigma", initval=initvals["sigma"](x) if initvals else None)
+    mu = pm.Deterministic("mu", x @ b + a[g], dims="obs")
+    pm.Potential("penalty", -((y - mu) ** 2), dims="obs")
+    pm.Normal("lik", mu, sigma, observed=y, dims="obs")
+
+
+def raw_observed():
+    x = pm.Data("x", X[:, 0], dims="obs")
+    pm.Normal("lik", pm.Normal("w") * x, 1, observed=Y, dims="obs")
+
+
+def matrix_with_global_dim():
+    x = pm.Data("x", X, dims=("obs", "feature"))
+    pm.Normal("lik", pm.Normal("w", dims="feature") * pm.Normal("s"), 1, observed=x, dims=x_dims)
+
+
+x_dims = ("obs", "feature")
+
+
+def multivariate_of_transposed_data():
+    x = pm.Data("x", X.T, dims=("feature", "obs"))
+    pm.MvNormal("lik", pm.Normal("mu", dims="feature"), np.eye(3), observed=x.T, dims=x_dims)
+
+
+def dim_in_the_middle():
+    y = np.random.default_rng(2).normal(size=(2, N, 3))
+    mu = pm.Normal("mu", dims="feature")
+    pm.Normal("lik", mu, 1, observed=y, dims=("group2", "obs", "feature"))
+
+
+def likelihood_beside():
+    mu = pm.Normal("mu")
+    pm.Normal("lik", mu, 1, observed=Y, dims="obs")
+    pm.Normal("other", mu, 1, observed=np.arange(4.0))
+
+
+def shape_of_data():
+    x = pm.Data("x", X, dims=x_dims)
+    w = pm.Normal("w", shape=x.shape[1])
+    pm.Normal("lik", x @ w, 1, observed=Y, shape=x.shape[:1], dims="obs")
+
+
+def named_dims():
+    x = pmd.Data("x", X, dims=x_dims)
+    y = pmd.Data("y_data", Y, dims="obs")
+    pmd.Normal("lik", (x * pmd.Normal("w", dims="feature")).sum("feature"), 1, observed=y)
+
+
+def named_dims_raw():
+    x = pmd.Data("x", X, dims=x_dims)
+    y = pmd.as_xtensor(Y, dims=("obs",))
+    pmd.Normal("lik", (x * pmd.Normal("w", dims="feature")).sum("feature"), 1, observed=y)
+
+
+def rows_as_a_number():
+    x = pm.Data("x", X[:, 0], dims="obs")
+    pm.Normal("lik", pm.Normal("w") * x / x.shape[0], pt.sqrt(x.size), observed=Y, dims="obs")
+
+
+def dim_length_as_a_number():
+    x = pm.Data("x", X[:, 0], dims="obs")
+    n = pm.modelcontext(None).dim_lengths["obs"]
+    pm.Normal("lik", pm.Normal("w") * x / n, 1, observed=Y, dims="obs")
+
+
+def rows_as_a_size():
+    x = pm.Data("x", X[:, 0], dims="obs")
+    n = pm.modelcontext(None).dim_lengths["obs"]
+    mu = pm.Normal("w") * pt.ones(x.shape[0]) + pt.zeros_like(x)
+    pm.Normal("lik", mu, pt.ones(n), observed=Y, dims="obs")
+
+
+def rows_as_both():
+    x = pm.Data("x", X[:, 0], dims="obs")
+    n = x.shape[0]
+    pm.Normal("lik", pm.Normal("w") * pt.full((n,), 1 / n), 1, observed=Y, dims="obs")
+
+
+def standardised_within():
+    x = pm.Data("x", X, dims=x_dims)
+    z = (x - x.mean(0)) / x.std(0)
+    w = pm.Normal("w", 0, 1 / x.std(0), dims="feature")
+    pm.Normal("lik", z @ w, 1, observed=Y - Y.mean(), dims="obs")
+
+
+def groups_counted_within():
+    g = pm.Data("g", G, dims="obs")
+    pm.Normal("lik", pm.Normal("a", shape=g.max() + 1)[g], 1, observed=Y, dims="obs")
+
+
+FORMS = [
+    value
+    for value in list(globals().values())
+    if getattr(value, "__code__", None) is not None
+    and value.__module__ == __name__
+    and value.__code__.co_argcount == 0
+]
+
+
+def built(form, **kwargs):
+    with pm.Model(coords={**COORDS, "group2": range(2)}) as model:
+        form(**kwargs)
+    return model
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_minibatch_model_and_back(form):
+    full = built(form)
+    batched = pm.minibatch_model(full, {"obs": B}, sampling="without_replacement")
+    assert batched["lik"].type.shape.count(B) == 1 or batched["lik"].shape.eval().tolist().count(B)
+    assert_same_logp(batched, full)
+    assert_same_logp(pm.remove_minibatch(batched), full)
+    assert not model_indexes(full)
+
+
+def test_one_size_is_for_the_shared_leading_dim():
+    batched = pm.minibatch_model(built(hierarchical), B, sampling="without_replacement")
+    assert_same_logp(batched, built(hierarchical))
+
+
+def test_blocks_of_two_dims():
+    with pm.Model(coords=COORDS) as full:
+        pm.Normal("lik", pm.Normal("mu"), 1, observed=X, dims=x_dims)
+    sizes = {"obs": B, "feature": 2}
+    batched = pm.minibatch_model(full, sizes, sampling="without_replacement")
+    assert_same_logp(batched, full)
+    assert_same_logp(pm.remove_minibatch(batched), full)
+
+
+def test_same_draws_as_in_model_minibatch():
+    with pm.Model(coords=COORDS) as within:
+        x = pm.Data("x", X[:, 0], dims="obs")
+        y = pm.Data("y_data", Y, dims="obs")
+        x, y = pm.Minibatch(x, y, batch_size=B, sampling="without_replacement")
+        pm.Normal("lik", pm.Normal("w") * x, 1, observed=y, dims="obs")
+    point = some_point(within)
+    outside = pm.minibatch_model(built(raw_observed), B, sampling="without_replacement")
+    each = [mean_over_batches(model, point, reduce=None) for model in (within, outside)]
+    np.testing.assert_allclose(each[0], each[1], rtol=1e-12)
+
+
+def through_pickle(model):
+    return cloudpickle.loads(cloudpickle.dumps(model))
+
+
+SURVIVES = [pm.Model.copy, copy.copy, copy.deepcopy, through_pickle]
+
+
+@pytest.mark.parametrize("transform", [*SURVIVES, freeze_dims_and_data, freeze_model])
+def test_survives(transform):
+    full = built(hierarchical)
+    batched = transform(pm.minibatch_model(full, B, sampling="without_replacement"))
+    assert_same_logp(batched, full)
+    assert_same_logp(pm.remove_minibatch(batched), full)
+    assert_same_logp(remove_minibatched_nodes(batched), full)
+
+
+def test_minibatch_model_of_frozen_data():
+    full = built(hierarchical)
+    batched = pm.minibatch_model(freeze_dims_and_data(full), B, sampling="without_replacement")
+    assert_same_logp(batched, full)
+
+
+def test_do_and_observe():
+    full = built(hierarchical)
+    batched = pm.minibatch_model(full, B, sampling="without_replacement")
+    for transform, value in ((pm.do, np.ones(4)), (pm.observe, np.ones(4))):
+        assert_same_logp(transform(batched, {"a": value}), transform(full, {"a": value}))
+
+
+def test_do_gives_a_model_minibatches():
+    full = built(hierarchical)
+    x, g, y = pm.Minibatch(X, G, Y, batch_size=B, sampling="without_replacement")
+    assert_same_logp(pm.do(full, {"x": x, "g": g.astype("int32"), "y_data": y}), full)
+
+
+def test_do_checks_the_minibatches_it_gives():
+    x = pm.Minibatch(X[:, 0], batch_size=B)
+    with pytest.raises(ValueError, match="x and y are out of step"):
+        pm.do(built(raw_observed), {"x": x})
+
+
+def test_do_refuses_rows_of_what_it_replaces():
+    full = built(hierarchical)
+    x, y = pm.Minibatch(full["x"], full["y_data"], batch_size=B)
+    with pytest.raises(ValueError, match=r"Use pm\.minibatch_model"):
+        pm.do(full, {"x": x, "y_data": y})
+
+
+def test_observe_scales_what_it_observes():
+    with pm.Model() as full:
+        pm.Normal("lik", pm.Normal("mu"), 1, observed=Y)
+    with pm.Model() as free:
+        n = pm.Data("like", np.zeros(B))
+        mu = pm.Normal("mu")
+        pm.Normal("lik", mu, 1, shape=n.shape)
+        pm.Deterministic("shifted", 1 + pm.Normal.dist(mu - 1, 1, shape=n.shape))
+    batch = pm.Minibatch(Y, batch_size=B, sampling="without_replacement")
+    observed = pm.observe(free, {"lik": batch})
+    point = some_point(full)
+    for model in (observed, pm.observe(free, {"shifted": batch})):
+        values = mean_over_batches(
+            model,
+            point | model.initial_point() | point,
+            terms=[model["lik" if model is observed else "shifted"]],
+        )
+        expected = full_logp_and_gradient(full, point)[0] + 0.5 * point["mu"] ** 2
+        np.testing.assert_allclose(values[0], expected + 0.5 * np.log(2 * np.pi), rtol=1e-10)
+
+
+def test_pickle_in_a_fresh_process(tmp_path):
+    batched = pm.minibatch_model(built(hierarchical), B)
+    path = tmp_path / "model.pkl"
+    path.write_bytes(cloudpickle.dumps(batched))
+    code = (
+        "import pickle, sys; import pymc as pm\n"
+        "model = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "from pymc.minibatch.plates import model_indexes, subsampled_dims\n"
+        "[index] = model_indexes(model)\n"
+        "assert index.owner.op.batch_size == 2 and list(subsampled_dims(model)) == ['obs']\n"
+        "assert pm.remove_minibatch(model)['lik'].shape.eval().tolist() == [6]\n"
+    )
+    root = Path(pm.__file__).parent.parent
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, path], check=True, cwd=root)
+
+
+@pytest.mark.parametrize("transform", [pm.remove_minibatch, *SURVIVES], ids=lambda f: f.__name__)
+def test_initial_values_survive(transform):
+    initvals = {"b": np.array([1.0, 2.0, 3.0]), "a": "prior", "sigma": lambda x: x.shape[1] + 0.5}
+    full = built(hierarchical, **initvals)
+    expected = full.initial_point(1)
+    np.testing.assert_allclose(expected["b"], [1, 2, 3])
+    np.testing.assert_allclose(expected["sigma_log__"], np.log(3.5))
+    batched = pm.minibatch_model(full, B)
+    for model in (batched, transform(batched), pm.remove_minibatch(transform(batched))):
+        for name, value in model.initial_point(1).items():
+            np.testing.assert_allclose(value, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("transform", [pm.do, pm.observe], ids=lambda f: f.__name__)
+def test_initial_values_survive_conditioning(transform):
+    full = built(hierarchical, b=np.ones(3), a="prior", sigma=lambda x: 0.5)
+    model = transform(pm.minibatch_model(full, B), {"a": np.zeros(4)})
+    assert model.initial_point(1).keys() == {"b", "sigma_log__"}
+    np.testing.assert_allclose(model.initial_point(1)["b"], np.ones(3))
+
+
+def test_set_data_moves_the_scale_and_leaves_the_full_model():
+    full = built(raw_observed)
+    batched = pm.minibatch_model(full, B)
+    back = pm.remove_minibatch(batched)
+    assert np.shares_memory(full["x"].get_value(borrow=True), back["x"].get_value(borrow=True))
+    with back:
+        pm.set_data({"x": np.zeros(N)})
+    np.testing.assert_array_equal(batched["x"].get_value(), X[:, 0])
+    np.testing.assert_array_equal(full["x"].get_value(), X[:, 0])
+
+
+def test_order_of_variables_is_kept():
+    full = built(hierarchical)
+    for model in (pm.minibatch_model(full, B), pm.remove_minibatch(pm.minibatch_model(full, B))):
+        for kind in ("free_RVs", "rvs_to_values", "deterministics", "potentials", "data_vars"):
+            assert [v.name for v in getattr(model, kind)] == [v.name for v in getattr(full, kind)]
+
+
+def test_named_submodel():
+    with pm.Model() as model:
+        mu = pm.Normal("mu")
+        with pm.Model(name="sub"):
+            y = pm.Minibatch(Y, batch_size=B, sampling="without_replacement")
+            pm.Normal("lik", mu + pm.Normal("c"), 1, observed=y)
+    full = pm.remove_minibatch(model)
+    assert {"mu", "sub::c", "sub::lik"} == set(full.named_vars)
+    assert_same_logp(model, full)
+    assert_same_logp(model.copy(), full)
+
+
+def with_mixed_rows():
+    x = pm.Data("x", X[:, 0], dims="obs")
+    pm.Normal("lik", pt.cumsum(x * pm.Normal("w")), 1, observed=Y, dims="obs")
+
+
+def with_sorted_data():
+    x = pm.Data("x", X[:, 0], dims="obs")
+    pm.Normal("lik", pt.sort(x) * pm.Normal("w"), 1, observed=Y, dims="obs")
+
+
+def with_data_without_dims():
+    pm.Normal("lik", pm.Data("x", X[:, 0]) * pm.Normal("w"), 1, observed=Y, dims="obs")
+
+
+def with_summed_potential():
+    x = pm.Data("x", X[:, 0], dims="obs")
+    pm.Potential("term", -((x - pm.Normal("w")) ** 2).sum())
+
+
+def with_a_latent_per_row():
+    x = pm.Data("x", X[:, 0], dims="obs")
+    pm.Normal("lik", pm.Normal("z", x, dims="obs"), 1, observed=Y, dims="obs")
+
+
+@pytest.mark.parametrize(
+    ("form", "error", "message"),
+    [
+        (with_mixed_rows, ValueError, "mixes the rows of a minibatch"),
+        (with_sorted_data, ValueError, "has values of its own there"),
+        (with_data_without_dims, ValueError, "has values of its own there"),
+        (with_summed_potential, ValueError, "Potential 'term'"),
+        (with_a_latent_per_row, NotImplementedError, "The free variable 'z'"),
+    ],
+)
+def test_refuses_what_has_no_rows(form, error, message):
+    with pytest.raises(error, match=message):
+        pm.minibatch_model(built(form), {"obs": B})
+
+
+def test_refuses_constants_that_are_not_of_the_batch():
+    with pm.Model(coords=COORDS) as full:
+        x = pm.Data("x", X[:, 0], dims="obs")
+        pm.Normal("lik", x * pm.Normal("w") + np.arange(float(N)), 1, observed=Y, dims="obs")
+    with pytest.raises(ValueError, match="does not fit to the rows of a batch"):
+        pm.minibatch_model(full, B)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "error", "message"),
+    [
+        (None, TypeError, "needs batch_size"),
+        (2.0, TypeError, "a whole number"),
+        (True, TypeError, "a whole number"),
+        (0, ValueError, "at least 1; got 0"),
+        ({"rows": 2}, ValueError, "has the dim 'rows', which no pm.Data"),
+        ({"obs": 7}, ValueError, "batch_size is 7, but the data have 6 rows"),
+    ],
+)
+def test_checks_batch_size(batch_size, error, message):
+    with pytest.raises(error, match=message):
+        pm.minibatch_model(built(raw_observed), batch_size)
+
+
+def test_checks_sampling_and_leading_dims():
+    with pytest.raises(ValueError, match="got 'other'"):
+        pm.minibatch_model(built(raw_observed), B, sampling="other")
+    with pytest.raises(ValueError, match="the leading dim that all observed variables share"):
+        pm.minibatch_model(built(likelihood_beside), B)
+
+
+def test_remove_minibatch_names_a_fixed_shape():
+    with pm.Model() as model:
+        y = pm.Minibatch(Y, batch_size=B)
+        pm.Normal("lik", pm.Normal("mu"), 1, observed=y, shape=(B,))
+    with pytest.raises(ValueError, match="'lik' has a fixed length of 2 along axis 0"):
+        pm.remove_minibatch(model)
