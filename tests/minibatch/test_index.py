@@ -290,9 +290,7 @@ class TestErrors:
         assert type(op.batch_size) is int
 
     def test_unknown_sampling(self):
-        with pytest.raises(
-            ValueError, match=r"one of 'epoch', .* got 'bootstrap'"
-        ):
+        with pytest.raises(ValueError, match=r"one of 'epoch', .* got 'bootstrap'"):
             minibatch_index(10, 3, "bootstrap")
 
     @pytest.mark.parametrize("sampling", SAMPLING)
