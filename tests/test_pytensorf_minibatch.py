@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""The batch moves at each call of every compiled function of a model; no clone of its index freezes it."""
+"""The batch moves at each call of every compiled function of a model."""
 
 import numpy as np
 import pytensor

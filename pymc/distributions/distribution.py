@@ -57,7 +57,7 @@ def _batch_shape(observed: Any, dims: Any) -> tuple[Variable, ...]:
     return tuple(shape)
 
 
-class ScaledPartialObservedRV(released.PartialObservedRV):
+class ScaledPartialObservedRV(released.PartialObservedRV):  # type: ignore[name-defined]
     """A `PartialObservedRV` whose last input multiplies the log-probability of what is observed."""
 
 
@@ -87,8 +87,8 @@ def create_partial_observed_rv(rv: Any, mask: Any) -> tuple:
     if ndim_supp > 0:
         raise NotImplementedError(
             f"total_size of {rv.name!r}, whose draws are missing in part: the log-probability of "
-            f"the observed part of a draw of {bare.owner.op} cannot be scaled apart from the imputed "
-            "one. Leave out the rows with missing values, or leave out total_size"
+            f"the observed part of a draw of {bare.owner.op} cannot be scaled apart from the "
+            "imputed one. Leave out the rows with missing values, or leave out total_size"
         )
     scale = scale_factor(totals[: mask.ndim], mask.shape)
     node = observed_rv.owner

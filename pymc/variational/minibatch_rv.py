@@ -87,8 +87,8 @@ def imputed_totals(
 ) -> list[Variable | None]:
     """Tell the totals of the observed draws of a masked array, which lie on one axis.
 
-    There are fewer of them than draws in the array, so their share of the rows in all is theirs times
-    the ratio of rows, which need not be a whole number.
+    There are fewer of them than draws in the array, so their share of the rows in all is their
+    number times the ratio of rows, and need not be a whole number.
 
     Parameters
     ----------
@@ -105,6 +105,7 @@ def imputed_totals(
     list of scalar or None
         For each axis of the observed draws, of which the leading one lists them.
     """
-    missing = mask[(..., *(0,) * max(mask.ndim - (len(totals) - ndim_supp), 0))]
+    of_draws: Any = (..., *(0,) * max(mask.ndim - (len(totals) - ndim_supp), 0))
+    missing = mask[of_draws]
     ratio = scale_factor(totals[: missing.ndim], missing.shape)
     return [ratio * int((~missing).sum()), *totals[missing.ndim :]]

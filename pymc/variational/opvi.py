@@ -22,7 +22,7 @@ import pymc._layer as _layer
 
 from pymc.minibatch.guards import full_data_model
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.provenance import indexes
+from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.total_size import Term, infer_totals
 from pymc.variational.minibatch_rv import unscaled_rv
 
@@ -52,37 +52,42 @@ def _check_replacements(model: Any, replacements: Mapping[Variable, Variable]) -
     Raises
     ------
     ValueError
-        If an observed variable has no `total_size` for an axis that becomes one of a minibatch, or a
-        Potential depends on it.
+        If an observed variable has no `total_size` for an axis that becomes one of a minibatch, or
+        a Potential depends on it.
     """
     if not indexes(replacements.values()):
         return
     advice = (
-        "Minibatches of a model of full data are pm.minibatch_model(model, batch_size=...), or give "
-        "the observed variables pm.Minibatch when the model is made"
+        "Take pm.minibatch_model(model, batch_size=...) of a model of full data, or give the "
+        "observed variables pm.Minibatch when the model is made"
     )
     for rv in model.observed_RVs:
         bare, given = unscaled_rv(rv)
         inputs = [bare, model.rvs_to_values[rv]]
         bare, value = graph_replace(inputs, replacements, strict=False)
-        if len(indexes([bare, value])) == len(indexes(inputs)):
+        if _same_rows([bare, value], inputs):
             continue
         total_size = None if all(total is None for total in given) else given
         totals = infer_totals(Term(rv.name, bare, value, free=model.free_RVs), total_size)
         for k, (total, said) in enumerate(zip(totals, given)):
             if total is not None and said is None:
                 raise ValueError(
-                    f"more_replacements puts a minibatch on axis {k} of {rv.name!r}, which was made "
-                    "without total_size, so that its log-probability would count for the batch "
+                    f"more_replacements puts a minibatch on axis {k} of {rv.name!r}, which was "
+                    "made without total_size, so that its log-probability would count for the batch "
                     f"instead of all rows. {advice}"
                 )
     for term in model.potentials:
         [replaced] = graph_replace([term], replacements, strict=False)
-        if len(indexes([replaced])) != len(indexes([term])):
+        if not _same_rows([replaced], [term]):
             raise ValueError(
-                f"more_replacements puts a minibatch into the Potential {term.name!r}, which is not "
-                f"scaled to all rows. {advice}"
+                f"more_replacements puts a minibatch into the Potential {term.name!r}, which is "
+                f"not scaled to all rows. {advice}"
             )
+
+
+def _same_rows(xs: list[Variable], ys: list[Variable]) -> bool:
+    """Tell whether two lists of graphs depend on the same minibatch indexes."""
+    return set(map(Rows, indexes(xs))) == set(map(Rows, indexes(ys)))
 
 
 class _Group:

@@ -46,7 +46,7 @@ def rows_as_logp(value, mu):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_rows_match_in_a_million_draws(backend):
-    """Of one call, of two calls on one dim, and of terms whose indexes are clones of one another."""
+    """Of one call, two calls on one dim, and terms whose indexes are clones of one another."""
     rows = np.arange(N_ROWS, dtype="float64")
     with pm.Model(coords={"obs": range(N_ROWS)}) as model:
         x, y, z = (pm.Data(name, k * rows, dims="obs") for k, name in enumerate("xyz", start=1))

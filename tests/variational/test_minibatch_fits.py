@@ -85,7 +85,8 @@ class TestMean:
 def test_two_likelihoods(sampling):
     """A3: N = 1000 and 200, B = 50 and 20, each with an index of its own: sd 0.028855.
 
-    20 particles a step make the error of the sd small enough to tell it from that of one scale for both.
+    20 particles a step make the error of the sd so small that it differs from that of one scale for
+    both terms.
     """
     rng = np.random.default_rng(2)
     sizes = {1000: 50, 200: 20}

@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Particles share one batch a step: the graphs of the approximations, by enumeration of all batches."""
+"""Particles share one batch a step: the graphs of approximations, over all batches."""
 
 from itertools import combinations
 
@@ -193,6 +193,15 @@ class TestMoreReplacements:
         loss = self.loss(model, {y: batch})
         full = -0.5 * (Y**2 + np.log(2 * np.pi)).sum()
         np.testing.assert_allclose(mean_over_batches(loss), full, rtol=1e-10)
+
+    def test_minibatch_of_other_data(self):
+        """Whose number of rows is not the one in the scale of the model."""
+        with pm.Model() as model:
+            batch = pm.Minibatch(pm.Data("y", Y), batch_size=B)
+            pm.Normal("lik", pm.Normal("b", shape=2)[0], 1, observed=batch)
+        other = pm.Minibatch(np.zeros(N + 1), batch_size=B)
+        with pytest.raises(ValueError, match="total_size is 5, but the data have 6 rows"):
+            self.loss(model, {batch: other})
 
     def test_potential(self):
         with pm.Model() as model:
