@@ -17,8 +17,8 @@ from typing import Any
 import pymc._layer as _layer
 
 from pymc.minibatch.guards import shown_model
-from pymc.minibatch.plates import subsampled_dims
-from pymc.minibatch.provenance import Rows, trace
+from pymc.minibatch.plates import rows_by_axis, subsampled_dims
+from pymc.minibatch.provenance import Rows
 
 
 class BatchLength(int):
@@ -53,13 +53,11 @@ class _ModelGraph:
     def _batch_sizes(self, plate: Any) -> list[int | None]:
         """Tell the batch size of each dim of a plate: by its name, or by its variables' rows."""
         named = subsampled_dims(self._given)
-        known = [trace(self._given[info.var.name]) for info in plate.variables]
+        by_axis = [rows_by_axis(self._given, info.var.name) for info in plate.variables]
         sizes: list[int | None] = []
-        for k, dim in enumerate(plate.dim_info.names):
-            rows = [axes[k] for axes in known if isinstance(axes, tuple) and k < len(axes)]
-            if dim in named:
-                rows = [Rows(named[dim])]
-            sizes.append(next((r.batch_size for r in rows if isinstance(r, Rows)), None))
+        for dim, *axis in zip(plate.dim_info.names, *by_axis):
+            rows = [Rows(named[dim])] if dim in named else [r for r in axis if r is not None]
+            sizes.append(rows[0].batch_size if rows else None)
         return sizes
 
 

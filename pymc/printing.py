@@ -11,6 +11,8 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
+import re
+
 from functools import wraps
 from typing import Any
 
@@ -19,8 +21,8 @@ from pytensor.graph.basic import Variable
 import pymc._layer as _layer
 
 from pymc.minibatch.guards import shown_model
-from pymc.minibatch.plates import subsampled_dims
-from pymc.minibatch.provenance import Rows, trace
+from pymc.minibatch.plates import rows_by_axis, subsampled_dims
+from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import all_rows
 
 released = _layer.run_release(globals())
@@ -33,10 +35,9 @@ class _Shown:
         self._full = shown_model(model)
         self.batch_sizes = {d: Rows(i).batch_size for d, i in subsampled_dims(model).items()}
         for name, dims in model.named_vars_to_dims.items():  # an index of raw data has no dim
-            axes = trace(model[name])
-            for dim, axis in zip(dims, axes if isinstance(axes, tuple) else ()):
-                if isinstance(axis, Rows):
-                    self.batch_sizes[dim] = axis.batch_size
+            for dim, rows in zip(dims, rows_by_axis(model, name)):
+                if rows is not None:
+                    self.batch_sizes[dim] = rows.batch_size
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._full, name)
@@ -66,5 +67,7 @@ def _dims_expression(model: Any, var: Variable) -> str:
     """Get the dimensions of a variable; of a subsampled dim, also the rows of a batch."""
     text = released._dims_expression(model, var)
     for dim, size in getattr(model, "batch_sizes", {}).items():
-        text = text.replace(f"{dim}[", f"{dim}[{size} of ")
+        text = re.sub(
+            rf"(?:^|(?<= )){re.escape(dim)}\[", lambda found: f"{found[0]}{size} of ", text
+        )
     return text

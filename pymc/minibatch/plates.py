@@ -23,9 +23,9 @@ from typing import Any
 
 from pytensor.graph.basic import Variable
 
-from pymc.minibatch.provenance import Rows, indexes
+from pymc.minibatch.provenance import Lost, Rows, indexes, trace
 
-__all__ = ["model_indexes", "note_index", "subsampled_dims"]
+__all__ = ["model_indexes", "note_index", "rows_by_axis", "subsampled_dims"]
 
 
 def model_indexes(model: Any) -> list[Variable]:
@@ -39,6 +39,16 @@ def subsampled_dims(model: Any) -> dict[str, Variable]:
     # A cache of what the graph says: `model_from_fgraph` fills it anew for each clone
     noted = getattr(model.root, "_minibatch_indexes", ())
     return {index.owner.op.dim: index for index in noted if index.owner.op.dim is not None}
+
+
+def rows_by_axis(model: Any, name: str) -> tuple[Rows | None, ...]:
+    """Tell which axes of a variable of `model` are rows of a batch; observed ones are as observed."""
+    var = model[name]
+    value = model.rvs_to_values[var] if var in model.observed_RVs else var
+    axes = trace(value)
+    if isinstance(axes, Lost):
+        return (None,) * value.type.ndim
+    return tuple(axis if isinstance(axis, Rows) else None for axis in axes)
 
 
 def note_index(model: Any, index: Variable) -> None:

@@ -1,0 +1,200 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What is about all rows uses all rows, bit for bit; what needs one log-probability refuses."""
+
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pytensor.compile.mode import Mode
+
+import pymc as pm
+
+from pymc.minibatch.guards import full_data_model
+from pymc.stats import compute_log_prior
+from pymc.tuning.scaling import find_hessian
+
+N, B = 6, 2
+rng = np.random.default_rng(1)
+X = rng.normal(size=(N, 3))
+Y = rng.normal(size=N)
+G = np.array([0, 1, 2, 1, 0, 3], dtype="int32")
+PYTHON = {"compile_kwargs": {"mode": Mode(linker="py", optimizer="fast_compile")}}
+QUIET = {"progressbar": False, **PYTHON}
+
+pytestmark = [
+    # Of the release and the machine, not of what is tested
+    pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
+]
+
+
+def build(kind):
+    coords = {"obs": [f"row{i}" for i in range(N)], "feature": list("abc"), "group": range(4)}
+    with pm.Model(coords=coords) as model:
+        x = pm.Data("x", X, dims=("obs", "feature"))
+        g = pm.Data("g", G, dims="obs")
+        y = pm.Data("y_data", Y, dims="obs")
+        if kind == "within":
+            x, g, y = pm.Minibatch(x, g, y, batch_size=B)
+        b = pm.Normal("b", dims="feature")
+        a = pm.Normal("a", dims="group")
+        mu = pm.Deterministic("mu", x @ b + a[g], dims="obs")
+        pm.Normal("lik", mu, pm.HalfNormal("sigma"), observed=y, dims="obs")
+    return pm.minibatch_model(model, B) if kind == "transformed" else model
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    draws = np.random.default_rng(3)
+    values = {
+        "b": (("chain", "draw", "feature"), draws.normal(size=(1, 3, 3))),
+        "a": (("chain", "draw", "group"), draws.normal(size=(1, 3, 4))),
+        "sigma": (("chain", "draw"), draws.uniform(1, 2, size=(1, 3))),
+    }
+    coords = {"chain": [0], "draw": range(3), "feature": list("abc"), "group": range(4)}
+    return xr.DataTree.from_dict({"posterior": xr.Dataset(values, coords=coords)})
+
+
+def everything(model, posterior):
+    """Call all that draws or computes for all rows, with a model given and from the context."""
+    results = {
+        "prior": pm.sample_prior_predictive(2, model=model, random_seed=1, **PYTHON),
+        "predictive": pm.sample_posterior_predictive(
+            posterior, model=model, random_seed=2, **QUIET
+        ),
+        "likelihood": pm.compute_log_likelihood(posterior.copy(), model=model, **QUIET),
+        "log_prior": compute_log_prior(posterior.copy(), model=model, **QUIET),
+    }
+    with model:
+        deterministics = pm.compute_deterministics(posterior, **QUIET)
+        results["deterministics"] = xr.DataTree(deterministics)
+        new = {"x": X[:4] + 1, "g": G[:4], "y_data": Y[:4]}
+        pm.set_data(new, coords={"obs": list("wxyz")})
+        results["predictions"] = pm.sample_posterior_predictive(
+            posterior, predictions=True, random_seed=3, **QUIET
+        )
+    return {
+        (call, group.name, name): variable.values
+        for call, tree in results.items()
+        for group in tree.subtree
+        for name, variable in group.dataset.variables.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def of_all_rows(posterior):
+    return everything(build("plain"), posterior)
+
+
+@pytest.mark.parametrize("kind", ["within", "transformed"])
+def test_uses_all_rows(kind, posterior, of_all_rows):
+    values = everything(build(kind), posterior)
+    for key, expected in of_all_rows.items():
+        np.testing.assert_array_equal(values[key], expected, err_msg=str(key))
+    assert values["predictive", "posterior_predictive", "lik"].shape == (1, 3, N)
+    assert values["predictions", "predictions", "lik"].shape == (1, 3, 4)
+    np.testing.assert_array_equal(values["prior", "observed_data", "lik"], Y)
+    np.testing.assert_array_equal(values["prior", "constant_data", "x"], X)
+    assert list(values["deterministics", None, "obs"]) == [f"row{i}" for i in range(N)]
+
+
+def test_all_rows_need_no_copy_of_the_data():
+    model = build("within")
+    full = full_data_model(model)
+    assert np.shares_memory(full["x"].get_value(borrow=True), model["x"].get_value(borrow=True))
+    full["x"].set_value(np.zeros((2, 3)))
+    np.testing.assert_array_equal(model["x"].get_value(), X)
+    copied = model.copy()
+    assert not np.shares_memory(
+        copied["x"].get_value(borrow=True), model["x"].get_value(borrow=True)
+    )
+
+
+def test_full_data_model_is_the_model_itself_without_minibatch():
+    model = build("plain")
+    assert full_data_model(model) is model
+
+
+def sample_by_jax(**kwargs):
+    jax = pytest.importorskip("pymc.sampling.jax")
+    jax.sample_numpyro_nuts(**kwargs)
+
+
+REFUSING = {
+    "sample": pm.sample,
+    "sample, other NUTS": lambda **kwargs: pm.sample(nuts_sampler="numpyro", **kwargs),
+    "init_nuts": pm.init_nuts,
+    "find_MAP": pm.find_MAP,
+    "sample_smc": pm.sample_smc,
+    "find_hessian": lambda **kwargs: find_hessian({}, **kwargs),
+    "sample_jax_nuts": sample_by_jax,
+}
+
+
+@pytest.mark.parametrize("name", REFUSING)
+def test_refuses(name):
+    model = build("within")
+    message = rf"{name.partition(',')[0]} compares .*model=pm\.remove_minibatch\(model\)"
+    with pytest.raises(ValueError, match=message):
+        REFUSING[name](model=model)
+    with model, pytest.raises(ValueError, match=message):
+        REFUSING[name]()
+
+
+WRAPPED = [
+    pm.sample,
+    pm.init_nuts,
+    pm.find_MAP,
+    pm.sample_smc,
+    pm.sample_prior_predictive,
+    pm.sample_posterior_predictive,
+    pm.compute_deterministics,
+    pm.compute_log_likelihood,
+    pm.do,
+]
+
+
+@pytest.mark.parametrize("function", WRAPPED, ids=lambda function: function.__name__)
+def test_looks_like_the_release(function):
+    assert pickle.loads(pickle.dumps(function)) is function
+    assert "Parameters\n" in function.__doc__
+    assert "args" not in inspect.signature(function).parameters
+
+
+def test_submodel_refuses_too():
+    with pm.Model(), pm.Model(name="sub"):
+        y = pm.Minibatch(Y, batch_size=B)
+        pm.Normal("lik", pm.Normal("mu"), 1, observed=y)
+        with pytest.raises(ValueError, match=r"pm\.find_MAP compares"):
+            pm.find_MAP()
+
+
+def test_batch_moves_in_functions_of_the_model():
+    with pm.Model() as model:
+        y = pm.Minibatch(Y, batch_size=1)
+        pm.Normal("lik", pm.Normal("mu"), 1, observed=y)
+    logp, dlogp = model.compile_logp(**_mode()), model.compile_dlogp(**_mode())
+    point = model.initial_point()
+    assert len({float(logp(point)) for _ in range(N)}) == N  # each row once a pass
+    assert len({float(dlogp(point)[0]) for _ in range(N)}) == N
+    both = model.logp_dlogp_function(ravel_inputs=True, **_mode())
+    assert len({float(both(np.zeros(1))[0]) for _ in range(N)}) == N
+
+
+def _mode():
+    return PYTHON["compile_kwargs"]
