@@ -95,7 +95,7 @@ def deepcopy_shared_variable(var: Any) -> Any:
 deepcopy_shared_variable.__doc__ = released.deepcopy_shared_variable.__doc__
 
 
-class _WithoutInitvals:
+class WithoutInitvals:
     """A view of a model in which every initial value is the default."""
 
     def __init__(self, model: Any):
@@ -109,7 +109,7 @@ class _WithoutInitvals:
 def fgraph_from_model(
     model: Any, inlined_views: bool = False
 ) -> tuple[FunctionGraph, dict[Variable, Variable]]:
-    fgraph, memo = released.fgraph_from_model(_WithoutInitvals(model), inlined_views)
+    fgraph, memo = released.fgraph_from_model(WithoutInitvals(model), inlined_views)
     for rv, initval in model.rvs_to_initial_values.items():
         if initval is not None:
             old = memo[rv]

@@ -37,8 +37,10 @@ class _DimDistribution:
         cls, dist_params: Any, *, dim_lengths: dict[str, Any] | None = None, **kwargs: Any
     ) -> Variable:
         """Give the lengths of a model's subsampled dims as those of the batch."""
-        if dim_lengths:
-            model = released.modelcontext(None)
+        from pymc.model.core import Model
+
+        model = Model.get_context(error_if_none=False)
+        if dim_lengths and model is not None:
             plates = subsampled_dims(model)
             dim_lengths = {
                 dim: shape_i(plates[dim], 0)

@@ -296,7 +296,11 @@ def test_pickle_in_a_fresh_process(tmp_path):
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, path], check=True, cwd=root)
 
 
-@pytest.mark.parametrize("transform", [pm.remove_minibatch, *SURVIVES], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "transform",
+    [pm.remove_minibatch, freeze_dims_and_data, freeze_model, *SURVIVES],
+    ids=lambda f: f.__name__,
+)
 def test_initial_values_survive(transform):
     initvals = {"b": np.array([1.0, 2.0, 3.0]), "a": "prior", "sigma": lambda x: x.shape[1] + 0.5}
     full = built(hierarchical, **initvals)

@@ -1,0 +1,40 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+from collections.abc import Sequence
+from functools import wraps
+from typing import Any
+
+from pytensor.graph.basic import Variable
+
+import pymc._layer as _layer
+
+from pymc.minibatch.rebuild import rebuild
+from pymc.model.fgraph import WithoutInitvals
+
+released = _layer.run_release(globals())
+
+
+@wraps(released.freeze_dims_and_data)
+def freeze_dims_and_data(
+    model: Any, dims: Sequence[str] | None = None, data: Sequence[str] | None = None
+) -> Any:
+    frozen = released.freeze_dims_and_data(WithoutInitvals(model), dims, data)
+    # Symbolic initial values too: they go on to the variables and lengths of the frozen model
+    new = {var: frozen[name] for name, var in model.named_vars.items()}
+    new |= {length: frozen.dim_lengths[dim] for dim, length in model.dim_lengths.items()}
+    for rv, initval in model.rvs_to_initial_values.items():
+        if isinstance(initval, Variable):
+            [initval] = rebuild([initval], new)
+        frozen.rvs_to_initial_values[frozen[rv.name]] = initval
+    return frozen

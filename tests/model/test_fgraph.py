@@ -1,0 +1,99 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What a model's graph carries: initial values, scales, and data that are shared or copied."""
+
+import numpy as np
+import pytest
+
+import pymc as pm
+
+from pymc.minibatch.plates import model_indexes, subsampled_dims
+from pymc.model.fgraph import (
+    clone_model,
+    fgraph_from_model,
+    model_from_fgraph,
+    sharing_data,
+)
+from pymc.variational.minibatch_rv import unscaled_rv
+
+Y = np.arange(6.0)
+
+
+def minibatch_model():
+    with pm.Model(coords={"obs": range(6)}) as model:
+        y = pm.Minibatch(pm.Data("y_data", Y, dims="obs"), batch_size=2)
+        pm.Normal("lik", pm.Normal("mu"), 1, observed=y, dims="obs")
+    return model
+
+
+@pytest.mark.parametrize("initval", [np.array([1.0, 2.0]), "prior", "support_point", "symbolic"])
+def test_initial_values_go_through_a_graph(initval):
+    symbolic = isinstance(initval, str) and initval == "symbolic"
+    with pm.Model() as model:
+        x = pm.Data("x", [3.0, 4.0])
+        pm.Normal("mu", 5, shape=2, initval=2 * x if symbolic else initval)
+        pm.Normal("other", initval=7.0)
+    clone = clone_model(model)
+    assert clone["mu"] is not model["mu"]
+    for name, value in model.initial_point(1).items():
+        np.testing.assert_array_equal(clone.initial_point(1)[name], value)
+    if symbolic:
+        with clone:
+            pm.set_data({"x": [30.0, 40.0]})
+        np.testing.assert_array_equal(clone.initial_point()["mu"], [60, 80])
+        np.testing.assert_array_equal(model.initial_point()["mu"], [6, 8])
+
+
+def test_memo_maps_a_variable_with_initial_value():
+    with pm.Model() as model:
+        mu = pm.Normal("mu", initval=1.0)
+        pm.Deterministic("double", 2 * mu)
+    fgraph, memo = fgraph_from_model(model)
+    assert memo[mu] in fgraph.variables
+    assert memo[mu].owner.op.name == "mu"
+
+
+def test_graph_can_be_used_twice():
+    fgraph, _ = fgraph_from_model(minibatch_model())
+    first, second = model_from_fgraph(fgraph), model_from_fgraph(fgraph)
+    assert first["mu"] is not second["mu"]
+    for model in (first, second):
+        [index] = model_indexes(model)
+        assert subsampled_dims(model) == {"obs": index}
+
+
+def test_clone_is_scaled_once():
+    model = minibatch_model()
+    bare, totals = unscaled_rv(clone_model(clone_model(model))["lik"])
+    assert unscaled_rv(bare)[0] is bare
+    assert [total.eval() for total in totals] == [6]
+
+
+def test_clone_has_an_index_of_its_own():
+    model = minibatch_model()
+    [index], [cloned] = model_indexes(model), model_indexes(clone_model(model))
+    assert index.owner.inputs[0] is not cloned.owner.inputs[0]
+    assert index.owner.op == cloned.owner.op
+
+
+def test_data_are_copied_or_shared():
+    model = minibatch_model()
+    data = model["y_data"].get_value(borrow=True)
+    assert not np.shares_memory(clone_model(model)["y_data"].get_value(borrow=True), data)
+    with sharing_data():
+        shared = clone_model(model)
+    assert np.shares_memory(shared["y_data"].get_value(borrow=True), data)
+    shared["y_data"].set_value(np.zeros(4))
+    np.testing.assert_array_equal(model["y_data"].get_value(), Y)
+    assert not np.shares_memory(clone_model(model)["y_data"].get_value(borrow=True), data)
