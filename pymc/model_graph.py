@@ -24,6 +24,8 @@ from pymc.minibatch.provenance import Rows
 class BatchLength(int):
     """A number of rows, of which a batch has some: shown as ``500 of 40000``."""
 
+    batch_size: int
+
     def __new__(cls, total: int, batch_size: int) -> "BatchLength":
         length = super().__new__(cls, total)
         length.batch_size = batch_size
@@ -35,6 +37,8 @@ class BatchLength(int):
 
 class _ModelGraph:
     """Draws the model of all rows, in which data stand where they belong, and labels the batch."""
+
+    model: Any
 
     def __init__(self, model: Any):
         super().__init__(shown_model(model))  # type: ignore[call-arg]

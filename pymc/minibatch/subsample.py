@@ -40,7 +40,7 @@ from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 from pytensor.xtensor.shape import ExpandDims
 from pytensor.xtensor.vectorization import XRV
 
-from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, rows_of, trace
+from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, indexes, rows_of, trace
 from pymc.minibatch.rebuild import with_inputs
 
 __all__ = ["size_inputs", "subsample"]
@@ -156,6 +156,8 @@ class _Subsampled:
             for k, var in enumerate(node.inputs)
         ]
         if any(new is not old for new, old in zip(inputs, node.inputs)):
+            if isinstance(node.op, Alloc) and self.random.isdisjoint(node.outputs):
+                self.axes[node.outputs[0]] = self._filled_axes(node)
             self._become(self.batch, node, inputs)
         elif any(var in self.lengths for var in node.inputs) and not self._is_other_length(node):
             self._become(self.lengths, node, [self.lengths.get(var, var) for var in node.inputs])
@@ -168,6 +170,17 @@ class _Subsampled:
         lost = any(isinstance(axes, Lost) for axes in found.values())
         self.axes |= {out: _own_axes(out) for out in node.outputs} if lost else found
         return not lost
+
+    def _filled_axes(self, node: Apply) -> Axes:
+        """Tell the axes of ``pt.ones(x.shape[0])``: a sum over them counts rows, so they are rows."""
+        axes = trace(node.outputs[0], self.axes)
+        if isinstance(axes, Lost):
+            return _own_axes(node.outputs[0])
+        found = [
+            indexes([self.lengths[var]], by_shape=True) if var in self.lengths else []
+            for var in node.inputs[1:]
+        ]
+        return tuple(Rows(own[0]) if own else axis for axis, own in zip(axes, found))
 
     def _is_subsampled(self, var: Variable, axis: int | None) -> bool:
         axes = trace(var, self.axes)

@@ -55,6 +55,7 @@ OF_THE_BATCH = {
     "zeros_like": lambda x, n: pt.zeros_like(x),
     "more columns": lambda x, n: pt.ones((x.shape[0], x.shape[1] + 1)),
     "written": lambda x, n: pt.set_subtensor(pt.zeros((n, 2))[:, 1], x[:, 0]),
+    "shares": lambda x, n: n * pt.ones(n) / pt.ones(n).sum(),
     "reshaped": lambda x, n: x[:, 0].reshape((n, 1)),
 }
 
@@ -77,6 +78,7 @@ OF_ALL_ROWS = {
     "spread": lambda x, n: x.std(0),
     "extremes": lambda x, n: pt.stack([x.max(), x.min()]),
     "Gram matrix": lambda x, n: x.T @ x / n,
+    "counted ones": lambda x, n: pt.ones(n).sum() + pt.ones_like(x[:, 0]).sum(),
     "sorted": lambda x, n: pt.sort(x, axis=0),
     "columns": lambda x, n: pt.ones(x.shape[1]),
 }

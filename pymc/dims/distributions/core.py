@@ -39,7 +39,7 @@ class _DimDistribution:
         """Give the lengths of a model's subsampled dims as those of the batch."""
         from pymc.model.core import Model
 
-        model = Model.get_context(error_if_none=False)
+        model = Model.get_context(error_if_none=False)  # type: ignore[attr-defined]
         if dim_lengths and model is not None:
             plates = subsampled_dims(model)
             dim_lengths = {

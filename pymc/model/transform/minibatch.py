@@ -169,7 +169,8 @@ def minibatch_model(
     sizes = _sizes_by_dim(model, batch_size)
     with sharing_data():
         fgraph, _ = fgraph_from_model(model)
-    batches, lengths = {}, {}
+    batches: dict[Variable, Variable] = {}
+    lengths: dict[Variable, Variable] = {}
     for dim, size in sizes.items():
         uses = _data_on(fgraph, dim)
         if not uses:

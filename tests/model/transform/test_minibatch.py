@@ -89,6 +89,12 @@ def matrix_with_global_dim():
 x_dims = ("obs", "feature")
 
 
+def dims_that_data_bring():
+    x = pm.Data("x", X, dims=("obs", "column"))  # the length of "column" is x.shape[1]
+    w = pm.Normal("w", dims="column")
+    pm.Normal("lik", x @ w, 1, observed=Y, dims="obs")
+
+
 def multivariate_of_transposed_data():
     x = pm.Data("x", X.T, dims=("feature", "obs"))
     pm.MvNormal("lik", pm.Normal("mu", dims="feature"), np.eye(3), observed=x.T, dims=x_dims)
