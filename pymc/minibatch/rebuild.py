@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pytensor.tensor as pt
 
@@ -37,7 +37,9 @@ __all__ = ["all_rows", "rebuild", "with_inputs"]
 
 
 def rebuild(
-    outputs: Sequence[Variable], replacements: Mapping[Variable, Variable]
+    outputs: Sequence[Variable],
+    replacements: Mapping[Variable, Variable],
+    bypass: Callable[[Apply], bool] = lambda node: False,
 ) -> list[Variable]:
     """Replace variables by others, of another static shape perhaps.
 
@@ -50,6 +52,8 @@ def rebuild(
     outputs : sequence of Variable
     replacements : mapping of Variable to Variable
         A replacement may depend on the variable that it replaces.
+    bypass : callable
+        Nodes for which it is true are left out: their first input takes the place of their output.
 
     Returns
     -------
@@ -58,7 +62,9 @@ def rebuild(
     memo = dict(replacements)
     for node in toposort(outputs, blockers=list(memo)):
         inputs = [memo.get(i, i) for i in node.inputs]
-        if any(new is not old for new, old in zip(inputs, node.inputs)):
+        if bypass(node):
+            memo[node.outputs[0]] = inputs[0]
+        elif any(new is not old for new, old in zip(inputs, node.inputs)):
             for old, new in zip(node.outputs, with_inputs(node, inputs).outputs, strict=True):
                 new.name = new.name or old.name
                 memo.setdefault(old, new)
@@ -99,29 +105,40 @@ def _any_length(type_: Type) -> Type:
     return type_.clone(shape=tuple(1 if length == 1 else None for length in type_.shape))
 
 
-def all_rows(outputs: Iterable[Variable]) -> list[Variable]:
+def all_rows(
+    outputs: Iterable[Variable], lengths: Mapping[str, Variable] | None = None
+) -> list[Variable]:
     """Rewrite graphs of minibatches to graphs of the full data; others stay as they are.
 
     ``data[index]`` becomes ``data``, the ratio of rows 1, and an index that is used for anything else
     ``arange(n_rows)``.
+
+    Parameters
+    ----------
+    outputs : iterable of Variable
+    lengths : mapping of str to Variable, optional
+        Lengths of dims. What has the rows of one is then as long as it is, and not as all of its data
+        are: predictions for new inputs have no new observed values.
+
+    Returns
+    -------
+    list of Variable
     """
     outputs = list(outputs)
     replacements: dict[Variable, Variable] = {}
+    totals = set()
     for node in toposort(outputs):
         if isinstance(node.op, MinibatchIndexRV):
-            _state, _size, n_rows = node.inputs
-            replacements[node.outputs[1]] = pt.arange(n_rows, dtype=node.outputs[1].type.dtype)
+            index, n_rows = node.outputs[1], node.inputs[2]
+            length = (lengths or {}).get(node.op.dim or "", n_rows)
+            replacements[index] = pt.arange(length, dtype=index.type.dtype)
+            totals.add(n_rows)
     if not replacements:
         return outputs
-    totals = {rows.owner.inputs[1] for rows in replacements.values()}
     for node in toposort(outputs):
         if isinstance(node.op, RowRatio) and node.inputs[0] in totals:
             replacements[node.outputs[0]] = pt.constant(1, dtype=node.outputs[0].type.dtype)
-        elif _takes_rows(node):
-            # Chains of these (blocks of rows and columns) lead back to the data
-            data = node.inputs[0]
-            replacements[node.outputs[0]] = replacements.get(data, data)
-    return rebuild(outputs, replacements)
+    return rebuild(outputs, replacements, bypass=_takes_rows)
 
 
 def _takes_rows(node: Apply) -> bool:

@@ -73,7 +73,7 @@ def remove_minibatch(model: Model | None = None) -> Model:
     with sharing_data():
         fgraph, _ = fgraph_from_model(modelcontext(model))
     unscale_terms(fgraph)
-    full = _model_of(fgraph, all_rows(fgraph.outputs))
+    full = _model_of(fgraph, all_rows(fgraph.outputs, fgraph._dim_lengths))
     for rv in full.observed_RVs:
         _check_not_fixed(rv, full.rvs_to_values[rv])
     return full
