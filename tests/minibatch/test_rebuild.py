@@ -14,7 +14,6 @@
 """Graphs with other data in them."""
 
 import numpy as np
-import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import xarray as xr
@@ -22,6 +21,8 @@ import xarray as xr
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import equal_computations
 from pytensor.scan import map as scan_map
+
+import pymc as pm
 
 from pymc.minibatch.provenance import indexes
 from pymc.minibatch.rebuild import all_rows, rebuild
