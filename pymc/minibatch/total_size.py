@@ -30,7 +30,8 @@ from pytensor.graph.traversal import explicit_graph_inputs
 from pytensor.tensor.type_other import NoneConst
 from pytensor.xtensor.type import XTensorVariable
 
-from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, indexes, trace
+from pymc.minibatch.provenance import OWN, SAME, Axes, Axis, Lost, Rows, indexes, trace
+from pymc.minibatch.user_terms import check_closed, mixed_inside
 
 __all__ = [
     "Term",
@@ -181,14 +182,18 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
     if not indexes([term.rv, term.value]):
         check_not_on_plate(term.name, term.dims, term.plates)
         return given
-    seen = _summarized(term) or trace(term.value, term.known, term.free)
-    value = _traced(term, "observed value", seen, total_size)
-    params = _traced(term, "parameters", trace(term.rv, term.known, term.free), total_size)
+    check_closed(term.name, term.rv)
+    value_axes = trace(term.value, term.known, term.free)
+    params_axes = trace(term.rv, term.known, term.free)
+    if not isinstance(value_axes, Lost):
+        value_axes = mixed_inside(term.rv, value_axes) or value_axes
+    value = _traced(term, "observed value", value_axes, total_size)
+    params = _traced(term, "parameters", params_axes, total_size)
     if value is None or params is None:
-        return _vouched(term, given)
-    totals = [_axis_total(term, k, v, p, given[k]) for k, (v, p) in enumerate(zip(value, params))]
-    check_no_diagonal(term.name, [axis for axis in value if isinstance(axis, Rows)])
-    return totals
+        return _vouched(term, given, value or params)
+    rows = [_axis_rows(term, k, v, p) for k, (v, p) in enumerate(zip(value, params))]
+    check_no_diagonal(term.name, [axis for axis in rows if axis is not None])
+    return [_axis_total(term, k, axis, given[k]) for k, axis in enumerate(rows)]
 
 
 def _traced(term: Term, what: str, axes: Axes | Lost, total_size: Any) -> Axes | None:
@@ -197,31 +202,39 @@ def _traced(term: Term, what: str, axes: Axes | Lost, total_size: Any) -> Axes |
         return axes
     if axes.certain:
         raise ValueError(f"{term.name!r}, {what}: {axes.why}")
-    if total_size is None and not any(d in term.plates for d in term.dims or ()):
+    if total_size is None:
         raise ValueError(
             f"{term.name!r}, {what}: {axes.why}. If each row of the result is of one row of the "
-            "batch, say so by total_size=<rows in all>, or by the dims= of the variable"
+            "batch, and of that alone, say so by total_size=<rows in all>"
         )
     return None
 
 
-def _summarized(term: Term) -> Lost | None:
-    """A Simulator compares a summary statistic, which may be of all the rows of the batch."""
-    op = term.rv.owner.op if term.rv.owner is not None else None
-    summary = getattr(type(op), "_sum_stat", None)
-    if summary is None or getattr(summary, "__name__", None) == "identity":
-        return None
-    return Lost(op, f"the summary statistic of {op} may mix the rows of a minibatch", False)
-
-
-def _vouched(term: Term, given: list[Total]) -> list[Total]:
-    """Take the totals where axes cannot be traced: as given, or by the names of the dims."""
-    return [
-        Rows(term.plates[dim]).total
-        if total is None and dim is not None and dim in term.plates
-        else total
-        for total, dim in zip(given, term.dims or [None] * len(given))
-    ]
+def _vouched(term: Term, given: list[Total], traced: Axes | None) -> list[Total]:
+    """Take the totals as given where axes cannot be traced, and check what can be."""
+    found = indexes([term.value]) or indexes([term.rv])
+    if not set(map(Rows, indexes([term.rv]))) <= set(map(Rows, found)):
+        raise ValueError(
+            f"{term.name!r}: its parameters are of another minibatch index than its observed value, "
+            f"so that x and y are out of step: {_ONE_CALL}"
+        )
+    for k, axis in enumerate(traced or ()):
+        if isinstance(axis, Rows):
+            _check_between_draws(term, k)
+            if given[k] is None:
+                raise ValueError(
+                    f"{term.name!r}: axis {k} is rows of {axis}, but total_size has no entry for it"
+                )
+            check_given(f"{term.name!r}, axis {k}", given[k], axis)
+    totals = [current_length(Rows(index).total) for index in found]
+    for k, size in enumerate(given):
+        said = current_length(size)
+        if said is not None and None not in totals and said not in totals:
+            raise ValueError(
+                f"{term.name!r}, axis {k}: total_size is {said}, but the data have "
+                f"{' and '.join(map(str, totals))} rows. The scale of the log-likelihood would be wrong"
+            )
+    return given
 
 
 def check_not_on_plate(
@@ -267,8 +280,8 @@ def check_free_variable(
         )
 
 
-def _axis_total(term: Term, k: int, value: Any, params: Any, given: Total) -> Total:
-    """Check one axis, and tell its total."""
+def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
+    """Check one axis of a term, and tell of which rows it is."""
     where = f"{term.name!r}, axis {k}"
     if not isinstance(value, Rows) and not isinstance(params, Rows):
         dim = term.dim(k)
@@ -277,37 +290,58 @@ def _axis_total(term: Term, k: int, value: Any, params: Any, given: Total) -> To
                 f"{where} has the dim {dim!r}, which pm.Minibatch subsamples, but its observed "
                 f"value is not of the batch: {_ONE_CALL}"
             )
-        return given
-    if not isinstance(value, Rows):
-        if value is SAME and indexes([term.value]):  # such as zeros_like(y)
-            value = params
-        else:
-            raise ValueError(
-                f"{where}: its parameters are rows of {params}, its observed value is not, so that "
-                f"x and y are out of step: {_ONE_CALL}"
-            )
-    ndim_supp = _ndim_supp(term.rv)
-    if k >= term.value.type.ndim - ndim_supp and not isinstance(term.rv, XTensorVariable):
+        return None
+    rows = value if isinstance(value, Rows) else _repeated(term, k, value, params)
+    _check_between_draws(term, k)
+    if isinstance(params, Rows) and params != rows:
         raise ValueError(
-            f"{where}: these rows of a minibatch are within one draw of the distribution, whose "
-            "elements are not independent, so no scale makes a part of them stand for all. "
-            "Subsample an axis along which draws are independent"
-        )
-    if isinstance(params, Rows) and params != value:
-        raise ValueError(
-            f"{where}: two minibatch indexes meet, {value} in the observed value and {params} in "
+            f"{where}: two minibatch indexes meet, {rows} in the observed value and {params} in "
             f"the parameters, so that x and y are out of step: {_ONE_CALL}"
         )
     if params is OWN:
         raise ValueError(
-            f"{where}: the observed value is rows of {value}, but a parameter has values of its own "
+            f"{where}: the observed value is rows of {rows}, but a parameter has values of its own "
             f"there and does not broadcast. If these are data, {_ONE_CALL}. If they are a variable "
             "with a slot for each row of the batch, other rows would reuse its slots at each step"
         )
-    _check_dim(term, k, value)
+    return rows
+
+
+def _repeated(term: Term, k: int, value: Axis, params: Axis) -> Rows:
+    """Let values through that are the same for all rows of the batch, such as ``zeros_like(y)``."""
+    if not isinstance(params, Rows):
+        raise TypeError(f"axis {k} of {term.name!r} is of no rows")
+    if value is SAME and term.value.type.shape[k] == 1 < params.batch_size:
+        raise ValueError(
+            f"{term.name!r}, axis {k}: its parameters are rows of {params}, but its observed value "
+            "has length 1 there and would meet each of them. Give both the same axes, as by y[:, 0] "
+            "for a column y"
+        )
+    if value is SAME and indexes([term.value], by_shape=True):
+        return params
+    raise ValueError(
+        f"{term.name!r}, axis {k}: its parameters are rows of {params}, its observed value is not, "
+        f"so that x and y are out of step: {_ONE_CALL}"
+    )
+
+
+def _check_between_draws(term: Term, k: int) -> None:
+    ndim_supp = _ndim_supp(term.rv)
+    if k >= term.value.type.ndim - ndim_supp and not isinstance(term.rv, XTensorVariable):
+        raise ValueError(
+            f"{term.name!r}, axis {k}: these rows of a minibatch are within one draw of the "
+            "distribution, whose elements are not independent, so no scale makes a part of them "
+            "stand for all. Subsample an axis along which draws are independent"
+        )
+
+
+def _axis_total(term: Term, k: int, rows: Rows | None, given: Total) -> Total:
+    if rows is None:
+        return given
+    _check_dim(term, k, rows)
     if given is not None:
-        check_given(where, given, value)
-    return value.total
+        check_given(f"{term.name!r}, axis {k}", given, rows)
+    return rows.total
 
 
 def _ndim_supp(rv: Variable) -> int:

@@ -30,6 +30,7 @@ from pytensor.graph.op import Op
 from pytensor.graph.replace import clone_replace, graph_replace
 from pytensor.graph.traversal import graph_inputs
 from pytensor.scan import map as scan_map
+from pytensor.scan import scan
 
 import pymc as pm
 import pymc.dims as pmd
@@ -155,6 +156,18 @@ ROW_BY_ROW = {
         ("rows", OWN),
     ),
     "bins": (lambda x, y: pt.searchsorted(np.arange(9.0), y) + y, ("rows",)),
+    "loop over rows": (
+        lambda x, y: scan_map(lambda r, s: r.sum() * s, [x, y], return_updates=False),
+        ("rows",),
+    ),
+    "loop over rows beside": (
+        lambda x, y: scan_map(lambda r, w: r * w, x, [np.arange(3.0)], return_updates=False),
+        ("rows", OWN),
+    ),
+    "loop over columns": (
+        lambda x, y: scan_map(lambda c, s: c * s, x.T, [y], return_updates=False),
+        (OWN, "rows"),
+    ),
     "where": (lambda x, y: pt.switch(y > 3, x[:, 0], y), ("rows",)),
     "clip": (lambda x, y: pt.clip(y, 0, 100), ("rows",)),
     "specified shape": (lambda x, y: pt.specify_shape(x, (B, 3)), ("rows", OWN)),
@@ -171,6 +184,15 @@ def test_row_by_row(name, batch):
     rows = Rows(*indexes(batch))
     assert axes == tuple(rows if kind == "rows" else kind for kind in kinds)
     assert_row_by_row(var, axes)
+
+
+def running_mean(rows):
+    return scan(
+        lambda row, mean: 0.5 * mean + 0.5 * row,
+        sequences=[rows],
+        outputs_info=[pt.zeros_like(rows[0]) if rows.type.ndim > 1 else pt.zeros(())],
+        return_updates=False,
+    )
 
 
 MIXED = {
@@ -196,10 +218,10 @@ MIXED = {
     "slots": (lambda x, y: y + np.arange(4.0), True),
     "columns by place": (lambda x, y: x[np.arange(B), [0, 1, 2, 0]], True),
     "covariance of rows": (lambda x, y: pt.linalg.cholesky(x @ x.T + pt.eye(B)), None),
-    "scan": (
-        lambda x, y: scan_map(lambda v: v * 2, y, return_updates=False),
-        False,
-    ),
+    "running mean": (lambda x, y: running_mean(y), True),
+    "mean of columns in steps": (lambda x, y: running_mean(x.T), False),
+    "codes of groups": (lambda x, y: pt.unique(y, return_inverse=True)[1], True),
+    "cholesky of rows": (lambda x, y: pt.linalg.cholesky(x @ x.T + pt.eye(B)), True),
     "solve of rows": (lambda x, y: pt.linalg.solve(pt.eye(B) * y, y), None),
 }
 

@@ -20,7 +20,8 @@ import pytest
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pytensor.scan import map as scan_map
+from pytensor.scan import scan
+from pytensor.scan.utils import until
 
 import pymc as pm
 import pymc.dims as pmd
@@ -453,7 +454,8 @@ class TestMixed:
         assert factor(model) == pytest.approx(N / B)
 
     def unknown(self, y):
-        return scan_map(lambda row: row * 2, y, return_updates=False)
+        """A loop that stops by a condition: nobody has a rule for it."""
+        return scan(lambda row: (row * 2, until(row.sum() > 1e9)), y, return_updates=False)
 
     def test_unknown_op(self):
         y = pm.Minibatch(Y, batch_size=B)
@@ -469,11 +471,45 @@ class TestMixed:
             pm.Normal("lik", pm.Normal("mu"), 1, observed=self.unknown(y), total_size=N)
         assert factor(model) == pytest.approx(N / B)
 
-    def test_unknown_op_is_vouched_for_by_dims(self):
-        with pm.Model(coords=COORDS) as model:
+    def test_dims_do_not_vouch(self):
+        """All write them: they say how long an axis is, and not what is done to its rows."""
+        with pm.Model(coords=COORDS):
             y = pm.Minibatch(pm.Data("y", Y, dims="obs"), batch_size=B)
-            pm.Normal("lik", pm.Normal("mu"), 1, observed=self.unknown(y), dims="obs")
-        assert factor(model) == pytest.approx(N / B)
+            with pytest.raises(ValueError, match=r"cannot be followed through.*total_size="):
+                pm.Normal("lik", 0, 1, observed=self.unknown(y), dims="obs")
+
+    @pytest.mark.parametrize("total_size", [17, (None, 1)])
+    def test_a_wrong_total_does_not_vouch(self, total_size):
+        x, y = pm.Minibatch(X, Y, batch_size=B)
+        observed = x * self.unknown(y)[:, None]
+        match = r"total_size is (17|1), but the data have 5 rows"
+        with pm.Model(), pytest.raises(ValueError, match=match):
+            pm.Normal("lik", 0, 1, observed=observed, total_size=total_size)
+
+    def test_an_axis_of_rows_needs_its_total(self):
+        x, y = pm.Minibatch(X, Y, batch_size=B)
+        mu = self.unknown(y)[:, None]
+        with pm.Model(), pytest.raises(ValueError, match=r"axis 0 is rows of .* no entry for it"):
+            pm.Normal("lik", mu, 1, observed=x, total_size=(None, N))
+
+    def test_another_index_cannot_be_vouched_for(self):
+        x, y = pm.Minibatch(X, batch_size=B), pm.Minibatch(Y, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match="of another minibatch index"):
+            pm.Normal("lik", self.unknown(x[:, 0]), 1, observed=y, total_size=N)
+
+    def test_rows_within_one_draw_cannot_be_vouched_for(self):
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match="within one draw"):
+            pm.MvNormal("lik", self.unknown(y), np.eye(B), observed=y, total_size=N)
+
+    def test_column_against_vector(self):
+        x, y = pm.Minibatch(X, Y[:, None], batch_size=B)
+
+        def logp(value, mu):
+            return -((value - mu) ** 2)
+
+        with pm.Model(), pytest.raises(ValueError, match=r"axis 1.*has length 1 there"):
+            pm.CustomDist("lik", x[:, 0] * pm.Normal("b"), logp=logp, observed=y)
 
     def test_simulator_with_a_summary(self):
         def simulate(rng, mu, size):
@@ -483,6 +519,27 @@ class TestMixed:
         with pm.Model(), pytest.warns(DeprecationWarning):
             with pytest.raises(ValueError, match="summary statistic"):
                 pm.Simulator("lik", simulate, 0.0, sum_stat="sort", observed=y)
+
+
+class TestUsersFunctions:
+    def test_draws_that_depend_on_each_other(self):
+        def walk(sigma, size):
+            return pt.cumsum(pm.Normal.dist(0, sigma, size=size))
+
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match=r"Cumsum.*mixes the rows"):
+            pm.CustomDist("lik", pm.HalfNormal("s"), dist=walk, observed=y)
+
+    @pytest.mark.parametrize("kind", ["logp", "dist and logp"])
+    def test_logp_that_reaches_for_a_minibatch(self, kind):
+        x, y = pm.Minibatch(X, Y, batch_size=B)
+
+        def logp(value, w):
+            return -((value - x[:, 0] * w) ** 2)
+
+        dist = {"dist": lambda w, size: pm.Normal.dist(w, 1, size=size)} if "dist" in kind else {}
+        with pm.Model(), pytest.raises(ValueError, match="not among its parameters"):
+            pm.CustomDist("lik", pm.Normal("w"), logp=logp, observed=y, **dist)
 
 
 class TestAncestry:

@@ -13,4 +13,4 @@
 #   limitations under the License.
 """What each Op makes of the rows of a minibatch: the rules of `pymc.minibatch.provenance.follow`."""
 
-from pymc.minibatch.rules import indexing, named, random, tensor
+from pymc.minibatch.rules import indexing, loops, named, random, tensor

@@ -35,7 +35,7 @@ from pytensor.tensor.basic import (
 )
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
-from pytensor.tensor.extra_ops import CumOp, Repeat, SearchsortedOp
+from pytensor.tensor.extra_ops import CumOp, Repeat, SearchsortedOp, Unique
 from pytensor.tensor.linalg.solvers.core import SolveBase
 from pytensor.tensor.math import Argmax, Dot
 from pytensor.tensor.reshape import JoinDims, SplitDims
@@ -108,6 +108,12 @@ def _(op: CAReduce | Argmax, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [left for _ in node.outputs]
 
 
+@follow.register(Unique)
+def _(op: Unique, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    refuse_rows(inputs[0], f"{op} compares the rows of a minibatch")
+    return [(OWN,) * out.type.ndim for out in node.outputs]
+
+
 @follow.register(CumOp)
 @follow.register(SortOp)
 @follow.register(ArgSortOp)
@@ -159,7 +165,7 @@ def _(op: Blockwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 def _require_separate(op: Blockwise, name: str) -> None:
     """Let rows through along a core axis that one input has and that comes out again."""
-    has = sum(name in core for core in op.inputs_sig)
+    has = sum(core.count(name) for core in op.inputs_sig)
     if has > 1 or not any(name in core for core in op.outputs_sig):
         raise RowsLost(f"{op} mixes the rows of a minibatch")
     if not isinstance(op.core_op, Dot | SolveBase):
