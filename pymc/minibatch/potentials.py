@@ -18,11 +18,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.shape import shape_i
 
 from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, rows_of, trace
-from pymc.minibatch.scaling import row_ratio, scale_factor
-from pymc.minibatch.total_size import check_given, check_no_diagonal, normalize_total_size
+from pymc.minibatch.scaling import RowRatio, ratios, row_ratio, scale_factor
+from pymc.minibatch.total_size import (
+    check_among,
+    check_given,
+    check_no_diagonal,
+    normalize_total_size,
+)
 
 __all__ = ["potential_scale"]
 
@@ -55,8 +62,16 @@ def potential_scale(
         If it depends on a minibatch, and neither `dims` nor `total_size` say that it is a sum over
         rows, or both contradict the data.
     """
-    found = indexes([var])
-    if not found and total_size is None:
+    scaled = ratios(var)
+    if any(node not in scaled for node in _all_ratios(var)):
+        raise ValueError(
+            f"Potential {name!r} is computed from a term that is scaled to all rows already, such as "
+            "what pm.Potential returns. Compute it from what that term was made of"
+        )
+    # A transformation may have subsampled one more axis: only what is missing is scaled
+    counted = {Rows(i) for node in scaled for i in indexes(node.inputs[1:], by_shape=True)}
+    found = [index for index in indexes([var]) if Rows(index) not in counted]
+    if not found and (total_size is None or scaled):
         return None
     axes = trace(var, known, free)
     if var.type.ndim == 0:
@@ -68,6 +83,7 @@ def potential_scale(
                 f"Potential {name!r}: {axes.why}. Keep a value for each row and give dims=, or sum "
                 "over the rows of the batch to a scalar and give total_size=<rows in all>"
             )
+        check_among(f"Potential {name!r}", given, found)
         return scale_factor(given, list(var.shape))
     if dims is None and total_size is None:
         raise ValueError(
@@ -75,10 +91,16 @@ def potential_scale(
             "sum over rows, which is what may be scaled to all rows: give dims=, or total_size="
         )
     totals: list[Any] = []
+    lengths: list[Variable] = []
     for k, (axis, total) in enumerate(zip(axes, given)):
-        if isinstance(axis, Rows) and total is not None:
-            check_given(f"Potential {name!r}, axis {k}", total, axis)
-        totals.append(axis.total if isinstance(axis, Rows) else total)
+        if isinstance(axis, Rows) and axis not in counted:
+            if total is not None:
+                check_given(f"Potential {name!r}, axis {k}", total, axis)
+            totals.append(axis.total)
+            lengths.append(shape_i(axis.index, 0))
+        else:
+            totals.append(None if isinstance(axis, Rows) else total)
+            lengths.append(var.shape[k])
     missing = set(map(Rows, found)) - set(rows_of(axes))
     if missing:
         raise ValueError(
@@ -86,7 +108,7 @@ def potential_scale(
             "axis of these rows: keep a value for each row"
         )
     check_no_diagonal(name, rows_of(axes))
-    return scale_factor(totals, list(var.shape))
+    return scale_factor(totals, lengths)
 
 
 def _summed_potential_scale(found: list[Variable], total_size: Any, name: str) -> Variable:
@@ -105,7 +127,12 @@ def _summed_potential_scale(found: list[Variable], total_size: Any, name: str) -
     [total] = normalize_total_size(total_size, 1, name)
     rows = Rows(found[0])
     check_given(f"Potential {name!r}", total, rows)
-    return row_ratio(rows.total, rows.index.shape[0])
+    return row_ratio(rows.total, shape_i(rows.index, 0))
+
+
+def _all_ratios(var: Variable) -> list[Apply]:
+    nodes = (v.owner for v in ancestors([var]) if v.owner is not None)
+    return [node for node in nodes if isinstance(node.op, RowRatio)]
 
 
 def _indexes_text(found: Iterable[Variable]) -> str:

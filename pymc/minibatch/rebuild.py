@@ -82,7 +82,8 @@ def with_inputs(node: Apply, inputs: Sequence[Variable]) -> Apply:
         inner, outputs = _rebuilt_inner(op, [_any_length(var.type) for var in op.inner_inputs])
         options = {k: getattr(op, k) for k in _SCAN_OPTIONS}
         return Scan(inner, outputs, op.info, **options).make_node(*inputs)
-    return node.clone_with_new_inputs(inputs, strict=False)
+    # Always by the Op: a length that is an input has the same type for a batch as for all rows
+    return op.make_node(*inputs)
 
 
 _SCAN_OPTIONS = ("mode", "truncate_gradient", "name", "profile", "allow_gc", "strict")

@@ -37,7 +37,7 @@ from pytensor.tensor.variable import TensorVariable
 from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.vectorization import XElemwise
 
-__all__ = ["is_scaled", "row_ratio", "scale_factor"]
+__all__ = ["ratios", "row_ratio", "scale_factor"]
 
 
 class RowRatio(Op):
@@ -87,23 +87,24 @@ def scale_factor(
     scalar of floatX
         The factor of the log-probability.
     """
-    factor = pt.constant(1.0, dtype=config.floatX)
-    ratios = [
+    factors = [
         row_ratio(total, length)
         for total, length in zip(totals, shape, strict=True)
         if total is not None
     ]
-    return pt.mul(*ratios) if len(ratios) > 1 else ratios[0] if ratios else factor
+    if not factors:
+        return pt.constant(1.0, dtype=config.floatX)
+    return pt.mul(*factors) if len(factors) > 1 else factors[0]
 
 
-def is_scaled(var: Variable) -> bool:
-    """Tell whether `var` is a product with the ratio of its rows."""
+def ratios(var: Variable) -> list[Apply]:
+    """Find the ratios of rows that `var` is a product with."""
     if var.owner is None:
-        return False
+        return []
     op = var.owner.op
     if isinstance(op, RowRatio):
-        return True
+        return [var.owner]
     is_product = isinstance(op, Elemwise | XElemwise) and op.scalar_op == ps.mul
     if is_product or isinstance(op, DimShuffle | XTensorFromTensor):
-        return any(is_scaled(factor) for factor in var.owner.inputs)
-    return False
+        return [ratio for factor in var.owner.inputs for ratio in ratios(factor)]
+    return []

@@ -35,6 +35,7 @@ from pymc.minibatch.user_terms import check_closed, mixed_inside
 
 __all__ = [
     "Term",
+    "check_among",
     "check_free_variable",
     "check_given",
     "check_no_diagonal",
@@ -226,14 +227,7 @@ def _vouched(term: Term, given: list[Total], traced: Axes | None) -> list[Total]
                     f"{term.name!r}: axis {k} is rows of {axis}, but total_size has no entry for it"
                 )
             check_given(f"{term.name!r}, axis {k}", given[k], axis)
-    totals = [current_length(Rows(index).total) for index in found]
-    for k, size in enumerate(given):
-        said = current_length(size)
-        if said is not None and None not in totals and said not in totals:
-            raise ValueError(
-                f"{term.name!r}, axis {k}: total_size is {said}, but the data have "
-                f"{' and '.join(map(str, totals))} rows. The scale of the log-likelihood would be wrong"
-            )
+    check_among(repr(term.name), given, found)
     return given
 
 
@@ -378,6 +372,24 @@ def check_given(where: str, given: Total, rows: Rows) -> None:
             f"{where}: total_size is {said}, but the data have {there} rows. The scale of the "
             "log-likelihood would be wrong; leave total_size out, it is known here"
         )
+
+
+def check_among(what: str, given: Sequence[Total], found: Sequence[Variable]) -> None:
+    """Raise where an explicit total is that of none of the indexes that the term depends on.
+
+    Raises
+    ------
+    ValueError
+        The message shows both.
+    """
+    totals = [current_length(Rows(index).total) for index in found]
+    for k, size in enumerate(given):
+        said = current_length(size)
+        if said is not None and None not in totals and said not in totals:
+            raise ValueError(
+                f"{what}, axis {k}: total_size is {said}, but the data have "
+                f"{' and '.join(map(str, totals))} rows. The scale of the log-likelihood would be wrong"
+            )
 
 
 def check_no_diagonal(name: str, rows: Sequence[Rows]) -> None:

@@ -32,7 +32,6 @@ from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.potentials import potential_scale
 from pymc.minibatch.provenance import OWN, SAME, Axes, Rows, follow, indexes, trace
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.scaling import is_scaled
 from pymc.minibatch.total_size import Term, check_free_variable, infer_totals
 
 released = _layer.run_release(globals())
@@ -186,7 +185,7 @@ def scale_terms(fgraph: Any) -> None:
             totals = infer_totals(term, given)
             if [total is None for total in totals] != [total is None for total in given]:
                 _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
-        elif isinstance(op, released.ModelPotential) and not is_scaled(node.inputs[0]):
+        elif isinstance(op, released.ModelPotential):
             [var] = node.inputs
             scale = potential_scale(
                 var, None, name=op.name, dims=op.dims or None, known={}, free=()

@@ -26,7 +26,7 @@ from pytensor.scan.utils import until
 import pymc as pm
 import pymc.dims as pmd
 
-from pymc.minibatch.scaling import is_scaled
+from pymc.minibatch.scaling import ratios
 from tests.minibatch.enumeration import (
     PYTHON,
     full_logp_and_gradient,
@@ -625,7 +625,7 @@ class TestPotential:
         # A batch of all rows; the release has no gradient of a Potential with named dims
         value = pytensor.function([], model.logp(), mode=PYTHON)()
         np.testing.assert_allclose(value, self.term(Y, 0.0).sum())
-        assert is_scaled(model["term"])
+        assert len(ratios(model["term"])) == 1
 
     def test_nothing_said(self):
         with pm.Model():
@@ -662,6 +662,23 @@ class TestPotential:
             x, y = pm.Minibatch(X, batch_size=B), pm.Minibatch(Y, batch_size=B)
             with pytest.raises(ValueError, match="two minibatch indexes meet"):
                 pm.Potential("term", y - x[:, 0], total_size=N)
+
+    def test_of_a_scaled_one(self):
+        with pm.Model(coords=COORDS) as model:
+            batch = pm.Minibatch(Y, batch_size=B)
+            term = pm.Potential("term", self.term(batch, 0.0), dims="obs")
+            twice = pm.Potential("twice", 2 * term, dims="obs")
+            assert len(ratios(twice)) == 1
+            with pytest.raises(ValueError, match="scaled to all rows already"):
+                pm.Potential("more", term + batch, dims="obs")
+
+    def test_one_more_axis_by_a_transformation(self):
+        with pm.Model(coords=COORDS) as full:
+            x = pm.Data("x", X, dims=("obs", "feature"))
+            pm.Potential("term", self.term(x, pm.Normal("mu")), dims=("obs", "feature"))
+        model = pm.minibatch_model(full, {"obs": B}, sampling="without_replacement")
+        model = pm.minibatch_model(model, {"feature": 2}, sampling="without_replacement")
+        assert_mean_is_full(model, full)
 
     def test_hand_fed(self):
         with pm.Model() as model:
