@@ -25,6 +25,8 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.traversal import toposort
 from pytensor.graph.type import Type
 from pytensor.scan.op import Scan
+from pytensor.tensor.basic import Alloc
+from pytensor.tensor.shape import shape_i
 from pytensor.tensor.subtensor import AdvancedSubtensor, indices_from_subtensor
 from pytensor.tensor.type import TensorType
 from pytensor.xtensor.basic import XTensorFromTensor
@@ -82,8 +84,19 @@ def with_inputs(node: Apply, inputs: Sequence[Variable]) -> Apply:
         inner, outputs = _rebuilt_inner(op, [_any_length(var.type) for var in op.inner_inputs])
         options = {k: getattr(op, k) for k in _SCAN_OPTIONS}
         return Scan(inner, outputs, op.info, **options).make_node(*inputs)
+    if isinstance(op, Alloc):
+        inputs = [inputs[0], *_filled_lengths(node, inputs)]
     # Always by the Op: a length that is an input has the same type for a batch as for all rows
     return op.make_node(*inputs)
+
+
+def _filled_lengths(node: Apply, inputs: Sequence[Variable]) -> list[Variable]:
+    """Lengths of an `Alloc`: those that its value fills, which `pm.logp` may have folded, are its."""
+    old, new, lengths = node.inputs[0], inputs[0], list(inputs[1:])
+    for k in range(1, new.type.ndim + 1):
+        if old.type.shape[-k] not in (1, None):
+            lengths[-k] = shape_i(new, new.type.ndim - k)
+    return lengths
 
 
 _SCAN_OPTIONS = ("mode", "truncate_gradient", "name", "profile", "allow_gc", "strict")

@@ -23,6 +23,7 @@ from pytensor.graph.basic import equal_computations
 from pytensor.scan import map as scan_map
 
 import pymc as pm
+import pymc.dims as pmd
 
 from pymc.minibatch.provenance import indexes
 from pymc.minibatch.rebuild import all_rows, rebuild
@@ -75,6 +76,23 @@ def test_static_shapes_inside_of_scan():
     [new] = rebuild([scan_map(lambda v: v * x, x, return_updates=False)], {x: z})
     value = np.arange(7.0)
     np.testing.assert_allclose(new.eval({z: value}, mode=PYTHON), np.outer(value, value))
+
+
+def test_lengths_that_logp_has_folded():
+    x, y = pm.Minibatch(X[:, 0], X[:, 1], batch_size=4)
+    logp = pm.logp(pm.Weibull.dist(1.5, pt.exp(x / 40)), y)
+    [full] = all_rows([logp])
+    expected = pm.logp(pm.Weibull.dist(1.5, np.exp(X[:, 0] / 40)), X[:, 1])
+    np.testing.assert_allclose(full.eval(mode=PYTHON), expected.eval(mode=PYTHON))
+
+
+def test_named_dims_that_no_parameter_has():
+    with pm.Model(coords={"obs": range(10)}) as model:
+        y = pm.Minibatch(pmd.Data("y", X[:, 1], dims="obs"), batch_size={"obs": 4})
+        pmd.Normal("lik", pmd.Normal("a"), 1, observed=y)
+    logp = pm.remove_minibatch(model).compile_logp(mode=Mode("py", "fast_compile"))
+    normal = pm.logp(pm.Normal.dist(0, 1), np.append(X[:, 1], 0)).sum()
+    np.testing.assert_allclose(logp({"a": 0.0}), normal.eval(mode=PYTHON))
 
 
 def test_predictions_for_new_inputs_alone():
