@@ -22,6 +22,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.shape import shape_i
 
+from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, rows_of, trace
 from pymc.minibatch.scaling import RowRatio, ratios, row_ratio, scale_factor
 from pymc.minibatch.total_size import (
@@ -72,6 +73,8 @@ def potential_scale(
     counted = {Rows(i) for node in scaled for i in indexes(node.inputs[1:], by_shape=True)}
     found = [index for index in indexes([var]) if Rows(index) not in counted]
     if not found and (total_size is None or scaled):
+        if not scaled:
+            check_no_length(f"Potential {name!r}", [var])
         return None
     axes = trace(var, known, free)
     if var.type.ndim == 0:
@@ -108,6 +111,7 @@ def potential_scale(
             "axis of these rows: keep a value for each row"
         )
     check_no_diagonal(name, rows_of(axes))
+    check_no_length(f"Potential {name!r}", [var])
     return scale_factor(totals, lengths)
 
 

@@ -26,67 +26,20 @@ are sorted out on the way:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import singledispatch
+from collections.abc import Collection, Mapping, Sequence
 
 from pytensor.graph.basic import Apply, Constant, Variable
-from pytensor.graph.op import Op
 from pytensor.graph.traversal import toposort
-from pytensor.tensor.basic import Alloc, AllocEmpty, MakeVector
-from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
-from pytensor.tensor.reshape import SplitDims
-from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
+from pytensor.tensor.basic import Alloc
+from pytensor.tensor.random.op import RNGConsumerOp
+from pytensor.tensor.shape import Shape, Shape_i
 from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
-from pytensor.xtensor.shape import ExpandDims
-from pytensor.xtensor.vectorization import XRV
 
+from pymc.minibatch.lengths import size_inputs
 from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, indexes, rows_of, trace
 from pymc.minibatch.rebuild import with_inputs
 
-__all__ = ["size_inputs", "subsample"]
-
-
-@singledispatch
-def size_inputs(op: Op, node: Apply) -> Iterable[int]:
-    """Tell which inputs of `node` say how long its outputs are, and nothing else."""
-    return ()
-
-
-@size_inputs.register(AllocEmpty)
-def _(op: Op, node: Apply) -> Iterable[int]:
-    return range(len(node.inputs))
-
-
-@size_inputs.register(Alloc)
-@size_inputs.register(Reshape)
-@size_inputs.register(SplitDims)
-@size_inputs.register(SpecifyShape)
-@size_inputs.register(ExpandDims)
-def _(op: Op, node: Apply) -> Iterable[int]:
-    return range(1, len(node.inputs))
-
-
-@size_inputs.register(RandomVariable)
-def _(op: Op, node: Apply) -> Iterable[int]:
-    return (1,)
-
-
-@size_inputs.register(XRV)
-def _(op: XRV, node: Apply) -> Iterable[int]:
-    return range(1, 1 + len(op.extra_dims))
-
-
-@size_inputs.register(RNGConsumerOp)
-def _(op: Op, node: Apply) -> Iterable[int]:
-    """Of a `SymbolicRandomVariable`: by its signature, or else a vector made of lengths."""
-    if getattr(op, "extended_signature", None) is not None:
-        (_, size, _), _ = op.get_input_output_type_idxs(op.extended_signature)
-        return () if size is None else (size,)
-    return [
-        k
-        for k, var in enumerate(node.inputs)
-        if var.owner is not None and isinstance(var.owner.op, MakeVector | Shape)
-    ]
+__all__ = ["subsample"]
 
 
 def subsample(

@@ -30,6 +30,7 @@ from pytensor.graph.traversal import explicit_graph_inputs
 from pytensor.tensor.type_other import NoneConst
 from pytensor.xtensor.type import XTensorVariable
 
+from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.provenance import OWN, SAME, Axes, Axis, Lost, Rows, indexes, trace
 from pymc.minibatch.user_terms import check_closed, mixed_inside
 
@@ -194,6 +195,7 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
         return _vouched(term, given, value or params)
     rows = [_axis_rows(term, k, v, p) for k, (v, p) in enumerate(zip(value, params))]
     check_no_diagonal(term.name, [axis for axis in rows if axis is not None])
+    check_no_length(repr(term.name), [term.rv, term.value])
     return [_axis_total(term, k, axis, given[k]) for k, axis in enumerate(rows)]
 
 
@@ -257,6 +259,8 @@ def check_free_variable(
 
     Raises
     ------
+    ValueError
+        If its distribution computes with the number of rows of a batch.
     NotImplementedError
         The message names the dim, or the index that the parameters depend on.
     """
@@ -272,6 +276,7 @@ def check_free_variable(
             "reused for other rows at each step. Marginalise it, give it a dim that is not "
             "subsampled, or if it is data, pass observed=..."
         )
+    check_no_length(repr(name), [rv])
 
 
 def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:

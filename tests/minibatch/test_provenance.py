@@ -115,7 +115,7 @@ ROW_BY_ROW = {
     "repeated columns": (lambda x, y: pt.repeat(x, 2, axis=1), ("rows", OWN)),
     "softmax": (lambda x, y: pt.special.softmax(x, axis=1), ("rows", OWN)),
     "logsumexp": (lambda x, y: pt.logsumexp(x, axis=1), ("rows",)),
-    "dot with a matrix": (lambda x, y: x @ np.ones((3, 2)), ("rows", OWN)),
+    "dot with a matrix": (lambda x, y: x @ np.arange(6.0).reshape(3, 2), ("rows", OWN)),
     "dot with a vector": (lambda x, y: pt.dot(x, np.arange(3.0)), ("rows",)),
     "dot from the left": (lambda x, y: pt.dot(np.arange(6.0).reshape(2, 3), x.T), (OWN, "rows")),
     "batched matmul": (lambda x, y: x[:, None, :] @ x[:, :, None], ("rows", SAME, SAME)),

@@ -590,6 +590,72 @@ class TestFreeVariables:
         assert factor(model) == pytest.approx(N / B)
 
 
+class TestNumberOfRows:
+    """B as a number where N is meant."""
+
+    @pytest.fixture
+    def batch(self):
+        with pm.Model():
+            return pm.Minibatch(pm.Data("x", X), Y, batch_size=B)
+
+    @pytest.mark.parametrize(
+        "number",
+        [
+            lambda x: x.shape[0],
+            lambda x: pt.sqrt(x.shape[0]),
+            lambda x: 1 / x.shape[0],
+            lambda x: x.shape[0] * 2,
+            lambda x: x.T.shape[1] + x.shape[1],
+            lambda x: pt.cast(x[:, 0].shape[0], "float64"),
+            lambda x: pt.as_tensor(np.ones(3)) * x.shape[0],
+        ],
+    )
+    def test_refused(self, batch, number):
+        x, y = batch
+        match = "computes with the number of rows of a batch, 2"
+        with pm.Model():
+            w = pm.Normal("w", shape=3)
+            with pytest.raises(ValueError, match=match):
+                pm.Normal("lik", (x @ w) * number(x).sum(), 1, observed=y)
+            with pytest.raises(ValueError, match=match):
+                pm.Normal("v", 0, pt.exp(number(x)).sum())
+            with pytest.raises(ValueError, match=match):
+                pm.Potential("ridge", -number(x).sum() * (w**2).sum())
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda x, y: pt.zeros(x.shape[0]),
+            lambda x, y: pt.ones((x.shape[0], 1)) @ [1.0],
+            lambda x, y: x.reshape((x.shape[0], 3)).sum(1),
+            lambda x, y: x.mean(axis=1),
+            lambda x, y: x.sum(1) / x.shape[1],
+            lambda x, y: pt.concatenate([pt.ones((x.shape[0], 1)), x], axis=1).sum(1),
+            lambda x, y: pt.special.softmax(x, axis=1)[:, 0],
+        ],
+    )
+    def test_sizes_are_no_numbers(self, batch, use):
+        x, y = batch
+        with pm.Model() as model:
+            pm.Normal("lik", pm.Normal("b") + use(x, y), 1, observed=y)
+        assert factor(model) == pytest.approx(N / B)
+
+    def test_number_in_a_sum_over_the_batch(self):
+        """A scalar Potential may count its rows: all of it is scaled."""
+
+        def build(y, **kwargs):
+            sigma = pm.HalfNormal("sigma")
+            term = -y.shape[0] * pt.log(sigma) - (y**2).sum() / sigma**2
+            pm.Potential("term", term, **kwargs)
+
+        with pm.Model() as model:
+            y = pm.Minibatch(Y, batch_size=B, sampling="without_replacement")
+            build(y, total_size=N)
+        with pm.Model() as full:
+            build(pt.as_tensor(Y))
+        assert_mean_is_full(model, full)
+
+
 class TestPotential:
     def term(self, batch, mu):
         return -((batch - mu) ** 2)

@@ -159,6 +159,7 @@ def _(op: Blockwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
         for axis, name in zip(axes[len(axes) - len(core) :], core):
             if isinstance(axis, Rows):
                 _require_separate(op, name)
+            if isinstance(axis, Rows) or (axis is SAME and _is_separate(op, name)):
                 kept[name] = axis
     return [(*batch, *(kept.get(name, OWN) for name in core)) for core in op.outputs_sig]
 
@@ -168,8 +169,13 @@ def _require_separate(op: Blockwise, name: str) -> None:
     has = sum(core.count(name) for core in op.inputs_sig)
     if has > 1 or not any(name in core for core in op.outputs_sig):
         raise RowsLost(f"{op} mixes the rows of a minibatch")
-    if not isinstance(op.core_op, Dot | SolveBase):
+    if not _is_separate(op, name):
         raise RowsLost(f"{op} may mix the rows of a minibatch", certain=False)
+
+
+def _is_separate(op: Blockwise, name: str) -> bool:
+    has = sum(core.count(name) for core in op.inputs_sig)
+    return has == 1 and isinstance(op.core_op, Dot | SolveBase)
 
 
 # --- changes of shape ---

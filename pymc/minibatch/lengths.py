@@ -1,0 +1,174 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The number of rows of a batch as a number: B where all rows are meant, which are N.
+
+``w / x.shape[0]`` is another model on a batch than on all rows, and no scale mends it. Where a length
+gives something its size, as in ``pt.zeros(x.shape[0])``, it is right to follow the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import singledispatch
+
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.op import Op
+from pytensor.graph.traversal import toposort
+from pytensor.raise_op import CheckAndRaise
+from pytensor.scalar.basic import Cast
+from pytensor.tensor.basic import (
+    Alloc,
+    AllocEmpty,
+    Join,
+    MakeVector,
+    ScalarFromTensor,
+    TensorFromScalar,
+)
+from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
+from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
+from pytensor.tensor.reshape import SplitDims
+from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
+from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
+from pytensor.tensor.type import integer_dtypes
+from pytensor.xtensor.shape import ExpandDims
+from pytensor.xtensor.vectorization import XRV
+
+from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, label, trace
+
+__all__ = ["check_no_length", "size_inputs"]
+
+
+@singledispatch
+def size_inputs(op: Op, node: Apply) -> Iterable[int]:
+    """Tell which inputs of `node` say how long its outputs are, and nothing else."""
+    return ()
+
+
+@size_inputs.register(AllocEmpty)
+def _(op: Op, node: Apply) -> Iterable[int]:
+    return range(len(node.inputs))
+
+
+@size_inputs.register(Alloc)
+@size_inputs.register(Reshape)
+@size_inputs.register(SplitDims)
+@size_inputs.register(SpecifyShape)
+@size_inputs.register(ExpandDims)
+def _(op: Op, node: Apply) -> Iterable[int]:
+    return range(1, len(node.inputs))
+
+
+@size_inputs.register(RandomVariable)
+def _(op: Op, node: Apply) -> Iterable[int]:
+    return (1,)
+
+
+@size_inputs.register(XRV)
+def _(op: XRV, node: Apply) -> Iterable[int]:
+    return range(1, 1 + len(op.extra_dims))
+
+
+@size_inputs.register(RNGConsumerOp)
+def _(op: Op, node: Apply) -> Iterable[int]:
+    """Of a `SymbolicRandomVariable`: by its signature, or else a vector made of lengths."""
+    if getattr(op, "extended_signature", None) is not None:
+        (_, size, _), _ = op.get_input_output_type_idxs(op.extended_signature)
+        return () if size is None else (size,)
+    return [
+        k
+        for k, var in enumerate(node.inputs)
+        if var.owner is not None and isinstance(var.owner.op, MakeVector | Shape)
+    ]
+
+
+def check_no_length(name: str, outputs: Sequence[Variable]) -> None:
+    """Raise where a term computes with the number of rows of its batch.
+
+    Parameters
+    ----------
+    name : str
+        What the term is called, for the message.
+    outputs : sequence of Variable
+        Graphs of the term.
+
+    Raises
+    ------
+    ValueError
+        The message names the variable whose length it is, and what to write.
+    """
+    if not indexes(outputs, by_shape=True):
+        return
+    lengths: dict[Variable, Rows] = {}
+    shapes: dict[Variable, Axes] = {}  # vectors of lengths, one for each axis
+    for node in toposort(outputs):
+        if isinstance(node.op, Shape | Shape_i):
+            axes = trace(node.inputs[0])
+            if isinstance(axes, Lost):
+                continue
+            if isinstance(node.op, Shape):
+                shapes[node.outputs[0]] = axes
+            elif isinstance(axes[node.op.i], Rows):
+                lengths[node.outputs[0]] = axes[node.op.i]
+        elif node.inputs and node.inputs[0] in shapes and _is_cast(node):
+            shapes[node.outputs[0]] = shapes[node.inputs[0]]
+        elif node.inputs and node.inputs[0] in shapes and isinstance(node.op, Subtensor):
+            rows = _picked(node, shapes[node.inputs[0]])
+            if rows is not None:
+                lengths[node.outputs[0]] = rows
+        else:
+            used = _used_as_number(node, lengths)
+            if used is not None and isinstance(node.op, Elemwise | RandomVariable):
+                if not _is_cast(node) and node.outputs[-1].type.dtype not in integer_dtypes:
+                    raise ValueError(_message(name, used, node.outputs[-1]))
+            if used is not None and isinstance(node.op, _HAND_ON):
+                lengths[node.outputs[0]] = used
+
+
+_HAND_ON = (
+    Elemwise,
+    DimShuffle,
+    CAReduce,
+    MakeVector,
+    Join,
+    ScalarFromTensor,
+    TensorFromScalar,
+    CheckAndRaise,
+)
+
+
+def _is_cast(node: Apply) -> bool:
+    return isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, Cast)
+
+
+def _used_as_number(node: Apply, lengths: Mapping[Variable, Rows]) -> Rows | None:
+    sizes = set(size_inputs(node.op, node))
+    used = [lengths[v] for k, v in enumerate(node.inputs) if v in lengths and k not in sizes]
+    return used[0] if used else None
+
+
+def _picked(node: Apply, axes: Axes) -> Rows | None:
+    """Tell of which rows an entry of a shape is the number."""
+    [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
+    if not isinstance(entry, Constant):
+        return None
+    axis = axes[int(entry.data)]
+    return axis if isinstance(axis, Rows) else None
+
+
+def _message(name: str, rows: Rows, var: Variable) -> str:
+    return (
+        f"{name} computes with the number of rows of a batch, {rows.batch_size} ({label(var)}). On "
+        "all rows that number is another one, so the model would be another one too. For the number "
+        "of all rows, take it from the full data, such as X_data.shape[0]"
+    )
