@@ -275,7 +275,7 @@ def sampling_op(sampling: str) -> type[MinibatchIndexRV]:
     ValueError
         For an unknown one; the message lists those that there are.
     """
-    if sampling not in SAMPLING:
+    if not isinstance(sampling, str) or sampling not in SAMPLING:
         known = ", ".join(map(repr, SAMPLING))
         raise ValueError(
             f"sampling says how the rows of a batch are drawn, one of {known}; got {sampling!r}"

@@ -25,7 +25,7 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Constant, Variable
 from pytensor.tensor.shape import shape_i
 from pytensor.tensor.variable import TensorVariable
 from pytensor.xtensor import as_xtensor
@@ -34,11 +34,11 @@ from pytensor.xtensor.type import XTensorVariable
 from pymc.minibatch.ancestry import is_valid_observed
 from pymc.minibatch.index import ROW_COUNTS_DIFFER, minibatch_index, sampling_op
 from pymc.minibatch.plates import note_index, subsampled_dims
-from pymc.minibatch.provenance import Rows, label
+from pymc.minibatch.provenance import label
 from pymc.minibatch.total_size import current_length
 from pymc.pytensorf import convert_data
 
-__all__ = ["Minibatch", "take_rows", "valid_batch_size"]
+__all__ = ["Minibatch", "axis_length", "row_count", "take_rows", "valid_batch_size"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,8 @@ class _Use:
     size: int
 
     @property
-    def length(self) -> Variable:
-        tensor = self.variable
-        return shape_i(tensor.values if isinstance(tensor, XTensorVariable) else tensor, self.axis)
+    def length(self) -> Variable | int:
+        return axis_length(self.variable, self.axis)
 
     def __str__(self) -> str:
         unnamed = self.variable.owner is None and self.variable.name is None
@@ -101,7 +100,7 @@ def Minibatch(
     TypeError
         If a size is not a whole number, or a key of the dict is not symbolic.
     ValueError
-        If data are random, a batch is empty or larger than the data, the data differ in their number of rows, a dim
+        If `sampling` is unknown, data are random, a batch is empty or larger than the data, the data differ in their number of rows, a dim
         is unknown, or a dim is subsampled in two ways.
     NotImplementedError
         If data have missing values.
@@ -191,10 +190,12 @@ def _requests(
             "pm.Minibatch takes one dict {data: batch_size} and no other data or batch_size; got "
             f"{len(variables)} more and batch_size={batch_size!r}"
         )
+    if not variable:
+        raise ValueError("pm.Minibatch got an empty dict: give {data: batch_size}")
     for key in variable:
         if not isinstance(key, Variable):
             raise TypeError(
-                f"a key of the dict given to pm.Minibatch is {key!r} of type {type(key).__name__}; "
+                f"a key of the dict given to pm.Minibatch is {repr(key)[:50]} of type {type(key).__name__}; "
                 "keys must be symbolic: put the data into pm.Data, or use the form "
                 "pm.Minibatch(x, y, batch_size=...)"
             )
@@ -211,10 +212,17 @@ def _as_data(value: Any) -> Variable:
         if not isinstance(value, TensorVariable | XTensorVariable):
             raise TypeError(f"pm.Minibatch takes dense data, got {value} of type {value.type}")
         return value
-    array = np.asanyarray(value)
+    try:
+        array = np.asanyarray(value)
+    except ValueError as error:
+        raise TypeError(
+            "pm.Minibatch got a sequence that is no array; several data are arguments of their own, "
+            "as in pm.Minibatch(x, y, batch_size=...)"
+        ) from error
     if array.dtype.kind not in "biufc":
         raise TypeError(
-            f"pm.Minibatch takes dense numeric data, got a {type(value).__name__} of dtype {array.dtype}"
+            f"pm.Minibatch takes dense numeric data, got a {type(value).__name__} of dtype "
+            f"{array.dtype}. Encode categories as numbers (.cat.codes), and make sparse data dense"
         )
     value = convert_data(value if hasattr(value, "dtype") or hasattr(value, "dtypes") else array)
     if isinstance(value, np.ma.MaskedArray):
@@ -234,6 +242,11 @@ def _current_model() -> Any | None:
         return modelcontext(None)
     except TypeError:  # not inside of a model
         return None
+
+
+def _name(variable: Variable) -> str:
+    unnamed = variable.owner is None and variable.name is None
+    return "an array" if unnamed else label(variable)
 
 
 def _dims(variable: Variable, model: Any | None) -> tuple[str | None, ...]:
@@ -274,20 +287,26 @@ def _sizes_by_axis(
         if not axes:
             raise ValueError(
                 f"batch_size of pm.Minibatch is for the dims {', '.join(map(repr, batch_size))}, but "
-                f"{label(variable)} has the dims {dims}: name one of its dims (pm.Data takes "
-                "dims=...), or leave it out of the call"
+                f"{_name(variable)} has the dims {dims}: name one of its dims (pm.Data takes dims=..., "
+                "which are known inside of the model's context), or leave it out of the call"
             )
         return axes
+    if isinstance(batch_size, np.ndarray):
+        batch_size = batch_size.tolist()
     sizes = list(batch_size) if isinstance(batch_size, list | tuple) else [batch_size]
     if sum(size is Ellipsis for size in sizes) > 1:
         raise ValueError(f"batch_size of pm.Minibatch may have one Ellipsis, got {batch_size}")
-    if Ellipsis in sizes:
-        at = sizes.index(Ellipsis)
+    at = next((k for k, size in enumerate(sizes) if size is Ellipsis), None)
+    if at is not None:
         sizes[at : at + 1] = [None] * (variable.type.ndim - len(sizes) + 1)
+    if variable.type.ndim == 0:
+        raise ValueError(
+            f"pm.Minibatch takes data with at least one axis, got the scalar {variable}"
+        )
     if len(sizes) > variable.type.ndim:
         raise ValueError(
             f"batch_size of pm.Minibatch is {batch_size}, for {len(sizes)} axes, but "
-            f"{label(variable)} has {variable.type.ndim}"
+            f"{_name(variable)} has {variable.type.ndim}"
         )
     axes = {k: valid_batch_size(size) for k, size in enumerate(sizes) if size is not None}
     if not axes:
@@ -336,22 +355,36 @@ def _shared_index(group: Sequence[_Use], sampling: str, model: Any | None) -> Va
     known = subsampled_dims(model).get(dim) if model is not None and dim is not None else None
     if known is not None and _alike(known, size, sampling):
         return _reused(known, group)
-    index = minibatch_index(_row_count(group), size, sampling, dim)
+    index = minibatch_index(row_count([use.length for use in group]), size, sampling, dim)
     if model is not None:
         note_index(model, index)
     return index
 
 
-def _row_count(group: Sequence[_Use]) -> Variable | int:
-    """How many rows the data have in common; a value that cannot be drawn from where they differ.
+def axis_length(data: Any, axis: int) -> Variable | int:
+    """How long `data` are along `axis`: a number where it cannot change."""
+    static = data.type.shape[axis]
+    if static is not None:
+        return static
+    return shape_i(data.values if isinstance(data, XTensorVariable) else data, axis)
+
+
+def row_count(lengths: Sequence[Variable | int]) -> Variable | int:
+    """How many rows data have in common; a value that cannot be drawn from where they differ.
 
     No `Assert`: JAX drops these, and the draw checks its number of rows on every backend.
+
+    Parameters
+    ----------
+    lengths : sequence of int or scalar integer
+        Those that are numbers must be equal.
+
+    Returns
+    -------
+    int or scalar integer
     """
-    static = {use.variable.type.shape[use.axis] for use in group}
-    if None not in static:
-        [length] = static  # `_check_lengths` came first
-        return length
-    length, *others = dict.fromkeys(use.length for use in group)
+    fixed = [n for n in lengths if isinstance(n, int)]
+    length, *others = [n for n in lengths if not isinstance(n, int)] + fixed[:1]
     if not others:
         return length
     agree = pt.all([pt.eq(length, other) for other in others])
@@ -363,15 +396,22 @@ def _alike(index: Variable, size: int, sampling: str) -> bool:
 
 
 def _reused(index: Variable, group: Sequence[_Use]) -> Variable:
-    total = current_length(Rows(index).total)
+    """Use the index of another call: the same draw, from a number of rows that is checked anew."""
+    state, _size, total = index.owner.inputs
+    now = current_length(total)
     for use in group:
         length = current_length(use.length)
-        if None not in (total, length) and length != total:
+        if None not in (now, length) and length != now:
             raise ValueError(
                 f"pm.Minibatch: {use} has {length} rows, but the dim {use.dim!r}, which the model "
-                f"subsamples already, has {total}"
+                f"subsamples already, has {now}"
             )
-    return index
+    if isinstance(total, Constant) and all(isinstance(use.length, int) for use in group):
+        return index
+    rows = row_count([total, *(use.length for use in group)])
+    again = index.owner.op.make_node(state, None, rows).outputs[1]
+    again.name = index.name
+    return again
 
 
 def _check_lengths(group: Sequence[_Use], size: int) -> None:
@@ -384,6 +424,6 @@ def _check_lengths(group: Sequence[_Use], size: int) -> None:
         )
     if now and size > min(now):
         raise ValueError(
-            f"batch_size of pm.Minibatch is {size}, but {', '.join(lengths)} has {min(now)} rows: a "
-            "batch cannot be larger than the data"
+            f"batch_size of pm.Minibatch is {size}, but the data ({' and '.join(lengths)}) have "
+            f"{min(now)} rows: a batch cannot be larger than the data"
         )

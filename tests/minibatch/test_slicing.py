@@ -28,7 +28,7 @@ import pymc as pm
 import pymc.dims as pmd
 
 from pymc.minibatch.index import SAMPLING, MinibatchIndexRV
-from pymc.minibatch.provenance import indexes
+from pymc.minibatch.provenance import Rows, indexes
 
 PYTHON = Mode(linker="py", optimizer=None)
 X = np.arange(60.0).reshape(20, 3)  # a row tells which it is
@@ -177,7 +177,7 @@ class TestSharing:
             x, y = pm.Data("x", X, dims=("obs", None)), pm.Data("y", Y, dims="obs")
             first = pm.Minibatch(x, batch_size=4)
             second = pm.Minibatch(y, batch_size=4)
-        assert only_index(first) is only_index(second)
+        assert Rows(only_index(first)) == Rows(only_index(second))
         a, b = evaluate(first, second)
         np.testing.assert_array_equal(a[:, 0], 3 * b)
 
@@ -189,7 +189,26 @@ class TestSharing:
         with model.copy() as clone:
             again = pm.Minibatch(clone["y"], batch_size=4)
         [index] = indexes([clone.rvs_to_values[clone["lik"]]])
-        assert only_index(again) is index
+        assert Rows(only_index(again)) == Rows(index)
+
+    def test_data_of_fixed_length_share_one_node(self):
+        with self.coords():
+            first = pm.Minibatch(pmd.as_xtensor(Y, dims=("obs",)), batch_size=4)
+            second = pm.Minibatch(pmd.as_xtensor(Y, dims=("obs",)), batch_size=4)
+        assert only_index(first) is only_index(second)
+
+    @pytest.mark.parametrize("changed", ["x", "y"])
+    def test_new_lengths_of_one_of_them(self, changed):
+        """One index, and each call's data are checked at each draw."""
+        with self.coords() as model:
+            x, y = pm.Data("x", Y, dims="obs"), pm.Data("y", Y, dims="obs")
+            batches = [pm.Minibatch(x, batch_size=4), pm.Minibatch(y, batch_size=4)]
+            draw = pm.compile([], batches, mode=PYTHON, random_seed=1)
+            for _ in range(7):
+                np.testing.assert_array_equal(*draw())
+            model[changed].set_value(np.arange(30.0))
+            with pytest.raises(ValueError, match="different numbers of rows"):
+                draw()
 
     @pytest.mark.parametrize("other", [{"batch_size": 5}, {"batch_size": 4, "sampling": "epoch"}])
     def test_not_alike(self, other):
@@ -233,7 +252,7 @@ class TestErrors:
 
     def test_larger_than_the_data(self):
         with pytest.raises(
-            ValueError, match=r"batch_size of pm.Minibatch is 21, but .* has 20 rows"
+            ValueError, match=r"batch_size of pm.Minibatch is 21, but the data .* have 20 rows"
         ):
             pm.Minibatch(Y, batch_size=21)
 
@@ -303,6 +322,14 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"one of .epoch.*got .shuffled."):
             pm.Minibatch(Y, batch_size=4, sampling="shuffled")
 
+    def test_several_data_in_a_list(self):
+        with pytest.raises(TypeError, match="several data are arguments of their own"):
+            pm.Minibatch([X, Y], batch_size=4)
+
+    def test_empty_dict(self):
+        with pytest.raises(ValueError, match="empty dict"):
+            pm.Minibatch({})
+
     def test_missing_values(self):
         with pytest.raises(NotImplementedError, match="1 missing values"):
             pm.Minibatch(np.array([1.0, np.nan, 2.0]), batch_size=2)
@@ -312,7 +339,7 @@ class TestErrors:
             pm.Minibatch(pm.Normal.dist(shape=10), batch_size=2)
 
     def test_scalar(self):
-        with pytest.raises(ValueError, match=r"for 1 axes, but .* has 0"):
+        with pytest.raises(ValueError, match="at least one axis"):
             pm.Minibatch(np.array(1.0), batch_size=1)
 
     @pytest.mark.parametrize("data", [np.array(["a", "b"]), {"a"}, "text", np.array([None, 1])])

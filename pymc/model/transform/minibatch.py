@@ -23,13 +23,12 @@ import pytensor
 
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.fg import FunctionGraph
-from pytensor.tensor.shape import shape_i
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
 from pymc.minibatch.provenance import Axes, Lost, trace
 from pymc.minibatch.rebuild import all_rows
-from pymc.minibatch.slicing import take_rows, valid_batch_size
+from pymc.minibatch.slicing import axis_length, row_count, take_rows, valid_batch_size
 from pymc.minibatch.subsample import subsample
 from pymc.minibatch.total_size import current_length
 from pymc.model.core import Model, modelcontext
@@ -164,6 +163,11 @@ def minibatch_model(
     >>> fast["y"].shape.eval()
     array([10])
     """
+    if isinstance(model, int | Mapping):
+        raise TypeError(
+            f"the first argument of pm.minibatch_model is the model, got {model!r}: write "
+            f"pm.minibatch_model(batch_size={model!r})"
+        )
     model = modelcontext(model)
     sampling_op(sampling)  # raises before anything is built
     sizes = _sizes_by_dim(model, batch_size)
@@ -178,10 +182,7 @@ def minibatch_model(
                 f"batch_size of pm.minibatch_model has the dim {dim!r}, which no pm.Data and no "
                 f"observed value has; the model's dims are {sorted(model.dim_lengths)}"
             )
-        first, axis = next(iter(uses.items()))
-        tensor = first.values if isinstance(first, XTensorVariable) else first
-        static = first.type.shape[axis]
-        rows = static if static is not None else shape_i(tensor, axis)
+        rows = row_count(_agreeing([axis_length(data, k) for data, k in uses.items()], dim))
         now = current_length(rows)
         if now is not None:
             check_batch_size(size, now)
@@ -202,6 +203,16 @@ def minibatch_model(
     return _model_of(fgraph, [*outputs, *named])
 
 
+def _agreeing(counts: list[Variable | int], dim: str) -> list[Variable | int]:
+    now = {n for n in map(current_length, counts) if n is not None}
+    if len(now) > 1:
+        raise ValueError(
+            f"pm.minibatch_model: the data on the dim {dim!r} have {' and '.join(map(str, now))} rows; "
+            "rows that belong together need one number"
+        )
+    return counts
+
+
 def _axes(batch: Variable) -> Axes:
     axes = trace(batch)
     if isinstance(axes, Lost):  # one index along two axes of one variable
@@ -215,6 +226,10 @@ def _sizes_by_dim(model: Model, batch_size: Any) -> dict[str, int]:
             'pm.minibatch_model needs batch_size, a number of rows or a dict such as {"obs": 500}'
         )
     if isinstance(batch_size, Mapping):
+        if not batch_size:
+            raise ValueError(
+                'batch_size of pm.minibatch_model is empty: name a dim, as {"obs": 500}'
+            )
         return {dim: valid_batch_size(size) for dim, size in batch_size.items()}
     dims = {rv.name: model.named_vars_to_dims.get(rv.name, ()) for rv in model.observed_RVs}
     leading = {d[0] if d else None for d in dims.values()}
