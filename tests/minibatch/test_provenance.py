@@ -223,6 +223,8 @@ MIXED = {
     "codes of groups": (lambda x, y: pt.unique(y, return_inverse=True)[1], True),
     "cholesky of rows": (lambda x, y: pt.linalg.cholesky(x @ x.T + pt.eye(B)), True),
     "solve of rows": (lambda x, y: pt.linalg.solve(pt.eye(B) * y, y), None),
+    "bins between rows": (lambda x, y: pt.searchsorted(pt.sort(x, axis=1)[:, 0], 3.0), True),
+    "bins of rows between rows": (lambda x, y: pt.searchsorted(y, y), True),
 }
 
 
@@ -242,6 +244,13 @@ def test_what_broadcasts_is_the_same_all_along():
     assert trace(pt.as_tensor(np.tile(np.arange(2.0), (3, 1)))) == (SAME, OWN)
     assert trace(pt.vector()) == (OWN,)
     assert trace(pt.row()) == (SAME, OWN)
+
+
+def test_a_length_is_not_of_rows_that_are_lost(batch):
+    mixed = pt.cumsum(batch[0], axis=0)
+    assert isinstance(trace(mixed), Lost)
+    assert trace(pt.zeros(mixed.shape[0])) == (SAME,)
+    assert trace(pt.zeros(mixed.shape[0]) + batch[1]) == (Rows(*indexes(batch)),)
 
 
 def test_a_free_variable_is_its_own():
