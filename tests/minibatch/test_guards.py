@@ -26,7 +26,8 @@ import pymc as pm
 
 from pymc.minibatch.guards import full_data_model
 from pymc.stats import compute_log_prior
-from pymc.tuning.scaling import find_hessian
+from pymc.stats.log_density import compute_log_density
+from pymc.tuning.scaling import find_hessian, find_hessian_diag
 
 N, B = 6, 2
 rng = np.random.default_rng(1)
@@ -130,11 +131,14 @@ def test_full_data_model_is_the_model_itself_without_minibatch():
     assert full_data_model(model) is model
 
 
-def sample_by_jax(**kwargs):
-    jax = pytest.importorskip("pymc.sampling.jax")
-    jax.sample_numpyro_nuts(**kwargs)
+def of_jax(name):
+    def call(**kwargs):
+        getattr(pytest.importorskip("pymc.sampling.jax"), name)(**kwargs)
+
+    return call
 
 
+# What each refusing function is called by; the name in its message comes first
 REFUSING = {
     "sample": pm.sample,
     "sample, other NUTS": lambda **kwargs: pm.sample(nuts_sampler="numpyro", **kwargs),
@@ -142,7 +146,9 @@ REFUSING = {
     "find_MAP": pm.find_MAP,
     "sample_smc": pm.sample_smc,
     "find_hessian": lambda **kwargs: find_hessian({}, **kwargs),
-    "sample_jax_nuts": sample_by_jax,
+    "find_hessian_diag": lambda **kwargs: find_hessian_diag({}, **kwargs),
+    "sample_jax_nuts, NumPyro": of_jax("sample_numpyro_nuts"),
+    "sample_jax_nuts, BlackJAX": of_jax("sample_blackjax_nuts"),
 }
 
 
@@ -161,9 +167,12 @@ WRAPPED = [
     pm.init_nuts,
     pm.find_MAP,
     pm.sample_smc,
+    find_hessian,
+    find_hessian_diag,
     pm.sample_prior_predictive,
     pm.sample_posterior_predictive,
     pm.compute_deterministics,
+    compute_log_density,
     pm.compute_log_likelihood,
     pm.do,
 ]
