@@ -185,6 +185,16 @@ class TestMoreReplacements:
         with pytest.raises(ValueError, match="x and y are out of step"):
             self.loss(model, {model["x"]: x})
 
+    def test_terms_that_are_not_touched(self):
+        """A term with a latent that is observed: its rows are known by the model alone."""
+        with pm.Model() as model:
+            x, y = pm.Minibatch(X, Y, batch_size=B)
+            seen = pm.Normal("seen", pm.Normal("b", shape=2)[0], 1, observed=x)
+            pm.Normal("on_seen", seen, 1, observed=y)
+            data = pm.Data("data", Y)
+            pm.Normal("other", 0, 1, observed=data, total_size=N)
+        assert self.loss(model, {data: pm.Minibatch(data, batch_size=B)}).type.ndim == 0
+
     def test_with_total_size(self):
         with pm.Model() as model:
             y = pm.Data("y", Y)
