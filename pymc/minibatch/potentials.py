@@ -91,7 +91,8 @@ def potential_scale(
     if dims is None and total_size is None:
         raise ValueError(
             f"Potential {name!r} depends on {_indexes_text(found)}, and nothing says that it is a "
-            "sum over rows, which is what may be scaled to all rows: give dims=, or total_size="
+            "sum over rows, which is what may be scaled to all rows: give dims=, or total_size=, and "
+            "take out a factor N/B of your own"
         )
     totals: list[Any] = []
     lengths: list[Variable] = []

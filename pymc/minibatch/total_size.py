@@ -40,6 +40,7 @@ __all__ = [
     "check_free_variable",
     "check_given",
     "check_no_diagonal",
+    "check_not_fewer",
     "check_not_on_plate",
     "current_length",
     "infer_totals",
@@ -204,7 +205,10 @@ def _traced(term: Term, what: str, axes: Axes | Lost, total_size: Any) -> Axes |
     if not isinstance(axes, Lost):
         return axes
     if axes.certain:
-        raise ValueError(f"{term.name!r}, {what}: {axes.why}")
+        raise ValueError(
+            f"{term.name!r}, {what}: {axes.why}. Compute it of all rows before pm.Minibatch, or use "
+            "pm.minibatch_model, in which what mixes the rows of data alone stays of all rows"
+        )
     if total_size is None:
         raise ValueError(
             f"{term.name!r}, {what}: {axes.why}. If each row of the result is of one row of the "
@@ -350,7 +354,14 @@ def _ndim_supp(rv: Variable) -> int:
 def _check_dim(term: Term, k: int, rows: Rows) -> None:
     """The name of a subsampled axis stands for all of its rows."""
     dim = term.dim(k)
-    if dim is None or dim == rows.dim or dim not in term.dim_lengths:
+    if dim is None or dim == rows.dim:
+        return
+    if rows.dim is not None:
+        raise ValueError(
+            f"{term.name!r}, axis {k}, has the dim {dim!r}, but it is rows of {rows}: give it the dim "
+            f"{rows.dim!r}, or the data in pm.Minibatch the dim {dim!r}"
+        )
+    if dim not in term.dim_lengths:
         return
     length, total = current_length(term.dim_lengths[dim]), current_length(rows.total)
     if None not in (length, total) and length != total:
@@ -377,6 +388,23 @@ def check_given(where: str, given: Total, rows: Rows) -> None:
             f"{where}: total_size is {said}, but the data have {there} rows. The scale of the "
             "log-likelihood would be wrong; leave total_size out, it is known here"
         )
+
+
+def check_not_fewer(name: str, given: Sequence[Total], shape: Sequence[int]) -> None:
+    """Raise where there are more rows here than an explicit total says there are in all.
+
+    Raises
+    ------
+    ValueError
+        The message shows both.
+    """
+    for k, (size, here) in enumerate(zip(given, shape)):
+        said = current_length(size)
+        if said is not None and said < here:
+            raise ValueError(
+                f"total_size of {name!r} is {said} along axis {k}, but {here} rows are observed: it "
+                "says how many rows there are in all, of which these are a batch"
+            )
 
 
 def check_among(what: str, given: Sequence[Total], found: Sequence[Variable]) -> None:

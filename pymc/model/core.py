@@ -30,6 +30,7 @@ from pymc.minibatch.provenance import Axes, Lost, indexes, trace
 from pymc.minibatch.total_size import (
     Term,
     check_free_variable,
+    check_not_fewer,
     check_not_on_plate,
     infer_totals,
     normalize_total_size,
@@ -87,6 +88,8 @@ class _Model:
         else:
             check_not_on_plate(name, dims, plates)
             totals = normalize_total_size(total_size, np.ndim(observed), name)
+            if not symbolic:
+                check_not_fewer(name, totals, np.shape(observed))
         return None if all(total is None for total in totals) else totals
 
     def make_obs_var(

@@ -47,7 +47,7 @@ from pymc.minibatch.provenance import (
     rows_of,
 )
 
-_BY_PLACE = (
+BY_PLACE = (
     "{op} picks rows of a minibatch by their place in the batch, so that the batch is no longer "
     "the one that x and y share"
 )
@@ -152,7 +152,7 @@ def _view_axes(
         if isinstance(axis, Rows) and not _takes_all(entry, length):
             each = _each_place(entry, length)
             if each is None:
-                raise RowsLost(_BY_PLACE.format(op=op))
+                raise RowsLost(BY_PLACE.format(op=op))
             kinds[entry] = tuple(axis if k == 0 else SAME for k in each)
         if isinstance(entry, slice):
             out.append(axis)

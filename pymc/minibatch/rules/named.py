@@ -37,7 +37,7 @@ from pymc.minibatch.provenance import (
     meet,
     refuse_rows,
 )
-from pymc.minibatch.rules.indexing import _BY_PLACE, is_full
+from pymc.minibatch.rules.indexing import BY_PLACE, is_full
 
 
 @follow.register(XTensorFromTensor)
@@ -115,10 +115,10 @@ def _(op: Index, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     for dim, axis, entry, entry_axes in zip(x.type.dims, inputs[0], entries, inputs[1:]):
         if not hasattr(entry.type, "dims"):  # a slice
             if isinstance(axis, Rows) and not is_full(_slice(entry)):
-                raise RowsLost(_BY_PLACE.format(op=op))
+                raise RowsLost(BY_PLACE.format(op=op))
             continue
         if isinstance(axis, Rows):
-            raise RowsLost(_BY_PLACE.format(op=op))
+            raise RowsLost(BY_PLACE.format(op=op))
         kinds[dim], own[dim] = [], []
     for entry, entry_axes in zip(entries, inputs[1:]):
         for dim, axis in zip(getattr(entry.type, "dims", ()), entry_axes):
