@@ -20,7 +20,6 @@ and its ``logp=`` may reach for data that are no parameter.
 from __future__ import annotations
 
 from pytensor.graph.basic import Constant, Variable
-from pytensor.graph.op import HasInnerGraph
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 
@@ -43,13 +42,15 @@ def mixed_inside(rv: Variable, value: Axes) -> Lost | None:
     Lost or None
         None where its draws are independent along the axes of rows, or nothing is known of it.
     """
+    from pymc.distributions.custom import CustomSymbolicDistRV
+
     op = rv.owner.op if rv.owner is not None else None
     if op is None or not rows_of(value):
         return None
     summary = getattr(type(op), "_sum_stat", None)
     if summary is not None and getattr(summary, "__name__", None) != "identity":
         return Lost(op, f"the summary statistic of {op} may mix the rows of a minibatch", False)
-    if not _is_custom(op, "CustomSymbolicDistRV") or not isinstance(op, HasInnerGraph):
+    if not isinstance(op, CustomSymbolicDistRV):
         return None
     # As if each draw inside were of its row: what mixes draws then mixes rows
     draws = {
@@ -79,12 +80,12 @@ def check_closed(name: str, rv: Variable) -> None:
     ValueError
         The message names the index. Its rows could not be checked, nor the full data take their place.
     """
+    # Of modules that come after this one
+    from pymc.distributions.custom import CustomDistRV, CustomSymbolicDistRV
     from pymc.logprob.abstract import _logprob
 
     node = rv.owner
-    if node is None or not (
-        _is_custom(node.op, "CustomDistRV") or _is_custom(node.op, "CustomSymbolicDistRV")
-    ):
+    if node is None or not isinstance(node.op, CustomDistRV | CustomSymbolicDistRV):
         return
     inputs = [var if isinstance(var, Constant) else var.type() for var in node.inputs]
     try:
@@ -98,8 +99,3 @@ def check_closed(name: str, rv: Variable) -> None:
             "its rows cannot be followed. Pass what it needs as a parameter: "
             "pm.CustomDist(name, x, ..., logp=lambda value, x, ...: ...)"
         )
-
-
-def _is_custom(op: object, kind: str) -> bool:
-    """Tell by the name of a class of `pymc.distributions.custom`, which is loaded after this module."""
-    return any(cls.__name__ == kind for cls in type(op).__mro__)

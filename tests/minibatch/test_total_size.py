@@ -703,6 +703,15 @@ class TestPotential:
         np.testing.assert_allclose(value, self.term(Y, 0.0).sum())
         assert len(ratios(model["term"])) == 1
 
+    def test_sum_over_named_dims(self):
+        with pm.Model(coords=COORDS) as model:
+            batch = pm.Minibatch(pmd.Data("y", Y, dims="obs"), batch_size=N)
+            pmd.Potential("term", self.term(batch, 0.0).sum("obs"), total_size=N)
+            with pytest.raises(ValueError, match="total_size is 7, but the data have 5 rows"):
+                pmd.Potential("wrong", self.term(batch, 0.0).sum("obs"), total_size=7)
+        value = pytensor.function([], model.logp(), mode=PYTHON)()
+        np.testing.assert_allclose(value, self.term(Y, 0.0).sum())
+
     def test_nothing_said(self):
         with pm.Model():
             term = self.term(pm.Minibatch(Y, batch_size=B), pm.Normal("mu"))

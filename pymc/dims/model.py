@@ -1,0 +1,31 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+from functools import partial
+from typing import Any
+
+import pymc._layer as _layer
+
+released = _layer.run_release(globals())
+
+
+def Potential(
+    name: str, value: Any, dims: Any = None, model: Any = None, total_size: Any = None
+) -> Any:
+    """Wrapper around :func:`pymc.Potential` that returns an XTensorVariable.
+
+    The dims of an XTensorVariable are its own; `dims` align it with them. `total_size` is that of
+    :func:`pymc.Potential`, for a sum over the rows of a minibatch.
+    """
+    register = partial(released.RegularPotential, total_size=total_size)
+    return released._register_and_return_xtensor_variable(name, value, dims, model, register)
