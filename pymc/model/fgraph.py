@@ -11,11 +11,14 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
 
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
@@ -60,7 +63,17 @@ class ModelInitialFreeRV(released.ModelFreeRV):  # type: ignore[name-defined]
     def __init__(self, name: str, dims: tuple, transform: Any, initval: Any):
         super().__init__(name, dims, transform)
         self.initval = initval
-        self.key = id(initval)
+        self.key = _key_of(initval)
+
+
+def _key_of(initval: Any) -> Hashable:
+    """Return what tells initial values apart, after pickling too: what they are, not where."""
+    if isinstance(initval, str):
+        return initval
+    if isinstance(initval, Variable):
+        return uuid4().hex  # graphs are not compared: equal to its own copies alone
+    value = np.asarray(initval)
+    return value.dtype.str, value.shape, value.tobytes()
 
 
 _sharing_data: ContextVar[bool] = ContextVar("_sharing_data", default=False)
