@@ -26,12 +26,6 @@ from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.state import IndexState
 from pymc.pytensorf import collect_default_updates, equal_computations, extract_obs_data
 
-pytestmark = [
-    # Of the release and the machine, not of what is tested
-    pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
-]
-
 PYTHON = Mode(linker="py", optimizer="fast_compile")
 N, B = 6, 2
 rng = np.random.default_rng(5)

@@ -27,8 +27,6 @@ from tests.minibatch.enumeration import (
 N, B = 6, 2
 X, Y = np.linspace(0, 10, N)[:, None], np.sin(np.linspace(0, 10, N))
 
-pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning")
-
 
 def hsgp(x, y):
     gp = pm.gp.HSGP(m=[4], c=1.5, cov_func=pm.gp.cov.ExpQuad(1, 2.0))

@@ -37,12 +37,6 @@ G = np.array([0, 1, 2, 1, 0, 3], dtype="int32")
 PYTHON = {"compile_kwargs": {"mode": Mode(linker="py", optimizer="fast_compile")}}
 QUIET = {"progressbar": False, **PYTHON}
 
-pytestmark = [
-    # Of the release and the machine, not of what is tested
-    pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
-]
-
 
 def build(kind):
     coords = {"obs": [f"row{i}" for i in range(N)], "feature": list("abc"), "group": range(4)}

@@ -283,12 +283,6 @@ def summed_potential(data):
     pm.Potential("term", term, total_size=N if in_batches else None)
 
 
-pytestmark = [
-    # Of the release and the machine, not of what is tested
-    pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
-]
-
 FORMS = [
     value
     for value in list(globals().values())

@@ -54,8 +54,6 @@ PYTHON = Mode(linker="py", optimizer="fast_compile")
 rng = np.random.default_rng(3)
 X, Y = rng.normal(size=(N, 3)) + 3, rng.normal(size=N) + 3
 
-pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning")
-
 
 @pytest.fixture
 def batch():

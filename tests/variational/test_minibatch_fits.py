@@ -25,9 +25,6 @@ pytestmark = [
     pytest.mark.slow,
     # The JAX linker says of every shared generator, and so of this state, that it works on a copy
     pytest.mark.filterwarnings("ignore:The RandomType SharedVariables:UserWarning"),
-    # Of the release and the machine, not of what is tested
-    pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
 ]
 
 

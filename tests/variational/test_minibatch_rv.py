@@ -26,12 +26,6 @@ import pymc as pm
 
 from pymc.variational.minibatch_rv import get_scaling, minibatch_rv
 
-pytestmark = [
-    # Of the release and the machine, not of what is tested
-    pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
-]
-
 PYTHON = Mode(linker="py", optimizer="fast_compile")
 N = 30
 BATCH = np.random.default_rng(7).normal(size=(10, 3))

@@ -31,12 +31,6 @@ from pymc.minibatch.index import MinibatchIndexRV
 from pymc.variational.operators import KSD
 from pymc.variational.test_functions import rbf
 
-pytestmark = [
-    # Of the release and the machine, not of what is tested
-    pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
-]
-
 PYTHON = Mode(linker="py", optimizer="fast_compile")
 N, B = 5, 2
 rng = np.random.default_rng(2)

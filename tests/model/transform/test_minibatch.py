@@ -39,12 +39,6 @@ Y = rng.normal(size=N)
 G = np.array([0, 1, 2, 1, 0, 3])
 COORDS = {"obs": range(N), "feature": list("abc"), "group": range(4)}
 
-pytestmark = [
-    # Of the release and the machine, not of what is tested
-    pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
-]
-
 
 def by_name(model, values):
     """Split logp and gradient by variable: transformations may change the order of these."""
