@@ -117,3 +117,12 @@ def test_what_has_no_full_model_is_shown_as_it_is():
         pm.Normal("lik", pm.Normal("mu"), 1, observed=y, shape=(B,))
     assert "lik ~ Normal(mu, 1)" in model.str_repr()
     assert "lik" in pm.model_to_mermaid(model)
+
+
+def test_other_errors_are_not_swallowed(monkeypatch):
+    def broken(model):
+        raise ValueError("something else")
+
+    monkeypatch.setattr("pymc.minibatch.guards.full_data_model", broken)
+    with pytest.raises(ValueError, match="something else"):
+        build("data").str_repr()

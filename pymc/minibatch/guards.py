@@ -25,6 +25,7 @@ from typing import Any
 
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
+from pymc.minibatch.rebuild import FixedLengthError
 
 __all__ = ["full_data_model", "on_all_rows", "refuse_minibatch", "shown_model"]
 
@@ -40,7 +41,7 @@ def shown_model(model: Any) -> Any:
     """Return what to print of `model`: the model on all rows, or itself where there is none."""
     try:
         return full_data_model(model)
-    except ValueError:  # a length is that of a batch, fixed
+    except FixedLengthError:
         return model
 
 

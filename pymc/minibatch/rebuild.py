@@ -35,7 +35,11 @@ from pytensor.xtensor.indexing import Index
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.scaling import RowRatio
 
-__all__ = ["all_rows", "rebuild", "with_inputs"]
+__all__ = ["FixedLengthError", "all_rows", "rebuild", "with_inputs"]
+
+
+class FixedLengthError(ValueError):
+    """A variable has the length of a batch, fixed, so that there is no model of all rows."""
 
 
 def rebuild(

@@ -27,7 +27,7 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
 from pymc.minibatch.provenance import Axes, Lost, trace
-from pymc.minibatch.rebuild import all_rows
+from pymc.minibatch.rebuild import FixedLengthError, all_rows
 from pymc.minibatch.slicing import axis_length, row_count, take_rows, valid_batch_size
 from pymc.minibatch.subsample import subsample
 from pymc.minibatch.total_size import current_length
@@ -82,7 +82,7 @@ def _check_not_fixed(rv: Variable, value: Variable) -> None:
     """Raise where a variable cannot have as many rows as its data."""
     for k, (length, rows) in enumerate(zip(rv.type.shape, value.type.shape)):
         if None not in (length, rows) and length != rows:
-            raise ValueError(
+            raise FixedLengthError(
                 f"{rv.name!r} has a fixed length of {length} along axis {k}, that of a batch, so it "
                 f"cannot stand for all {rows} rows of its data. Leave out its shape=, or take it and "
                 "the shapes of its parameters from the batch, such as shape=batch.shape"
