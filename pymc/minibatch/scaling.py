@@ -32,7 +32,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
-from pytensor.tensor.rewriting.basic import register_canonicalize
+from pytensor.tensor.rewriting.basic import register_canonicalize, register_specialize
 from pytensor.tensor.variable import TensorVariable
 from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.vectorization import XElemwise
@@ -61,7 +61,9 @@ class RowRatio(Op):
 row_ratio = RowRatio()
 
 
+# Specialization is for modes that leave canonicalization out
 @register_canonicalize
+@register_specialize
 @node_rewriter([RowRatio])
 def local_row_ratio(fgraph: Any, node: Apply) -> list[Variable]:
     """``RowRatio(total, batch)`` -> ``cast(total, floatX) / cast(batch, floatX)``."""
