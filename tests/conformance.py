@@ -34,6 +34,7 @@ import tarfile
 import tempfile
 import venv
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -110,16 +111,8 @@ def run_tests(python: Path | str, folder: Path, tests: Sequence[str], workers: i
     return json.loads(report.read_text())
 
 
-def compare(tests: Path, files: Sequence[str], workers: int) -> tuple[int, dict[str, str]]:
-    """Run a folder of PyMC's tests on both.
-
-    Returns
-    -------
-    n_passed : int
-        How many tests passed on both.
-    differences : dict
-        By test, how it came out on plain PyMC and on the patch, where that is not the same.
-    """
+def compare(tests: Path, files: Sequence[str], workers: int) -> tuple[Outcomes, Outcomes]:
+    """Run a folder of PyMC's tests on plain PyMC and on the patch, and return how they came out."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         shutil.copytree(tests, work / "tests", ignore=shutil.ignore_patterns("__pycache__"))
@@ -131,11 +124,14 @@ def compare(tests: Path, files: Sequence[str], workers: int) -> tuple[int, dict[
         if again := sorted(differing(plain, patched) & plain.keys() & patched.keys()):
             plain |= run_tests(python, work, again, workers=1)
             patched |= run_tests(sys.executable, work, again, workers=1)
-    n_passed = sum(plain.get(test) == outcome == "passed" for test, outcome in patched.items())
-    return n_passed, {
-        test: f"{plain.get(test, 'absent')} on plain PyMC, {patched.get(test, 'absent')} here"
-        for test in sorted(differing(plain, patched))
-    }
+    return plain, patched
+
+
+def counts(outcomes: Outcomes) -> str:
+    """Say how many tests came out in each way, those that did not run to their end included."""
+    found = Counter(outcomes.values())
+    always = ("passed", "failed", "error", "skipped")
+    return ", ".join(f"{found[o]} {o}" for o in (*always, *sorted(found.keys() - set(always))))
 
 
 def differing(plain: Outcomes, patched: Outcomes) -> set[str]:
@@ -194,8 +190,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folders.append((options.tests.resolve(), ()))
     wrong = []
     for folder, ran in folders:
-        n_passed, differences = compare(folder, ran, options.workers)
+        plain, patched = compare(folder, ran, options.workers)
+        n_passed = sum(plain.get(test) == how == "passed" for test, how in patched.items())
+        differences = {
+            test: f"{plain.get(test, 'absent')} on plain PyMC, {patched.get(test, 'absent')} here"
+            for test in sorted(differing(plain, patched))
+        }
         print(f"{folder}: {n_passed} tests passed on both, {len(differences)} differ")
+        print(f"  plain PyMC: {counts(plain)}")
+        print(f"  here:       {counts(patched)}")
         for test, outcomes in differences.items():
             print(f"  {test}: {outcomes} ({allowed.get(test, 'NO REASON GIVEN')})")
         wrong += verdict(differences, allowed, ran)

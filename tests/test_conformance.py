@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance import ALLOWED, differing, read_allowed, verdict
+from tests.conformance import ALLOWED, counts, differing, read_allowed, verdict
 
 TABLE = """
 | test | reason |
@@ -34,6 +34,7 @@ def test_quick_part_of_the_release_tests():
     script = Path(__file__).with_name("conformance.py")
     done = subprocess.run([sys.executable, script, "--quick"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "plain PyMC: " in done.stdout
 
 
 def test_allowed_names_a_reason():
@@ -47,6 +48,11 @@ def test_differing():
     plain = {"same": "passed", "worse": "passed", "gone": "passed", "better": "failed"}
     patched = {"same": "passed", "worse": "failed", "new": "passed", "better": "passed"}
     assert differing(plain, patched) == {"worse", "gone", "new", "better"}
+
+
+def test_counts():
+    outcomes = {"a": "passed", "b": "error", "c": "passed", "d": "xfailed"}
+    assert counts(outcomes) == "2 passed, 0 failed, 1 error, 0 skipped, 1 xfailed"
 
 
 def test_verdict():
