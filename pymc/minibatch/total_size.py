@@ -190,8 +190,8 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
     params_axes = trace(term.rv, term.known, term.free)
     if not isinstance(value_axes, Lost):
         value_axes = mixed_inside(term.rv, value_axes) or value_axes
-    value = _traced(term, "observed value", value_axes, total_size)
-    params = _traced(term, "parameters", params_axes, total_size)
+    value = _traced(term, "observed value", value_axes, given)
+    params = _traced(term, "parameters", params_axes, given)
     if value is None or params is None:
         return _vouched(term, given, value or params)
     rows = [_axis_rows(term, k, v, p) for k, (v, p) in enumerate(zip(value, params))]
@@ -200,7 +200,7 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
     return [_axis_total(term, k, axis, given[k]) for k, axis in enumerate(rows)]
 
 
-def _traced(term: Term, what: str, axes: Axes | Lost, total_size: Any) -> Axes | None:
+def _traced(term: Term, what: str, axes: Axes | Lost, given: Sequence[Total]) -> Axes | None:
     """Return the axes; None where they are unknown and the user vouches for them."""
     if not isinstance(axes, Lost):
         return axes
@@ -209,7 +209,7 @@ def _traced(term: Term, what: str, axes: Axes | Lost, total_size: Any) -> Axes |
             f"{term.name!r}, {what}: {axes.why}. Compute it of all rows before pm.Minibatch, or use "
             "pm.minibatch_model, in which what mixes the rows of data alone stays of all rows"
         )
-    if total_size is None:
+    if all(total is None for total in given):
         raise ValueError(
             f"{term.name!r}, {what}: {axes.why}. If each row of the result is of one row of the "
             "batch, and of that alone, say so by total_size=<rows in all>"

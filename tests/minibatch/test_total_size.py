@@ -488,6 +488,23 @@ class TestMixed:
             with pytest.raises(ValueError, match=r"cannot be followed through.*total_size="):
                 pm.Normal("lik", 0, 1, observed=self.unknown(y), dims="obs")
 
+    def test_an_empty_total_does_not_vouch(self):
+        y = pm.Minibatch(Y, batch_size=B)
+        with pm.Model(), pytest.raises(ValueError, match="cannot be followed through"):
+            pm.Normal("lik", 0, 1, observed=self.unknown(y), total_size=(None,))
+
+    @pytest.mark.parametrize("total_size", [None, N])
+    def test_in_a_model_of_full_data(self, total_size):
+        with pm.Model(coords=COORDS) as full:
+            y = pm.Data("y", Y, dims="obs")
+            mu = self.unknown(y * pm.Normal("b"))
+            pm.Normal("lik", mu, 1, observed=y, dims="obs", total_size=total_size)
+        if total_size is None:
+            with pytest.raises(ValueError, match="cannot be followed through"):
+                pm.minibatch_model(full, batch_size=B)
+        else:
+            assert factor(pm.minibatch_model(full, batch_size=B)) == pytest.approx(N / B)
+
     @pytest.mark.parametrize("total_size", [17, (None, 1)])
     def test_a_wrong_total_does_not_vouch(self, total_size):
         x, y = pm.Minibatch(X, Y, batch_size=B)
