@@ -8,7 +8,7 @@ REST = conftest.py setup.py overlay tests $(wildcard benchmarks examples docs/*.
 PYTEST_ARGS = -n 2 --dist loadfile
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint conformance docs bench clean
+.PHONY: help demo test lint conformance docs bench clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,7 @@ clean:  ## remove all that the other targets made
 	rm -rf .venv .tools .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
 	rm -rf *.egg-info overlay/*.egg-info
 
-# One stamp for each group of dependencies; a change of what is installed installs again.
-.venv/.%: pyproject.toml setup.py scripts/environment.sh $(wildcard overlay/*.py overlay/*/*.py)
+# One stamp for each group of dependencies; a change of what is installed installs again, and so does
+# PYTHON=, which .venv may not be of.
+.venv/.%: pyproject.toml setup.py scripts/environment.sh $(wildcard overlay/*.py overlay/*/*.py) $(if $(PYTHON),FORCE)
 	@PYTHON="$(PYTHON)" scripts/environment.sh $*

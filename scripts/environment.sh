@@ -1,12 +1,30 @@
 #!/bin/sh
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+
 # Makes the clone's own environment, .venv, and installs one group of pyproject.toml into it:
 #
 #     scripts/environment.sh test
 #
 # uv does the work: the one on PATH, or one from PyPI in .tools, beside which nothing outside the
 # clone is touched. Python 3.12 to 3.14 comes from $PYTHON, from what uv finds (on PATH, its own), from
-# pyenv, or else from uv's download into .tools.
+# pyenv, or else from uv's download into .tools. A .venv that is there stays, unless $PYTHON is set and
+# is another Python.
 set -eu
+# Lists of paths are split at the ends of lines only: there may be spaces in $HOME
+IFS='
+'
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 group=$1
@@ -18,6 +36,15 @@ say() { echo "environment: $*" >&2; }
 suits() {
     (cd / && "$1" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info[:2] < (3, 15))') \
         >/dev/null 2>&1
+}
+
+# Whether .venv holds the Python that $PYTHON asks for, or any where that is not set.
+is_wanted() {
+    [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$root/.venv/bin/python")" ]
+}
+
+version_of() {
+    (cd / && "$1" -c 'import sys; print(sys.version)') 2>/dev/null || echo "$1 does not run"
 }
 
 pyenv_pythons() {
@@ -84,7 +111,7 @@ find_python() {
 }
 
 uv=$(find_uv)
-if ! suits "$root/.venv/bin/python"; then
+if ! suits "$root/.venv/bin/python" || ! is_wanted; then
     python=$(find_python)
     "$uv" venv --quiet --clear --no-project --python "$python" "$root/.venv"
     say "$("$root/.venv/bin/python" --version) of $python in .venv"
