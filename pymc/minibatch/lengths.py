@@ -27,6 +27,8 @@ from pytensor.graph.op import Op
 from pytensor.graph.traversal import toposort
 from pytensor.raise_op import CheckAndRaise
 from pytensor.scalar.basic import Cast
+from pytensor.scan.op import Scan
+from pytensor.scan.utils import ScanArgs
 from pytensor.tensor.basic import (
     Alloc,
     AllocEmpty,
@@ -67,6 +69,21 @@ def _(op: Op, node: Apply) -> Iterable[int]:
 @size_inputs.register(ExpandDims)
 def _(op: Op, node: Apply) -> Iterable[int]:
     return range(1, len(node.inputs))
+
+
+@size_inputs.register(Subtensor)
+def _(op: Subtensor, node: Apply) -> Iterable[int]:
+    """Bounds of slices: what `scan` makes of its sequences goes to their end."""
+    slices = [entry for entry in op.idx_list if isinstance(entry, slice)]
+    bounds = [bound for entry in slices for bound in (entry.start, entry.stop, entry.step)]
+    return [1 + bound for bound in bounds if bound is not None]
+
+
+@size_inputs.register(Scan)
+def _(op: Scan, node: Apply) -> Iterable[int]:
+    args = ScanArgs(node.inputs, node.outputs, op.inner_inputs, op.inner_outputs, op.info)
+    lengths = {args.n_steps, *args.outer_in_nit_sot}
+    return [k for k, var in enumerate(node.inputs) if var in lengths]
 
 
 @size_inputs.register(RandomVariable)
