@@ -47,9 +47,9 @@ from _common import (
 )
 
 DTYPES = ("float64", "float32")
-ROUNDS = 15
+ROUNDS = 9
 STEPS = 1_000
-COLD, WARM = 2, 3
+COLD, WARM = 1, 2
 LARGE = {"n_rows": 1_000_000, "n_columns": 20}
 
 Pythons = dict[str, Path | str]

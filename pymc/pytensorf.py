@@ -11,15 +11,18 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytensor.compile.io import Out
 from pytensor.graph.basic import Variable
 
 import pymc._layer as _layer
 
 from pymc.minibatch.provenance import same_draw
+from pymc.minibatch.raw_data import as_constants, compiles_to_jax
 from pymc.minibatch.rebuild import all_rows
 
 released = _layer.run_release(globals())
@@ -30,7 +33,34 @@ if TYPE_CHECKING:
     def resolve_shapes(shapes: Any) -> Any: ...
 
 
-compile_pymc = released.compile
+@wraps(released.compile)
+def compile(
+    inputs: Any, outputs: Any, random_seed: Any = None, mode: Any = None, **kwargs: Any
+) -> Any:
+    if compiles_to_jax(mode):
+        outputs, kwargs = _with_constants(outputs, kwargs)
+    return released.compile(inputs, outputs, random_seed=random_seed, mode=mode, **kwargs)
+
+
+compile_pymc = compile
+
+
+def _with_constants(outputs: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Make constants of the raw data in all that is to be computed, in one go."""
+    several = isinstance(outputs, list | tuple)
+    wrapped = list(outputs) if several else [outputs]
+    graphs = [out.variable if isinstance(out, Out) else out for out in wrapped]
+    updates = dict(kwargs.get("updates") or {})
+    if not all(isinstance(graph, Variable) for graph in [*graphs, *updates.values()]):
+        return outputs, kwargs
+    new = as_constants([*graphs, *updates.values()])
+    if "updates" in kwargs:
+        kwargs = kwargs | {"updates": dict(zip(updates, new[len(graphs) :]))}
+    new_outputs = [
+        Out(graph, borrow=out.borrow) if isinstance(out, Out) else graph
+        for out, graph in zip(wrapped, new)
+    ]
+    return new_outputs if several else new_outputs[0], kwargs
 
 
 def equal_computations(xs: list[Variable], ys: list[Variable], *args: Any, **kwargs: Any) -> bool:

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Constant, Variable
@@ -35,6 +34,7 @@ from pymc.minibatch.ancestry import is_valid_observed
 from pymc.minibatch.index import ROW_COUNTS_DIFFER, minibatch_index, sampling_op
 from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.provenance import label
+from pymc.minibatch.raw_data import raw_data
 from pymc.minibatch.total_size import current_length
 from pymc.pytensorf import convert_data
 
@@ -231,8 +231,7 @@ def _as_data(value: Any) -> Variable:
             "which would be imputed by a latent variable each. Drop or fill these rows, or observe "
             "them in a term of their own without pm.Minibatch"
         )
-    # Not a constant: a constant of over 1 MB makes the compiled function uncacheable
-    return pytensor.shared(value, shape=value.shape)
+    return raw_data(value)
 
 
 def _current_model() -> Any | None:

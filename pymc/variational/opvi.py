@@ -42,8 +42,13 @@ def _outside_scan(sample: Callable, node: Any) -> Any:
     inward = {var: held[state] for state, alike in clones.items() for var in alike}
     nodes = graph_replace(nodes, inward, strict=False)
     draws = sample(nodes if several else nodes[0])
-    outward = {held[state]: alike[0] for state, alike in clones.items()}
+    outward = {held[state]: max(alike, key=_n_checked) for state, alike in clones.items()}
     return graph_replace(draws, outward, strict=False)
+
+
+def _n_checked(index: Variable) -> int:
+    """How much the number of rows depends on: one that is checked against more data is the better."""
+    return len(set(ancestors(index.owner.inputs[2:])))
 
 
 def _check_replacements(model: Any, replacements: Mapping[Variable, Variable]) -> None:

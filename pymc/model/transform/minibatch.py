@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pytensor
 
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.fg import FunctionGraph
@@ -27,6 +26,7 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
 from pymc.minibatch.provenance import Axes, Lost, trace
+from pymc.minibatch.raw_data import raw_data
 from pymc.minibatch.rebuild import FixedLengthError, all_rows
 from pymc.minibatch.slicing import axis_length, row_count, take_rows, valid_batch_size
 from pymc.minibatch.subsample import subsample
@@ -261,6 +261,4 @@ def _as_shared(data: Variable) -> Variable:
     """Raw observed values are constants, and large constants make a function uncacheable."""
     if not isinstance(data, Constant) or isinstance(data, XTensorVariable):
         return data
-    return pytensor.shared(
-        np.asarray(data.data), shape=data.type.shape, name=data.name, borrow=True
-    )
+    return raw_data(np.asarray(data.data), data.name)
