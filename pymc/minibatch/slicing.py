@@ -224,6 +224,8 @@ def _as_data(value: Any) -> Variable:
             f"pm.Minibatch takes dense numeric data, got a {type(value).__name__} of dtype "
             f"{array.dtype}. Encode categories as numbers (.cat.codes), and make sparse data dense"
         )
+    if array.dtype.kind in "biu":  # kept as they are: counts and codes may be large
+        return raw_data(np.asarray(array))
     value = convert_data(value if hasattr(value, "dtype") or hasattr(value, "dtypes") else array)
     if isinstance(value, np.ma.MaskedArray):
         raise NotImplementedError(

@@ -124,6 +124,12 @@ class TestData:
         x, y, z = pm.Minibatch(X.astype("float32"), Y.astype("int32"), Y > 3, batch_size=2)
         assert (x.dtype, y.dtype, z.dtype) == (pytensor.config.floatX, "int32", "bool")
 
+    def test_large_integers(self):
+        large = np.array([2**40, 70_000, 1])
+        batch = pm.Minibatch(large, batch_size=3)
+        assert batch.dtype == "int64"
+        assert set(evaluate(batch)[0]) == set(large)
+
     def test_pandas(self):
         frame = pd.DataFrame(X, columns=list("abc"))
         x, y = evaluate(*pm.Minibatch(frame, frame["a"], batch_size=4))
