@@ -224,16 +224,18 @@ def _as_data(value: Any) -> Variable:
             f"pm.Minibatch takes dense numeric data, got a {type(value).__name__} of dtype "
             f"{array.dtype}. Encode categories as numbers (.cat.codes), and make sparse data dense"
         )
-    if array.dtype.kind in "biu":  # kept as they are: counts and codes may be large
-        return raw_data(np.asarray(array))
-    value = convert_data(value if hasattr(value, "dtype") or hasattr(value, "dtypes") else array)
-    if isinstance(value, np.ma.MaskedArray):
+    # Integers are kept as they are: counts and codes may be large
+    if array.dtype.kind == "f" or isinstance(array, np.ma.MaskedArray):
+        array = convert_data(
+            value if hasattr(value, "dtype") or hasattr(value, "dtypes") else array
+        )
+    if isinstance(array, np.ma.MaskedArray):
         raise NotImplementedError(
-            f"pm.Minibatch got data with {int(np.ma.count_masked(value))} missing values (NaN), "
+            f"pm.Minibatch got data with {int(np.ma.count_masked(array))} missing values (NaN), "
             "which would be imputed by a latent variable each. Drop or fill these rows, or observe "
             "them in a term of their own without pm.Minibatch"
         )
-    return raw_data(value)
+    return raw_data(np.array(array))  # a copy: the user may go on to write into the array
 
 
 def _current_model() -> Any | None:

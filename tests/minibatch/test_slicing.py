@@ -339,6 +339,14 @@ class TestErrors:
     def test_missing_values(self):
         with pytest.raises(NotImplementedError, match="1 missing values"):
             pm.Minibatch(np.array([1.0, np.nan, 2.0]), batch_size=2)
+        with pytest.raises(NotImplementedError, match="1 missing values"):
+            pm.Minibatch(np.ma.array([1, 2, 3], mask=[False, True, False]), batch_size=2)
+
+    def test_the_user_s_array_is_copied(self):
+        mine = np.ones(3)
+        batch = pm.Minibatch(mine, batch_size=3)
+        mine[:] = 0
+        assert evaluate(batch)[0].sum() == 3
 
     def test_random_data(self):
         with pytest.raises(ValueError, match="only non-random variables are allowed"):
