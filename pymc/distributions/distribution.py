@@ -104,6 +104,7 @@ def create_partial_observed_rv(rv: Any, mask: Any) -> tuple:
 def scaled_partial_observed_rv_logprob(
     op: Any, values: Any, dist: Any, mask: Any, scale: Any, **kwargs: Any
 ) -> tuple[Variable, Variable]:
+    """Scale what is observed; given the parameters, what is imputed integrates to one."""
     observed, imputed = released.partial_observed_rv_logprob(op, values, dist, mask, **kwargs)
     return observed * scale, imputed
 
@@ -112,4 +113,5 @@ def scaled_partial_observed_rv_logprob(
 def scaled_partial_observed_rv_support_point(
     op: Any, partial_obs_rv: Any, rv: Any, mask: Any, scale: Any
 ) -> Variable:
+    """As without a scale."""
     return released.partial_observed_rv_support_point(op, partial_obs_rv, rv, mask)

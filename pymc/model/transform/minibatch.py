@@ -163,12 +163,7 @@ def minibatch_model(
     >>> fast["y"].shape.eval()
     array([10])
     """
-    if isinstance(model, int | Mapping):
-        raise TypeError(
-            f"the first argument of pm.minibatch_model is the model, got {model!r}: write "
-            f"pm.minibatch_model(batch_size={model!r})"
-        )
-    model = modelcontext(model)
+    model = _given_model(model)
     sampling_op(sampling)  # raises before anything is built
     sizes = _sizes_by_dim(model, batch_size)
     with sharing_data():
@@ -201,6 +196,15 @@ def minibatch_model(
     )
     named = [o for o in fgraph.outputs if isinstance(_model_op(o), ModelNamed)]
     return _model_of(fgraph, [*outputs, *named])
+
+
+def _given_model(model: Any) -> Model:
+    if isinstance(model, int | Mapping):
+        raise TypeError(
+            f"the first argument of pm.minibatch_model is the model, got {model!r}: write "
+            f"pm.minibatch_model(batch_size={model!r})"
+        )
+    return modelcontext(model)
 
 
 def _agreeing(counts: list[Variable | int], dim: str) -> list[Variable | int]:
