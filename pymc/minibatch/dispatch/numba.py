@@ -83,6 +83,7 @@ NARROW_MAX_ROWS = u64(NARROW.max_rows)
 
 @numba_njit
 def shuffle_rows(out: np.ndarray, first: Word, n_rows: Word, key: Word) -> None:
+    """Shuffle in words of the width that the number of rows needs."""
     if n_rows <= NARROW_MAX_ROWS:
         shuffle_narrow(out, first, n_rows, key)
     else:
@@ -91,6 +92,7 @@ def shuffle_rows(out: np.ndarray, first: Word, n_rows: Word, key: Word) -> None:
 
 @numba_njit(error_model="numpy")
 def epoch_rows(out: np.ndarray, key: Word, position: Word, n_rows: Word) -> None:
+    """Write the rows at `position`: the end of a pass, and the beginning of the next."""
     epoch, place = position // n_rows, position % n_rows
     here = min(out.shape[0], np.int64(n_rows - place))
     shuffle_rows(out[:here], place, n_rows, splitmix64(key + epoch * GOLDEN_GAMMA))
@@ -101,11 +103,13 @@ def epoch_rows(out: np.ndarray, key: Word, position: Word, n_rows: Word) -> None
 
 @numba_njit
 def rows_without_replacement(out: np.ndarray, key: Word, position: Word, n_rows: Word) -> None:
+    """Write the first rows of an order of their own."""
     shuffle_rows(out, u64(0), n_rows, splitmix64(key + position * GOLDEN_GAMMA))
 
 
 @numba_njit
 def rows_with_replacement(out: np.ndarray, key: Word, position: Word, n_rows: Word) -> None:
+    """Write independent rows."""
     for j in range(out.shape[0]):
         out[j] = np.int64(scale_to(n_rows, splitmix64(key + (position + u64(j)) * GOLDEN_GAMMA)))
 
@@ -149,4 +153,5 @@ def numba_core_WithoutReplacementIndexRV(
 def numba_core_WithReplacementIndexRV(
     op: WithReplacementIndexRV, node: Apply
 ) -> tuple[Callable, int]:
+    """Compile the draw of independent rows."""
     return make_draw(op, rows_with_replacement)
