@@ -102,11 +102,15 @@ def _(op: Op, node: Apply) -> Iterable[int]:
     if getattr(op, "extended_signature", None) is not None:
         (_, size, _), _ = op.get_input_output_type_idxs(op.extended_signature)
         return () if size is None else (size,)
-    return [
-        k
-        for k, var in enumerate(node.inputs)
-        if var.owner is not None and isinstance(var.owner.op, MakeVector | Shape)
-    ]
+    return [k for k, var in enumerate(node.inputs) if _is_size(var)]
+
+
+def _is_size(var: Variable) -> bool:
+    if getattr(var.type, "ndim", None) != 1 or var.type.dtype != "int64":
+        return False
+    return isinstance(var, Constant) or (
+        var.owner is not None and isinstance(var.owner.op, MakeVector | Shape)
+    )
 
 
 def check_no_length(name: str, outputs: Sequence[Variable]) -> None:

@@ -286,7 +286,11 @@ def check_free_variable(
 def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
     """Check one axis of a term, and tell of which rows it is."""
     where = f"{term.name!r}, axis {k}"
-    if not isinstance(value, Rows) and not isinstance(params, Rows):
+    if isinstance(value, Rows):
+        rows = value
+    elif isinstance(params, Rows):
+        rows = _repeated(term, k, value, params)
+    else:
         dim = term.dim(k)
         if dim in term.plates:
             raise ValueError(
@@ -294,7 +298,6 @@ def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
                 f"value is not of the batch: {_ONE_CALL}"
             )
         return None
-    rows = value if isinstance(value, Rows) else _repeated(term, k, value, params)
     _check_between_draws(term, k)
     if isinstance(params, Rows) and params != rows:
         raise ValueError(
@@ -310,10 +313,8 @@ def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
     return rows
 
 
-def _repeated(term: Term, k: int, value: Axis, params: Axis) -> Rows:
+def _repeated(term: Term, k: int, value: Axis, params: Rows) -> Rows:
     """Let values through that are the same for all rows of the batch, such as ``zeros_like(y)``."""
-    if not isinstance(params, Rows):
-        raise TypeError(f"axis {k} of {term.name!r} is of no rows")
     if value is SAME and term.value.type.shape[k] == 1 < params.batch_size:
         raise ValueError(
             f"{term.name!r}, axis {k}: its parameters are rows of {params}, but its observed value "

@@ -190,9 +190,10 @@ def Potential(
     ...     loss = pm.Potential("loss", -abs(batch - mu), dims="obs")
     """
     model = released.modelcontext(model)
-    for index in indexes([var]):
+    found = indexes([var])
+    for index in found:
         note_index(model, index)
-    known, free = _provenance(model)
+    known, free = _provenance(model) if found else ({}, [])
     scale = potential_scale(
         var,
         total_size,

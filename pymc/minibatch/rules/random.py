@@ -17,13 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import HasInnerGraph, Op
-from pytensor.tensor.basic import MakeVector
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
-from pytensor.tensor.shape import Shape
 
+from pymc.minibatch.lengths import size_inputs
 from pymc.minibatch.provenance import (
     OWN,
     SAME,
@@ -102,7 +101,12 @@ def _without_signature(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes
 
 def _broadcast_parameters(node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     """Each draw of a univariate term is of its own parameters, which broadcast together."""
-    params = [k for k, var in enumerate(node.inputs) if _may_be_parameter(var)]
+    sizes = set(size_inputs(node.op, node))
+    params = [
+        k
+        for k, var in enumerate(node.inputs)
+        if k not in sizes and hasattr(var.type, "shape") and not isinstance(var.type, RandomType)
+    ]
     return [
         ()
         if isinstance(out.type, RandomType)
@@ -113,13 +117,3 @@ def _broadcast_parameters(node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
         )
         for out in node.outputs
     ]
-
-
-def _may_be_parameter(var: Variable) -> bool:
-    """Tell parameters from generators, and from the size, which says nothing of rows."""
-    if isinstance(var.type, RandomType) or not hasattr(var.type, "shape"):
-        return False
-    is_shape = isinstance(var, Constant) or (
-        var.owner is not None and isinstance(var.owner.op, MakeVector | Shape)
-    )
-    return not (is_shape and var.type.ndim == 1 and var.type.dtype == "int64")
