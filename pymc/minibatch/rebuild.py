@@ -33,6 +33,7 @@ from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.indexing import Index
 
 from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.rules.indexing import is_full
 from pymc.minibatch.scaling import RowRatio
 
 __all__ = ["FixedLengthError", "all_rows", "rebuild", "with_inputs"]
@@ -167,13 +168,8 @@ def _takes_rows(node: Apply) -> bool:
         entries = list(node.inputs[1:])
     else:
         entries = list(indices_from_subtensor(node.inputs[1:], node.op.idx_list))
-    picks = [entry for entry in entries if not _is_full(entry)]
+    picks = [entry for entry in entries if not is_full(entry)]
     return len(picks) == 1 and _is_index(picks[0])
-
-
-def _is_full(entry: object) -> bool:
-    data = getattr(entry, "data", entry)
-    return isinstance(data, slice) and data == slice(None)
 
 
 def _is_index(entry: object) -> bool:

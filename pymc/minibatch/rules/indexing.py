@@ -32,6 +32,7 @@ from pytensor.tensor.subtensor import (
     Subtensor,
     indices_from_subtensor,
 )
+from pytensor.tensor.type_other import SliceType
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import (
@@ -58,8 +59,14 @@ def _(op: MinibatchIndexRV, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [(), (Rows(node.outputs[1]),)]
 
 
-def is_full(entry: object) -> bool:
-    """Tell whether an entry of an indexing takes an axis as it is."""
+def is_full(entry: slice | Variable) -> bool:
+    """Tell whether an entry of an indexing takes an axis as it is; slices may be symbolic."""
+    if isinstance(entry, Constant):
+        entry = entry.data
+    elif isinstance(entry, Variable) and isinstance(entry.type, SliceType) and entry.owner:
+        bounds = entry.owner.inputs
+        if all(isinstance(bound, Constant) for bound in bounds):
+            entry = slice(*(bound.data for bound in bounds))
     return isinstance(entry, slice) and entry == slice(None)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.basic import Apply, Variable
 from pytensor.xtensor.basic import Rename, TensorFromXTensor, XTensorFromTensor
 from pytensor.xtensor.indexing import Index
 from pytensor.xtensor.math import Dot
@@ -97,24 +97,14 @@ def _by_name(
     )
 
 
-def _slice(entry: Variable) -> slice | None:
-    """Read a symbolic slice whose bounds are constants."""
-    if isinstance(entry, Constant):
-        return entry.data
-    bounds = entry.owner.inputs if entry.owner is not None else ()
-    if not bounds or not all(isinstance(bound, Constant) for bound in bounds):
-        return None
-    return slice(*(bound.data for bound in bounds))
-
-
 @follow.register(Index)
 def _(op: Index, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     x, *entries = node.inputs
     kinds = {dim: [axis] for dim, axis in zip(x.type.dims, inputs[0])}
     own = {dim: [label(x)] for dim in x.type.dims}
-    for dim, axis, entry, entry_axes in zip(x.type.dims, inputs[0], entries, inputs[1:]):
+    for dim, axis, entry in zip(x.type.dims, inputs[0], entries):
         if not hasattr(entry.type, "dims"):  # a slice
-            if isinstance(axis, Rows) and not is_full(_slice(entry)):
+            if isinstance(axis, Rows) and not is_full(entry):
                 raise RowsLost(BY_PLACE.format(op=op))
             continue
         if isinstance(axis, Rows):
