@@ -1,0 +1,89 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What a driver is: it runs many optimisation steps in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from pytensor.compile.executor import Function
+from pytensor.compile.sharedvalue import SharedVariable
+
+__all__ = ["Driver", "Run", "State", "StepFunction"]
+
+#: The values of a step's shared variables, in the order of its inputs, as its backend holds them.
+State = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class StepFunction:
+    """One optimisation step, compiled, without explicit inputs.
+
+    Parameters
+    ----------
+    function : Function
+        Its inputs are shared variables of its own, which nobody else reads: a driver puts the values
+        of a state in their place.
+    updates : mapping of int to int
+        Position of an input -> position of the output that is its next value. An input that is not
+        among them stays as it is.
+    has_loss : bool
+        Whether the first output is the loss, a scalar.
+    """
+
+    function: Function
+    updates: Mapping[int, int]
+    has_loss: bool
+
+
+class Run(NamedTuple):
+    """What came of a call.
+
+    Parameters
+    ----------
+    state : State
+        After the last step that ran.
+    losses : array of shape (n_steps,) or shorter
+        The loss of each step that ran, nan for a step without one. It is shorter where a loss was
+        not finite: that one is the last.
+    """
+
+    state: State
+    losses: np.ndarray
+
+
+class Driver(Protocol):
+    """Runs the steps of one compiled function; it keeps no state of its own."""
+
+    #: What the report of a fit says: "numba", "jax" or "python".
+    name: str
+
+    def load(self, shared: Sequence[SharedVariable]) -> State:
+        """Take the values of the shared variables, which stand in the order of the inputs."""
+
+    def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
+        """Write the values that steps change back, as NumPy arrays and Generators."""
+
+    def copy(self, state: State) -> State:
+        """Copy what steps change in place, to go back to it later."""
+
+    def compile(self, state: State) -> None:
+        """Compile what `run` needs for values of the types in `state`, without taking a step."""
+
+    def run(self, state: State, n_steps: int) -> Run:
+        """Take `n_steps` steps, or fewer where a loss is not finite; `state` is used up."""
