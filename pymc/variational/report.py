@@ -1,0 +1,80 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What a fit says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["FitReport", "Setting"]
+
+#: A setting in a form that a file of results can hold.
+Setting = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a fit ran: ``approx.report``, and ``fit`` in what ``approx.sample()`` returns.
+
+    Parameters
+    ----------
+    method : str
+        "ADVI", "FullRankADVI", "SVGD" and so on.
+    driver : str
+        What ran the steps: "numba" and "jax" run many in one compiled call, "python" one at a time.
+    backend : str
+        What the step was compiled for: "numba", "jax" or "c".
+    n_steps : int
+        Steps that completed.
+    seconds : float
+        Time of the steps, without that of the compilation.
+    compile_seconds : float
+        Time to build and compile the step; near 0 where one was compiled before.
+    stopped : str
+        "finished", "interrupted", or the message of the `StopIteration` that a callback raised.
+    settings : mapping of str to str, int, float or bool
+        What the fit was asked for: the optimizer, `obj_n_mc`, `random_seed` and so on.
+
+    Examples
+    --------
+    >>> from pymc.variational.report import FitReport
+    >>> report = FitReport("ADVI", "numba", "numba", 10_000, 0.5, 3.0, "finished")
+    >>> report.steps_per_second
+    20000.0
+    >>> print(report)
+    ADVI: 10,000 steps in 0.5 s (20,000 steps/s; numba), compiled in 3 s, finished
+    """
+
+    method: str
+    driver: str
+    backend: str
+    n_steps: int
+    seconds: float
+    compile_seconds: float
+    stopped: str
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+    @property
+    def steps_per_second(self) -> float:
+        """Steps in a second, without compilation; nan for a fit too short to be timed."""
+        return self.n_steps / self.seconds if self.seconds > 0 else float("nan")
+
+    def __str__(self) -> str:
+        engine = self.driver if self.driver == self.backend else f"{self.driver}, {self.backend}"
+        speed = f"{self.steps_per_second:,.0f} steps/s; " if self.seconds > 0 else ""
+        return (
+            f"{self.method}: {self.n_steps:,} steps in {self.seconds:.3g} s ({speed}{engine}), "
+            f"compiled in {self.compile_seconds:.3g} s, {self.stopped}"
+        )
