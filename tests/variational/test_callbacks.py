@@ -1,0 +1,352 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""When callbacks are called, what they record, and when they stop a fit."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytest
+
+from arviz_stats.base import array_stats
+
+import pymc as pm
+
+from pymc.variational.callbacks import (
+    Callback,
+    CheckParametersConvergence,
+    CheckStationarity,
+    Tracker,
+)
+from pymc.variational.calls import next_call
+from pymc.variational.trajectory import Trajectory, flat_scales, mean_error, split_rhat
+
+NO_STEPS = [
+    (0, ValueError, "is 0: no step is a multiple"),
+    (-5, ValueError, "is -5"),
+    (True, TypeError, "is True, which is no number of steps"),
+    (10.0, TypeError, r"is 10\.0, which is no number of steps"),
+    ("a", TypeError, "is 'a', which is no number of steps. Write a whole number"),
+]
+
+
+def approx_of(values: Any) -> Any:
+    """An approximation as callbacks see it: with one parameter, without scales."""
+    return SimpleNamespace(params=[pytensor.shared(np.asarray(values, "float64"))], groups=[])
+
+
+def called_at(callback: Any, n_steps: int, start: int = 0) -> list[int]:
+    """List the steps at which a loop calls a callback."""
+    i, calls = start, []
+    while (i := next_call(callback, i, start)) <= start + n_steps:
+        calls.append(i)
+    return calls
+
+
+class TestCallTimes:
+    def test_a_function_is_called_at_each_step(self):
+        assert called_at(lambda approx, losses, i: None, 3) == [1, 2, 3]
+        assert called_at(lambda approx, losses, i: None, 2, start=7) == [8, 9]
+
+    def test_every_of_a_function(self):
+        def callback(approx, losses, i):
+            pass
+
+        callback.every = np.int64(4)
+        assert called_at(callback, 12) == [4, 8, 12]
+        assert called_at(callback, 4, start=6) == [8]
+
+    def test_every_of_a_class(self):
+        class Mine(Callback):
+            every = 5
+
+        assert called_at(Mine(), 10) == [5, 10]
+        assert called_at(Callback(), 2) == [1, 2]
+
+    def test_at_start(self):
+        check = CheckParametersConvergence(every=5)
+        assert called_at(check, 10) == [1, 5, 10]
+        assert called_at(check, 5, start=12) == [13, 15]
+        assert called_at(CheckParametersConvergence(every=1), 3) == [1, 2, 3]
+
+    @pytest.mark.parametrize("every, error, message", NO_STEPS)
+    @pytest.mark.parametrize("make", [CheckParametersConvergence, CheckStationarity, Tracker])
+    def test_bad_every(self, make, every, error, message):
+        with pytest.raises(error, match=f"every of {make.__name__} {message}"):
+            make(every=every)
+
+    @pytest.mark.parametrize("every, error, message", NO_STEPS)
+    def test_bad_every_of_a_function(self, every, error, message):
+        def mine(approx, losses, i):
+            pass
+
+        mine.every = every
+        with pytest.raises(error, match=f"every of the callback mine {message}"):
+            next_call(mine, 0)
+
+
+class TestCheckParametersConvergence:
+    """The release's behaviour, called at the steps that `next_call` tells."""
+
+    def stops_at(self, values: np.ndarray, **kwargs: Any) -> int | None:
+        check = CheckParametersConvergence(**kwargs)
+        for i in called_at(check, len(values)):
+            try:
+                check(approx_of(values[i - 1]), None, i)
+            except StopIteration as stop:
+                assert str(stop) == f"Convergence achieved at {i}"
+                return i
+        return None
+
+    @pytest.mark.parametrize("diff", ["relative", "absolute"])
+    @pytest.mark.parametrize("ord", [np.inf, 2])
+    def test_as_called_at_each_step(self, diff, ord):
+        values = 1 + np.exp(-np.arange(200) / 20)[:, None] * [1.0, -2.0]
+        each_step = CheckParametersConvergence(every=20, tolerance=1e-2, diff=diff, ord=ord)
+        expected = None
+        for i, value in enumerate(values, 1):
+            try:
+                each_step(approx_of(value), None, i)
+            except StopIteration:
+                expected = i
+                break
+        assert expected is not None
+        actual = self.stops_at(values, every=20, tolerance=1e-2, diff=diff, ord=ord)
+        assert actual == expected
+
+    def test_the_first_step_counts(self):
+        """Between steps 1 and 10 nothing changes, so the first multiple of `every` stops."""
+        assert self.stops_at(np.ones((30, 2)), every=10) == 10
+
+    def test_unknown_diff(self):
+        with pytest.raises(ValueError, match=r"diff of .* is 'abs': say 'relative'"):
+            CheckParametersConvergence(diff="abs")
+
+
+class TestTracker:
+    def test_both_forms_of_a_statistic(self):
+        tracker = Tracker(number=lambda: 3, step=lambda approx, losses, i: i)
+        for i in called_at(tracker, 3):
+            tracker(None, [0.0], i)
+        assert tracker["number"] == [3, 3, 3]
+        assert tracker["step"] == [1, 2, 3]
+        tracker.clear()
+        assert tracker["step"] == []
+
+    def test_every(self):
+        tracker = Tracker(every=4, step=lambda approx, losses, i: i)
+        for i in called_at(tracker, 10):
+            tracker(None, [0.0], i)
+        assert dict(tracker.hist) == {"step": [4, 8]}
+
+    def test_a_statistic_named_every(self):
+        tracker = Tracker(every=lambda: 7, other=lambda: 8)
+        tracker(None, [0.0], 1)
+        assert tracker.every == 1
+        assert dict(tracker.hist) == {"every": [7], "other": [8]}
+
+    def test_not_callable(self):
+        with pytest.raises(TypeError, match=r"but mean is int: 3\. Give it a function"):
+            Tracker(mean=3)
+
+    def test_pickle(self):
+        tracker = pickle.loads(pickle.dumps(Tracker(every=3, cwd=inspect.currentframe)))
+        assert type(tracker) is Tracker
+        assert tracker.every == 3
+
+
+class TestTrajectory:
+    @pytest.mark.parametrize("n", [1, 7, 8, 9, 100, 129])
+    def test_rows_are_means_of_equal_batches(self, n):
+        values = np.random.default_rng(n).normal(size=(n, 3))
+        trajectory = Trajectory(3, 8)
+        for value in values:
+            trajectory.append(value)
+        batch = 1
+        while -(-n // batch) > 8:
+            batch *= 2
+        full = n // batch * batch
+        expected = values[:full].reshape(-1, batch, 3).mean(axis=1)
+        np.testing.assert_allclose(trajectory.rows, expected, rtol=1e-12)
+
+    def test_last_half(self):
+        trajectory = Trajectory(1, 100)
+        for value in range(14):
+            trajectory.append([value])
+        assert trajectory.last_half().ravel().tolist() == [8, 9, 10, 11, 12, 13]
+
+    def test_statistics_are_those_of_arviz(self):
+        """In any unit: ArviZ takes a range under 1e-15 for a constant."""
+        x = np.random.default_rng(1).normal(size=(100, 2)).cumsum(axis=0)
+        scale = np.array([1.0, 1e-20])
+        halves = x.T.reshape(2, 2, 50)
+        np.testing.assert_allclose(
+            split_rhat(x * scale), array_stats.rhat(halves, method="identity"), rtol=1e-10
+        )
+        errors = array_stats.mcse(x.T[:, None, :], method="mean")
+        # ArviZ's standard deviation has n - 1 in it, and so has ours
+        np.testing.assert_allclose(mean_error(x * scale), errors * scale, rtol=1e-10)
+
+    def test_constants(self):
+        window = np.ones((10, 2)) * [0.1, 0.0]
+        assert split_rhat(window).tolist() == [1, 1]
+        assert mean_error(window).tolist() == [0, 0]
+
+
+class TestScales:
+    """An error divided by its scale is in standard deviations, or relative to them."""
+
+    @pytest.fixture(params=["mean_field", "full_rank"])
+    def approx(self, request):
+        with pm.Model():
+            pm.Normal("x", shape=3)
+            approx = {"mean_field": pm.MeanField, "full_rank": pm.FullRank}[request.param]()
+        rng = np.random.default_rng(2)
+        for param in approx.params:
+            param.set_value(rng.normal(size=param.get_value().shape).astype(param.dtype))
+        return approx
+
+    def test_a_small_step_changes_the_guide_as_the_scale_says(self, approx):
+        with pytensor.config.change_flags(mode="FAST_COMPILE"):
+            group = approx.groups[0]
+            factor = group.L.eval() if "L_tril" in group.params_dict else np.diag(group.std.eval())
+            sd = group.std.eval()
+            steps, start = flat_scales(approx), 0
+            for param in approx.params:
+                old = param.get_value()
+                scale = steps[start : start + old.size]
+                start += old.size
+                for k in range(old.size):
+                    step = np.zeros(old.size)
+                    step[k] = 1e-6 * scale[k]
+                    param.set_value((old + step).astype(param.dtype))
+                    if param.name == "mu":
+                        assert step[k] == pytest.approx(1e-6 * sd[k])
+                        continue
+                    now = group.L.eval() if param.name == "L_tril" else np.diag(group.std.eval())
+                    change = abs(now - factor).sum(axis=1) / sd
+                    assert change.max() == pytest.approx(1e-6, rel=1e-3)
+                    assert np.count_nonzero(change) == 1
+                param.set_value(old)
+
+    def test_of_other_guides(self):
+        with pm.Model():
+            pm.Normal("x", shape=2)
+            approx = pm.Empirical(size=5)
+        assert flat_scales(approx).tolist() == [1.0] * 10
+
+
+def noisy_trajectory(n: int, rate: float, noise: float, seed: int, d: int = 4) -> np.ndarray:
+    """Gradient steps down a parabola from 3: stationary sd noise / sqrt(rate (2 − rate))."""
+    rng = np.random.default_rng(seed)
+    values, now = np.empty((n, d)), np.full(d, 3.0)
+    for i in range(n):
+        now = (1 - rate) * now + noise * rng.normal(size=d)
+        values[i] = now
+    return values
+
+
+def run(check: CheckStationarity, values: np.ndarray) -> int | None:
+    for i in called_at(check, len(values)):
+        try:
+            check(approx_of(values[i - 1]), None, i)
+        except StopIteration as stop:
+            assert str(stop).startswith(f"Stationary at {i}: ")
+            return i
+    return None
+
+
+class TestCheckStationarity:
+    def test_the_averages_are_as_good_as_it_says(self):
+        """The means over the later half, at the stop, are within the tolerance of 0, their limit.
+
+        For 20 fits of 4 parameters, z is that of a false alarm in 1e-5 fits. The largest of four standard errors
+        is what is kept below the tolerance, so most are smaller.
+        """
+        z = 5.3
+        for seed in range(20):
+            values = noisy_trajectory(60_000, rate=0.02, noise=0.02, seed=seed)
+            check = CheckStationarity(every=10, tolerance=0.02)
+            stopped = run(check, values)
+            assert stopped is not None
+            assert check.steps[-1] == stopped
+            assert check.mcse[-1] <= 0.02
+            assert check.rhat[-1] <= 1.1
+            assert abs(values[stopped // 2 : stopped].mean(axis=0)).max() < z * 0.02
+
+    def test_a_drift_does_not_stop(self):
+        drift = np.linspace(0, 5, 20_000)[:, None]
+        values = drift + 0.1 * np.random.default_rng(3).normal(size=(20_000, 2))
+        check = CheckStationarity(every=10, tolerance=np.float64(10))
+        assert run(check, values) is None
+        assert min(check.rhat) > 1.1
+        assert np.isnan(check.mcse).all()
+
+    def test_a_tolerance_out_of_reach_does_not_stop(self):
+        values = noisy_trajectory(20_000, rate=0.1, noise=0.1, seed=4)
+        check = CheckStationarity(every=5, tolerance=1e-4)
+        assert run(check, values) is None
+        assert np.nanmin(check.mcse) > 1e-4
+
+    def test_share(self):
+        """One parameter of four drifts: three quarters are stationary."""
+        values = noisy_trajectory(60_000, rate=0.1, noise=0.02, seed=5)
+        values[:, 0] += np.linspace(0, 50, len(values))
+        assert run(CheckStationarity(), values) is None
+        assert run(CheckStationarity(share=0.75), values) is not None
+
+    def test_watches_at_most_so_many(self):
+        check = CheckStationarity(max_parameters=3)
+        for i in (10, 20):
+            check(approx_of(np.arange(50.0)), None, i)
+        assert check._record.trajectory.rows.shape == (2, 3)
+        assert len(set(check._record.trajectory.rows[0])) == 3
+
+    def test_begins_anew_in_another_fit(self):
+        values = noisy_trajectory(3000, rate=0.1, noise=0.1, seed=6)
+        check = CheckStationarity(every=5, tolerance=1e-6)
+        run(check, values)
+        first = check.steps, check.rhat
+        run(check, values)
+        assert (check.steps, check.rhat) == first
+
+    def test_few_checks_in_many_steps(self):
+        check = CheckStationarity(every=1000)
+        drift = iter(range(1000))
+        for i in range(1000, 10**6 + 1, 1000):
+            check(approx_of([next(drift)]), None, i)
+        assert len(check.steps) <= 1 + np.log(10) / np.log(1.2)
+        assert len(check._record.trajectory.rows) <= 400
+
+    @pytest.mark.parametrize(
+        "kwargs, error, message",
+        [
+            ({"tolerance": 0}, ValueError, r"tolerance .* is 0; it has to be above 0"),
+            ({"tolerance": "1"}, TypeError, "tolerance .* is '1'; write a number"),
+            ({"rhat": 1}, ValueError, "rhat .* is 1; it has to be above 1"),
+            ({"rhat": np.nan}, ValueError, "rhat .* is nan"),
+            ({"share": 1.5}, ValueError, "share .* is 1.5; it has to be above 0 and at most 1"),
+            ({"share": True}, TypeError, "share .* is True"),
+            ({"max_parameters": 0}, ValueError, "max_parameters .* is 0"),
+        ],
+    )
+    def test_bad_arguments(self, kwargs, error, message):
+        with pytest.raises(error, match=message):
+            CheckStationarity(**kwargs)
