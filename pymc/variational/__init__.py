@@ -14,3 +14,5 @@
 import pymc._layer as _layer
 
 _layer.run_release(globals())
+
+from pymc.variational import schedules  # noqa: E402

@@ -1,0 +1,181 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What a learning-rate schedule is, and the formulas of those in ``schedules``.
+
+Steps are compared and subtracted as integers, and only what is left becomes a float: float32 cannot
+tell steps apart from 2^24 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Variable
+from pytensor.tensor.variable import TensorVariable
+
+__all__ = ["Formula", "Schedule", "rate_at"]
+
+# A schedule is a handful of scalar operations: to compile them takes longer than to run them
+_PYTHON = Mode(linker="py", optimizer=None)
+
+
+class Schedule(Protocol):
+    """A learning rate as a function of the step."""
+
+    def __call__(self, step: TensorVariable, /) -> TensorVariable | float:
+        """Return the learning rate at `step`, a symbolic int64 scalar: 0, 1, 2, ..."""
+
+
+@dataclass(frozen=True, repr=False)
+class Formula:
+    """A schedule given by a formula of the step, and by arguments that have been checked.
+
+    A value rather than a closure: it can be compared, pickled, and read in the settings of a fit.
+    """
+
+    formula: Callable[..., TensorVariable]
+    arguments: tuple[tuple[str, Any], ...]
+
+    def __call__(self, step: Any, /) -> Any:
+        if isinstance(step, Variable):
+            return self.formula(step, **dict(self.arguments))
+        steps = _check_steps(step)
+        rates = rate_at(self, pt.constant(steps)).eval(mode=_PYTHON)
+        return np.broadcast_to(rates, steps.shape).copy()
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments)
+        return f"{self.formula.__name__}({arguments})"
+
+
+def rate_at(learning_rate: float | Schedule, step: TensorVariable) -> TensorVariable:
+    """Return the learning rate at a symbolic step, as the optimizers use it.
+
+    Parameters
+    ----------
+    learning_rate : float or schedule
+        A schedule is called once.
+    step : TensorVariable of shape () and dtype int64
+        The number of steps before this one.
+
+    Returns
+    -------
+    TensorVariable
+        Of shape () and dtype ``floatX``.
+
+    Raises
+    ------
+    ValueError
+        If what the schedule returns has axes that `step` has not.
+    TypeError
+        If it is not real. An error of the schedule itself has a note that says what it was given.
+
+    Examples
+    --------
+    >>> import pytensor.tensor as pt
+    >>> from pymc.variational.schedule_formulas import rate_at
+    >>> rate = rate_at(lambda step: 1 / (1 + step), pt.constant(3, dtype="int64"))
+    >>> float(rate.eval())
+    0.25
+    """
+    if not callable(learning_rate):
+        return pt.constant(learning_rate, dtype=pytensor.config.floatX)
+    try:
+        rate = pt.as_tensor(learning_rate(step))
+    except Exception as error:
+        error.add_note(
+            f"The schedule {learning_rate!r} was called with a symbolic step, once for all steps, and "
+            "has to return one symbolic number: write pt.exp, pt.minimum and pt.switch of "
+            "pytensor.tensor instead of math.exp, min and if"
+        )
+        raise
+    if rate.type.ndim > step.type.ndim:
+        raise ValueError(
+            f"the schedule {learning_rate!r} returned {rate} of type {rate.type}, but all parameters "
+            "share one learning rate: return a scalar"
+        )
+    if np.dtype(rate.type.dtype).kind not in "iuf":
+        raise TypeError(
+            f"the schedule {learning_rate!r} returned {rate} of dtype {rate.type.dtype}, but a "
+            "learning rate is a real number: return a float"
+        )
+    return rate.astype(pytensor.config.floatX)
+
+
+def constant(step: TensorVariable, learning_rate: float) -> TensorVariable:
+    return rate_at(learning_rate, step)
+
+
+def exponential_decay(
+    step: TensorVariable,
+    initial_learning_rate: float,
+    decay_steps: int,
+    decay_rate: float,
+    staircase: bool,
+) -> TensorVariable:
+    exponent = _real(step // decay_steps) if staircase else _real(step) / decay_steps
+    return initial_learning_rate * decay_rate**exponent
+
+
+def cosine_decay(
+    step: TensorVariable, initial_learning_rate: float, decay_steps: int, final_fraction: float
+) -> TensorVariable:
+    # (1 + cos(pi x)) / 2 is sin(pi (1 - x) / 2)^2, which keeps its digits where it comes to 0
+    decay = pt.sin(np.pi / 2 * _left(step, decay_steps)) ** 2
+    return initial_learning_rate * (final_fraction + (1 - final_fraction) * decay)
+
+
+def linear_warmup(
+    step: TensorVariable,
+    learning_rate: float | Schedule,
+    warmup_steps: int,
+    initial_fraction: float,
+) -> TensorVariable:
+    reached = rate_at(learning_rate, pt.maximum(step - warmup_steps, 0))
+    return reached * (1 - (1 - initial_fraction) * _left(step, warmup_steps))
+
+
+def join(
+    step: TensorVariable, schedules: tuple[float | Schedule, ...], boundaries: tuple[int, ...]
+) -> TensorVariable:
+    rate = rate_at(schedules[0], step)
+    for schedule, start in zip(schedules[1:], boundaries):
+        rate = pt.switch(step < start, rate, rate_at(schedule, pt.maximum(step - start, 0)))
+    return rate
+
+
+def _left(step: TensorVariable, n_steps: int) -> TensorVariable:
+    """Return what is left of the first `n_steps` steps: 1 at step 0, and 0 from `n_steps` on."""
+    return _real(pt.maximum(n_steps - step, 0)) / n_steps
+
+
+def _real(count: TensorVariable) -> TensorVariable:
+    return count.astype(pytensor.config.floatX)
+
+
+def _check_steps(step: Any) -> np.ndarray:
+    steps = np.asarray(step)
+    if steps.dtype.kind not in "iu" or (steps < 0).any():
+        raise ValueError(
+            f"a schedule is a function of the step, an integer of at least 0 or an array of these, as "
+            f"np.arange(1000); got {step!r}"
+        )
+    return steps.astype(np.int64)

@@ -1,0 +1,74 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+import re
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import Any
+
+import numpy as np
+import pytensor
+
+import pymc._layer as _layer
+
+from pymc.variational.schedule_formulas import Schedule, rate_at
+
+released = _layer.run_release(globals())
+
+_LEARNING_RATE = re.compile(r"^( *)learning_rate ?: float.*\n(?:\1 +\S.*\n)+", re.MULTILINE)
+_DOCUMENTED = """\
+{0}learning_rate : float, symbolic scalar or schedule
+{0}    The size of update steps. A schedule is a function of the step that returns it, one of
+{0}    :mod:`pymc.variational.schedules` or your own: it is called once, with a symbolic int64
+{0}    scalar, which is 0 at the first step and goes on in `refine`.
+"""
+
+
+def _scheduled(optimizer: Callable[..., Any]) -> Callable[..., Any]:
+    """Let an optimizer of the release take a schedule; with anything else it is as it was."""
+    default = signature(optimizer).parameters["learning_rate"].default
+
+    @wraps(optimizer)
+    def scheduled(
+        loss_or_grads: Any = None,
+        params: Any = None,
+        learning_rate: float | Any | Schedule = default,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if loss_or_grads is None or params is None or not callable(learning_rate):
+            return optimizer(loss_or_grads, params, learning_rate, *args, **kwargs)
+        step = pytensor.shared(np.array(0, dtype="int64"), name="step")
+        updates = optimizer(loss_or_grads, params, rate_at(learning_rate, step), *args, **kwargs)
+        updates[step] = step + 1
+        return updates
+
+    if optimizer.__doc__ is not None:  # it is stripped under python -OO
+        scheduled.__doc__ = _LEARNING_RATE.sub(
+            lambda found: _DOCUMENTED.format(found[1]), optimizer.__doc__
+        )
+    return scheduled
+
+
+# In the release's namespace: what it calls itself, as momentum does sgd, and its partials are these
+sgd = _scheduled(released.sgd)
+momentum = _scheduled(released.momentum)
+nesterov_momentum = _scheduled(released.nesterov_momentum)
+adagrad = _scheduled(released.adagrad)
+adagrad_window = _scheduled(released.adagrad_window)
+rmsprop = _scheduled(released.rmsprop)
+adadelta = _scheduled(released.adadelta)
+adam = _scheduled(released.adam)
+adamax = _scheduled(released.adamax)
