@@ -19,7 +19,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.minibatch.index import BatchSizeError
+from pymc.minibatch.index import BatchSizeError, minibatch_index
 from pymc.minibatch.provenance import indexes
 from pymc.minibatch.state import IndexState
 
@@ -70,6 +70,19 @@ def test_rows_match_in_a_million_draws(backend):
     np.testing.assert_allclose(results[:, :3], 0, atol=1e-9)
     assert len(np.unique(results[:, 3])) > 1
     [_] = [v for v in evaluate.get_shared() if isinstance(v.type, type(next(iter(updates)).type))]
+
+
+@pytest.mark.parametrize("sampling", ["epoch", "without_replacement"])
+def test_jax_shuffles_once_for_all_columns(sampling):
+    """The shuffle is not fused into the gather, where it would run for each element of the batch."""
+    index = minibatch_index(1000, 50, sampling)
+    batch = pt.as_tensor(np.zeros((1000, 30)))[index]
+    draw = pm.compile([], batch, mode="JAX")
+    values = [cell.storage[0] for cell in draw.input_storage]
+    program = draw.vm.jit_fn.lower(*values).compile().as_text()
+    kernels = [kernel for kernel in program.split("\n}") if " gather(" in kernel]
+    assert kernels
+    assert not [kernel for kernel in kernels if " multiply(" in kernel]
 
 
 @pytest.mark.parametrize("random_seed", [None, 0, 2**40, [1, 2]])

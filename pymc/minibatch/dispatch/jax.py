@@ -25,7 +25,7 @@ from pytensor.graph.basic import Apply
 from pytensor.link.jax.dispatch import jax_funcify
 
 from pymc.minibatch.index import MinibatchIndexRV, check_batch_size
-from pymc.minibatch.shuffle import NARROW, WIDE
+from pymc.minibatch.shuffle import NARROW, WIDE, materialize
 
 try:
     from jax import enable_x64
@@ -56,7 +56,7 @@ def jax_funcify_MinibatchIndexRV(op: MinibatchIndexRV, node: Apply, **kwargs: An
         index_dtype = jnp.arange(0).dtype  # int32 where x64 is off, under floatX = "float32"
         with enable_x64(True):
             next_state, rows = draw(state, n_rows)
-            return next_state, rows.astype(index_dtype)
+            return next_state, materialize(jnp, rows.astype(index_dtype))
 
     return minibatch_index
 
