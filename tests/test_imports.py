@@ -32,6 +32,7 @@ ORDER = (
     "pymc.variational.objectives",
     "pymc.variational.step",
     "pymc.variational.drivers",
+    "pymc.variational.compiled",
     "pymc.variational.loop",
     "pymc.variational.streaming",
 )

@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = ["FitReport", "Setting"]
 
@@ -65,6 +65,15 @@ class FitReport:
     compile_seconds: float
     stopped: str
     settings: Mapping[str, Setting] = field(default_factory=dict)
+
+    def after(self, n_steps: int, seconds: float, stopped: str) -> FitReport:
+        """Report of the fit when it went on for `n_steps` in `seconds`, and why it stopped then."""
+        return replace(
+            self,
+            n_steps=self.n_steps + n_steps,
+            seconds=self.seconds + seconds,
+            stopped=stopped,
+        )
 
     @property
     def steps_per_second(self) -> float:

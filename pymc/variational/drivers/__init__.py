@@ -11,3 +11,9 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
+"""Drivers: how many steps run in one call, one module for each way."""
+
+from pymc.variational.drivers.base import Driver, Run, State, StepFunction
+from pymc.variational.drivers.choice import choose_driver
+
+__all__ = ["Driver", "Run", "State", "StepFunction", "choose_driver"]

@@ -15,40 +15,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from pytensor.compile.executor import Function
 from pytensor.compile.sharedvalue import SharedVariable
+
+from pymc.variational.step import StepFunction
 
 __all__ = ["Driver", "Run", "State", "StepFunction"]
 
 #: The values of a step's shared variables, in the order of its inputs, as its backend holds them.
 State = tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class StepFunction:
-    """One optimisation step, compiled, without explicit inputs.
-
-    Parameters
-    ----------
-    function : Function
-        Its inputs are shared variables of its own, which nobody else reads: a driver puts the values
-        of a state in their place.
-    updates : mapping of int to int
-        Position of an input -> position of the output that is its next value. An input that is not
-        among them stays as it is.
-    has_loss : bool
-        Whether the first output is the loss, a scalar.
-    """
-
-    function: Function
-    updates: Mapping[int, int]
-    has_loss: bool
 
 
 class Run(NamedTuple):

@@ -1,0 +1,123 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+r"""Averages of the parameters over the last steps of a fit (Polyak and Juditsky, 1992).
+
+With a constant learning rate the parameters end up moving about the optimum; their average is closer to
+it than the last of them.
+
+References
+----------
+-   Boris T. Polyak, Anatoli B. Juditsky (1992)
+    Acceleration of stochastic approximation by averaging
+    SIAM Journal on Control and Optimization 30(4), section 2
+-   Akash Kumar Dhaka et al. (2020)
+    Robust, accurate stochastic optimization for variational inference
+    arXiv:2009.00666
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+
+__all__ = ["TailAverage", "check_average"]
+
+
+@dataclass(frozen=True)
+class TailAverage:
+    """The average of parameters over the last part of a run, kept up to date by the steps.
+
+    Parameters
+    ----------
+    fraction : float
+        Which part of a run is averaged, above 0 and at most 1.
+    params : tuple of SharedVariable
+    means : tuple of SharedVariable
+        Of the same shapes.
+    n_waiting : SharedVariable
+        How many steps of the run still come before the part, an int64.
+    n_averaged : SharedVariable
+        How many steps the means are of, an int64.
+    """
+
+    fraction: float
+    params: tuple[SharedVariable, ...]
+    means: tuple[SharedVariable, ...]
+    n_waiting: SharedVariable
+    n_averaged: SharedVariable
+
+    @classmethod
+    def of(cls, params: Sequence[SharedVariable], fraction: float) -> TailAverage:
+        """Make the shared variables."""
+        means = [
+            pytensor.shared(param.get_value(), f"{param.name}_mean", shape=param.type.shape)
+            for param in params
+        ]
+        counts = [pytensor.shared(np.int64(0), name) for name in ("n_waiting", "n_averaged")]
+        return cls(fraction, tuple(params), tuple(means), *counts)
+
+    def updates(self, updates: Mapping[SharedVariable, Variable]) -> dict[SharedVariable, Variable]:
+        """Add the updates of the averages to those of the parameters."""
+        waits = self.n_waiting > 0
+        n = self.n_averaged + pt.switch(waits, 0, 1)
+        more = {self.n_waiting: pt.maximum(self.n_waiting - 1, 0), self.n_averaged: n}
+        for param, mean in zip(self.params, self.means):
+            weight = pt.switch(waits, 0, 1 / pt.maximum(n, 1)).astype(mean.dtype)
+            more[mean] = mean + weight * (updates[param] - mean)
+        return {**updates, **more}
+
+    def begin(self, n_steps: int) -> None:
+        """Start a run of `n_steps`."""
+        n_last = max(1, round(self.fraction * n_steps))
+        self.n_waiting.set_value(np.int64(max(n_steps - n_last, 0)))
+        self.n_averaged.set_value(np.int64(0))
+
+    def swap(self) -> None:
+        """Exchange the parameters with their averages, if there are any."""
+        if self.n_averaged.get_value() == 0:
+            return
+        for param, mean in zip(self.params, self.means):
+            last = param.get_value(borrow=True)
+            param.set_value(mean.get_value(borrow=True), borrow=True)
+            mean.set_value(last, borrow=True)
+
+
+def check_average(average: Any) -> float | None:
+    """Check the argument `average` of a fit.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    if average is None:
+        return None
+    if isinstance(average, bool) or not isinstance(average, float | int | np.number):
+        raise TypeError(
+            f"average={average!r} of a fit has to be a number: the last part of the steps whose "
+            "parameters are averaged, such as 0.5 for the second half."
+        )
+    if not 0 < average <= 1:
+        raise ValueError(
+            f"average={average!r} of a fit has to be above 0 and at most 1: the last part of the "
+            "steps whose parameters are averaged, such as 0.5 for the second half."
+        )
+    return float(average)

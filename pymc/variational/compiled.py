@@ -1,0 +1,134 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Compiled steps and the shared variables they are about; each is compiled once for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import pytensor
+
+from pytensor.compile.mode import get_mode
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+
+from pymc.variational.drivers import Driver, State, choose_driver
+from pymc.variational.step import StepGraph, compile_step, step_graph
+
+__all__ = ["Step", "make_step"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A compiled step, and the shared variables that it is about.
+
+    Parameters
+    ----------
+    driver : Driver
+    shared : tuple of SharedVariable
+        In the order of the driver's state.
+    has_loss : bool
+        Whether the loss of each step is known.
+    """
+
+    driver: Driver
+    shared: tuple[SharedVariable, ...]
+    has_loss: bool
+
+    def load(self) -> State:
+        """Take the values of the shared variables, as the driver holds them."""
+        return self.driver.load(self.shared)
+
+    def store(self, state: State) -> None:
+        """Give the shared variables the values of `state`."""
+        self.driver.store(state, self.shared)
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """What was compiled for a graph: its driver, and which of the graph's inputs the driver's are."""
+
+    graph: StepGraph
+    settings: tuple[Any, ...]
+    driver: Driver
+    order: tuple[int, ...]
+
+    def bind(self, shared: Sequence[SharedVariable]) -> Step:
+        return Step(self.driver, tuple(shared[i] for i in self.order), self.graph.has_loss)
+
+
+# What was compiled for a model lives as long as the model.
+_compiled: WeakKeyDictionary[Any, list[_Compiled]] = WeakKeyDictionary()
+
+
+def make_step(
+    updates: Mapping[SharedVariable, Variable],
+    loss: Variable | None,
+    *,
+    model: Any,
+    random_seed: int,
+    mode: Any = None,
+    **compile_kwargs: Any,
+) -> Step:
+    """Compile a step, unless the same was compiled for the model before.
+
+    Parameters
+    ----------
+    updates : mapping of SharedVariable to Variable
+        The next values. Those of generators and minibatch indexes are added.
+    loss : scalar variable, optional
+    model : Model
+        Its `check_bounds` counts, and it is whose steps are kept.
+    random_seed : int
+        Seeds the generators and minibatch indexes of the graph.
+    mode : str or Mode, optional
+        As of :func:`pytensor.function`.
+    **compile_kwargs
+        More of :func:`pytensor.function`'s.
+
+    Returns
+    -------
+    Step
+
+    Examples
+    --------
+    >>> x = pytensor.shared(1.0)
+    >>> with pm.Model() as model:
+    ...     step = make_step({x: 0.5 * x}, x**2, model=model, random_seed=1)
+    >>> state, losses = step.driver.run(step.load(), 3)
+    >>> losses
+    array([1.    , 0.25  , 0.0625])
+    """
+    graph = step_graph(updates, loss, random_seed)
+    settings = (*_mode_key(mode), model.check_bounds, tuple(compile_kwargs.items()))
+    known = _compiled.setdefault(model, [])
+    for old in known:
+        if old.settings == settings and old.graph.same_as(graph):
+            return old.bind(graph.shared)
+    own = graph.on_own_variables()
+    with model:
+        function = compile_step(own, mode, **compile_kwargs)
+    inputs = [graph.shared[i] for i in function.order]
+    driver = choose_driver(function, lambda driver: driver.load(inputs))
+    own.forget_values()
+    known.append(_Compiled(own, settings, driver, function.order))
+    return known[-1].bind(graph.shared)
+
+
+def _mode_key(mode: Any) -> tuple[Any, ...]:
+    mode = get_mode(mode)
+    return type(mode.linker), str(mode.provided_optimizer), pytensor.config.floatX

@@ -1,0 +1,146 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Many steps in a loop that Numba compiles around the step.
+
+PyTensor compiles a step to a function of its inputs, which returns the loss and the next values. The
+loop below passes those on as the inputs of the next step, without a copy and without Python. It lies
+in PyTensor's cache of compiled functions, under a key made from the step's.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from types import FunctionType
+from typing import Any
+
+import numba
+import numpy as np
+
+from numba import types
+from numba.extending import intrinsic
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS
+from pytensor.link.numba.dispatch.basic import numba_njit
+
+from pymc.variational.drivers.base import Run, State, StepFunction
+
+__all__ = ["NumbaDriver"]
+
+# Part of the key of the cache, which does not know this file: raise it when a loop below changes.
+CACHE_VERSION = 1
+
+
+def next_state(updates: Sequence[tuple[int, int]], n_inputs: int) -> Callable:
+    """Make the compiled function (state, outputs of a step) -> state after the step."""
+    output_of = dict(updates)
+
+    @intrinsic
+    def arrange(typing_context: Any, state: Any, outputs: Any) -> tuple[Any, Callable]:
+        taken = [(outputs, output_of[i]) if i in output_of else (state, i) for i in range(n_inputs)]
+        result = types.Tuple([source.types[i] for source, i in taken])
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            values = [
+                builder.extract_value(args[1], output_of[i])
+                if i in output_of
+                else builder.extract_value(args[0], i)
+                for i in range(n_inputs)
+            ]
+            made = context.make_tuple(builder, signature.return_type, values)
+            context.nrt.incref(builder, signature.return_type, made)
+            return made
+
+        return result(state, outputs), generate
+
+    return arrange
+
+
+# The loops are templates: each driver gives their code globals of its own. Closures would do the same,
+# but Numba does not cache them.
+STEP: Callable = None  # type: ignore[assignment]
+NEXT_STATE: Callable = None  # type: ignore[assignment]
+
+
+def run_with_loss(losses: np.ndarray, state: State) -> tuple[int, State]:
+    n_run = losses.shape[0]
+    for k in range(losses.shape[0]):
+        outputs = STEP(*state)
+        state = NEXT_STATE(state, outputs)
+        losses[k] = outputs[0][()]
+        if not np.isfinite(losses[k]):
+            n_run = k + 1
+            break
+    return n_run, state
+
+
+def run_without_loss(losses: np.ndarray, state: State) -> tuple[int, State]:
+    for _ in range(losses.shape[0]):
+        state = NEXT_STATE(state, STEP(*state))
+    return losses.shape[0], state
+
+
+class NumbaDriver:
+    """Runs steps in one loop of compiled code, which lets other threads of Python run.
+
+    Parameters
+    ----------
+    step : StepFunction
+        Compiled with a mode of Numba. It need not have been called, and is not.
+    """
+
+    name = "numba"
+
+    def __init__(self, step: StepFunction) -> None:
+        jit_fn = step.function.vm.jit_fn
+        key = CACHED_SRC_FUNCTIONS.get(jit_fn.py_func)
+        updates = tuple(sorted(step.updates.items()))
+        n_inputs = len(step.function.input_storage)
+        template = run_with_loss if step.has_loss else run_without_loss
+        scope = {
+            "np": np,
+            "__name__": __name__,  # Numba imports this module when it reads a loop from the cache
+            # The step without the entry from Python, which takes long to compile
+            "STEP": numba_njit(jit_fn.py_func, cache=key is not None),
+            "NEXT_STATE": next_state(updates, n_inputs),
+        }
+        loop = FunctionType(template.__code__, scope, template.__name__)
+        if key is not None:
+            parts = f"{key} {updates} {template.__name__} {CACHE_VERSION}"
+            CACHED_SRC_FUNCTIONS[loop] = sha256(parts.encode()).hexdigest()
+        self._run = numba_njit(loop, final_function=True, nogil=True, cache=key is not None)
+        self._updates = updates
+
+    def load(self, shared: Sequence[SharedVariable]) -> State:
+        return tuple(var.container.storage[0] for var in shared)
+
+    def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
+        for i, _ in self._updates:
+            shared[i].container.storage[0] = state[i]
+
+    def copy(self, state: State) -> State:
+        changed = {i for i, _ in self._updates}
+        return tuple(
+            copy.deepcopy(value) if i in changed else value for i, value in enumerate(state)
+        )
+
+    def compile(self, state: State) -> None:
+        self._run.compile((numba.typeof(np.empty(0)), numba.typeof(state)))
+
+    def run(self, state: State, n_steps: int) -> Run:
+        losses = np.full(n_steps, np.nan)
+        n_run, state = self._run(losses, state)
+        return Run(state, losses[:n_run])

@@ -1,0 +1,80 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Steps called one by one from Python: for the C backend, and for what cannot be compiled into a loop."""
+
+from __future__ import annotations
+
+import copy
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pytensor.compile.sharedvalue import SharedVariable
+
+from pymc.variational.drivers.base import Run, State, StepFunction
+
+__all__ = ["PythonDriver"]
+
+
+class PythonDriver:
+    """Calls the compiled function of a step.
+
+    Parameters
+    ----------
+    step : StepFunction
+        Compiled with any mode.
+    """
+
+    name = "python"
+
+    def __init__(self, step: StepFunction) -> None:
+        self._step = step
+        self._storages = [container.storage for container in step.function.input_storage]
+
+    def load(self, shared: Sequence[SharedVariable]) -> State:
+        return tuple(var.container.storage[0] for var in shared)
+
+    def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
+        for i in self._step.updates:
+            shared[i].container.storage[0] = state[i]
+
+    def copy(self, state: State) -> State:
+        changed = self._step.updates
+        return tuple(
+            copy.deepcopy(value) if i in changed else value for i, value in enumerate(state)
+        )
+
+    def compile(self, state: State) -> None:
+        """Do nothing: PyTensor compiles the function, some backends at its first call."""
+
+    def run(self, state: State, n_steps: int) -> Run:
+        others = [storage[0] for storage in self._storages]
+        for storage, value in zip(self._storages, state):
+            storage[0] = value
+        losses = np.full(n_steps, np.nan)
+        n_run = 0
+        try:
+            while n_run < n_steps:
+                loss = self._step.function()
+                if self._step.has_loss:
+                    losses[n_run] = loss
+                n_run += 1
+                if self._step.has_loss and not np.isfinite(losses[n_run - 1]):
+                    break
+            after = tuple(storage[0] for storage in self._storages)
+        finally:
+            for storage, value in zip(self._storages, others):
+                storage[0] = value
+        return Run(after, losses[:n_run])

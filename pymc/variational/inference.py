@@ -1,0 +1,394 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+import logging
+import operator
+import time
+import warnings
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pytensor.compile.mode import get_mode
+from rich.theme import Theme
+
+import pymc._layer as _layer
+
+from pymc.model.transform.minibatch import minibatch_model
+from pymc.progress_bar import default_progress_theme
+from pymc.pytensorf import resolve_backend_compile_kwargs
+from pymc.variational.averaging import TailAverage, check_average
+from pymc.variational.compiled import Step, make_step
+from pymc.variational.loop import LoopEnd, NotFinite, run_loop
+from pymc.variational.nonfinite import describe
+from pymc.variational.progress import FitProgress
+from pymc.variational.report import FitReport, Setting
+
+_log = logging.getLogger(__name__)
+
+BACKENDS = {"NumbaLinker": "numba", "JAXLinker": "jax", "PerformLinker": "python"}
+
+
+class FitState(NamedTuple):
+    """Where a fit stands, for `refine`.
+
+    Parameters
+    ----------
+    i : int
+        Steps done.
+    step : Step
+    callbacks : sequence of callable
+    score : bool
+        Whether losses are kept.
+    average : TailAverage or None
+    report : FitReport
+        Of the fit up to now.
+    """
+
+    i: int
+    step: Step
+    callbacks: Sequence[Callable]
+    score: bool
+    average: TailAverage | None
+    report: FitReport
+
+
+class _Inference:
+    objective: Any
+    approx: Any
+    hist: np.ndarray
+    state: FitState | None
+    _maybe_score: Callable[[bool | None], bool]
+
+    def fit(
+        self,
+        n: int = 10000,
+        score: bool | None = None,
+        callbacks: Sequence[Callable] | None = None,
+        progressbar: bool = True,
+        progressbar_theme: Theme = default_progress_theme,
+        *,
+        backend: str | None = None,
+        include_transformed: bool = False,
+        average: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Perform Operator Variational Inference.
+
+        Parameters
+        ----------
+        n : int
+            Number of steps. 0 only initialises.
+        score : bool, optional
+            Keep the loss of each step in `hist`. Default: whether the operator has one.
+        callbacks : list of callable (Approximation, losses, i) -> None
+            Called after each step; one with an attribute `every` only where it divides `i`, which
+            leaves the steps between to one compiled call. `StopIteration` ends the fit.
+        progressbar : bool
+            Show a bar in a terminal or notebook, or a line now and then in a log.
+        progressbar_theme : Theme
+            Custom theme for the progress bar
+        backend : str, optional
+            "numba" and "jax" run many steps in one compiled call, "c" one at a time. Default: as
+            `pytensor.config` says.
+        average : float, optional
+            Set the parameters to their average over this last part of the steps, such as 0.5 for
+            the second half.
+
+        Other Parameters
+        ----------------
+        obj_n_mc : int
+            Number of Monte Carlo samples for the gradient of the objective
+        tf_n_mc : int
+            Number of Monte Carlo samples for the gradient of the test function
+        obj_optimizer : callable (grads, params) -> updates
+            Optimizer of the objective's parameters
+        test_optimizer : callable (grads, params) -> updates
+            Optimizer of the test function's parameters
+        more_obj_params : list
+            Custom parameters for the objective's optimizer
+        more_tf_params : list
+            Custom parameters for the test function's optimizer
+        more_updates : dict
+            Custom updates of shared variables
+        total_grad_norm_constraint : float
+            Bound of the norm of the gradient
+        compile_kwargs : dict
+            Of `pytensor.function`. ``compile_kwargs["mode"]`` cannot be combined with ``backend``.
+        more_replacements : dict
+            Replacements in the graph of the objective
+
+        Returns
+        -------
+        :class:`Approximation`
+            With the losses in `hist` and a :class:`~pymc.variational.report.FitReport` in `report`.
+
+        Raises
+        ------
+        FloatingPointError
+            If a loss or a parameter is nan or infinite. The approximation keeps the state after the
+            last good step.
+        """
+        n = check_n(n)
+        fraction = check_average(average)
+        score = self._maybe_score(score)
+        started = time.perf_counter()
+        compile_kwargs = _compile_kwargs(backend, kwargs)
+        step, tail = self._make_step(score, fraction, compile_kwargs, kwargs)
+        report = FitReport(
+            method=type(self).__name__,
+            driver=step.driver.name,
+            backend=_backend_name(compile_kwargs.get("mode")),
+            n_steps=0,
+            seconds=0.0,
+            compile_seconds=time.perf_counter() - started,
+            stopped="finished",
+            settings=_settings(kwargs | {"average": average}),
+        )
+        state = FitState(0, step, tuple(callbacks or ()), score, tail, report)
+        self._run(state, n, progressbar, progressbar_theme)
+        for group in self.approx.groups:
+            group.include_transformed = include_transformed
+        return self.approx
+
+    def refine(
+        self, n: int, progressbar: bool = True, progressbar_theme: Theme = default_progress_theme
+    ) -> None:
+        """Take `n` more steps with the last compiled step, optimizer's state and callbacks.
+
+        Parameters
+        ----------
+        n : int
+            Number of steps.
+        progressbar, progressbar_theme
+            As of `fit`.
+        """
+        n = check_n(n)
+        if self.state is None:
+            raise TypeError(
+                "Need to call `.fit` first: `refine` goes on with the step of that fit."
+            )
+        if self.state.average is not None:
+            self.state.average.swap()  # back to where the steps ended
+        self._run(self.state, n, progressbar, progressbar_theme)
+
+    def _make_step(
+        self,
+        score: bool,
+        fraction: float | None,
+        compile_kwargs: Mapping[str, Any],
+        kwargs: Mapping[str, Any],
+    ) -> tuple[Step, TailAverage | None]:
+        updates: Any = self.objective.updates(**kwargs)
+        loss = updates.loss if score else None
+        tail = None
+        if fraction is not None:
+            tail = TailAverage.of([p for p in self.approx.params if p in updates], fraction)
+            updates = tail.updates(updates)
+        # An Approximation of several groups has no generator of its own
+        rng = getattr(self.approx, "rng", None) or self.approx.groups[0].rng
+        seed = int(rng.randint(2**30, dtype=np.int64))
+        model = self.approx.model
+        return make_step(updates, loss, model=model, random_seed=seed, **compile_kwargs), tail
+
+    def _run(self, state: FitState, n: int, progressbar: bool, theme: Theme) -> None:
+        """Take steps from `state` on, and tell in `hist`, `state` and `report` what they did."""
+        if state.average is not None:
+            state.average.begin(n)
+        error = None
+        try:
+            end = run_loop(
+                state.step,
+                n,
+                approx=self.approx,
+                params=self.approx.params,
+                callbacks=state.callbacks,
+                progress=FitProgress(n, theme=theme, show=progressbar),
+                n_before=state.i,
+            )
+        except NotFinite as caught:
+            end, error = caught.end, caught
+        report = state.report.after(end.n_steps, end.seconds, end.stopped)
+        self.state = state._replace(i=state.i + end.n_steps, report=report)
+        if state.score:
+            self.hist = np.concatenate([self.hist, end.losses])
+        self.approx.hist, self.approx.report = self.hist, report
+        if error is not None:
+            message = describe(self.approx, state.step, state.i + end.n_steps, error.loss)
+            raise FloatingPointError(message)
+        if state.average is not None:
+            state.average.swap()
+        _log_end(n, end)
+
+
+released = _layer.run_release(globals(), Inference=_Inference)
+
+if TYPE_CHECKING:
+
+    class Inference(_Inference): ...
+
+
+def fit(
+    n: int = 10000,
+    method: "str | Inference" = "advi",
+    model: Any = None,
+    random_seed: Any = None,
+    start: Mapping[str, np.ndarray] | None = None,
+    start_sigma: Mapping[str, np.ndarray] | None = None,
+    inf_kwargs: Mapping[str, Any] | None = None,
+    *,
+    batch_size: int | Mapping[str, int] | None = None,
+    backend: str | None = None,
+    include_transformed: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Fit an approximation to the posterior of a model.
+
+    Parameters
+    ----------
+    n : int
+        Number of steps. 0 only initialises.
+    method : str or :class:`Inference`
+        -   "advi" for ADVI
+        -   "fullrank_advi" for FullRankADVI
+        -   "svgd" for Stein Variational Gradient Descent
+        -   "asvgd" for Amortized Stein Variational Gradient Descent
+
+        in any case, or an instance, which has a model already.
+    model : :class:`Model`, optional
+        Default: the one of the context.
+    random_seed : int, optional
+    start : dict of str to array, optional
+        Starting point.
+    start_sigma : dict of str to array, optional
+        Starting standard deviations, for "advi" only.
+    inf_kwargs : dict, optional
+        More arguments of the method's class.
+    batch_size : int or dict of str to int, optional
+        Fit on minibatches: the model is turned into one by :func:`pymc.minibatch_model`.
+    backend : str, optional
+        "numba" and "jax" run many steps in one compiled call, "c" one at a time. Default: as
+        `pytensor.config` says.
+    include_transformed : bool
+        Let :attr:`Approximation.state` have the unconstrained variables too.
+    **kwargs
+        Of :meth:`Inference.fit`: `callbacks`, `obj_optimizer`, `average`, `progressbar` and more.
+
+    Returns
+    -------
+    :class:`Approximation`
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss or a parameter is nan or infinite. The approximation is then that of an
+        :class:`Inference` made before: ``inference = pm.ADVI(); inference.fit(...)``.
+
+    Examples
+    --------
+    >>> with model:
+    ...     approx = pm.fit(20_000, obj_optimizer=pm.adam(learning_rate=0.01), batch_size=500)
+    >>> approx.sample(1000)
+    """
+    n = check_n(n)
+    if batch_size is not None:
+        if not isinstance(method, str):
+            raise TypeError(
+                f"batch_size={batch_size!r} of pm.fit needs the name of a method, got {method!r}, "
+                "which was made for a model already. Make it for pm.minibatch_model(model, "
+                "batch_size=...) and leave batch_size out."
+            )
+        model = minibatch_model(model, batch_size=batch_size)
+    return released.fit(
+        n,
+        method,
+        model,
+        random_seed,
+        start,
+        start_sigma,
+        inf_kwargs,
+        backend=backend,
+        include_transformed=include_transformed,
+        **kwargs,
+    )
+
+
+def check_n(n: Any) -> int:
+    """Check a number of steps.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(n, bool | np.bool_) or not hasattr(n, "__index__"):
+        raise TypeError(
+            f"n={n!r} of a fit has to be a whole number of steps, such as 10_000: it is of type "
+            f"{type(n).__name__}."
+        )
+    n = operator.index(n)
+    if n < 0:
+        raise ValueError(
+            f"n={n} of a fit has to be a number of steps, 0 (initialise only) or more."
+        )
+    return n
+
+
+def _compile_kwargs(backend: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Take what is meant for the compiler out of the arguments of a fit."""
+    given = kwargs.pop("compile_kwargs", None)
+    if (old := kwargs.pop("fn_kwargs", None)) is not None:
+        warnings.warn(
+            "`fn_kwargs` is deprecated and will be removed in future versions. Use "
+            "`compile_kwargs` instead.",
+            DeprecationWarning,
+        )
+        given = old
+    return resolve_backend_compile_kwargs(backend, given)
+
+
+def _backend_name(mode: Any) -> str:
+    return BACKENDS.get(type(get_mode(mode).linker).__name__, "c")
+
+
+def _settings(kwargs: Mapping[str, Any]) -> dict[str, Setting]:
+    """Put the arguments of a fit into a form that a file of results can hold."""
+    settings: dict[str, Setting] = {}
+    for name, value in kwargs.items():
+        if value is None:
+            continue
+        if isinstance(value, str | int | float | bool):
+            settings[name] = value
+        elif isinstance(value, partial):  # an optimizer of pm's, with its arguments
+            given = ", ".join(f"{k}={v!r}" for k, v in value.keywords.items())
+            settings[name] = f"{value.func.__name__}({given})"
+        else:
+            settings[name] = getattr(value, "__name__", repr(value))
+    return settings
+
+
+def _log_end(n: int, end: LoopEnd) -> None:
+    """Say how a run ended, as PyMC does."""
+    if end.stopped not in ("finished", "interrupted"):
+        _log.info(end.stopped)
+    if n == 0:
+        _log.info("Initialization only")
+        return
+    did = "Finished" if end.stopped == "finished" else f"Interrupted at {end.n_steps:,d}"
+    loss = ""
+    if len(end.losses):
+        recent = end.losses[-1000:] if n >= 10 else end.losses[-1:]
+        loss = f": {'Average ' if n >= 10 else ''}Loss = {recent.mean():,.5g}"
+    _log.info(f"{did} [{100 * end.n_steps // n:.0f}%]{loss}")

@@ -1,0 +1,95 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""How far a fit is: a bar in a terminal or notebook, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+from rich.theme import Theme
+
+from pymc.progress_bar import CustomProgress
+from pymc.variational.history import LossHistory
+
+__all__ = ["FitProgress"]
+
+# Seconds between two changes of the bar, and, at first, between two lines of a log
+REFRESH, LINE = 0.2, 10.0
+
+
+class FitProgress:
+    """The bar of a fit, with the average loss of late and steps a second.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps that the fit is asked for.
+    theme : rich.theme.Theme, optional
+    show : bool
+        False prints nothing.
+    console : rich.console.Console, optional
+        Where to print; standard output if not given.
+    """
+
+    def __init__(
+        self,
+        n_steps: int,
+        *,
+        theme: Theme | None = None,
+        show: bool = True,
+        console: Console | None = None,
+    ) -> None:
+        console = Console(theme=theme) if console is None else console
+        self._is_log = show and not (console.is_terminal or console.is_jupyter)
+        self._bar = CustomProgress(
+            *Progress.get_default_columns(),
+            TextColumn("{task.fields[loss]}"),
+            TextColumn("{task.fields[speed]}"),
+            console=console,
+            disable=not show,
+            refresh_per_second=1 / REFRESH,
+        )
+        self._show = show
+        self._task = self._bar.add_task("Fitting:", total=n_steps, loss="", speed="")
+        self._n_steps = n_steps
+        self._start = self._shown = time.perf_counter()
+        self._next_line = LINE
+
+    def __enter__(self) -> FitProgress:
+        self._bar.__enter__()
+        self._start = self._shown = time.perf_counter()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._bar.__exit__(*exception)
+
+    def update(self, n_done: int, history: LossHistory, *, last: bool = False) -> None:
+        """Show that `n_done` steps are done, unless the last time was just before."""
+        now = time.perf_counter()
+        if not self._show or (now - self._shown < REFRESH / 2 and not last):
+            return
+        self._shown = now
+        seconds = now - self._start
+        loss = f"Average Loss = {history.recent_mean():,.5g}" if len(history) else ""
+        speed = f"{n_done / seconds:,.0f} steps/s" if seconds > 0 else ""
+        self._bar.update(self._task, completed=n_done, loss=loss, speed=speed)
+        if self._is_log and seconds > self._next_line and not last:
+            self._next_line *= 2
+            self._bar.console.print(
+                f"Fitting: {n_done:,} of {self._n_steps:,} steps  {loss}  {speed}"
+            )

@@ -1,0 +1,166 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""One optimisation step as a graph, and compiled.
+
+A step is compiled on shared variables of its own, so that what is compiled is a function of values
+only: any fit whose step is the same graph can take it with the values of its own variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytensor.compile.executor import Function
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable, equal_computations
+from pytensor.graph.replace import clone_replace
+from pytensor.graph.traversal import graph_inputs
+
+from pymc.minibatch.raw_data import RawData
+from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
+
+__all__ = ["StepFunction", "StepGraph", "compile_step", "step_graph"]
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """What a step computes.
+
+    Parameters
+    ----------
+    shared : tuple of SharedVariable
+        The inputs, in the order in which a walk through the outputs meets them.
+    outputs : tuple of Variable
+        The loss, if it has one, and the next values.
+    updated : tuple of int
+        Of which input each next value is.
+    has_loss : bool
+    """
+
+    shared: tuple[SharedVariable, ...]
+    outputs: tuple[Variable, ...]
+    updated: tuple[int, ...]
+    has_loss: bool
+
+    def same_as(self, other: StepGraph) -> bool:
+        """Tell whether the other computes the same from other values."""
+        if (self.updated, self.has_loss) != (other.updated, other.has_loss):
+            return False
+        if [_kind(var) for var in self.shared] != [_kind(var) for var in other.shared]:
+            return False
+        return equal_computations(
+            list(self.outputs), list(other.outputs), list(self.shared), list(other.shared)
+        )
+
+    def on_own_variables(self) -> StepGraph:
+        """Put new shared variables in the place of the user's, but for data that may be constants."""
+        own = tuple(
+            var
+            if isinstance(var, RawData)
+            else type(var)(
+                type=var.type, value=var.container.storage[0], strict=True, name=var.name
+            )
+            for var in self.shared
+        )
+        outputs = clone_replace(list(self.outputs), dict(zip(self.shared, own)))
+        return StepGraph(own, tuple(outputs), self.updated, self.has_loss)
+
+    def forget_values(self) -> None:
+        """Let go of the values of own variables, which nobody reads."""
+        for var in self.shared:
+            if not isinstance(var, RawData):
+                var.container.storage[0] = None
+
+
+@dataclass(frozen=True)
+class StepFunction:
+    """One optimisation step, compiled, without explicit inputs.
+
+    Parameters
+    ----------
+    function : Function
+        Its inputs are shared variables of its own, which nobody else reads: a driver puts the values
+        of a state in their place.
+    updates : mapping of int to int
+        Position of an input -> position of the output that is its next value. An input that is not
+        among them stays as it is.
+    has_loss : bool
+        Whether the first output is the loss, a scalar.
+    order : tuple of int
+        For each input, which of the graph's inputs it is.
+    """
+
+    function: Function
+    updates: Mapping[int, int]
+    has_loss: bool
+    order: tuple[int, ...]
+
+
+def step_graph(
+    updates: Mapping[SharedVariable, Variable], loss: Variable | None, random_seed: int
+) -> StepGraph:
+    """Collect all that a step computes.
+
+    Parameters
+    ----------
+    updates : mapping of SharedVariable to Variable
+        The next values. Those of generators and minibatch indexes are added.
+    loss : scalar variable, optional
+    random_seed : int
+        Seeds the generators and minibatch indexes of the graph.
+    """
+    losses = [] if loss is None else [loss]
+    given = [key.type.filter_variable(value, allow_convert=True) for key, value in updates.items()]
+    rngs = collect_default_updates([*losses, *given])
+    reseed_rngs(list(rngs), random_seed)
+    updates = {**rngs, **dict(zip(updates, given))}
+    outputs = (*losses, *updates.values())
+    read = [var for var in graph_inputs(outputs) if isinstance(var, SharedVariable)]
+    written = [var for var in updates if var not in read]
+    shared = (*read, *written)
+    place = {var: i for i, var in enumerate(shared)}
+    return StepGraph(shared, outputs, tuple(place[var] for var in updates), bool(losses))
+
+
+def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunction:
+    """Compile a graph.
+
+    Parameters
+    ----------
+    graph : StepGraph
+        On variables of its own: the function has them as its inputs.
+    mode : str or Mode, optional
+    **kwargs
+        More of :func:`pytensor.function`'s.
+    """
+    values = graph.outputs[int(graph.has_loss) :]
+    function = compile(
+        [],
+        graph.outputs[0] if graph.has_loss else [],
+        updates=dict(zip((graph.shared[i] for i in graph.updated), values)),
+        random_seed=False,
+        mode=mode,
+        **kwargs,
+    )
+    place = {var: i for i, var in enumerate(graph.shared)}
+    order = tuple(place[given.variable] for given in function.maker.inputs)
+    update_of = function.maker.fgraph.update_mapping
+    return StepFunction(function, {i: out for out, i in update_of.items()}, graph.has_loss, order)
+
+
+def _kind(var: SharedVariable) -> tuple[Any, ...]:
+    """Tell what two inputs must have alike; data that become constants are their own kind."""
+    return type(var), var.type, var if isinstance(var, RawData) else None
