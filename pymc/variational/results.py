@@ -1,0 +1,95 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""How a fit went, beside the draws of its result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pymc.variational.report import FitReport, Setting
+
+__all__ = ["GROUP", "add_fit", "fit_dataset"]
+
+#: Name of the group of a DataTree that says how the fit went.
+GROUP = "fit"
+
+
+def add_fit(tree: xr.DataTree, approx: Any) -> xr.DataTree:
+    """Add the group "fit" to draws of an approximation.
+
+    Parameters
+    ----------
+    tree : DataTree
+        It is not changed.
+    approx : Approximation
+
+    Returns
+    -------
+    DataTree
+        With the dataset of `fit_dataset` as a group; `tree` itself for an approximation that was
+        not fitted.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from pymc.variational.results import add_fit
+    >>> fitted = SimpleNamespace(hist=np.array([3.0, 2.0]))
+    >>> add_fit(xr.DataTree(), fitted)["fit/loss"].values
+    array([3., 2.])
+    """
+    dataset = fit_dataset(approx)
+    if dataset is None:
+        return tree
+    tree = tree.copy()
+    tree[GROUP] = xr.DataTree(dataset)
+    return tree
+
+
+def fit_dataset(approx: Any) -> xr.Dataset | None:
+    """Tell the losses of a fit, and what it was, in a form that files hold.
+
+    Parameters
+    ----------
+    approx : Approximation
+        Its `hist` has the loss of each step and its `report` says what ran; both may be missing.
+
+    Returns
+    -------
+    Dataset or None
+        The variable ``loss``, in nats where the loss is a negative ELBO, along ``step``, which
+        counts from 1; it is not there for a fit without a score. The fields of the report are
+        attributes, and so are the settings in it; a bool is 0 or 1. None for an approximation that
+        was not fitted.
+    """
+    losses = np.asarray(getattr(approx, "hist", ()))
+    report: FitReport | None = getattr(approx, "report", None)
+    if report is None and not losses.size:
+        return None
+    attributes = {} if report is None else _attributes(report)
+    if not losses.size:
+        return xr.Dataset(attrs=attributes)
+    steps = np.arange(1, losses.size + 1)
+    return xr.Dataset({"loss": ("step", losses)}, {"step": steps}, attributes)
+
+
+def _attributes(report: FitReport) -> dict[str, Setting]:
+    fields = {name: value for name, value in vars(report).items() if name != "settings"}
+    both = {**report.settings, **fields}  # a setting does not hide what ran
+    # netCDF has no bool
+    return {name: int(v) if isinstance(v, bool) else v for name, v in both.items()}
