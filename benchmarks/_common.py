@@ -37,39 +37,51 @@ CACHE = ROOT / ".cache" / "benchmarks"
 RELEASE, PATCH = "release", "patch"
 
 # One thread each: threads of one process would run on the core that the other's time is taken on.
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")} | {
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+}
 
 
 class Peer:
-    """A process that runs a benchmark's `serve` under the release or under the patch.
+    """A process that runs a benchmark's `serve` under the release, the patch or another library.
 
     Parameters
     ----------
     script : str
         The benchmark, started as ``python script --peer SETTINGS``.
     python : path
-        :func:`plain_python`'s for the release, ``sys.executable`` for the patch.
+        :func:`plain_python`'s for the release, ``sys.executable`` for the patch, that of its own
+        environment for another library.
     settings : dict
         What the process is to do, as JSON.
     cache : path
         Folder for compiled code: empty for a cold start.
+    environment : mapping of str to str, optional
+        Further environment variables.
     """
 
     def __init__(
-        self, script: str, python: Path | str, settings: Mapping[str, Any], cache: Path = CACHE
+        self,
+        script: str,
+        python: Path | str,
+        settings: Mapping[str, Any],
+        cache: Path = CACHE,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTENSOR"))}
         flags = f"floatX={settings['dtype']},base_compiledir={cache}"
-        environment = clean | ONE_THREAD | {"PYTENSOR_FLAGS": flags}
+        compiled = {"PYTENSOR_FLAGS": flags, "NUMBA_CACHE_DIR": str(cache / "numba_cache")}
+        variables = clean | ONE_THREAD | compiled | dict(environment or {})
+        self.settings = settings
         self.patched = str(python) == sys.executable
         if self.patched:
-            environment["PYTHONPATH"] = str(ROOT)
+            variables["PYTHONPATH"] = str(ROOT)
         self.process = subprocess.Popen(
             [str(python), script, "--peer", json.dumps({**settings, "patched": self.patched})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",
-            env=environment,
+            env=variables,
             text=True,
         )
         self.hello = self.receive()
@@ -78,7 +90,7 @@ class Peer:
         """Wait for the next answer."""
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
-            raise RuntimeError(f"the benchmark's {PATCH if self.patched else RELEASE} process died")
+            raise RuntimeError(f"a peer died, see above; its settings: {self.settings}")
         return json.loads(line)
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -111,6 +123,14 @@ def take_turns(peers: Mapping[str, Peer], rounds: int, **request: Any) -> dict[s
         for name in list(peers)[:: -1 if k % 2 else 1]:
             times[name].append(peers[name].ask(**request)["time"])
     return times
+
+
+def peak_memory() -> float:
+    """Peak resident size of this process in MB."""
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
@@ -155,7 +175,7 @@ def main(
     description: str | None,
     benchmark: Callable[[argparse.Namespace], str],
     peer: Callable[[dict[str, Any]], None] | None = None,
-    **options: int,
+    **options: int | bool,
 ) -> None:
     """Run a benchmark from the command line: print its text, or be one of its peers.
 
@@ -167,14 +187,17 @@ def main(
         Takes the options, returns the text.
     peer : callable, optional
         Takes the settings of a :class:`Peer`.
-    **options : int
-        Options of the command line and their defaults.
+    **options : int or bool
+        Options of the command line and their defaults; a bool is a flag.
     """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--peer", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--write", type=Path, help="also write the text to this file")
     for name, default in options.items():
         flag = f"--{name.replace('_', '-')}"
+        if isinstance(default, bool):
+            parser.add_argument(flag, action="store_true")
+            continue
         parser.add_argument(flag, type=int, default=default, help=f"default: {default}")
     arguments = parser.parse_args()
     if arguments.peer is not None and peer is not None:

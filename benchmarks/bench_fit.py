@@ -23,7 +23,6 @@
   above its peak when the data were there.
 """
 
-import resource
 import sys
 import tempfile
 import time
@@ -40,6 +39,7 @@ from _common import (
     as_markdown,
     machine,
     main,
+    peak_memory,
     plain_python,
     ratio,
     send,
@@ -77,12 +77,6 @@ def peer(settings: dict[str, Any]) -> None:
         pm.fit(100, **quiet)
     fitted = time.perf_counter() - start
     send({"model": built, "fit": fitted, "memory": peak_memory() - before})
-
-
-def peak_memory() -> float:
-    """Peak resident size of this process in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 class Gate:

@@ -1,0 +1,208 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What the engine's benchmark measured, as values, tables and a picture."""
+
+import json
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from _common import PATCH, as_markdown, ratio
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One peer in one case.
+
+    Parameters
+    ----------
+    case, dtype, peer : str
+    times : sequence of float
+        Microseconds of a step, or seconds to the first steps; one for each round.
+    n_steps : int
+        Steps that a round took.
+    memory : float
+        Peak resident size above that when the data were there, in MB.
+    accuracy : mapping of str to float
+        Largest error of a mean in posterior sds, smallest and largest ratio of sds; empty if unknown.
+    """
+
+    case: str
+    dtype: str
+    peer: str
+    times: Sequence[float]
+    n_steps: int
+    memory: float = 0.0
+    accuracy: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.case, self.dtype, self.peer
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A ratio of times that the project set itself.
+
+    Parameters
+    ----------
+    case, dtype, slow, fast : str
+        The time of one peer over that of another.
+    aim : str
+        Such as "≥ 3".
+    """
+
+    case: str
+    dtype: str
+    slow: str
+    fast: str
+    aim: str
+
+
+Section = list[Measured]
+
+
+def find(section: Section, case: str, dtype: str, peer: str) -> Measured | None:
+    """Return what was measured of a peer, or None."""
+    return next((m for m in section if m.key == (case, dtype, peer)), None)
+
+
+def compared(measured: Measured, section: Section, to: str = PATCH) -> str:
+    """Say how its time compares to that of another peer in the same rounds."""
+    other = find(section, measured.case, measured.dtype, to)
+    if other is None:
+        return "–"
+    return f"{ratio(measured.times, other.times):.3g} ×"
+
+
+def steps_table(section: Section) -> str:
+    """Write a line for each peer in each case: its time, and where its fit ended."""
+    header = [
+        "case",
+        "peer",
+        "µs a step",
+        "patch = 1",
+        "steps",
+        "error of means, sds",
+        "sd / right",
+    ]
+    rows = []
+    for m in section:
+        error, sds = "–", "–"
+        if m.accuracy:
+            error = f"{m.accuracy['mean_error']:.2f}"
+            sds = f"{m.accuracy['smallest_sd']:.2f} to {m.accuracy['largest_sd']:.2f}"
+        time = f"{median(m.times):.3g}"
+        steps = f"{m.n_steps * len(m.times):,}"
+        case = f"{m.case}, {m.dtype}"
+        rows.append([case, m.peer, time, compared(m, section), steps, error, sds])
+    return as_markdown(header, rows)
+
+
+def aims_table(section: Section, aims: Sequence[Aim]) -> str:
+    """Write the ratios that the project set itself, as far as both sides were measured."""
+    rows = []
+    for aim in aims:
+        slow = find(section, aim.case, aim.dtype, aim.slow)
+        fast = find(section, aim.case, aim.dtype, aim.fast)
+        if slow and fast:
+            case = f"{aim.case}, {aim.dtype}: {aim.slow} / {aim.fast}"
+            rows.append([case, f"{ratio(slow.times, fast.times):.3g}", aim.aim])
+    return as_markdown(["ratio of times", "measured", "aim"], rows)
+
+
+def first_table(section: Section) -> str:
+    """Write the time of a process's first fit, and what memory it took."""
+    header = ["first fit of a process", "peer", "s", "patch = 1", "memory, MB"]
+    rows = [
+        [m.case, m.peer, f"{median(m.times):.3g}", compared(m, section), f"{m.memory:,.0f}"]
+        for m in section
+    ]
+    return as_markdown(header, rows)
+
+
+def rows_table(section: Section) -> str:
+    """Write the cost of a step against the number of rows, over that with the fewest."""
+    header = ["rows", "peer", "µs a step", "fewest rows = 1", "memory, MB"]
+    fewest = {m.peer: m for m in reversed(section)}
+    rows = [
+        [
+            m.case,
+            m.peer,
+            f"{median(m.times):.3g}",
+            f"{ratio(m.times, fewest[m.peer].times):.2f}",
+            f"{m.memory:,.0f}",
+        ]
+        for m in section
+    ]
+    return as_markdown(header, rows)
+
+
+def write_json(file: Path, machine: str, sections: Mapping[str, Section]) -> None:
+    """Write all figures, rounded, so that they can be read again."""
+    values: dict[str, Any] = {"machine": machine}
+    for name, section in sections.items():
+        values[name] = [_rounded(asdict(m)) for m in section]
+    file.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, Mapping):
+        return {k: _rounded(v) for k, v in value.items()}
+    return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def read_json(file: Path) -> tuple[str, dict[str, Section]]:
+    """Read what :func:`write_json` wrote: the machine and the sections."""
+    values = json.loads(file.read_text(encoding="utf-8"))
+    machine = values.pop("machine")
+    return machine, {name: [Measured(**m) for m in section] for name, section in values.items()}
+
+
+def plot(file: Path, steps: Section, rows: Section) -> None:
+    """Draw the time of a step in each case, and against the number of rows."""
+    import matplotlib as mpl  # the peers of the other benchmarks need no plots
+    import matplotlib.pyplot as plt
+
+    mpl.use("agg")
+    shown = [m for m in steps if m.times]
+    height = 1.2 + 0.22 * len(shown)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10, height), layout="constrained", width_ratios=(3, 2)
+    )
+    labels = [f"{m.case}, {m.dtype}: {m.peer}" for m in shown]
+    colors = ["#d1662b" if m.peer.startswith(PATCH) else "#9aa5b1" for m in shown]
+    bars = left.barh(labels, [median(m.times) for m in shown], color=colors)
+    left.bar_label(bars, fmt="%.3g", padding=3, fontsize=7)
+    left.set(xscale="log", xlabel="µs a step")
+    left.invert_yaxis()
+    left.tick_params(axis="y", labelsize=7, length=0)
+    left.margins(x=0.1, y=0.01)
+    for peer in dict.fromkeys(m.peer for m in rows):
+        own = [m for m in rows if m.peer == peer]
+        x = [int(m.case.replace(",", "")) for m in own]
+        color = "#d1662b" if peer.startswith(PATCH) else "#6b7280"
+        right.plot(x, [median(m.times) for m in own], "o-", color=color, label=peer)
+    right.set(xscale="log", yscale="log", xlabel="rows of data", ylabel="µs a step")
+    if rows:
+        right.legend(frameon=False)
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=100)
+    plt.close(figure)
