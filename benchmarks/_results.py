@@ -176,33 +176,38 @@ def read_json(file: Path) -> tuple[str, dict[str, Section]]:
 
 
 def plot(file: Path, steps: Section, rows: Section) -> None:
-    """Draw the time of a step in each case, and against the number of rows."""
-    import matplotlib as mpl  # the peers of the other benchmarks need no plots
-    import matplotlib.pyplot as plt
+    """Draw the time of a step, a panel for each case, and against the number of rows."""
+    from matplotlib.figure import Figure  # the other benchmarks need no plots
 
-    mpl.use("agg")
-    shown = [m for m in steps if m.times]
-    height = 1.2 + 0.22 * len(shown)
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(10, height), layout="constrained", width_ratios=(3, 2)
-    )
-    labels = [f"{m.case}, {m.dtype}: {m.peer}" for m in shown]
-    colors = ["#d1662b" if m.peer.startswith(PATCH) else "#9aa5b1" for m in shown]
-    bars = left.barh(labels, [median(m.times) for m in shown], color=colors)
-    left.bar_label(bars, fmt="%.3g", padding=3, fontsize=7)
-    left.set(xscale="log", xlabel="µs a step")
-    left.invert_yaxis()
-    left.tick_params(axis="y", labelsize=7, length=0)
-    left.margins(x=0.1, y=0.01)
+    groups: dict[str, Section] = {}
+    for m in steps:
+        if "progress bar" not in m.peer:
+            groups.setdefault(f"{m.case}, {m.dtype}", []).append(m)
+    heights = [len(group) + 1.8 for group in groups.values()]
+    figure = Figure(figsize=(10, 0.24 * sum(heights) + 0.6), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(3, 2), squeeze=False)[0]
+    panels = left.subplots(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for axis, (title, group) in zip(panels, groups.items(), strict=True):
+        times = [median(m.times) for m in group]
+        bars = axis.barh([m.peer for m in group], times, color=[_color(m.peer) for m in group])
+        axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
+        axis.set_title(f"{title}: µs a step", loc="left", fontsize=9, weight="bold")
+        axis.invert_yaxis()
+        axis.margins(x=0.12)
+        axis.set_xticks([])
+        axis.tick_params(axis="y", labelsize=8, length=0)
+        axis.spines[["top", "right", "bottom"]].set_visible(False)
+    axis = right.subplots()
     for peer in dict.fromkeys(m.peer for m in rows):
         own = [m for m in rows if m.peer == peer]
         x = [int(m.case.replace(",", "")) for m in own]
-        color = "#d1662b" if peer.startswith(PATCH) else "#6b7280"
-        right.plot(x, [median(m.times) for m in own], "o-", color=color, label=peer)
-    right.set(xscale="log", yscale="log", xlabel="rows of data", ylabel="µs a step")
-    if rows:
-        right.legend(frameon=False)
-    for axis in (left, right):
-        axis.spines[["top", "right"]].set_visible(False)
+        axis.plot(x, [median(m.times) for m in own], "o-", color=_color(peer), label=peer)
+    axis.set(xscale="log", ylim=(0, None), xlabel="rows of data")
+    axis.set_title("µs a step against the number of rows", loc="left", fontsize=9, weight="bold")
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=100)
-    plt.close(figure)
+
+
+def _color(peer: str) -> str:
+    return "#d1662b" if peer.startswith(PATCH) else "#9aa5b1"

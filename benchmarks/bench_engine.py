@@ -24,7 +24,8 @@ figure is the median over the rounds, a ratio the median of the rounds' ratios.
   ones. A round that took fewer steps than it should, or met a NaN, ends the benchmark.
 - The first 1,000 steps of a process, from the data to the end of ``pm.fit``, with the caches of
   compiled code empty and filled; and the memory of a fit to 160 MB above that of the data.
-- A step against the number of rows, which lie in a file that is mapped into memory.
+- A step against the number of rows, which lie in a file that is mapped into memory; by hand too,
+  since the processor's own caches hold fewer of them the more there are.
 
 The table, a picture and all figures are written to ``benchmarks/results/``; a run with ``--quick``,
 which leaves out cold starts and most peers, to ``.cache/benchmarks/``.
@@ -214,20 +215,22 @@ def measure_rows(who: Who, sizes: Sequence[int], rounds: int, seconds: float) ->
     """Measure a step against the number of rows: all sizes in the same rounds."""
     from peers.row_file import row_file  # a parent's only: it imports NumPy
 
+    settings = {"kind": "steps", "problem": "rows", "dtype": SINGLE, "seconds": seconds}
+    section = []
     with row_file(CACHE, max(sizes), ROW_COLUMNS) as file, ExitStack() as stack:
         peers = {}
         for n_rows in sizes:
             sizes_of = {"file": str(file), "n_rows": n_rows, "n_columns": ROW_COLUMNS}
-            settings = {"kind": "steps", "problem": "rows", "dtype": SINGLE, "seconds": seconds}
-            settings["sizes"] = sizes_of | {"batch_size": 500}
-            python, own = who[PATCH]
-            peers[f"{n_rows:,}"] = stack.enter_context(Peer(__file__, python, settings | own))
+            for name in (PATCH, HAND):
+                python, own = who[name]
+                wanted = settings | own | {"sizes": sizes_of | {"batch_size": 500}}
+                peers[f"{n_rows:,}|{name}"] = stack.enter_context(Peer(__file__, python, wanted))
         times = take_rounds(peers, (), rounds)
-        hello = {name: peer.hello for name, peer in peers.items()}
-    return [
-        Measured(name, SINGLE, PATCH, times[name], hello[name]["n_steps"], hello[name]["memory"])
-        for name in peers
-    ]
+        for key, peer in peers.items():
+            case, name = key.split("|")
+            steps, memory = peer.hello["n_steps"], peer.hello["memory"]
+            section.append(Measured(case, SINGLE, name, times[key], steps, memory))
+    return section
 
 
 def benchmark(options: Any) -> str:

@@ -51,15 +51,16 @@ class ByHand:
     def __init__(self, data: Normals, block: int) -> None:
         self.data, self.rate, self.n_taken = data, LEARNING_RATE, 0
         dtype, n_columns = data.data.dtype, data.data.shape[1]
+        self.rows = np.array(data.data)  # a file that is mapped into memory is read here
         # location, rho, and their first and second moments; a row for mu and one for log sd
         self.state = tuple(np.zeros((2, n_columns), dtype) for _ in range(6))
         self.rng = np.random.default_rng(1)
         self.loop = compile_loop(dtype.type, {1: sums_by_row, 4: sums_by_four}[block])
 
     def run(self, n_steps: int, progressbar: bool = False) -> np.ndarray:
-        losses = np.empty(n_steps, self.data.data.dtype)
-        rows, batch_size = self.data.data, self.data.batch_size
-        self.loop(losses, rows, batch_size, self.rate, self.n_taken, self.rng, *self.state)
+        losses = np.empty(n_steps, self.rows.dtype)
+        batch_size = self.data.batch_size
+        self.loop(losses, self.rows, batch_size, self.rate, self.n_taken, self.rng, *self.state)
         self.n_taken += n_steps
         return losses
 
