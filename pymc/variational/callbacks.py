@@ -275,8 +275,7 @@ class CheckStationarity(Callback):
         self.mcse.append(error)
         if error <= self.tolerance:
             raise StopIteration(
-                f"Stationary at {i}: the averages of the parameters have standard errors of "
-                f"{error:.2g} at most, R-hat is {rhat:.3f}"
+                f"Stationary at {i}: standard error of the averages {error:.2g}, R-hat {rhat:.3f}"
             )
 
     def _of_share(self, values: np.ndarray) -> float:

@@ -136,7 +136,7 @@ def diagnose(
         (1 + k) / √(3 √draws).
     random_seed : int, RandomState or Generator, optional
     backend : str, optional
-        "numba", "jax" or "c", as in `pm.fit`.
+        "numba", "jax" or "c", as in `pm.fit`, for the model's log-probability.
     compile_kwargs : mapping, optional
         Of :func:`pymc.pytensorf.compile`.
 
@@ -187,7 +187,7 @@ def diagnose(
     logp = model.logp()
     _check_all_data(logp)
 
-    points, logq = _draw(approx, draws, random_seed, options)
+    points, logq = _draw(approx, draws, random_seed)
     values = {value.name: value for value in model.value_vars}
     logp_of = compile([values[name] for name in points], logp, **options)
     # One point at a time: draws by rows would be a large array
@@ -197,7 +197,7 @@ def diagnose(
 
 
 def _draw(
-    approx: Any, draws: int, random_seed: RandomState, options: Mapping[str, Any]
+    approx: Any, draws: int, random_seed: RandomState
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return joint draws of all groups by name, and their log-density."""
     names = [name for ordering in approx.collect("ordering") for name in ordering]
@@ -205,7 +205,9 @@ def _draw(
     size = pt.iscalar("draws")
     nodes = approx.set_size_and_deterministic(nodes, size, 0)  # one noise for all of them
     [seed] = _get_seeds_per_chain(random_seed, 1)
-    *points, logq = compile([size], nodes, random_seed=seed, **options)(draws)
+    # It is called once, and runs in NumPy before a backend would have compiled it
+    draw = compile([size], nodes, random_seed=seed, mode=Mode("py", "fast_compile"))
+    *points, logq = draw(draws)
     return dict(zip(names, points, strict=True)), np.asarray(logq, dtype="float64")
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def plot_fit(
     collection = _figure(panels, _drawing_backend(backend), dict(figure_kwargs or {}))
     report = getattr(approx, "report", None)
     if report is not None:
-        collection.add_title(str(report), size=10)
+        collection.add_title(fill(str(report), 100), size=10)
     return collection
 
 
