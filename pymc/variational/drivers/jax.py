@@ -1,0 +1,212 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Many steps in one program of XLA, a `jax.lax.while_loop` around the step.
+
+The losses go to a buffer of fixed length, so that one program serves any number of steps: a longer
+run calls it again with the state that it returned. Values that no step changes are arguments of the
+program, and not of the loop.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax import lax
+from numpy.random import Generator
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.link.jax.dispatch import jax_typify
+
+from pymc.variational.drivers.base import Run, State, StepFunction
+
+__all__ = ["JaxDriver"]
+
+#: Losses of one call of the program; a step of one microsecond hides the 50 of a call.
+BUFFER = 4096
+
+#: What PyTensor's random variables on JAX read of a generator, and return: {"jax_state": a key}.
+Rng = dict[str, jax.Array]
+
+
+class JaxDriver:
+    """Runs steps on JAX's default device; a state is a tuple of arrays there.
+
+    Parameters
+    ----------
+    step : StepFunction
+        Compiled with a mode of JAX. A step in which a value is the length of an axis cannot be
+        traced: :meth:`compile` raises what JAX does.
+
+    Notes
+    -----
+    Values that no step changes (data) are uploaded once for each host array. So new data have to be
+    a new array, as ``pm.set_data`` makes it: what is written into the old one, which
+    ``get_value(borrow=True)`` gives, is not seen.
+    """
+
+    name = "jax"
+
+    def __init__(self, step: StepFunction) -> None:
+        self._updated = tuple(sorted(step.updates))
+        self._has_loss = step.has_loss
+        self._program = jax.jit(partial(run_steps, one_step(step), step.has_loss))
+        self._uploads = Uploads()
+
+    def load(self, shared: Sequence[SharedVariable]) -> State:
+        values = [var.container.storage[0] for var in shared]
+        return tuple(
+            upload(value) if i in self._updated else self._uploads.get(value)
+            for i, value in enumerate(values)
+        )
+
+    def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
+        for i in self._updated:
+            storage = shared[i].container.storage
+            storage[0] = download(state[i], storage[0])
+
+    def copy(self, state: State) -> State:
+        """Return the state itself: arrays of JAX are never changed in place."""
+        return state
+
+    def compile(self, state: State) -> None:
+        self._call(state, 0)
+
+    def run(self, state: State, n_steps: int) -> Run:
+        losses = np.full(n_steps, np.nan)
+        n_run, finite = 0, True
+        while n_run < n_steps and finite:
+            n_done, state, buffer = self._call(state, min(n_steps - n_run, BUFFER))
+            if self._has_loss:
+                losses[n_run : n_run + n_done] = buffer[:n_done]
+                finite = bool(np.isfinite(buffer[n_done - 1]))
+            n_run += n_done
+        return Run(state, losses[:n_run])
+
+    def _call(self, state: State, n_steps: int) -> tuple[int, State, np.ndarray]:
+        """Run at most `BUFFER` steps; return how many ran, the state, and a buffer of losses."""
+        moving = {i: state[i] for i in self._updated}
+        fixed = {i: value for i, value in enumerate(state) if i not in moving}
+        n_done, moving, buffer = self._program(np.int32(n_steps), moving, fixed)
+        after = tuple(moving.get(i, value) for i, value in enumerate(state))
+        return int(n_done), after, np.asarray(buffer)
+
+
+Values = dict[int, Any]  # by the place among the inputs of a step
+
+
+def one_step(step: StepFunction) -> Callable[[Values, Values], tuple[Values, Any]]:
+    """Make the function (values that steps change, the others) -> (the next ones, first output)."""
+    jit_fn, updates = step.function.vm.jit_fn, step.updates
+
+    def take(moving: Values, fixed: Values) -> tuple[Values, Any]:
+        values = fixed | moving
+        outputs = jit_fn(*(values[i] for i in range(len(values))))
+        return {i: outputs[updates[i]] for i in moving}, outputs[0]
+
+    return take
+
+
+def run_steps(
+    take: Callable[[Values, Values], tuple[Values, Any]],
+    has_loss: bool,
+    n_steps: jax.Array,
+    moving: Values,
+    fixed: Values,
+) -> tuple[jax.Array, Values, jax.Array]:
+    """Loop until `n_steps` are done, or a loss is not finite; JAX traces this.
+
+    Returns
+    -------
+    n_done : integer array, shape ()
+    moving : dict
+    losses : float array, shape (BUFFER,)
+        Nan behind the first `n_done`.
+    """
+
+    def go_on(carry: tuple) -> jax.Array:
+        k, _, _, finite = carry
+        return (k < n_steps) & finite
+
+    def body(carry: tuple) -> tuple:
+        k, moving, losses, finite = carry
+        moving, loss = take(moving, fixed)
+        if has_loss:
+            loss = jnp.reshape(loss, ()).astype(losses.dtype)
+            losses = lax.dynamic_update_index_in_dim(losses, loss, k, axis=0)
+            finite = jnp.isfinite(loss)
+        return k + 1, moving, losses, finite
+
+    start = (jnp.zeros_like(n_steps), moving, jnp.full(BUFFER, jnp.nan), jnp.array(True))
+    n_done, moving, losses, _ = lax.while_loop(go_on, body, start)
+    return n_done, moving, losses
+
+
+class Uploads:
+    """Copies on the device of arrays on the host, each for as long as its array lives."""
+
+    def __init__(self) -> None:
+        self._copies: dict[int, tuple[weakref.ref, jax.Array]] = {}
+
+    def get(self, value: Any) -> Any:
+        """Return the copy of `value`, which is made at the first call with it."""
+        if not isinstance(value, np.ndarray):
+            return upload(value)
+        key = id(value)
+        if key not in self._copies:
+            forget = weakref.ref(value, lambda _: self._copies.pop(key, None))
+            self._copies[key] = forget, upload(value)
+        return self._copies[key][1]
+
+
+def upload(value: Any) -> jax.Array | Rng:
+    """Copy an array, or the key of a generator, to the device."""
+    if isinstance(value, Generator):
+        return {"jax_state": jnp.array(jax_typify(value)["jax_state"])}
+    return jnp.array(value)
+
+
+def download(value: jax.Array | Rng, before: Any) -> Any:
+    """Make the host's kind of value, of which it has `before`."""
+    if isinstance(before, Generator):
+        return with_key(before, np.asarray(value["jax_state"]))
+    return np.array(value, dtype=before.dtype)
+
+
+def with_key(generator: Generator, key: np.ndarray) -> Generator:
+    """Copy a generator, and put a key of JAX where PyTensor takes it from.
+
+    Parameters
+    ----------
+    generator : Generator
+        Of a PCG64.
+    key : array of uint32, shape (2,)
+        It becomes the low 64 bits of the PCG64's state. So JAX goes on with this key, and the other
+        backends with other draws than those before.
+    """
+    new = copy.deepcopy(generator)
+    state: dict[str, Any] = dict(new.bit_generator.state)
+    # PyTensor reads the two lowest of the words that are not zero: there has to be a higher one.
+    high = state["state"]["state"] >> 64 or 1
+    state["state"]["state"] = high << 64 | int(key[1]) << 32 | int(key[0])
+    state["has_uint32"] = state["uinteger"] = 0
+    new.bit_generator.state = state
+    return new
