@@ -31,6 +31,7 @@ from pymc.model.transform.minibatch import minibatch_model
 from pymc.progress_bar import default_progress_theme
 from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.variational.averaging import TailAverage, check_average
+from pymc.variational.calls import next_call
 from pymc.variational.compiled import Step, make_step
 from pymc.variational.loop import LoopEnd, NotFinite, run_loop
 from pymc.variational.nonfinite import describe
@@ -143,6 +144,9 @@ class _Inference:
             last good step.
         """
         n = check_n(n)
+        callbacks = tuple(callbacks or ())
+        for callback in callbacks:
+            next_call(callback, 0)  # refuses a rate that is none
         fraction = check_average(average)
         score = self._maybe_score(score)
         started = time.perf_counter()
@@ -158,7 +162,7 @@ class _Inference:
             stopped="finished",
             settings=_settings(kwargs | {"average": average}),
         )
-        state = FitState(0, step, tuple(callbacks or ()), score, tail, report)
+        state = FitState(0, step, callbacks, score, tail, report)
         self._run(state, n, progressbar, progressbar_theme)
         for group in self.approx.groups:
             group.include_transformed = include_transformed

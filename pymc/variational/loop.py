@@ -29,6 +29,7 @@ import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
 
+from pymc.variational.calls import next_call
 from pymc.variational.compiled import Step
 from pymc.variational.drivers import State
 from pymc.variational.history import LossHistory
@@ -95,12 +96,6 @@ class Pace:
         self.n_steps = max(1, min(fitting, 8 * max(n_steps, self.n_steps)))
 
 
-def steps_until_due(callback: Callback, n_done: int) -> int:
-    """Tell how many steps there are until a callback is due, after `n_done` of the whole fit."""
-    every = getattr(callback, "every", 1)
-    return every - n_done % every
-
-
 def run_loop(
     step: Step,
     n_steps: int,
@@ -123,8 +118,8 @@ def run_loop(
         What has to stay finite.
     callbacks : sequence of callable
         Called as ``callback(approx, losses, i)``, with the losses of this loop up to now (None for
-        steps without one) and the number of steps in all, 1 after the first. One with an attribute
-        `every` is called when `i` is a multiple of it, any other after each step.
+        steps without one) and the number of steps in all, 1 after the first, at the steps that
+        :func:`~pymc.variational.calls.next_call` tells.
     progress : FitProgress
     n_before : int
         Steps of earlier loops, which count for `i`.
@@ -149,7 +144,8 @@ def run_loop(
     with progress, Interrupts() as interrupts:
         try:
             while done < n_steps and not interrupts.pending:
-                due_in = [steps_until_due(callback, n_before + done) for callback in callbacks]
+                i = n_before + done
+                due_in = [next_call(callback, i, n_before) - i for callback in callbacks]
                 n_next = min(n_steps - done, pace.n_steps, *due_in)
                 before, began = step.driver.copy(state), time.perf_counter()
                 state, losses = step.driver.run(state, n_next)

@@ -14,6 +14,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytensor.tensor as pt
+
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
@@ -23,12 +25,16 @@ import pymc._layer as _layer
 from pymc.minibatch.guards import full_data_model
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import Rows, indexes
+from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
+from pymc.variational.draws import draw_anew
 from pymc.variational.minibatch_rv import unscaled_rv
+from pymc.variational.particles import fits_in_memory, over_particles
+from pymc.variational.results import add_fit
 
 
-def _outside_scan(sample: Callable, node: Any) -> Any:
-    """Draw each index once a step, outside of the Scan over particles, who share it."""
+def _with_one_draw(sample: Callable, node: Any) -> Any:
+    """Draw each index once a step, outside of a Scan over particles, who share it."""
     several = isinstance(node, list | tuple)
     nodes = list(node) if several else [node]
     # Deriving a log-probability clones an index; clones have one state, and stand for one draw
@@ -95,14 +101,70 @@ def _same_rows(xs: list[Variable], ys: list[Variable]) -> bool:
     return set(map(Rows, indexes(xs))) == set(map(Rows, indexes(ys)))
 
 
+def _sample_over(
+    owner: Any, node: Any, inputs: list[Variable], randoms: list[Variable], by_scan: Callable
+) -> Any:
+    """Compute `node` at each of the draws `randoms`, with a Scan only where it has to be."""
+
+    def sample(node: Any) -> Any:
+        several = isinstance(node, list | tuple)
+        flat = owner.to_flat_input(list(node) if several else [node])
+        try:
+            draws = over_particles(flat, inputs, randoms)
+        except (NotImplementedError, TypeError, ValueError):
+            return by_scan(node)  # an Op without a form for many values at once
+        return draws if several else draws[0]
+
+    return _with_one_draw(sample if fits_in_memory(owner.model) else by_scan, node)
+
+
 class _Group:
-    def symbolic_sample_over_posterior(self, node: Any) -> Any:
-        return _outside_scan(super().symbolic_sample_over_posterior, node)  # type: ignore[misc]
+    def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
+        by_scan = super().symbolic_sample_over_posterior  # type: ignore[misc]
+        random = self.symbolic_random.astype(self.symbolic_initial.dtype)
+        return _sample_over(self, node, [self.input], [random], by_scan)
 
 
 class _Approximation:
-    def symbolic_sample_over_posterior(self, node: Any) -> Any:
-        return _outside_scan(super().symbolic_sample_over_posterior, node)  # type: ignore[misc]
+    def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
+        by_scan = super().symbolic_sample_over_posterior  # type: ignore[misc]
+        return _sample_over(self, node, self.inputs, self.symbolic_randoms, by_scan)
+
+    def sample_node(
+        self: Any,
+        node: Any,
+        size: Any = None,
+        deterministic: bool = False,
+        more_replacements: Mapping[Variable, Any] | None = None,
+    ) -> Any:
+        """Sample nodes over the posterior, anew at each evaluation.
+
+        Parameters
+        ----------
+        node : Variable, or list or tuple of Variable
+        size : int or scalar variable, optional
+            Number of draws, along a new leading axis. One draw, without that axis, if not given.
+        deterministic : bool
+            Whether the mean of the approximation takes the place of its draws.
+        more_replacements : mapping of Variable to Variable or array, optional
+            What to put in the place of other variables, such as a minibatch. The number of rows may
+            be another.
+
+        Returns
+        -------
+        Variable, or list of Variable
+        """
+        several = isinstance(node, list | tuple)
+        nodes = list(node) if several else [node]
+        if more_replacements:
+            new = {old: pt.as_tensor(value) for old, value in more_replacements.items()}
+            latent = {
+                rv: rv for rv in self.model.free_RVs
+            }  # what it is sampled from, not its prior
+            nodes = rebuild(nodes, latent | new)
+        sampled = super().sample_node(nodes, size, deterministic)  # type: ignore[misc]
+        draw_anew(sampled, nodes)
+        return sampled if several else sampled[0]
 
     def set_size_and_deterministic(
         self: Any, node: Any, s: Any, d: Any, more_replacements: Any = None
@@ -116,7 +178,8 @@ class _Approximation:
     def sample(self: Any, draws: int = 500, **kwargs: Any) -> Any:
         model = released.pm.Model.get_context(error_if_none=False) or self.model
         with full_data_model(model):  # deterministics on a subsampled dim are of all rows
-            return super().sample(draws, **kwargs)  # type: ignore[misc]
+            tree = super().sample(draws, **kwargs)  # type: ignore[misc]
+        return add_fit(tree, self)
 
 
 released = _layer.run_release(globals(), Group=_Group, Approximation=_Approximation)

@@ -28,6 +28,7 @@ from pytensor.scan.op import Scan
 import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
+from pymc.variational import particles
 from pymc.variational.operators import KSD
 from pymc.variational.test_functions import rbf
 
@@ -80,11 +81,20 @@ def at_particles(approx):
     )
 
 
+@pytest.fixture(params=["at once", "one by one"])
+def by_scan(request, monkeypatch):
+    """Particles at once, or in a Scan as they are where their model is too large for that."""
+    if request.param == "one by one":
+        monkeypatch.setattr(particles, "LARGEST", 0)
+    return request.param == "one by one"
+
+
 @pytest.mark.parametrize("approximation", [pm.MeanField, pm.FullRank])
-def test_particles_share_one_batch(approximation):
+def test_particles_share_one_batch(approximation, by_scan):
     """The mean over all batches, for each particle, is its full log-probability."""
     logps = at_particles(approximation(model=regression(B)))
-    assert len(index_nodes([logps])) == 1
+    assert len({node.inputs[0] for node in index_nodes([logps])}) == 1
+    assert bool(scans([logps])) is by_scan
     assert not any(
         isinstance(n.op, MinibatchIndexRV) for s in scans([logps]) for n in s.fgraph.toposort()
     )
@@ -94,7 +104,7 @@ def test_particles_share_one_batch(approximation):
 
 @pytest.mark.parametrize("n_particles", [1, 4])
 @pytest.mark.parametrize("method", ["advi", "fullrank_advi"])
-def test_step_draws_one_index(method, n_particles):
+def test_step_draws_one_index(method, n_particles, by_scan):
     with regression(B):
         inference = pm.ADVI() if method == "advi" else pm.FullRankADVI()
     step = inference.objective.step_function(
@@ -103,7 +113,7 @@ def test_step_draws_one_index(method, n_particles):
     nodes = step.maker.fgraph.toposort()
     assert sum(isinstance(node.op, MinibatchIndexRV) for node in nodes) == 1
     inner = [n for node in nodes if isinstance(node.op, Scan) for n in node.op.fgraph.toposort()]
-    assert bool(inner) is (n_particles > 1)
+    assert bool(inner) is (by_scan and n_particles > 1)
     assert not any(isinstance(node.op, MinibatchIndexRV) for node in inner)
     assert np.isfinite(step())
 
