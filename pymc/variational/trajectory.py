@@ -21,8 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from scipy.special import expit
-
 from pymc.variational.approximations import FullRankGroup, MeanFieldGroup
 
 __all__ = ["Trajectory", "flat_parameters", "flat_scales", "mean_error", "split_rhat"]
@@ -120,7 +118,7 @@ def _of_mean_field(group: Any) -> Mapping[str, np.ndarray]:
     if rho is None:
         return {}
     sd = np.logaddexp(0, rho)
-    return {"mu": sd, "rho": sd / expit(rho)}  # d sd = expit(rho) d rho
+    return {"mu": sd, "rho": sd / _logistic(rho)}  # d sd = logistic(rho) d rho
 
 
 @parameter_scales.register(FullRankGroup)
@@ -132,7 +130,7 @@ def _of_full_rank(group: Any) -> Mapping[str, np.ndarray]:
     diagonal = rows == columns
     factor = np.where(diagonal, np.logaddexp(0, entries), entries)
     sd = np.sqrt(np.bincount(rows, weights=factor**2))
-    return {"mu": sd, "L_tril": sd[rows] / np.where(diagonal, expit(entries), 1)}
+    return {"mu": sd, "L_tril": sd[rows] / np.where(diagonal, _logistic(entries), 1)}
 
 
 def _values(group: Any, name: str) -> np.ndarray | None:
@@ -189,3 +187,8 @@ def _of_varying(chains: np.ndarray, statistic: Any, constant: float) -> np.ndarr
     if varying.any():  # standardised, since ArviZ takes a range of less than 1e-15 for none
         result[varying] = statistic(((chains - mean)[varying]) / sd[varying])
     return result
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+    """The derivative of softplus; SciPy's `expit` would load much that PyMC does not."""
+    return -np.expm1(-np.logaddexp(0, x))
