@@ -30,6 +30,7 @@ import pytensor.tensor as pt
 from pytensor.compile import optdb
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.op import ThunkType
 from pytensor.graph.rewriting.basic import GraphRewriter
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type import integer_dtypes
@@ -203,6 +204,24 @@ class MinibatchIndexRV(RandomVariable):
             next_state = state
         outputs[0][0] = next_state
         outputs[1][0] = rows.astype("int64")
+
+    def make_thunk(
+        self,
+        node: Apply,
+        storage_map: Any,
+        compute_map: Any,
+        no_recycling: list[Variable],
+        impl: str | None = None,
+    ) -> ThunkType:
+        """Make what a linker calls for `node`: compiled code, except for Python's linkers.
+
+        Python's ones run a function a few times, and compiling takes as long as 10,000 draws.
+        """
+        if impl == "py" or SAMPLING.get(self.sampling) is not type(self):
+            return super().make_thunk(node, storage_map, compute_map, no_recycling, impl)
+        # By its name, as in LoadDispatch: it imports this module, and Numba
+        c_dispatch = import_module("pymc.minibatch.dispatch.c")
+        return c_dispatch.make_thunk(self, node, storage_map, compute_map)
 
     def __str__(self) -> str:
         dim = f"{self.dim}: " if self.dim else ""

@@ -19,7 +19,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.minibatch.index import BatchSizeError, minibatch_index
+from pymc.minibatch.index import BatchSizeError, EpochIndexRV, minibatch_index
 from pymc.minibatch.provenance import indexes
 from pymc.minibatch.state import IndexState
 
@@ -83,6 +83,21 @@ def test_jax_shuffles_once_for_all_columns(sampling):
     kernels = [kernel for kernel in program.split("\n}") if " gather(" in kernel]
     assert kernels
     assert not [kernel for kernel in kernels if " multiply(" in kernel]
+
+
+@pytest.mark.parametrize(
+    "mode", [pytest.param("CVM", marks=pytest.mark.cxx), "FAST_COMPILE"], ids=["c", "python"]
+)
+def test_who_draws(mode, monkeypatch):
+    """Compiled code on the C linkers, NumPy on Python's, where few draws would pay for compiling."""
+    calls = []
+    monkeypatch.setattr(EpochIndexRV, "perform", lambda *args: calls.append(args))
+    draw = pm.compile([], minibatch_index(10, 3), mode=mode, random_seed=1)
+    if mode == "CVM":
+        assert len({*draw(), *draw(), *draw()}) == 9
+    else:
+        draw.vm()
+    assert bool(calls) == (mode != "CVM")
 
 
 @pytest.mark.parametrize("random_seed", [None, 0, 2**40, [1, 2]])

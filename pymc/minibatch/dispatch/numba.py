@@ -114,9 +114,31 @@ def rows_with_replacement(out: np.ndarray, key: Word, position: Word, n_rows: Wo
         out[j] = np.int64(scale_to(n_rows, splitmix64(key + (position + u64(j)) * GOLDEN_GAMMA)))
 
 
+# What writes the rows of each way of sampling
+ROWS: dict[type[MinibatchIndexRV], Callable] = {
+    EpochIndexRV: epoch_rows,
+    WithoutReplacementIndexRV: rows_without_replacement,
+    WithReplacementIndexRV: rows_with_replacement,
+}
+
+
+def make_draw_into(rows: Callable) -> Callable:
+    """Compile a draw of as many rows as `out` has, which advances `state`, uint32 of shape (4,)."""
+
+    @numba_njit
+    def draw_into(state: np.ndarray, n_rows: int, out: np.ndarray) -> None:
+        key = u64(state[0]) | (u64(state[1]) << u64(32))
+        position = u64(state[2]) | (u64(state[3]) << u64(32))
+        rows(out, key, position, u64(n_rows))
+        position += u64(out.shape[0])
+        state[2], state[3] = np.uint32(position), np.uint32(position >> u64(32))
+
+    return draw_into
+
+
 def make_draw(op: MinibatchIndexRV, rows: Callable) -> tuple[Callable, int]:
-    """Compile a draw that writes into `out` and advances `state`, uint32 of shape (4,)."""
-    batch_size = op.batch_size
+    """Compile a draw as PyTensor calls it, which makes `out` unless it is given."""
+    batch_size, draw_into = op.batch_size, make_draw_into(rows)
 
     @numba_njit
     def draw(state: np.ndarray, n_rows: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -124,11 +146,7 @@ def make_draw(op: MinibatchIndexRV, rows: Callable) -> tuple[Callable, int]:
             raise BatchSizeError(batch_size, n_rows)
         if out is None:
             out = np.empty(batch_size, np.int64)
-        key = u64(state[0]) | (u64(state[1]) << u64(32))
-        position = u64(state[2]) | (u64(state[3]) << u64(32))
-        rows(out, key, position, u64(n_rows))
-        position += u64(batch_size)
-        state[2], state[3] = np.uint32(position), np.uint32(position >> u64(32))
+        draw_into(state, n_rows, out)
         return out
 
     draw.handles_out = True  # type: ignore[attr-defined]
@@ -138,7 +156,7 @@ def make_draw(op: MinibatchIndexRV, rows: Callable) -> tuple[Callable, int]:
 @numba_core_rv_funcify.register(EpochIndexRV)
 def numba_core_EpochIndexRV(op: EpochIndexRV, node: Apply) -> tuple[Callable, int]:
     """Compile the draw of each row once a pass."""
-    return make_draw(op, epoch_rows)
+    return make_draw(op, ROWS[EpochIndexRV])
 
 
 @numba_core_rv_funcify.register(WithoutReplacementIndexRV)
@@ -146,7 +164,7 @@ def numba_core_WithoutReplacementIndexRV(
     op: WithoutReplacementIndexRV, node: Apply
 ) -> tuple[Callable, int]:
     """Compile the draw of distinct rows."""
-    return make_draw(op, rows_without_replacement)
+    return make_draw(op, ROWS[WithoutReplacementIndexRV])
 
 
 @numba_core_rv_funcify.register(WithReplacementIndexRV)
@@ -154,4 +172,4 @@ def numba_core_WithReplacementIndexRV(
     op: WithReplacementIndexRV, node: Apply
 ) -> tuple[Callable, int]:
     """Compile the draw of independent rows."""
-    return make_draw(op, rows_with_replacement)
+    return make_draw(op, ROWS[WithReplacementIndexRV])
