@@ -28,20 +28,20 @@ __all__ = ["GROUP", "add_fit", "fit_dataset"]
 GROUP = "fit"
 
 
-def add_fit(tree: xr.DataTree, approx: Any) -> xr.DataTree:
+def add_fit(tree: Any, approx: Any) -> Any:
     """Add the group "fit" to draws of an approximation.
 
     Parameters
     ----------
-    tree : DataTree
+    tree : DataTree or MultiTrace
         It is not changed.
     approx : Approximation
 
     Returns
     -------
-    DataTree
+    DataTree or MultiTrace
         With the dataset of `fit_dataset` as a group; `tree` itself for an approximation that was
-        not fitted.
+        not fitted, and a MultiTrace, which has no groups.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def add_fit(tree: xr.DataTree, approx: Any) -> xr.DataTree:
     array([3., 2.])
     """
     dataset = fit_dataset(approx)
-    if dataset is None:
+    if dataset is None or not isinstance(tree, xr.DataTree):
         return tree
     tree = tree.copy()
     tree[GROUP] = xr.DataTree(dataset)

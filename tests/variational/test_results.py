@@ -19,8 +19,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytensor
 import pytest
 import xarray as xr
+
+import pymc as pm
 
 from pymc.variational.report import FitReport
 from pymc.variational.results import add_fit, fit_dataset
@@ -44,6 +47,7 @@ def test_losses_and_settings(draws):
     tree = add_fit(draws, approx(hist=LOSSES, report=REPORT))
     np.testing.assert_array_equal(tree["fit/loss"], LOSSES)
     assert tree["fit/loss"].dims == ("step",)
+    assert type(tree["fit"].attrs["score"]) is int  # netCDF has no bool
     assert tree["fit/step"].values.tolist() == [1, 2, 3]
     assert tree["fit"].attrs == {
         "method": "ADVI",
@@ -108,6 +112,19 @@ def test_a_file_holds_it(tmp_path):
     with xr.open_dataset(tmp_path / "fit.nc", engine="scipy") as back:
         xr.testing.assert_equal(back, dataset)
         assert back.attrs == dataset.attrs
+
+
+def test_sample_of_a_fit():
+    with pytensor.config.change_flags(mode="FAST_COMPILE"), pm.Model():
+        pm.Normal("x")
+        advi = pm.ADVI(random_seed=1)
+        assert "fit" not in advi.approx.sample(5).children
+        approx = advi.fit(20, progressbar=False)
+        tree = approx.sample(5)
+        np.testing.assert_array_equal(tree["fit/loss"], approx.hist)
+        assert tree["fit"].attrs["method"] == "ADVI"
+        assert tree["fit"].attrs["n_steps"] == 20
+        assert not hasattr(approx.sample(5, return_inferencedata=False), "children")
 
 
 class TestReport:
