@@ -42,6 +42,7 @@ from typing import Any
 
 from _common import CACHE, PATCH, RELEASE, ROOT, Peer, machine, main, plain_python
 from _results import (
+    HAND,
     Aim,
     Measured,
     Section,
@@ -55,7 +56,7 @@ from _results import (
 
 BAR = ", progress bar"
 JAX = f"{PATCH}, JAX"
-HAND, HAND_4 = "by hand", "by hand, 4 rows at a time"
+HAND_4 = f"{HAND}, 4 rows at a time"
 SCAN, PLATE = "NumPyro, one scan", "NumPyro, plate"
 NORMALS, MIXTURE = "mean-field, 40,000 × 100", "mixture, 1 variable"
 FULL_RANK, FLIGHTS = "full-rank, d = 50", "hierarchical, 327,346 rows"
