@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytensor.compile.executor import Function
+from pytensor.compile.mode import get_mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable, equal_computations
 from pytensor.graph.replace import clone_replace
@@ -31,6 +32,7 @@ from pytensor.graph.traversal import graph_inputs
 
 from pymc.minibatch.raw_data import RawData
 from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
+from pymc.variational import reductions
 
 __all__ = ["StepFunction", "StepGraph", "compile_step", "step_graph"]
 
@@ -152,7 +154,7 @@ def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunct
         graph.outputs[0] if graph.has_loss else [],
         updates=dict(zip((graph.shared[i] for i in graph.updated), values)),
         random_seed=False,
-        mode=mode,
+        mode=get_mode(mode).including(reductions.TAG),
         **kwargs,
     )
     place = {var: i for i, var in enumerate(graph.shared)}
