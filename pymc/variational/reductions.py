@@ -117,8 +117,7 @@ def local_sum_of_check(fgraph: FunctionGraph, node: Apply) -> list[Variable] | N
     if (
         len(_alike(ok, axes)) < len(axes)
         or inside.type.broadcastable != x.type.broadcastable
-        or not isinstance(_constant(outside), float)
-        or not np.isneginf(_constant(outside))
+        or _constant(outside) != -np.inf
     ):
         return None
     summed = _sum(node, inside, axes)

@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -24,7 +26,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 
 from pymc.variational.step import StepFunction
 
-__all__ = ["Driver", "Run", "State", "StepFunction"]
+__all__ = ["Driver", "HostState", "Run", "State", "StepFunction"]
 
 #: The values of a step's shared variables, in the order of its inputs, as its backend holds them.
 State = tuple[Any, ...]
@@ -66,3 +68,36 @@ class Driver(Protocol):
 
     def run(self, state: State, n_steps: int) -> Run:
         """Take `n_steps` steps, or fewer where a loss is not finite; `state` is used up."""
+
+
+class HostState:
+    """State of drivers that compute on NumPy arrays and Generators: the shared values themselves.
+
+    Parameters
+    ----------
+    step : StepFunction
+    """
+
+    def __init__(self, step: StepFunction) -> None:
+        self._changed = tuple(sorted(step.updates))
+
+    def load(self, shared: Sequence[SharedVariable]) -> State:
+        return tuple(var.container.storage[0] for var in shared)
+
+    def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
+        for i in self._changed:
+            shared[i].container.storage[0] = state[i]
+
+    def copy(self, state: State) -> State:
+        values = list(state)
+        for i in self._changed:
+            values[i] = _copied(values[i])
+        return tuple(values)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, np.random.Generator):  # deepcopy takes ten times as long
+        bit_generator = type(value.bit_generator)(0)
+        bit_generator.state = value.bit_generator.state
+        return np.random.Generator(bit_generator)
+    return copy.copy(value)

@@ -20,8 +20,6 @@ in PyTensor's cache of compiled functions, under a key made from the step's.
 
 from __future__ import annotations
 
-import copy
-
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from types import FunctionType
@@ -32,11 +30,10 @@ import numpy as np
 
 from numba import types
 from numba.extending import intrinsic
-from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS
 from pytensor.link.numba.dispatch.basic import numba_njit
 
-from pymc.variational.drivers.base import Run, State, StepFunction
+from pymc.variational.drivers.base import HostState, Run, State, StepFunction
 
 __all__ = ["NumbaDriver"]
 
@@ -93,7 +90,7 @@ def run_without_loss(losses: np.ndarray, state: State) -> tuple[int, State]:
     return losses.shape[0], state
 
 
-class NumbaDriver:
+class NumbaDriver(HostState):
     """Runs steps in one loop of compiled code, which lets other threads of Python run.
 
     Parameters
@@ -107,6 +104,7 @@ class NumbaDriver:
     def __init__(self, step: StepFunction) -> None:
         jit_fn = step.function.vm.jit_fn
         key = CACHED_SRC_FUNCTIONS.get(jit_fn.py_func)
+        super().__init__(step)
         updates = tuple(sorted(step.updates.items()))
         n_inputs = len(step.function.input_storage)
         template = run_with_loss if step.has_loss else run_without_loss
@@ -121,26 +119,30 @@ class NumbaDriver:
         if key is not None:
             parts = f"{key} {updates} {template.__name__} {CACHE_VERSION}"
             CACHED_SRC_FUNCTIONS[loop] = sha256(parts.encode()).hexdigest()
-        self._run = numba_njit(loop, final_function=True, nogil=True, cache=key is not None)
-        self._updates = updates
-
-    def load(self, shared: Sequence[SharedVariable]) -> State:
-        return tuple(var.container.storage[0] for var in shared)
-
-    def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
-        for i, _ in self._updates:
-            shared[i].container.storage[0] = state[i]
-
-    def copy(self, state: State) -> State:
-        changed = {i for i, _ in self._updates}
-        return tuple(
-            copy.deepcopy(value) if i in changed else value for i, value in enumerate(state)
-        )
+        self._loop = numba_njit(loop, final_function=True, nogil=True, cache=key is not None)
+        # By the types of a state. Numba looks them up itself at each call, in Python for a Generator,
+        # which takes as long as a hundred small steps.
+        self._entries: dict[tuple[Any, ...], Callable] = {}
 
     def compile(self, state: State) -> None:
-        self._run.compile((numba.typeof(np.empty(0)), numba.typeof(state)))
+        self._entry(np.empty(0), state)
 
     def run(self, state: State, n_steps: int) -> Run:
         losses = np.full(n_steps, np.nan)
-        n_run, state = self._run(losses, state)
+        n_run, state = self._entry(losses, state)(losses, state)
         return Run(state, losses[:n_run])
+
+    def _entry(self, losses: np.ndarray, state: State) -> Callable:
+        """Look up the compiled loop for values of these types, or compile it."""
+        kinds = tuple(map(kind, state))
+        if kinds not in self._entries:
+            signature = numba.typeof(losses), numba.typeof(state)
+            self._entries[kinds] = self._loop.compile(signature)
+        return self._entries[kinds]
+
+
+def kind(value: Any) -> Any:
+    """Tell what Numba's type of a value depends on."""
+    if isinstance(value, np.ndarray):
+        return value.dtype, value.ndim, value.flags.num
+    return type(value)

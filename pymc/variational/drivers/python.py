@@ -15,20 +15,14 @@
 
 from __future__ import annotations
 
-import copy
-
-from collections.abc import Sequence
-
 import numpy as np
 
-from pytensor.compile.sharedvalue import SharedVariable
-
-from pymc.variational.drivers.base import Run, State, StepFunction
+from pymc.variational.drivers.base import HostState, Run, State, StepFunction
 
 __all__ = ["PythonDriver"]
 
 
-class PythonDriver:
+class PythonDriver(HostState):
     """Calls the compiled function of a step.
 
     Parameters
@@ -40,21 +34,9 @@ class PythonDriver:
     name = "python"
 
     def __init__(self, step: StepFunction) -> None:
+        super().__init__(step)
         self._step = step
         self._storages = [container.storage for container in step.function.input_storage]
-
-    def load(self, shared: Sequence[SharedVariable]) -> State:
-        return tuple(var.container.storage[0] for var in shared)
-
-    def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
-        for i in self._step.updates:
-            shared[i].container.storage[0] = state[i]
-
-    def copy(self, state: State) -> State:
-        changed = self._step.updates
-        return tuple(
-            copy.deepcopy(value) if i in changed else value for i, value in enumerate(state)
-        )
 
     def compile(self, state: State) -> None:
         """Do nothing: PyTensor compiles the function, some backends at its first call."""

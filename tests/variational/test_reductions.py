@@ -1,0 +1,147 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+from pytensor.compile.mode import Mode
+from pytensor.graph.rewriting.db import RewriteDatabaseQuery
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.math import Sum
+
+import pymc as pm
+
+from pymc.variational.reductions import SHORT, TAG
+
+PLAIN = Mode(linker="py", optimizer=RewriteDatabaseQuery(include=["fast_run"], exclude=["fusion"]))
+LEAN = PLAIN.including(TAG)
+
+ROWS, COLUMNS = 6, 3
+
+
+@pytest.fixture(scope="module")
+def values():
+    rng = np.random.default_rng(1)
+    return {
+        "y": rng.normal(size=(ROWS, COLUMNS)),
+        "mu": rng.normal(size=COLUMNS),
+        "sd": rng.gamma(2, size=COLUMNS),
+        "row": rng.normal(size=(ROWS, 1)),
+        "ok": np.array(True),
+    }
+
+
+@pytest.fixture(scope="module")
+def inputs(values):
+    return {name: _like(name, value) for name, value in values.items()}
+
+
+def _like(name, value):
+    shape = tuple(1 if length == 1 else None for length in value.shape)
+    return pt.tensor(name, dtype=value.dtype, shape=shape)
+
+
+def normal(y, mu, sd, **_):
+    return pm.logp(pm.Normal.dist(mu, sd), y)
+
+
+FORMS = {
+    "logp": lambda i: normal(**i).sum(),
+    "logp by column": lambda i: normal(**i).sum(0),
+    "logp by row": lambda i: normal(**i).sum(1),
+    "logp of scalars": lambda i: normal(i["y"], i["mu"][0], i["sd"][0]).sum(),
+    "gradient": lambda i: pt.concatenate(pt.grad(normal(**i).sum(), [i["mu"], i["sd"]])),
+    "two factors": lambda i: (i["y"] * i["mu"] * i["row"]).sum(),
+    "factors only": lambda i: (i["mu"] * i["row"]).sum(),
+    "nested product": lambda i: ((i["y"] * i["mu"]) * (i["y"] * i["row"])).sum(0),
+    "quotient": lambda i: (i["y"] / i["sd"]).sum(),
+    "square of a product": lambda i: ((i["y"] * i["sd"]) ** 2).sum(1),
+    "squares and a row": lambda i: (i["y"] ** 2 * i["sd"] - i["row"] + 3).sum(),
+    "squares less squares": lambda i: (i["mu"] ** 2 - (i["y"] - i["mu"]) ** 2).sum(),
+    "plain difference": lambda i: (i["y"] - i["mu"]).sum(0),
+    "kept axes": lambda i: (i["y"] * i["sd"]).sum(0, keepdims=True),
+    "student": lambda i: pm.logp(pm.StudentT.dist(nu=4, mu=i["mu"], sigma=i["sd"]), i["y"]).sum(),
+    "check by hand": lambda i: pt.switch(i["ok"], i["y"] * i["sd"], -np.inf).sum(),
+    "check by column": lambda i: pt.switch(i["sd"] > 0, i["y"] * i["sd"], -np.inf).sum(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_same_value(form, inputs, values):
+    graph = FORMS[form](inputs)
+    used = [name for name, var in inputs.items() if var in set(ancestors([graph]))]
+    results = []
+    for mode in (PLAIN, LEAN):
+        function = pytensor.function([inputs[name] for name in used], graph, mode=mode)
+        results.append(function(*(values[name] for name in used)))
+    assert results[0].shape == results[1].shape
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-12)
+
+
+def test_check_that_fails(inputs, values):
+    graph = FORMS["logp"](inputs)
+    names = ["y", "mu", "sd"]
+    function = pytensor.function(
+        [inputs[name] for name in names],
+        graph,
+        mode=LEAN.including("local_check_parameter_to_ninf_switch"),
+    )
+    assert function(values["y"], values["mu"], -values["sd"]) == -np.inf
+    assert np.isfinite(function(values["y"], values["mu"], values["sd"]))
+
+
+def matrix_nodes(function):
+    """Elementwise operations on all rows and columns."""
+    return [
+        node
+        for node in function.maker.fgraph.toposort()
+        if isinstance(node.op, Elemwise) and node.outputs[0].type.broadcastable == (False, False)
+    ]
+
+
+def test_one_pass_with_three_operations(inputs):
+    """Of the logp and its gradient, only y - mu and its square are left for each number."""
+    names = ["y", "mu", "sd"]
+    logp = normal(*(inputs[name] for name in names)).sum()
+    outputs = [logp, *pt.grad(logp, [inputs["mu"], inputs["sd"]])]
+    plain, lean = (
+        pytensor.function(
+            [inputs[name] for name in names],
+            outputs,
+            mode=mode.including("local_check_parameter_to_ninf_switch"),
+        )
+        for mode in (PLAIN, LEAN)
+    )
+    assert len(matrix_nodes(plain)) > 4
+    assert sorted(str(node.op).lower() for node in matrix_nodes(lean)) == ["sqr", "sub"]
+
+
+def test_differences_are_summed_as_they_are():
+    """Large numbers that cancel: the sum of y and that of mu would each be rounded."""
+    y, mu = pt.matrix("y"), pt.vector("mu")
+    function = pytensor.function([y, mu], (y - mu).sum(0), mode=LEAN)
+    offset = 2.0**50
+    assert function(np.full((3, 1), offset + 0.25), [offset]) == 0.75
+
+
+@pytest.mark.parametrize(
+    "length, dtype", [(SHORT, "float32"), (SHORT + 1, "float64"), (None, "float64")]
+)
+def test_short_sums_of_float32(length, dtype):
+    x = pt.tensor("x", dtype="float32", shape=(length,))
+    function = pytensor.function([x], x.sum(), mode=LEAN)
+    [node] = [node for node in function.maker.fgraph.toposort() if isinstance(node.op, Sum)]
+    assert node.op.acc_dtype == dtype
