@@ -150,11 +150,14 @@ def rows_table(section: Section) -> str:
 
 
 def write_json(file: Path, machine: str, sections: Mapping[str, Section]) -> None:
-    """Write all figures, rounded, so that they can be read again."""
-    values: dict[str, Any] = {"machine": machine}
-    for name, section in sections.items():
-        values[name] = [_rounded(asdict(m)) for m in section]
-    file.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write all figures, rounded, one measurement a line, so that they can be read again."""
+    values = {
+        name: [json.dumps(_rounded(asdict(m)), ensure_ascii=False) for m in section]
+        for name, section in sections.items()
+    }
+    parts = [f'"machine": {json.dumps(machine, ensure_ascii=False)}']
+    parts += [f'"{name}": [\n{",\n".join(lines)}\n]' for name, lines in values.items()]
+    file.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
 def _rounded(value: Any) -> Any:
@@ -201,7 +204,8 @@ def plot(file: Path, steps: Section, rows: Section) -> None:
         axis.plot(x, [median(m.times) for m in own], "o-", color=_color(peer), label=peer)
     axis.set(xscale="log", ylim=(0, None), xlabel="rows of data")
     axis.set_title("µs a step against the number of rows", loc="left", fontsize=9, weight="bold")
-    axis.legend(frameon=False)
+    if rows:
+        axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=100)
 

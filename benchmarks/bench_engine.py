@@ -238,17 +238,18 @@ def benchmark(options: Any) -> str:
     """Measure all, write the results, and return them as text."""
     quick, rounds = options.quick, 3 if options.quick else options.rounds
     seconds = 0.2 if quick else 0.5
+    folder = CACHE if quick else ROOT / "benchmarks" / "results"
     sections: dict[str, Section] = {"steps": [], "first": [], "rows": []}
     with peer_pythons(with_numpyro=not (quick or options.no_numpyro)) as who:
+        where = describe(who)
         for case in QUICK_CASES if quick else CASES:
             for dtype in case.dtypes:
                 sections["steps"] += measure_case(case, dtype, who, rounds, seconds)
+                write_results(folder, where, sections)  # what there is, should a later peer die
+        sections["rows"] = measure_rows(who, ROWS[:3:2] if quick else ROWS, rounds, seconds)
+        write_results(folder, where, sections)
         if not quick:
             sections["first"] = measure_first(who, cold_rounds=2, warm_rounds=3)
-        sizes = ROWS[:3:2] if quick else ROWS
-        sections["rows"] = measure_rows(who, sizes, rounds, seconds)
-        where = describe(who)
-    folder = CACHE if quick else ROOT / "benchmarks" / "results"
     return write_results(folder, where, sections)
 
 
@@ -268,7 +269,8 @@ def write_results(folder: Path, where: str, sections: Mapping[str, Section]) -> 
     parts = [f"One thread for each process. {where}.", aims_table(steps, AIMS), steps_table(steps)]
     if first:
         parts += [aims_table(first, FIRST_AIMS), first_table(first)]
-    parts.append(rows_table(rows))
+    if rows:
+        parts.append(rows_table(rows))
     text = "\n\n".join(parts)
     folder.mkdir(parents=True, exist_ok=True)
     folder.joinpath("engine.md").write_text(text + "\n", encoding="utf-8")
