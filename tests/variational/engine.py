@@ -1,0 +1,96 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What the engine's tests share: small models, and steps on bare shared variables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytest
+
+from pytensor.compile.mode import Mode
+from pytensor.compile.sharedvalue import SharedVariable
+
+import pymc as pm
+
+from pymc.variational import compiled
+from pymc.variational.compiled import Step, make_step
+
+# No backend, and next to nothing to compile: for all that does not depend on the driver
+PYTHON = Mode(linker="py", optimizer="fast_compile")
+
+BACKENDS = ["numba", "jax", pytest.param("c", marks=pytest.mark.cxx)]
+
+# JAX's linker says of every shared generator that it works on a copy
+JAX_COPIES = "ignore:The RandomType SharedVariables:UserWarning"
+
+
+def normal_model(n_rows: int = 6) -> pm.Model:
+    """A normal mean of which `n_rows` values of pm.Data are known."""
+    data = np.random.default_rng(1).normal(2, 1, size=n_rows)
+    with pm.Model() as model:
+        x = pm.Data("x", data.astype(pytensor.config.floatX), dims="obs")
+        mu = pm.Normal("mu", 0, 10)
+        pm.Normal("y", mu, 1, observed=x, dims="obs")
+    return model
+
+
+def quiet(**kwargs: Any) -> dict[str, Any]:
+    """Arguments of a fit in Python mode without a bar."""
+    return {"compile_kwargs": {"mode": PYTHON}, "progressbar": False} | kwargs
+
+
+def shared(value: Any, name: str = "x") -> SharedVariable:
+    return pytensor.shared(np.asarray(value, dtype="float64"), name)
+
+
+def bare_step(updates: Mapping[Any, Any], loss: Any, mode: Any = PYTHON, **kwargs: Any) -> Step:
+    """A step for no model in particular."""
+    return make_step(updates, loss, model=pm.Model(), random_seed=1, mode=mode, **kwargs)
+
+
+def halving(value: Any = 1.0, mode: Any = PYTHON) -> tuple[SharedVariable, Step]:
+    """A variable, and the step that halves it, whose loss is its square."""
+    x = shared(value)
+    return x, bare_step({x: 0.5 * x}, (x**2).sum(), mode)
+
+
+def params_of(approx: Any) -> list[np.ndarray]:
+    return [np.array(param.get_value()) for param in approx.params]
+
+
+def assert_same(xs: Any, ys: Any) -> None:
+    """Assert that two lists of arrays are equal bit for bit."""
+    assert len(xs) == len(ys)
+    for x, y in zip(xs, ys):
+        np.testing.assert_array_equal(x, y)
+
+
+@contextmanager
+def counted_compilations() -> Iterator[list[Any]]:
+    """Collect the graphs of the steps that are compiled."""
+    graphs: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        compile_step = compiled.compile_step
+
+        def count(graph: Any, *args: Any, **kwargs: Any) -> Any:
+            graphs.append(graph)
+            return compile_step(graph, *args, **kwargs)
+
+        patch.setattr(compiled, "compile_step", count)
+        yield graphs

@@ -1,0 +1,145 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Averages of the last iterates, against those kept by hand."""
+
+import numpy as np
+import pytest
+
+import pymc as pm
+
+from pymc.variational.averaging import TailAverage, check_average
+from tests.variational.engine import bare_step, normal_model, params_of, quiet, shared
+
+N, RATE = 20, 0.3
+
+
+def descent(fraction, n_steps, target=2.0):
+    """Gradient descent on a quadratic; a parameter after each step is in closed form."""
+    x = shared([0.0, 1.0])
+    tail = TailAverage.of([x], fraction)
+    step = bare_step(tail.updates({x: x - RATE * (x - target)}), ((x - target) ** 2).sum())
+    tail.begin(n_steps)
+    step.store(step.driver.run(step.load(), n_steps)[0])
+    return x, tail, step
+
+
+def iterates(n_steps, target=2.0):
+    """After 1, 2, ... steps, shape (n_steps, 2)."""
+    start = np.array([0.0, 1.0])
+    return target + (1 - RATE) ** np.arange(1, n_steps + 1)[:, None] * (start - target)
+
+
+@pytest.mark.parametrize(
+    "fraction, n_steps, n_last",
+    [(0.5, N, 10), (0.25, N, 5), (1.0, N, 20), (0.1, 3, 1), (0.5, 1, 1), (1.0, 1, 1), (0.5, 5, 2)],
+)
+def test_average_of_the_last(fraction, n_steps, n_last):
+    x, tail, _ = descent(fraction, n_steps)
+    expected = iterates(n_steps)
+    np.testing.assert_allclose(x.get_value(), expected[-1], rtol=1e-12)
+    assert tail.n_averaged.get_value() == n_last
+    tail.swap()
+    np.testing.assert_allclose(x.get_value(), expected[-n_last:].mean(axis=0), rtol=1e-12)
+    tail.swap()
+    np.testing.assert_allclose(x.get_value(), expected[-1], rtol=1e-12)
+
+
+def test_no_steps():
+    x, tail, _ = descent(0.5, 0)
+    tail.swap()
+    assert x.get_value().tolist() == [0.0, 1.0]
+
+
+def test_begins_anew():
+    x, tail, step = descent(0.5, N)
+    tail.begin(N)
+    step.store(step.driver.run(step.load(), N)[0])
+    tail.swap()
+    np.testing.assert_allclose(x.get_value(), iterates(2 * N)[-10:].mean(axis=0), rtol=1e-12)
+
+
+def test_swap_leaves_arrays_apart():
+    x, tail, _ = descent(0.5, N)
+    tail.swap()
+    assert not np.shares_memory(x.get_value(borrow=True), tail.means[0].get_value(borrow=True))
+
+
+class TestFit:
+    def parameters(self, average, *lengths):
+        """The parameters after a fit and its refinements, and those after each step."""
+        seen = []
+        advi = pm.ADVI(model=normal_model(), random_seed=3)
+        first, *more = lengths
+        optimizer = pm.sgd(learning_rate=0.01)
+        callbacks = [lambda approx, *_: seen.append(params_of(approx))]
+        advi.fit(first, **quiet(average=average, callbacks=callbacks, obj_optimizer=optimizer))
+        for n in more:
+            advi.refine(n, progressbar=False)
+        return params_of(advi.approx), seen
+
+    @pytest.mark.parametrize("average, n_last", [(0.5, 10), (1.0, 20), (np.float32(0.5), 10)])
+    def test_parameters_are_averages(self, average, n_last):
+        actual, seen = self.parameters(average, N)
+        for k, value in enumerate(actual):
+            expected = np.mean([params[k] for params in seen[-n_last:]], axis=0)
+            np.testing.assert_allclose(value, expected, rtol=1e-12)
+
+    def test_refine_goes_on_from_the_last_iterate(self):
+        averaged, seen = self.parameters(0.5, N, N)
+        _, plain = self.parameters(None, 2 * N)
+        np.testing.assert_allclose(np.ravel(seen), np.ravel(plain), rtol=1e-12)
+        for k, value in enumerate(averaged):
+            expected = np.mean([params[k] for params in plain[-10:]], axis=0)
+            np.testing.assert_allclose(value, expected, rtol=1e-12)
+
+    def test_callbacks_see_iterates(self):
+        _, seen = self.parameters(0.5, N)
+        _, plain = self.parameters(None, N)
+        np.testing.assert_allclose(np.ravel(seen), np.ravel(plain), rtol=1e-12)
+
+    def test_the_report_says_so(self):
+        with normal_model():
+            approx = pm.fit(5, random_seed=1, **quiet(average=0.5))
+        assert approx.report.settings["average"] == 0.5
+
+    def test_stopped_before_the_part(self):
+        def stop(approx, losses, i):
+            raise StopIteration
+
+        with normal_model():
+            approx = pm.fit(100, random_seed=1, **quiet(average=0.5, callbacks=[stop]))
+        with normal_model():
+            plain = pm.fit(1, random_seed=1, **quiet())
+        for x, y in zip(params_of(approx), params_of(plain)):
+            np.testing.assert_array_equal(x, y)
+
+
+class TestArgument:
+    @pytest.mark.parametrize("average", [0, 0.0, -0.5, 1.5, np.nan, np.inf, 2])
+    def test_out_of_range(self, average):
+        with pytest.raises(ValueError, match=r"average=.* above 0 and at most 1"):
+            check_average(average)
+
+    @pytest.mark.parametrize("average", [True, False, "0.5", [0.5], 0.5j])
+    def test_no_number(self, average):
+        with pytest.raises(TypeError, match=r"average=.* has to be a number"):
+            check_average(average)
+
+    @pytest.mark.parametrize("average", [1, 0.5, np.float32(0.25), None])
+    def test_good(self, average):
+        assert check_average(average) == average
+
+    def test_before_anything_is_compiled(self):
+        with normal_model(), pytest.raises(ValueError, match="average=2 of a fit"):
+            pm.fit(5, average=2, obj_optimizer=None)

@@ -1,0 +1,265 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""A step is compiled once for a model, and shared by fits that keep their own variables."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+import pymc as pm
+
+from pymc.variational.compiled import make_step
+from tests.variational.engine import (
+    PYTHON,
+    assert_same,
+    counted_compilations,
+    normal_model,
+    params_of,
+    quiet,
+    shared,
+)
+
+
+def fit(model=None, n=20, seed=1, **kwargs):
+    return pm.fit(n, model=model, random_seed=seed, **quiet(**kwargs))
+
+
+class TestCompiledOnce:
+    """What a second fit compiles, after one with plain settings."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls):
+        model = normal_model()
+        fit(model, obj_optimizer=pm.adam(learning_rate=0.01))
+        return model
+
+    def compilations(self, model, **kwargs):
+        with counted_compilations() as graphs:
+            fit(model, **{"obj_optimizer": pm.adam(learning_rate=0.01), **kwargs})
+        return len(graphs)
+
+    @pytest.mark.parametrize(
+        "kwargs", [{}, {"seed": 2}, {"n": 0}, {"n": 31}, {"callbacks": [lambda *_: None]}]
+    )
+    def test_the_same(self, model, kwargs):
+        assert self.compilations(model, **kwargs) == 0
+
+    def test_another_start(self, model):
+        assert self.compilations(model, start={"mu": np.array(3.0)}) == 0
+
+    @pytest.mark.parametrize(
+        "kwargs",
+        [
+            {"obj_optimizer": pm.adam(learning_rate=0.02)},
+            {"obj_optimizer": pm.sgd(learning_rate=0.01)},
+            {"compile_kwargs": {"mode": PYTHON.including("fusion")}},
+            {"compile_kwargs": {"mode": PYTHON, "name": "step"}},
+            {"score": False},
+            {"obj_n_mc": 2},
+            {"total_grad_norm_constraint": 1.0},
+            {"method": "fullrank_advi"},
+            {"average": 0.5},
+        ],
+        ids=lambda kwargs: next(iter(kwargs)),
+    )
+    def test_another_step(self, model, kwargs):
+        assert self.compilations(model, **kwargs) == 1
+        assert self.compilations(model, **kwargs) == 0
+
+    def test_refine(self, model):
+        advi = pm.ADVI(model=model, random_seed=1)
+        advi.fit(5, **quiet(obj_optimizer=pm.adam(learning_rate=0.01)))
+        with counted_compilations() as graphs:
+            advi.refine(5, progressbar=False)
+        assert not graphs
+
+    def test_another_model(self):
+        with counted_compilations() as graphs:
+            fit(normal_model())
+            fit(normal_model())
+        assert len(graphs) == 2
+
+
+class TestSettings:
+    def compilations(self, **flags):
+        """Whether a second step is compiled, of the same graph and with other settings."""
+        model, x = pm.Model(), shared(1.0)
+        with counted_compilations() as graphs:
+            for _ in range(2):
+                make_step({x: 0.5 * x}, x, model=model, random_seed=1, mode=PYTHON)
+            assert len(graphs) == 1
+            with pytensor.config.change_flags(**flags):
+                make_step({x: 0.5 * x}, x, model=model, random_seed=1, mode=PYTHON)
+        return len(graphs) - 1
+
+    def test_float_type(self):
+        assert self.compilations(floatX="float64") == 0
+        assert self.compilations(floatX="float32") == 1
+
+    @pytest.mark.parametrize("backend", ["NUMBA", "JAX"])
+    def test_mode(self, backend):
+        model, x = pm.Model(), shared(1.0)
+        with counted_compilations() as graphs:
+            drivers = [
+                make_step({x: 0.5 * x}, x, model=model, random_seed=1, mode=mode).driver.name
+                for mode in (PYTHON, backend, PYTHON, backend)
+            ]
+        assert drivers == ["python", backend.lower()] * 2
+        assert len(graphs) == 2
+
+    def test_check_bounds(self):
+        """The check is an Op in the graph, which compilation takes out where the model says so."""
+        model = pm.Model()
+        x = shared(-1.0)
+        updates = {x: 0.5 * x}
+        loss = pm.logp(pm.Exponential.dist(1), pm.math.abs(x) + 1) + x
+        ops = []
+        with counted_compilations() as graphs:
+            for check in (True, False, True):
+                model.check_bounds = check
+                step = make_step(updates, loss, model=model, random_seed=1, mode=PYTHON)
+                ops.append(str(step.driver._step.function.maker.fgraph))
+        assert len(graphs) == 2
+        assert ops[0] == ops[2]
+
+
+class TestOwnValues:
+    def test_a_fit_leaves_other_approximations(self):
+        model = normal_model()
+        approx = fit(model, seed=1)
+        before = params_of(approx)
+        other = fit(model, seed=2)
+        assert_same(params_of(approx), before)
+        assert not any(np.array_equal(x, y) for x, y in zip(before, params_of(other)))
+
+    def test_and_after_refine(self):
+        model = normal_model()
+        first, second = (pm.ADVI(model=model, random_seed=seed) for seed in (1, 2))
+        for advi in (first, second):
+            advi.fit(10, **quiet())
+        other = params_of(second.approx)
+        first.refine(10, progressbar=False)
+        assert_same(params_of(second.approx), other)
+        # As if the second had never been
+        alone = pm.ADVI(model=normal_model(), random_seed=1)
+        alone.fit(20, **quiet())
+        assert_same(params_of(first.approx), params_of(alone.approx))
+        np.testing.assert_array_equal(first.hist, alone.hist)
+
+    @pytest.mark.parametrize("optimizer", [pm.adam, pm.adagrad_window, pm.momentum])
+    def test_an_optimizer_starts_anew(self, optimizer):
+        model = normal_model()
+        optimizer = optimizer(learning_rate=0.01)
+        with counted_compilations() as graphs:
+            fits = [fit(model, obj_optimizer=optimizer) for _ in range(2)]
+        assert len(graphs) == 1
+        assert_same(fits[0].hist, fits[1].hist)
+        assert_same(params_of(fits[0]), params_of(fits[1]))
+
+    def test_a_schedule_starts_anew(self):
+        model = normal_model()
+        falling = pm.sgd(learning_rate=lambda step: 0.01 / (1 + step))
+        fits = [fit(model, obj_optimizer=falling).hist for _ in range(2)]
+        assert_same(*fits)
+        constant = fit(model, obj_optimizer=pm.sgd(learning_rate=0.01)).hist
+        assert fits[0][1] == constant[1]  # the first step has the rate of step 0
+        assert fits[0][2] != constant[2]
+
+    def test_a_schedule_goes_on_in_refine(self):
+        falling = pm.sgd(learning_rate=lambda step: 0.01 / (1 + step))
+        advi = pm.ADVI(model=normal_model(), random_seed=1)
+        advi.fit(10, **quiet(obj_optimizer=falling))
+        advi.refine(10, progressbar=False)
+        whole = fit(normal_model(), obj_optimizer=falling)
+        np.testing.assert_array_equal(advi.hist, whole.hist)
+
+    def test_another_fit_of_the_same_inference_restarts_the_optimizer_only(self):
+        advi = pm.ADVI(model=normal_model(), random_seed=1)
+        adam = pm.adam(learning_rate=0.1)
+        advi.fit(10, **quiet(obj_optimizer=adam))
+        after = params_of(advi.approx)
+        with counted_compilations() as graphs:
+            advi.fit(1, **quiet(obj_optimizer=adam))
+        assert not graphs
+        # The first step of Adam has the length of the rate
+        for x, y in zip(params_of(advi.approx), after):
+            np.testing.assert_allclose(abs(x - y), 0.1, rtol=1e-4)
+        assert len(advi.hist) == 11
+
+    def test_settings_of_the_data_are_seen(self):
+        model = normal_model(6)
+        fit(model)
+        new = np.random.default_rng(2).normal(-4, 1, size=9)
+        with model:
+            pm.set_data({"x": new}, coords={"obs": range(9)})
+        with counted_compilations() as graphs:
+            losses = fit(model).hist
+        assert not graphs
+        fresh = normal_model(9)
+        with fresh:
+            pm.set_data({"x": new})
+        np.testing.assert_allclose(losses, fit(fresh).hist, rtol=1e-12)
+
+
+class TestWhatIsKept:
+    def test_dies_with_the_model(self):
+        model, x = pm.Model(), shared(1.0)
+        step = make_step({x: 0.5 * x}, None, model=model, random_seed=1, mode=PYTHON)
+        driver = weakref.ref(step.driver)
+        del step
+        gc.collect()
+        assert driver() is not None
+        del model
+        gc.collect()
+        assert driver() is None
+
+    def test_of_raw_data_too(self):
+        rows = np.arange(10.0)
+        with pm.Model() as model:
+            mu = pm.Normal("mu")
+            pm.Normal("y", mu, observed=pm.Minibatch(rows, batch_size=2))
+        fit(model)
+        kept = weakref.ref(model)
+        del model, mu
+        gc.collect()
+        assert kept() is None
+
+    def test_values_do_not_outlive_the_fit(self):
+        model = pm.Model()
+        x = shared(np.zeros(1000))
+        step = make_step({x: 0.5 * x}, None, model=model, random_seed=1, mode=PYTHON)
+        step.store(step.driver.run(step.load(), 3)[0])
+        value = weakref.ref(x.get_value(borrow=True))
+        del step, x
+        gc.collect()
+        assert value() is None
+
+
+def test_noise_moves_on_without_a_loss():
+    """Whatever the optimizer, and whether or not anybody asks for losses."""
+    x = shared(np.zeros(2))
+    noise = pt.random.normal(size=2, rng=pytensor.shared(np.random.default_rng(1)))
+    step = make_step({x: x + noise}, None, model=pm.Model(), random_seed=1, mode=PYTHON)
+    state, seen = step.load(), [np.zeros(2)]
+    for _ in range(4):
+        state, _ = step.driver.run(state, 1)
+        step.store(state)
+        seen.append(x.get_value())
+    increments = np.diff(seen, axis=0)
+    assert len(np.unique(increments)) == increments.size

@@ -1,0 +1,399 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The loop of a fit: how many steps a call takes, callbacks, Ctrl-C, and what is kept."""
+
+import io
+import os
+import signal
+import threading
+import time
+import tracemalloc
+
+from threading import Timer
+
+import numpy as np
+import pytensor.tensor as pt
+import pytest
+
+from rich.console import Console
+
+from pymc.variational.calls import CallTimes
+from pymc.variational.compiled import Step
+from pymc.variational.loop import NotFinite, Pace, run_loop
+from pymc.variational.progress import FitProgress
+from tests.variational.engine import bare_step, halving, shared
+
+
+class Counting:
+    """A driver that notes how many steps each call takes."""
+
+    def __init__(self, driver):
+        self.driver, self.chunks = driver, []
+
+    def __getattr__(self, name):
+        return getattr(self.driver, name)
+
+    def run(self, state, n_steps):
+        self.chunks.append(n_steps)
+        return self.driver.run(state, n_steps)
+
+
+def counting(step):
+    driver = Counting(step.driver)
+    return Step(driver, step.shared, step.has_loss), driver.chunks
+
+
+def loop(step, n_steps, *callbacks, params=(), **kwargs):
+    return run_loop(
+        step,
+        n_steps,
+        approx="the approximation",
+        params=params,
+        callbacks=callbacks,
+        progress=FitProgress(n_steps, show=False),
+        **kwargs,
+    )
+
+
+def at(every, function, at_start=False):
+    """A callback with a rate."""
+
+    class Callback(CallTimes):
+        def __call__(self, approx, losses, i):
+            function(approx, losses, i)
+
+    callback = Callback()
+    callback.every, callback.at_start = every, at_start
+    return callback
+
+
+class TestSteps:
+    def test_losses_and_state(self):
+        x, step = halving()
+        end = loop(step, 20)
+        assert end.n_steps == 20
+        assert end.stopped == "finished"
+        assert 0 < end.seconds < 10
+        np.testing.assert_array_equal(end.losses, 0.25 ** np.arange(20))
+        assert x.get_value() == 0.5**20
+
+    def test_none(self):
+        x, step = halving()
+        end = loop(step, 0, lambda *_: pytest.fail("called"))
+        assert (end.n_steps, end.losses.shape, x.get_value()) == (0, (0,), 1)
+
+    def test_without_losses(self):
+        x = shared(1.0)
+        seen = []
+        step = bare_step({x: 0.5 * x}, None)
+        end = loop(step, 5, lambda approx, losses, i: seen.append((losses, i)))
+        assert end.losses.shape == (0,)
+        assert end.n_steps == 5
+        assert seen == [(None, i) for i in range(1, 6)]
+        assert x.get_value() == 0.5**5
+
+    def test_calls_become_long(self):
+        step, chunks = counting(halving()[1])
+        loop(step, 20_000)
+        assert sum(chunks) == 20_000
+        assert len(chunks) < 20
+        assert chunks[0] == 1  # which may compile
+
+    def test_a_rate_leaves_calls_long(self):
+        step, chunks = counting(halving()[1])
+        loop(step, 5000, at(1000, lambda *_: None), at(500, lambda *_: None))
+        assert chunks[-8:] == [500] * 8
+        assert len(chunks) < 20
+
+    def test_each_step(self):
+        step, chunks = counting(halving()[1])
+        loop(step, 30, lambda *_: None)
+        assert chunks == [1] * 30
+
+
+class TestPace:
+    def test_finds_the_time_of_a_step(self):
+        pace, seconds_a_step = Pace(0.1), 1e-5
+        for _ in range(8):
+            pace.took(pace.n_steps, pace.n_steps * seconds_a_step)
+        assert pace.n_steps == 10_000
+
+    def test_a_call_that_seems_free(self):
+        pace = Pace(0.1)
+        pace.took(1, 0.0)
+        assert pace.n_steps == 8
+
+    def test_a_slow_step(self):
+        pace = Pace(0.1)
+        pace.took(1, 3.0)
+        assert pace.n_steps == 1
+
+    def test_short_calls_do_not_slow_it_down(self):
+        """Calls cut short by callbacks say as much of the time of a step."""
+        pace = Pace(0.1)
+        for _ in range(8):
+            pace.took(pace.n_steps, pace.n_steps * 1e-5)
+        pace.took(3, 3e-5)
+        assert pace.n_steps == 10_000
+
+
+class TestCallbacks:
+    def test_contract(self):
+        x, step = halving()
+        seen = []
+
+        def callback(approx, losses, i):
+            seen.append((approx, losses.copy(), i, float(x.get_value())))
+
+        loop(step, 4, callback)
+        approxes, losses, steps, values = zip(*seen)
+        assert set(approxes) == {"the approximation"}
+        assert steps == (1, 2, 3, 4)
+        assert values == (0.5, 0.25, 0.125, 0.0625)
+        for i, some in zip(steps, losses):
+            np.testing.assert_array_equal(some, 0.25 ** np.arange(i))
+
+    def test_steps_of_earlier_loops_count(self):
+        _, step = halving()
+        seen = []
+        callback = at(10, lambda approx, losses, i: seen.append((i, len(losses))))
+        loop(step, 20, callback, n_before=7)
+        assert seen == [(10, 3), (20, 13)]
+
+    def test_at_start(self):
+        _, step = halving()
+        seen = []
+        callback = at(10, lambda approx, losses, i: seen.append(i), at_start=True)
+        loop(step, 20, callback, n_before=13)
+        assert seen == [14, 20, 30]
+
+    def test_rates_of_several(self):
+        _, step = halving()
+        seen = []
+        callbacks = [at(n, lambda _, __, i, n=n: seen.append((i, n))) for n in (2, 3)]
+        loop(step, 7, *callbacks)
+        assert seen == [(2, 2), (3, 3), (4, 2), (6, 2), (6, 3)]
+
+    def test_the_state_of_each_call(self):
+        """Callbacks with a rate see what they saw if each step was a call."""
+        x, step = halving()
+        seen = []
+        loop(step, 10, at(4, lambda *_: seen.append(float(x.get_value()))))
+        assert seen == [0.5**4, 0.5**8]
+
+    def test_values_that_a_callback_sets_count(self):
+        x, step = halving()
+
+        def back(approx, losses, i):
+            if i == 3:
+                x.set_value(np.asarray(1.0))
+
+        end = loop(step, 5, back)
+        assert end.losses.tolist() == [1, 1 / 4, 1 / 16, 1, 1 / 4]
+
+    def test_losses_do_not_change_later(self):
+        _, step = halving()
+        seen = []
+        loop(step, 3000, at(1000, lambda approx, losses, i: seen.append((losses, losses.copy()))))
+        for losses, copied in seen:
+            np.testing.assert_array_equal(losses, copied)
+
+    @pytest.mark.parametrize("message", ["enough", ""])
+    def test_stop_iteration(self, message):
+        x, step = halving()
+
+        def stop(approx, losses, i):
+            if i == 6:
+                raise StopIteration(message) if message else StopIteration
+
+        end = loop(step, 100, stop)
+        assert end.n_steps == len(end.losses) == 6
+        assert end.stopped == (message or "stopped by a callback")
+        assert x.get_value() == 0.5**6
+
+    def test_keyboard_interrupt(self):
+        x, step = halving()
+
+        def interrupt(approx, losses, i):
+            if i == 6:
+                raise KeyboardInterrupt
+
+        end = loop(step, 100, interrupt)
+        assert (end.n_steps, len(end.losses), end.stopped) == (6, 6, "interrupted")
+        assert x.get_value() == 0.5**6
+
+    def test_another_error(self):
+        x, step = halving()
+
+        def fail(approx, losses, i):
+            if i == 6:
+                raise RuntimeError("of the callback")
+
+        with pytest.raises(RuntimeError, match="of the callback"):
+            loop(step, 100, fail)
+        assert x.get_value() == 0.5**6
+
+    @pytest.mark.xfail(reason="the loop stores its own state over them")
+    def test_values_that_it_sets_when_it_stops(self):
+        """A callback may put the best parameters back, and end the fit."""
+        x, step = halving()
+
+        def stop(approx, losses, i):
+            x.set_value(np.asarray(42.0))
+            raise StopIteration
+
+        loop(step, 100, stop)
+        assert x.get_value() == 42
+
+
+def growing(first_bad, with_loss=True):
+    """A count; the loss, or the parameter itself, is not a number at a step."""
+    x, n = shared(0.0, "x"), shared(0.0, "n")
+    bad = pt.eq(n + 1, first_bad)
+    updates = {n: n + 1, x: x + 1 if with_loss else pt.switch(bad, np.nan, x + 1)}
+    loss = pt.switch(bad, np.nan, n) if with_loss else None
+    return x, n, bare_step(updates, loss)
+
+
+class TestNotFiniteSteps:
+    @pytest.mark.parametrize("with_loss", [True, False])
+    @pytest.mark.parametrize("first_bad", [1, 2, 3, 50, 1234])
+    def test_last_good_state(self, first_bad, with_loss):
+        """In the middle of a call as at its edge."""
+        x, n, step = growing(first_bad, with_loss)
+        with pytest.raises(NotFinite, match=f"step {first_bad}: loss nan") as caught:
+            loop(step, 5000, params=[x])
+        assert caught.value.end.n_steps == first_bad - 1
+        assert x.get_value() == n.get_value() == first_bad - 1
+        expected = np.arange(first_bad - 1) if with_loss else []
+        np.testing.assert_array_equal(caught.value.end.losses, expected)
+
+    def test_a_parameter_goes_bad_before_the_loss(self):
+        """The loss is of the parameters before the step, so that the next has the bad one."""
+        x, n = shared(0.0, "x"), shared(0.0, "n")
+        step = bare_step({n: n + 1, x: pt.switch(pt.eq(n, 36), np.nan, x + 1)}, x)
+        with pytest.raises(NotFinite, match="step 37"):
+            loop(step, 5000, params=[x])
+        assert x.get_value() == n.get_value() == 36
+
+    def test_infinite(self):
+        x, step = halving(1e200)
+        with pytest.raises(NotFinite, match="step 1: loss inf"):
+            loop(step, 10)
+        assert x.get_value() == 1e200
+
+    def test_only_parameters_are_watched(self):
+        x = shared(np.inf)
+        end = loop(bare_step({x: 0.5 * x}, None), 10, params=[])
+        assert end.n_steps == 10
+
+    def test_callbacks_ran_before(self):
+        x, _, step = growing(30)
+        seen = []
+        with pytest.raises(NotFinite, match="step 30"):
+            loop(step, 5000, at(10, lambda _, losses, i: seen.append((i, float(x.get_value())))))
+        assert seen == [(10, 10), (20, 20)]
+
+
+def send_interrupt(after):
+    timer = Timer(after, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    return timer
+
+
+class TestControlC:
+    @pytest.fixture(params=["numba", "python", "numba, no loss"])
+    def counting_step(self, request):
+        n = shared(0.0, "n")
+        mode = {"mode": "NUMBA"} if "numba" in request.param else {}
+        return n, bare_step({n: n + 1}, None if "no loss" in request.param else n * 1, **mode)
+
+    def test_all_steps_are_kept(self, counting_step):
+        n, step = counting_step
+        handler = signal.getsignal(signal.SIGINT)
+        began = time.perf_counter()
+        send_interrupt(0.3)
+        end = loop(step, 10**9)
+        assert 0.3 <= time.perf_counter() - began < 1.3
+        assert end.stopped == "interrupted"
+        assert end.n_steps == n.get_value() > 0
+        if step.has_loss:
+            np.testing.assert_array_equal(end.losses, np.arange(end.n_steps))
+        assert signal.getsignal(signal.SIGINT) is handler
+
+    def test_in_a_callback(self):
+        """Python code is interrupted where it is."""
+        x, step = halving()
+        send_interrupt(0.2)
+        began = time.perf_counter()
+        end = loop(step, 10, lambda *_: time.sleep(5))
+        assert time.perf_counter() - began < 2
+        assert (end.n_steps, end.stopped, x.get_value()) == (1, "interrupted", 0.5)
+
+    def test_a_thread(self):
+        """Python lets no other than the main thread handle signals."""
+        x, step = halving()
+        ends = []
+        thread = threading.Thread(target=lambda: ends.append(loop(step, 50)))
+        thread.start()
+        thread.join()
+        assert ends[0].n_steps == 50
+        assert x.get_value() == 0.5**50
+
+    def test_ignored(self):
+        """A process for which Ctrl-C is ignored goes on."""
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            _, step = halving()
+
+            def interrupt(approx, losses, i):
+                if i == 10:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+            assert loop(step, 20, interrupt).n_steps == 20
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGINT, handler)
+
+
+def test_a_fit_that_stops_early_takes_little_memory():
+    _, step = halving()
+
+    def stop(approx, losses, i):
+        if i == 100:
+            raise StopIteration
+
+    tracemalloc.start()
+    try:
+        loop(step, 10**9, stop)
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_progress_gets_each_call():
+    updates = []
+
+    class Recording(FitProgress):
+        def update(self, n_done, history, *, last=False):
+            updates.append((n_done, len(history), last))
+
+    _, step = halving()
+    console = Console(file=io.StringIO())
+    run_loop(step, 2000, approx=None, params=(), progress=Recording(2000, console=console))
+    steps, lengths, last = zip(*updates)
+    assert list(steps) == sorted(set(steps))
+    assert steps == lengths
+    assert steps[-1] == 2000
+    assert last == (False,) * (len(last) - 1) + (True,)

@@ -1,0 +1,164 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The bar of a fit: in a terminal, in a notebook, as lines of a log, and not at all."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+
+from rich.console import Console
+
+from pymc.variational import progress
+from pymc.variational.history import LossHistory
+from pymc.variational.progress import LINE, REFRESH, FitProgress
+
+
+class Clock:
+    """Stands for the module `time`."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def history():
+    history = LossHistory()
+    history.extend(np.full(2000, 1234.5678))
+    return history
+
+
+def text(file):
+    """What was written, without the codes of a terminal."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+
+
+def run(console, history, clock, n_updates=10, apart=0.5, n_steps=1000, show=True):
+    """A fit of `n_updates` calls that take some seconds each."""
+    with FitProgress(n_steps, console=console, show=show) as bar:
+        for k in range(1, n_updates + 1):
+            clock.now += apart
+            bar.update(k * n_steps // n_updates, history, last=k == n_updates)
+
+
+def test_terminal(history, clock):
+    console = Console(force_terminal=True, file=io.StringIO(), width=150)
+    run(console, history, clock)
+    written = text(console.file)
+    assert "Fitting:" in written
+    assert "100%" in written
+    assert "Average Loss = 1,234.6" in written
+    assert "200 steps/s" in written
+
+
+@pytest.mark.filterwarnings('ignore:install "ipywidgets" for Jupyter support:UserWarning')
+def test_notebook(history, clock, capsys):
+    console = Console(force_jupyter=True)
+    assert console.is_jupyter
+    run(console, history, clock, apart=LINE)
+    assert "Fitting: 100 of" not in capsys.readouterr().out  # no lines of a log
+
+
+def test_log(history, clock):
+    """A line after 10 s, 20 s, 40 s and so on, and the bar at the end."""
+    console = Console(file=io.StringIO(), width=150)
+    assert not console.is_terminal
+    run(console, history, clock, n_updates=100, apart=1.0)
+    lines = [line for line in text(console.file).splitlines() if " of " in line]
+    assert lines == [
+        f"Fitting: {n} of 1,000 steps  Average Loss = 1,234.6  10 steps/s"
+        for n in (110, 210, 410, 810)
+    ]
+    assert text(console.file).count("100%") == 1
+
+
+def test_short_log(history, clock):
+    console = Console(file=io.StringIO(), width=150)
+    run(console, history, clock, n_updates=5, apart=1.0)
+    assert len(text(console.file).splitlines()) == 1
+
+
+@pytest.mark.parametrize("kwargs", [{"force_terminal": True}, {}], ids=["terminal", "log"])
+def test_not_at_all(history, clock, kwargs, capsys):
+    console = Console(file=io.StringIO(), **kwargs)
+    run(console, history, clock, apart=LINE, show=False)
+    assert console.file.getvalue() == ""
+    with FitProgress(10, show=False) as bar:
+        bar.update(10, history, last=True)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def changes(monkeypatch):
+    """The changes of the bar."""
+    changes = []
+    update = progress.CustomProgress.update
+
+    def count(self, task, **kwargs):
+        changes.append(kwargs)
+        update(self, task, **kwargs)
+
+    monkeypatch.setattr(progress.CustomProgress, "update", count)
+    return changes
+
+
+def test_changes_are_apart(history, clock, changes):
+    """However often the loop calls, and at least four times a second."""
+    console = Console(force_terminal=True, file=io.StringIO())
+    run(console, history, clock, n_updates=10_000, apart=1e-3)
+    assert 4 * 10 <= len(changes) <= 10 / (REFRESH / 2) + 1
+
+
+def test_the_last_change_is_shown(history, clock, changes):
+    console = Console(force_terminal=True, file=io.StringIO())
+    run(console, history, clock, n_updates=1, apart=1e-6)
+    assert [change["completed"] for change in changes] == [1000]
+
+
+def test_without_losses(clock, changes):
+    run(Console(file=io.StringIO()), LossHistory(), clock)
+    assert {change["loss"] for change in changes} == {""}
+    assert changes[-1]["speed"] == "200 steps/s"
+
+
+def test_the_average_is_of_late(clock, changes):
+    history = LossHistory()
+    history.extend(np.full(5000, 1e6))
+    history.extend(np.full(1000, 2.0))
+    run(Console(file=io.StringIO()), history, clock)
+    assert changes[-1]["loss"] == "Average Loss = 2"
+
+
+def test_theme():
+    from pymc.progress_bar import default_progress_theme
+
+    with FitProgress(10, theme=default_progress_theme) as bar:
+        bar.update(10, LossHistory(), last=True)
+
+
+def test_no_steps(history):
+    console = Console(file=io.StringIO())
+    with FitProgress(0, console=console):
+        pass
