@@ -213,7 +213,7 @@ def _as_data(value: Any) -> Variable:
             raise TypeError(f"pm.Minibatch takes dense data, got {value} of type {value.type}")
         return value
     try:
-        array = np.asanyarray(value)
+        given = array = np.asanyarray(value)
     except ValueError as error:
         raise TypeError(
             "pm.Minibatch got a sequence that is no array; several data are arguments of their own, "
@@ -235,7 +235,8 @@ def _as_data(value: Any) -> Variable:
             "which would be imputed by a latent variable each. Drop or fill these rows, or observe "
             "them in a term of their own without pm.Minibatch"
         )
-    return raw_data(np.array(array))  # a copy: the user may go on to write into the array
+    # A copy, which `convert_data` may have made: the user may go on to write into the array
+    return raw_data(np.array(array) if np.may_share_memory(array, given) else array)
 
 
 def _current_model() -> Any | None:

@@ -15,4 +15,7 @@ import pymc._layer as _layer
 
 _layer.run_release(globals())
 
-from pymc.variational import schedules  # noqa: E402
+from pymc.variational import callbacks, schedules  # noqa: E402
+from pymc.variational.diagnostics import Diagnosis, diagnose  # noqa: E402
+from pymc.variational.plots import plot_fit  # noqa: E402
+from pymc.variational.report import FitReport  # noqa: E402

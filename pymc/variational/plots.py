@@ -24,8 +24,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scipy.ndimage import uniform_filter1d
-
 from pymc.variational.callbacks import CheckStationarity, Tracker
 from pymc.variational.diagnostics import Diagnosis
 
@@ -156,6 +154,8 @@ def fit_panels(
 
 
 def _loss_panel(losses: np.ndarray) -> Panel:
+    from scipy.ndimage import uniform_filter1d  # takes as long to import as all modules of a fit
+
     n = len(losses)
     means = uniform_filter1d(losses, size=max(1, n // 50), mode="reflect")
     steps, xlabel = _step_axis(np.arange(1, n + 1))
