@@ -1,0 +1,575 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""`pm.fit` and the methods: arguments, what is kept, and every kind of fit through the engine."""
+
+import logging
+import os
+import re
+import signal
+
+from contextlib import contextmanager
+from threading import Thread, Timer
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+from numpy.random import Generator
+
+import pymc as pm
+
+from pymc import variational
+from pymc.minibatch.state import IndexState
+from pymc.model.transform.minibatch import minibatch_model
+from pymc.variational.approximations import Approximation, MeanFieldGroup
+from pymc.variational.operators import KL
+from pymc.variational.opvi import Group, Operator, TestFunction, node_property
+from tests.variational.engine import (
+    BACKENDS,
+    JAX_COPIES,
+    PYTHON,
+    assert_same,
+    counted_compilations,
+    normal_model,
+    params_of,
+    quiet,
+)
+
+TestFunction.__test__ = False  # its name looks like one of a test to pytest
+
+
+def two_variables():
+    with pm.Model() as model:
+        w = pm.Normal("w", 0, 1, shape=2)
+        b = pm.Normal("b", 0, 1)
+        pm.Normal("y", w.sum() + b, 1, observed=[1.0, 2.0, 0.5])
+    return model
+
+
+def logged(caplog):
+    return [record.message for record in caplog.records]
+
+
+class TestNumberOfSteps:
+    @pytest.mark.parametrize("n", [True, np.True_, 2.0, "10", None, np.float64(3), [5]])
+    def test_no_whole_number(self, n):
+        message = f"n={re.escape(repr(n))} of a fit has to be a whole number"
+        for call in self.calls(n):
+            with pytest.raises(TypeError, match=message):
+                call()
+
+    @pytest.mark.parametrize("n", [-1, np.int64(-5)])
+    def test_negative(self, n):
+        for call in self.calls(n):
+            with pytest.raises(ValueError, match=f"n={n} of a fit .* 0 \\(initialise only\\)"):
+                call()
+
+    def calls(self, n):
+        """Calls that build a graph would find `optimizer` to be none."""
+        model = normal_model()
+        advi = pm.ADVI(model=model)
+        return (
+            lambda: pm.fit(n, model=model, obj_optimizer=None),
+            lambda: advi.fit(n, obj_optimizer=None),
+            lambda: advi.refine(n),
+        )
+
+    @pytest.mark.parametrize("n", [7, np.int64(7), np.uint8(7)])
+    def test_whole_numbers(self, n):
+        with normal_model():
+            approx = pm.fit(n, random_seed=1, **quiet())
+        assert approx.hist.shape == (7,)
+
+    def test_none_initialises(self, caplog):
+        caplog.set_level(logging.INFO)
+        model = normal_model()
+        before = params_of(pm.ADVI(model=model, random_seed=1).approx)
+        advi = pm.ADVI(model=model, random_seed=1)
+        approx = advi.fit(0, **quiet())
+        assert_same(params_of(approx), before)
+        assert approx.hist.shape == (0,)
+        assert approx.report.n_steps == 0
+        assert logged(caplog) == ["Initialization only"]
+        advi.refine(3, progressbar=False)
+        assert approx.hist.shape == (3,)
+
+
+class TestRefine:
+    def test_as_one_fit(self):
+        fits = []
+        for lengths in [(30,), (10, 15, 5)]:
+            advi = pm.ADVI(model=normal_model(), random_seed=1)
+            advi.fit(lengths[0], **quiet())
+            for n in lengths[1:]:
+                advi.refine(n, progressbar=False)
+            assert advi.state.i == advi.approx.report.n_steps == 30
+            fits.append([*params_of(advi.approx), advi.hist])
+        assert_same(*fits)
+
+    def test_before_a_fit(self):
+        with pytest.raises(TypeError, match=r"call `\.fit` first"):
+            pm.ADVI(model=normal_model()).refine(3)
+
+    def test_callbacks_count_on(self):
+        seen = []
+        advi = pm.ADVI(model=normal_model(), random_seed=1)
+        callback = lambda approx, losses, i: seen.append((i, len(losses)))  # noqa: E731
+        advi.fit(2, **quiet(callbacks=[callback]))
+        advi.refine(2, progressbar=False)
+        assert seen == [(1, 1), (2, 2), (3, 1), (4, 2)]
+
+    def test_after_a_stop(self):
+        def stop(approx, losses, i):
+            if i == 4:
+                raise StopIteration("enough")
+
+        advi = pm.ADVI(model=normal_model(), random_seed=1)
+        advi.fit(10, **quiet(callbacks=[stop]))
+        assert (advi.state.i, advi.approx.report.stopped) == (4, "enough")
+        advi.refine(6, progressbar=False)
+        assert (advi.state.i, advi.approx.report.stopped) == (10, "finished")
+        with normal_model():
+            whole = pm.fit(10, random_seed=1, **quiet())
+        assert_same(params_of(advi.approx), params_of(whole))
+
+
+class TestScore:
+    def test_without(self):
+        seen = []
+        with normal_model():
+            approx = pm.fit(
+                10,
+                random_seed=1,
+                callbacks=[lambda _, x, i: seen.append((x, i))],
+                score=False,
+                **quiet(),
+            )
+            scored = pm.fit(10, random_seed=1, **quiet())
+        assert approx.hist.shape == (0,)
+        assert seen == [(None, i) for i in range(1, 11)]
+        assert len({tuple(p) for p in params_of(scored)}) == 2
+
+    def test_noise_moves_on(self):
+        """Each step has noise of its own, though nobody asks for its loss."""
+        kept = []
+        with pm.Model():
+            pm.Normal("x")
+            pm.fit(
+                8,
+                random_seed=1,
+                score=False,
+                callbacks=[lambda approx, *_: kept.append(np.ravel(params_of(approx)))],
+                obj_optimizer=pm.sgd(learning_rate=1e-3),
+                **quiet(),
+            )
+        increments = np.diff(kept, axis=0)
+        assert increments.shape == (7, 2)
+        # The gradient by `mu` is the noise, but for what the parameters moved: up to 1e-3 a step
+        noise = np.sort(increments[:, 0] / 1e-3)
+        assert np.diff(noise).min() > 1e-2
+
+    def test_of_a_method_without_a_loss(self):
+        svgd = pm.SVGD(model=normal_model(), n_particles=4, random_seed=1)
+        with pytest.warns(UserWarning, match="does not return loss"):
+            svgd.fit(3, score=True, **quiet())
+        assert svgd.hist.shape == (0,)
+        assert svgd.approx.report.n_steps == 3
+
+
+class TestLog:
+    @pytest.mark.parametrize("n", [5, 20])
+    def test_finished(self, caplog, n):
+        caplog.set_level(logging.INFO)
+        with normal_model():
+            approx = pm.fit(n, random_seed=1, **quiet())
+        mean = f"{approx.hist.mean():,.5g}" if n >= 10 else f"{approx.hist[-1]:,.5g}"
+        average = "Average " if n >= 10 else ""
+        assert logged(caplog) == [f"Finished [100%]: {average}Loss = {mean}"]
+
+    def test_stopped(self, caplog):
+        caplog.set_level(logging.INFO)
+
+        def stop(approx, losses, i):
+            if i == 5:
+                raise StopIteration("enough")
+
+        with normal_model():
+            pm.fit(20, random_seed=1, **quiet(callbacks=[stop]))
+        assert logged(caplog)[0] == "enough"
+        assert logged(caplog)[1].startswith("Interrupted at 5 [25%]: Average Loss = ")
+
+
+def test_control_c_keeps_all_steps(caplog):
+    caplog.set_level(logging.INFO)
+    handler = signal.getsignal(signal.SIGINT)
+    advi = pm.ADVI(model=normal_model(), random_seed=1)
+    advi.fit(0, backend="numba", progressbar=False)
+    Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    advi.refine(10**9, progressbar=False)
+    n = advi.approx.report.n_steps
+    assert len(advi.hist) == advi.state.i == n > 100
+    assert advi.approx.report.stopped == "interrupted"
+    assert 0.2 < advi.approx.report.seconds < 1.3
+    assert logged(caplog)[-1].startswith(f"Interrupted at {n:,d} [0%]: Average Loss = ")
+    assert signal.getsignal(signal.SIGINT) is handler
+    whole = pm.ADVI(model=advi.approx.model, random_seed=1)
+    whole.fit(n, backend="numba", progressbar=False)
+    assert_same([*params_of(whole.approx), whole.hist], [*params_of(advi.approx), advi.hist])
+
+
+def test_in_another_thread():
+    fits = []
+    model = normal_model()
+
+    def run():
+        fits.append(pm.fit(20, model=model, random_seed=1, **quiet()))
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join()
+    run()
+    assert_same(params_of(fits[0]), params_of(fits[1]))
+
+
+def test_a_bad_rate_is_refused_before_anything_is_compiled():
+    def callback(approx, losses, i):
+        pass
+
+    callback.every = 0
+    with normal_model(), pytest.raises(ValueError, match="every of the callback callback is 0"):
+        pm.fit(5, callbacks=[callback], obj_optimizer=None)
+
+
+class TestArguments:
+    def test_optimizer_constraint_and_updates(self):
+        count = pytensor.shared(np.int64(0), "count")
+        rate, bound = 0.1, 1e-3
+        advi = pm.ADVI(model=normal_model(), random_seed=1)
+        before = params_of(advi.approx)
+        advi.fit(
+            1,
+            **quiet(
+                obj_optimizer=pm.sgd(learning_rate=rate),
+                total_grad_norm_constraint=bound,
+                more_updates={count: count + 3},
+            ),
+        )
+        after = params_of(advi.approx)
+        assert count.get_value() == 3
+        step = np.concatenate([x - y for x, y in zip(after, before)])
+        np.testing.assert_allclose(np.linalg.norm(step), rate * bound, rtol=1e-4)
+
+    def test_user_parameters(self):
+        """Groups made from a user's graph: what is fitted is behind it."""
+        model = two_variables()
+        with model:
+            mu = pytensor.shared(np.zeros(3), "own_mu")
+            rho = pytensor.shared(np.zeros(3), "own_rho")
+            group = Group(None, params={"mu": 2 * mu, "rho": rho + 1})
+            inference = variational.KLqp(Approximation([group]))
+            inference.approx.groups[0].rng = np.random.RandomState(1)
+            inference.fit(50, **quiet(more_obj_params=[mu, rho], obj_optimizer=pm.adam()))
+        assert np.all(mu.get_value() != 0)
+        assert np.all(rho.get_value() != 0)
+        assert inference.hist.shape == (50,)
+
+    def test_samples_of_the_objective(self):
+        """More draws a step, less noise of the loss."""
+        spread = {}
+        for n_mc in (1, 25):
+            with normal_model():
+                approx = pm.fit(
+                    200,
+                    random_seed=1,
+                    obj_n_mc=n_mc,
+                    obj_optimizer=pm.sgd(learning_rate=0.0),
+                    **quiet(),
+                )
+            spread[n_mc] = approx.hist.std(ddof=1)
+        # The ratio of the standard deviations is 5; its log has a standard error of 0.5 for heavy
+        # tails of a loss that is a square of the noise (kurtosis 15, sqrt(14 / 800) each).
+        assert abs(np.log(spread[1] / spread[25] / 5)) < 4 * 0.15
+
+    def test_old_name_of_compile_kwargs(self):
+        with normal_model(), pytest.warns(DeprecationWarning, match="`fn_kwargs` is deprecated"):
+            pm.fit(3, random_seed=1, fn_kwargs={"mode": PYTHON}, progressbar=False)
+
+    def test_include_transformed(self):
+        with pm.Model():
+            pm.HalfNormal("sd")
+            approx = pm.fit(3, random_seed=1, include_transformed=True, **quiet())
+        assert all(group.include_transformed for group in approx.groups)
+
+    def test_settings_of_the_report(self):
+        with normal_model():
+            approx = pm.fit(
+                3,
+                "fullrank_advi",
+                random_seed=1,
+                obj_n_mc=2,
+                obj_optimizer=pm.adam(learning_rate=0.01),
+                **quiet(),
+            )
+        report = approx.report
+        assert (report.method, report.driver, report.backend) == (
+            "FullRankADVI",
+            "python",
+            "python",
+        )
+        assert report.settings["obj_n_mc"] == 2
+        assert report.settings["obj_optimizer"].startswith("adam(learning_rate=0.01, ")
+        assert report.compile_seconds > 0
+
+
+class TestBatchSize:
+    @pytest.mark.parametrize("batch_size", [2, {"obs": 3}])
+    def test_as_the_model_of_minibatches(self, batch_size):
+        fits = []
+        for short in (True, False):
+            model = normal_model()
+            if not short:
+                model = minibatch_model(model, batch_size=batch_size)
+            kwargs = {"batch_size": batch_size} if short else {}
+            fits.append(pm.fit(20, model=model, random_seed=1, **quiet(**kwargs)))
+        assert_same(fits[0].hist, fits[1].hist)
+        assert_same(params_of(fits[0]), params_of(fits[1]))
+
+    def test_of_the_context(self):
+        with normal_model():
+            approx = pm.fit(5, random_seed=1, batch_size=2, **quiet())
+        assert len(set(approx.hist)) == 5
+
+    def test_with_an_inference(self):
+        advi = pm.ADVI(model=normal_model())
+        with pytest.raises(TypeError, match=r"batch_size=2 of pm.fit needs the name of a method"):
+            pm.fit(5, advi, batch_size=2)
+
+    def test_rows_move_on_under_svgd(self):
+        """Particles share a batch, and each step has another."""
+        with minibatch_model(normal_model(), batch_size=2):
+            svgd = pm.SVGD(n_particles=3, random_seed=1)
+        svgd.fit(0, **quiet())
+        [index] = [var for var in svgd.state.step.shared if isinstance(var, IndexState)]
+        read = [index.get_value()[2]]
+        svgd.fit(4, **quiet(callbacks=[lambda *_: read.append(index.get_value()[2])]))
+        np.testing.assert_array_equal(read, [0, 2, 4, 6, 8])
+
+
+class Tilted(Operator):
+    """A user's operator: the negative ELBO, times two."""
+
+    def apply(self, f):
+        return 2 * (self.logq_norm - self.logp_norm)
+
+
+@contextmanager
+def registered(group):
+    """Let `vfam` name a group, for a while."""
+    tables = (Group._Group__param_registry, Group._Group__name_registry)
+    before = [dict(table) for table in tables]
+    Group.register(group)
+    try:
+        yield
+    finally:
+        for table, old in zip(tables, before):
+            table.clear()
+            table.update(old)
+
+
+class TestOwnClasses:
+    def test_groups(self):
+        model = two_variables()
+        with model:
+            groups = [Group([model["w"]], vfam="fr"), Group(None, vfam="mf")]
+            inference = variational.KLqp(Approximation(groups))
+            approx = inference.fit(
+                30, **quiet(obj_optimizer=pm.adam(learning_rate=0.05), average=0.5)
+            )
+        assert len(approx.params) == 4
+        assert approx.hist.shape == (30,)
+        assert np.isfinite(approx.hist).all()
+        assert all(np.any(param != 0) for param in params_of(approx))
+        with pytensor.config.change_flags(mode=PYTHON):
+            draws = approx.sample(7, random_seed=1)
+        assert draws["posterior"]["w"].shape == (1, 7, 2)
+
+    def test_groups_are_seeded(self):
+        fits = []
+        for _ in range(2):
+            model = two_variables()
+            with model:
+                groups = [
+                    Group([model["w"]], vfam="fr", random_seed=1),
+                    Group(None, vfam="mf", random_seed=2),
+                ]
+                fits.append(variational.KLqp(Approximation(groups)).fit(10, **quiet()).hist)
+        assert_same(*fits)
+
+    def test_operator(self):
+        class TiltedADVI(variational.Inference):
+            def __init__(self, **kwargs):
+                super().__init__(Tilted, pm.MeanField(**kwargs), None)
+
+        model = two_variables()
+        tilted = TiltedADVI(model=model, random_seed=1)
+        tilted.fit(1, **quiet())
+        plain = pm.ADVI(model=model, random_seed=1)
+        plain.fit(1, **quiet())
+        np.testing.assert_allclose(tilted.hist, 2 * plain.hist, rtol=1e-12)
+        assert tilted.approx.report.method == "TiltedADVI"
+
+    def test_group(self):
+        class Narrow(MeanFieldGroup):
+            """Half the standard deviation of mean-field; of other parameters' names."""
+
+            __param_spec__ = {"m": ("d",), "r": ("d",)}
+            short_name = "narrow"
+            alias_names = frozenset(["nw"])
+
+            @node_property
+            def mean(self):
+                return self.params_dict["m"]
+
+            @node_property
+            def rho(self):
+                return self.params_dict["r"]
+
+            @node_property
+            def std(self):
+                return 0.5 * pt.softplus(self.rho)
+
+            def create_shared_params(self, start=None, start_sigma=None):
+                made = super().create_shared_params(start, start_sigma)
+                return {"m": made["mu"], "r": made["rho"]}
+
+        with registered(Narrow), two_variables():
+            inference = variational.KLqp(Approximation([Group(None, vfam="nw", random_seed=1)]))
+            approx = inference.fit(20, **quiet())
+        assert np.isfinite(approx.hist).all()
+        np.testing.assert_allclose(
+            approx.groups[0].std.eval(mode=PYTHON), 0.5 * np.log1p(np.exp(params_of(approx)[1]))
+        )
+
+    def test_test_function(self):
+        """With parameters of its own, which are optimised against the objective's."""
+
+        class Affine(TestFunction):
+            def __init__(self, d):
+                super().__init__()
+                names = ("scale", "shift")
+                self.shared_params = {name: pytensor.shared(np.ones(d), name) for name in names}
+
+            def __call__(self, z):
+                return self.shared_params["scale"] * z + self.shared_params["shift"]
+
+        class Adversarial(KL):
+            has_test_function = True
+
+            def apply(self, f):
+                return super().apply(None) + f(self.approx.groups[0].symbolic_random).sum()
+
+        function = Affine(3)
+        approx = pm.MeanField(model=two_variables(), random_seed=1)
+        inference = variational.Inference(Adversarial, approx, function)
+        inference.fit(10, **quiet(tf_n_mc=2, test_optimizer=pm.sgd(learning_rate=0.01)))
+        assert np.isfinite(inference.hist).all()
+        for param in function.params:
+            assert np.isfinite(param.get_value()).all()
+            assert np.all(param.get_value() != 1)
+
+
+@pytest.mark.filterwarnings("ignore:You are using experimental inference Operator:UserWarning")
+@pytest.mark.parametrize("method", ["advi", "fullrank_advi", "svgd", "asvgd"])
+def test_methods(method):
+    with two_variables() as model, counted_compilations() as graphs:
+        kwargs = {"inf_kwargs": {"n_particles": 5}} if method == "svgd" else {}
+        fits = [pm.fit(6, method, random_seed=1, **kwargs, **quiet()) for _ in range(2)]
+    del model
+    assert len(graphs) == 1
+    assert_same(params_of(fits[0]), params_of(fits[1]))
+
+
+class TestFloat32:
+    @pytest.mark.parametrize("backend", ["numba", "python"])
+    def test_stays(self, backend):
+        kwargs = quiet() if backend == "python" else {"backend": backend, "progressbar": False}
+        kwargs |= {"random_seed": 1, "average": 0.5}
+        with pytensor.config.change_flags(floatX="float32"):
+            with normal_model():
+                single = pm.fit(30, obj_optimizer=pm.adam(learning_rate=0.01), **kwargs)
+            for params in params_of(single):
+                assert params.dtype == "float32"
+        with normal_model():
+            double = pm.fit(30, obj_optimizer=pm.adam(learning_rate=0.01), **kwargs)
+        for x, y in zip(params_of(single), params_of(double)):
+            assert y.dtype == "float64"
+            assert x.shape == y.shape
+            assert np.isfinite(x).all()
+        assert single.hist.dtype == double.hist.dtype == "float64"
+        assert single.report.driver == backend
+
+    def test_every_value_of_a_step(self):
+        with pytensor.config.change_flags(floatX="float32"):
+            with normal_model():
+                advi = pm.ADVI(random_seed=1)
+                advi.fit(3, **quiet(obj_optimizer=pm.adam(), average=0.5))
+            state = advi.state.step.load()
+        kinds = {str(v.dtype) for v in state if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
+        assert kinds == {"float32"}
+
+
+@pytest.mark.filterwarnings(JAX_COPIES)
+class TestAcrossBackends:
+    """What one backend leaves, the others take."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def advi(cls):
+        inference = pm.ADVI(model=normal_model(), random_seed=1)
+        inference.fit(5, **quiet())
+        return inference
+
+    @pytest.mark.parametrize("first", BACKENDS)
+    @pytest.mark.parametrize("second", BACKENDS)
+    def test_two_fits(self, advi, first, second):
+        for backend in (first, second):
+            before = params_of(advi.approx)
+            advi.fit(5, backend=backend, progressbar=False)
+            for var in advi.state.step.shared:
+                assert type(var.container.storage[0]) in (np.ndarray, Generator)
+            assert all(np.all(x != y) for x, y in zip(before, params_of(advi.approx)))
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_sample_and_evaluate(self, advi, backend):
+        advi.fit(5, backend=backend, progressbar=False)
+        node = advi.approx.sample_node(advi.approx.model["mu"])
+        for mode in (PYTHON, "NUMBA", "JAX"):
+            assert np.isfinite(node.eval(mode=mode))
+        draws = advi.approx.sample(10, random_seed=1)
+        assert draws["posterior"]["mu"].shape == (1, 10)
+
+    @pytest.mark.slow
+    def test_nuts(self, advi):
+        advi.fit(5, backend="jax", progressbar=False)
+        with advi.approx.model:
+            tree = pm.sample(
+                5,
+                tune=5,
+                chains=1,
+                progressbar=False,
+                random_seed=1,
+                compute_convergence_checks=False,
+            )
+        assert tree["posterior"]["mu"].shape == (1, 5)
