@@ -29,6 +29,7 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import gaussian_kde, norm
 from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
@@ -186,8 +187,12 @@ def fit_minibatches(data: np.ndarray, n: int = 20_000, batch_size: int = 500) ->
         )
 
 
-def plot_densities(draws: dict[str, np.ndarray], path: Path, exact: Any = None) -> None:
+def plot_densities(
+    draws: dict[str, np.ndarray], path: Path, xlabel: str, exact: Any = None
+) -> None:
     """Draw a smooth density for each name; `exact` is a function to draw beside them."""
+    # The kernel of one mode would smooth two into one
+    width = "scott" if exact is None else 0.12
     everything = np.concatenate(list(draws.values()))
     low, high = np.quantile(everything, [0.002, 0.998])
     x = np.linspace(low, high, 400)
@@ -195,15 +200,14 @@ def plot_densities(draws: dict[str, np.ndarray], path: Path, exact: Any = None) 
     if exact is not None:
         axis.fill_between(x, exact(x), color="#e5e7eb", label="exact")
     for (name, values), color in zip(draws.items(), [BLUE, ORANGE, GREEN]):
-        # A narrow kernel: the common one smooths two modes into one
-        axis.plot(x, gaussian_kde(values, 0.12)(x), color=color, linewidth=2, label=name)
-    axis.set(yticks=[], ylim=(0, None))
+        axis.plot(x, gaussian_kde(values, width)(x), color=color, linewidth=2, label=name)
+    axis.set(yticks=[], ylim=(0, None), xlabel=xlabel)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.legend(frameon=False)
     _save(figure, path)
 
 
-def plot_lines(panels: dict[str, dict[str, Any]], path: Path, xlabel: str = "step") -> None:
+def plot_lines(panels: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw a panel for each title, with the lines of its dict."""
     figure, axes = plt.subplots(
         1, len(panels), figsize=(3.4 * len(panels), 3), layout="constrained"
@@ -212,7 +216,9 @@ def plot_lines(panels: dict[str, dict[str, Any]], path: Path, xlabel: str = "ste
         for (name, values), color in zip(lines.items(), [BLUE, ORANGE]):
             axis.plot(values, color=color, linewidth=1, label=name, rasterized=True)
         axis.set_title(title, loc="left", fontsize=10, weight="bold")
-        axis.set_xlabel(xlabel)
+        axis.set_xlabel("step")
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.spines[["top", "right"]].set_visible(False)
         if len(lines) > 1:
             axis.legend(frameon=False)
@@ -249,7 +255,7 @@ def main(out: Path) -> None:
     found = {"NUTS": nuts, "ADVI": approx.sample(4000), "full-rank ADVI": full_rank.sample(4000)}
     alphas = {name: draws_of(tree, "alpha") for name, tree in found.items()}
     say({name: (f"{a.mean():.2f}", f"{a.std():.2f}") for name, a in alphas.items()})
-    plot_densities(alphas, out / "quickstart_gamma.png")
+    plot_densities(alphas, out / "quickstart_gamma.png", "alpha")
 
     mixture = mixture_model()
     for diff in ("relative", "absolute"):
@@ -267,6 +273,7 @@ def main(out: Path) -> None:
     plot_densities(
         {name: draws_of(tree, "x") for name, tree in xs.items()},
         out / "quickstart_mixture.png",
+        "x",
         mixture_density,
     )
     say(squares(svgd, mixture))

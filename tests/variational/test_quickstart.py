@@ -306,7 +306,7 @@ def test_blocks_of_five_axes(batch_size, total_size, shape):
 
 def test_pictures(quickstart, tmp_path):
     values = np.random.default_rng(1).normal(size=100)
-    quickstart.plot_densities({"a": values}, tmp_path / "a.png", quickstart.mixture_density)
+    quickstart.plot_densities({"a": values}, tmp_path / "a.png", "a", quickstart.mixture_density)
     quickstart.plot_lines({"b": {"c": values, "d": values}}, tmp_path / "b.png")
     for picture in ("a.png", "b.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
