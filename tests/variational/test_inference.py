@@ -18,44 +18,23 @@ import os
 import re
 import signal
 
-from contextlib import contextmanager
 from threading import Thread, Timer
 
 import numpy as np
 import pytensor
-import pytensor.tensor as pt
 import pytest
-
-from numpy.random import Generator
 
 import pymc as pm
 
-from pymc import variational
 from pymc.minibatch.state import IndexState
 from pymc.model.transform.minibatch import minibatch_model
-from pymc.variational.approximations import Approximation, MeanFieldGroup
-from pymc.variational.operators import KL
-from pymc.variational.opvi import Group, Operator, TestFunction, node_property
 from tests.variational.engine import (
-    BACKENDS,
-    JAX_COPIES,
     PYTHON,
     assert_same,
-    counted_compilations,
     normal_model,
     params_of,
     quiet,
 )
-
-TestFunction.__test__ = False  # its name looks like one of a test to pytest
-
-
-def two_variables():
-    with pm.Model() as model:
-        w = pm.Normal("w", 0, 1, shape=2)
-        b = pm.Normal("b", 0, 1)
-        pm.Normal("y", w.sum() + b, 1, observed=[1.0, 2.0, 0.5])
-    return model
 
 
 def logged(caplog):
@@ -271,20 +250,6 @@ class TestArguments:
         step = np.concatenate([x - y for x, y in zip(after, before)])
         np.testing.assert_allclose(np.linalg.norm(step), rate * bound, rtol=1e-4)
 
-    def test_user_parameters(self):
-        """Groups made from a user's graph: what is fitted is behind it."""
-        model = two_variables()
-        with model:
-            mu = pytensor.shared(np.zeros(3), "own_mu")
-            rho = pytensor.shared(np.zeros(3), "own_rho")
-            group = Group(None, params={"mu": 2 * mu, "rho": rho + 1})
-            inference = variational.KLqp(Approximation([group]))
-            inference.approx.groups[0].rng = np.random.RandomState(1)
-            inference.fit(50, **quiet(more_obj_params=[mu, rho], obj_optimizer=pm.adam()))
-        assert np.all(mu.get_value() != 0)
-        assert np.all(rho.get_value() != 0)
-        assert inference.hist.shape == (50,)
-
     def test_samples_of_the_objective(self):
         """More draws a step, less noise of the loss."""
         spread = {}
@@ -365,211 +330,3 @@ class TestBatchSize:
         read = [index.get_value()[2]]
         svgd.fit(4, **quiet(callbacks=[lambda *_: read.append(index.get_value()[2])]))
         np.testing.assert_array_equal(read, [0, 2, 4, 6, 8])
-
-
-class Tilted(Operator):
-    """A user's operator: the negative ELBO, times two."""
-
-    def apply(self, f):
-        return 2 * (self.logq_norm - self.logp_norm)
-
-
-@contextmanager
-def registered(group):
-    """Let `vfam` name a group, for a while."""
-    tables = (Group._Group__param_registry, Group._Group__name_registry)
-    before = [dict(table) for table in tables]
-    Group.register(group)
-    try:
-        yield
-    finally:
-        for table, old in zip(tables, before):
-            table.clear()
-            table.update(old)
-
-
-class TestOwnClasses:
-    def test_groups(self):
-        model = two_variables()
-        with model:
-            groups = [Group([model["w"]], vfam="fr"), Group(None, vfam="mf")]
-            inference = variational.KLqp(Approximation(groups))
-            approx = inference.fit(
-                30, **quiet(obj_optimizer=pm.adam(learning_rate=0.05), average=0.5)
-            )
-        assert len(approx.params) == 4
-        assert approx.hist.shape == (30,)
-        assert np.isfinite(approx.hist).all()
-        assert all(np.any(param != 0) for param in params_of(approx))
-        with pytensor.config.change_flags(mode=PYTHON):
-            draws = approx.sample(7, random_seed=1)
-        assert draws["posterior"]["w"].shape == (1, 7, 2)
-
-    def test_groups_are_seeded(self):
-        fits = []
-        for _ in range(2):
-            model = two_variables()
-            with model:
-                groups = [
-                    Group([model["w"]], vfam="fr", random_seed=1),
-                    Group(None, vfam="mf", random_seed=2),
-                ]
-                fits.append(variational.KLqp(Approximation(groups)).fit(10, **quiet()).hist)
-        assert_same(*fits)
-
-    def test_operator(self):
-        class TiltedADVI(variational.Inference):
-            def __init__(self, **kwargs):
-                super().__init__(Tilted, pm.MeanField(**kwargs), None)
-
-        model = two_variables()
-        tilted = TiltedADVI(model=model, random_seed=1)
-        tilted.fit(1, **quiet())
-        plain = pm.ADVI(model=model, random_seed=1)
-        plain.fit(1, **quiet())
-        np.testing.assert_allclose(tilted.hist, 2 * plain.hist, rtol=1e-12)
-        assert tilted.approx.report.method == "TiltedADVI"
-
-    def test_group(self):
-        class Narrow(MeanFieldGroup):
-            """Half the standard deviation of mean-field; of other parameters' names."""
-
-            __param_spec__ = {"m": ("d",), "r": ("d",)}
-            short_name = "narrow"
-            alias_names = frozenset(["nw"])
-
-            @node_property
-            def mean(self):
-                return self.params_dict["m"]
-
-            @node_property
-            def rho(self):
-                return self.params_dict["r"]
-
-            @node_property
-            def std(self):
-                return 0.5 * pt.softplus(self.rho)
-
-            def create_shared_params(self, start=None, start_sigma=None):
-                made = super().create_shared_params(start, start_sigma)
-                return {"m": made["mu"], "r": made["rho"]}
-
-        with registered(Narrow), two_variables():
-            inference = variational.KLqp(Approximation([Group(None, vfam="nw", random_seed=1)]))
-            approx = inference.fit(20, **quiet())
-        assert np.isfinite(approx.hist).all()
-        np.testing.assert_allclose(
-            approx.groups[0].std.eval(mode=PYTHON), 0.5 * np.log1p(np.exp(params_of(approx)[1]))
-        )
-
-    def test_test_function(self):
-        """With parameters of its own, which are optimised against the objective's."""
-
-        class Affine(TestFunction):
-            def __init__(self, d):
-                super().__init__()
-                names = ("scale", "shift")
-                self.shared_params = {name: pytensor.shared(np.ones(d), name) for name in names}
-
-            def __call__(self, z):
-                return self.shared_params["scale"] * z + self.shared_params["shift"]
-
-        class Adversarial(KL):
-            has_test_function = True
-
-            def apply(self, f):
-                return super().apply(None) + f(self.approx.groups[0].symbolic_random).sum()
-
-        function = Affine(3)
-        approx = pm.MeanField(model=two_variables(), random_seed=1)
-        inference = variational.Inference(Adversarial, approx, function)
-        inference.fit(10, **quiet(tf_n_mc=2, test_optimizer=pm.sgd(learning_rate=0.01)))
-        assert np.isfinite(inference.hist).all()
-        for param in function.params:
-            assert np.isfinite(param.get_value()).all()
-            assert np.all(param.get_value() != 1)
-
-
-@pytest.mark.filterwarnings("ignore:You are using experimental inference Operator:UserWarning")
-@pytest.mark.parametrize("method", ["advi", "fullrank_advi", "svgd", "asvgd"])
-def test_methods(method):
-    with two_variables() as model, counted_compilations() as graphs:
-        kwargs = {"inf_kwargs": {"n_particles": 5}} if method == "svgd" else {}
-        fits = [pm.fit(6, method, random_seed=1, **kwargs, **quiet()) for _ in range(2)]
-    del model
-    assert len(graphs) == 1
-    assert_same(params_of(fits[0]), params_of(fits[1]))
-
-
-class TestFloat32:
-    @pytest.mark.parametrize("backend", ["numba", "python"])
-    def test_stays(self, backend):
-        kwargs = quiet() if backend == "python" else {"backend": backend, "progressbar": False}
-        kwargs |= {"random_seed": 1, "average": 0.5}
-        with pytensor.config.change_flags(floatX="float32"):
-            with normal_model():
-                single = pm.fit(30, obj_optimizer=pm.adam(learning_rate=0.01), **kwargs)
-            for params in params_of(single):
-                assert params.dtype == "float32"
-        with normal_model():
-            double = pm.fit(30, obj_optimizer=pm.adam(learning_rate=0.01), **kwargs)
-        for x, y in zip(params_of(single), params_of(double)):
-            assert y.dtype == "float64"
-            assert x.shape == y.shape
-            assert np.isfinite(x).all()
-        assert single.hist.dtype == double.hist.dtype == "float64"
-        assert single.report.driver == backend
-
-    def test_every_value_of_a_step(self):
-        with pytensor.config.change_flags(floatX="float32"):
-            with normal_model():
-                advi = pm.ADVI(random_seed=1)
-                advi.fit(3, **quiet(obj_optimizer=pm.adam(), average=0.5))
-            state = advi.state.step.load()
-        kinds = {str(v.dtype) for v in state if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
-        assert kinds == {"float32"}
-
-
-@pytest.mark.filterwarnings(JAX_COPIES)
-class TestAcrossBackends:
-    """What one backend leaves, the others take."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def advi(cls):
-        inference = pm.ADVI(model=normal_model(), random_seed=1)
-        inference.fit(5, **quiet())
-        return inference
-
-    @pytest.mark.parametrize("first", BACKENDS)
-    @pytest.mark.parametrize("second", BACKENDS)
-    def test_two_fits(self, advi, first, second):
-        for backend in (first, second):
-            before = params_of(advi.approx)
-            advi.fit(5, backend=backend, progressbar=False)
-            for var in advi.state.step.shared:
-                assert type(var.container.storage[0]) in (np.ndarray, Generator)
-            assert all(np.all(x != y) for x, y in zip(before, params_of(advi.approx)))
-
-    @pytest.mark.parametrize("backend", BACKENDS)
-    def test_sample_and_evaluate(self, advi, backend):
-        advi.fit(5, backend=backend, progressbar=False)
-        node = advi.approx.sample_node(advi.approx.model["mu"])
-        for mode in (PYTHON, "NUMBA", "JAX"):
-            assert np.isfinite(node.eval(mode=mode))
-        draws = advi.approx.sample(10, random_seed=1)
-        assert draws["posterior"]["mu"].shape == (1, 10)
-
-    @pytest.mark.slow
-    def test_nuts(self, advi):
-        advi.fit(5, backend="jax", progressbar=False)
-        with advi.approx.model:
-            tree = pm.sample(
-                5,
-                tune=5,
-                chains=1,
-                progressbar=False,
-                random_seed=1,
-                compute_convergence_checks=False,
-            )
-        assert tree["posterior"]["mu"].shape == (1, 5)

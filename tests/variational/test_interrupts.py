@@ -16,10 +16,17 @@
 import os
 import signal
 import threading
+import time
 
+from threading import Timer
+
+import numpy as np
 import pytest
 
 from pymc.variational.interrupts import Interrupts
+from pymc.variational.loop import run_loop
+from pymc.variational.progress import FitProgress
+from tests.variational.engine import bare_step, halving, shared
 
 
 def control_c():
@@ -104,3 +111,71 @@ def test_another_thread():
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+def send_interrupt(after):
+    timer = Timer(after, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    return timer
+
+
+def loop(step, n_steps, *callbacks):
+    progress = FitProgress(n_steps, show=False)
+    return run_loop(step, n_steps, approx=None, params=(), callbacks=callbacks, progress=progress)
+
+
+class TestControlC:
+    """In the loop of a fit."""
+
+    @pytest.fixture(params=["numba", "python", "numba, no loss"])
+    def counting_step(self, request):
+        n = shared(0.0, "n")
+        mode = {"mode": "NUMBA"} if "numba" in request.param else {}
+        return n, bare_step({n: n + 1}, None if "no loss" in request.param else n * 1, **mode)
+
+    def test_all_steps_are_kept(self, counting_step):
+        n, step = counting_step
+        handler = signal.getsignal(signal.SIGINT)
+        began = time.perf_counter()
+        send_interrupt(0.3)
+        end = loop(step, 10**9)
+        assert 0.3 <= time.perf_counter() - began < 1.3
+        assert end.stopped == "interrupted"
+        assert end.n_steps == n.get_value() > 0
+        if step.has_loss:
+            np.testing.assert_array_equal(end.losses, np.arange(end.n_steps))
+        assert signal.getsignal(signal.SIGINT) is handler
+
+    def test_in_a_callback(self):
+        """Python code is interrupted where it is."""
+        x, step = halving()
+        send_interrupt(0.2)
+        began = time.perf_counter()
+        end = loop(step, 10, lambda *_: time.sleep(5))
+        assert time.perf_counter() - began < 2
+        assert (end.n_steps, end.stopped, x.get_value()) == (1, "interrupted", 0.5)
+
+    def test_a_thread(self):
+        """Python lets no other than the main thread handle signals."""
+        x, step = halving()
+        ends = []
+        thread = threading.Thread(target=lambda: ends.append(loop(step, 50)))
+        thread.start()
+        thread.join()
+        assert ends[0].n_steps == 50
+        assert x.get_value() == 0.5**50
+
+    def test_ignored(self):
+        """A process for which Ctrl-C is ignored goes on."""
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            _, step = halving()
+
+            def interrupt(approx, losses, i):
+                if i == 10:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+            assert loop(step, 20, interrupt).n_steps == 20
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGINT, handler)

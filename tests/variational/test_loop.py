@@ -14,23 +14,16 @@
 """The loop of a fit: how many steps a call takes, callbacks, Ctrl-C, and what is kept."""
 
 import io
-import os
-import signal
-import threading
-import time
 import tracemalloc
 
-from threading import Timer
-
 import numpy as np
-import pytensor.tensor as pt
 import pytest
 
 from rich.console import Console
 
 from pymc.variational.calls import CallTimes
 from pymc.variational.compiled import Step
-from pymc.variational.loop import NotFinite, Pace, run_loop
+from pymc.variational.loop import Pace, run_loop
 from pymc.variational.progress import FitProgress
 from tests.variational.engine import bare_step, halving, shared
 
@@ -255,116 +248,6 @@ class TestCallbacks:
 
         loop(step, 100, stop)
         assert x.get_value() == 42
-
-
-def growing(first_bad, with_loss=True):
-    """A count; the loss, or the parameter itself, is not a number at a step."""
-    x, n = shared(0.0, "x"), shared(0.0, "n")
-    bad = pt.eq(n + 1, first_bad)
-    updates = {n: n + 1, x: x + 1 if with_loss else pt.switch(bad, np.nan, x + 1)}
-    loss = pt.switch(bad, np.nan, n) if with_loss else None
-    return x, n, bare_step(updates, loss)
-
-
-class TestNotFiniteSteps:
-    @pytest.mark.parametrize("with_loss", [True, False])
-    @pytest.mark.parametrize("first_bad", [1, 2, 3, 50, 1234])
-    def test_last_good_state(self, first_bad, with_loss):
-        """In the middle of a call as at its edge."""
-        x, n, step = growing(first_bad, with_loss)
-        with pytest.raises(NotFinite, match=f"step {first_bad}: loss nan") as caught:
-            loop(step, 5000, params=[x])
-        assert caught.value.end.n_steps == first_bad - 1
-        assert x.get_value() == n.get_value() == first_bad - 1
-        expected = np.arange(first_bad - 1) if with_loss else []
-        np.testing.assert_array_equal(caught.value.end.losses, expected)
-
-    def test_a_parameter_goes_bad_before_the_loss(self):
-        """The loss is of the parameters before the step, so that the next has the bad one."""
-        x, n = shared(0.0, "x"), shared(0.0, "n")
-        step = bare_step({n: n + 1, x: pt.switch(pt.eq(n, 36), np.nan, x + 1)}, x)
-        with pytest.raises(NotFinite, match="step 37"):
-            loop(step, 5000, params=[x])
-        assert x.get_value() == n.get_value() == 36
-
-    def test_infinite(self):
-        x, step = halving(1e200)
-        with pytest.raises(NotFinite, match="step 1: loss inf"):
-            loop(step, 10)
-        assert x.get_value() == 1e200
-
-    def test_only_parameters_are_watched(self):
-        x = shared(np.inf)
-        end = loop(bare_step({x: 0.5 * x}, None), 10, params=[])
-        assert end.n_steps == 10
-
-    def test_callbacks_ran_before(self):
-        x, _, step = growing(30)
-        seen = []
-        with pytest.raises(NotFinite, match="step 30"):
-            loop(step, 5000, at(10, lambda _, losses, i: seen.append((i, float(x.get_value())))))
-        assert seen == [(10, 10), (20, 20)]
-
-
-def send_interrupt(after):
-    timer = Timer(after, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    return timer
-
-
-class TestControlC:
-    @pytest.fixture(params=["numba", "python", "numba, no loss"])
-    def counting_step(self, request):
-        n = shared(0.0, "n")
-        mode = {"mode": "NUMBA"} if "numba" in request.param else {}
-        return n, bare_step({n: n + 1}, None if "no loss" in request.param else n * 1, **mode)
-
-    def test_all_steps_are_kept(self, counting_step):
-        n, step = counting_step
-        handler = signal.getsignal(signal.SIGINT)
-        began = time.perf_counter()
-        send_interrupt(0.3)
-        end = loop(step, 10**9)
-        assert 0.3 <= time.perf_counter() - began < 1.3
-        assert end.stopped == "interrupted"
-        assert end.n_steps == n.get_value() > 0
-        if step.has_loss:
-            np.testing.assert_array_equal(end.losses, np.arange(end.n_steps))
-        assert signal.getsignal(signal.SIGINT) is handler
-
-    def test_in_a_callback(self):
-        """Python code is interrupted where it is."""
-        x, step = halving()
-        send_interrupt(0.2)
-        began = time.perf_counter()
-        end = loop(step, 10, lambda *_: time.sleep(5))
-        assert time.perf_counter() - began < 2
-        assert (end.n_steps, end.stopped, x.get_value()) == (1, "interrupted", 0.5)
-
-    def test_a_thread(self):
-        """Python lets no other than the main thread handle signals."""
-        x, step = halving()
-        ends = []
-        thread = threading.Thread(target=lambda: ends.append(loop(step, 50)))
-        thread.start()
-        thread.join()
-        assert ends[0].n_steps == 50
-        assert x.get_value() == 0.5**50
-
-    def test_ignored(self):
-        """A process for which Ctrl-C is ignored goes on."""
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            _, step = halving()
-
-            def interrupt(approx, losses, i):
-                if i == 10:
-                    os.kill(os.getpid(), signal.SIGINT)
-
-            assert loop(step, 20, interrupt).n_steps == 20
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        finally:
-            signal.signal(signal.SIGINT, handler)
 
 
 def test_a_fit_that_stops_early_takes_little_memory():

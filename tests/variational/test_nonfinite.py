@@ -20,8 +20,19 @@ import pytest
 
 import pymc as pm
 
+from pymc.variational.loop import NotFinite, run_loop
 from pymc.variational.nonfinite import ADVICE
-from tests.variational.engine import PYTHON, assert_same, normal_model, params_of, quiet
+from pymc.variational.progress import FitProgress
+from tests.variational.engine import (
+    PYTHON,
+    assert_same,
+    bare_step,
+    halving,
+    normal_model,
+    params_of,
+    quiet,
+    shared,
+)
 
 
 def bad_rate(first_bad):
@@ -35,6 +46,67 @@ def failed(model, message, n=500, method=pm.ADVI, **kwargs):
     with pytest.raises(FloatingPointError, match=message) as caught:
         inference.fit(n, **quiet(**kwargs))
     return inference, str(caught.value)
+
+
+def growing(first_bad, with_loss=True):
+    """A count; the loss, or the parameter itself, is not a number at a step."""
+    x, n = shared(0.0, "x"), shared(0.0, "n")
+    bad = pt.eq(n + 1, first_bad)
+    updates = {n: n + 1, x: x + 1 if with_loss else pt.switch(bad, np.nan, x + 1)}
+    loss = pt.switch(bad, np.nan, n) if with_loss else None
+    return x, n, bare_step(updates, loss)
+
+
+def loop(step, n_steps, *callbacks, params=()):
+    progress = FitProgress(n_steps, show=False)
+    return run_loop(
+        step, n_steps, approx=None, params=params, callbacks=callbacks, progress=progress
+    )
+
+
+class TestNotFiniteSteps:
+    @pytest.mark.parametrize("with_loss", [True, False])
+    @pytest.mark.parametrize("first_bad", [1, 2, 3, 50, 1234])
+    def test_last_good_state(self, first_bad, with_loss):
+        """In the middle of a call as at its edge."""
+        x, n, step = growing(first_bad, with_loss)
+        with pytest.raises(NotFinite, match=f"step {first_bad}: loss nan") as caught:
+            loop(step, 5000, params=[x])
+        assert caught.value.end.n_steps == first_bad - 1
+        assert x.get_value() == n.get_value() == first_bad - 1
+        expected = np.arange(first_bad - 1) if with_loss else []
+        np.testing.assert_array_equal(caught.value.end.losses, expected)
+
+    def test_a_parameter_goes_bad_before_the_loss(self):
+        """The loss is of the parameters before the step, so that the next has the bad one."""
+        x, n = shared(0.0, "x"), shared(0.0, "n")
+        step = bare_step({n: n + 1, x: pt.switch(pt.eq(n, 36), np.nan, x + 1)}, x)
+        with pytest.raises(NotFinite, match="step 37"):
+            loop(step, 5000, params=[x])
+        assert x.get_value() == n.get_value() == 36
+
+    def test_infinite(self):
+        x, step = halving(1e200)
+        with pytest.raises(NotFinite, match="step 1: loss inf"):
+            loop(step, 10)
+        assert x.get_value() == 1e200
+
+    def test_only_parameters_are_watched(self):
+        x = shared(np.inf)
+        end = loop(bare_step({x: 0.5 * x}, None), 10, params=[])
+        assert end.n_steps == 10
+
+    def test_callbacks_ran_before(self):
+        x, _, step = growing(30)
+        seen = []
+
+        def note(approx, losses, i):
+            seen.append((i, float(x.get_value())))
+
+        note.every = 10
+        with pytest.raises(NotFinite, match="step 30"):
+            loop(step, 5000, note)
+        assert seen == [(10, 10), (20, 20)]
 
 
 class TestMessage:
