@@ -215,6 +215,8 @@ def plot_lines(panels: dict[str, dict[str, Any]], path: Path) -> None:
     for axis, (title, lines) in zip(np.atleast_1d(axes), panels.items()):
         for (name, values), color in zip(lines.items(), [BLUE, ORANGE]):
             axis.plot(values, color=color, linewidth=1, label=name, rasterized=True)
+            if np.min(values) > 0 and np.max(values) > 20 * np.min(values):
+                axis.set_yscale("log")
         axis.set_title(title, loc="left", fontsize=10, weight="bold")
         axis.set_xlabel("step")
         axis.xaxis.set_major_locator(MaxNLocator(4))
