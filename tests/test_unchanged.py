@@ -80,8 +80,9 @@ with pm.Model(coords={"row": range(8), "group": ["a", "b"]}) as model:
     pm.compute_log_likelihood(nuts, progressbar=False)
     show_group("log_likelihood", nuts["log_likelihood"])
     fit = pm.fit(50, method="advi", **quiet)
-    show("advi_losses", fit.hist)
-    show("advi_mean", fit.mean.eval())
+    # A fit adds the rows up in another order: its last digits differ
+    show("advi_losses", np.round(fit.hist, 6))
+    show("advi_mean", np.round(fit.mean.eval(), 6))
 with pm.do(model, {"slope": 0.5}):
     show_group("do", pm.sample_prior_predictive(draws=5, random_seed=20)["prior"])
 """

@@ -45,9 +45,15 @@ if TYPE_CHECKING:
     class FullRankGroup: ...
 
 
-# The release's decorator registered its class before the mixin came: `Group(vfam=...)` would make one
-# that `isinstance` does not know.
-for _registry in (released.Group._Group__name_registry, released.Group._Group__param_registry):
-    for _key, _class in _registry.items():
-        if _class.__name__ == "EmpiricalGroup":
-            _registry[_key] = released.EmpiricalGroup
+def _register_anew() -> None:
+    """Let `Group(vfam="empirical")` make the class that `isinstance` knows.
+
+    The release's decorator registered the class before the mixin came.
+    """
+    for registry in (released.Group._Group__name_registry, released.Group._Group__param_registry):
+        for key, known in registry.items():
+            if known.__name__ == "EmpiricalGroup":
+                registry[key] = released.EmpiricalGroup
+
+
+_register_anew()
