@@ -106,16 +106,20 @@ def _sample_over(
 ) -> Any:
     """Compute `node` at each of the draws `randoms`, with a Scan only where it has to be."""
 
-    def sample(node: Any) -> Any:
+    def scanned(node: Any) -> Any:
+        draws = by_scan(node)  # a bare variable for a list of one
+        return [draws] if isinstance(node, list) and not isinstance(draws, list) else draws
+
+    def at_once(node: Any) -> Any:
         several = isinstance(node, list | tuple)
         flat = owner.to_flat_input(list(node) if several else [node])
         try:
             draws = over_particles(flat, inputs, randoms)
         except (NotImplementedError, TypeError, ValueError):
-            return by_scan(node)  # an Op without a form for many values at once
+            return scanned(node)  # an Op without a form for many values at once
         return draws if several else draws[0]
 
-    return _with_one_draw(sample if fits_in_memory(owner.model) else by_scan, node)
+    return _with_one_draw(at_once if fits_in_memory(owner.model) else scanned, node)
 
 
 class _Group:

@@ -223,3 +223,12 @@ class TestMoreReplacements:
             pm.Potential("term", -((y - pm.Normal("b", shape=2)[0]) ** 2))
         with pytest.raises(ValueError, match="Potential 'term', which is not scaled"):
             self.loss(model, {y: pm.Minibatch(y, batch_size=B)})
+
+
+def test_sampled_nodes_keep_their_form(by_scan):
+    approx = pm.MeanField(model=regression(B))
+    [b] = approx.model.free_RVs
+    one = approx.sample_node(b.sum(), size=3)
+    several = approx.sample_node([b.sum()], size=3)
+    assert one.eval(mode=PYTHON).shape == (3,)
+    assert [node.eval(mode=PYTHON).shape for node in several] == [(3,)]

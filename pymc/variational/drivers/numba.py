@@ -20,6 +20,8 @@ in PyTensor's cache of compiled functions, under a key made from the step's.
 
 from __future__ import annotations
 
+import warnings
+
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from types import FunctionType
@@ -28,7 +30,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from numba import types
+from numba import NumbaWarning, types
 from numba.extending import intrinsic
 from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS
 from pytensor.link.numba.dispatch.basic import numba_njit
@@ -137,7 +139,11 @@ class NumbaDriver(HostState):
         kinds = tuple(map(kind, state))
         if kinds not in self._entries:
             signature = numba.typeof(losses), numba.typeof(state)
-            self._entries[kinds] = self._loop.compile(signature)
+            with warnings.catch_warnings():
+                # Raw data in the graph are constants, and large ones keep it out of the cache.
+                # PyTensor is silent about this too.
+                warnings.filterwarnings("ignore", ".*Cannot cache compiled function", NumbaWarning)
+                self._entries[kinds] = self._loop.compile(signature)
         return self._entries[kinds]
 
 
