@@ -114,8 +114,14 @@ class TestSameAs:
             step_graph({a: a + 2 * b, b: b}, a * 1 + b, random_seed=1) for a, b in [(x, y), (y, x)]
         ]
         assert graphs[0].same_as(graphs[1])
-        crossed = step_graph({x: y, y: x + 2 * y}, x * 1 + y, random_seed=1)
-        assert not graphs[0].same_as(crossed)
+
+    def test_values_exchanged(self):
+        """The same outputs, each for the other variable."""
+        x, y = shared(1.0, "x"), shared(1.0, "y")
+        graph = step_graph({x: x + y, y: x * y}, x - y, random_seed=1)
+        crossed = step_graph({y: x + y, x: x * y}, x - y, random_seed=1)
+        assert graph.shared == crossed.shared
+        assert not graph.same_as(crossed)
 
     def test_raw_data_may_be_constants(self):
         values = np.arange(6.0)
