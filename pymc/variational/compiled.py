@@ -106,9 +106,10 @@ def make_step(
 
     Examples
     --------
+    >>> import pytensor
+    >>> from pymc.variational.compiled import make_step
     >>> x = pytensor.shared(1.0)
-    >>> with pm.Model() as model:
-    ...     step = make_step({x: 0.5 * x}, x**2, model=model, random_seed=1)
+    >>> step = make_step({x: 0.5 * x}, x**2, model=pm.Model(), random_seed=1)
     >>> state, losses = step.driver.run(step.load(), 3)
     >>> losses
     array([1.    , 0.25  , 0.0625])

@@ -25,6 +25,7 @@ class LossHistory:
 
     Examples
     --------
+    >>> from pymc.variational.history import LossHistory
     >>> history = LossHistory()
     >>> history.extend(np.array([3.0, 2.0]))
     >>> history.losses

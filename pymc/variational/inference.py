@@ -303,9 +303,21 @@ def fit(
 
     Examples
     --------
-    >>> with model:
-    ...     approx = pm.fit(20_000, obj_optimizer=pm.adam(learning_rate=0.01), batch_size=500)
-    >>> approx.sample(1000)
+    >>> with pm.Model():
+    ...     y = pm.Data("y", np.random.default_rng(1).normal(2, 1, size=1000), dims="obs")
+    ...     mu = pm.Normal("mu", 0, 10)
+    ...     rows = pm.Normal("rows", mu, 1, observed=y, dims="obs")
+    ...     approx = pm.fit(
+    ...         200,
+    ...         batch_size=50,
+    ...         obj_optimizer=pm.adam(learning_rate=0.1),
+    ...         random_seed=1,
+    ...         progressbar=False,
+    ...     )
+    >>> approx.report.n_steps
+    200
+    >>> approx.sample(100).posterior["mu"].shape
+    (1, 100)
     """
     n = check_n(n)
     if batch_size is not None:

@@ -36,11 +36,12 @@ class Interrupts:
 
     Examples
     --------
+    >>> import signal
+    >>> from pymc.variational.interrupts import Interrupts
     >>> with Interrupts() as interrupts:
-    ...     while not interrupts.pending:
-    ...         run_many_steps()
-    ...         with interrupts.allowed():
-    ...             callback()  # KeyboardInterrupt is raised here as usual
+    ...     signal.raise_signal(signal.SIGINT)  # as Ctrl-C does
+    ...     interrupts.pending
+    True
     """
 
     def __init__(self) -> None:
