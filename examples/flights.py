@@ -33,7 +33,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import pytensor
 import xarray as xr
 
 from matplotlib.ticker import MultipleLocator
@@ -138,16 +137,14 @@ def flights_model(flights: Flights, batch_size: int = BATCH_SIZE) -> pm.Model:
 
 
 def fit(model: pm.Model, n: int = 25_000, random_seed: int = 2013) -> pm.variational.Approximation:
-    learning_rate = pytensor.shared(0.05)
-
-    def cool(approx, losses, step):
-        learning_rate.set_value(0.05 * 300 ** (-step / n))  # from 0.05 to 0.00017
-
+    # From 0.05 to 0.00017
+    learning_rate = pm.variational.schedules.exponential_decay(
+        0.05, decay_steps=n, decay_rate=1 / 300
+    )
     with model:
         return pm.fit(
             n,
             obj_optimizer=pm.adam(learning_rate=learning_rate),
-            callbacks=[cool],
             random_seed=random_seed,
             progressbar=sys.stderr.isatty(),
         )
