@@ -30,6 +30,7 @@ import pytensor.tensor as pt
 import pytest
 
 from numpy.random import Generator
+from pytensor.compile.ops import wrap_py
 
 import pymc as pm
 
@@ -292,6 +293,33 @@ def test_python_gives_the_function_its_values_back():
     before = [storage[0] for storage in storages]
     step.driver.run(step.load(), 3)
     assert [storage[0] for storage in storages] == before
+
+
+@wrap_py(itypes=[pt.dscalar], otypes=[pt.dscalar])
+def slowly(x):
+    """Let other threads run."""
+    time.sleep(1e-3)
+    return np.asarray(x)
+
+
+@pytest.mark.xfail(reason="fits in two threads share the storage of one function")
+def test_two_threads_in_one_function():
+    """Fits of one model have one compiled step, and each its own values."""
+    x = shared(0.0)
+    step = bare_step({x: slowly(x) + 1}, x)
+    losses = {}
+
+    def run(start):
+        state = (np.asarray(start),)
+        losses[start] = step.driver.run(state, 20).losses
+
+    threads = [Thread(target=run, args=[start]) for start in (0.0, 1000.0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for start, values in losses.items():
+        np.testing.assert_array_equal(values, start + np.arange(20))
 
 
 @pytest.mark.parametrize("backend", [*BACKENDS, "python"])
