@@ -25,7 +25,8 @@ lint: .venv/.test  ## ruff with PyMC's rules, and mypy, on every file of ours
 	$(RUN) -m mypy pymc
 	$(RUN) -m mypy $(REST)
 
-conformance: .venv/.test  ## run the release's own tests on plain PyMC and on the patch, and compare
+conformance: .venv/.test  ## fit every case in every way, and compare the release's own tests with plain PyMC
+	CONFORMANCE_TABLE=full $(RUN) -m pytest $(PYTEST_ARGS) --durations=0 tests/variational/test_conformance_table.py
 	$(RUN) tests/conformance.py $(if $(PYMC_TESTS),--tests "$(PYMC_TESTS)")
 
 docs: .venv/.docs  ## build docs/_build/html

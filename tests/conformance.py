@@ -187,7 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files = QUICK if options.quick else tuple(sorted(f.name for f in release.glob("test_*.py")))
     folders = [(release, files)]
     if options.tests is not None:
-        folders.append((options.tests.resolve(), ()))
+        checkout = options.tests.resolve()
+        found = sorted(checkout.rglob("test_*.py"))
+        folders.append((checkout, tuple(f.relative_to(checkout).as_posix() for f in found)))
     wrong = []
     for folder, ran in folders:
         plain, patched = compare(folder, ran, options.workers)
