@@ -163,9 +163,11 @@ def run_loop(
                 due = [callback for callback, n in zip(callbacks, due_in) if n == n_next]
                 if due:
                     step.store(state)
-                    with interrupts.allowed():
-                        _call(due, approx, history if step.has_loss else None, n_before + done)
-                    state = step.load()
+                    try:
+                        with interrupts.allowed():
+                            _call(due, approx, history if step.has_loss else None, n_before + done)
+                    finally:  # what a callback sets counts, if it stops the fit too
+                        state = step.load()
             if interrupts.pending:
                 stopped = "interrupted"
         except KeyboardInterrupt:

@@ -63,7 +63,11 @@ def get_scaling(total_size: Sequence[Any], shape: Any) -> Variable:
         None if size is None or NoneConst.equals(size) else pt.as_tensor(size)
         for size in total_size
     ]
-    return scale_factor(totals, [shape[k] for k in range(len(totals))])
+    # A value may have fewer axes than its term: it is broadcast along the leading ones
+    n_axes = shape.type.shape[0] if isinstance(shape, Variable) else len(shape)
+    n_missing = 0 if n_axes is None else max(len(totals) - n_axes, 0)
+    lengths = [shape[k] for k in range(len(totals) - n_missing)]
+    return scale_factor(totals, [1] * n_missing + lengths)
 
 
 def scaled_rv(rv: Any, totals: Sequence[Any]) -> Variable:

@@ -39,9 +39,12 @@ from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.rewriting.basic import EquilibriumGraphRewriter, node_rewriter
 from pytensor.scalar.basic import Add, Mul, Sqr, Sub, Switch, TrueDiv
+from pytensor.tensor.basic import Alloc
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Sum
+from pytensor.tensor.rewriting.math import local_reduce_broadcastable
 from pytensor.tensor.shape import shape_i
+from pytensor.tensor.subtensor import IncSubtensor, indices_from_subtensor
 
 __all__ = ["TAG"]
 
@@ -205,6 +208,27 @@ def _summands(x: Variable, sign: int = 1) -> list[tuple[Variable, int]]:
     return [(x, sign)]
 
 
+@node_rewriter([IncSubtensor])
+def local_only_row(fgraph: FunctionGraph, node: Apply) -> list[Variable] | None:
+    """Take a row for the whole where it is: ``zeros((1, n))[0].inc(y) -> y[None]``.
+
+    The gradient of the one particle that most fits have. The sum over particles goes with it, which
+    Numba compiles longer than the rest of a small step.
+    """
+    x, y, *entries = node.inputs
+    if x.owner is None or not isinstance(x.owner.op, Alloc) or _constant(x.owner.inputs[0]) != 0:
+        return None
+    index = indices_from_subtensor(entries, node.op.idx_list)
+    if (
+        len(index) != 1
+        or isinstance(index[0], slice)
+        or x.type.shape[0] != 1
+        or y.type.broadcastable != x.type.broadcastable[1:]
+    ):
+        return None
+    return [y[None].astype(x.dtype)]
+
+
 # So many float32 numbers sum up in float32 to 6e-5 of them at worst, and far less on average
 SHORT = 1024
 
@@ -232,6 +256,8 @@ optdb.register(
             local_sum_of_squares_and_more,
             local_sum_of_product,
             local_short_sum,
+            local_only_row,
+            local_reduce_broadcastable,
         ],
         max_use_ratio=10,
     ),

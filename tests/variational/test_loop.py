@@ -237,7 +237,6 @@ class TestCallbacks:
             loop(step, 100, fail)
         assert x.get_value() == 0.5**6
 
-    @pytest.mark.xfail(reason="the loop stores its own state over them")
     def test_values_that_it_sets_when_it_stops(self):
         """A callback may put the best parameters back, and end the fit."""
         x, step = halving()

@@ -54,6 +54,8 @@ class Driver(Protocol):
     #: What the report of a fit says: "numba", "jax" or "python".
     name: str
 
+    def __init__(self, step: StepFunction) -> None: ...
+
     def load(self, shared: Sequence[SharedVariable]) -> State:
         """Take the values of the shared variables, which stand in the order of the inputs."""
 

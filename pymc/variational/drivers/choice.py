@@ -27,20 +27,24 @@ __all__ = ["choose_driver"]
 _log = logging.getLogger(__name__)
 
 
-# The modules of Numba and JAX are loaded only when a step was compiled by them.
-def _numba(step: StepFunction) -> Driver:
+# Drivers by the linker that compiled a step, in the order in which they are tried. The modules of
+# Numba and JAX are loaded only when one of them did.
+def _numba() -> tuple[type[Driver], ...]:
     from pymc.variational.drivers.numba import NumbaDriver
 
-    return NumbaDriver(step)
+    return NumbaDriver, PythonDriver
 
 
-def _jax(step: StepFunction) -> Driver:
-    from pymc.variational.drivers.jax import JaxDriver
+def _jax() -> tuple[type[Driver], ...]:
+    from pymc.variational.drivers.jax import JaxDriver, JaxStepDriver
 
-    return JaxDriver(step)
+    return JaxDriver, JaxStepDriver
 
 
-DRIVERS: dict[str, Callable[[StepFunction], Driver]] = {"NumbaLinker": _numba, "JAXLinker": _jax}
+DRIVERS: dict[str, Callable[[], tuple[type[Driver], ...]]] = {
+    "NumbaLinker": _numba,
+    "JAXLinker": _jax,
+}
 
 
 def choose_driver(step: StepFunction, shared_values: Callable[[Driver], State]) -> Driver:
@@ -55,16 +59,18 @@ def choose_driver(step: StepFunction, shared_values: Callable[[Driver], State]) 
     Returns
     -------
     Driver
-        Of the linker that compiled the step if it can compile the loop, otherwise `PythonDriver`.
+        Of the linker that compiled the step if it can compile the loop, otherwise one that takes the
+        steps one by one.
     """
     make = DRIVERS.get(type(step.function.maker.linker).__name__)
-    if make is not None:
+    loop, one_by_one = (None, PythonDriver) if make is None else make()
+    if loop is not None:
         try:
-            driver = make(step)
+            driver = loop(step)
             driver.compile(shared_values(driver))
             return driver
         # Backends raise errors of many kinds for a graph that they cannot compile. One that the step
-        # itself has comes again when Python calls it.
+        # itself has comes again when it is called.
         except Exception as error:
             _log.debug("The steps run one by one, since their loop does not compile: %s", error)
-    return PythonDriver(step)
+    return one_by_one(step)

@@ -38,7 +38,7 @@ from pytensor.link.jax.dispatch import jax_typify
 
 from pymc.variational.drivers.base import Run, State, StepFunction
 
-__all__ = ["JaxDriver"]
+__all__ = ["JaxDriver", "JaxStepDriver"]
 
 #: Losses of one call of the program; a step of one microsecond hides the 50 of a call.
 BUFFER = 4096
@@ -110,6 +110,37 @@ class JaxDriver:
         return int(n_done), after, np.asarray(buffer)
 
 
+class JaxStepDriver(JaxDriver):
+    """Takes the steps one by one, for a step that cannot be put into the loop.
+
+    The one that JAX traces anew as the shapes of its values change is such a step.
+    """
+
+    name = "python"
+
+    def __init__(self, step: StepFunction) -> None:
+        super().__init__(step)
+        self._take = one_step(step)
+
+    def compile(self, state: State) -> None:
+        """Do nothing: JAX compiles at the first call."""
+
+    def _call(self, state: State, n_steps: int) -> tuple[int, State, np.ndarray]:
+        moving = {i: state[i] for i in self._updated}
+        fixed = {i: value for i, value in enumerate(state) if i not in moving}
+        losses = np.full(n_steps, np.nan)
+        n_done = 0
+        while n_done < n_steps and (n_done == 0 or self._may_go_on(losses[n_done - 1])):
+            moving, loss = self._take(moving, fixed)
+            if self._has_loss:
+                losses[n_done] = loss
+            n_done += 1
+        return n_done, tuple(moving.get(i, value) for i, value in enumerate(state)), losses
+
+    def _may_go_on(self, loss: float) -> bool:
+        return not self._has_loss or bool(np.isfinite(loss))
+
+
 Values = dict[int, Any]  # by the place among the inputs of a step
 
 
@@ -120,9 +151,15 @@ def one_step(step: StepFunction) -> Callable[[Values, Values], tuple[Values, Any
     def take(moving: Values, fixed: Values) -> tuple[Values, Any]:
         values = fixed | moving
         outputs = jit_fn(*(values[i] for i in range(len(values))))
-        return {i: outputs[updates[i]] for i in moving}, outputs[0]
+        # The loop asks for the types that it began with, and other code may have changed x64 since
+        after = {i: jax.tree.map(_as, outputs[updates[i]], moving[i]) for i in moving}
+        return after, outputs[0]
 
     return take
+
+
+def _as(new: jax.Array, old: jax.Array) -> jax.Array:
+    return new if new.dtype == old.dtype else new.astype(old.dtype)
 
 
 def run_steps(

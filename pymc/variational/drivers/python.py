@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from pymc.variational.drivers.base import HostState, Run, State, StepFunction
@@ -36,12 +38,18 @@ class PythonDriver(HostState):
     def __init__(self, step: StepFunction) -> None:
         super().__init__(step)
         self._step = step
+        # Fits in two threads may share the function, which has one place for values
+        self._lock = threading.Lock()
         self._storages = [container.storage for container in step.function.input_storage]
 
     def compile(self, state: State) -> None:
         """Do nothing: PyTensor compiles the function, some backends at its first call."""
 
     def run(self, state: State, n_steps: int) -> Run:
+        with self._lock:
+            return self._run(state, n_steps)
+
+    def _run(self, state: State, n_steps: int) -> Run:
         others = [storage[0] for storage in self._storages]
         for storage, value in zip(self._storages, state):
             storage[0] = value
