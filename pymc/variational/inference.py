@@ -111,18 +111,12 @@ class _Inference:
 
         Other Parameters
         ----------------
-        obj_n_mc : int
-            Number of Monte Carlo samples for the gradient of the objective
-        tf_n_mc : int
-            Number of Monte Carlo samples for the gradient of the test function
-        obj_optimizer : callable (grads, params) -> updates
-            Optimizer of the objective's parameters
-        test_optimizer : callable (grads, params) -> updates
-            Optimizer of the test function's parameters
-        more_obj_params : list
-            Custom parameters for the objective's optimizer
-        more_tf_params : list
-            Custom parameters for the test function's optimizer
+        obj_n_mc, tf_n_mc : int
+            Monte Carlo samples for the gradients of the objective and of the test function
+        obj_optimizer, test_optimizer : callable (grads, params) -> updates
+            Optimizers of the objective's parameters and of the test function's
+        more_obj_params, more_tf_params : list
+            Custom parameters for these optimizers
         more_updates : dict
             Custom updates of shared variables
         total_grad_norm_constraint : float

@@ -27,7 +27,8 @@ import numpy as np
 
 from pytensor.tensor.variable import TensorVariable
 
-from pymc.variational import schedule_formulas as formulas
+import pymc.variational.schedule_formulas as formulas
+
 from pymc.variational.schedule_arguments import (
     check_count,
     check_fraction,

@@ -64,13 +64,13 @@ MINIBATCHES = [
     ("A1", "fullrank_advi", "c", "float32", "epoch"),
     ("A1", "svgd", "jax", "float32", "without_replacement"),
     ("A1", "asvgd", "jax", "float64", "epoch"),
-    ("A3", "advi", "jax", "float64", "with_replacement"),
+    ("A3", "advi", "jax", "float32", "with_replacement"),
     ("A3", "fullrank_advi", "numba", "float64", "epoch"),
     ("A6", "advi", "c", "float64", "without_replacement"),
-    ("A6", "fullrank_advi", "jax", "float64", "with_replacement"),
+    ("A6", "fullrank_advi", "jax", "float32", "with_replacement"),
     ("A6", "svgd", "jax", "float64", "epoch"),
 ]
-CORRELATED = [("advi", "jax", "float64"), ("fullrank_advi", "jax", "float64")]
+CORRELATED = [("advi", "jax", "float32"), ("fullrank_advi", "jax", "float64")]
 TWO_MODES = [("jax", "float64"), ("jax", "float32")]
 if FULL:
     # ASVGD, which PyMC advises against, is only for one parameter: with two it is far too wide
