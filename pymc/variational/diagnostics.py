@@ -169,7 +169,6 @@ def diagnose(
 
     Examples
     --------
-    >>> import pymc as pm
     >>> from pymc.variational.diagnostics import diagnose
     >>> with pm.Model():
     ...     x = pm.Normal("x", 1, 2)
@@ -186,7 +185,6 @@ def diagnose(
     options = resolve_backend_compile_kwargs(backend, dict(compile_kwargs or {}))
     logp = model.logp()
     _check_all_data(logp)
-
     points, logq = _draw(approx, draws, random_seed)
     values = {value.name: value for value in model.value_vars}
     logp_of = compile([values[name] for name in points], logp, **options)

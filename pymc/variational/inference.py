@@ -146,16 +146,7 @@ class _Inference:
         started = time.perf_counter()
         compile_kwargs = _compile_kwargs(backend, kwargs)
         step, tail = self._make_step(score, fraction, compile_kwargs, kwargs)
-        report = FitReport(
-            method=type(self).__name__,
-            driver=step.driver.name,
-            backend=_backend_name(compile_kwargs.get("mode")),
-            n_steps=0,
-            seconds=0.0,
-            compile_seconds=time.perf_counter() - started,
-            stopped="finished",
-            settings=_settings(kwargs | {"average": average}),
-        )
+        report = self._report(step, compile_kwargs, kwargs | {"average": average}, started)
         state = FitState(0, step, callbacks, score, tail, report)
         self._run(state, n, progressbar, progressbar_theme)
         for group in self.approx.groups:
@@ -201,6 +192,25 @@ class _Inference:
         seed = int(rng.randint(2**30, dtype=np.int64))
         model = self.approx.model
         return make_step(updates, loss, model=model, random_seed=seed, **compile_kwargs), tail
+
+    def _report(
+        self,
+        step: Step,
+        compile_kwargs: Mapping[str, Any],
+        asked: Mapping[str, Any],
+        started: float,
+    ) -> FitReport:
+        """Report a fit that has taken no step yet."""
+        return FitReport(
+            method=type(self).__name__,
+            driver=step.driver.name,
+            backend=_backend_name(compile_kwargs.get("mode")),
+            n_steps=0,
+            seconds=0.0,
+            compile_seconds=time.perf_counter() - started,
+            stopped="finished",
+            settings=_settings(asked),
+        )
 
     def _run(self, state: FitState, n: int, progressbar: bool, theme: Theme) -> None:
         """Take steps from `state` on, and tell in `hist`, `state` and `report` what they did."""
@@ -260,12 +270,7 @@ def fit(
     n : int
         Number of steps. 0 only initialises.
     method : str or :class:`Inference`
-        -   "advi" for ADVI
-        -   "fullrank_advi" for FullRankADVI
-        -   "svgd" for Stein Variational Gradient Descent
-        -   "asvgd" for Amortized Stein Variational Gradient Descent
-
-        in any case, or an instance, which has a model already.
+        "advi", "fullrank_advi", "svgd" or "asvgd" in any case, or an instance, which has a model.
     model : :class:`Model`, optional
         Default: the one of the context.
     random_seed : int, optional
@@ -313,19 +318,10 @@ def fit(
     >>> approx.sample(100).posterior["mu"].shape
     (1, 100)
     """
-    n = check_n(n)
-    if batch_size is not None:
-        if not isinstance(method, str):
-            raise TypeError(
-                f"batch_size={batch_size!r} of pm.fit needs the name of a method, got {method!r}, "
-                "which was made for a model already. Make it for pm.minibatch_model(model, "
-                "batch_size=...) and leave batch_size out."
-            )
-        model = minibatch_model(model, batch_size=batch_size)
     return released.fit(
-        n,
+        check_n(n),
         method,
-        model,
+        model if batch_size is None else _on_minibatches(model, batch_size, method),
         random_seed,
         start,
         start_sigma,
@@ -334,6 +330,16 @@ def fit(
         include_transformed=include_transformed,
         **kwargs,
     )
+
+
+def _on_minibatches(model: Any, batch_size: int | Mapping[str, int], method: Any) -> Any:
+    if not isinstance(method, str):
+        raise TypeError(
+            f"batch_size={batch_size!r} of pm.fit needs the name of a method, got {method!r}, "
+            "which was made for a model already. Make it for pm.minibatch_model(model, "
+            "batch_size=...) and leave batch_size out."
+        )
+    return minibatch_model(model, batch_size=batch_size)
 
 
 def check_n(n: Any) -> int:
