@@ -271,8 +271,7 @@ def fit(
         Number of steps. 0 only initialises.
     method : str or :class:`Inference`
         "advi", "fullrank_advi", "svgd" or "asvgd" in any case, or an instance, which has a model.
-    model : :class:`Model`, optional
-        Default: the one of the context.
+    model : :class:`Model`, default the one of the context
     random_seed : int, optional
     start : dict of str to array, optional
         Starting point.

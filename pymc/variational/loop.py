@@ -147,18 +147,12 @@ def run_loop(
                 i = n_before + done
                 due_in = [next_call(callback, i, n_before) - i for callback in callbacks]
                 n_next = min(n_steps - done, pace.n_steps, *due_in)
-                before, began = step.driver.copy(state), time.perf_counter()
-                state, losses = step.driver.run(state, n_next)
-                pace.took(len(losses), time.perf_counter() - began)
-                if not _is_good(step, state, losses, watched):
-                    state, n_good = _rewind(step, before, len(losses), watched)
-                    done += n_good
-                    if step.has_loss:
-                        history.extend(losses[:n_good])
-                    raise NotFinite(end(), float(losses[-1]))
-                done += n_next
+                state, losses, bad_loss = _take(step, state, n_next, watched, pace)
+                done += len(losses)
                 if step.has_loss:
                     history.extend(losses)
+                if bad_loss is not None:
+                    raise NotFinite(end(), bad_loss)
                 progress.update(done, history, last=done == n_steps)
                 due = [callback for callback, n in zip(callbacks, due_in) if n == n_next]
                 if due:
@@ -177,6 +171,19 @@ def run_loop(
         finally:
             step.store(state)
     return end()
+
+
+def _take(
+    step: Step, state: State, n_steps: int, watched: Sequence[int], pace: Pace
+) -> tuple[State, np.ndarray, float | None]:
+    """Take steps; return the state and losses up to the last good one, and the loss of a bad one."""
+    before, began = step.driver.copy(state), time.perf_counter()
+    state, losses = step.driver.run(state, n_steps)
+    pace.took(len(losses), time.perf_counter() - began)
+    if _is_good(step, state, losses, watched):
+        return state, losses, None
+    state, n_good = _rewind(step, before, len(losses), watched)
+    return state, losses[:n_good], float(losses[-1])
 
 
 def _call(callbacks: Sequence[Callback], approx: Any, history: LossHistory | None, i: int) -> None:
