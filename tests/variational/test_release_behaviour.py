@@ -45,8 +45,10 @@ from pymc.variational.operators import KL
 
 # Compiles nothing: what is asked of graphs and values is the same for every backend
 PYTHON = Mode(linker="py", optimizer="fast_compile")
-OPTIMIZERS = ("sgd", "momentum", "nesterov_momentum", "adagrad", "adagrad_window", "rmsprop")
-OPTIMIZERS += ("adadelta", "adam", "adamax")
+OPTIMIZERS = [
+    *("sgd", "momentum", "nesterov_momentum", "adagrad", "adagrad_window", "rmsprop"),
+    *("adadelta", "adam", "adamax"),
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
