@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 import pytensor
 
-from pytensor.compile.mode import get_mode
+from pytensor.compile.mode import Mode, get_mode, predefined_modes
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
@@ -70,6 +70,9 @@ class _Compiled:
     def bind(self, shared: Sequence[SharedVariable]) -> Step:
         return Step(self.driver, tuple(shared[i] for i in self.order), self.graph.has_loss)
 
+
+# Steps that are kept for a model, the last ones
+MOST = 8
 
 # What was compiled for a model lives as long as the model.
 _compiled: WeakKeyDictionary[Any, list[_Compiled]] = WeakKeyDictionary()
@@ -127,9 +130,13 @@ def make_step(
     driver = choose_driver(function, lambda driver: driver.load(inputs))
     own.forget_values()
     known.append(_Compiled(own, settings, driver, function.order))
+    del known[:-MOST]
     return known[-1].bind(graph.shared)
 
 
 def _mode_key(mode: Any) -> tuple[Any, ...]:
-    mode = get_mode(mode)
-    return type(mode.linker), str(mode.provided_optimizer), pytensor.config.floatX
+    """Tell what two modes must have alike; a user's own is alike to itself only."""
+    resolved = get_mode(mode)
+    own = isinstance(mode, Mode) and all(mode is not known for known in predefined_modes.values())
+    kind = mode if own else (type(resolved.linker), str(resolved.provided_optimizer))
+    return kind, pytensor.config.floatX

@@ -57,6 +57,8 @@ class FitState(NamedTuple):
     average : TailAverage or None
     report : FitReport
         Of the fit up to now.
+    averaged : bool
+        Whether the parameters are their averages now.
     """
 
     i: int
@@ -65,6 +67,7 @@ class FitState(NamedTuple):
     score: bool
     average: TailAverage | None
     report: FitReport
+    averaged: bool = False
 
 
 class _Inference:
@@ -138,7 +141,7 @@ class _Inference:
             last good step.
         """
         n = check_n(n)
-        callbacks = tuple(callbacks or ())
+        callbacks = _check_callbacks(callbacks)
         for callback in callbacks:
             next_call(callback, 0)  # refuses a rate that is none
         fraction = check_average(average)
@@ -170,8 +173,11 @@ class _Inference:
             raise TypeError(
                 "Need to call `.fit` first: `refine` goes on with the step of that fit."
             )
-        if self.state.average is not None:
+        if n == 0:
+            return
+        if self.state.average is not None and self.state.averaged:
             self.state.average.swap()  # back to where the steps ended
+            self.state = self.state._replace(averaged=False)
         self._run(self.state, n, progressbar, progressbar_theme)
 
     def _make_step(
@@ -239,6 +245,7 @@ class _Inference:
             raise FloatingPointError(message)
         if state.average is not None:
             state.average.swap()
+            self.state = self.state._replace(averaged=True)
         _log_end(n, end)
 
 
@@ -359,6 +366,24 @@ def check_n(n: Any) -> int:
             f"n={n} of a fit has to be a number of steps, 0 (initialise only) or more."
         )
     return n
+
+
+def _check_callbacks(callbacks: Any) -> tuple[Callable, ...]:
+    """Check the argument `callbacks` of a fit.
+
+    Raises
+    ------
+    TypeError
+    """
+    if callable(callbacks):
+        raise TypeError(f"callbacks={callbacks!r} of a fit has to be a list: write callbacks=[...]")
+    for callback in callbacks or ():
+        if not callable(callback):
+            raise TypeError(
+                f"callbacks of a fit has {callback!r}, which cannot be called: each is a function "
+                "of (approx, losses, i)"
+            )
+    return tuple(callbacks or ())
 
 
 def _compile_kwargs(backend: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:

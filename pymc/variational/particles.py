@@ -23,8 +23,16 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import vectorize_graph
+from pytensor.graph.traversal import toposort
+from pytensor.tensor.basic import Alloc, ARange, Nonzero
+from pytensor.tensor.extra_ops import Repeat, Unique
+from pytensor.tensor.shape import Reshape, Shape, Shape_i
+from pytensor.tensor.subtensor import AdvancedSubtensor, IncSubtensor, Subtensor
 
 __all__ = ["fits_in_memory", "over_particles"]
+
+# What has entries for lengths after its first input
+OPS_OF_LENGTH = (Alloc, Reshape, Subtensor, IncSubtensor)
 
 # Entries of the largest variable of a model. Above it, a loop over the particles costs next to nothing
 # beside what is in it, while all of them at once would no longer fit into a cache, or into memory.
@@ -54,12 +62,38 @@ def over_particles(
     NotImplementedError, TypeError, ValueError
         If an Op of the graph has no form for many values at once.
     """
+    check_lengths(nodes, inputs)
     n_particles = draws[0].shape[0]
     replaced = vectorize_graph(list(nodes), dict(zip(inputs, draws)))
     return [
         new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (n_particles, *new.shape))
         for old, new in zip(nodes, replaced)
     ]
+
+
+def check_lengths(nodes: Sequence[Variable], inputs: Sequence[Variable]) -> None:
+    """Refuse a graph whose lengths depend on the draw, or that is large for each particle.
+
+    Raises
+    ------
+    NotImplementedError
+    """
+    depends = set(inputs)
+    for node in toposort(nodes):
+        found = [i for i, var in enumerate(node.inputs) if var in depends]
+        if not found or isinstance(node.op, Shape | Shape_i):
+            continue
+        depends.update(node.outputs)
+        by_length = isinstance(node.op, OPS_OF_LENGTH) and (found[-1] > 0 or len(node.inputs) == 1)
+        by_mask = isinstance(node.op, AdvancedSubtensor) and any(
+            node.inputs[i].type.dtype == "bool" for i in found if i > 0
+        )
+        if by_length or by_mask or isinstance(node.op, Nonzero | Unique | ARange | Repeat):
+            raise NotImplementedError(f"a length depends on the draw in {node}")
+        for var in node.outputs:
+            shape: Any = getattr(var.type, "shape", (None,))
+            if None not in shape and np.prod(shape, dtype=float) > LARGEST:
+                raise NotImplementedError(f"{var} is large for each particle")
 
 
 def fits_in_memory(model: Any) -> bool:

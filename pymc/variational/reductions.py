@@ -103,6 +103,8 @@ def local_square_once(fgraph: FunctionGraph, node: Apply) -> list[Variable] | No
     [x] = node.inputs if isinstance(node.op.scalar_op, Sqr) else [None]
     if x is None or not _is(x, Mul):
         return None
+    if any(term.dtype != x.dtype for term in x.owner.inputs):
+        return None
     everywhere = x.type.broadcastable
     if all(term.type.broadcastable == everywhere for term in x.owner.inputs):
         return None
@@ -143,6 +145,8 @@ def local_sum_of_product(fgraph: FunctionGraph, node: Apply) -> list[Variable] |
     if not _is(x, Mul):
         return None
     terms = _factors(x)
+    if any(term.dtype != x.dtype for term in terms):
+        return None
     axes = _axes(node)
     alike = max((_alike(term, axes) for term in terms), key=len)
     if not alike:
@@ -185,6 +189,8 @@ def local_sum_of_squares_and_more(fgraph: FunctionGraph, node: Apply) -> list[Va
     terms = _summands(x)
     apart = [(term, sign) for term, sign in terms if _alike(term, axes)]
     rest = [(term, sign) for term, sign in terms if not _alike(term, axes)]
+    if any(term.dtype != x.dtype for term, _ in terms):
+        return None
     if not apart or len(rest) != 1 or not any(_is(f, Sqr) for f in _factors(rest[0][0])):
         return None
     [(square, sign)] = rest
@@ -251,7 +257,9 @@ def local_short_sum(fgraph: FunctionGraph, node: Apply) -> list[Variable] | None
     """Add few float32 numbers as they are: in float64, each would be converted."""
     [x] = node.inputs
     lengths = [x.type.shape[axis] for axis in _axes(node)]
-    if x.dtype != "float32" or node.op.acc_dtype != "float64" or None in lengths:
+    if x.dtype != "float32" or node.outputs[0].dtype != "float32" or None in lengths:
+        return None
+    if node.op.acc_dtype != "float64":
         return None
     if np.prod(lengths) > SHORT:
         return None

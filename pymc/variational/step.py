@@ -23,18 +23,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pytensor.compile.executor import Function
 from pytensor.compile.mode import get_mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable, equal_computations
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import graph_inputs
+from pytensor.tensor.type import TensorType
 
 from pymc.minibatch.raw_data import RawData
 from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
 from pymc.variational import reductions
 
-__all__ = ["StepFunction", "StepGraph", "compile_step", "step_graph"]
+__all__ = ["StepFunction", "StepGraph", "compile_step", "host_value", "step_graph"]
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,14 @@ def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunct
     order = tuple(place[given.variable] for given in function.maker.inputs)
     update_of = function.maker.fgraph.update_mapping
     return StepFunction(function, {i: out for out, i in update_of.items()}, graph.has_loss, order)
+
+
+def host_value(var: SharedVariable) -> Any:
+    """Return the value of a shared variable, which a function of another backend may have left."""
+    value = var.container.storage[0]
+    if isinstance(value, np.ndarray | np.random.Generator) or not isinstance(var.type, TensorType):
+        return value
+    return np.array(value, dtype=var.type.dtype)
 
 
 def _kind(var: SharedVariable) -> tuple[Any, ...]:

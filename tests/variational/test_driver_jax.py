@@ -13,8 +13,6 @@
 #   limitations under the License.
 """Steps in one program of JAX: the same losses for any chunks, and nothing of JAX left behind."""
 
-import gc
-
 from types import SimpleNamespace
 
 import jax
@@ -154,14 +152,10 @@ def test_state_outlives_the_next_run(fit):
     jax.tree.map(np.testing.assert_array_equal, state, before)
 
 
-def test_data_are_uploaded_once(fit):
-    [i] = [i for i, var in enumerate(fit.shared) if var.name == "x"]
-    first, second = (fit.driver.load(fit.shared)[i] for _ in range(2))
-    assert first is second
+def test_new_data_are_seen(fit):
     _, old = chunked(fit, [4])
     with fit.model:
         pm.set_data({"x": np.full(N_ROWS, 100.0)})
-    assert fit.driver.load(fit.shared)[i] is not first
     _, new = chunked(fit, [4])
     assert (new > 10 * old).all()
     with fit.model:
@@ -169,14 +163,13 @@ def test_data_are_uploaded_once(fit):
     assert chunked(fit, [4])[1].shape == (4,)
 
 
-def test_uploads_are_forgotten_with_their_arrays():
-    driver = JaxDriver(function_of(lambda: (jnp.zeros(()),), 0))
-    data = pytensor.shared(np.arange(3.0), borrow=True)
-    driver.load([data])
-    assert len(driver._uploads._copies) == 1
-    data.set_value(np.arange(4.0), borrow=True)
-    gc.collect()
-    assert len(driver._uploads._copies) == 0
+def test_data_written_in_place_are_seen():
+    """A batch fed by hand: the same array, with other values in it."""
+    driver, x = JaxDriver(function_of(lambda x: (x.sum(), x), 1)), np.zeros(3)
+    shared = [pytensor.shared(x, borrow=True)]
+    first = driver.run(driver.load(shared), 1).losses
+    x[:] = 2
+    assert (first, driver.run(driver.load(shared), 1).losses) == (0, 6)
 
 
 def counter(stop_at=np.inf, n_traces=None):

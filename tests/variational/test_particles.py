@@ -166,3 +166,30 @@ class TestFitsInMemory:
             mu = pm.Normal("mu")
             pm.Normal("y", mu, observed=pm.Minibatch(np.zeros(2 * LARGEST), batch_size=10))
         assert fits_in_memory(model)
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda x: x[(x > 0).nonzero()].sum(),
+        lambda x: x[x > 0].sum(),
+        lambda x: pt.arange(x[0].astype(int)).sum(),
+        lambda x: x[: x[0].astype(int)].sum(),
+        lambda x: pt.full((x[0].astype(int),), 2.0).sum(),
+        lambda x: pt.outer(pt.repeat(x, 100), pt.repeat(x, 100)).sum(),
+    ],
+    ids=["nonzero", "mask", "arange", "slice", "full", "large"],
+)
+def test_lengths_that_depend_on_the_draw_are_refused(of):
+    """Blockwise would write rows of one length into rows of another."""
+    x = pt.vector("x", shape=(2,))
+    draws = pt.matrix("draws", shape=(3, 2))
+    with pytest.raises(NotImplementedError, match=r"depends on the draw|large for each particle"):
+        particles.over_particles([of(x)], [x], [draws])
+
+
+def test_a_length_of_the_draw_itself_is_fine():
+    x = pt.vector("x", shape=(2,))
+    draws = pt.matrix("draws", shape=(3, 2))
+    [out] = particles.over_particles([x[: x.shape[0] - 1].sum()], [x], [draws])
+    assert out.eval({draws: np.arange(6.0).reshape(3, 2)}).tolist() == [0, 2, 4]

@@ -145,3 +145,18 @@ def test_short_sums_of_float32(length, dtype):
     function = pytensor.function([x], x.sum(), mode=LEAN)
     [node] = [node for node in function.maker.fgraph.toposort() if isinstance(node.op, Sum)]
     assert node.op.acc_dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_small_types_are_not_multiplied_by_themselves(dtype):
+    x, b = pt.tensor("x", dtype=dtype, shape=(None,)), pt.dscalar("b")
+    large = np.full(12, 100 if dtype == "int8" else 1e25, dtype=dtype)
+    outputs = [pt.sqr(x * b).sum(), (b * x * x).sum()]
+    plain, lean = (pytensor.function([x, b], outputs, mode=mode) for mode in (PLAIN, LEAN))
+    np.testing.assert_allclose(lean(large, 1.0), plain(large, 1.0), rtol=1e-12)
+
+
+def test_a_type_that_was_asked_for_is_kept():
+    x = pt.tensor("x", dtype="float32", shape=(3,))
+    total = pytensor.function([x], x.sum(dtype="float64"), mode=LEAN)
+    assert total(np.array([1e8, 1, -1e8], dtype="float32")) == 1

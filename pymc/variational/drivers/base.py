@@ -24,9 +24,9 @@ import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
 
-from pymc.variational.step import StepFunction
+from pymc.variational.step import StepFunction, host_value
 
-__all__ = ["Driver", "HostState", "Run", "State", "StepFunction"]
+__all__ = ["Driver", "HostState", "Rebuilt", "Run", "State", "StepFunction"]
 
 #: The values of a step's shared variables, in the order of its inputs, as its backend holds them.
 State = tuple[Any, ...]
@@ -72,7 +72,25 @@ class Driver(Protocol):
         """Take `n_steps` steps, or fewer where a loss is not finite; `state` is used up."""
 
 
-class HostState:
+class Rebuilt:
+    """Pickled as the step that it is made from; copies share it, since it keeps no state.
+
+    Parameters
+    ----------
+    step : StepFunction
+    """
+
+    def __init__(self, step: StepFunction) -> None:
+        self._step = step
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._step,)
+
+    def __deepcopy__(self, memo: Any) -> Rebuilt:
+        return self
+
+
+class HostState(Rebuilt):
     """State of drivers that compute on NumPy arrays and Generators: the shared values themselves.
 
     Parameters
@@ -81,10 +99,11 @@ class HostState:
     """
 
     def __init__(self, step: StepFunction) -> None:
+        super().__init__(step)
         self._changed = tuple(sorted(step.updates))
 
     def load(self, shared: Sequence[SharedVariable]) -> State:
-        return tuple(var.container.storage[0] for var in shared)
+        return tuple(host_value(var) for var in shared)
 
     def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
         for i in self._changed:

@@ -21,7 +21,6 @@ program, and not of the loop.
 from __future__ import annotations
 
 import copy
-import weakref
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -36,7 +35,8 @@ from numpy.random import Generator
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.link.jax.dispatch import jax_typify
 
-from pymc.variational.drivers.base import Run, State, StepFunction
+from pymc.variational.drivers.base import Rebuilt, Run, State, StepFunction
+from pymc.variational.step import host_value
 
 __all__ = ["JaxDriver", "JaxStepDriver"]
 
@@ -47,7 +47,7 @@ BUFFER = 4096
 Rng = dict[str, jax.Array]
 
 
-class JaxDriver:
+class JaxDriver(Rebuilt):
     """Runs steps on JAX's default device; a state is a tuple of arrays there.
 
     Parameters
@@ -55,33 +55,23 @@ class JaxDriver:
     step : StepFunction
         Compiled with a mode of JAX. A step in which a value is the length of an axis cannot be
         traced: :meth:`compile` raises what JAX does.
-
-    Notes
-    -----
-    Values that no step changes (data) are uploaded once for each host array. So new data have to be
-    a new array, as ``pm.set_data`` makes it: what is written into the old one, which
-    ``get_value(borrow=True)`` gives, is not seen.
     """
 
     name = "jax"
 
     def __init__(self, step: StepFunction) -> None:
+        super().__init__(step)
         self._updated = tuple(sorted(step.updates))
         self._has_loss = step.has_loss
         self._program = jax.jit(partial(run_steps, one_step(step), step.has_loss))
-        self._uploads = Uploads()
 
     def load(self, shared: Sequence[SharedVariable]) -> State:
-        values = [var.container.storage[0] for var in shared]
-        return tuple(
-            upload(value) if i in self._updated else self._uploads.get(value)
-            for i, value in enumerate(values)
-        )
+        return tuple(upload(var.container.storage[0]) for var in shared)
 
     def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
         for i in self._updated:
             storage = shared[i].container.storage
-            storage[0] = download(state[i], storage[0])
+            storage[0] = download(state[i], host_value(shared[i]))
 
     def copy(self, state: State) -> State:
         """Return the state itself: arrays of JAX are never changed in place."""
@@ -195,23 +185,6 @@ def run_steps(
     start = (jnp.zeros_like(n_steps), moving, jnp.full(BUFFER, jnp.nan), jnp.array(True))
     n_done, moving, losses, _ = lax.while_loop(go_on, body, start)
     return n_done, moving, losses
-
-
-class Uploads:
-    """Copies on the device of arrays on the host, each for as long as its array lives."""
-
-    def __init__(self) -> None:
-        self._copies: dict[int, tuple[weakref.ref, jax.Array]] = {}
-
-    def get(self, value: Any) -> Any:
-        """Return the copy of `value`, which is made at the first call with it."""
-        if not isinstance(value, np.ndarray):
-            return upload(value)
-        key = id(value)
-        if key not in self._copies:
-            forget = weakref.ref(value, lambda _: self._copies.pop(key, None))
-            self._copies[key] = forget, upload(value)
-        return self._copies[key][1]
 
 
 def upload(value: Any) -> jax.Array | Rng:

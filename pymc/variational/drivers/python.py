@@ -37,7 +37,6 @@ class PythonDriver(HostState):
 
     def __init__(self, step: StepFunction) -> None:
         super().__init__(step)
-        self._step = step
         # Fits in two threads may share the function, which has one place for values
         self._lock = threading.Lock()
         self._storages = [container.storage for container in step.function.input_storage]
