@@ -108,6 +108,32 @@ class TestFit:
         _, plain = self.parameters(None, N)
         np.testing.assert_allclose(np.ravel(seen), np.ravel(plain), rtol=1e-12)
 
+    def test_refining_by_nothing_keeps_the_average(self):
+        kept, _ = self.parameters(0.5, N)
+        again, _ = self.parameters(0.5, N, 0)
+        for x, y in zip(kept, again):
+            np.testing.assert_array_equal(x, y)
+
+    def test_refine_after_an_error_goes_on_from_the_last_iterate(self):
+        """An error in the averaged part leaves the parameters, and not half an average."""
+
+        def fail(approx, losses, i):
+            if i == 15:
+                raise RuntimeError("a callback of the user's")
+
+        optimizer = pm.sgd(learning_rate=0.01)
+        with normal_model():
+            advi = pm.ADVI(random_seed=1)
+            advi.fit(10, **quiet(average=1.0, callbacks=[fail], obj_optimizer=optimizer))
+            with pytest.raises(RuntimeError, match="a callback of the user's"):
+                advi.refine(10, progressbar=False)
+            last = params_of(advi.approx)
+            advi.refine(0, progressbar=False)
+        _, plain = self.parameters(None, 15)
+        for x, y, z in zip(last, params_of(advi.approx), plain[-1]):
+            np.testing.assert_array_equal(x, y)
+            np.testing.assert_allclose(x, z, rtol=1e-12)
+
     def test_the_report_says_so(self):
         with normal_model():
             approx = pm.fit(5, random_seed=1, **quiet(average=0.5))
