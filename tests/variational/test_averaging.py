@@ -123,7 +123,7 @@ class TestFit:
 
         optimizer = pm.sgd(learning_rate=0.01)
         with normal_model():
-            advi = pm.ADVI(random_seed=1)
+            advi = pm.ADVI(random_seed=3)
             advi.fit(10, **quiet(average=1.0, callbacks=[fail], obj_optimizer=optimizer))
             with pytest.raises(RuntimeError, match="a callback of the user's"):
                 advi.refine(10, progressbar=False)
