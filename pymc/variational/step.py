@@ -75,9 +75,7 @@ class StepGraph:
         own = tuple(
             var
             if isinstance(var, RawData)
-            else type(var)(
-                type=var.type, value=var.container.storage[0], strict=True, name=var.name
-            )
+            else type(var)(type=var.type, value=host_value(var), strict=True, name=var.name)
             for var in self.shared
         )
         outputs = clone_replace(list(self.outputs), dict(zip(self.shared, own)))

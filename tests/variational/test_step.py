@@ -178,3 +178,12 @@ class TestCompileStep:
         x = shared(1.0)
         step = compile_step(step_graph({x: 0.5 * x}, x, random_seed=1), PYTHON, name="a step")
         assert step.function.name == "a step"
+
+
+def test_values_that_jax_left_behind():
+    """Of a function compiled apart, as `run_profiling` compiles one."""
+    jnp = pytest.importorskip("jax.numpy")
+    x = pytensor.shared(np.arange(3.0), "x")
+    x.container.storage[0] = jnp.arange(3.0)
+    own = step_graph({x: 0.5 * x}, x.sum(), 1).on_own_variables()
+    assert type(own.shared[0].get_value(borrow=True)) is np.ndarray
