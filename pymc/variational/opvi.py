@@ -162,9 +162,8 @@ class _Approximation:
         nodes = list(node) if several else [node]
         if more_replacements:
             new = {old: pt.as_tensor(value) for old, value in more_replacements.items()}
-            latent = {
-                rv: rv for rv in self.model.free_RVs
-            }  # what it is sampled from, not its prior
+            # Latent variables are what is sampled: a replacement does not reach into their priors
+            latent = {rv: rv for rv in self.model.free_RVs}
             nodes = rebuild(nodes, latent | new)
         sampled = super().sample_node(nodes, size, deterministic)  # type: ignore[misc]
         draw_anew(sampled, nodes)

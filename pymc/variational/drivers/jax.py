@@ -46,6 +46,9 @@ BUFFER = 4096
 #: What PyTensor's random variables on JAX read of a generator, and return: {"jax_state": a key}.
 Rng = dict[str, jax.Array]
 
+#: By the place among the inputs of a step.
+Values = dict[int, Any]
+
 
 class JaxDriver(Rebuilt):
     """Runs steps on JAX's default device; a state is a tuple of arrays there.
@@ -95,9 +98,13 @@ class JaxDriver(Rebuilt):
         """Run at most `BUFFER` steps; return how many ran, the state, and a buffer of losses."""
         moving = {i: state[i] for i in self._updated}
         fixed = {i: value for i, value in enumerate(state) if i not in moving}
-        n_done, moving, buffer = self._program(np.int32(n_steps), moving, fixed)
+        n_done, moving, buffer = self._steps(n_steps, moving, fixed)
         after = tuple(moving.get(i, value) for i, value in enumerate(state))
-        return int(n_done), after, np.asarray(buffer)
+        return n_done, after, buffer
+
+    def _steps(self, n_steps: int, moving: Values, fixed: Values) -> tuple[int, Values, np.ndarray]:
+        n_done, moving, buffer = self._program(np.int32(n_steps), moving, fixed)
+        return int(n_done), moving, np.asarray(buffer)
 
 
 class JaxStepDriver(JaxDriver):
@@ -115,23 +122,15 @@ class JaxStepDriver(JaxDriver):
     def compile(self, state: State) -> None:
         """Do nothing: JAX compiles at the first call."""
 
-    def _call(self, state: State, n_steps: int) -> tuple[int, State, np.ndarray]:
-        moving = {i: state[i] for i in self._updated}
-        fixed = {i: value for i, value in enumerate(state) if i not in moving}
+    def _steps(self, n_steps: int, moving: Values, fixed: Values) -> tuple[int, Values, np.ndarray]:
         losses = np.full(n_steps, np.nan)
-        n_done = 0
-        while n_done < n_steps and (n_done == 0 or self._may_go_on(losses[n_done - 1])):
+        for k in range(n_steps):
             moving, loss = self._take(moving, fixed)
             if self._has_loss:
-                losses[n_done] = loss
-            n_done += 1
-        return n_done, tuple(moving.get(i, value) for i, value in enumerate(state)), losses
-
-    def _may_go_on(self, loss: float) -> bool:
-        return not self._has_loss or bool(np.isfinite(loss))
-
-
-Values = dict[int, Any]  # by the place among the inputs of a step
+                losses[k] = loss
+                if not np.isfinite(losses[k]):
+                    return k + 1, moving, losses
+        return n_steps, moving, losses
 
 
 def one_step(step: StepFunction) -> Callable[[Values, Values], tuple[Values, Any]]:
