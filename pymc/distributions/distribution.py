@@ -19,6 +19,7 @@ from pytensor.tensor.shape import shape_i
 
 import pymc._layer as _layer
 
+from pymc.minibatch.plates import subsampled_dims
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
 
@@ -27,14 +28,12 @@ class _Distribution:
     def __new__(
         cls, name: str, *args: Any, observed: Any = None, dims: Any = None, **kwargs: Any
     ) -> Any:
-        if (
-            dims is not None
-            and isinstance(observed, Variable)
-            and kwargs.get("shape") is None
-            and kwargs.get("size") is None
-            and indexes([observed])
-        ):
-            kwargs["shape"] = _batch_shape(observed, released.convert_dims(dims))
+        if dims is not None and kwargs.get("shape") is None and kwargs.get("size") is None:
+            names = released.convert_dims(dims)
+            if isinstance(observed, Variable) and indexes([observed]):
+                kwargs["shape"] = _batch_shape(observed, names)
+            elif observed is None:
+                kwargs["shape"] = _local_shape(names)
         make: Any = super().__new__
         return make(cls, name, *args, observed=observed, dims=dims, **kwargs)
 
@@ -55,6 +54,20 @@ def _batch_shape(observed: Any, dims: Any) -> tuple[Variable, ...]:
         elif isinstance(axes, Lost):
             shape[k] = observed.shape[k]
     return tuple(shape)
+
+
+def _local_shape(dims: Any) -> tuple[Variable, ...] | None:
+    """The shape of a free variable by its `dims`, of a batch on those that are subsampled."""
+    from pymc.model.core import modelcontext
+
+    model = modelcontext(None)
+    plates = subsampled_dims(model)
+    if not any(dim in plates for dim in dims):
+        return None
+    shape = released.shape_from_dims(dims, model)
+    return tuple(
+        shape_i(plates[dim], 0) if dim in plates else length for dim, length in zip(dims, shape)
+    )
 
 
 class ScaledPartialObservedRV(released.PartialObservedRV):  # type: ignore[name-defined]

@@ -14,38 +14,166 @@
 """Which dims of a model are subsampled, and by which index.
 
 A dim whose rows are subsampled is a plate: given the global variables its rows are independent. From
-the `pm.Minibatch` call on, the dim's name means the rows of the batch.
+the `pm.Minibatch` call on, the dim's name means the rows of the batch. A free variable that has the dim
+is *local*: it has a value for each row, of which a batch holds B.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pytensor.graph.basic import Variable
+from pytensor.tensor.shape import shape_i
+from pytensor.tensor.variable import TensorVariable
 
-from pymc.minibatch.provenance import Lost, Rows, indexes, trace
+from pymc.minibatch.provenance import OWN, Axes, Lost, Rows, indexes, trace
+from pymc.minibatch.scaling import scale_factor
 
-__all__ = ["model_indexes", "note_index", "rows_by_axis", "subsampled_dims"]
+__all__ = [
+    "as_axes",
+    "axes_of_dims",
+    "known_axes",
+    "local_axes",
+    "local_scale",
+    "model_indexes",
+    "note_index",
+    "plates_of",
+    "rows_by_axis",
+    "subsampled_dims",
+    "term_indexes",
+]
 
 
 def model_indexes(model: Any) -> list[Variable]:
     """Every minibatch index that the terms and deterministics of `model` depend on."""
     values = model.rvs_to_values
-    return indexes([*values, *values.values(), *model.potentials, *model.deterministics])
+    terms = [*values, *values.values(), *model.potentials, *model.deterministics]
+    dims = model.named_vars_to_dims
+    return term_indexes(terms, {rv: dims.get(rv.name) or () for rv in model.free_RVs})
+
+
+def term_indexes(
+    terms: Sequence[Variable], free: Mapping[Variable, Sequence[str | None]]
+) -> list[Variable]:
+    """Every minibatch index that `terms` depend on; and that free variables, given with their dims, do.
+
+    Of a local variable with constant parameters, only the shape is computed from the index.
+    """
+    found = indexes(terms)
+    for rv, dims in free.items():
+        of_shape = indexes([rv], by_shape=True) if dims else []
+        found += [i for i in of_shape if Rows(i).dim in dims and Rows(i) not in map(Rows, found)]
+    return found
+
+
+def axes_of_dims(
+    dims: Sequence[str | None], plates: Mapping[str, Variable]
+) -> tuple[Rows | None, ...]:
+    """Tell which axes of a variable with `dims` hold rows, in a model that subsamples `plates`."""
+    return tuple(None if dim is None or dim not in plates else Rows(plates[dim]) for dim in dims)
+
+
+def plates_of(found: Iterable[Variable]) -> dict[str, Variable]:
+    """Map the dims of indexes to them."""
+    return {dim: index for index in found if (dim := index.owner.op.dim) is not None}
 
 
 def subsampled_dims(model: Any) -> dict[str, Variable]:
     """Map the subsampled dims of `model` to their index."""
     # A cache of what the graph says: `model_from_fgraph` fills it anew for each clone
-    noted = getattr(model.root, "_minibatch_indexes", ())
-    return {index.owner.op.dim: index for index in noted if index.owner.op.dim is not None}
+    return plates_of(getattr(model.root, "_minibatch_indexes", ()))
+
+
+def local_axes(model: Any) -> dict[Variable, tuple[Rows | None, ...]]:
+    """Tell which free variables of `model` have a value for each row of a batch, and on which axes.
+
+    Parameters
+    ----------
+    model : Model
+        One that is being written, or any clone.
+
+    Returns
+    -------
+    dict
+        Of the free variables with a subsampled dim, in the order of ``model.free_RVs``: an entry for
+        each axis, the `Rows` that it holds, or None. The value variable has the same leading axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> from pymc.minibatch.plates import local_axes
+    >>> with pm.Model(coords={"obs": range(100)}) as model:
+    ...     batch = pm.Minibatch(pm.Data("y", np.zeros(100), dims="obs"), batch_size=10)
+    ...     z = pm.Normal("z", dims="obs")
+    >>> [str(rows) for rows in local_axes(model)[model["z"]]]
+    ["the minibatch index of dim 'obs' (batch_size=10)"]
+    """
+    plates, root = subsampled_dims(model), model.root
+    if not plates:
+        return {}
+    dims = root.named_vars_to_dims
+    axes = {rv: axes_of_dims(dims.get(rv.name) or (), plates) for rv in root.free_RVs}
+    return {rv: rows for rv, rows in axes.items() if any(rows)}
+
+
+def local_scale(axes: tuple[Rows | None, ...]) -> TensorVariable:
+    """Tell what the prior of a local variable is multiplied by: N/B for each axis of rows.
+
+    Parameters
+    ----------
+    axes : tuple of Rows or None
+        Those of the variable; see :func:`local_axes`.
+
+    Returns
+    -------
+    scalar of floatX
+    """
+    rows = [axis for axis in axes if axis is not None]
+    return scale_factor([r.total for r in rows], [shape_i(r.index, 0) for r in rows])
+
+
+def known_axes(model: Any) -> dict[Variable, Axes | Lost]:
+    """Tell the axes of the local and the observed variables of `model`, and of their values.
+
+    For :func:`~pymc.minibatch.provenance.trace` of graphs of random variables, and of graphs of
+    log-probabilities, which have value variables in their place.
+
+    Parameters
+    ----------
+    model : Model
+
+    Returns
+    -------
+    dict
+        Variables and value variables to their axes; observed ones only where they are of a batch.
+    """
+    root = model.root
+    known: dict[Variable, Axes | Lost] = {}
+    for rv, rows in local_axes(model).items():
+        value = root.rvs_to_values.get(rv)
+        known[rv] = axes = as_axes(rows)
+        if value is not None:  # a transform may change the axes of a draw, which come last
+            own = (OWN,) * max(value.type.ndim - len(rows), 0)
+            known[value] = (*axes, *own)[: value.type.ndim]
+    for rv in root.observed_RVs:
+        value = root.rvs_to_values[rv]
+        if indexes([value]):
+            known[rv] = trace(value)
+    return known
+
+
+def as_axes(rows: Iterable[Rows | None]) -> Axes:
+    """Write axes of rows, or None, as :func:`~pymc.minibatch.provenance.trace` does."""
+    return tuple(OWN if axis is None else axis for axis in rows)
 
 
 def rows_by_axis(model: Any, name: str) -> tuple[Rows | None, ...]:
     """Tell which axes of a variable of `model` are rows of a batch; observed ones are as observed."""
     var = model[name]
     value = model.rvs_to_values[var] if var in model.observed_RVs else var
-    axes = trace(value)
+    axes = trace(value, known_axes(model))
     if isinstance(axes, Lost):
         return (None,) * value.type.ndim
     return tuple(axis if isinstance(axis, Rows) else None for axis in axes)

@@ -71,7 +71,7 @@ def potential_scale(
         )
     # A transformation may have subsampled one more axis: only what is missing is scaled
     counted = {Rows(i) for node in scaled for i in indexes(node.inputs[1:], by_shape=True)}
-    found = [index for index in indexes([var]) if Rows(index) not in counted]
+    found = [index for index in indexes([var], known=known) if Rows(index) not in counted]
     if not found and (total_size is None or scaled):
         if not scaled:
             check_no_length(f"Potential {name!r}", [var])

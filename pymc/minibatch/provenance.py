@@ -304,17 +304,26 @@ def label(var: Variable) -> str:
     return f"{var.owner.op}{of}"
 
 
-def indexes(variables: Iterable[Variable], *, by_shape: bool = False) -> list[Variable]:
+def indexes(
+    variables: Iterable[Variable],
+    *,
+    by_shape: bool = False,
+    known: Mapping[Variable, Axes | Lost] | None = None,
+) -> list[Variable]:
     """Every minibatch index that `variables` depend on, in inner graphs too; clones count once.
 
     A dependence on the shape of a batch alone, which is the same for all batches, only counts with
-    `by_shape`.
+    `by_shape`. A variable in `known` depends on the indexes of its axes: the rows of a local variable
+    are of its index, though only its shape is computed from it.
     """
     found: dict[Variable, Variable] = {}
     for var in walk(list(variables), _ancestry if by_shape else _parents, False):
         node = var.owner
         if node is not None and isinstance(node.op, MinibatchIndexRV):
             found.setdefault(node.inputs[0], node.outputs[1])
+        axes = (known or {}).get(var, ())
+        for rows in () if isinstance(axes, Lost) else rows_of(axes):
+            found.setdefault(rows.state, rows.index)
     return list(found.values())
 
 

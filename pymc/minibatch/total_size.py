@@ -37,7 +37,6 @@ from pymc.minibatch.user_terms import check_closed, mixed_inside
 __all__ = [
     "Term",
     "check_among",
-    "check_free_variable",
     "check_given",
     "check_no_diagonal",
     "check_not_fewer",
@@ -182,7 +181,7 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
         If x and y are out of step, rows are mixed, or a total contradicts the data.
     """
     given = normalize_total_size(total_size, term.value.type.ndim, term.name)
-    if not indexes([term.rv, term.value]):
+    if not indexes([term.rv, term.value], known=term.known):
         check_not_on_plate(term.name, term.dims, term.plates)
         return given
     check_closed(term.name, term.rv)
@@ -254,33 +253,6 @@ def check_not_on_plate(
                 f"observed value nor its parameters are of the batch. In this model {dim!r} means "
                 f"the rows of the batch: {_ONE_CALL}, or give the full data a dim of their own"
             )
-
-
-def check_free_variable(
-    rv: Variable, name: str, dims: Sequence[str | None] | None, plates: Mapping[str, Variable]
-) -> None:
-    """Refuse latent variables that each row has one of; the rows of other batches would share them.
-
-    Raises
-    ------
-    ValueError
-        If its distribution computes with the number of rows of a batch.
-    NotImplementedError
-        The message names the dim, or the index that the parameters depend on.
-    """
-    here = [dim for dim in dims or () if dim in plates]
-    what = f"has the subsampled dim {here[0]!r}" if here else ""
-    found = indexes([rv])
-    if found and not here:
-        what = f"has parameters that are of a minibatch ({Rows(found[0])})"
-    if what:
-        raise NotImplementedError(
-            f"The free variable {name!r} {what}, so each row would have one of its own. Latent "
-            "variables per row are not supported yet: slots for the rows of one batch would be "
-            "reused for other rows at each step. Marginalise it, give it a dim that is not "
-            "subsampled, or if it is data, pass observed=..."
-        )
-    check_no_length(repr(name), [rv])
 
 
 def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:

@@ -18,23 +18,57 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytensor.graph.basic import Variable
-from pytensor.tensor import as_tensor_variable
+from pytensor.tensor import add, as_tensor, as_tensor_variable
 from pytensor.xtensor.type import XTensorVariable
 
 import pymc._layer as _layer
 
 from pymc.minibatch.ancestry import check_observed
-from pymc.minibatch.plates import note_index, subsampled_dims
+from pymc.minibatch.free_variables import check_free_variable
+from pymc.minibatch.plates import (
+    known_axes,
+    local_axes,
+    local_scale,
+    note_index,
+    subsampled_dims,
+)
 from pymc.minibatch.potentials import potential_scale
-from pymc.minibatch.provenance import Axes, Lost, indexes, trace
+from pymc.minibatch.provenance import Axes, Lost, indexes
 from pymc.minibatch.total_size import (
     Term,
-    check_free_variable,
     check_not_fewer,
     check_not_on_plate,
     infer_totals,
     normalize_total_size,
 )
+
+
+class _BaseModel:
+    def logp(
+        self: Any,
+        vars: Variable | Sequence[Variable] | None = None,
+        jacobian: bool = True,
+        sum: bool = True,
+    ) -> Variable | list[Variable]:
+        """As the release's, and the priors of local variables are scaled to all rows."""
+        scales = {rv: local_scale(axes) for rv, axes in local_axes(self).items()}
+        if not scales:
+            return super().logp(vars, jacobian=jacobian, sum=sum)  # type: ignore[misc]
+        if vars is None:
+            vars = [*self.free_RVs, *self.observed_RVs, *self.potentials]
+        asked = list(vars) if isinstance(vars, list | tuple) else [vars]
+        terms = super().logp(asked, jacobian=jacobian, sum=False)  # type: ignore[misc]
+        for k, var in enumerate(asked):
+            scale = scales.get(self.values_to_rvs.get(var, var))
+            if scale is not None:
+                terms[k] = terms[k] * scale
+        if not sum:
+            return terms
+        total = add(*(as_tensor(term, allow_xtensor_conversion=True).sum() for term in terms))
+        total.name = "_".join(
+            ["__logp" if jacobian else "__logp_nojac", *filter(None, [self.name])]
+        )
+        return total
 
 
 class _Model:
@@ -54,7 +88,9 @@ class _Model:
     ) -> Variable:
         full_name = self.name_for(name)
         if observed is None:
-            check_free_variable(rv_var, full_name, dims, subsampled_dims(self))
+            for index in indexes([rv_var]):
+                note_index(self, index)
+            check_free_variable(rv_var, full_name, dims, subsampled_dims(self), *_provenance(self))
         else:
             total_size = self._observed_totals(rv_var, full_name, observed, total_size, dims)
         return super().register_rv(  # type: ignore[misc]
@@ -73,13 +109,13 @@ class _Model:
         symbolic = isinstance(observed, Variable)
         if symbolic:
             check_observed(observed)
-        found = indexes([rv_var, *([observed] if symbolic else [])])
+        known, free = _provenance(self)
+        found = indexes([rv_var, *([observed] if symbolic else [])], known=known)
         for index in found:
             note_index(self, index)
         plates = subsampled_dims(self)
         if found:
             value = observed if symbolic else as_tensor_variable(np.ma.getdata(observed))
-            known, free = _provenance(self)
             term = Term(name, rv_var, value, dims, plates, self.dim_lengths, known, free)
             totals = infer_totals(term, total_size)
             for dim, total in zip(dims or (), totals):
@@ -113,7 +149,7 @@ class _Model:
         )
 
 
-released = _layer.run_release(globals(), Model=_Model)
+released = _layer.run_release(globals(), BaseModel=_BaseModel, Model=_Model)
 
 if TYPE_CHECKING:
     # What our modules use of the release's
@@ -124,10 +160,7 @@ if TYPE_CHECKING:
 
 def _provenance(model: Any) -> tuple[dict[Variable, Axes | Lost], list[Variable]]:
     """Axes that are known of the variables of `model`, and its free variables."""
-    root = model.root
-    values = {rv: root.rvs_to_values[rv] for rv in root.observed_RVs}
-    known = {rv: trace(value) for rv, value in values.items() if indexes([value])}
-    return known, root.free_RVs
+    return known_axes(model), model.root.free_RVs
 
 
 def Potential(
@@ -190,10 +223,9 @@ def Potential(
     ...     loss = pm.Potential("loss", -abs(batch - mu), dims="obs")
     """
     model = released.modelcontext(model)
-    found = indexes([var])
-    for index in found:
+    known, free = _provenance(model)
+    for index in indexes([var], known=known):
         note_index(model, index)
-    known, free = _provenance(model) if found else ({}, [])
     scale = potential_scale(
         var,
         total_size,

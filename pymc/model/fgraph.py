@@ -31,11 +31,18 @@ from pytensor.xtensor.type import XTensorVariable
 
 import pymc._layer as _layer
 
-from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.free_variables import check_free_variable
+from pymc.minibatch.plates import (
+    as_axes,
+    axes_of_dims,
+    model_indexes,
+    plates_of,
+    term_indexes,
+)
 from pymc.minibatch.potentials import potential_scale
-from pymc.minibatch.provenance import OWN, SAME, Axes, Rows, follow, indexes, trace
+from pymc.minibatch.provenance import OWN, SAME, Axes, Rows, follow, trace
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.total_size import Term, check_free_variable, infer_totals
+from pymc.minibatch.total_size import Term, infer_totals
 
 released = _layer.run_release(globals())
 
@@ -139,7 +146,7 @@ fgraph_from_model.__doc__ = released.fgraph_from_model.__doc__
 
 
 def model_from_fgraph(fgraph: FunctionGraph, mutate_fgraph: bool = False) -> Any:
-    if indexes(fgraph.outputs):
+    if _indexes_of(fgraph):
         if not mutate_fgraph:
             fgraph, mutate_fgraph = _copied(fgraph), True
         scale_terms(fgraph)
@@ -186,25 +193,36 @@ def scale_terms(fgraph: Any) -> None:
     """
     from pymc.variational.minibatch_rv import scaled_rv, unscaled_rv
 
-    plates = {i.owner.op.dim: i for i in indexes(fgraph.outputs) if i.owner.op.dim is not None}
+    plates = plates_of(_indexes_of(fgraph))
+    known = {
+        node.outputs[0]: as_axes(axes_of_dims(node.op.dims, plates))
+        for node in fgraph.apply_nodes
+        if isinstance(node.op, released.ModelFreeRV) and any(d in plates for d in node.op.dims)
+    }
     for node in fgraph.toposort():
         op = node.op
         if isinstance(op, released.ModelFreeRV):
-            check_free_variable(node.inputs[0], op.name, op.dims, plates)
+            check_free_variable(node.inputs[0], op.name, op.dims, plates, known)
         elif isinstance(op, released.ModelObservedRV):
             rv, value = node.inputs
             bare, given = unscaled_rv(rv)
-            term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths)
+            term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths, known)
             totals = infer_totals(term, given)
             if [total is None for total in totals] != [total is None for total in given]:
                 _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
         elif isinstance(op, released.ModelPotential):
             [var] = node.inputs
             scale = potential_scale(
-                var, None, name=op.name, dims=op.dims or None, known={}, free=()
+                var, None, name=op.name, dims=op.dims or None, known=known, free=()
             )
             if scale is not None:
                 fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)
+
+
+def _indexes_of(fgraph: Any) -> list[Variable]:
+    """Every minibatch index that the graph of a model depends on."""
+    free = (node for node in fgraph.toposort() if isinstance(node.op, released.ModelFreeRV))
+    return term_indexes(fgraph.outputs, {node.outputs[0]: node.op.dims for node in free})
 
 
 def _observe_anew(fgraph: Any, node: Apply, rv: Variable, value: Variable) -> None:

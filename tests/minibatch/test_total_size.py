@@ -597,15 +597,9 @@ class TestAncestry:
 
 
 class TestFreeVariables:
-    def test_on_a_subsampled_dim(self):
-        with pm.Model(coords=COORDS):
-            pm.Minibatch(pm.Data("y", Y, dims="obs"), batch_size=B)
-            with pytest.raises(NotImplementedError, match="'z' has the subsampled dim 'obs'"):
-                pm.Normal("z", dims="obs")
-
-    def test_with_parameters_of_a_minibatch(self):
+    def test_with_parameters_of_a_minibatch_and_without_its_dim(self):
         x = pm.Minibatch(X, batch_size=B)
-        with pm.Model(), pytest.raises(NotImplementedError, match="'z' has parameters that are of"):
+        with pm.Model(), pytest.raises(ValueError, match="'z', axis 0, has parameters that are rows"):
             pm.Normal("z", x[:, 0])
 
     def test_shape_of_a_minibatch_is_no_dependence(self):

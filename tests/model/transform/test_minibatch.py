@@ -370,11 +370,6 @@ def with_summed_potential():
     pm.Potential("term", -((x - pm.Normal("w")) ** 2).sum())
 
 
-def with_a_latent_per_row():
-    x = pm.Data("x", X[:, 0], dims="obs")
-    pm.Normal("lik", pm.Normal("z", x, dims="obs"), 1, observed=Y, dims="obs")
-
-
 @pytest.mark.parametrize(
     ("form", "error", "message"),
     [
@@ -382,7 +377,6 @@ def with_a_latent_per_row():
         (with_sorted_data, ValueError, "has values of its own there"),
         (with_data_without_dims, ValueError, "has values of its own there"),
         (with_summed_potential, ValueError, "Potential 'term'"),
-        (with_a_latent_per_row, NotImplementedError, "The free variable 'z'"),
     ],
 )
 def test_refuses_what_has_no_rows(form, error, message):
