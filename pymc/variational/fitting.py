@@ -1,0 +1,350 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Running a fit: from the arguments of :meth:`pymc.Inference.fit` to steps, and what is kept of them."""
+
+from __future__ import annotations
+
+import logging
+import operator
+import time
+import warnings
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pytensor.compile.mode import get_mode
+from rich.theme import Theme
+
+from pymc.progress_bar import default_progress_theme
+from pymc.pytensorf import resolve_backend_compile_kwargs
+from pymc.variational.averaging import TailAverage, check_average
+from pymc.variational.calls import next_call
+from pymc.variational.compiled import Step, make_step
+from pymc.variational.loop import LoopEnd, NotFinite, run_loop
+from pymc.variational.nonfinite import describe
+from pymc.variational.progress import FitProgress
+from pymc.variational.report import FitReport, Setting
+
+__all__ = ["FitState", "Fitting", "check_n"]
+
+_log = logging.getLogger("pymc.variational.inference")
+
+BACKENDS = {"NumbaLinker": "numba", "JAXLinker": "jax", "PerformLinker": "python"}
+
+
+class FitState(NamedTuple):
+    """Where a fit stands, for `refine`.
+
+    Parameters
+    ----------
+    i : int
+        Steps done.
+    step : Step
+    callbacks : sequence of callable
+    score : bool
+        Whether losses are kept.
+    average : TailAverage or None
+    report : FitReport
+        Of the fit up to now.
+    averaged : bool
+        Whether the parameters are their averages now.
+    """
+
+    i: int
+    step: Step
+    callbacks: Sequence[Callable]
+    score: bool
+    average: TailAverage | None
+    report: FitReport
+    averaged: bool = False
+
+
+class Fitting:
+    """What a method of inference does when it fits: a mixin of :class:`pymc.Inference`."""
+
+    objective: Any
+    approx: Any
+    hist: np.ndarray
+    state: FitState | None
+    _maybe_score: Callable[[bool | None], bool]
+
+    @property
+    def method(self) -> str:
+        """What the report of a fit says."""
+        return type(self).__name__
+
+    def fit(
+        self,
+        n: int = 10000,
+        score: bool | None = None,
+        callbacks: Sequence[Callable] | None = None,
+        progressbar: bool = True,
+        progressbar_theme: Theme = default_progress_theme,
+        *,
+        backend: str | None = None,
+        include_transformed: bool = False,
+        average: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Perform Operator Variational Inference.
+
+        Parameters
+        ----------
+        n : int
+            Number of steps. 0 only initialises.
+        score : bool, optional
+            Keep the loss of each step in `hist`. Default: whether the operator has one.
+        callbacks : list of callable (Approximation, losses, i) -> None
+            Called after each step; one with an attribute `every` only where it divides `i`, which
+            leaves the steps between to one compiled call. `StopIteration` ends the fit.
+        progressbar : bool
+            Show a bar in a terminal or notebook, or a line now and then in a log.
+        progressbar_theme : Theme
+            Custom theme for the progress bar
+        backend : str, optional
+            "numba" and "jax" run many steps in one compiled call, "c" one at a time. Default: as
+            `pytensor.config` says.
+        average : float, optional
+            Set the parameters to their average over this last part of the steps, such as 0.5 for
+            the second half.
+
+        Other Parameters
+        ----------------
+        obj_n_mc, tf_n_mc : int
+            Monte Carlo samples for the gradients of the objective and of the test function
+        obj_optimizer, test_optimizer : callable (grads, params) -> updates
+            Optimizers of the objective's parameters and of the test function's
+        more_obj_params, more_tf_params : list
+            Custom parameters for these optimizers
+        more_updates : dict
+            Custom updates of shared variables
+        total_grad_norm_constraint : float
+            Bound of the norm of the gradient
+        compile_kwargs : dict
+            Of `pytensor.function`. ``compile_kwargs["mode"]`` cannot be combined with ``backend``.
+        more_replacements : dict
+            Replacements in the graph of the objective
+
+        Returns
+        -------
+        :class:`Approximation`
+            With the losses in `hist` and a :class:`~pymc.variational.report.FitReport` in `report`.
+
+        Raises
+        ------
+        FloatingPointError
+            If a loss or a parameter is nan or infinite. The approximation keeps the state after the
+            last good step.
+        """
+        n = check_n(n)
+        callbacks = _check_callbacks(callbacks)
+        for callback in callbacks:
+            next_call(callback, 0)  # refuses a rate that is none
+        fraction = check_average(average)
+        score = self._maybe_score(score)
+        started = time.perf_counter()
+        compile_kwargs = _compile_kwargs(backend, kwargs)
+        step, tail = self._make_step(score, fraction, compile_kwargs, kwargs)
+        report = self._report(step, compile_kwargs, kwargs | {"average": average}, started)
+        state = FitState(0, step, callbacks, score, tail, report)
+        self._run(state, n, progressbar, progressbar_theme)
+        for group in self.approx.groups:
+            group.include_transformed = include_transformed
+        return self.approx
+
+    def refine(
+        self, n: int, progressbar: bool = True, progressbar_theme: Theme = default_progress_theme
+    ) -> None:
+        """Take `n` more steps with the last compiled step, optimizer's state and callbacks.
+
+        Parameters
+        ----------
+        n : int
+            Number of steps.
+        progressbar, progressbar_theme
+            As of `fit`.
+        """
+        n = check_n(n)
+        if self.state is None:
+            raise TypeError(
+                "Need to call `.fit` first: `refine` goes on with the step of that fit."
+            )
+        if n == 0:
+            return
+        if self.state.average is not None and self.state.averaged:
+            self.state.average.swap()  # back to where the steps ended
+            self.state = self.state._replace(averaged=False)
+        self._run(self.state, n, progressbar, progressbar_theme)
+
+    def _make_step(
+        self,
+        score: bool,
+        fraction: float | None,
+        compile_kwargs: Mapping[str, Any],
+        kwargs: Mapping[str, Any],
+    ) -> tuple[Step, TailAverage | None]:
+        updates: Any = self.objective.updates(**kwargs)
+        guarded = getattr(updates, "guarded", False)
+        # A guarded step says by its loss that it went wrong
+        loss = updates.loss if score or guarded else None
+        tail = None
+        if fraction is not None:
+            tail = TailAverage.of([p for p in self.approx.params if p in updates], fraction)
+            updates = tail.updates(updates)
+        # An Approximation of several groups has no generator of its own
+        rng = getattr(self.approx, "rng", None) or self.approx.groups[0].rng
+        seed = int(rng.randint(2**30, dtype=np.int64))
+        model = self.approx.model
+        step = make_step(
+            updates, loss, model=model, random_seed=seed, guarded=guarded, **compile_kwargs
+        )
+        return step, tail
+
+    def _report(
+        self,
+        step: Step,
+        compile_kwargs: Mapping[str, Any],
+        asked: Mapping[str, Any],
+        started: float,
+    ) -> FitReport:
+        """Report a fit that has taken no step yet."""
+        return FitReport(
+            method=self.method,
+            driver=step.driver.name,
+            backend=_backend_name(compile_kwargs.get("mode")),
+            n_steps=0,
+            seconds=0.0,
+            compile_seconds=time.perf_counter() - started,
+            stopped="finished",
+            settings=_settings(asked),
+        )
+
+    def _run(self, state: FitState, n: int, progressbar: bool, theme: Theme) -> None:
+        """Take steps from `state` on, and tell in `hist`, `state` and `report` what they did."""
+        if state.average is not None:
+            state.average.begin(n)
+        error = None
+        try:
+            end = run_loop(
+                state.step,
+                n,
+                approx=self.approx,
+                params=self.approx.params,
+                callbacks=state.callbacks,
+                progress=FitProgress(n, theme=theme, show=progressbar),
+                n_before=state.i,
+            )
+        except NotFinite as caught:
+            end, error = caught.end, caught
+        report = state.report.after(end.n_steps, end.seconds, end.stopped)
+        self.state = state._replace(i=state.i + end.n_steps, report=report)
+        if state.score:
+            self.hist = np.concatenate([self.hist, end.losses])
+        self.approx.hist, self.approx.report = self.hist, report
+        if error is not None:
+            message = describe(self.approx, state.step, state.i + end.n_steps, error.loss)
+            raise FloatingPointError(message)
+        if state.average is not None:
+            state.average.swap()
+            self.state = self.state._replace(averaged=True)
+        _log_end(n, end)
+
+
+def check_n(n: Any) -> int:
+    """Check a number of steps.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(n, bool | np.bool_) or not hasattr(n, "__index__"):
+        raise TypeError(
+            f"n={n!r} of a fit has to be a whole number of steps, such as 10_000: it is of type "
+            f"{type(n).__name__}."
+        )
+    n = operator.index(n)
+    if n < 0:
+        raise ValueError(
+            f"n={n} of a fit has to be a number of steps, 0 (initialise only) or more."
+        )
+    return n
+
+
+def _check_callbacks(callbacks: Any) -> tuple[Callable, ...]:
+    """Check the argument `callbacks` of a fit.
+
+    Raises
+    ------
+    TypeError
+    """
+    if callable(callbacks):
+        raise TypeError(f"callbacks={callbacks!r} of a fit has to be a list: write callbacks=[...]")
+    for callback in callbacks or ():
+        if not callable(callback):
+            raise TypeError(
+                f"callbacks of a fit has {callback!r}, which cannot be called: each is a function "
+                "of (approx, losses, i)"
+            )
+    return tuple(callbacks or ())
+
+
+def _compile_kwargs(backend: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Take what is meant for the compiler out of the arguments of a fit."""
+    given = kwargs.pop("compile_kwargs", None)
+    if (old := kwargs.pop("fn_kwargs", None)) is not None:
+        warnings.warn(
+            "`fn_kwargs` is deprecated and will be removed in future versions. Use "
+            "`compile_kwargs` instead.",
+            DeprecationWarning,
+        )
+        given = old
+    return resolve_backend_compile_kwargs(backend, given)
+
+
+def _backend_name(mode: Any) -> str:
+    return BACKENDS.get(type(get_mode(mode).linker).__name__, "c")
+
+
+def _settings(kwargs: Mapping[str, Any]) -> dict[str, Setting]:
+    """Put the arguments of a fit into a form that a file of results can hold."""
+    settings: dict[str, Setting] = {}
+    for name, value in kwargs.items():
+        if value is None:
+            continue
+        if isinstance(value, str | int | float | bool):
+            settings[name] = value
+        elif isinstance(value, partial):  # an optimizer of pm's, with its arguments
+            given = ", ".join(f"{k}={v!r}" for k, v in value.keywords.items())
+            settings[name] = f"{value.func.__name__}({given})"
+        else:
+            settings[name] = getattr(value, "__name__", repr(value))
+    return settings
+
+
+def _log_end(n: int, end: LoopEnd) -> None:
+    """Say how a run ended, as PyMC does."""
+    if end.stopped not in ("finished", "interrupted"):
+        _log.info(end.stopped)
+    if n == 0:
+        _log.info("Initialization only")
+        return
+    did = "Finished" if end.stopped == "finished" else f"Interrupted at {end.n_steps:,d}"
+    loss = ""
+    if len(end.losses):
+        recent = end.losses[-1000:] if n >= 10 else end.losses[-1:]
+        loss = f": {'Average ' if n >= 10 else ''}Loss = {recent.mean():,.5g}"
+    _log.info(f"{did} [{100 * end.n_steps // n:.0f}%]{loss}")

@@ -1,0 +1,303 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Fits of guides: of models with rows of their own variables, and of bounds over particles.
+
+What the release fits by a Group and an Operator is fitted here by guides and an objective, which know
+rows from particles. The rest of a fit is the same: the steps, the loop, callbacks and results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pytensor
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+
+from pymc.variational.guides.assembly import assemble
+from pymc.variational.guides.base import Guide, Here, Parameter, Plate, Site, sites_of
+from pymc.variational.guides.starts import Starts
+from pymc.variational.log_weights import Term, terms_of
+from pymc.variational.loss_factor import check_reduction, loss_factor
+from pymc.variational.objectives.base import Losses, Objective, Setting
+from pymc.variational.objectives.checks import check_plates
+from pymc.variational.row_table import RowTable
+from pymc.variational.row_updates import guarded, row_updates
+from pymc.variational.updates import adagrad_window, total_norm_constraint
+
+__all__ = ["GuidedApproximation", "GuidedObjective", "guided_approximation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """Where the parameters of guides are: shared variables, and a table for each plate.
+
+    Parameters
+    ----------
+    dense : mapping of Parameter or SharedVariable to SharedVariable
+    tables : mapping of plate to RowTable
+    columns : mapping of Parameter to slice
+        Of the table of its plate.
+    """
+
+    dense: Mapping[Parameter | SharedVariable, SharedVariable]
+    tables: Mapping[Plate, RowTable]
+    columns: Mapping[Parameter, slice]
+
+    @classmethod
+    def of(cls, parameters: Sequence[Parameter | SharedVariable]) -> Storage:
+        """Make room for parameters, with their starting values."""
+        dense: dict[Parameter | SharedVariable, SharedVariable] = {}
+        by_plate: dict[Plate, list[Parameter]] = {}
+        for parameter in dict.fromkeys(parameters):
+            if isinstance(parameter, SharedVariable):
+                dense[parameter] = parameter
+            elif parameter.plate:
+                by_plate.setdefault(parameter.plate, []).append(parameter)
+            else:
+                dense[parameter] = pytensor.shared(
+                    parameter.start, parameter.name, shape=parameter.start.shape
+                )
+        tables, columns = {}, {}
+        for plate, mine in by_plate.items():
+            starts = [parameter.start for parameter in mine]
+            n_rows = max(len(start) for start in starts)
+            joined = np.concatenate(
+                [np.broadcast_to(start, (n_rows, start.shape[1])) for start in starts], axis=1
+            )
+            name = "_".join(rows.dim or "rows" for rows in plate)
+            tables[plate] = RowTable.of(plate, joined, name)
+            begin = 0
+            for parameter in mine:
+                end = begin + parameter.start.shape[1]
+                columns[parameter] = slice(begin, end)
+                begin = end
+        return cls(dense, tables, columns)
+
+    @property
+    def shared(self) -> list[SharedVariable]:
+        return [*self.dense.values(), *(table.shared for table in self.tables.values())]
+
+    def here(
+        self, gathered: Mapping[Plate, Variable]
+    ) -> dict[Parameter | SharedVariable, Variable]:
+        """What stands for each parameter, given the parameters of the rows of each plate."""
+        rows = {
+            parameter: gathered[parameter.plate][:, columns]
+            for parameter, columns in self.columns.items()
+        }
+        return {**self.dense, **rows}
+
+
+class GuidedObjective:
+    """The loss of a guided approximation, and the updates of its parameters.
+
+    Parameters
+    ----------
+    approx : GuidedApproximation
+    objective : Objective
+    n_particles : int
+    reduction : str
+    """
+
+    def __init__(
+        self, approx: Any, objective: Objective, n_particles: int = 1, reduction: str = "batch"
+    ) -> None:
+        self.approx = approx
+        self.objective = objective
+        self.n_particles = n_particles
+        self.reduction = check_reduction(reduction)
+
+    def check(self) -> None:
+        """Raise where the objective cannot be that of the model."""
+        check_plates(self.setting({}), self.objective)
+
+    def setting(self, here: Here, n_outer: int = 1) -> Setting:
+        """All that the objective is about, with what stands for each parameter."""
+        approx = self.approx
+        return Setting(
+            approx.model,
+            approx.terms,
+            approx.guides,
+            here,
+            approx.model_parameters,
+            n_outer,
+            self.n_particles,
+        )
+
+    def losses(self, here: Here, n_outer: int = 1) -> Losses:
+        """Build the losses in nats of all data, with what stands for each parameter."""
+        return self.objective.losses(self.setting(here, n_outer))
+
+    def updates(
+        self,
+        obj_n_mc: int | None = None,
+        obj_optimizer: Any = adagrad_window,
+        more_obj_params: Sequence[SharedVariable] | None = None,
+        more_updates: Mapping[SharedVariable, Variable] | None = None,
+        total_grad_norm_constraint: float | None = None,
+    ) -> Any:
+        """Build the next values of all parameters; `loss` is that of the step.
+
+        Parameters
+        ----------
+        obj_n_mc : int, optional
+            Draws that the objective is averaged over, 1 by default.
+        obj_optimizer : callable (grads, params) -> updates
+        more_obj_params : list of SharedVariable, optional
+            More parameters that the loss is minimised for.
+        more_updates : dict, optional
+        total_grad_norm_constraint : float, optional
+            Bound of the norm of the gradient of the batch, of rows and of globals together.
+        """
+        storage = self.approx.storage
+        gathered = {plate: table.gather() for plate, table in storage.tables.items()}
+        params = {plate: rows for plate, (_, rows) in gathered.items()}
+        losses = self.losses(storage.here(params), obj_n_mc or 1)
+        factor = loss_factor(self.approx.model, self.reduction)
+        dense = [*storage.dense.values(), *self.approx.model_parameters, *(more_obj_params or ())]
+        gradients = self._gradients(losses, factor, params, dense)
+        if total_grad_norm_constraint is not None:
+            gradients = total_norm_constraint(gradients, total_grad_norm_constraint)
+        of_rows = dict(zip(params, gradients[len(dense) :]))
+        updates = dict(obj_optimizer(gradients[: len(dense)], dense)) if dense else {}
+        rows = [
+            row_updates(obj_optimizer, storage.tables[plate], gathered[plate], gradient)
+            for plate, gradient in of_rows.items()
+        ]
+        loss, updates = guarded(losses.reported * factor, updates, rows)
+        return StepUpdates({**updates, **(more_updates or {})}, loss)
+
+    def _gradients(
+        self,
+        losses: Losses,
+        factor: Variable,
+        params: Mapping[Plate, Variable],
+        dense: Sequence[SharedVariable],
+    ) -> list[Variable]:
+        """Gradients of the dense parameters, and then of the rows of each plate."""
+        storage = self.approx.storage
+        loss_of = {p: loss for loss in losses.minimised for p in loss.parameters}
+        wanted: dict[int, list[tuple[int, Variable]]] = {}
+        variables: list[tuple[Any, Variable]] = [
+            *((key, var) for key, var in storage.dense.items()),
+            *((var, var) for var in dense[len(storage.dense) :]),
+            *((self._first(plate), rows) for plate, rows in params.items()),
+        ]
+        result: list[Any] = [None] * len(variables)
+        for k, (key, var) in enumerate(variables):
+            loss = loss_of.get(key, losses.minimised[-1])
+            wanted.setdefault(losses.minimised.index(loss), []).append((k, var))
+        for place, mine in wanted.items():
+            gradients = pytensor.grad(
+                losses.minimised[place].value * factor,
+                [var for _, var in mine],
+                disconnected_inputs="ignore",
+            )
+            for (k, _), gradient in zip(mine, gradients):
+                result[k] = gradient
+        return result
+
+    def _first(self, plate: Plate) -> Parameter:
+        """A parameter of the rows of a plate; all of them are minimised by one loss."""
+        return next(p for p in self.approx.storage.columns if p.plate == plate)
+
+
+class StepUpdates(dict):
+    """Next values of shared variables, and the loss of the step, which is nan where it went wrong."""
+
+    guarded = True
+
+    def __init__(self, updates: Mapping[SharedVariable, Variable], loss: Variable) -> None:
+        super().__init__(updates)
+        self.loss = loss
+
+
+class GuidedApproximation:
+    """Guides of all variables of a model, and the values of their parameters.
+
+    Parameters
+    ----------
+    model : Model
+    guides : tuple of Guide
+    model_parameters : tuple of SharedVariable
+        Shared variables of the model that are trained with the guides.
+    random_seed : int, optional
+    """
+
+    #: The release's approximations are made of groups; this one of guides.
+    groups: tuple[()] = ()
+
+    def __init__(
+        self,
+        model: Any,
+        guides: tuple[Guide, ...],
+        model_parameters: tuple[SharedVariable, ...] = (),
+        random_seed: int | None = None,
+    ) -> None:
+        self.model = model
+        self.guides = guides
+        self.model_parameters = model_parameters
+        self.rng = np.random.RandomState(random_seed)
+        self.storage = Storage.of([p for guide in guides for p in guide.parameters])
+        self.hist = np.asarray(())
+        self.report: Any = None
+
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms of the model."""
+        return tuple(terms_of(self.model))
+
+    @property
+    def params(self) -> list[SharedVariable]:
+        """The shared variables that a fit changes; that of rows has a line for each row."""
+        return [*self.storage.shared, *self.model_parameters]
+
+    @property
+    def sites(self) -> list[Site]:
+        return [site for guide in self.guides for site in guide.sites]
+
+
+def guided_approximation(
+    model: Any,
+    guide: Any = None,
+    *,
+    others: str = "mean_field",
+    params: Sequence[Any] = (),
+    start: Mapping[str, Any] | None = None,
+    start_sigma: Mapping[str, Any] | None = None,
+    random_seed: int | None = None,
+) -> GuidedApproximation:
+    """Make the guides of all variables of a model, with parameters at their start.
+
+    Parameters
+    ----------
+    model : Model
+    guide : optional
+        As of :func:`pymc.fit`.
+    others : str
+        The guide of global variables that `guide` does not name.
+    params : sequence of SharedVariable
+        Shared variables of the model that are trained.
+    start, start_sigma : dict, optional
+    random_seed : int, optional
+    """
+    starts = Starts.of(model, start, start_sigma, random_seed)
+    guides = assemble(model, sites_of(model), guide, starts, others)
+    return GuidedApproximation(model, guides, tuple(params), random_seed)

@@ -1,0 +1,74 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Objectives: what a fit optimises."""
+
+from __future__ import annotations
+
+import numbers
+
+from collections.abc import Callable
+from typing import Any
+
+from pymc.variational.objectives.base import Objective
+from pymc.variational.objectives.particles import ELBO, IWAE, Renyi
+
+__all__ = ["ELBO", "IWAE", "OBJECTIVES", "Renyi", "check_n_particles", "objective_of"]
+
+#: By what the user writes.
+OBJECTIVES: dict[str, Callable[..., Objective]] = {"elbo": ELBO, "iwae": IWAE}
+
+
+def objective_of(objective: Any, gradient: str | None = None) -> Objective:
+    """Read the arguments `objective` and `gradient` of :func:`pymc.fit`.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    if isinstance(objective, str):
+        if objective not in OBJECTIVES:
+            raise ValueError(
+                f"objective={objective!r} of pm.fit is none of {', '.join(map(repr, OBJECTIVES))}, or "
+                "an object such as pm.Renyi(alpha=0.5)"
+            )
+        made = OBJECTIVES[objective]
+        return made() if gradient is None else made(gradient=gradient)
+    if not hasattr(objective, "losses"):
+        raise TypeError(
+            f"objective={objective!r} of pm.fit has to be one of {', '.join(map(repr, OBJECTIVES))}, "
+            "or an object with a method `losses`, such as pm.Renyi(alpha=0.5)"
+        )
+    if gradient is not None and getattr(objective, "gradient", None) != gradient:
+        raise ValueError(
+            f"gradient={gradient!r} of pm.fit contradicts objective={objective!r}: give the objective "
+            "its gradient, as in pm.Renyi(alpha=0.5, gradient='dreg')"
+        )
+    return objective
+
+
+def check_n_particles(n_particles: Any) -> int:
+    """Check the argument `n_particles` of a fit.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(n_particles, bool) or not isinstance(n_particles, numbers.Integral):
+        raise TypeError(
+            f"n_particles={n_particles!r} of pm.fit has to be a whole number, the particles of the "
+            f"bound; it is of type {type(n_particles).__name__}"
+        )
+    if n_particles < 1:
+        raise ValueError(f"n_particles={n_particles} of pm.fit has to be at least 1")
+    return int(n_particles)

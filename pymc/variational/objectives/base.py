@@ -1,0 +1,275 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What an objective is: from log-weights to what is minimised, and for which parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import pytensor.tensor as pt
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.gradient import disconnected_grad
+from pytensor.graph.basic import Variable
+
+from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Plate, Site
+from pymc.variational.log_weights import Term, at_draws, plate_scale
+
+__all__ = [
+    "Draws",
+    "Loss",
+    "Losses",
+    "Objective",
+    "Setting",
+    "Weights",
+    "draw_all",
+    "log_weights",
+    "total",
+]
+
+
+#: From log-weights, and the axis that the particles are on, to a bound without that axis.
+type Bound = Callable[[Variable, int], Variable]
+
+
+class Loss(NamedTuple):
+    """What is minimised, and the parameters that this is for.
+
+    Parameters
+    ----------
+    name : str
+    value : scalar Variable
+        In nats of all data, a negative bound or what has its gradient.
+    parameters : tuple of Parameter or SharedVariable
+    """
+
+    name: str
+    value: Variable
+    parameters: tuple[Parameter | SharedVariable, ...]
+
+
+class Losses(NamedTuple):
+    """What an objective makes of one evaluation.
+
+    Parameters
+    ----------
+    reported : scalar Variable
+        The loss that the history has, in nats of all data: a negative bound.
+    minimised : tuple of Loss
+        Each parameter is in one of them.
+    """
+
+    reported: Variable
+    minimised: tuple[Loss, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that an objective is about.
+
+    Parameters
+    ----------
+    model : Model
+    terms : tuple of Term
+    guides : tuple of Guide
+        In the order in which they are drawn.
+    here : mapping
+        What stands for each parameter of the guides.
+    model_parameters : tuple of SharedVariable
+        Shared variables of the model that are trained.
+    n_outer : int
+        Draws that are averaged over, `obj_n_mc`.
+    n_particles : int
+        Particles of the bound, K.
+    """
+
+    model: Any
+    terms: tuple[Term, ...]
+    guides: tuple[Guide, ...]
+    here: Here
+    model_parameters: tuple[SharedVariable, ...] = ()
+    n_outer: int = 1
+    n_particles: int = 1
+
+    @property
+    def sites(self) -> list[Site]:
+        return [site for guide in self.guides for site in guide.sites]
+
+    @property
+    def local_plates(self) -> tuple[Plate, ...]:
+        return tuple(dict.fromkeys(s.plate for s in self.sites if s.plate))
+
+    @property
+    def local_guides(self) -> tuple[Guide, ...]:
+        return tuple(guide for guide in self.guides if guide.sites[0].plate)
+
+    def parameters_of(self, guides: Sequence[Guide]) -> tuple[Parameter | SharedVariable, ...]:
+        """Parameters of some guides, each once."""
+        return tuple(dict.fromkeys(p for guide in guides for p in guide.parameters))
+
+
+class Objective(Protocol):
+    """From draws of the guides to losses."""
+
+    #: What messages and the report call it.
+    name: str
+
+    #: Whether it is about several particles of a row, and takes one plate only.
+    of_particles: bool
+
+    def losses(self, setting: Setting) -> Losses:
+        """Build the losses, as graphs."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A draw of every guide.
+
+    Parameters
+    ----------
+    blocks : mapping of Guide to Block
+    given : mapping of Variable to Variable
+        Draws of the global variables, each on its own space.
+    n_lead : mapping of Guide to int
+        How many leading axes each block has.
+    """
+
+    blocks: Mapping[Guide, Block]
+    given: Mapping[Variable, Variable]
+    n_lead: Mapping[Guide, int]
+
+    def values(self) -> dict[Variable, Variable]:
+        """What stands for each value variable."""
+        return {
+            site.value: value
+            for guide, block in self.blocks.items()
+            for site, value in guide.values(block, self.n_lead[guide]).items()
+        }
+
+    def stopped(self, guides: Sequence[Guide]) -> Draws:
+        """Hold the draws of some guides: no gradient passes through them."""
+        blocks = {
+            guide: tuple(map(disconnected_grad, block)) if guide in guides else block
+            for guide, block in self.blocks.items()
+        }
+        return Draws(blocks, self.given, self.n_lead)
+
+
+def draw_all(setting: Setting) -> Draws:
+    """Draw every guide: globals first, since what is local may depend on them."""
+    global_lead, local_lead = leads(setting)
+    blocks: dict[Guide, Block] = {}
+    given: dict[Variable, Variable] = {}
+    n_lead: dict[Guide, int] = {}
+    ordered = sorted(setting.guides, key=lambda guide: bool(guide.sites[0].plate))
+    for guide in ordered:
+        lead = local_lead if guide.sites[0].plate else global_lead
+        blocks[guide] = guide.draw(setting.here, lead, given)
+        n_lead[guide] = len(lead)
+        if not guide.sites[0].plate:
+            given |= _constrained(guide, blocks[guide], len(lead))
+    return Draws(blocks, given, n_lead)
+
+
+def leads(setting: Setting) -> tuple[Lead, Lead]:
+    """Leading axes of global and of local draws: outer draws, then particles."""
+    outer = (setting.n_outer,) if setting.n_outer > 1 else ()
+    particles = (setting.n_particles,) if setting.n_particles > 1 else ()
+    if not particles:
+        return outer, outer
+    if not setting.local_plates:
+        return (*outer, *particles), ()
+    # One draw of the globals for all particles of a row
+    return ((*outer, 1) if outer else ()), (*outer, *particles)
+
+
+def _constrained(guide: Guide, block: Block, n_lead: int) -> dict[Variable, Variable]:
+    """Draws of the variables of a guide, on their own spaces."""
+    result = {}
+    for site, value in guide.values(block, n_lead).items():
+        [result[site.rv]] = at_draws([site.constrained(site.value)], {site.value: value})
+    return result
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Log-weights by plate, in nats.
+
+    Parameters
+    ----------
+    glob : Variable
+        Of what is on no plate: outer draws, and particles where nothing is local.
+    rows : mapping of plate to Variable
+        Outer draws, particles, and the rows of the batch, not scaled. A leading axis that nothing
+        depends on is not there.
+    """
+
+    glob: Variable
+    rows: Mapping[Plate, Variable]
+
+
+def log_weights(
+    setting: Setting, draws: Draws, here: Here | None = None, with_logq: bool = True
+) -> Weights:
+    """Sum up log p - log q on each plate.
+
+    Parameters
+    ----------
+    setting : Setting
+    draws : Draws
+    here : mapping, optional
+        What stands for the parameters in log q; those of the draws by default.
+    with_logq : bool
+        Whether log q is subtracted.
+    """
+    logps = at_draws([term.logp for term in setting.terms], draws.values())
+    sums: dict[Plate, Variable] = {}
+    for term, logp in zip(setting.terms, logps):
+        sums[term.plate] = sums[term.plate] + logp if term.plate in sums else logp
+    for guide, block in draws.blocks.items() if with_logq else ():
+        plate = guide.sites[0].plate
+        logq = guide.logq(block, here or setting.here, draws.n_lead[guide], draws.given)
+        sums[plate] = sums[plate] - logq if plate in sums else -logq
+    return Weights(sums.pop((), pt.constant(0.0)), sums)
+
+
+def total(setting: Setting, weights: Weights, bound: Bound) -> Variable:
+    """Sum what `bound` makes of the particles over rows, scaled to all rows, and average outer draws.
+
+    Parameters
+    ----------
+    setting : Setting
+    weights : Weights
+    bound : callable (Variable, axis) -> Variable
+        Takes the axis of the particles away.
+
+    Returns
+    -------
+    scalar Variable
+        In nats of all data.
+    """
+    result = _mean_of_draws(setting, weights.glob, 0, bound)
+    for plate, rows in weights.rows.items():
+        each_row = _mean_of_draws(setting, rows, len(plate), bound)
+        result = result + plate_scale(plate) * each_row.sum()
+    return result
+
+
+def _mean_of_draws(setting: Setting, weights: Variable, n_row_axes: int, bound: Bound) -> Variable:
+    """Reduce the leading axes: particles by `bound`, outer draws by their mean."""
+    if setting.n_particles > 1 and weights.type.ndim > n_row_axes:
+        weights = bound(weights, weights.type.ndim - n_row_axes - 1)
+    return weights.mean(axis=0) if weights.type.ndim > n_row_axes else weights

@@ -1,0 +1,56 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Which models an objective of particles can be about."""
+
+from __future__ import annotations
+
+from pymc.minibatch.plates import model_indexes
+from pymc.variational.objectives.base import Objective, Setting
+
+__all__ = ["check_plates"]
+
+
+def check_plates(setting: Setting, objective: Objective) -> None:
+    """Raise where a bound of particles cannot be taken row by row.
+
+    Raises
+    ------
+    ValueError
+        The message says why, and offers the ELBO.
+    """
+    if not objective.of_particles:
+        return
+    plates = setting.local_plates
+    instead = "objective='elbo' with obj_n_mc draws is right for it"
+    if not plates:
+        if setting.n_particles > 1 and model_indexes(setting.model):
+            raise ValueError(
+                f"objective {objective.name!r} with n_particles={setting.n_particles} on minibatches "
+                "needs latent variables of the rows: of globals alone the scale N/B would stand inside "
+                f"of the logsumexp over particles, which is no bound. Use all rows, or {instead}"
+            )
+        return
+    if len(plates) > 1 or len(plates[0]) > 1:
+        names = [" x ".join(str(rows.dim) for rows in plate) for plate in plates]
+        raise ValueError(
+            f"objective {objective.name!r} is a bound for each row of one plate, but latent variables "
+            f"are on {', '.join(names)}: {instead}"
+        )
+    for term in setting.terms:
+        if term.mixed:
+            raise ValueError(
+                f"objective {objective.name!r} is a bound for each row, but the rows of {term.name!r} "
+                f"cannot be told apart: {term.mixed}. A model whose rows are coupled has no bound by "
+                f"row; {instead}"
+            )

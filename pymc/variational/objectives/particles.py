@@ -1,0 +1,214 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+r"""Bounds of particles: the ELBO, the importance-weighted bound, and Rényi's.
+
+With log-weights :math:`w_k = \log p(x, z_k) - \log q(z_k)` of a row,
+
+.. math::
+
+    \mathcal L_\alpha = \frac{1}{1 - \alpha} \log \frac1K \sum_k e^{(1 - \alpha) w_k}
+
+is Rényi's bound, the importance-weighted one at :math:`\alpha = 0`, and tends to the ELBO, the mean of
+:math:`w_k`, as :math:`\alpha \to 1`. It is taken for each row, and what is scaled to all rows and summed is
+the bound, never a weight.
+
+References
+----------
+-   Yuri Burda, Roger Grosse, Ruslan Salakhutdinov (2016)
+    Importance weighted autoencoders, equation 8. arXiv:1509.00519
+-   Yingzhen Li, Richard E. Turner (2016)
+    Rényi divergence variational inference, equation 10. arXiv:1602.02311
+-   Geoffrey Roeder, Yuhuai Wu, David Duvenaud (2017)
+    Sticking the landing, algorithm 1. arXiv:1703.09194
+-   George Tucker et al. (2019)
+    Doubly reparameterized gradient estimators, equations 6 and 13. arXiv:1810.04152
+"""
+
+from __future__ import annotations
+
+import numbers
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytensor.tensor as pt
+
+from pytensor.gradient import disconnected_grad
+from pytensor.graph.basic import Variable
+
+from pymc.variational.guides.base import held
+from pymc.variational.objectives.base import Loss, Losses, Setting, draw_all, log_weights, total
+
+__all__ = ["ELBO", "IWAE", "Renyi"]
+
+GRADIENTS = ("reparam", "stl", "dreg")
+
+
+@dataclass(frozen=True)
+class _ParticleBound:
+    """A bound of K particles of a row.
+
+    Parameters
+    ----------
+    alpha : float
+    gradient : str
+        "reparam", "stl" or "dreg".
+    """
+
+    alpha: float
+    gradient: str = "reparam"
+
+    @property
+    def of_particles(self) -> bool:
+        return self.alpha != 1
+
+    @property
+    def name(self) -> str:
+        return {1.0: "elbo", 0.0: "iwae"}.get(float(self.alpha), f"renyi(alpha={self.alpha:g})")
+
+    def bound(self, weights: Variable, axis: int) -> Variable:
+        """The bound, in nats, of log-weights along an axis."""
+        if self.alpha == 1:
+            return weights.mean(axis=axis)
+        rest = 1 - self.alpha
+        n_particles = weights.shape[axis].astype(weights.dtype)
+        return (pt.logsumexp(rest * weights, axis=axis) - pt.log(n_particles)) / rest
+
+    def losses(self, setting: Setting) -> Losses:
+        """Build the losses: the bound's negative, and what has the gradient that was asked for."""
+        draws = draw_all(setting)
+        guides, rest = setting.guides, setting.model_parameters
+        loss = -total(setting, log_weights(setting, draws), self.bound)
+        every = setting.parameters_of(guides)
+        if self.gradient == "reparam":
+            return Losses(loss, (Loss("bound", loss, (*every, *rest)),))
+        inner = log_weights(setting, draws, held(setting.here))
+        if self.gradient == "stl":
+            stuck = -total(setting, inner, self.bound)
+            return Losses(loss, (Loss("bound", stuck, every), Loss("model", loss, rest)))
+        doubly = -total(setting, inner, self._doubly_reparametrised)
+        mine = setting.parameters_of(setting.local_guides or guides)
+        others = (*(p for p in every if p not in mine), *rest)
+        return Losses(loss, (Loss("guide", doubly, mine), Loss("bound", loss, others)))
+
+    def _doubly_reparametrised(self, weights: Variable, axis: int) -> Variable:
+        r"""What has the gradient :math:`\sum_k c_k \nabla w_k` of Tucker et al.
+
+        With normalised weights :math:`v_k` of :math:`e^{(1 - \alpha) w_k}`, :math:`c_k` is
+        :math:`\alpha v_k + (1 - \alpha) v_k^2`: their squares for the importance-weighted bound.
+        """
+        v = disconnected_grad(pt.special.softmax((1 - self.alpha) * weights, axis=axis))
+        return ((self.alpha * v + (1 - self.alpha) * v**2) * weights).sum(axis=axis)
+
+
+class ELBO(_ParticleBound):
+    """The evidence lower bound, the mean of the log-weights.
+
+    Parameters
+    ----------
+    gradient : {"reparam", "stl"}
+        "stl" leaves out the score of the guide, whose mean is 0 (sticking the landing): at the exact
+        posterior it has no variance.
+
+    Raises
+    ------
+    ValueError
+        For another gradient.
+
+    Examples
+    --------
+    >>> from pymc.variational.objectives import ELBO
+    >>> ELBO(gradient="stl").name
+    'elbo'
+    """
+
+    def __init__(self, gradient: str = "reparam") -> None:
+        super().__init__(1.0, valid_gradient(gradient, ("reparam", "stl"), "elbo"))
+
+
+class IWAE(_ParticleBound):
+    """The importance-weighted bound, which tends to log p(x) as the particles become many.
+
+    Parameters
+    ----------
+    gradient : {"reparam", "stl", "dreg"}
+        "dreg" has the mean of "reparam" and a signal-to-noise ratio that grows with the particles.
+        "stl" is biased for more than one particle.
+
+    Raises
+    ------
+    ValueError
+        For another gradient.
+
+    Examples
+    --------
+    >>> from pymc.variational.objectives import IWAE
+    >>> IWAE(gradient="dreg").name
+    'iwae'
+    """
+
+    def __init__(self, gradient: str = "reparam") -> None:
+        super().__init__(0.0, valid_gradient(gradient, GRADIENTS, "iwae"))
+
+
+class Renyi(_ParticleBound):
+    """Rényi's bound.
+
+    Parameters
+    ----------
+    alpha : float
+        Order. 0 is the importance-weighted bound, 1 the ELBO; above 1 it is mode-seeking, and below 0
+        it is an upper bound with enough particles.
+    gradient : {"reparam", "stl", "dreg"}
+        As of `IWAE`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `alpha` is no finite number, or for another gradient.
+
+    Examples
+    --------
+    >>> pm.Renyi(alpha=0.5).name
+    'renyi(alpha=0.5)'
+    """
+
+    def __init__(self, alpha: float, gradient: str = "reparam") -> None:
+        if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
+            raise TypeError(
+                f"alpha={alpha!r} of pm.Renyi is the order of the bound, a number such as 0.5; got a "
+                f"{type(alpha).__name__}"
+            )
+        if not np.isfinite(alpha):
+            raise ValueError(
+                f"alpha={alpha!r} of pm.Renyi is the order of the bound, a finite number such as 0.5"
+            )
+        known = ("reparam", "stl") if alpha == 1 else GRADIENTS
+        super().__init__(float(alpha), valid_gradient(gradient, known, "pm.Renyi"))
+
+
+def valid_gradient(gradient: str, known: tuple[str, ...], what: str) -> str:
+    """Check the name of a gradient.
+
+    Raises
+    ------
+    ValueError
+        The message lists those that there are.
+    """
+    if gradient not in known:
+        raise ValueError(
+            f"gradient={gradient!r} is none of the objective {what!r}, which has "
+            f"{', '.join(map(repr, known))}"
+        )
+    return gradient
