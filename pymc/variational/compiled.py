@@ -43,11 +43,15 @@ class Step:
         In the order of the driver's state.
     has_loss : bool
         Whether the loss of each step is known.
+    guarded : bool
+        Whether a step whose loss is not finite leaves all but generators and indexes as it was, so
+        that nobody keeps a copy to go back to.
     """
 
     driver: Driver
     shared: tuple[SharedVariable, ...]
     has_loss: bool
+    guarded: bool = False
 
     def load(self) -> State:
         """Take the values of the shared variables, as the driver holds them."""
@@ -68,7 +72,8 @@ class _Compiled:
     order: tuple[int, ...]
 
     def bind(self, shared: Sequence[SharedVariable]) -> Step:
-        return Step(self.driver, tuple(shared[i] for i in self.order), self.graph.has_loss)
+        own = tuple(shared[i] for i in self.order)
+        return Step(self.driver, own, self.graph.has_loss, self.graph.guarded)
 
 
 # Steps that are kept for a model, the last ones
@@ -85,6 +90,7 @@ def make_step(
     model: Any,
     random_seed: int,
     mode: Any = None,
+    guarded: bool = False,
     **compile_kwargs: Any,
 ) -> Step:
     """Compile a step, unless the same was compiled for the model before.
@@ -100,6 +106,8 @@ def make_step(
         Seeds the generators and minibatch indexes of the graph.
     mode : str or Mode, optional
         As of :func:`pytensor.function`.
+    guarded : bool
+        Whether loss and updates are from :func:`~pymc.variational.row_updates.guarded`.
     **compile_kwargs
         More of :func:`pytensor.function`'s.
 
@@ -117,7 +125,7 @@ def make_step(
     >>> losses
     array([1.    , 0.25  , 0.0625])
     """
-    graph = step_graph(updates, loss, random_seed)
+    graph = step_graph(updates, loss, random_seed, guarded)
     settings = (*_mode_key(mode), model.check_bounds, tuple(compile_kwargs.items()))
     known = _compiled.setdefault(model, [])
     for old in known:

@@ -115,7 +115,7 @@ def run_loop(
     approx : Approximation
         What callbacks get. Whenever one runs, the shared variables hold the state of its step.
     params : sequence of SharedVariable
-        What has to stay finite.
+        What has to stay finite; a guarded step sees to it itself.
     callbacks : sequence of callable
         Called as ``callback(approx, losses, i)``, with the losses of this loop up to now (None for
         steps without one) and the number of steps in all, 1 after the first, at the steps that
@@ -177,9 +177,13 @@ def _take(
     step: Step, state: State, n_steps: int, watched: Sequence[int], pace: Pace
 ) -> tuple[State, np.ndarray, float | None]:
     """Take steps; return the state and losses up to the last good one, and the loss of a bad one."""
-    before, began = step.driver.copy(state), time.perf_counter()
+    before = () if step.guarded else step.driver.copy(state)
+    began = time.perf_counter()
     state, losses = step.driver.run(state, n_steps)
     pace.took(len(losses), time.perf_counter() - began)
+    if step.guarded:
+        good = bool(np.isfinite(losses[-1]))
+        return (state, losses, None) if good else (state, losses[:-1], float(losses[-1]))
     if _is_good(step, state, losses, watched):
         return state, losses, None
     state, n_good = _rewind(step, before, len(losses), watched)

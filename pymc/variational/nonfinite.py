@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,27 +41,39 @@ def describe(approx: Any, step: Step, n_good: int, loss: float) -> str:
     Parameters
     ----------
     approx : Approximation
-        In the state after the last good step.
+        In the state after the last good step. Its method `bad_terms`, if it has one, lists (name,
+        value) of the model's terms that are not finite.
     step : Step
-        It is taken once more, to see what it does.
+        It is taken once more, to see what it does; a guarded one is not, since it does nothing.
     n_good : int
     loss : float
         Of the step that went wrong, nan if it has none.
     """
-    after, losses = step.driver.run(step.driver.copy(step.load()), 1)
-    lines = [f"NaN occurred in optimization. Step {n_good + 1} is not finite"]
-    if step.has_loss:
-        lines[0] += f": its loss is {losses[-1] if len(losses) else loss}"
-    lines[0] += "."
-    lines += [
-        f"The current approximation of RV `{name}`.ravel()[{entries}] is not finite after it."
-        for name, entries in _bad_parameters(approx, step, after)
-    ]
+    beginning = f"NaN occurred in optimization. Step {n_good + 1} is not finite"
+    if step.guarded:
+        what = "its loss, or a parameter after it," if np.isnan(loss) else "its loss"
+        lines = [f"{beginning}: {what} is {loss}."]
+    else:
+        lines = _taken_again(approx, step, beginning, loss)
     lines += [
         f"The log-probability of `{name}` is {value} at the mean of the approximation before it."
-        for name, value in _bad_terms(approx)
+        for name, value in getattr(approx, "bad_terms", partial(_bad_terms, approx))()
     ]
     return "\n".join([*lines, ADVICE])
+
+
+def _taken_again(approx: Any, step: Step, beginning: str, loss: float) -> list[str]:
+    """Take the step that went wrong, and say what its loss and which parameters are."""
+    after, losses = step.driver.run(step.driver.copy(step.load()), 1)
+    if step.has_loss:
+        beginning += f": its loss is {losses[-1] if len(losses) else loss}"
+    return [
+        f"{beginning}.",
+        *(
+            f"The current approximation of RV `{name}`.ravel()[{entries}] is not finite after it."
+            for name, entries in _bad_parameters(approx, step, after)
+        ),
+    ]
 
 
 def _bad_parameters(approx: Any, step: Step, after: State) -> list[tuple[str, str]]:

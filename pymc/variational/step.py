@@ -20,7 +20,7 @@ only: any fit whose step is the same graph can take it with the values of its ow
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,16 +53,21 @@ class StepGraph:
     updated : tuple of int
         Of which input each next value is.
     has_loss : bool
+    guarded : bool
+        Whether a step whose loss is not finite leaves all but generators as it was.
     """
 
     shared: tuple[SharedVariable, ...]
     outputs: tuple[Variable, ...]
     updated: tuple[int, ...]
     has_loss: bool
+    guarded: bool = False
 
     def same_as(self, other: StepGraph) -> bool:
         """Tell whether the other computes the same from other values."""
         if (self.updated, self.has_loss) != (other.updated, other.has_loss):
+            return False
+        if self.guarded != other.guarded:
             return False
         if [_kind(var) for var in self.shared] != [_kind(var) for var in other.shared]:
             return False
@@ -79,7 +84,7 @@ class StepGraph:
             for var in self.shared
         )
         outputs = clone_replace(list(self.outputs), dict(zip(self.shared, own)))
-        return StepGraph(own, tuple(outputs), self.updated, self.has_loss)
+        return replace(self, shared=own, outputs=tuple(outputs))
 
     def forget_values(self) -> None:
         """Let go of the values of own variables, which nobody reads."""
@@ -104,16 +109,22 @@ class StepFunction:
         Whether the first output is the loss, a scalar.
     order : tuple of int
         For each input, which of the graph's inputs it is.
+    guarded : bool
+        Whether a step whose loss is not finite leaves all but generators as it was.
     """
 
     function: Function
     updates: Mapping[int, int]
     has_loss: bool
     order: tuple[int, ...]
+    guarded: bool = False
 
 
 def step_graph(
-    updates: Mapping[SharedVariable, Variable], loss: Variable | None, random_seed: int
+    updates: Mapping[SharedVariable, Variable],
+    loss: Variable | None,
+    random_seed: int,
+    guarded: bool = False,
 ) -> StepGraph:
     """Collect all that a step computes.
 
@@ -124,7 +135,16 @@ def step_graph(
     loss : scalar variable, optional
     random_seed : int
         Seeds the generators and minibatch indexes of the graph.
+    guarded : bool
+        Whether the graph leaves everything as it was where its loss is not finite.
+
+    Raises
+    ------
+    ValueError
+        If it is guarded by a loss that it has not.
     """
+    if guarded and loss is None:
+        raise ValueError("A guarded step says by its loss that it failed: loss=None has none.")
     losses = [] if loss is None else [loss]
     given = [key.type.filter_variable(value, allow_convert=True) for key, value in updates.items()]
     rngs = collect_default_updates([*losses, *given])
@@ -135,7 +155,8 @@ def step_graph(
     written = [var for var in updates if var not in read]
     shared = (*read, *written)
     place = {var: i for i, var in enumerate(shared)}
-    return StepGraph(shared, outputs, tuple(place[var] for var in updates), bool(losses))
+    updated = tuple(place[var] for var in updates)
+    return StepGraph(shared, outputs, updated, bool(losses), guarded)
 
 
 def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunction:
@@ -161,7 +182,8 @@ def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunct
     place = {var: i for i, var in enumerate(graph.shared)}
     order = tuple(place[given.variable] for given in function.maker.inputs)
     update_of = function.maker.fgraph.update_mapping
-    return StepFunction(function, {i: out for out, i in update_of.items()}, graph.has_loss, order)
+    updates = {i: out for out, i in update_of.items()}
+    return StepFunction(function, updates, graph.has_loss, order, graph.guarded)
 
 
 def host_value(var: SharedVariable) -> Any:

@@ -15,7 +15,8 @@
 
 The losses go to a buffer of fixed length, so that one program serves any number of steps: a longer
 run calls it again with the state that it returned. Values that no step changes are arguments of the
-program, and not of the loop.
+program, and not of the loop. A guarded step gives its values away to the program, which writes the
+next ones into their memory: a table of all rows is there once, and a call does not copy it.
 """
 
 from __future__ import annotations
@@ -66,19 +67,32 @@ class JaxDriver(Rebuilt):
         super().__init__(step)
         self._updated = tuple(sorted(step.updates))
         self._has_loss = step.has_loss
-        self._program = jax.jit(partial(run_steps, one_step(step), step.has_loss))
+        self._guarded = step.guarded
+        run = partial(run_steps, one_step(step), step.has_loss)
+        self._program = jax.jit(run, donate_argnums=(1,) if step.guarded else ())
 
     def load(self, shared: Sequence[SharedVariable]) -> State:
         return tuple(upload(var.container.storage[0]) for var in shared)
 
     def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
+        if any(leaf.is_deleted() for leaf in jax.tree.leaves([state[i] for i in self._updated])):
+            return  # given away to a call that raised an error: what was stored before is the last
         for i in self._updated:
-            storage = shared[i].container.storage
-            storage[0] = download(state[i], host_value(shared[i]))
+            storage, before = shared[i].container.storage, host_value(shared[i])
+            if self._guarded and isinstance(before, np.ndarray) and before.flags.writeable:
+                np.copyto(before, state[i])  # a table is large, and lies as it was asked to
+                storage[0] = before
+            else:
+                storage[0] = download(state[i], before)
 
     def copy(self, state: State) -> State:
-        """Return the state itself: arrays of JAX are never changed in place."""
-        return state
+        """Return the state itself, but for a guarded step: arrays of JAX do not change otherwise."""
+        if not self._guarded:
+            return state
+        return tuple(
+            jax.tree.map(jnp.copy, value) if i in self._updated else value
+            for i, value in enumerate(state)
+        )
 
     def compile(self, state: State) -> None:
         self._call(state, 0)
