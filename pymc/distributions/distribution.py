@@ -19,7 +19,7 @@ from pytensor.tensor.shape import shape_i
 
 import pymc._layer as _layer
 
-from pymc.minibatch.plates import subsampled_dims
+from pymc.minibatch.plates import local_shape, subsampled_dims
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
 
@@ -32,8 +32,8 @@ class _Distribution:
             names = released.convert_dims(dims)
             if isinstance(observed, Variable) and indexes([observed]):
                 kwargs["shape"] = _batch_shape(observed, names)
-            elif observed is None:
-                kwargs["shape"] = _local_shape(names)
+            elif observed is None and not subsampled_dims(_model()).keys().isdisjoint(names):
+                kwargs["shape"] = local_shape(_model(), names)
         make: Any = super().__new__
         return make(cls, name, *args, observed=observed, dims=dims, **kwargs)
 
@@ -41,11 +41,15 @@ class _Distribution:
 released = _layer.run_release(globals(), Distribution=_Distribution)
 
 
+def _model() -> Any:
+    from pymc.model.core import modelcontext  # that module imports this one
+
+    return modelcontext(None)
+
+
 def _batch_shape(observed: Any, dims: Any) -> tuple[Variable, ...]:
     """The shape that `dims` say, but for the rows of a minibatch, whose dims keep their length."""
-    from pymc.model.core import modelcontext
-
-    shape = list(released.shape_from_dims(dims, modelcontext(None)))
+    shape = list(released.shape_from_dims(dims, _model()))
     axes = trace(observed)
     for k in range(min(len(shape), observed.type.ndim)):
         axis = OWN if isinstance(axes, Lost) else axes[k]
@@ -54,20 +58,6 @@ def _batch_shape(observed: Any, dims: Any) -> tuple[Variable, ...]:
         elif isinstance(axes, Lost):
             shape[k] = observed.shape[k]
     return tuple(shape)
-
-
-def _local_shape(dims: Any) -> tuple[Variable, ...] | None:
-    """The shape of a free variable by its `dims`, of a batch on those that are subsampled."""
-    from pymc.model.core import modelcontext
-
-    model = modelcontext(None)
-    plates = subsampled_dims(model)
-    if not any(dim in plates for dim in dims):
-        return None
-    shape = released.shape_from_dims(dims, model)
-    return tuple(
-        shape_i(plates[dim], 0) if dim in plates else length for dim, length in zip(dims, shape)
-    )
 
 
 class ScaledPartialObservedRV(released.PartialObservedRV):  # type: ignore[name-defined]

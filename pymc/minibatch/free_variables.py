@@ -20,15 +20,24 @@ same index, or broadcast.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
+from pytensor.xtensor.shape import Transpose
 from pytensor.xtensor.type import XTensorVariable
+from pytensor.xtensor.vectorization import XRV
 
 from pymc.minibatch.lengths import check_no_length
+from pymc.minibatch.plates import as_axes, axes_of_dims
 from pymc.minibatch.provenance import OWN, Axes, Axis, Lost, Rows, trace
-from pymc.minibatch.user_terms import check_closed
+from pymc.minibatch.raw_data import raw_data
+from pymc.minibatch.total_size import check_no_diagonal, current_length
+from pymc.minibatch.user_terms import check_closed, mixed_inside
 
-__all__ = ["check_free_variable"]
+__all__ = ["batch_initval", "check_free_variable"]
 
 
 def check_free_variable(
@@ -59,7 +68,8 @@ def check_free_variable(
         rows that its dims do not name, or is not independent along a subsampled dim.
     """
     check_no_length(repr(name), [rv])
-    axes = trace(rv, known, free)
+    rows = axes_of_dims(dims, plates) if dims else (None,) * rv.type.ndim
+    axes = mixed_inside(rv, as_axes(rows)) or trace(rv, known, free)
     if isinstance(axes, Lost):
         raise ValueError(
             f"The parameters of the free variable {name!r}: {axes.why}. What all rows share cannot "
@@ -67,10 +77,10 @@ def check_free_variable(
             "parameters row by row"
         )
     check_closed(name, rv)
-    for k, axis in enumerate(axes):
-        dim = dims[k] if dims else None
-        if dim is not None and dim in plates:
-            _check_local_axis(rv, name, k, Rows(plates[dim]), axis)
+    check_no_diagonal(name, [row for row in rows if row is not None])
+    for k, (row, axis) in enumerate(zip(rows, axes)):
+        if row is not None:
+            _check_local_axis(rv, name, k, row, axis)
         elif isinstance(axis, Rows):
             raise ValueError(
                 f"The free variable {name!r}, axis {k}, has parameters that are rows of {axis}, so "
@@ -81,13 +91,29 @@ def check_free_variable(
             )
 
 
+def _distribution(rv: Variable) -> Variable:
+    """Return what `rv` is a transposition of: named dims may be put in another order."""
+    while rv.owner is not None and isinstance(rv.owner.op, Transpose):
+        [rv] = rv.owner.inputs
+    return rv
+
+
+def _draw_axes(rv: Variable) -> list[int]:
+    """Tell which axes of `rv` are those of one draw."""
+    op = _distribution(rv).owner.op
+    if isinstance(rv, XTensorVariable):
+        core = op.core_dims[1] if isinstance(op, XRV) else ()
+        return [k for k, dim in enumerate(rv.type.dims) if dim in core]
+    ndim = rv.type.ndim
+    return list(range(ndim - getattr(op, "ndim_supp", 0), ndim))
+
+
 def _check_local_axis(rv: Variable, name: str, k: int, rows: Rows, axis: Axis) -> None:
     where = f"The free variable {name!r} has the subsampled dim {rows.dim!r} on axis {k}"
-    ndim_supp = getattr(rv.owner.op, "ndim_supp", 0) if rv.owner is not None else 0
-    if k >= rv.type.ndim - ndim_supp and not isinstance(rv, XTensorVariable):
+    if k in _draw_axes(rv):
         raise ValueError(
-            f"{where}, which is within one draw of its distribution ({rv.owner.op}): its elements are "
-            "not independent, so that the rows of a batch cannot be drawn without the others. Use a "
+            f"{where}, which is within one draw of its distribution ({_distribution(rv).owner.op}): its elements "
+            "are not independent, so that the rows of a batch cannot be drawn without the others. Use a "
             "distribution whose draws are independent along the rows, or a dim that is not subsampled"
         )
     if isinstance(axis, Rows) and axis != rows:
@@ -107,3 +133,60 @@ def _check_local_axis(rv: Variable, name: str, k: int, rows: Rows, axis: Axis) -
             f"{where}, so it has {rows.batch_size} rows, those of a batch, but its shape is "
             f"{rv.type.shape}. Leave out shape= and size=: dims= say it"
         )
+
+
+def batch_initval(
+    initval: Any,
+    name: str,
+    rows: Sequence[Rows | None],
+    shape: Sequence[Variable | int],
+    known: Mapping[Variable, Axes | Lost] | None = None,
+) -> Any:
+    """Make an initial value of all rows, or one for each of them, one of the rows of a batch.
+
+    Parameters
+    ----------
+    initval : array_like, Variable, str or None
+        What the user gave. Along an axis of rows it has N entries, one for each of all rows, which
+        the index then picks from, or it broadcasts.
+    name : str
+        The variable's name, for messages.
+    rows : sequence of Rows or None
+        The axes of the variable; see :func:`~pymc.minibatch.plates.local_axes`.
+    shape : sequence of scalar integer
+        The variable's shape: that of a batch.
+    known : mapping, optional
+        Passed on to :func:`~pymc.minibatch.provenance.trace`.
+
+    Returns
+    -------
+    Variable, str or None
+        A strategy ("support_point", "prior") stays what it is; all else has the shape `shape`.
+
+    Raises
+    ------
+    ValueError
+        If it has another number of rows; slots for the rows of one batch would be of others too.
+    """
+    if initval is None or isinstance(initval, str):
+        return initval
+    value = pt.as_tensor(
+        initval if isinstance(initval, Variable) else raw_data(np.asarray(initval)),
+        allow_xtensor_conversion=True,
+    )
+    axes = trace(value, known)
+    for k, axis in enumerate(rows):
+        at = k - len(rows) + value.type.ndim
+        if axis is None or at < 0 or value.type.shape[at] == 1:
+            continue
+        if isinstance(axes, Lost) or axes[at] == axis:
+            continue
+        length, total = current_length(value.shape[at]), current_length(axis.total)
+        if None not in (length, total) and length != total:
+            raise ValueError(
+                f"initval of {name!r} has {length} rows along the dim {axis.dim!r}, of which a batch "
+                f"has {axis.batch_size} and all data {total}: give an entry for each of the {total} "
+                "rows, or one value for all"
+            )
+        value = value[(slice(None),) * at + (axis.index,)]
+    return pt.broadcast_to(value, list(shape))

@@ -36,6 +36,7 @@ __all__ = [
     "known_axes",
     "local_axes",
     "local_scale",
+    "local_shape",
     "model_indexes",
     "note_index",
     "plates_of",
@@ -132,6 +133,12 @@ def local_scale(axes: tuple[Rows | None, ...]) -> TensorVariable:
     """
     rows = [axis for axis in axes if axis is not None]
     return scale_factor([r.total for r in rows], [shape_i(r.index, 0) for r in rows])
+
+
+def local_shape(model: Any, dims: Sequence[str | None]) -> tuple[Variable, ...]:
+    """Tell the shape of a variable with `dims`: the length of the batch on those that are subsampled."""
+    plates, lengths = subsampled_dims(model), model.dim_lengths
+    return tuple(shape_i(plates[d], 0) if d in plates else lengths[d] for d in dims)
 
 
 def known_axes(model: Any) -> dict[Variable, Axes | Lost]:

@@ -24,11 +24,13 @@ from pytensor.xtensor.type import XTensorVariable
 import pymc._layer as _layer
 
 from pymc.minibatch.ancestry import check_observed
-from pymc.minibatch.free_variables import check_free_variable
+from pymc.minibatch.free_variables import batch_initval, check_free_variable
 from pymc.minibatch.plates import (
+    axes_of_dims,
     known_axes,
     local_axes,
     local_scale,
+    local_shape,
     note_index,
     subsampled_dims,
 )
@@ -90,7 +92,13 @@ class _Model:
         if observed is None:
             for index in indexes([rv_var]):
                 note_index(self, index)
-            check_free_variable(rv_var, full_name, dims, subsampled_dims(self), *_provenance(self))
+            plates, known = subsampled_dims(self), known_axes(self)
+            check_free_variable(rv_var, full_name, dims, plates, known, self.root.free_RVs)
+            if any(rows := axes_of_dims(dims or (), plates)):
+                lengths = local_shape(self, dims or ())
+                kwargs["initval"] = batch_initval(
+                    kwargs.get("initval"), full_name, rows, lengths, known
+                )
         else:
             total_size = self._observed_totals(rv_var, full_name, observed, total_size, dims)
         return super().register_rv(  # type: ignore[misc]

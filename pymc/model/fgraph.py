@@ -48,6 +48,10 @@ released = _layer.run_release(globals())
 
 if TYPE_CHECKING:
     # What our modules use of the release's
+    class ModelFreeRV(Op):
+        dims: tuple[str, ...]
+        transform: Any
+
     class ModelNamed(Op):
         dims: tuple[str, ...]
 

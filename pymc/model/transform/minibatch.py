@@ -16,15 +16,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
 
-from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.type import Type
 from pytensor.xtensor.type import XTensorVariable
 
+from pymc.minibatch.free_variables import batch_initval
 from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
+from pymc.minibatch.plates import known_axes, local_axes, local_shape
 from pymc.minibatch.provenance import Axes, Lost, trace
 from pymc.minibatch.raw_data import raw_data
 from pymc.minibatch.rebuild import FixedLengthError, all_rows
@@ -33,6 +37,7 @@ from pymc.minibatch.subsample import subsample
 from pymc.minibatch.total_size import current_length
 from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import (
+    ModelFreeRV,
     ModelNamed,
     ModelObservedRV,
     ModelVar,
@@ -75,6 +80,9 @@ def remove_minibatch(model: Model | None = None) -> Model:
     full = _model_of(fgraph, all_rows(fgraph.outputs, fgraph._dim_lengths))
     for rv in full.observed_RVs:
         _check_not_fixed(rv, full.rvs_to_values[rv])
+    for rv, initval in full.rvs_to_initial_values.items():
+        if isinstance(initval, Variable):
+            [full.rvs_to_initial_values[rv]] = all_rows([initval], full.dim_lengths)
     return full
 
 
@@ -94,6 +102,9 @@ def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
     order = {_model_op(out).name: k for k, out in enumerate(fgraph.outputs)}
     new: Any = FunctionGraph(outputs=outputs, clone=False)
     new._coords, new._dim_lengths = fgraph._coords, fgraph._dim_lengths
+    _fit_values(
+        new, {_model_op(out).name: _model_node(out).outputs[0].type for out in fgraph.outputs}
+    )
     model = model_from_fgraph(new, mutate_fgraph=True)
     # Points of the one model are points of the other, also where they are read by place
     for variables in (
@@ -111,11 +122,27 @@ def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
     return model
 
 
-def _model_op(output: Variable) -> Any:
-    """The Op that says what an output of a model is; a conversion to named dims may follow it."""
+def _fit_values(fgraph: Any, old_types: Mapping[str, Type]) -> None:
+    """Give free variables whose shape is another one now values that fit to it."""
+    for node in fgraph.toposort():
+        if not isinstance(node.op, ModelFreeRV) or node.outputs[0].type == old_types[node.op.name]:
+            continue
+        (rv, value), transform = node.inputs, node.op.transform
+        fitting = rv if transform is None else transform.forward(rv, *rv.owner.inputs)
+        new = fitting.type(name=value.name)
+        new.tag = copy(value.tag)
+        fgraph.replace(node.outputs[0], node.op(rv, new), import_missing=True)
+
+
+def _model_node(output: Variable) -> Apply:
+    """The node that says what an output of a model is; a conversion to named dims may follow it."""
     while not isinstance(output.owner.op, ModelVar):
         output = output.owner.inputs[0]
-    return output.owner.op
+    return output.owner
+
+
+def _model_op(output: Variable) -> Any:
+    return _model_node(output).op
 
 
 def minibatch_model(
@@ -149,8 +176,6 @@ def minibatch_model(
     ValueError
         If nothing has a subsampled dim, observed variables do not share a leading one, or a term
         cannot be split into rows.
-    NotImplementedError
-        If a free variable has a subsampled dim.
 
     Examples
     --------
@@ -195,7 +220,15 @@ def minibatch_model(
         fixed=[v for v in fgraph._dim_lengths.values() if v not in lengths],
     )
     named = [o for o in fgraph.outputs if isinstance(_model_op(o), ModelNamed)]
-    return _model_of(fgraph, [*outputs, *named])
+    batched = _model_of(fgraph, [*outputs, *named])
+    known = known_axes(batched)
+    for rv, rows in local_axes(batched).items():
+        initval, shape = (
+            batched.rvs_to_initial_values[rv],
+            local_shape(batched, batched.named_vars_to_dims[rv.name]),
+        )
+        batched.rvs_to_initial_values[rv] = batch_initval(initval, rv.name, rows, shape, known)
+    return batched
 
 
 def _given_model(model: Any) -> Model:
