@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytensor.graph.basic import Variable
-from pytensor.tensor import add, as_tensor, as_tensor_variable
+from pytensor.tensor import as_tensor, as_tensor_variable
 from pytensor.xtensor.type import XTensorVariable
 
 import pymc._layer as _layer
@@ -66,7 +66,9 @@ class _BaseModel:
                 terms[k] = terms[k] * scale
         if not sum:
             return terms
-        total = add(*(as_tensor(term, allow_xtensor_conversion=True).sum() for term in terms))
+        total = released.variadic_add(
+            *(as_tensor(term, allow_xtensor_conversion=True).sum() for term in terms)
+        )
         total.name = "_".join(
             ["__logp" if jacobian else "__logp_nojac", *filter(None, [self.name])]
         )

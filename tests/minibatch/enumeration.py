@@ -28,7 +28,7 @@ import pymc as pm
 
 from pymc.distributions.simulator import SimulatorRV
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.plates import local_axes, model_indexes
 
 PYTHON = Mode(linker="py", optimizer="fast_compile")
 
@@ -55,7 +55,11 @@ def mean_over_batches(
     reduce: Callable | None = np.mean,
     terms: Sequence | None = None,
 ) -> np.ndarray:
-    """Average logp and gradient over all batches of all indexes of `model`; or give each of them."""
+    """Average logp and gradient over all batches of all indexes of `model`; or give each of them.
+
+    A local variable's entry in `point` has all rows: a batch takes its own, and its gradient is added
+    to those of these rows.
+    """
     point = model.initial_point() if point is None else point
     outputs = logp_and_gradient(model, terms)
     found = model_indexes(model)
@@ -76,13 +80,46 @@ def mean_over_batches(
     fn = pytensor.function(
         [*inputs.values(), *model.value_vars], replaced, mode=PYTHON, on_unused_input="ignore"
     )
-    values = [point[v.name] for v in model.value_vars]
+    local = {model.rvs_to_values[rv]: axes for rv, axes in local_axes(model).items()}
     totals = [int(pytensor.function([], index.owner.inputs[2], mode=PYTHON)()) for index in found]
     choices: Iterable = product(
         *(batches(index.owner.op, n) for index, n in zip(found, totals, strict=True))
     )
-    results = [np.hstack([np.ravel(o) for o in fn(*rows, *values)]) for rows in choices]
+    results = []
+    for rows in choices:
+        places = {
+            value: _places(np.shape(point[value.name]), axes, dict(zip(inputs, rows)))
+            for value, axes in local.items()
+        }
+        values = [
+            np.ravel(point[v.name])[places[v]] if v in places else point[v.name]
+            for v in model.value_vars
+        ]
+        logp, *gradient = fn(*rows, *values)
+        results.append(np.hstack([logp, *_of_all_rows(model, gradient, point, places)]))
     return np.array(results) if reduce is None else reduce(results, axis=0)
+
+
+def _places(shape: tuple[int, ...], axes: Sequence, rows: dict) -> np.ndarray:
+    """Positions, in all rows raveled, of what a batch takes of an array of all rows."""
+    places = np.arange(np.prod(shape)).reshape(shape)
+    for k, axis in enumerate(axes):
+        if axis is not None:
+            places = places.take(rows[axis.state], axis=k)
+    return places
+
+
+def _of_all_rows(model: pm.Model, gradient: list, point: dict, places: dict) -> list[np.ndarray]:
+    if not places or not gradient:
+        return [np.ravel(g) for g in gradient]
+    result, [flat] = [], gradient
+    for value in model.continuous_value_vars:
+        taken = places.get(value, np.arange(np.size(point[value.name])))
+        here, flat = np.split(flat, [taken.size])
+        full = np.zeros(np.size(point[value.name]))
+        np.add.at(full, taken.ravel(), here)
+        result.append(full)
+    return result
 
 
 def full_logp_and_gradient(model: pm.Model, point: dict | None = None) -> np.ndarray:

@@ -599,7 +599,10 @@ class TestAncestry:
 class TestFreeVariables:
     def test_with_parameters_of_a_minibatch_and_without_its_dim(self):
         x = pm.Minibatch(X, batch_size=B)
-        with pm.Model(), pytest.raises(ValueError, match="'z', axis 0, has parameters that are rows"):
+        with (
+            pm.Model(),
+            pytest.raises(ValueError, match="'z', axis 0, has parameters that are rows"),
+        ):
             pm.Normal("z", x[:, 0])
 
     def test_shape_of_a_minibatch_is_no_dependence(self):

@@ -69,9 +69,10 @@ class Starts:
                     f"{argument} of pm.fit has {', '.join(map(repr, unknown))}, but the model's free "
                     f"variables are {sorted(names)}"
                 )
+        full = full_data_model(model)
         initial_point = make_initial_point_fn(
-            model=full_data_model(model),
-            overrides=dict(start) if start else None,
+            model=full,
+            overrides={name: _of_all_entries(full, name, x) for name, x in (start or {}).items()},
             jitter_rvs=set(),
             return_transformed=True,
         )
@@ -98,3 +99,10 @@ def _once_if_alike(flat: np.ndarray) -> np.ndarray:
     if flat.ndim == 2 and len(flat) > 1 and (flat == flat[:1]).all():
         return flat[:1].copy()
     return flat
+
+
+def _of_all_entries(model: Any, name: str, start: Any) -> Any:
+    """Let one value be that of all entries of a variable."""
+    if isinstance(start, str) or name not in model.named_vars:
+        return start
+    return np.broadcast_to(start, model[name].shape.eval(mode="FAST_COMPILE"))
