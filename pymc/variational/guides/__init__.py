@@ -12,3 +12,7 @@
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
 """Guides: what is fitted to the posterior."""
+
+from pymc.variational.guides.low_rank import LowRank
+
+__all__ = ["LowRank"]

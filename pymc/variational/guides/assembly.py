@@ -11,14 +11,17 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Which guide each variable has: what `pm.fit(guide=...)` says, and mean-field for the rest."""
+"""Which guide each variable has: what `pm.fit(guide=...)` says, and a method's for the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pymc.variational.guides.base import Guide, Site
+from pymc.variational.guides.base import Guide, Plate, Site
+from pymc.variational.guides.full_rank import FullRankGuide
+from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
 from pymc.variational.guides.starts import Starts
 
@@ -26,28 +29,45 @@ __all__ = ["FAMILIES", "Family", "assemble"]
 
 
 class Family(Protocol):
-    """What a user gives for a guide: it makes one when the variables are known."""
+    """What a user gives for a guide: it makes one when the variables are known.
 
-    #: Whether the entries of a draw depend on each other, which rows must not.
+    One that is for certain variables names them in an attribute `names`, a tuple of str.
+    """
+
+    #: What messages call it.
+    name: str
+
+    #: Whether it makes entries of different rows depend on each other, which rows must not.
     couples: bool
 
     def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> Guide:
         """Make the guide of some variables, all of one plate."""
 
 
-class MeanFieldFamily:
-    """`MeanFieldGuide`, for globals and for rows."""
+@dataclass(frozen=True)
+class Gaussian:
+    """A family that is known by its name."""
 
-    couples = False
+    name: str
+    make: Callable[[Sequence[Site], Starts], Guide]
+    couples: bool = False
+    of_rows: bool = False
 
     def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> Guide:
-        return MeanFieldGuide(sites, starts)
+        return self.make(sites, starts)
 
+
+_mean_field = Gaussian("mean_field", MeanFieldGuide)
+_full_rank = Gaussian("full_rank", FullRankGuide, couples=True)
 
 #: By what the user writes; the short names are PyMC's.
-FAMILIES: dict[str, Callable[[], Family]] = {
-    "mean_field": MeanFieldFamily,
-    "mf": MeanFieldFamily,
+FAMILIES: dict[str, Family] = {
+    "mean_field": _mean_field,
+    "mf": _mean_field,
+    "full_rank": _full_rank,
+    "fr": _full_rank,
+    "row_full_rank": Gaussian("row_full_rank", FullRankGuide, of_rows=True),
+    "low_rank": LowRank(),
 }
 
 
@@ -60,34 +80,102 @@ def assemble(
     ----------
     model : Model
     sites : sequence of Site
-    guide : None, str, family, or dict
+    guide : None, str, family, list of families, or dict
         Of all variables, or by variable: names, variables or tuples of them, which share one guide;
         None stands for all others.
     starts : Starts
+    others : str
+        The family of variables that `guide` does not name.
 
     Returns
     -------
     tuple of Guide
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a guide is unknown, for a variable that there is not, named twice, or couples rows.
     """
     left = {site.name: site for site in sites}
-    guides = []
-    for names, family in _requests(guide, left):
-        mine = [left.pop(name) for name in names]
-        guides += [family.bind(group, starts, model) for group in _by_plate(mine)]
-    rest = [MeanFieldFamily().bind(group, starts, model) for group in _by_plate(left.values())]
-    return (*guides, *rest)
+    bound: list[Guide] = []
+    rest = FAMILIES[others]
+    for names, family in _requests(guide):
+        if names is None:
+            rest = family
+            continue
+        mine = [_take(left, name, sites) for name in names]
+        bound += _bind(family, mine, starts, model)
+    return (*bound, *_bind(rest, left.values(), starts, model))
 
 
-def _by_plate(sites: Any) -> list[list[Site]]:
-    groups: dict[Any, list[Site]] = {}
-    for site in sites:
-        groups.setdefault(site.plate, []).append(site)
-    return list(groups.values())
-
-
-def _requests(guide: Any, sites: Mapping[str, Site]) -> list[tuple[list[str], Family]]:
+def _requests(guide: Any) -> list[tuple[tuple[str, ...] | None, Family]]:
+    """Read the argument `guide`: names and the family of each; None for all others."""
     if guide is None:
         return []
-    if isinstance(guide, str):
-        return [(list(sites), FAMILIES[guide]())]
-    raise NotImplementedError
+    if isinstance(guide, Mapping):
+        return [(_names(key), _family(value)) for key, value in guide.items()]
+    families = [_family(g) for g in guide] if isinstance(guide, list | tuple) else [_family(guide)]
+    return [(getattr(family, "names", None), family) for family in families]
+
+
+def _names(key: Any) -> tuple[str, ...] | None:
+    if key is None:
+        return None
+    keys = key if isinstance(key, tuple) else (key,)
+    return tuple(k if isinstance(k, str) else getattr(k, "name", repr(k)) for k in keys)
+
+
+def _family(given: Any) -> Family:
+    if isinstance(given, str):
+        if given not in FAMILIES:
+            raise ValueError(
+                f"guide {given!r} of pm.fit is none of {', '.join(map(repr, FAMILIES))}, or an object "
+                "such as pm.LowRank(rank=5) or pm.Amortized(...)"
+            )
+        return FAMILIES[given]
+    if not hasattr(given, "bind"):
+        raise TypeError(
+            f"guide {given!r} of pm.fit, of type {type(given).__name__}, is no guide: give one of "
+            f"{', '.join(map(repr, FAMILIES))}, an object such as pm.Amortized(...), or a dict of "
+            "these by variable"
+        )
+    return given
+
+
+def _take(left: dict[str, Site], name: str, sites: Sequence[Site]) -> Site:
+    """Take a variable out of those without a guide."""
+    if name in left:
+        return left.pop(name)
+    known = [site.name for site in sites]
+    if name in known:
+        raise ValueError(f"guide of pm.fit has {name!r} twice: each variable has one guide")
+    raise ValueError(
+        f"guide of pm.fit has {name!r}, but the model's free variables are {', '.join(map(repr, known))}"
+    )
+
+
+def _bind(family: Family, sites: Iterable[Site], starts: Starts, model: Any) -> list[Guide]:
+    """Make a guide of a family for the variables of each plate."""
+    groups: dict[Plate, list[Site]] = {}
+    for site in sites:
+        groups.setdefault(site.plate, []).append(site)
+    for plate, mine in groups.items():
+        _check_coupling(family, plate, [site.name for site in mine])
+    return [family.bind(mine, starts, model) for mine in groups.values()]
+
+
+def _check_coupling(family: Family, plate: Plate, names: Sequence[str]) -> None:
+    listed, dims = ", ".join(map(repr, names)), ", ".join(str(rows.dim) for rows in plate)
+    if family.couples and plate:
+        raise ValueError(
+            f"guide {family.name!r} couples the rows of {listed}, which are on the subsampled dim "
+            f"{dims!r}: a batch has only some of the rows, so their covariance with others could not "
+            "be fitted, as batch normalisation cannot. Give these variables 'mean_field', or "
+            "'row_full_rank' for a covariance within each row, and the other variables "
+            f"{family.name!r}, by a dict: guide={{'{names[0]}': 'mean_field', None: {family.name!r}}}"
+        )
+    if getattr(family, "of_rows", False) and not plate:
+        raise ValueError(
+            f"guide {family.name!r} is a covariance within each row of a subsampled dim, but {listed} "
+            "has none: use 'full_rank'"
+        )
