@@ -32,7 +32,7 @@ from pytensor.xtensor.vectorization import XRV
 
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.plates import as_axes, axes_of_dims
-from pymc.minibatch.provenance import OWN, Axes, Axis, Lost, Rows, trace
+from pymc.minibatch.provenance import OWN, Axes, Axis, Lost, Rows, indexes, trace
 from pymc.minibatch.raw_data import raw_data
 from pymc.minibatch.total_size import check_no_diagonal, current_length
 from pymc.minibatch.user_terms import check_closed, mixed_inside
@@ -128,10 +128,13 @@ def _check_local_axis(rv: Variable, name: str, k: int, rows: Rows, axis: Axis) -
             f"call; if they are a variable, give it the dim {rows.dim!r} too"
         )
     length = rv.type.shape[k]
-    if length != rows.batch_size:
+    if length is None:
+        length = current_length(rv.shape[k])
+    hidden = length is None and rows in map(Rows, indexes([rv], by_shape=True))
+    if length != rows.batch_size and not hidden:
         raise ValueError(
-            f"{where}, so it has {rows.batch_size} rows, those of a batch, but its shape is "
-            f"{rv.type.shape}. Leave out shape= and size=: dims= say it"
+            f"{where}, so it has {rows.batch_size} rows, those of a batch, but its length there is "
+            f"{length}. Leave out shape= and size=: dims= say it"
         )
 
 

@@ -26,6 +26,8 @@ from typing import Any
 from pytensor.graph.basic import Variable
 from pytensor.tensor.shape import shape_i
 from pytensor.tensor.variable import TensorVariable
+from pytensor.xtensor import as_xtensor
+from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.provenance import OWN, Axes, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
@@ -39,6 +41,7 @@ __all__ = [
     "local_shape",
     "model_indexes",
     "note_index",
+    "scaled_term",
     "plates_of",
     "rows_by_axis",
     "subsampled_dims",
@@ -133,6 +136,13 @@ def local_scale(axes: tuple[Rows | None, ...]) -> TensorVariable:
     """
     rows = [axis for axis in axes if axis is not None]
     return scale_factor([r.total for r in rows], [shape_i(r.index, 0) for r in rows])
+
+
+def scaled_term(term: Variable, scale: Variable) -> Variable:
+    """Multiply a term of the log-probability, of named dims or not, by a scalar."""
+    if isinstance(term, XTensorVariable):  # products of named dims have no gradient
+        return as_xtensor(term.values * scale, dims=term.type.dims)
+    return term * scale
 
 
 def local_shape(model: Any, dims: Sequence[str | None]) -> tuple[Variable, ...]:

@@ -32,6 +32,7 @@ from pymc.minibatch.plates import (
     local_scale,
     local_shape,
     note_index,
+    scaled_term,
     subsampled_dims,
 )
 from pymc.minibatch.potentials import potential_scale
@@ -63,7 +64,7 @@ class _BaseModel:
         for k, var in enumerate(asked):
             scale = scales.get(self.values_to_rvs.get(var, var))
             if scale is not None:
-                terms[k] = terms[k] * scale
+                terms[k] = scaled_term(terms[k], scale)
         if not sum:
             return terms
         total = released.variadic_add(

@@ -150,7 +150,7 @@ fgraph_from_model.__doc__ = released.fgraph_from_model.__doc__
 
 
 def model_from_fgraph(fgraph: FunctionGraph, mutate_fgraph: bool = False) -> Any:
-    if _indexes_of(fgraph):
+    if fgraph_indexes(fgraph):
         if not mutate_fgraph:
             fgraph, mutate_fgraph = _copied(fgraph), True
         scale_terms(fgraph)
@@ -197,7 +197,7 @@ def scale_terms(fgraph: Any) -> None:
     """
     from pymc.variational.minibatch_rv import scaled_rv, unscaled_rv
 
-    plates = plates_of(_indexes_of(fgraph))
+    plates = plates_of(fgraph_indexes(fgraph))
     known = {
         node.outputs[0]: as_axes(axes_of_dims(node.op.dims, plates))
         for node in fgraph.apply_nodes
@@ -223,7 +223,7 @@ def scale_terms(fgraph: Any) -> None:
                 fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)
 
 
-def _indexes_of(fgraph: Any) -> list[Variable]:
+def fgraph_indexes(fgraph: Any) -> list[Variable]:
     """Every minibatch index that the graph of a model depends on."""
     free = (node for node in fgraph.toposort() if isinstance(node.op, released.ModelFreeRV))
     return term_indexes(fgraph.outputs, {node.outputs[0]: node.op.dims for node in free})

@@ -28,7 +28,13 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.free_variables import batch_initval
 from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
-from pymc.minibatch.plates import known_axes, local_axes, local_shape
+from pymc.minibatch.plates import (
+    axes_of_dims,
+    known_axes,
+    local_axes,
+    local_shape,
+    plates_of,
+)
 from pymc.minibatch.provenance import Axes, Lost, trace
 from pymc.minibatch.raw_data import raw_data
 from pymc.minibatch.rebuild import FixedLengthError, all_rows
@@ -42,6 +48,7 @@ from pymc.model.fgraph import (
     ModelObservedRV,
     ModelVar,
     fgraph_from_model,
+    fgraph_indexes,
     model_from_fgraph,
     sharing_data,
     unscale_terms,
@@ -124,12 +131,20 @@ def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
 
 def _fit_values(fgraph: Any, old_types: Mapping[str, Type]) -> None:
     """Give free variables whose shape is another one now values that fit to it."""
+    plates = plates_of(fgraph_indexes(fgraph))
     for node in fgraph.toposort():
-        if not isinstance(node.op, ModelFreeRV) or node.outputs[0].type == old_types[node.op.name]:
+        if not isinstance(node.op, ModelFreeRV):
+            continue
+        rows = axes_of_dims(node.op.dims, plates)
+        if not any(rows) and node.outputs[0].type == old_types[node.op.name]:
             continue
         (rv, value), transform = node.inputs, node.op.transform
         fitting = rv if transform is None else transform.forward(rv, *rv.owner.inputs)
-        new = fitting.type(name=value.name)
+        shape = list(fitting.type.shape)
+        for k, axis in enumerate(rows[: len(shape)]):
+            if axis is not None:  # inner graphs hide it
+                shape[k] = axis.batch_size
+        new = fitting.type.clone(shape=tuple(shape))(name=value.name)
         new.tag = copy(value.tag)
         fgraph.replace(node.outputs[0], node.op(rv, new), import_missing=True)
 
