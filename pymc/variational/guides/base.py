@@ -31,6 +31,7 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
+from pytensor.tensor.shape import shape_i
 
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows
@@ -162,12 +163,9 @@ def sites_of(model: Any) -> list[Site]:
     return sites
 
 
-def plate_shape(plate: Sequence[Rows]) -> tuple[Any, ...]:
-    """Tell how many rows of each axis are in a batch: numbers where they are fixed."""
-    return tuple(
-        rows.index.type.shape[0] if rows.index.type.shape[0] is not None else rows.index.shape[0]
-        for rows in plate
-    )
+def plate_shape(plate: Sequence[Rows]) -> tuple[Variable, ...]:
+    """Tell how many rows of each axis are in a batch, as symbols: any rows may take its place."""
+    return tuple(shape_i(rows.index, 0) for rows in plate)
 
 
 def noise(shape: Sequence[Any]) -> Variable:

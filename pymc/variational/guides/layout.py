@@ -74,12 +74,7 @@ class Layout:
         rows = plate_shape(self.plate)
         if not rows:
             return (self.size,)
-        return (
-            pt.prod(pt.stack(rows))
-            if any(not isinstance(n, int) for n in rows)
-            else int(np.prod(rows)),
-            self.size,
-        )
+        return (pt.mul(*rows) if len(rows) > 1 else rows[0], self.size)
 
     def flatten(self, point: Mapping[str, np.ndarray]) -> np.ndarray:
         """Put the values of a point side by side: shape (size,), or (rows, size)."""
