@@ -17,5 +17,7 @@ _layer.run_release(globals())
 
 from pymc.variational import callbacks, schedules  # noqa: E402
 from pymc.variational.diagnostics import Diagnosis, diagnose  # noqa: E402
+from pymc.variational.guides import LowRank  # noqa: E402
+from pymc.variational.objectives import Renyi  # noqa: E402
 from pymc.variational.plots import plot_fit  # noqa: E402
 from pymc.variational.report import FitReport  # noqa: E402

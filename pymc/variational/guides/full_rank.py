@@ -30,7 +30,7 @@ import pytensor
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
-from pytensor.tensor.slinalg import solve_triangular
+from pytensor.tensor.linalg import solve_triangular
 
 from pymc.variational.guides.base import Block, Here, Lead, Parameter, Site, noise
 from pymc.variational.guides.layout import Layout
