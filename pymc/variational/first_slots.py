@@ -22,7 +22,6 @@ import pytensor.tensor as pt
 
 from pytensor.compile import optdb
 from pytensor.graph.basic import Apply, Variable
-from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
 
 from pymc.minibatch.index import LoadDispatch
@@ -60,7 +59,7 @@ class FirstSlots(Op):
         _, first, row = np.unique(inputs[0], return_index=True, return_inverse=True)
         outputs[0][0] = first[row].astype("int64")
 
-    def infer_shape(self, fgraph: FunctionGraph, node: Apply, shapes: Any) -> Any:
+    def infer_shape(self, node: Apply, shapes: Any) -> Any:
         return shapes
 
 
