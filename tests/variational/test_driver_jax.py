@@ -13,6 +13,8 @@
 #   limitations under the License.
 """Steps in one program of JAX: the same losses for any chunks, and nothing of JAX left behind."""
 
+import copy
+
 from types import SimpleNamespace
 
 import jax
@@ -243,3 +245,55 @@ def test_key_in_a_generator():
         np.testing.assert_array_equal(jax_typify(new)["jax_state"], key)
         assert new.normal() != np.random.default_rng(4).normal()
     assert generator.normal() == np.random.default_rng(4).normal()
+
+
+class TestGuarded:
+    """A step that nobody keeps a copy for writes into the memory of its values."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def compiled(cls):
+        x, rng = pytensor.shared(np.arange(4.0), "x"), pytensor.shared(np.random.default_rng(1))
+        noise = pt.random.normal(size=4, rng=rng)
+        graph = step_graph({x: x / 2 + noise}, x.sum(), random_seed=1, guarded=True)
+        step = compile_step(graph.on_own_variables(), mode="JAX")
+        return JaxDriver(step), [graph.shared[i] for i in step.order]
+
+    @pytest.fixture
+    def driver(self, compiled):
+        _, shared = compiled
+        values = [copy.deepcopy(var.container.storage[0]) for var in shared]
+        yield compiled
+        for var, value in zip(shared, values):
+            var.container.storage[0] = value
+
+    def test_uses_the_state_up(self, driver):
+        driver, shared = driver
+        before = driver.load(shared)
+        copied = driver.copy(before)
+        after, losses = driver.run(before, 5)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+        again, same = driver.run(copied, 5)
+        np.testing.assert_array_equal(losses, same)
+        for x, y in zip(jax.tree.leaves(after), jax.tree.leaves(again)):
+            np.testing.assert_array_equal(x, y)
+
+    def test_stores_where_the_value_is(self, driver):
+        driver, shared = driver
+        [x] = [var for var in shared if var.name == "x"]
+        value = x.get_value(borrow=True)
+        state, _ = driver.run(driver.load(shared), 5)
+        expected = np.array(state[shared.index(x)])
+        driver.store(state, shared)
+        assert x.get_value(borrow=True) is value
+        np.testing.assert_array_equal(value, expected)
+        assert {type(var.container.storage[0]) for var in shared} == {np.ndarray, Generator}
+
+    def test_what_a_failed_call_used_up(self, driver):
+        """The loop stores a state in any case, and the error of the call is what counts."""
+        driver, shared = driver
+        state = driver.load(shared)
+        driver.run(state, 1)
+        driver.store(state, shared)
+        [x] = [var for var in shared if var.name == "x"]
+        np.testing.assert_array_equal(x.get_value(), np.arange(4.0))

@@ -16,15 +16,19 @@
 import io
 import tracemalloc
 
+from dataclasses import replace
+
 import numpy as np
+import pytensor
+import pytensor.tensor as pt
 import pytest
 
 from rich.console import Console
 
 from pymc.variational.calls import CallTimes
-from pymc.variational.compiled import Step
-from pymc.variational.loop import Pace, run_loop
+from pymc.variational.loop import NotFinite, Pace, run_loop
 from pymc.variational.progress import FitProgress
+from pymc.variational.row_updates import guarded
 from tests.variational.engine import bare_step, halving, shared
 
 
@@ -44,7 +48,7 @@ class Counting:
 
 def counting(step):
     driver = Counting(step.driver)
-    return Step(driver, step.shared, step.has_loss), driver.chunks
+    return replace(step, driver=driver), driver.chunks
 
 
 def loop(step, n_steps, *callbacks, params=(), **kwargs):
@@ -279,3 +283,31 @@ def test_progress_gets_each_call():
     assert steps == lengths
     assert steps[-1] == 2000
     assert last == (False,) * (len(last) - 1) + (True,)
+
+
+class TestGuarded:
+    """Steps that change nothing if they fail."""
+
+    def growing(self, first_bad):
+        """A count, whose step would make a parameter nan."""
+        x, n = shared(0.0, "x"), pytensor.shared(np.int64(0), "n")
+        new = pt.switch(pt.eq(n + 1, first_bad), np.nan, x + 1)
+        loss, updates = guarded(x, {n: n + 1, x: new})
+        return x, n, bare_step(updates, loss, guarded=True)
+
+    @pytest.mark.parametrize("first_bad", [1, 2, 50, 1234])
+    def test_last_good_state(self, first_bad):
+        x, n, step = self.growing(first_bad)
+        with pytest.raises(NotFinite, match=f"step {first_bad}: loss nan") as caught:
+            loop(step, 5000, params=[x])
+        assert x.get_value() == n.get_value() == first_bad - 1
+        np.testing.assert_array_equal(caught.value.end.losses, np.arange(first_bad - 1))
+
+    def test_takes_no_copy(self):
+        x, _, step = self.growing(40)
+        step, chunks = counting(step)
+        step.driver.copy = lambda state: pytest.fail("copied")
+        assert loop(step, 30, params=[x]).n_steps == 30
+        with pytest.raises(NotFinite, match="step 10: loss nan"):
+            loop(step, 30, params=[x])
+        assert sum(chunks) <= 60  # none is taken again

@@ -14,6 +14,7 @@
 """A fit that meets a value that is not finite: what it says, and what it keeps."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytensor
@@ -23,8 +24,9 @@ import pytest
 import pymc as pm
 
 from pymc.variational.loop import NotFinite, run_loop
-from pymc.variational.nonfinite import ADVICE
+from pymc.variational.nonfinite import ADVICE, describe
 from pymc.variational.progress import FitProgress
+from pymc.variational.row_updates import guarded
 from tests.variational.engine import (
     PYTHON,
     assert_same,
@@ -252,3 +254,35 @@ def test_full_rank_says_which_variable():
         model, "Step 4 is not finite", method=pm.FullRankADVI, obj_optimizer=bad_rate(4)
     )
     assert "`b`.ravel()[0, 1]" in message
+
+
+class TestGuarded:
+    """The message for a step that changes nothing if it fails, and so is not taken again."""
+
+    def message(self, loss, **attributes):
+        x = shared(1.0)
+        own_loss, updates = guarded(x, {x: x / 2})
+        step = bare_step(updates, own_loss, guarded=True)
+        text = describe(SimpleNamespace(**{"model": pm.Model()} | attributes), step, 7, loss)
+        assert x.get_value() == 1.0
+        assert text.endswith(ADVICE)
+        return text.removesuffix(ADVICE).rstrip().splitlines()
+
+    def test_terms_of_the_approximation(self):
+        lines = self.message(np.nan, bad_terms=lambda: [("y", -np.inf)])
+        assert lines == [
+            "NaN occurred in optimization. Step 8 is not finite: its loss, or a parameter after it, "
+            "is nan.",
+            "The log-probability of `y` is -inf at the mean of the approximation before it.",
+        ]
+
+    def test_infinite_loss(self):
+        [line] = self.message(np.inf)
+        assert line.endswith("Step 8 is not finite: its loss is inf.")
+
+    def test_terms_of_an_approximation_of_the_release(self):
+        with normal_model() as model:
+            pm.Potential("p", pt.constant(-np.inf))
+        approx = pm.ADVI(model=model).approx
+        [_, line] = self.message(np.nan, model=model, sample_node=approx.sample_node)
+        assert "The log-probability of `p` is -inf" in line
