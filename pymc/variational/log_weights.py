@@ -24,6 +24,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pytensor.tensor as pt
+
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import ancestors
@@ -121,5 +124,29 @@ def at_draws(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> 
     many = {old: new for old, new in many.items() if old in set(ancestors(graphs))}
     if not many:
         return graphs
-    check_lengths(graphs, list(many))
-    return vectorize_graph(graphs, many)
+    try:
+        check_lengths(graphs, list(many))
+        return vectorize_graph(graphs, many)
+    except (NotImplementedError, TypeError, ValueError):  # an Op without a form for many values
+        return _one_by_one(graphs, many)
+
+
+def _one_by_one(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
+    """Compute graphs at each draw by a copy of their own."""
+    n_lead = next(new.type.ndim - old.type.ndim for old, new in draws.items())
+    shapes = [new.type.shape[:n_lead] for new in draws.values()]
+    if any(n is None for shape in shapes for n in shape):
+        raise NotImplementedError("the number of draws has to be known for this model")
+    lead = np.broadcast_shapes(*shapes)  # type: ignore[arg-type]
+    copies = []
+    for place in np.ndindex(lead):
+        one = {
+            old: new[tuple(min(k, n - 1) for k, n in zip(place, new.type.shape))]
+            for old, new in draws.items()
+        }
+        copies.append(graph_replace(list(graphs), one, strict=False))
+    stacked = [pt.stack(each) for each in zip(*copies)]
+    return [
+        each.reshape((*lead, *(each.shape[k] for k in range(1, each.type.ndim))))
+        for each in stacked
+    ]
