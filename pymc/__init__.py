@@ -21,4 +21,4 @@ from pymc.model.transform.minibatch import minibatch_model, remove_minibatch  # 
 from pymc.pytensorf import compile_pymc  # noqa: E402
 from pymc.variational import callbacks  # noqa: E402
 from pymc.variational.guides import LowRank  # noqa: E402
-from pymc.variational.objectives import Renyi  # noqa: E402
+from pymc.variational.objectives import Renyi, ReweightedWakeSleep  # noqa: E402

@@ -22,11 +22,24 @@ from typing import Any
 
 from pymc.variational.objectives.base import Objective
 from pymc.variational.objectives.particles import ELBO, IWAE, Renyi
+from pymc.variational.objectives.rws import ReweightedWakeSleep
 
-__all__ = ["ELBO", "IWAE", "OBJECTIVES", "Renyi", "check_n_particles", "objective_of"]
+__all__ = [
+    "ELBO",
+    "IWAE",
+    "OBJECTIVES",
+    "Renyi",
+    "ReweightedWakeSleep",
+    "check_n_particles",
+    "objective_of",
+]
 
 #: By what the user writes.
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"elbo": ELBO, "iwae": IWAE}
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "elbo": ELBO,
+    "iwae": IWAE,
+    "rws": ReweightedWakeSleep,
+}
 
 
 def objective_of(objective: Any, gradient: str | None = None) -> Objective:
@@ -43,7 +56,14 @@ def objective_of(objective: Any, gradient: str | None = None) -> Objective:
                 "an object such as pm.Renyi(alpha=0.5)"
             )
         made = OBJECTIVES[objective]
-        return made() if gradient is None else made(gradient=gradient)
+        if gradient is None:
+            return made()
+        if not hasattr(made(), "gradient"):
+            raise ValueError(
+                f"gradient={gradient!r} of pm.fit is a choice of bounds such as 'elbo' and 'iwae'; "
+                f"objective={objective!r} has gradients of its own: leave it out"
+            )
+        return made(gradient=gradient)
     if not hasattr(objective, "losses"):
         raise TypeError(
             f"objective={objective!r} of pm.fit has to be one of {', '.join(map(repr, OBJECTIVES))}, "

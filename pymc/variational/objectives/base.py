@@ -70,10 +70,13 @@ class Losses(NamedTuple):
         The loss that the history has, in nats of all data: a negative bound.
     minimised : tuple of Loss
         Each parameter is in one of them.
+    beside : tuple of (str, scalar Variable)
+        Names and losses that are kept beside the history, in nats of all data.
     """
 
     reported: Variable
     minimised: tuple[Loss, ...]
+    beside: tuple[tuple[str, Variable], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,11 +127,17 @@ class Setting:
 class Objective(Protocol):
     """From draws of the guides to losses."""
 
-    #: What messages and the report call it.
-    name: str
+    @property
+    def name(self) -> str:
+        """What messages and the report call it."""
 
-    #: Whether it is about several particles of a row, and takes one plate only.
-    of_particles: bool
+    @property
+    def of_particles(self) -> bool:
+        """Whether it is about several particles of a row, and takes one plate only."""
+
+    @property
+    def needs_reparametrisation(self) -> bool:
+        """Whether gradients have to pass through the draws of the guides of rows."""
 
     def losses(self, setting: Setting) -> Losses:
         """Build the losses, as graphs."""

@@ -40,6 +40,7 @@ from __future__ import annotations
 import numbers
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytensor.tensor as pt
@@ -68,6 +69,8 @@ class _ParticleBound:
 
     alpha: float
     gradient: str = "reparam"
+
+    needs_reparametrisation: ClassVar[bool] = True
 
     @property
     def of_particles(self) -> bool:

@@ -1,0 +1,197 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+r"""Reweighted wake-sleep: the model and the guide have losses of their own, and draws are held.
+
+With draws :math:`z_k \sim q_\phi(z \mid x)` of a row and its normalised weights
+:math:`v_k \propto p_\theta(x, z_k) / q_\phi(z_k \mid x)`,
+
+.. math::
+
+    \text{wake-}\theta: \; -\log \frac1K \sum_k \frac{p_\theta(x, z_k)}{q_\phi(z_k \mid x)}, \quad
+    \text{wake-}\phi: \; -\sum_k v_k \log q_\phi(z_k \mid x), \quad
+    \text{sleep-}\phi: \; -\log q_\phi(z' \mid x'), \; (z', x') \sim p_\theta.
+
+No gradient passes through a draw or a weight, so variables of rows may be discrete.
+
+References
+----------
+-   Jörg Bornschein, Yoshua Bengio (2015)
+    Reweighted wake-sleep, section 2. arXiv:1406.2751
+-   Tuan Anh Le et al. (2019)
+    Revisiting reweighted wake-sleep for models with stochastic control flow, equations 5, 7 and 9.
+    arXiv:1805.10469
+"""
+
+from __future__ import annotations
+
+import numbers
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytensor.tensor as pt
+
+from pytensor.gradient import disconnected_grad
+from pytensor.graph.basic import Variable
+
+from pymc.variational.guides.base import Guide, Here
+from pymc.variational.objectives.base import (
+    Draws,
+    Loss,
+    Losses,
+    Setting,
+    Weights,
+    draw_all,
+    log_weights,
+    total,
+)
+from pymc.variational.objectives.particles import IWAE
+from pymc.variational.objectives.simulation import simulate
+
+__all__ = ["ReweightedWakeSleep"]
+
+
+@dataclass(frozen=True)
+class ReweightedWakeSleep:
+    """Reweighted wake-sleep, the objective "rws".
+
+    The parameters of the model, and the guides of global variables, follow the importance-weighted
+    bound (wake-theta), whose negative is what the history has. The guides of rows, or all guides where
+    nothing is of a row, minimise ``insomnia`` times wake-phi plus ``1 - insomnia`` times sleep-phi.
+
+    Parameters
+    ----------
+    insomnia : float
+        From 0 to 1, the share of wake-phi. Below 1 the guides of rows have to be amortized, by inputs
+        of which at least one is computed from observed values: those are replaced by simulated ones.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `insomnia` is no number from 0 to 1.
+
+    Notes
+    -----
+    With one particle the weights say nothing, and wake-phi has a gradient of mean 0.
+
+    Examples
+    --------
+    >>> pm.ReweightedWakeSleep(insomnia=0.8).name
+    'rws(insomnia=0.8)'
+    """
+
+    insomnia: float = 1.0
+
+    of_particles: ClassVar[bool] = True
+    needs_reparametrisation: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.insomnia, bool) or not isinstance(self.insomnia, numbers.Real):
+            raise TypeError(
+                f"insomnia={self.insomnia!r} of pm.ReweightedWakeSleep is the share of wake-phi in the "
+                f"loss of the guide, a number from 0 to 1; got a {type(self.insomnia).__name__}"
+            )
+        if not 0 <= self.insomnia <= 1:
+            raise ValueError(
+                f"insomnia={self.insomnia!r} of pm.ReweightedWakeSleep is the share of wake-phi in the "
+                "loss of the guide, from 0 (sleep only) to 1 (wake only)"
+            )
+
+    @property
+    def name(self) -> str:
+        return "rws" if self.insomnia == 1 else f"rws(insomnia={self.insomnia:g})"
+
+    def losses(self, setting: Setting) -> Losses:
+        """Build wake-theta, and for the guides of rows wake-phi and sleep-phi.
+
+        Raises
+        ------
+        ValueError
+            If `insomnia` is below 1 and what a guide is computed from cannot be simulated.
+        """
+        mine = setting.local_guides or setting.guides
+        others = tuple(guide for guide in setting.guides if guide not in mine)
+        draws = draw_all(setting)
+        weights = log_weights(setting, draws)
+        bound = IWAE().bound
+        theta = -total(setting, log_weights(setting, *hold(setting, draws, mine)), bound)
+        beside = {}
+        if self.insomnia > 0:
+            beside["wake_phi"] = wake_phi(setting, draws, weights, mine)
+        if self.insomnia < 1:
+            beside["sleep_phi"] = sleep_phi(setting, draws, mine, self.name)
+        share = {"wake_phi": self.insomnia, "sleep_phi": 1 - self.insomnia}
+        phi = pt.add(*(share[name] * loss for name, loss in beside.items()), pt.constant(0.0))
+        rest = (*setting.parameters_of(others), *setting.model_parameters)
+        return Losses(
+            -total(setting, weights, bound),
+            (Loss("guide", phi, setting.parameters_of(mine)), Loss("wake_theta", theta, rest)),
+            tuple(beside.items()),
+        )
+
+
+def hold(setting: Setting, draws: Draws, guides: Sequence[Guide]) -> tuple[Draws, Here]:
+    """Hold the draws of guides and their log q: parameters, and the draws that they depend on."""
+    mine = setting.parameters_of(guides)
+    here = {p: disconnected_grad(v) if p in mine else v for p, v in setting.here.items()}
+    given = {var: disconnected_grad(draw) for var, draw in draws.given.items()}
+    return replace(draws.stopped(guides), given=given), here
+
+
+def wake_phi(setting: Setting, draws: Draws, weights: Weights, guides: Sequence[Guide]) -> Variable:
+    """Fit guides of one plate to their own draws, each by its weight among those of its row.
+
+    Returns
+    -------
+    scalar Variable
+        In nats of all data; a cross-entropy.
+    """
+    plate = guides[0].sites[0].plate
+    logw = disconnected_grad(weights.rows[plate] if plate else weights.glob)
+
+    def weighted(logq: Variable, axis: int) -> Variable:
+        return (pt.special.softmax(logw, axis=axis) * logq).sum(axis=axis)
+
+    return -total(setting, _logq(setting, draws.stopped(guides), guides), weighted)
+
+
+def sleep_phi(setting: Setting, draws: Draws, guides: Sequence[Guide], name: str) -> Variable:
+    """Fit guides of one plate to what the model simulates for the rows of the batch.
+
+    The global variables are those of `draws`. Variables of the rows, and what is observed of them, are
+    simulated together, once for each outer draw.
+
+    Returns
+    -------
+    scalar Variable
+        In nats of all data; a cross-entropy.
+
+    Raises
+    ------
+    ValueError
+        If the inputs of a guide cannot be simulated.
+    """
+    logq = _logq(setting, simulate(setting, draws, guides, name), guides)
+    return -total(setting, logq, lambda weights, axis: weights.mean(axis=axis))
+
+
+def _logq(setting: Setting, draws: Draws, guides: Sequence[Guide]) -> Weights:
+    logqs = [
+        guide.logq(draws.blocks[guide], setting.here, draws.n_lead[guide], draws.given)
+        for guide in guides
+    ]
+    plate = guides[0].sites[0].plate
+    logq = pt.add(*logqs) if len(logqs) > 1 else logqs[0]
+    return Weights(pt.constant(0.0), {plate: logq}) if plate else Weights(logq, {})
