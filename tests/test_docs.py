@@ -48,7 +48,10 @@ PUBLIC = {
     "pymc.remove_minibatch": pm.remove_minibatch,
 }
 # Dispatch by Op, with no names to call; those of a backend cannot be imported without it
-PRIVATE = {f"pymc.minibatch.dispatch.{backend}" for backend in ("c", "jax", "numba")}
+PRIVATE = {
+    *(f"pymc.minibatch.dispatch.{backend}" for backend in ("c", "jax", "numba")),
+    *(f"pymc.variational.dispatch.{backend}" for backend in ("jax", "numba")),
+}
 
 
 def names_of(files: Iterable[Path]) -> set[str]:
