@@ -32,7 +32,7 @@ from pytensor.xtensor.vectorization import XRV
 
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.plates import as_axes, axes_of_dims
-from pymc.minibatch.provenance import OWN, Axes, Axis, Lost, Rows, indexes, trace
+from pymc.minibatch.provenance import NAME_THE_DIM, OWN, Axes, Axis, Lost, Rows, indexes, trace
 from pymc.minibatch.raw_data import raw_data
 from pymc.minibatch.total_size import check_no_diagonal, current_length
 from pymc.minibatch.user_terms import check_closed, mixed_inside
@@ -67,8 +67,11 @@ def check_free_variable(
         If its distribution computes with the number of rows of a batch, mixes rows, has parameters of
         rows that its dims do not name, or is not independent along a subsampled dim.
     """
-    check_no_length(repr(name), [rv])
     rows = axes_of_dims(dims, plates) if dims else (None,) * rv.type.ndim
+    if not any(rows) and not indexes([rv], by_shape=True, known=known):
+        return
+    check_no_diagonal(name, [row for row in rows if row is not None])
+    _check_between_draws(rv, name, rows)
     axes = mixed_inside(rv, as_axes(rows)) or trace(rv, known, free)
     if isinstance(axes, Lost):
         raise ValueError(
@@ -77,7 +80,6 @@ def check_free_variable(
             "parameters row by row"
         )
     check_closed(name, rv)
-    check_no_diagonal(name, [row for row in rows if row is not None])
     for k, (row, axis) in enumerate(zip(rows, axes)):
         if row is not None:
             _check_local_axis(rv, name, k, row, axis)
@@ -86,8 +88,25 @@ def check_free_variable(
                 f"The free variable {name!r}, axis {k}, has parameters that are rows of {axis}, so "
                 f"each row has a value of its own, and its dims ({dims}) do not say so: slots for the "
                 "rows of one batch would be reused for others. Give it "
-                f"dims={axis.dim or '<the dim of the rows>'!r}, and the data in pm.Minibatch too, by "
-                "pm.Data(..., dims=...); if it is data, pass observed=..."
+                f"dims={axis.dim or '<the dim of the rows>'!r}"
+                f"{NAME_THE_DIM if axis.dim is None else ''}; if it is data, pass observed=..."
+            )
+    check_no_length(repr(name), [rv])
+
+
+def _where(name: str, k: int, rows: Rows) -> str:
+    return f"The free variable {name!r} has the subsampled dim {rows.dim!r} on axis {k}"
+
+
+def _check_between_draws(rv: Variable, name: str, rows: Sequence[Rows | None]) -> None:
+    inside = set(_draw_axes(rv))
+    for k, axis in enumerate(rows):
+        if axis is not None and k in inside:
+            raise ValueError(
+                f"{_where(name, k, axis)}, which is within one draw of its distribution "
+                f"({_distribution(rv).owner.op}): its elements are not independent, so that the rows "
+                "of a batch cannot be drawn without the others. Use a distribution whose draws are "
+                "independent along the rows, or a dim that is not subsampled"
             )
 
 
@@ -109,13 +128,7 @@ def _draw_axes(rv: Variable) -> list[int]:
 
 
 def _check_local_axis(rv: Variable, name: str, k: int, rows: Rows, axis: Axis) -> None:
-    where = f"The free variable {name!r} has the subsampled dim {rows.dim!r} on axis {k}"
-    if k in _draw_axes(rv):
-        raise ValueError(
-            f"{where}, which is within one draw of its distribution ({_distribution(rv).owner.op}): its elements "
-            "are not independent, so that the rows of a batch cannot be drawn without the others. Use a "
-            "distribution whose draws are independent along the rows, or a dim that is not subsampled"
-        )
+    where = _where(name, k, rows)
     if isinstance(axis, Rows) and axis != rows:
         raise ValueError(
             f"{where}, by {rows}, but its parameters are rows of {axis}, so that they are out of "

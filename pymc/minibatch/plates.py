@@ -41,9 +41,9 @@ __all__ = [
     "local_shape",
     "model_indexes",
     "note_index",
-    "scaled_term",
     "plates_of",
     "rows_by_axis",
+    "scaled_term",
     "subsampled_dims",
     "term_indexes",
 ]
@@ -168,6 +168,8 @@ def known_axes(model: Any) -> dict[Variable, Axes | Lost]:
     """
     root = model.root
     known: dict[Variable, Axes | Lost] = {}
+    if not getattr(root, "_minibatch_indexes", ()):
+        return known
     for rv, rows in local_axes(model).items():
         value = root.rvs_to_values.get(rv)
         known[rv] = axes = as_axes(rows)

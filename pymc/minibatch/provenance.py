@@ -239,6 +239,10 @@ def trace_inner(op: HasInnerGraph, inputs: Sequence[Axes]) -> list[Axes]:
     return outputs
 
 
+# Rows of data without dims: nothing but a dim's name can say that a free variable is on them too
+NAME_THE_DIM = ", which the data in pm.Minibatch have as well, by pm.Data(..., dims=...)"
+
+
 def meet(axes: Iterable[Axis], names: Iterable[str] = ()) -> Axis:
     """Tell what several axes become that are broadcast together.
 
@@ -264,8 +268,10 @@ def meet(axes: Iterable[Axis], names: Iterable[str] = ()) -> Axis:
         of = ", ".join(names)
         raise RowsLost(
             f"the rows of {rows[0]} meet values that are not of the batch{f' ({of})' if of else ''}; "
-            "data belong into the same pm.Minibatch call, and a free variable with a slot for each "
-            "row of the batch would give its slots to other rows at each step"
+            "data belong into the same pm.Minibatch call. A free variable with a slot for each row of "
+            "the batch would give its slots to other rows at each step: give it a value for each row "
+            f"of all by dims={rows[0].dim or '<their dim>'!r}"
+            + (NAME_THE_DIM if rows[0].dim is None else "")
         )
     if rows:
         return rows[0]

@@ -31,7 +31,17 @@ from pytensor.tensor.type_other import NoneConst
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.lengths import check_no_length
-from pymc.minibatch.provenance import OWN, SAME, Axes, Axis, Lost, Rows, indexes, trace
+from pymc.minibatch.provenance import (
+    NAME_THE_DIM,
+    OWN,
+    SAME,
+    Axes,
+    Axis,
+    Lost,
+    Rows,
+    indexes,
+    trace,
+)
 from pymc.minibatch.user_terms import check_closed, mixed_inside
 
 __all__ = [
@@ -280,7 +290,9 @@ def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
         raise ValueError(
             f"{where}: the observed value is rows of {rows}, but a parameter has values of its own "
             f"there and does not broadcast. If these are data, {_ONE_CALL}. If they are a variable "
-            "with a slot for each row of the batch, other rows would reuse its slots at each step"
+            "with a slot for each row of the batch, other rows would reuse its slots at each step: "
+            f"give it dims={rows.dim or '<the dim of the rows>'!r}"
+            + (NAME_THE_DIM if rows.dim is None else "")
         )
     return rows
 

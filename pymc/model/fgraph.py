@@ -40,7 +40,7 @@ from pymc.minibatch.plates import (
     term_indexes,
 )
 from pymc.minibatch.potentials import potential_scale
-from pymc.minibatch.provenance import OWN, SAME, Axes, Rows, follow, trace
+from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, follow, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
 
@@ -198,7 +198,7 @@ def scale_terms(fgraph: Any) -> None:
     from pymc.variational.minibatch_rv import scaled_rv, unscaled_rv
 
     plates = plates_of(fgraph_indexes(fgraph))
-    known = {
+    known: dict[Variable, Axes | Lost] = {
         node.outputs[0]: as_axes(axes_of_dims(node.op.dims, plates))
         for node in fgraph.apply_nodes
         if isinstance(node.op, released.ModelFreeRV) and any(d in plates for d in node.op.dims)
@@ -212,8 +212,10 @@ def scale_terms(fgraph: Any) -> None:
             bare, given = unscaled_rv(rv)
             term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths, known)
             totals = infer_totals(term, given)
+            observed = node.outputs[0]
             if [total is None for total in totals] != [total is None for total in given]:
-                _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
+                observed = _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
+            known[observed] = trace(value)
         elif isinstance(op, released.ModelPotential):
             [var] = node.inputs
             scale = potential_scale(
@@ -229,17 +231,18 @@ def fgraph_indexes(fgraph: Any) -> list[Variable]:
     return term_indexes(fgraph.outputs, {node.outputs[0]: node.op.dims for node in free})
 
 
-def _observe_anew(fgraph: Any, node: Apply, rv: Variable, value: Variable) -> None:
+def _observe_anew(fgraph: Any, node: Apply, rv: Variable, value: Variable) -> Variable:
     """Put `rv` in the place of an observed variable, whether either of them has named dims."""
     [old] = node.outputs
     if isinstance(value, XTensorVariable) and not isinstance(rv, XTensorVariable):
         value = value.values
-    new = node.op(rv, value)
+    observed = new = node.op(rv, value)
     if isinstance(old, XTensorVariable) and not isinstance(new, XTensorVariable):
         new = as_xtensor(new, dims=old.type.dims)
     elif isinstance(new, XTensorVariable) and not isinstance(old, XTensorVariable):
         new = new.values
     fgraph.replace(old, new, import_missing=True)
+    return observed
 
 
 def unscale_terms(fgraph: Any) -> None:
