@@ -24,18 +24,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pytensor.tensor as pt
-
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import graph_replace, vectorize_graph
-from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.plates import known_axes
 from pymc.minibatch.provenance import Lost, Rows, trace
 from pymc.minibatch.scaling import scale_factor
 from pymc.variational.guides.base import Plate, plate_shape
-from pymc.variational.particles import check_lengths
+from pymc.variational.particles import at_draws
 
 __all__ = ["Term", "at_draws", "plate_scale", "terms_of"]
 
@@ -97,56 +92,3 @@ def _term(name: str, logp: Variable, known: Mapping[Variable, Any]) -> Term:
 def plate_scale(plate: Sequence[Rows]) -> Variable:
     """Rows in all by rows of the batch."""
     return scale_factor([rows.total for rows in plate], plate_shape(plate))
-
-
-def at_draws(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
-    """Compute graphs at draws of variables: draws with more axes than the variable give these axes.
-
-    Parameters
-    ----------
-    graphs : sequence of Variable
-    draws : mapping of Variable to Variable
-        What takes the place of each variable. Those that have leading axes more than the variable all
-        have the same number of them, and broadcast.
-
-    Returns
-    -------
-    list of Variable
-        A graph that depends on a draw with leading axes has these too.
-    """
-    one = {old: new for old, new in draws.items() if new.type.ndim == old.type.ndim}
-    many = {old: new for old, new in draws.items() if new.type.ndim > old.type.ndim}
-    graphs = list(graphs)
-    if one:
-        graphs = graph_replace(graphs, one, strict=False)
-    if not many:
-        return graphs
-    many = {old: new for old, new in many.items() if old in set(ancestors(graphs))}
-    if not many:
-        return graphs
-    try:
-        check_lengths(graphs, list(many))
-        return vectorize_graph(graphs, many)
-    except (NotImplementedError, TypeError, ValueError):  # an Op without a form for many values
-        return _one_by_one(graphs, many)
-
-
-def _one_by_one(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
-    """Compute graphs at each draw by a copy of their own."""
-    n_lead = next(new.type.ndim - old.type.ndim for old, new in draws.items())
-    shapes = [new.type.shape[:n_lead] for new in draws.values()]
-    if any(n is None for shape in shapes for n in shape):
-        raise NotImplementedError("the number of draws has to be known for this model")
-    lead = np.broadcast_shapes(*shapes)  # type: ignore[arg-type]
-    copies = []
-    for place in np.ndindex(lead):
-        one = {
-            old: new[tuple(min(k, n - 1) for k, n in zip(place, new.type.shape))]
-            for old, new in draws.items()
-        }
-        copies.append(graph_replace(list(graphs), one, strict=False))
-    stacked = [pt.stack(each) for each in zip(*copies)]
-    return [
-        each.reshape((*lead, *(each.shape[k] for k in range(1, each.type.ndim))))
-        for each in stacked
-    ]
