@@ -15,12 +15,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
+from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Lost, Rows, trace
 from pymc.minibatch.scaling import scale_factor
 from pymc.variational.guides.base import plate_shape
@@ -65,41 +68,51 @@ def loss_factor(model: Any, reduction: str) -> Variable:
         return pt.constant(1.0)
     if reduction == "mean":
         return 1 / rows_in_all(model).astype("floatX")
-    scales = [scale for scale, _ in _observed(model)]
-    if not scales:
-        return pt.constant(1.0)
-    largest = scales[0] if len(scales) == 1 else pt.max(pt.stack(scales))
-    return 1 / largest
+    scales = [plate.scale for plate in _plates(model).values()]
+    return 1 / (scales[0] if len(scales) == 1 else pt.max(pt.stack(scales)))
 
 
 def rows_in_all(model: Any) -> Variable:
     """Count the rows of the observed plates: each plate once."""
-    counts = {key: total for _, (key, total) in _observed(model)}
-    return pt.add(*counts.values()) if len(counts) > 1 else next(iter(counts.values()))
+    counts = [plate.n_rows for plate in _plates(model).values()]
+    return counts[0] if len(counts) == 1 else pt.add(*counts)
 
 
-def _observed(model: Any) -> list[tuple[Variable, tuple[Any, Variable]]]:
-    """For each observed variable the scale of its rows, and which rows and how many they are."""
-    result = []
+class _Plate(NamedTuple):
+    """How many rows there are in all, and that by rows of the batch."""
+
+    n_rows: Variable
+    scale: Variable
+
+
+def _plates(model: Any) -> dict[Any, _Plate]:
+    """The plates of observed variables; of a model without one, what is subsampled; or one row."""
+    found: dict[Any, _Plate] = {}
     for rv in model.observed_RVs:
-        value = model.rvs_to_values[rv]
-        _, totals = unscaled_rv(rv)
-        axes = trace(value)
+        axes = trace(model.rvs_to_values[rv])
         rows = () if isinstance(axes, Lost) else tuple(a for a in axes if isinstance(a, Rows))
-        shape = list(value.shape)
-        scale = scale_factor(totals, shape) if any(t is not None for t in totals) else None
         if rows:
-            n_rows = pt.prod(pt.stack([axis.total for axis in rows]))
-            result.append(
-                (scale_factor([r.total for r in rows], plate_shape(rows)), (rows, n_rows))
-            )
-            continue
-        dims = model.named_vars_to_dims.get(rv.name, ())
-        key: Any = dims[0] if dims else rv.name
-        n_rows = shape[0] if shape else pt.constant(1)
-        if scale is None:
-            result.append((pt.constant(1.0), (key, n_rows)))
+            found[rows] = _of_rows(rows)
         else:
-            n_rows = next(t for t in totals if t is not None)
-            result.append((scale, (key, pt.as_tensor(n_rows))))
-    return result
+            key, plate = _without_index(model, rv)
+            found.setdefault(key, plate)
+    if not found:
+        found = {index: _of_rows((Rows(index),)) for index in model_indexes(model)}
+    return found or {None: _Plate(pt.constant(1), pt.constant(1.0))}
+
+
+def _of_rows(rows: Sequence[Rows]) -> _Plate:
+    n_rows = reduce(lambda n, axis: n * axis.total, rows, pt.constant(1, dtype="int64"))
+    return _Plate(n_rows, scale_factor([axis.total for axis in rows], plate_shape(rows)))
+
+
+def _without_index(model: Any, rv: Variable) -> tuple[Any, _Plate]:
+    """Rows of full data, or of batches that are fed by hand: the leading axis, if there is one."""
+    shape, dims = list(model.rvs_to_values[rv].shape), model.named_vars_to_dims.get(rv.name, ())
+    _, totals = unscaled_rv(rv)
+    key = dims[0] if dims else rv.name
+    if all(total is None for total in totals):
+        n_rows = shape[0] if shape else pt.constant(1)
+        return key, _Plate(n_rows, pt.constant(1.0))
+    n_rows = reduce(lambda n, total: n * total, (t for t in totals if t is not None))
+    return key, _Plate(pt.as_tensor(n_rows), scale_factor(totals, shape))

@@ -24,6 +24,7 @@ from pymc.variational.guides.full_rank import FullRankGuide
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
 from pymc.variational.guides.starts import Starts
+from pymc.vartypes import discrete_types
 
 __all__ = ["FAMILIES", "Family", "assemble"]
 
@@ -161,6 +162,7 @@ def _bind(family: Family, sites: Iterable[Site], starts: Starts, model: Any) -> 
         groups.setdefault(site.plate, []).append(site)
     for plate, mine in groups.items():
         _check_coupling(family, plate, [site.name for site in mine])
+        _check_continuous(family, mine)
     return [family.bind(mine, starts, model) for mine in groups.values()]
 
 
@@ -178,4 +180,14 @@ def _check_coupling(family: Family, plate: Plate, names: Sequence[str]) -> None:
         raise ValueError(
             f"guide {family.name!r} is a covariance within each row of a subsampled dim, but {listed} "
             "has none: use 'full_rank'"
+        )
+
+
+def _check_continuous(family: Family, sites: Sequence[Site]) -> None:
+    discrete = [site.name for site in sites if site.value.type.dtype in discrete_types]
+    if discrete and not hasattr(family, "names"):
+        raise ValueError(
+            f"guide {family.name!r} is a normal distribution, but {', '.join(map(repr, discrete))} is "
+            "discrete. Sum it out of the model (pm.Mixture), or give discrete variables of rows "
+            "pm.Amortized(...) with a discrete distribution, under objective='rws'"
         )

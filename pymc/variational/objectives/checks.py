@@ -15,7 +15,10 @@
 
 from __future__ import annotations
 
+from pytensor.graph.traversal import ancestors
+
 from pymc.minibatch.plates import model_indexes
+from pymc.variational.log_weights import Term
 from pymc.variational.objectives.base import Objective, Setting
 
 __all__ = ["check_plates"]
@@ -54,3 +57,15 @@ def check_plates(setting: Setting, objective: Objective) -> None:
                 f"cannot be told apart: {term.mixed}. A model whose rows are coupled has no bound by "
                 f"row; {instead}"
             )
+        if term.plate != plates[0] and _depends_on_rows(setting, term):
+            dims = ", ".join(str(rows.dim) for rows in term.plate)
+            raise ValueError(
+                f"objective {objective.name!r} is a bound for each row of {plates[0][0].dim!r}, but "
+                f"{term.name!r}, which depends on the variables of these rows, is on the plate {dims}: "
+                f"{instead}"
+            )
+
+
+def _depends_on_rows(setting: Setting, term: Term) -> bool:
+    local = {site.value for site in setting.sites if site.plate}
+    return not local.isdisjoint(ancestors([term.logp]))

@@ -155,6 +155,13 @@ def test_refused(model: pm.Model, guide: Any, message: str) -> None:
         guided_approximation(model, guide)
 
 
+def test_discrete() -> None:
+    with pm.Model() as model:
+        pm.Poisson("n", 3)
+    with pytest.raises(ValueError, match="'n' is discrete. Sum it out"):
+        guided_approximation(model)
+
+
 def test_no_guide(model: pm.Model) -> None:
     with pytest.raises(TypeError, match=r"guide 3 of pm.fit, of type int, is no guide"):
         guided_approximation(model, 3)
