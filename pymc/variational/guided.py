@@ -30,13 +30,15 @@ import pytensor
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.assembly import assemble
+from pymc.variational.guides.assembly import assemble, there_of_guide
 from pymc.variational.guides.base import Guide, Here, Parameter, Plate, Site, sites_of
+from pymc.variational.guides.encoders import model_parameters
+from pymc.variational.guides.rows_there import there_of_sites
 from pymc.variational.guides.starts import Starts
 from pymc.variational.log_weights import Term, terms_of
 from pymc.variational.loss_factor import check_reduction, loss_factor
 from pymc.variational.objectives.base import Losses, Objective, Setting
-from pymc.variational.objectives.checks import check_plates
+from pymc.variational.objectives.checks import check_plates, check_reparametrised
 from pymc.variational.row_table import RowTable
 from pymc.variational.row_updates import guarded, row_updates
 from pymc.variational.updates import adagrad_window, total_norm_constraint
@@ -126,6 +128,7 @@ class GuidedObjective:
 
     def check(self) -> None:
         """Raise where the objective cannot be that of the model."""
+        check_reparametrised(self.approx.guides, self.objective)
         check_plates(self.setting({}), self.objective)
 
     def setting(self, here: Here, n_outer: int = 1) -> Setting:
@@ -262,7 +265,7 @@ class GuidedApproximation:
     @cached_property
     def terms(self) -> tuple[Term, ...]:
         """The terms of the model."""
-        return tuple(terms_of(self.model))
+        return tuple(terms_of(self.model, there_of_sites(self.sites)))
 
     @property
     def params(self) -> list[SharedVariable]:
@@ -299,5 +302,7 @@ def guided_approximation(
     random_seed : int, optional
     """
     starts = Starts.of(model, start, start_sigma, random_seed)
-    guides = assemble(model, sites_of(model), guide, starts, others)
-    return GuidedApproximation(model, guides, tuple(params), random_seed)
+    sites = sites_of(model, there_of_guide(model, guide))
+    guides = assemble(model, sites, guide, starts, others)
+    trained = model_parameters(model, params, [p for made in guides for p in made.parameters])
+    return GuidedApproximation(model, guides, trained, random_seed)

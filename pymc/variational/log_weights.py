@@ -30,6 +30,7 @@ from pymc.minibatch.plates import known_axes
 from pymc.minibatch.provenance import Lost, Rows, trace
 from pymc.minibatch.scaling import scale_factor
 from pymc.variational.guides.base import Plate, plate_shape
+from pymc.variational.guides.rows_there import RowsThere, there_axes
 from pymc.variational.particles import at_draws
 
 __all__ = ["Term", "at_draws", "plate_scale", "terms_of"]
@@ -58,12 +59,14 @@ class Term:
     mixed: str = ""
 
 
-def terms_of(model: Any) -> list[Term]:
+def terms_of(model: Any, there: Sequence[RowsThere] = ()) -> list[Term]:
     """Take the log-probability of a model apart, as functions of its value variables.
 
     Parameters
     ----------
     model : Model
+    there : sequence of RowsThere
+        Rows of dims that the model does not subsample.
 
     Returns
     -------
@@ -71,20 +74,22 @@ def terms_of(model: Any) -> list[Term]:
         One for each free and observed variable, Jacobian included, and for each Potential.
     """
     variables = [*model.basic_RVs, *model.potentials]
-    known = known_axes(model)
+    known = {**known_axes(model), **there_axes(model, there)}
+    logps = model.logp(vars=variables, sum=False)
     return [
-        _term(var.name, logp, known)
-        for var, logp in zip(variables, model.logp(vars=variables, sum=False))
+        _term(var.name, logp, known, var in model.free_RVs) for var, logp in zip(variables, logps)
     ]
 
 
-def _term(name: str, logp: Variable, known: Mapping[Variable, Any]) -> Term:
+def _term(name: str, logp: Variable, known: Mapping[Variable, Any], is_free: bool) -> Term:
     axes = trace(logp, known)
     if isinstance(axes, Lost):
         return Term(name, (), logp.sum(), axes.why)
     plate = tuple(axis for axis in axes if isinstance(axis, Rows))
-    if plate:
-        logp = logp / plate_scale(plate)
+    # The model scales priors to the rows of an index, and not to those that are fed by hand
+    scaled = [r for r in plate if not (isinstance(r, RowsThere) and (is_free or r.given is None))]
+    if scaled:
+        logp = logp / plate_scale(scaled)
     within = [k for k, axis in enumerate(axes) if not isinstance(axis, Rows)]
     return Term(name, plate, logp.sum(within) if within else logp)
 

@@ -126,7 +126,7 @@ def at_draws(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> 
     many = {old: new for old, new in draws.items() if new.type.ndim > old.type.ndim}
     graphs = list(graphs)
     if one:
-        graphs = graph_replace(graphs, one, strict=False)
+        graphs = list(graph_replace(graphs, one, strict=False))
     if not many:
         return graphs
     many = {old: new for old, new in many.items() if old in set(ancestors(graphs))}
@@ -134,7 +134,7 @@ def at_draws(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> 
         return graphs
     try:
         check_lengths(graphs, list(many))
-        return vectorize_graph(graphs, many)
+        return list(vectorize_graph(graphs, many))
     except (NotImplementedError, TypeError, ValueError):  # an Op without a form for many values
         return _one_by_one(graphs, many)
 

@@ -13,6 +13,7 @@
 #   limitations under the License.
 """Guides: what is fitted to the posterior."""
 
+from pymc.variational.guides.amortized import Amortized
 from pymc.variational.guides.low_rank import LowRank
 
-__all__ = ["LowRank"]
+__all__ = ["Amortized", "LowRank"]

@@ -19,14 +19,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pymc.minibatch.plates import subsampled_dims
 from pymc.variational.guides.base import Guide, Plate, Site
 from pymc.variational.guides.full_rank import FullRankGuide
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
+from pymc.variational.guides.rows_there import RowsThere, rows_there
 from pymc.variational.guides.starts import Starts
 from pymc.vartypes import discrete_types
 
-__all__ = ["FAMILIES", "Family", "assemble"]
+__all__ = ["FAMILIES", "Family", "assemble", "there_of_guide"]
 
 
 class Family(Protocol):
@@ -109,6 +111,19 @@ def assemble(
     return (*bound, *_bind(rest, left.values(), starts, model))
 
 
+def there_of_guide(model: Any, guide: Any) -> list[RowsThere]:
+    """Rows of the dims that guides are for and that the model does not subsample.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a guide is none, or for a dim that the model does not have.
+    """
+    sampled = subsampled_dims(model)
+    dims = dict.fromkeys(getattr(family, "dim", None) for _, family in _requests(guide))
+    return [rows_there(model, dim) for dim in dims if dim is not None and dim not in sampled]
+
+
 def _requests(guide: Any) -> list[tuple[tuple[str, ...] | None, Family]]:
     """Read the argument `guide`: names and the family of each; None for all others."""
     if guide is None:
@@ -168,6 +183,12 @@ def _bind(family: Family, sites: Iterable[Site], starts: Starts, model: Any) -> 
 
 def _check_coupling(family: Family, plate: Plate, names: Sequence[str]) -> None:
     listed, dims = ", ".join(map(repr, names)), ", ".join(str(rows.dim) for rows in plate)
+    if any(isinstance(rows, RowsThere) for rows in plate) and not hasattr(family, "dim"):
+        raise ValueError(
+            f"guide {family.name!r} keeps parameters of each row, but which rows of {dims!r} are there "
+            f"only an index says, and the model has none: give {listed} an encoder in pm.Amortized, or "
+            "subsample the dim by pm.Minibatch or batch_size="
+        )
     if family.couples and plate:
         raise ValueError(
             f"guide {family.name!r} couples the rows of {listed}, which are on the subsampled dim "

@@ -33,8 +33,8 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 from pytensor.tensor.shape import shape_i
 
-from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows
+from pymc.variational.guides.rows_there import RowsThere, rows_by_axis
 
 __all__ = [
     "Block",
@@ -151,9 +151,16 @@ class Guide(Protocol):
         """Log-density of a draw in nats, on the unconstrained space: axes `n_lead`, then the plate's."""
 
 
-def sites_of(model: Any) -> list[Site]:
-    """List the free variables of a model by name: clones of one model have them in another order."""
-    axes = local_axes(model)
+def sites_of(model: Any, there: Sequence[RowsThere] = ()) -> list[Site]:
+    """List the free variables of a model by name: clones of one model have them in another order.
+
+    Parameters
+    ----------
+    model : Model
+    there : sequence of RowsThere
+        Rows of dims that the model does not subsample.
+    """
+    axes = rows_by_axis(model, there)
     sites = []
     for rv in sorted(model.free_RVs, key=lambda rv: rv.name):
         value = model.rvs_to_values[rv]

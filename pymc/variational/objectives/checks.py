@@ -15,13 +15,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.plates import model_indexes
+from pymc.variational.guides.base import Guide
 from pymc.variational.log_weights import Term
 from pymc.variational.objectives.base import Objective, Setting
 
-__all__ = ["check_plates"]
+__all__ = ["check_plates", "check_reparametrised"]
 
 
 def check_plates(setting: Setting, objective: Objective) -> None:
@@ -69,3 +72,21 @@ def check_plates(setting: Setting, objective: Objective) -> None:
 def _depends_on_rows(setting: Setting, term: Term) -> bool:
     local = {site.value for site in setting.sites if site.plate}
     return not local.isdisjoint(ancestors([term.logp]))
+
+
+def check_reparametrised(guides: Sequence[Guide], objective: Objective) -> None:
+    """Raise where an objective needs gradients through draws that have none.
+
+    Raises
+    ------
+    ValueError
+        The message names the variables, and an objective without that need.
+    """
+    names = [site.name for guide in guides if not guide.reparametrised for site in guide.sites]
+    if names and getattr(objective, "needs_reparametrisation", True):
+        raise ValueError(
+            f"objective {objective.name!r} needs gradients through draws, but the guide of "
+            f"{', '.join(map(repr, names))} draws from a distribution that has none, as those of "
+            "discrete variables are: use objective='rws', which weighs draws, or a distribution that "
+            "is a function of noise, such as pm.Normal or pm.LogNormal"
+        )

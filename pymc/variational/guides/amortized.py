@@ -1,0 +1,320 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+r"""Amortized guides: a function of a row's data gives the distribution of its variables.
+
+.. math::
+
+    q_\phi(z_i \mid x_i) = f_\phi(x_i)
+
+so that what is fitted are the weights :math:`\phi` of the function, and not parameters of each row (Kingma
+and Welling 2014, "Auto-encoding variational Bayes", section 2.3). A row that was not seen has its posterior
+from the same function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+from pytensor.tensor.random.type import RandomType
+
+from pymc.distributions.shape_utils import change_dist_size
+from pymc.logprob.basic import logp
+from pymc.variational.guides.base import Block, Here, Lead, Parameter, Site, plate_shape
+from pymc.variational.guides.encoders import batch_of, check_distribution, check_params, in_model
+from pymc.variational.guides.reparametrise import Path, path
+from pymc.variational.guides.row_check import check_rows
+from pymc.variational.guides.starts import Starts
+from pymc.variational.particles import at_draws
+
+__all__ = ["Amortized", "AmortizedGuide"]
+
+
+class Amortized:
+    """A guide whose distributions are functions of the data of a row.
+
+    Parameters
+    ----------
+    encoders : dict of variable or str to callable
+        For each variable a function of the inputs that returns a distribution on the variable's own
+        space, such as ``pm.Normal.dist(mu, sigma)``, with the axes of the variable. Row i of it is a
+        function of row i of the inputs only.
+    inputs : sequence of Variable
+        What the functions are called with: batches of data, data, observed variables, and global
+        variables of the model, in whose place their draw comes. Data with the dim are the rows of the
+        batch.
+    dim : str
+        The dim of the rows. In a model that does not subsample it, the rows that are there: all, or a
+        batch fed by :func:`pymc.set_data`, of `total_size` rows as the observed variables say.
+    params : sequence of SharedVariable, optional
+        What is trained: by default all shared variables of floats that the distributions are computed
+        from, but for data of the model and what the model's own terms depend on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind. What depends on the model is checked by :func:`pymc.fit`,
+        before it compiles anything.
+
+    Examples
+    --------
+    >>> import pytensor
+    >>> slope = pytensor.shared(0.0, name="slope")
+    >>> with pm.Model(coords={"obs": range(100)}) as model:
+    ...     y = pm.Data("y", np.random.default_rng(1).normal(size=100), dims="obs")
+    ...     yb = pm.Minibatch(y, batch_size=10)
+    ...     z = pm.Normal("z", 0, 1, dims="obs")
+    ...     rows = pm.Normal("rows", z, 1, observed=yb, dims="obs")
+    >>> def encode(y):
+    ...     return pm.Normal.dist(slope * y, 0.7)
+    >>> guide = pm.Amortized({"z": encode}, inputs=[yb], dim="obs")
+    >>> guide.distribution("z", np.array([0.5, 1.0])).shape.eval()
+    array([2])
+    """
+
+    name = "amortized"
+    couples = False
+
+    def __init__(
+        self,
+        encoders: Mapping[Any, Callable[..., Variable]],
+        inputs: Sequence[Variable],
+        dim: str,
+        params: Sequence[SharedVariable] | None = None,
+    ) -> None:
+        self.encoders = _check_encoders(encoders)
+        if isinstance(inputs, Variable) or not all(isinstance(v, Variable) for v in inputs):
+            raise TypeError(
+                f"inputs={inputs!r} of pm.Amortized has to be a list of variables of the model, such as "
+                "inputs=[Xb]"
+            )
+        if not isinstance(dim, str):
+            raise TypeError(
+                f"dim={dim!r} of pm.Amortized is the name of the dim of the rows, such as 'obs'"
+            )
+        if isinstance(params, SharedVariable):
+            raise TypeError(f"params={params} of pm.Amortized has to be a list: write [{params}]")
+        self.inputs = tuple(inputs)
+        self.dim = dim
+        self.params = None if params is None else tuple(params)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables that it is for."""
+        return tuple(self.encoders)
+
+    def distribution(self, name: str, *inputs: Any) -> Variable:
+        """Give the distribution of a variable for rows of data, new ones or those of the fit.
+
+        Parameters
+        ----------
+        name : str
+        *inputs : array or Variable
+            A value for each of `inputs`, in their order; of a global variable, a value of it.
+
+        Returns
+        -------
+        Variable
+            A distribution, with the weights as they are, for :func:`pymc.draw` and :func:`pymc.logp`.
+
+        Raises
+        ------
+        ValueError
+            If there is no encoder of the variable, or the inputs are not as many.
+        """
+        if name not in self.encoders:
+            raise ValueError(
+                f"pm.Amortized has no encoder of {name!r}, but of {list(self.encoders)}"
+            )
+        if len(inputs) != len(self.inputs):
+            raise ValueError(
+                f"distribution({name!r}, ...) of pm.Amortized needs {len(self.inputs)} inputs, "
+                f"{list(self.inputs)}, got {len(inputs)}"
+            )
+        return self.encoders[name](*map(pt.as_tensor, inputs))
+
+    def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> AmortizedGuide:
+        """Make the guide of some of its variables in `model`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If what an encoder returns is no distribution of its variable, row by row.
+        """
+        inputs = tuple(batch_of(var, model) for var in self.inputs)
+        dists = []
+        for site in sites:
+            _check_site(site, self)
+            dist = self.encoders[site.name](*inputs)
+            check_distribution(dist, site, model)
+            dist = in_model(dist, model)
+            check_rows(dist, site, model)
+            dists.append(dist)
+        return AmortizedGuide(sites, dists, check_params(self.params, dists, model), inputs)
+
+
+def _check_encoders(encoders: Any) -> dict[str, Callable[..., Variable]]:
+    if not isinstance(encoders, Mapping) or not encoders:
+        raise TypeError(
+            f"encoders={encoders!r} of pm.Amortized has to be a dict from variables to functions, such "
+            "as {'z': encode}"
+        )
+    named = {key if isinstance(key, str) else key.name: value for key, value in encoders.items()}
+    for name, encode in named.items():
+        if not callable(encode):
+            raise TypeError(
+                f"the encoder of {name!r} in pm.Amortized has to be a function of the inputs, got "
+                f"{encode!r} of type {type(encode).__name__}"
+            )
+    return named
+
+
+def _check_site(site: Site, guide: Amortized) -> None:
+    if site.name not in guide.encoders:
+        raise ValueError(
+            f"pm.Amortized has no encoder of {site.name!r}, but of {list(guide.encoders)}"
+        )
+    dims = [rows.dim for rows in site.plate]
+    if dims != [guide.dim]:
+        raise ValueError(
+            f"pm.Amortized for the dim {guide.dim!r} has an encoder of {site.name!r}, whose rows are "
+            f"those of {dims or 'no dim'}: it is for variables with rows of that dim, and no other"
+        )
+
+
+class AmortizedGuide:
+    """Distributions of the variables of a plate, as functions of data and of global variables.
+
+    Parameters
+    ----------
+    sites : sequence of Site
+        All of one plate, of one axis.
+    dists : sequence of Variable
+        Of each site, on its own space, row by row.
+    parameters : tuple of SharedVariable
+    inputs : tuple of Variable
+        What the encoders were called with.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        dists: Sequence[Variable],
+        parameters: tuple[SharedVariable, ...],
+        inputs: tuple[Variable, ...] = (),
+    ) -> None:
+        self.sites = tuple(sites)
+        self.dists = tuple(dists)
+        self.parameters = parameters
+        self.inputs = inputs
+        self.paths: tuple[Path | None, ...] = tuple(map(path, self.dists))
+        self.reparametrised = all(found is not None for found in self.paths)
+
+    def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
+        """Draw all variables, on their own spaces."""
+        draws = zip(self.sites, self.dists, self.paths, strict=True)
+        return tuple(_draw(*one, {**_changed(here), **given}, lead) for one in draws)
+
+    def values(self, block: Block, n_lead: int) -> dict[Site, Variable]:
+        return {site: _unconstrained(site, draw) for site, draw in zip(self.sites, block)}
+
+    def logq(
+        self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
+    ) -> Variable:
+        swaps = {**_changed(here), **given}
+        parts = [
+            _logq(site, dist, draw, swaps)
+            for site, dist, draw in zip(self.sites, self.dists, block)
+        ]
+        return pt.add(*parts) if len(parts) > 1 else parts[0]
+
+
+def _changed(here: Here) -> dict[Variable, Variable]:
+    """What stands for shared variables, where it is not the variable itself."""
+    return {
+        old: new for old, new in here.items() if not isinstance(old, Parameter) and old is not new
+    }
+
+
+def _shape(site: Site, dist: Variable) -> list[Any]:
+    """Lengths of a draw; the rows are those of the batch, also where all of them are alike."""
+    rows = list(plate_shape(site.plate))
+    lengths: list[Any] = []
+    for k, axis in enumerate(site.axes[: dist.type.ndim]):
+        known = site.rv.type.shape[k] or dist.type.shape[k]
+        lengths.append(rows[0] if axis is not None else known)
+    lengths += [
+        site.rv.type.shape[k] or dist.type.shape[k] for k in range(len(lengths), dist.type.ndim)
+    ]
+    return [dist.shape[k] if n is None else n for k, n in enumerate(lengths)]
+
+
+def _draw(
+    site: Site, dist: Variable, way: Path | None, swaps: Mapping[Variable, Variable], lead: Lead
+) -> Variable:
+    shape = _shape(site, dist)
+    if way is not None:
+        [draw] = at_draws([way.draw], {**swaps, way.noise: way.of_shape((*lead, *shape))})
+        return draw
+    [draw] = at_draws([_drawn_anew(dist)], swaps)
+    n_batch = dist.type.ndim - dist.owner.op.ndim_supp
+    return change_dist_size(draw, (*lead, *shape[:n_batch]))
+
+
+def _drawn_anew(dist: Variable) -> Variable:
+    """The same distribution with a generator of its own: draws of two graphs are independent."""
+    node = dist.owner
+    inputs = [
+        pytensor.shared(v.get_value()) if isinstance(v.type, RandomType) else v for v in node.inputs
+    ]
+    return node.clone_with_new_inputs(inputs).outputs[node.outputs.index(dist)]
+
+
+def _placeholder(site: Site) -> Variable:
+    return site.rv.type.clone(shape=(None,) * site.rv.type.ndim)()
+
+
+def _unconstrained(site: Site, draw: Variable) -> Variable:
+    if site.transform is None:
+        return draw
+    one = _placeholder(site)
+    [value] = at_draws([site.transform.forward(one, *site.rv.owner.inputs)], {one: draw})
+    return value
+
+
+def _logq(
+    site: Site, dist: Variable, draw: Variable, swaps: Mapping[Variable, Variable]
+) -> Variable:
+    """Log-density of draws on the unconstrained space, in nats, for each row."""
+    one = _placeholder(site)
+    parts = [logp(dist, one)]
+    if site.transform is not None:
+        inputs = site.rv.owner.inputs
+        value = site.transform.forward(one, *inputs)
+        parts.append(site.transform.log_jac_det(value, *inputs))
+    [rows] = site.plate
+    place = site.axes.index(rows)
+    by_row = pt.add(*(_sum_within(part, place) for part in parts))
+    [density] = at_draws([by_row], {**swaps, one: draw})
+    return density
+
+
+def _sum_within(density: Variable, place: int) -> Variable:
+    within = [k for k in range(density.type.ndim) if k != place]
+    return density.sum(within) if within else density

@@ -1,0 +1,111 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Draws of a distribution as a function of its parameters and of noise that does not depend on them.
+
+Gradients pass through such draws to the parameters (Kingma and Welling 2014, "Auto-encoding variational
+Bayes", section 2.4): of a normal distribution by location and scale, of others by the inverse of their
+distribution function, where it has a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import singledispatch
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.gradient import NullTypeGradError
+from pytensor.graph.basic import Variable
+from pytensor.graph.op import Op
+from pytensor.tensor.random.basic import MvNormalRV, NormalRV
+
+from pymc.logprob.basic import icdf
+from pymc.variational.guides.base import noise
+
+__all__ = ["Path", "path"]
+
+
+class Path(NamedTuple):
+    """A draw as a function of noise.
+
+    Parameters
+    ----------
+    draw : Variable
+        One draw, of the distribution's rank.
+    noise : Variable
+        What it is a function of, of the same rank.
+    of_shape : callable (shape) -> Variable
+        Noise of a shape, drawn anew at each evaluation.
+    """
+
+    draw: Variable
+    noise: Variable
+    of_shape: Callable[[Sequence[Any]], Variable]
+
+
+def path(dist: Variable) -> Path | None:
+    """Write a draw of a distribution as a function of its parameters and of noise.
+
+    Returns
+    -------
+    Path or None
+        None where there is no such function that has a gradient.
+
+    Examples
+    --------
+    >>> from pymc.variational.guides.reparametrise import path
+    >>> path(pm.Exponential.dist(2.0)) is None, path(pm.Gamma.dist(pt.scalar("a"), 1.0)) is None
+    (False, True)
+    """
+    if not dist.type.dtype.startswith("float"):
+        return None
+    eps = pt.tensor(dtype=dist.type.dtype, shape=(None,) * dist.type.ndim)
+    return _path(dist.owner.op, dist, eps)
+
+
+@singledispatch
+def _path(op: Op, dist: Variable, eps: Variable) -> Path | None:
+    if getattr(op, "ndim_supp", 0) != 0:
+        return None
+    try:
+        draw = icdf(dist, eps)
+        parameters = [
+            v for v in dist.owner.inputs if str(getattr(v.type, "dtype", ""))[:5] == "float"
+        ]
+        pytensor.grad(draw.sum(), parameters, disconnected_inputs="ignore")
+    except (NotImplementedError, NullTypeGradError):
+        return None
+    return Path(draw, eps, _uniform)
+
+
+@_path.register(NormalRV)
+def _(op: NormalRV, dist: Variable, eps: Variable) -> Path:
+    loc, scale = op.dist_params(dist.owner)
+    return Path(loc + scale * eps, eps, noise)
+
+
+@_path.register(MvNormalRV)
+def _(op: MvNormalRV, dist: Variable, eps: Variable) -> Path:
+    loc, cov = op.dist_params(dist.owner)
+    return Path(loc + (pt.linalg.cholesky(cov) @ eps[..., None])[..., 0], eps, noise)
+
+
+def _uniform(shape: Sequence[Any]) -> Variable:
+    """Draw from the open unit interval: at its ends the inverse may be infinite."""
+    tiny = np.finfo(pytensor.config.floatX).eps
+    rng = pytensor.shared(np.random.default_rng())
+    return pt.random.uniform(tiny, 1 - tiny, size=tuple(shape), rng=rng)

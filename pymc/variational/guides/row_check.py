@@ -1,0 +1,147 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Whether the rows of an encoder's distribution are each of their own row of the data.
+
+A batch holds some of the rows, and others at each step. What an encoder makes of a row must not depend
+on which others came with it, or there is no one distribution that is fitted, and log q summed over rows
+is not its density.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+
+from pymc.logprob.basic import logp
+from pymc.minibatch.plates import known_axes
+from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
+from pymc.minibatch.slicing import take_rows
+from pymc.minibatch.total_size import current_length
+from pymc.variational.guides.base import Site
+from pymc.variational.guides.rows_there import RowsThere, there_axes
+
+__all__ = ["check_rows"]
+
+_cheap_mode = Mode(linker="py", optimizer=None)
+
+
+def check_rows(dist: Variable, site: Site, model: Any) -> None:
+    """Raise where a row of a distribution depends on other rows, or on none.
+
+    It is read from the graph. Where that has an Op about which nothing is known, the distribution is
+    computed for a batch, for the same in another order, and with another first row.
+
+    Parameters
+    ----------
+    dist : Variable
+        A distribution of the variable, with its axes.
+    site : Site
+        On one plate.
+    model : Model
+
+    Raises
+    ------
+    ValueError
+        The message names what mixes the rows.
+    """
+    [rows] = site.plate
+    place = site.axes.index(rows)
+    there = [rows] if isinstance(rows, RowsThere) else []
+    known = {**known_axes(model), **there_axes(model, there)}
+    axes = trace(dist, known, model.free_RVs)
+    if isinstance(axes, Lost):
+        if axes.certain:
+            raise ValueError(_mixed(site, rows, axes.why))
+        _check_values(dist, place, rows, site, model)
+        return
+    if any(isinstance(axis, Rows) and k != place for k, axis in enumerate(axes)):
+        raise ValueError(
+            f"the encoder of {site.name!r} in pm.Amortized has the rows of {rows.dim!r} on another axis "
+            f"than axis {place}, where the variable has them"
+        )
+    if axes[place] is OWN:
+        raise ValueError(
+            f"the encoder of {site.name!r} in pm.Amortized has values of its own along axis {place}, "
+            f"where the variable has {rows}: a batch has other rows at each step. Compute the "
+            "parameters from the batch, or from data with that dim in pm.Data"
+        )
+
+
+def _mixed(site: Site, rows: Rows, why: str) -> str:
+    return (
+        f"the encoder of {site.name!r} in pm.Amortized couples the rows of {rows.dim!r}: {why}. What it "
+        "makes of a row must not depend on the others of the batch, as it does with batch "
+        "normalisation: take means over all rows, such as X.mean(0) of the full data, or normalise "
+        "within the row"
+    )
+
+
+def _check_values(dist: Variable, place: int, rows: Rows, site: Site, model: Any) -> None:
+    """Permute a batch, and change a row of it: row by row, the others stay as they were."""
+    n_rows = current_length(rows.total if not isinstance(rows, RowsThere) else rows.length)
+    n = min(rows.batch_size, n_rows or 0)
+    if n_rows is None or n < 2:
+        return
+    density = _density_of_rows(dist, place, rows, model)
+    first = np.arange(n)
+    other = np.r_[n_rows - 1, first[1:]]
+    plain, turned, changed = (density(order) for order in (first, first[::-1], other))
+    rtol = 1e-3 if pytensor.config.floatX == "float32" else 1e-6
+    for one, same in ((plain[:, ::-1], turned), (plain[:, 1:], changed[:, 1:])):
+        if not np.allclose(one, same, rtol=rtol, atol=rtol, equal_nan=True):
+            raise ValueError(
+                _mixed(
+                    site, rows, "a batch in another order, or with another first row, gave others"
+                )
+            )
+
+
+def _density_of_rows(dist: Variable, place: int, rows: Rows, model: Any) -> Any:
+    """A function from places of rows to log q of a few values, the same for all rows: (values, rows)."""
+    order = pt.lvector("order")
+    n_supp = dist.owner.op.ndim_supp
+    value = pt.take(dist, pt.zeros_like(order), axis=place)
+    densities = []
+    for shift in (0, 1):
+        point = value if dist.type.dtype[:3] == "int" else value * (1 - shift / 16)
+        one = logp(dist, point)
+        within = [k for k in range(dist.type.ndim - n_supp) if k != place]
+        densities.append(one.sum(within) if within else one)
+    graph = pt.stack(densities)
+    swaps: dict[Variable, Variable] = {}
+    if isinstance(rows, RowsThere):
+        for data in model.data_vars:
+            dims = model.named_vars_to_dims.get(data.name) or ()
+            if rows.dim in dims:
+                swaps[data] = take_rows(data, order, dims.index(rows.dim))
+    else:
+        swaps = {
+            index: pt.specify_shape(order, index.type.shape).astype(index.type.dtype)
+            for index in indexes([graph], by_shape=True)
+            if Rows(index) == rows
+        }
+    found = set(ancestors([graph]))
+    used: Mapping[Variable, Variable] = {old: new for old, new in swaps.items() if old in found}
+    if used:
+        [graph] = graph_replace([graph], used, strict=False)
+    return pytensor.function([order], graph, mode=_cheap_mode, on_unused_input="ignore")
