@@ -32,6 +32,7 @@ ORDER = (
     "pymc.variational.objectives",
     "pymc.variational.first_slots",
     "pymc.variational.row_table",
+    "pymc.variational.row_optimizers",
     "pymc.variational.row_updates",
     "pymc.variational.step",
     "pymc.variational.drivers",

@@ -39,6 +39,9 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
+from pymc.variational.row_optimizers import average_columns
+from pymc.variational.row_table import RowTable
+
 __all__ = ["TailAverage", "check_average"]
 
 
@@ -57,6 +60,9 @@ class TailAverage:
         How many steps of the run still come before the part, an int64.
     n_averaged : SharedVariable
         How many steps the means are of, an int64.
+    tables : tuple of RowTable
+        Parameters of rows, whose averages are columns of theirs, over the visits of each row:
+        :func:`~pymc.variational.row_updates.row_updates` takes `n_waiting`.
     """
 
     fraction: float
@@ -64,16 +70,22 @@ class TailAverage:
     means: tuple[SharedVariable, ...]
     n_waiting: SharedVariable
     n_averaged: SharedVariable
+    tables: tuple[RowTable, ...] = ()
 
     @classmethod
-    def of(cls, params: Sequence[SharedVariable], fraction: float) -> TailAverage:
+    def of(
+        cls,
+        params: Sequence[SharedVariable],
+        fraction: float,
+        tables: Sequence[RowTable] = (),
+    ) -> TailAverage:
         """Make the shared variables."""
         means = [
             pytensor.shared(param.get_value(), f"{param.name}_mean", shape=param.type.shape)
             for param in params
         ]
         counts = [pytensor.shared(np.int64(0), name) for name in ("n_waiting", "n_averaged")]
-        return cls(fraction, tuple(params), tuple(means), *counts)
+        return cls(fraction, tuple(params), tuple(means), *counts, tuple(tables))
 
     def updates(self, updates: Mapping[SharedVariable, Variable]) -> dict[SharedVariable, Variable]:
         """Add the updates of the averages to those of the parameters."""
@@ -90,6 +102,9 @@ class TailAverage:
         n_last = max(1, round(self.fraction * n_steps))
         self.n_waiting.set_value(np.int64(max(n_steps - n_last, 0)))
         self.n_averaged.set_value(np.int64(0))
+        for table in self.tables:
+            _, n_visits = average_columns(table.n_params)
+            table.shared.get_value(borrow=True)[:, n_visits] = 0
 
     def swap(self) -> None:
         """Exchange the parameters with their averages, if there are any."""
@@ -99,6 +114,19 @@ class TailAverage:
             last = param.get_value(borrow=True)
             param.set_value(mean.get_value(borrow=True), borrow=True)
             mean.set_value(last, borrow=True)
+        for table in self.tables:
+            _swap_rows(table)
+
+
+def _swap_rows(table: RowTable) -> None:
+    """Exchange the parameters of the rows that were visited with their averages."""
+    value = table.shared.get_value(borrow=True)
+    mean, n_visits = average_columns(table.n_params)
+    visited = value[:, n_visits, None] > 0
+    params = slice(table.n_params)
+    last = value[:, params].copy()
+    np.copyto(value[:, params], value[:, mean], where=visited)
+    np.copyto(value[:, mean], last, where=visited)
 
 
 def check_average(average: Any) -> float | None:

@@ -20,34 +20,21 @@ visits. A row that is in a batch twice is visited once, with the sum of its grad
 
 from __future__ import annotations
 
-import itertools
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial, reduce
-from typing import Any
+from functools import reduce
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import vectorize_graph
-from pytensor.graph.traversal import ancestors
-from pytensor.tensor.type import TensorType
 
 from pymc.variational.first_slots import sum_of_rows
+from pymc.variational.row_optimizers import OneRow, Optimizer
 from pymc.variational.row_table import RowTable
-from pymc.variational.schedule_formulas import Schedule, rate_at
-from pymc.variational.updates import adagrad_window
 
-__all__ = ["Optimizer", "RowUpdate", "guarded", "row_updates"]
-
-#: (gradients, parameters) -> next values of the parameters, and of what the optimizer keeps.
-Optimizer = Callable[
-    [Sequence[Variable], Sequence[SharedVariable]], Mapping[SharedVariable, Variable]
-]
+__all__ = ["RowUpdate", "guarded", "row_updates"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +63,7 @@ def row_updates(
     table: RowTable,
     gathered: tuple[Variable, Variable],
     gradient: Variable,
+    n_waiting: SharedVariable | None = None,
 ) -> RowUpdate:
     """Update the rows of a batch as an optimizer would each of them alone.
 
@@ -91,6 +79,9 @@ def row_updates(
         The lines and the parameters, from :meth:`RowTable.gather`.
     gradient : matrix, shape (batch_size, n_params)
         Of the loss, with respect to the parameters. Slots that have the same row are summed here.
+    n_waiting : SharedVariable, optional
+        Of a :class:`~pymc.variational.averaging.TailAverage` that has the table: each row keeps the
+        average of its parameters over its visits since this was 0.
 
     Returns
     -------
@@ -126,94 +117,11 @@ def row_updates(
     lines, params = gathered
     if table.has_duplicates:
         gradient = sum_of_rows(gradient, table.index)
-    row = _OneRow.of(optimizer, table)
+    row = OneRow.of(optimizer, np.array(table.parameters(0)), table.name, n_waiting)
     table.widen(row.starts)
     n_columns = table.shared.get_value(borrow=True).shape[1]
     old = pt.specify_shape(lines, (table.batch_size, n_columns))
     return RowUpdate(table, old, row.take(old, params, gradient), row.counts)
-
-
-@dataclass(frozen=True)
-class _OneRow:
-    """What an optimizer makes of the parameters of one row.
-
-    Parameters
-    ----------
-    param : SharedVariable
-        A vector, in the place of a row's parameters.
-    gradient : Variable
-        Like it.
-    updates : mapping of SharedVariable to Variable
-        Of `param`, and then of what the optimizer keeps of a row.
-    counts : mapping of SharedVariable to Variable
-        Of what it counts for all rows.
-    """
-
-    param: SharedVariable
-    gradient: Variable
-    updates: Mapping[SharedVariable, Variable]
-    counts: Mapping[SharedVariable, Variable]
-
-    @classmethod
-    def of(cls, optimizer: Optimizer, table: RowTable) -> _OneRow:
-        start = np.array(table.parameters(slice(1))[0])
-        param = pytensor.shared(start, table.name, shape=start.shape)
-        gradient = param.type(f"{table.name}_gradient")
-        updates = dict(_row_form(optimizer)([gradient], [param]))
-        if param not in updates:
-            raise TypeError(
-                f"The optimizer {_name(optimizer)} has to return updates of the parameters that it "
-                f"is given, a dict with {param} among its keys; it has {list(updates)}."
-            )
-        for state in updates:
-            if not isinstance(state.type, TensorType) or state.type.numpy_dtype.kind not in "biuf":
-                raise TypeError(
-                    f"The optimizer {_name(optimizer)} keeps {state} of type {state.type}, of which "
-                    "each row cannot have its own: rows keep numbers only. Use one of PyMC's, such "
-                    "as pm.adam, for a model with latent variables on a subsampled dim."
-                )
-        own = {param: updates.pop(param)}
-        own_to_row = {param, gradient, *(s for s in updates if not _is_count(s))}
-        counts = {
-            state: value
-            for state, value in updates.items()
-            if _is_count(state) and own_to_row.isdisjoint(ancestors([value]))
-        }
-        own |= {state: value for state, value in updates.items() if state not in counts}
-        return cls(param, gradient, own, counts)
-
-    @property
-    def states(self) -> list[SharedVariable]:
-        return [state for state in self.updates if state is not self.param]
-
-    @property
-    def starts(self) -> np.ndarray:
-        """The first values of what is kept of a row, flat."""
-        values = [state.get_value(borrow=True) for state in self.states]
-        return np.concatenate([np.zeros(0), *(np.ravel(value) for value in values)])
-
-    def take(self, old: Variable, params: Variable, gradient: Variable) -> Variable:
-        """Put lines and gradients in the place of the one row's; return the next lines."""
-        sizes = [np.size(state.get_value(borrow=True)) for state in self.states]
-        bounds = np.cumsum([self.param.get_value(borrow=True).size, *sizes])
-        here = {self.param: params, self.gradient: gradient}
-        for state, (first, last) in zip(self.states, itertools.pairwise(bounds)):
-            shape = (old.type.shape[0], *state.get_value(borrow=True).shape)
-            columns = old[:, first] if shape[1:] == () else old[:, first:last].reshape(shape)
-            here[state] = columns.astype(state.type.dtype)
-        parts = [
-            self._columns(new, key, old)
-            for key, new in zip(self.updates, vectorize_graph(list(self.updates.values()), here))
-        ]
-        if bounds[-1] < old.type.shape[1]:
-            parts.append(old[:, bounds[-1] :])
-        return pt.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
-
-    def _columns(self, new: Variable, key: SharedVariable, old: Variable) -> Variable:
-        """Write the next values of `key` as columns; they may be the same for all rows."""
-        n_slots, shape = old.type.shape[0], key.get_value(borrow=True).shape
-        new = pt.broadcast_to(new, (n_slots, *shape))
-        return new.reshape((n_slots, int(np.prod(shape)))).astype(old.type.dtype)
 
 
 def guarded(
@@ -254,49 +162,3 @@ def guarded(
         # All slots of a row write the same, so that they may come in any order
         updates[row.table.shared] = pt.set_subtensor(row.table.shared[row.table.index], lines)
     return loss, updates
-
-
-def _row_form(optimizer: Any) -> Any:
-    """Return an optimizer that can be computed for many rows at once: for PyMC's default, another."""
-    if getattr(optimizer, "func", optimizer) is not adagrad_window:
-        return optimizer
-    args, kwargs = getattr(optimizer, "args", ()), getattr(optimizer, "keywords", {})
-    return partial(_adagrad_window, *args, **kwargs)
-
-
-def _adagrad_window(
-    grads: Sequence[Variable],
-    params: Sequence[SharedVariable],
-    learning_rate: float | Variable | Schedule = 0.001,
-    epsilon: float = 0.1,
-    n_win: int = 10,
-) -> dict[SharedVariable, Variable]:
-    """Compute :func:`pymc.adagrad_window`, with the window's entry chosen by comparison.
-
-    The release's sets one entry, which for rows at different entries would be a loop over rows.
-    """
-    updates: dict[SharedVariable, Variable] = {}
-    rate: Any = learning_rate
-    if callable(learning_rate):
-        step = pytensor.shared(np.array(0, dtype="int64"), name="step")
-        rate, updates[step] = rate_at(learning_rate, step), step + 1
-    for param, grad in zip(params, grads, strict=True):
-        start = param.get_value(borrow=True)
-        window = pytensor.shared(
-            np.zeros((*start.shape, n_win), start.dtype), shape=(*start.shape, n_win)
-        )
-        place = pytensor.shared(np.zeros((), start.dtype))
-        new = pt.switch(pt.eq(pt.arange(n_win), place), grad[..., None] ** 2, window)
-        updates[window] = new
-        updates[place] = pt.switch(place + 1 < n_win, place + 1, 0)
-        updates[param] = param - rate * grad / pt.sqrt(new.sum(axis=-1) + epsilon)
-    return updates
-
-
-def _is_count(state: SharedVariable) -> bool:
-    return state.type.ndim == 0 and state.type.numpy_dtype.kind in "iu"
-
-
-def _name(optimizer: Any) -> str:
-    function = getattr(optimizer, "func", optimizer)
-    return getattr(function, "__name__", repr(function))

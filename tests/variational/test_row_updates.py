@@ -29,8 +29,9 @@ import pymc as pm
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.provenance import Rows
 from pymc.variational.compiled import make_step
+from pymc.variational.row_optimizers import _adagrad_window
 from pymc.variational.row_table import RowTable
-from pymc.variational.row_updates import _adagrad_window, guarded, row_updates
+from pymc.variational.row_updates import guarded, row_updates
 from tests.variational.engine import JAX_COPIES, PYTHON, counted_compilations, shared
 
 OPTIMIZERS = [
