@@ -84,8 +84,10 @@ class TailAverage:
             pytensor.shared(param.get_value(), f"{param.name}_mean", shape=param.type.shape)
             for param in params
         ]
-        counts = [pytensor.shared(np.int64(0), name) for name in ("n_waiting", "n_averaged")]
-        return cls(fraction, tuple(params), tuple(means), *counts, tuple(tables))
+        waiting, averaged = (
+            pytensor.shared(np.int64(0), name) for name in ("n_waiting", "n_averaged")
+        )
+        return cls(fraction, tuple(params), tuple(means), waiting, averaged, tuple(tables))
 
     def updates(self, updates: Mapping[SharedVariable, Variable]) -> dict[SharedVariable, Variable]:
         """Add the updates of the averages to those of the parameters."""

@@ -14,12 +14,17 @@
 """Averages of the last iterates, against those kept by hand."""
 
 import numpy as np
+import pytensor.tensor as pt
 import pytest
 
 import pymc as pm
 
+from pymc.minibatch.index import minibatch_index
+from pymc.minibatch.provenance import Rows
 from pymc.variational.averaging import TailAverage, check_average
-from tests.variational.engine import bare_step, normal_model, params_of, quiet, shared
+from pymc.variational.row_table import RowTable
+from pymc.variational.row_updates import guarded, row_updates
+from tests.variational.engine import PYTHON, bare_step, normal_model, params_of, quiet, shared
 
 N, RATE = 20, 0.3
 
@@ -169,3 +174,48 @@ class TestArgument:
     def test_before_anything_is_compiled(self):
         with normal_model(), pytest.raises(ValueError, match="average=2 of a fit"):
             pm.fit(5, average=2, obj_optimizer=None)
+
+
+class TestRows:
+    """Parameters of rows: averages over the visits of each, in its line of the table."""
+
+    @pytest.fixture
+    def rows(self):
+        """Six rows with a target each, two of which a step draws halfway to it."""
+        start = np.zeros((6, 2))
+        table = RowTable.of((Rows(minibatch_index(6, 2, "with_replacement")),), start, "z")
+        tail = TailAverage.of([], 0.5, [table])
+        lines, params = table.gather()
+        targets = pt.constant(np.arange(12.0).reshape(6, 2))[table.index]
+        optimizer = pm.sgd(learning_rate=0.5)
+        update = row_updates(optimizer, table, (lines, params), params - targets, tail.n_waiting)
+        loss, updates = guarded(pt.constant(0.0), {}, [update])
+        compiled = pm.compile(
+            [], [table.index, loss], updates=tail.updates(updates), mode=PYTHON, random_seed=1
+        )
+        return table, tail, compiled
+
+    def test_over_the_last_visits(self, rows):
+        table, tail, compiled = rows
+        for n_steps in (20, 6):  # the second run starts its averages anew
+            tail.begin(n_steps)
+            visited = [[] for _ in range(6)]
+            for k in range(n_steps):
+                index, _ = compiled()
+                if k >= n_steps // 2:
+                    for row in set(index):
+                        visited[row].append(table.parameters()[row].copy())
+            last = table.parameters().copy()
+            expected = [
+                np.mean(some, axis=0) if some else last[k] for k, some in enumerate(visited)
+            ]
+            assert any(len(some) > 1 for some in visited)
+            tail.swap()
+            np.testing.assert_allclose(table.parameters(), expected, rtol=1e-12)
+            tail.swap()
+            np.testing.assert_array_equal(table.parameters(), last)
+        assert not all(visited)
+
+    def test_room_in_the_table(self, rows):
+        table, *_ = rows
+        assert table.shared.get_value().shape == (6, 8)  # 2 parameters, 2 means, a count
