@@ -71,8 +71,10 @@ def over_particles(
     ]
 
 
-def check_lengths(nodes: Sequence[Variable], inputs: Sequence[Variable]) -> None:
-    """Refuse a graph whose lengths depend on the draw, or that is large for each particle.
+def check_lengths(
+    nodes: Sequence[Variable], inputs: Sequence[Variable], largest: float = LARGEST
+) -> None:
+    """Refuse a graph whose lengths depend on the draw, or that has over `largest` entries for one.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def check_lengths(nodes: Sequence[Variable], inputs: Sequence[Variable]) -> None
             raise NotImplementedError(f"a length depends on the draw in {node}")
         for var in node.outputs:
             shape: Any = getattr(var.type, "shape", (None,))
-            if None not in shape and np.prod(shape, dtype=float) > LARGEST:
+            if None not in shape and np.prod(shape, dtype=float) > largest:
                 raise NotImplementedError(f"{var} is large for each particle")
 
 
@@ -133,7 +135,7 @@ def at_draws(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> 
     if not many:
         return graphs
     try:
-        check_lengths(graphs, list(many))
+        check_lengths(graphs, list(many), np.inf)
         return list(vectorize_graph(graphs, many))
     except (NotImplementedError, TypeError, ValueError):  # an Op without a form for many values
         return _one_by_one(graphs, many)
