@@ -20,91 +20,25 @@ rows from particles. The rest of a fit is the same: the steps, the loop, callbac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pytensor
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
+from pymc.variational.guided_approximation import GuidedApproximation
 from pymc.variational.guides.assembly import assemble, there_of_guide
-from pymc.variational.guides.base import Guide, Here, Parameter, Plate, Site, sites_of
+from pymc.variational.guides.base import Here, Parameter, Plate, sites_of
 from pymc.variational.guides.encoders import model_parameters
-from pymc.variational.guides.rows_there import there_of_sites
 from pymc.variational.guides.starts import Starts
-from pymc.variational.log_weights import Term, terms_of
 from pymc.variational.loss_factor import check_reduction, loss_factor
 from pymc.variational.objectives.base import Losses, Objective, Setting
 from pymc.variational.objectives.checks import check_plates, check_reparametrised
-from pymc.variational.row_table import RowTable
 from pymc.variational.row_updates import guarded, row_updates
 from pymc.variational.updates import adagrad_window, total_norm_constraint
 
 __all__ = ["GuidedApproximation", "GuidedObjective", "guided_approximation"]
-
-
-@dataclass(frozen=True, eq=False)
-class Storage:
-    """Where the parameters of guides are: shared variables, and a table for each plate.
-
-    Parameters
-    ----------
-    dense : mapping of Parameter or SharedVariable to SharedVariable
-    tables : mapping of plate to RowTable
-    columns : mapping of Parameter to slice
-        Of the table of its plate.
-    """
-
-    dense: Mapping[Parameter | SharedVariable, SharedVariable]
-    tables: Mapping[Plate, RowTable]
-    columns: Mapping[Parameter, slice]
-
-    @classmethod
-    def of(cls, parameters: Sequence[Parameter | SharedVariable]) -> Storage:
-        """Make room for parameters, with their starting values."""
-        dense: dict[Parameter | SharedVariable, SharedVariable] = {}
-        by_plate: dict[Plate, list[Parameter]] = {}
-        for parameter in dict.fromkeys(parameters):
-            if isinstance(parameter, SharedVariable):
-                dense[parameter] = parameter
-            elif parameter.plate:
-                by_plate.setdefault(parameter.plate, []).append(parameter)
-            else:
-                dense[parameter] = pytensor.shared(
-                    parameter.start, parameter.name, shape=parameter.start.shape
-                )
-        tables, columns = {}, {}
-        for plate, mine in by_plate.items():
-            starts = [parameter.start for parameter in mine]
-            n_rows = max(len(start) for start in starts)
-            joined = np.concatenate(
-                [np.broadcast_to(start, (n_rows, start.shape[1])) for start in starts], axis=1
-            )
-            name = "_".join(rows.dim or "rows" for rows in plate)
-            tables[plate] = RowTable.of(plate, joined, name)
-            begin = 0
-            for parameter in mine:
-                end = begin + parameter.start.shape[1]
-                columns[parameter] = slice(begin, end)
-                begin = end
-        return cls(dense, tables, columns)
-
-    @property
-    def shared(self) -> list[SharedVariable]:
-        return [*self.dense.values(), *(table.shared for table in self.tables.values())]
-
-    def here(
-        self, gathered: Mapping[Plate, Variable]
-    ) -> dict[Parameter | SharedVariable, Variable]:
-        """What stands for each parameter, given the parameters of the rows of each plate."""
-        rows = {
-            parameter: gathered[parameter.plate][:, columns]
-            for parameter, columns in self.columns.items()
-        }
-        return {**self.dense, **rows}
 
 
 class GuidedObjective:
@@ -230,51 +164,6 @@ class StepUpdates(dict):
     def __init__(self, updates: Mapping[SharedVariable, Variable], loss: Variable) -> None:
         super().__init__(updates)
         self.loss = loss
-
-
-class GuidedApproximation:
-    """Guides of all variables of a model, and the values of their parameters.
-
-    Parameters
-    ----------
-    model : Model
-    guides : tuple of Guide
-    model_parameters : tuple of SharedVariable
-        Shared variables of the model that are trained with the guides.
-    random_seed : int, optional
-    """
-
-    #: The release's approximations are made of groups; this one of guides.
-    groups: tuple[()] = ()
-
-    def __init__(
-        self,
-        model: Any,
-        guides: tuple[Guide, ...],
-        model_parameters: tuple[SharedVariable, ...] = (),
-        random_seed: int | None = None,
-    ) -> None:
-        self.model = model
-        self.guides = guides
-        self.model_parameters = model_parameters
-        self.rng = np.random.RandomState(random_seed)
-        self.storage = Storage.of([p for guide in guides for p in guide.parameters])
-        self.hist = np.asarray(())
-        self.report: Any = None
-
-    @cached_property
-    def terms(self) -> tuple[Term, ...]:
-        """The terms of the model."""
-        return tuple(terms_of(self.model, there_of_sites(self.sites)))
-
-    @property
-    def params(self) -> list[SharedVariable]:
-        """The shared variables that a fit changes; that of rows has a line for each row."""
-        return [*self.storage.shared, *self.model_parameters]
-
-    @property
-    def sites(self) -> list[Site]:
-        return [site for guide in self.guides for site in guide.sites]
 
 
 def guided_approximation(
