@@ -59,7 +59,7 @@ def batch_of(var: Variable, model: Any) -> Variable:
     """
     var = in_model(var, model)
     plates = subsampled_dims(model)
-    if not plates or indexes([var]):
+    if not plates or indexes([var]) or var in model.free_RVs:
         return var
     batches = {}
     for data in model.data_vars:
@@ -71,7 +71,7 @@ def batch_of(var: Variable, model: Any) -> Variable:
             batches[data] = batch
     if var in batches:
         return batches[var]
-    return _swapped(var, batches)
+    return _swapped(var, batches, model)
 
 
 def in_model(var: Variable, model: Any) -> Variable:
@@ -95,17 +95,24 @@ def in_model(var: Variable, model: Any) -> Variable:
     for rv in model.observed_RVs:
         swaps[rv] = model.rvs_to_values[rv]
     swaps = {old: _value_of(new, model) for old, new in swaps.items()}
-    return swaps[var] if var in swaps else _swapped(var, swaps)
+    return swaps[var] if var in swaps else _swapped(var, swaps, model)
 
 
 def _value_of(var: Variable, model: Any) -> Variable:
     return model.rvs_to_values[var] if var in model.observed_RVs else var
 
 
-def _swapped(var: Variable, swaps: Mapping[Variable, Variable]) -> Variable:
-    found = set(ancestors([var]))
+def _swapped(var: Variable, swaps: Mapping[Variable, Variable], model: Any) -> Variable:
+    """Replace variables, but not in what the free variables of the model are computed from."""
+    found = set(ancestors([var], blockers=model.free_RVs))
     swaps = {old: new for old, new in swaps.items() if old in found and old is not new}
-    return graph_replace([var], swaps, strict=False)[0] if swaps else var
+    if not swaps:
+        return var
+    holders = {rv: rv.type() for rv in model.free_RVs if rv in found}
+    held = graph_replace([var], holders, strict=False) if holders else [var]
+    held = graph_replace(held, swaps, strict=False)
+    [var] = graph_replace(held, {h: rv for rv, h in holders.items()}, strict=False)
+    return var
 
 
 def check_distribution(dist: Any, site: Site, model: Any) -> Op:

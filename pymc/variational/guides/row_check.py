@@ -117,16 +117,15 @@ def _check_values(dist: Variable, place: int, rows: Rows, site: Site, model: Any
 
 
 def _density_of_rows(dist: Variable, place: int, rows: Rows, model: Any) -> Any:
-    """A function from places of rows to log q of a few values, the same for all rows: (values, rows)."""
+    """A function from places of rows to log q of the draws of two rows, at each row: (draws, rows)."""
     order = pt.lvector("order")
-    n_supp = dist.owner.op.ndim_supp
-    value = pt.take(dist, pt.zeros_like(order), axis=place)
+    draws = pytensor.function([], dist, mode=_cheap_mode)()
+    within = [k for k in range(dist.type.ndim - dist.owner.op.ndim_supp) if k != place]
     densities = []
-    for shift in (0, 1):
-        point = value if dist.type.dtype[:3] == "int" else value * (1 - shift / 16)
-        one = logp(dist, point)
-        within = [k for k in range(dist.type.ndim - n_supp) if k != place]
-        densities.append(one.sum(within) if within else one)
+    for k in (0, -1):
+        draw = np.take(draws, [k], axis=place)
+        density = logp(dist, pt.repeat(draw, order.shape[0], axis=place))
+        densities.append(density.sum(within) if within else density)
     graph = pt.stack(densities)
     swaps: dict[Variable, Variable] = {}
     if isinstance(rows, RowsThere):
