@@ -32,9 +32,9 @@ from pymc.model.transform_values import constrain_values
 from pymc.variational.guided_nodes import means_of
 from pymc.variational.guides.base import Plate
 from pymc.variational.opvi import VIState  # type: ignore[attr-defined]  # the release's
+from pymc.variational.particles import at_draws
 from pymc.variational.row_draws import (
     RowFunction,
-    at_values,
     draw_guides,
     has_moments,
     moments,
@@ -141,7 +141,7 @@ def bad_terms(approx: Any) -> list[tuple[str, float]]:
     params = row_params(approx)
     try:
         draws = draw_guides(approx, params, (), means_of(approx, params))
-        logps = at_values([term.logp for term in approx.terms], draws.values())
+        logps = at_draws([term.logp for term in approx.terms], draws.values())
         whole = select_rows(approx.model, row_axes(approx), None)
         first = {rows: at[:_ROWS_OF_A_MESSAGE] for rows, at in whole.positions.items()}
         selection = RowSelection(first, whole.totals)

@@ -26,7 +26,8 @@ from pytensor.graph.replace import graph_replace
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.draws import draw_anew
 from pymc.variational.guides.base import Block, Guide
-from pymc.variational.row_draws import at_values, draw_guides, moments, own_space
+from pymc.variational.particles import at_draws
+from pymc.variational.row_draws import draw_guides, moments, own_space
 
 __all__ = ["sample_node"]
 
@@ -55,7 +56,7 @@ def sample_node(
     if lead:
         sampled = [
             new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (size, *new.shape))
-            for old, new in zip(nodes, at_values(nodes, replaced))
+            for old, new in zip(nodes, at_draws(nodes, replaced))
         ]
     else:
         sampled = list(graph_replace(nodes, replaced, strict=False))

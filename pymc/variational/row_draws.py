@@ -28,7 +28,6 @@ import numpy as np
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.index import MinibatchIndexRV
@@ -39,11 +38,11 @@ from pymc.minibatch.scaling import RowRatio
 from pymc.pytensorf import compile
 from pymc.variational.guides.base import Block, Guide, Here, Plate
 from pymc.variational.objectives.base import Draws
+from pymc.variational.particles import at_draws
 from pymc.variational.row_selection import RowSelection
 
 __all__ = [
     "RowFunction",
-    "at_values",
     "draw_guides",
     "dynamic",
     "has_moments",
@@ -185,14 +184,7 @@ def own_space(
     model: Any, rvs: Sequence[Variable], values: Mapping[Variable, Variable]
 ) -> dict[Variable, Variable]:
     """Compute variables of a model, or functions of them, at draws of the value variables."""
-    return dict(zip(rvs, at_values(model.replace_rvs_by_values(rvs), values)))
-
-
-def at_values(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
-    """Compute graphs at draws of value variables, whose leading axes become those of the graphs."""
-    there = set(ancestors(graphs))
-    replaced = {value: draw for value, draw in draws.items() if value in there}
-    return vectorize_graph(list(graphs), replaced) if replaced else list(graphs)
+    return dict(zip(rvs, at_draws(model.replace_rvs_by_values(rvs), values)))
 
 
 def dynamic(var: Variable) -> Variable:

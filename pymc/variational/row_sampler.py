@@ -29,9 +29,9 @@ from pymc.minibatch.provenance import Rows
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.guides.base import Guide, Plate
 from pymc.variational.objectives.base import Draws
+from pymc.variational.particles import at_draws
 from pymc.variational.row_draws import (
     RowFunction,
-    at_values,
     draw_guides,
     dynamic,
     own_space,
@@ -103,16 +103,16 @@ class RowSampler:
         size = floats(outputs, selection, n_draws)
         mode = None if size > WORTH_COMPILING else "FAST_COMPILE"
         seeds = _get_seeds_per_chain(random_seed, 2)
-        at_draws = _at_free_variables if predictive else _at_value_variables
+        compute = _at_free_variables if predictive else _at_value_variables
         draws, params = pt.lscalar("n_draws"), row_params(approx)
         early = draw_guides(approx, params, (draws,))
-        needed = set(ancestors(at_draws(approx, outputs, early)))
+        needed = set(ancestors(compute(approx, outputs, early)))
         used = [guide for guide in approx.guides if needed.intersection(early.blocks[guide])]
         ahead = [guide for guide in used if along not in guide.sites[0].plate]
         blocks = [var for guide in ahead for var in early.blocks[guide]]
         first = RowFunction.of(
             approx,
-            [*blocks, *at_draws(approx, shared, early)],
+            [*blocks, *compute(approx, shared, early)],
             draws,
             _of_plates(params, ahead),
             random_seed=seeds[0],
@@ -122,7 +122,7 @@ class RowSampler:
         late = draw_guides(approx, params, (draws,), fed)
         rest = RowFunction.of(
             approx,
-            at_draws(approx, by_row, late),
+            compute(approx, by_row, late),
             draws,
             _of_plates(params, [guide for guide in used if guide not in fed]),
             [var for block in fed.values() for var in block],
@@ -158,12 +158,12 @@ class RowSampler:
 
 
 def _at_value_variables(approx: Any, outputs: Sequence[Output], draws: Draws) -> list[Variable]:
-    return at_values([output.graph for output in outputs], draws.values())
+    return at_draws([output.graph for output in outputs], draws.values())
 
 
 def _at_free_variables(approx: Any, outputs: Sequence[Output], draws: Draws) -> list[Variable]:
     own = own_space(approx.model, approx.model.free_RVs, draws.values())
-    return at_values([output.graph for output in outputs], own)
+    return at_draws([output.graph for output in outputs], own)
 
 
 def _of_plates(params: Mapping[Plate, Variable], guides: Sequence[Guide]) -> dict[Plate, Variable]:
