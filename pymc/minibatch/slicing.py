@@ -109,6 +109,9 @@ def Minibatch(
     -----
     All variables of a call share one :class:`~pymc.minibatch.index.MinibatchIndexRV` for each axis,
     so that x and y cannot get out of step; so do two calls in one model that subsample a dim alike.
+    In a model, the dim means the rows of the batch from here on: a free variable with `dims` of it has
+    a value for each row, of which a batch takes its own, and its prior is scaled to all rows.
+
     Arrays become shared variables. An expression of data may be computed in full at each evaluation:
     prepare data in NumPy.
 

@@ -39,6 +39,7 @@ from tests.minibatch.local_forms import (
     build,
     crossed,
     full_model,
+    groups_by_an_index,
     in_model,
     mixture,
     multivariate,
@@ -113,6 +114,9 @@ class TestModels:
         for rv, axes in found.items():
             assert known[rv] == known[model.rvs_to_values[rv]] == axes
         assert model["w"] not in known
+
+    def test_groups_that_rows_point_at_stay_global(self):
+        assert [rv.name for rv in local_axes(build(groups_by_an_index, "epoch"))] == ["z"]
 
     def test_axes_of_the_value_of_a_draw_with_fewer(self):
         model = build(simplex, "epoch")

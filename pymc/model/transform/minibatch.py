@@ -182,7 +182,9 @@ def minibatch_model(
     -------
     Model
         A model in which everything along the subsampled dims is of the batch, but for data and
-        coords, which stay full. Its log-probability is an unbiased estimate of that of `model`.
+        coords, which stay full. Its log-probability is an unbiased estimate of that of `model`. A free
+        variable with a subsampled dim has the values of the rows of a batch, and its prior is scaled
+        as the likelihood is; initial values of it go along.
 
     Raises
     ------
