@@ -26,8 +26,9 @@ from pytensor.graph.replace import graph_replace
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.draws import draw_anew
 from pymc.variational.guides.base import Block, Guide
+from pymc.variational.objectives.base import own_space
 from pymc.variational.particles import at_draws
-from pymc.variational.row_draws import draw_guides, moments, own_space
+from pymc.variational.row_draws import draw_guides, moments
 
 __all__ = ["sample_node"]
 

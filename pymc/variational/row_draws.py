@@ -37,8 +37,7 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.scaling import RowRatio
 from pymc.pytensorf import compile
 from pymc.variational.guides.base import Block, Guide, Here, Plate
-from pymc.variational.objectives.base import Draws
-from pymc.variational.particles import at_draws
+from pymc.variational.objectives.base import Draws, own_space
 from pymc.variational.row_selection import RowSelection
 
 __all__ = [
@@ -47,7 +46,6 @@ __all__ = [
     "dynamic",
     "has_moments",
     "moments",
-    "own_space",
     "row_axes",
     "row_params",
     "unscaled",
@@ -178,13 +176,6 @@ def draw_guides(
             values |= {site.value: value for site, value in new.items()}
             given |= own_space(approx.model, [site.rv for site in guide.sites], values)
     return Draws(blocks, given, n_lead)
-
-
-def own_space(
-    model: Any, rvs: Sequence[Variable], values: Mapping[Variable, Variable]
-) -> dict[Variable, Variable]:
-    """Compute variables of a model, or functions of them, at draws of the value variables."""
-    return dict(zip(rvs, at_draws(model.replace_rvs_by_values(rvs), values)))
 
 
 def dynamic(var: Variable) -> Variable:

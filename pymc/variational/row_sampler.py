@@ -28,13 +28,12 @@ from pytensor.graph.traversal import ancestors
 from pymc.minibatch.provenance import Rows
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.guides.base import Guide, Plate
-from pymc.variational.objectives.base import Draws
+from pymc.variational.objectives.base import Draws, own_space
 from pymc.variational.particles import at_draws
 from pymc.variational.row_draws import (
     RowFunction,
     draw_guides,
     dynamic,
-    own_space,
     row_params,
 )
 from pymc.variational.row_outputs import Output

@@ -37,6 +37,7 @@ __all__ = [
     "Weights",
     "draw_all",
     "log_weights",
+    "own_space",
     "total",
 ]
 
@@ -182,6 +183,7 @@ def draw_all(setting: Setting) -> Draws:
     global_lead, local_lead = leads(setting)
     blocks: dict[Guide, Block] = {}
     given: dict[Variable, Variable] = {}
+    values: dict[Variable, Variable] = {}
     n_lead: dict[Guide, int] = {}
     ordered = sorted(setting.guides, key=lambda guide: bool(guide.sites[0].plate))
     for guide in ordered:
@@ -189,7 +191,9 @@ def draw_all(setting: Setting) -> Draws:
         blocks[guide] = guide.draw(setting.here, lead, given)
         n_lead[guide] = len(lead)
         if not guide.sites[0].plate:
-            given |= _constrained(guide, blocks[guide], len(lead))
+            new = guide.values(blocks[guide], len(lead))
+            values |= {site.value: value for site, value in new.items()}
+            given |= own_space(setting.model, [site.rv for site in guide.sites], values)
     return Draws(blocks, given, n_lead)
 
 
@@ -205,12 +209,19 @@ def leads(setting: Setting) -> tuple[Lead, Lead]:
     return ((*outer, 1) if outer else ()), (*outer, *particles)
 
 
-def _constrained(guide: Guide, block: Block, n_lead: int) -> dict[Variable, Variable]:
-    """Draws of the variables of a guide, on their own spaces."""
-    result = {}
-    for site, value in guide.values(block, n_lead).items():
-        [result[site.rv]] = at_draws([site.constrained(site.value)], {site.value: value})
-    return result
+def own_space(
+    model: Any, rvs: Sequence[Variable], values: Mapping[Variable, Variable]
+) -> dict[Variable, Variable]:
+    """Compute variables of a model at draws of the value variables.
+
+    Parameters
+    ----------
+    model : Model
+    rvs : sequence of Variable
+    values : mapping of Variable to Variable
+        For each value variable its draw; a transform may depend on other variables.
+    """
+    return dict(zip(rvs, at_draws(model.replace_rvs_by_values(rvs), values)))
 
 
 @dataclass(frozen=True)
