@@ -112,7 +112,7 @@ def be_peer(settings: Settings) -> None:
     from peers import seconds, steps_per_round
     from peers.local_rows import LocalRows
 
-    x = np.random.default_rng(0).normal(size=settings["n_rows"])
+    x = np.random.default_rng(0).normal(size=(settings["n_rows"],))
     before = peak_memory()
     fit = LocalRows(x, settings["batch_size"], settings["optimizer"])
     n_steps = steps_per_round(fit, settings["seconds"])

@@ -40,8 +40,8 @@ MODULES = ("pymc_fit", "by_hand", "numpyro_svi")
 SHORT = 20  # steps, where a call compiles
 
 
-class Fit(Protocol):
-    """A fit that can be continued.
+class Steps(Protocol):
+    """Steps that can be continued.
 
     Parameters
     ----------
@@ -53,6 +53,10 @@ class Fit(Protocol):
 
     def run(self, n_steps: int, progressbar: bool = False) -> np.ndarray:
         """Take Adam steps with :data:`LEARNING_RATE`, and return the loss of each."""
+
+
+class Fit(Steps, Protocol):
+    """A fit that can be brought to its end."""
 
     def anneal(self) -> None:
         """Take the steps of :data:`ANNEALING`."""
@@ -93,14 +97,14 @@ def serve_fit(fit: Fit, data: Problem, n_steps: int) -> None:
     serve(answer)
 
 
-def seconds(fit: Fit, n_steps: int, progressbar: bool = False) -> float:
+def seconds(fit: Steps, n_steps: int, progressbar: bool = False) -> float:
     """Return how long `n_steps` steps take, without compilation."""
     if not fit.compiles_each_call:
         return seconds_of_call(fit, n_steps, progressbar)
     return seconds_of_call(fit, SHORT + n_steps) - seconds_of_call(fit, SHORT)
 
 
-def seconds_of_call(fit: Fit, n_steps: int, progressbar: bool = False) -> float:
+def seconds_of_call(fit: Steps, n_steps: int, progressbar: bool = False) -> float:
     """Return how long a call takes that is asked for `n_steps` steps.
 
     Raises
@@ -117,15 +121,17 @@ def seconds_of_call(fit: Fit, n_steps: int, progressbar: bool = False) -> float:
     return elapsed
 
 
-def steps_per_round(fit: Fit, round_seconds: float) -> int:
-    """Choose how many steps to take, from steps that warm up and compile."""
+def steps_per_round(fit: Steps, round_seconds: float, block: int = 1_000) -> int:
+    """Choose how many steps to take, from steps that warm up and compile.
+
+    A multiple of `block`, a thousand because some peers take their steps in blocks of that many.
+    """
     seconds_of_call(fit, SHORT)
-    n_steps, elapsed = 500, 0.0
+    n_steps, elapsed = block // 2, 0.0
     while elapsed < round_seconds / 5:
         n_steps *= 2
         elapsed = seconds(fit, n_steps)
-    # a multiple of a thousand, because some peers take their steps in blocks of that many
-    return max(1, round(n_steps * round_seconds / elapsed / 1_000)) * 1_000
+    return max(1, round(n_steps * round_seconds / elapsed / block)) * block
 
 
 @contextlib.contextmanager
