@@ -86,7 +86,7 @@ def check_lengths(
         if not found or isinstance(node.op, Shape | Shape_i):
             continue
         depends.update(node.outputs)
-        by_length = isinstance(node.op, OPS_OF_LENGTH) and (found[-1] > 0 or len(node.inputs) == 1)
+        by_length = isinstance(node.op, OPS_OF_LENGTH) and found[-1] > 0
         by_mask = isinstance(node.op, AdvancedSubtensor) and any(
             node.inputs[i].type.dtype == "bool" for i in found if i > 0
         )

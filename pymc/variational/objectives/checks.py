@@ -21,7 +21,7 @@ from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.plates import model_indexes
 from pymc.variational.guides.base import Guide
-from pymc.variational.log_weights import Term
+from pymc.variational.model_terms import Term
 from pymc.variational.objectives.base import Objective, Setting
 
 __all__ = ["check_plates", "check_reparametrised"]

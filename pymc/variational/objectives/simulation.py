@@ -20,7 +20,8 @@ are not observed, as covariates are, stay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytensor.tensor as pt
@@ -36,8 +37,8 @@ from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
 
 from pymc.minibatch.provenance import indexes
 from pymc.variational.guides.base import Guide
-from pymc.variational.log_weights import at_draws
 from pymc.variational.minibatch_rv import released, unscaled_rv
+from pymc.variational.model_terms import at_draws
 from pymc.variational.objectives.base import Draws, Setting, leads
 
 __all__ = ["simulate"]
@@ -67,12 +68,11 @@ def simulate(setting: Setting, draws: Draws, guides: Sequence[Guide], name: str)
         If a guide is not amortized, has no input that is computed from observed values, or one that
         depends on them in a way that cannot be simulated.
     """
-    observed = observed_values(setting.model)
-    inputs: dict[Variable, Variable] = {}
-    for guide in guides:
-        inputs |= simulated_inputs(guide, observed, name)
     rvs = [site.rv for guide in guides for site in guide.sites]
     held = {var: disconnected_grad(d) for var, d in draws.given.items() if var not in rvs}
+    inputs: dict[Variable, Variable] = {}
+    for guide in guides:
+        inputs |= _Inputs(guide, setting.model, held, name).simulated()
     # In one go: in two, the variables and the inputs would be of different simulations
     graphs = at_draws(without_scales([*rvs, *inputs.values()]), held)
     n_lead = len(leads(setting)[0])
@@ -86,6 +86,79 @@ def simulate(setting: Setting, draws: Draws, guides: Sequence[Guide], name: str)
         held | dict(zip(inputs, graphs[len(rvs) :])),
         dict.fromkeys(guides, n_lead),
     )
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a guide is computed from.
+
+    Parameters
+    ----------
+    guide : Guide
+    model : Model
+    drawn : collection of Variable
+        Global variables, which are drawn and not simulated.
+    name : str
+        What messages call the objective.
+    """
+
+    guide: Any
+    model: Any
+    drawn: Collection[Variable]
+    name: str
+
+    def simulated(self) -> dict[Variable, Variable]:
+        """Put simulated variables into the inputs that are computed from observed values.
+
+        Raises
+        ------
+        ValueError
+        """
+        inputs = getattr(self.guide, "inputs", None)
+        if inputs is None:
+            raise ValueError(
+                f"{self._phase}, but the guide of {self._sites} is computed from no data: give it a "
+                "pm.Amortized guide, or stay awake with pm.ReweightedWakeSleep(insomnia=1)"
+            )
+        observed = observed_values(self.model)
+        replaced = {}
+        for old in inputs:
+            found = simulations(old, observed)
+            left = graph_replace([old], {v: v.type() for v in found})[0] if found else old
+            self._check_data(left, old, observed)
+            if found:
+                [replaced[old]] = graph_replace([old], found)
+        if not replaced:
+            raise ValueError(
+                f"{self._phase}, but no input of the guide of {self._sites} is computed from what the "
+                "model observes: name the minibatch that is observed among its inputs, or stay awake "
+                "with pm.ReweightedWakeSleep(insomnia=1)"
+            )
+        return replaced
+
+    def _check_data(
+        self, left: Variable, given: Variable, observed: Mapping[Variable, Variable]
+    ) -> None:
+        """Raise where an input still reads the data of an observed value."""
+        data = data_of([left], self.drawn) & data_of(list(observed), self.drawn)
+        if data:
+            names = ", ".join(sorted(repr(var.name or str(var)) for var in data))
+            raise ValueError(
+                f"{self._phase}, but the input {given} of the guide of {self._sites} is computed from "
+                f"{names} in another way than what is observed of it. Compute the input from what is "
+                "observed, and keep covariates in a pm.Data of their own"
+            )
+
+    @property
+    def _phase(self) -> str:
+        return (
+            f"objective {self.name!r} has a sleep phase, in which guides learn from simulated data in "
+            "the place of observed ones"
+        )
+
+    @property
+    def _sites(self) -> str:
+        return ", ".join(repr(site.name) for site in self.guide.sites)
 
 
 def observed_values(model: Any) -> dict[Variable, Variable]:
@@ -103,41 +176,28 @@ def observed_values(model: Any) -> dict[Variable, Variable]:
     return result
 
 
-def simulated_inputs(
-    guide: Any, observed: Mapping[Variable, Variable], name: str
-) -> dict[Variable, Variable]:
-    """Put simulated variables into the inputs of a guide that are computed from observed values.
+def simulations(graph: Variable, observed: Mapping[Variable, Variable]) -> dict[Variable, Variable]:
+    """Map what a graph has of observed values to what simulates it.
 
-    Raises
-    ------
-    ValueError
+    Two reads of one batch are two variables that are alike.
     """
-    sites = ", ".join(repr(site.name) for site in guide.sites)
-    inputs = getattr(guide, "inputs", None)
-    if inputs is None:
-        raise ValueError(
-            f"objective {name!r} has a sleep phase, in which guides learn from simulated data, but the "
-            f"guide of {sites} is computed from no data: give it a pm.Amortized guide, or stay awake "
-            "with pm.ReweightedWakeSleep(insomnia=1)"
-        )
-    replaced = {}
-    for old in inputs:
-        found = _simulations(old, observed)
-        if not found:
-            _check_no_data_left(old, old, observed, sites, name)
-            continue
-        _check_no_data_left(
-            graph_replace([old], {v: v.type() for v in found})[0], old, observed, sites, name
-        )
-        [replaced[old]] = graph_replace([old], found)
-    if not replaced:
-        raise ValueError(
-            f"objective {name!r} has a sleep phase, in which guides learn from simulated data, but no "
-            f"input of the guide of {sites} is computed from the observed values of the model: name the "
-            "minibatch that is observed among its inputs, or stay awake with "
-            "pm.ReweightedWakeSleep(insomnia=1)"
-        )
-    return replaced
+    return {
+        var: new
+        for var in ancestors([graph])
+        for old, new in observed.items()
+        if var is old or (var.owner is not None and equal_computations([var], [old]))
+    }
+
+
+def data_of(graphs: Sequence[Variable], drawn: Collection[Variable] = ()) -> set[Variable]:
+    """Find the data that values are read from; which rows are read, and shapes, are none."""
+    blockers = {*indexes(graphs), *drawn}
+    blockers |= {
+        var
+        for var in ancestors(graphs)
+        if var.owner is not None and isinstance(var.owner.op, Shape | Shape_i)
+    }
+    return {var for var in ancestors(graphs, blockers) if isinstance(var, SharedVariable)}
 
 
 def without_scales(graphs: Sequence[Variable]) -> list[Variable]:
@@ -153,47 +213,6 @@ def without_scales(graphs: Sequence[Variable]) -> list[Variable]:
 def _keeps_values(op: Any) -> bool:
     is_cast = isinstance(op, Elemwise) and isinstance(op.scalar_op, Cast)
     return is_cast or isinstance(op, SpecifyShape)
-
-
-def _simulations(
-    graph: Variable, observed: Mapping[Variable, Variable]
-) -> dict[Variable, Variable]:
-    """Map what a graph has of observed values to what simulates it.
-
-    Two reads of one batch are two variables that are alike.
-    """
-    return {
-        var: new
-        for var in ancestors([graph])
-        for old, new in observed.items()
-        if var is old or (var.owner is not None and equal_computations([var], [old]))
-    }
-
-
-def _check_no_data_left(
-    graph: Variable, given: Variable, observed: Mapping[Variable, Variable], sites: str, name: str
-) -> None:
-    """Raise where an input reads the data of an observed value past that value."""
-    left = _data([graph]) & _data(list(observed))
-    if left:
-        data = ", ".join(sorted(repr(var.name or str(var)) for var in left))
-        raise ValueError(
-            f"objective {name!r} has a sleep phase, which puts simulated data in the place of observed "
-            f"ones, but the input {given} of the guide of {sites} is computed from {data}, which are "
-            "observed in another form. Write the input in terms of what is observed, and keep "
-            "covariates in a pm.Data of their own"
-        )
-
-
-def _data(graphs: Sequence[Variable]) -> set[Variable]:
-    """Find the data that values are read from; which rows are read, and shapes, are none."""
-    blockers = set(indexes(graphs))
-    blockers |= {
-        var
-        for var in ancestors(graphs)
-        if var.owner is not None and isinstance(var.owner.op, Shape | Shape_i)
-    }
-    return {var for var in ancestors(graphs, blockers) if isinstance(var, SharedVariable)}
 
 
 def _with_lead(new: Variable, old: Variable, n_lead: int) -> Variable:
