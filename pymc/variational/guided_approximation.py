@@ -33,7 +33,7 @@ from pymc.variational.guided_results import posterior_chunks, posterior_draws, p
 from pymc.variational.guided_storage import Storage
 from pymc.variational.guides.base import Guide, Site
 from pymc.variational.guides.rows_there import there_of_sites
-from pymc.variational.log_weights import Term, terms_of
+from pymc.variational.model_terms import Term, terms_of
 
 __all__ = ["GuidedApproximation"]
 

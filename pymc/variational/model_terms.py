@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Log-weights of draws: log p - log q with the axes of particles and of rows kept.
+"""The log-probability of a model as terms, with the axes of particles and of rows kept.
 
 A model's log-probability is a sum of terms. A term on a plate has a value for each row, so what is summed
 here is within a row only; sums over rows and over particles are left to objectives, which differ in

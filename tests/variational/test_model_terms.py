@@ -23,8 +23,8 @@ from pytensor.compile.mode import Mode
 
 import pymc as pm
 
-from pymc.variational import log_weights
-from pymc.variational.log_weights import at_draws, plate_scale, terms_of
+from pymc.variational import particles
+from pymc.variational.model_terms import at_draws, plate_scale, terms_of
 
 PLAIN = Mode(linker="py", optimizer=None)
 N_ROWS, BATCH = 5, 2
@@ -77,7 +77,7 @@ def test_many_draws_are_the_draws_one_by_one(
         raise NotImplementedError
 
     if by_copies:
-        monkeypatch.setattr(log_weights, "vectorize_graph", no_form)
+        monkeypatch.setattr(particles, "vectorize_graph", no_form)
     rng, point = np.random.default_rng(1), model.initial_point()
     values = {rv.name: model.rvs_to_values[rv] for rv in model.free_RVs}
     lead = {"mu": (2, 1), "z": (2, 3), "v": (2, 3)}
