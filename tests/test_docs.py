@@ -40,7 +40,6 @@ OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 # What the patch adds to, or changes in, the namespace of PyMC
 PUBLIC = {
-    "pymc.Amortized": pm.Amortized,
     "pymc.Minibatch": pm.Minibatch,
     "pymc.Potential": pm.Potential,
     "pymc.compile_pymc": pm.compile_pymc,

@@ -274,7 +274,14 @@ def _draw(
         return draw
     [draw] = at_draws([_drawn_anew(dist)], swaps)
     n_batch = dist.type.ndim - dist.owner.op.ndim_supp
-    return change_dist_size(draw, (*lead, *shape[:n_batch]))
+    try:
+        return change_dist_size(draw, (*lead, *shape[:n_batch]))
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise NotImplementedError(
+            f"the guide of {site.name!r} in pm.Amortized draws from {dist.owner.op}, which cannot be "
+            "drawn for several values of global variables: take obj_n_mc=1, or a distribution with an "
+            "Op of its own, such as pm.Normal"
+        ) from error
 
 
 def _drawn_anew(dist: Variable) -> Variable:

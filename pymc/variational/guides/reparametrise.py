@@ -29,9 +29,16 @@ import pytensor
 import pytensor.tensor as pt
 
 from pytensor.gradient import NullTypeGradError
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.op import Op
-from pytensor.tensor.random.basic import MvNormalRV, NormalRV
+from pytensor.tensor.elemwise import DimShuffle
+from pytensor.tensor.random.basic import (
+    HalfNormalRV,
+    LogNormalRV,
+    MvNormalRV,
+    NormalRV,
+    StudentTRV,
+)
 
 from pymc.logprob.basic import icdf
 from pymc.variational.guides.base import noise
@@ -68,7 +75,9 @@ def path(dist: Variable) -> Path | None:
     Examples
     --------
     >>> from pymc.variational.guides.reparametrise import path
-    >>> path(pm.Exponential.dist(2.0)) is None, path(pm.Gamma.dist(pt.scalar("a"), 1.0)) is None
+    >>> import pytensor.tensor as pt
+    >>> a = pt.scalar("a")
+    >>> path(pm.Exponential.dist(a)) is None, path(pm.Gamma.dist(a, 1.0)) is None
     (False, True)
     """
     if not dist.type.dtype.startswith("float"):
@@ -96,6 +105,34 @@ def _path(op: Op, dist: Variable, eps: Variable) -> Path | None:
 def _(op: NormalRV, dist: Variable, eps: Variable) -> Path:
     loc, scale = op.dist_params(dist.owner)
     return Path(loc + scale * eps, eps, noise)
+
+
+@_path.register(LogNormalRV)
+def _(op: LogNormalRV, dist: Variable, eps: Variable) -> Path:
+    loc, scale = op.dist_params(dist.owner)
+    return Path(pt.exp(loc + scale * eps), eps, noise)
+
+
+@_path.register(HalfNormalRV)
+def _(op: HalfNormalRV, dist: Variable, eps: Variable) -> Path:
+    loc, scale = op.dist_params(dist.owner)
+    return Path(loc + scale * abs(eps), eps, noise)
+
+
+@_path.register(StudentTRV)
+def _(op: StudentTRV, dist: Variable, eps: Variable) -> Path | None:
+    """Scale standard draws, whose degrees of freedom have to be fixed for that."""
+    freedom, loc, scale = op.dist_params(dist.owner)
+    while freedom.owner is not None and isinstance(freedom.owner.op, DimShuffle):
+        freedom = freedom.owner.inputs[0]
+    if not isinstance(freedom, Constant) or freedom.data.size != 1:
+        return None
+
+    def standard(shape: Sequence[Any]) -> Variable:
+        rng = pytensor.shared(np.random.default_rng())
+        return pt.random.t(freedom.data.item(), size=tuple(shape), rng=rng)
+
+    return Path(loc + scale * eps, eps, standard)
 
 
 @_path.register(MvNormalRV)
