@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from pymc.variational.trajectory import (
     flat_scales,
     mean_error,
     split_rhat,
+    watched_params,
 )
 
 released = _layer.run_release(globals(), Callback=CallTimes)
@@ -90,6 +92,10 @@ class CheckParametersConvergence(released.CheckParametersConvergence):  # type: 
             )
         every = check_every(every, "every of CheckParametersConvergence")
         super().__init__(every, tolerance, diff, ord)
+
+    def __call__(self, approx: Any, losses: Any, i: int) -> None:
+        """Compare the parameters that all rows share with those of the check before."""
+        super().__call__(SimpleNamespace(params=watched_params(approx)), losses, i)
 
 
 class Tracker(released.Tracker):  # type: ignore[name-defined]

@@ -31,6 +31,8 @@ from pymc.minibatch.guards import full_data_model
 from pymc.minibatch.scaling import RowRatio
 from pymc.pytensorf import compile, resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.variational.guided_approximation import GuidedApproximation
+from pymc.variational.joint_weights import joint_log_weights
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -113,7 +115,7 @@ _SENTENCES = {
 
 
 def diagnose(
-    approx: Approximation,
+    approx: Approximation | GuidedApproximation,
     draws: int = 1000,
     random_seed: RandomState = None,
     *,
@@ -129,8 +131,9 @@ def diagnose(
 
     Parameters
     ----------
-    approx : Approximation
-        What `pm.fit` returns: mean-field, full-rank, or of several groups with a log-density.
+    approx : Approximation or GuidedApproximation
+        What `pm.fit` returns: mean-field, full-rank, or of several groups with a log-density; or of
+        guides, whose variables of all rows are judged together.
     draws : int
         Number of draws, at least 100. The standard error of k-hat is about
         (1 + k) / √(3 √draws).
@@ -181,10 +184,14 @@ def diagnose(
     """
     _check_approx(approx)
     draws = _check_draws(draws)
-    model = full_data_model(approx.groups[0].model)
+    model = full_data_model(approx.model)
     options = resolve_backend_compile_kwargs(backend, dict(compile_kwargs or {}))
     logp = model.logp()
     _check_all_data(logp)
+    if isinstance(approx, GuidedApproximation):
+        points, log_weights = joint_log_weights(approx, draws, random_seed, options.get("mode"))
+        _check_finite(log_weights)
+        return _weigh(log_weights, points)
     points, logq = _draw(approx, draws, random_seed)
     values = {value.name: value for value in model.value_vars}
     logp_of = compile([values[name] for name in points], logp, **options)
@@ -231,6 +238,8 @@ def _weigh(log_weights: np.ndarray, points: Mapping[str, np.ndarray]) -> Diagnos
 
 
 def _check_approx(approx: Any) -> None:
+    if isinstance(approx, GuidedApproximation):
+        return
     if not isinstance(approx, Approximation):
         raise TypeError(
             f"diagnose takes the approximation that pm.fit returns, and got "

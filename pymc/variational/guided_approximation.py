@@ -89,6 +89,11 @@ class GuidedApproximation:
         return [*self.storage.shared, *self.model_parameters]
 
     @property
+    def shared_params(self) -> list[SharedVariable]:
+        """Those of `params` that all rows share."""
+        return [*self.storage.dense.values(), *self.model_parameters]
+
+    @property
     def sites(self) -> list[Site]:
         """The free variables of the model, guide by guide."""
         return [site for guide in self.guides for site in guide.sites]

@@ -24,6 +24,7 @@ import pymc._layer as _layer
 
 from pymc.minibatch.guards import full_data_model
 from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
@@ -123,6 +124,19 @@ def _sample_over(
 
 
 class _Group:
+    def __init_group__(self: Any, group: Any) -> None:
+        """Refuse variables that have a value for each row, of which a group would hold a batch."""
+        local = [rv.name for rv in local_axes(self.model)]
+        if local:
+            raise ValueError(
+                f"{type(self).__name__}, of pm.MeanField, pm.FullRank, pm.Empirical, pm.Group, pm.SVGD or "
+                f"pm.ASVGD, would have one value for each row of a batch, but {', '.join(map(repr, local))} "
+                "has one for each row of the data: other rows would reuse it at each step. Use pm.fit, "
+                "pm.ADVI or pm.FullRankADVI, which keep parameters of all rows; for another guide, "
+                "pm.fit(guide=...)"
+            )
+        super().__init_group__(group)  # type: ignore[misc]
+
     def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
         by_scan = super().symbolic_sample_over_posterior  # type: ignore[misc]
         random = self.symbolic_random.astype(self.symbolic_initial.dtype)

@@ -86,8 +86,9 @@ def plot_fit(
     Parameters
     ----------
     approx : Approximation
-        Its `hist` is drawn as the loss of each step with a running mean over 2 % of the steps. The
-        first steps may lie outside the plot, so that the others can be told apart.
+        Its `hist` is drawn as the loss of each step with a running mean over 2 % of the steps, in
+        nats of all data where the report has a `loss_factor`. The first steps may lie outside the
+        plot, so that the others can be told apart.
     tracker : Tracker, optional
         Each of its statistics gets a plot; of an array, ten entries are drawn.
     diagnosis : Diagnosis, optional
@@ -143,7 +144,8 @@ def fit_panels(
     """Yield what `plot_fit` draws."""
     losses = np.asarray(getattr(approx, "hist", ()), dtype="float64")
     if losses.size:
-        yield _loss_panel(losses)
+        factor = getattr(getattr(approx, "report", None), "loss_factor", None)
+        yield _loss_panel(losses, factor)
     if tracker is not None:
         kept = {name: values for name, values in tracker.hist.items() if values}
         yield from (_trace_panel(name, kept[name], tracker.every) for name in kept)
@@ -153,10 +155,12 @@ def fit_panels(
         yield _tail_panel(diagnosis)
 
 
-def _loss_panel(losses: np.ndarray) -> Panel:
+def _loss_panel(losses: np.ndarray, factor: float | None = None) -> Panel:
     from scipy.ndimage import uniform_filter1d  # takes as long to import as all modules of a fit
 
-    n = len(losses)
+    n, unit = len(losses), ""
+    if factor is not None:
+        losses, unit = losses / factor, " in nats of all data"
     means = uniform_filter1d(losses, size=max(1, n // 50), mode="reflect")
     steps, xlabel = _step_axis(np.arange(1, n + 1))
     shown = slice(None, None, -(-n // _MAX_POINTS))
@@ -167,7 +171,7 @@ def _loss_panel(losses: np.ndarray) -> Panel:
     return Panel(
         title="Loss",
         xlabel=xlabel,
-        ylabel="loss, and its running mean",
+        ylabel=f"loss{unit}, and its running mean",
         layers=[
             Layer(steps[shown], losses[shown], style={**_PALE, "color": "C0"}),
             Layer(steps[shown], means[shown], style={"color": "C1", "width": 2}),

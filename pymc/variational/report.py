@@ -46,6 +46,9 @@ class FitReport:
         "finished", "interrupted", or the message of the `StopIteration` that a callback raised.
     settings : mapping of str to str, int, float or bool
         What the fit was asked for: the optimizer, `obj_n_mc`, `random_seed` and so on.
+    loss_factor : float, optional
+        What the losses in `hist` are multiplied by: divided by it, they are nats of all data. None where
+        it is not known.
 
     Examples
     --------
@@ -65,6 +68,7 @@ class FitReport:
     compile_seconds: float
     stopped: str
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    loss_factor: float | None = None
 
     def after(self, n_steps: int, seconds: float, stopped: str) -> FitReport:
         """Report of the fit when it went on for `n_steps` in `seconds`, and why it stopped then."""

@@ -72,8 +72,8 @@ def fit_dataset(approx: Any) -> xr.Dataset | None:
     Returns
     -------
     Dataset or None
-        The variable ``loss``, in nats where the loss is a negative ELBO, along ``step``, which
-        counts from 1; it is not there for a fit without a score. The fields of the report are
+        The variable ``loss``, in nats where the loss is a negative bound, times ``loss_factor`` where
+        the attributes have one, along ``step``, which counts from 1; it is not there for a fit without a score. The fields of the report are
         attributes, and so are the settings in it; a bool is 0 or 1. None for an approximation that
         was not fitted.
     """
@@ -89,7 +89,7 @@ def fit_dataset(approx: Any) -> xr.Dataset | None:
 
 
 def _attributes(report: FitReport) -> dict[str, Setting]:
-    fields = {name: value for name, value in vars(report).items() if name != "settings"}
+    fields = {k: v for k, v in vars(report).items() if k != "settings" and v is not None}
     both = {**report.settings, **fields}  # a setting does not hide what ran
     # netCDF has no bool
     return {name: int(v) if isinstance(v, bool) else v for name, v in both.items()}

@@ -22,8 +22,17 @@ from typing import Any
 import numpy as np
 
 from pymc.variational.approximations import FullRankGroup, MeanFieldGroup
+from pymc.variational.guides.full_rank import FullRankGuide
+from pymc.variational.guides.mean_field import MeanFieldGuide
 
-__all__ = ["Trajectory", "flat_parameters", "flat_scales", "mean_error", "split_rhat"]
+__all__ = [
+    "Trajectory",
+    "flat_parameters",
+    "flat_scales",
+    "mean_error",
+    "split_rhat",
+    "watched_params",
+]
 
 
 class Trajectory:
@@ -83,9 +92,32 @@ class Trajectory:
         return self.rows[self._n_rows - n :].copy()
 
 
+def watched_params(approx: Any) -> list[Any]:
+    """List the parameters that tell how a fit goes: those that all rows share.
+
+    A row's own only change when it is visited, so that they would look stationary between.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    params = getattr(approx, "shared_params", None)
+    if params is None:
+        return list(approx.params)
+    if not params:
+        raise ValueError(
+            "All parameters of this fit are of rows of their own, which only change when the row is in "
+            "a batch, so that they look stationary in between. Watch the losses: "
+            "pm.callbacks.Tracker(loss=lambda approx, losses, i: losses[-1])"
+        )
+    return list(params)
+
+
 def flat_parameters(approx: Any) -> np.ndarray:
-    """Return the values of `approx.params` as one vector of float64."""
-    return np.concatenate([np.ravel(p.get_value()) for p in approx.params]).astype("float64")
+    """Return the values of the parameters that are watched as one vector of float64."""
+    params = watched_params(approx)
+    return np.concatenate([np.ravel(p.get_value()) for p in params]).astype("float64")
 
 
 def flat_scales(approx: Any) -> np.ndarray:
@@ -99,8 +131,35 @@ def flat_scales(approx: Any) -> np.ndarray:
         for group in approx.groups
         for name, scale in parameter_scales(group).items()
     }
-    values = ((param, param.get_value(borrow=True)) for param in approx.params)
+    for guide in getattr(approx, "guides", ()):
+        if not guide.sites[0].plate:
+            dense = approx.storage.dense
+            values = {p: np.asarray(dense[p].get_value(), "float64") for p in guide.parameters}
+            known |= {dense[p]: scale for p, scale in scales_of_guide(guide, values).items()}
+    values = ((param, param.get_value(borrow=True)) for param in watched_params(approx))
     return np.concatenate([np.ravel(known.get(p, np.ones(np.shape(v)))) for p, v in values])
+
+
+@singledispatch
+def scales_of_guide(guide: Any, values: Mapping[Any, np.ndarray]) -> Mapping[Any, np.ndarray]:
+    """Return the scales of the parameters of a guide, given their values, in their shapes.
+
+    Register a function for the class of a new guide, where its parameters have one.
+    """
+    return {}
+
+
+@scales_of_guide.register(MeanFieldGuide)
+def _of_mean_field_guide(guide: Any, values: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+    return dict(zip((guide.loc, guide.rho), _mean_field_scales(values[guide.rho])))
+
+
+@scales_of_guide.register(FullRankGuide)
+def _of_full_rank_guide(guide: Any, values: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+    entries = values[guide.tril]
+    rows, _ = np.tril_indices(len(values[guide.loc]))
+    sd = np.sqrt(np.bincount(rows, weights=entries**2))
+    return {guide.loc: sd, guide.tril: sd[rows]}
 
 
 @singledispatch
@@ -117,8 +176,12 @@ def _of_mean_field(group: Any) -> Mapping[str, np.ndarray]:
     rho = _values(group, "rho")
     if rho is None:
         return {}
+    return dict(zip(("mu", "rho"), _mean_field_scales(rho)))
+
+
+def _mean_field_scales(rho: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sd = np.logaddexp(0, rho)
-    return {"mu": sd, "rho": sd / _logistic(rho)}  # d sd = logistic(rho) d rho
+    return sd, sd / _logistic(rho)  # d sd = logistic(rho) d rho
 
 
 @parameter_scales.register(FullRankGroup)
