@@ -162,7 +162,7 @@ class Fitting:
         report = self._report(step, compile_kwargs, kwargs | {"average": average}, started)
         state = FitState(0, step, callbacks, score, tail, report)
         self._run(state, n, progressbar, progressbar_theme)
-        for group in self.approx.groups:
+        for group in self.approx.groups or [self.approx]:  # a guided one has no groups
             group.include_transformed = include_transformed
         return self.approx
 
@@ -197,14 +197,10 @@ class Fitting:
         compile_kwargs: Mapping[str, Any],
         kwargs: Mapping[str, Any],
     ) -> tuple[Step, TailAverage | None]:
-        updates: Any = self.objective.updates(**kwargs)
-        guarded = getattr(updates, "guarded", False)
+        updates, loss, tail = self._updates(fraction, kwargs)
+        guarded = getattr(self.objective, "guarded", False)
         # A guarded step says by its loss that it went wrong
-        loss = updates.loss if score or guarded else None
-        tail = None
-        if fraction is not None:
-            tail = TailAverage.of([p for p in self.approx.params if p in updates], fraction)
-            updates = tail.updates(updates)
+        loss = loss if score or guarded else None
         # An Approximation of several groups has no generator of its own
         rng = getattr(self.approx, "rng", None) or self.approx.groups[0].rng
         seed = int(rng.randint(2**30, dtype=np.int64))
@@ -213,6 +209,16 @@ class Fitting:
             updates, loss, model=model, random_seed=seed, guarded=guarded, **compile_kwargs
         )
         return step, tail
+
+    def _updates(
+        self, fraction: float | None, kwargs: Mapping[str, Any]
+    ) -> tuple[Mapping[Any, Any], Any, TailAverage | None]:
+        """Ask the objective for the next values and the loss, and add averages of the parameters."""
+        updates: Any = self.objective.updates(**kwargs)
+        if fraction is None:
+            return updates, updates.loss, None
+        tail = TailAverage.of([p for p in self.approx.params if p in updates], fraction)
+        return tail.updates(updates), updates.loss, tail
 
     def _report(
         self,

@@ -24,9 +24,12 @@ from typing import Any
 
 import pytensor
 
+from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
+from pymc.pytensorf import compile
+from pymc.variational.averaging import TailAverage
 from pymc.variational.guided_approximation import GuidedApproximation
 from pymc.variational.guides.assembly import assemble, there_of_guide
 from pymc.variational.guides.base import Here, Parameter, Plate, sites_of
@@ -52,6 +55,9 @@ class GuidedObjective:
     reduction : str
     """
 
+    #: A step that is not finite changes nothing, and says so by its loss.
+    guarded = True
+
     def __init__(
         self, approx: Any, objective: Objective, n_particles: int = 1, reduction: str = "batch"
     ) -> None:
@@ -59,6 +65,21 @@ class GuidedObjective:
         self.objective = objective
         self.n_particles = n_particles
         self.reduction = check_reduction(reduction)
+
+    def factor(self) -> float:
+        """What the loss is multiplied by, with the data as they are."""
+        python = Mode(linker="py", optimizer=None)  # to compile a division takes longer
+        return float(compile([], loss_factor(self.approx.model, self.reduction), mode=python)())
+
+    def settings(self) -> dict[str, Any]:
+        """What a report says of it."""
+        return {
+            "guide": str(self.approx),
+            "objective": self.objective.name,
+            "gradient": getattr(self.objective, "gradient", None),
+            "n_particles": self.n_particles,
+            "reduction": self.reduction,
+        }
 
     def check(self) -> None:
         """Raise where the objective cannot be that of the model."""
@@ -89,8 +110,9 @@ class GuidedObjective:
         more_obj_params: Sequence[SharedVariable] | None = None,
         more_updates: Mapping[SharedVariable, Variable] | None = None,
         total_grad_norm_constraint: float | None = None,
-    ) -> Any:
-        """Build the next values of all parameters; `loss` is that of the step.
+        average: TailAverage | None = None,
+    ) -> tuple[dict[SharedVariable, Variable], Variable]:
+        """Build the next values of all parameters, and the loss of the step.
 
         Parameters
         ----------
@@ -102,6 +124,15 @@ class GuidedObjective:
         more_updates : dict, optional
         total_grad_norm_constraint : float, optional
             Bound of the norm of the gradient of the batch, of rows and of globals together.
+        average : TailAverage, optional
+            Averages of the parameters that are kept, those of rows in their tables.
+
+        Returns
+        -------
+        updates : dict of SharedVariable to Variable
+            Where the step would give a value that is not finite, the values before it.
+        loss : scalar Variable
+            Nan there.
         """
         storage = self.approx.storage
         gathered = {plate: table.gather() for plate, table in storage.tables.items()}
@@ -115,11 +146,19 @@ class GuidedObjective:
         of_rows = dict(zip(params, gradients[len(dense) :]))
         updates = dict(obj_optimizer(gradients[: len(dense)], dense)) if dense else {}
         rows = [
-            row_updates(obj_optimizer, storage.tables[plate], gathered[plate], gradient)
+            row_updates(
+                obj_optimizer,
+                storage.tables[plate],
+                gathered[plate],
+                gradient,
+                n_waiting=average and average.n_waiting,
+            )
             for plate, gradient in of_rows.items()
         ]
-        loss, updates = guarded(losses.reported * factor, updates, rows)
-        return StepUpdates({**updates, **(more_updates or {})}, loss)
+        if average is not None:
+            updates = average.updates(updates)
+        loss, updates = guarded(losses.reported * factor, {**updates, **(more_updates or {})}, rows)
+        return updates, loss
 
     def _gradients(
         self,
@@ -154,16 +193,6 @@ class GuidedObjective:
     def _first(self, plate: Plate) -> Parameter:
         """A parameter of the rows of a plate; all of them are minimised by one loss."""
         return next(p for p in self.approx.storage.columns if p.plate == plate)
-
-
-class StepUpdates(dict):
-    """Next values of shared variables, and the loss of the step, which is nan where it went wrong."""
-
-    guarded = True
-
-    def __init__(self, updates: Mapping[SharedVariable, Variable], loss: Variable) -> None:
-        super().__init__(updates)
-        self.loss = loss
 
 
 def guided_approximation(

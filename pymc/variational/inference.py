@@ -12,6 +12,7 @@
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +21,37 @@ import pymc._layer as _layer
 
 from pymc.minibatch.plates import local_axes
 from pymc.model.transform.minibatch import minibatch_model
+from pymc.variational.averaging import TailAverage
 from pymc.variational.fitting import Fitting, check_n
 from pymc.variational.guided import GuidedObjective, guided_approximation
 from pymc.variational.objectives import check_n_particles, objective_of
+from pymc.variational.report import FitReport
 
-released = _layer.run_release(globals(), Inference=Fitting)
+
+class _OfModel:
+    """What the name of a method makes of a model, in front of its class: guides where rows need them."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if args or cls.__module__ != __name__ or cls.__name__ not in CLASSES:
+            return super().__new__(cls)
+        model = released.pm.modelcontext(kwargs.get("model"))
+        if not local_axes(model):
+            return super().__new__(cls)
+        given = {name: value for name, value in kwargs.items() if name != "model"}
+        unknown = sorted(given.keys() - {"random_seed", "start", "start_sigma"})
+        if unknown:
+            raise TypeError(
+                f"pm.{cls.__name__} of a model with latent variables of rows takes model, random_seed, "
+                f"start and start_sigma, and not {', '.join(unknown)}: say it by the arguments guide, "
+                "objective and params of pm.fit"
+            )
+        return guided_inference(model, CLASSES[cls.__name__], **given)
+
+
+released = _layer.run_release(globals(), Inference=Fitting, ADVI=_OfModel, FullRankADVI=_OfModel)
+
+#: The methods by their classes.
+CLASSES = {"ADVI": "advi", "FullRankADVI": "fullrank_advi"}
 
 if TYPE_CHECKING:
 
@@ -37,15 +64,42 @@ class GuidedInference(released.Inference):  # type: ignore[name-defined]
     Parameters
     ----------
     objective : GuidedObjective
+    method : str
+        What the report calls it.
     """
 
-    def __init__(self, objective: GuidedObjective) -> None:
+    def __init__(self, objective: GuidedObjective, method: str = "guided") -> None:
         self.hist = np.asarray(())
         self.objective = objective
         self.state = None
+        self._method = method
+
+    @property
+    def method(self) -> str:
+        """What the report of a fit says."""
+        return self._method
 
     def _maybe_score(self, score: bool | None) -> bool:
         return score is None or bool(score)
+
+    def _updates(
+        self, fraction: float | None, kwargs: Mapping[str, Any]
+    ) -> tuple[Mapping[Any, Any], Any, TailAverage | None]:
+        approx, tail = self.objective.approx, None
+        if fraction is not None:
+            dense = [*approx.storage.dense.values(), *approx.model_parameters]
+            tail = TailAverage.of(dense, fraction, list(approx.storage.tables.values()))
+        return *self.objective.updates(average=tail, **kwargs), tail
+
+    def _run(self, *args: Any) -> None:
+        for table in self.objective.approx.storage.tables.values():
+            table.check_rows()
+        super()._run(*args)
+
+    def _report(self, step: Any, compile_kwargs: Any, asked: Any, started: float) -> FitReport:
+        settings = {**asked, **self.objective.settings()}
+        report = super()._report(step, compile_kwargs, settings, started)
+        return replace(report, loss_factor=self.objective.factor())
 
 
 #: The guide and the objective that a method is the name of.
@@ -148,6 +202,8 @@ def fit(
     n = check_n(n)
     if batch_size is not None:
         model = _on_minibatches(model, batch_size, method)
+    if model is None and isinstance(method, released.Inference):
+        model = method.approx.model
     model = released.pm.modelcontext(model)
     asked = {
         "guide": guide,
@@ -222,7 +278,9 @@ def guided_inference(
     )
     loss = GuidedObjective(approx, made, check_n_particles(n_particles), reduction)
     loss.check()
-    return GuidedInference(loss)
+    plain = guide is None and made.name == bound
+    names = {name: title for title, name in CLASSES.items()}
+    return GuidedInference(loss, names[method.lower()] if plain else made.name.upper())
 
 
 def _on_minibatches(model: Any, batch_size: int | Mapping[str, int], method: Any) -> Any:
