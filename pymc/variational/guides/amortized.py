@@ -27,23 +27,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import pytensor
 import pytensor.tensor as pt
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
-from pytensor.tensor.random.type import RandomType
 
-from pymc.distributions.shape_utils import change_dist_size
-from pymc.logprob.basic import logp
-from pymc.variational.guides.base import Block, Here, Lead, Parameter, Site, plate_shape
+from pymc.variational.guides.base import Site
+from pymc.variational.guides.encoded import AmortizedGuide
 from pymc.variational.guides.encoders import batch_of, check_distribution, check_params, in_model
-from pymc.variational.guides.reparametrise import Path, path
 from pymc.variational.guides.row_check import check_rows
 from pymc.variational.guides.starts import Starts
-from pymc.variational.particles import at_draws
 
-__all__ = ["Amortized", "AmortizedGuide"]
+__all__ = ["Amortized"]
 
 
 class Amortized:
@@ -196,132 +191,3 @@ def _check_site(site: Site, guide: Amortized) -> None:
             f"pm.Amortized for the dim {guide.dim!r} has an encoder of {site.name!r}, whose rows are "
             f"those of {dims or 'no dim'}: it is for variables with rows of that dim, and no other"
         )
-
-
-class AmortizedGuide:
-    """Distributions of the variables of a plate, as functions of data and of global variables.
-
-    Parameters
-    ----------
-    sites : sequence of Site
-        All of one plate, of one axis.
-    dists : sequence of Variable
-        Of each site, on its own space, row by row.
-    parameters : tuple of SharedVariable
-    inputs : tuple of Variable
-        What the encoders were called with.
-    """
-
-    def __init__(
-        self,
-        sites: Sequence[Site],
-        dists: Sequence[Variable],
-        parameters: tuple[SharedVariable, ...],
-        inputs: tuple[Variable, ...] = (),
-    ) -> None:
-        self.sites = tuple(sites)
-        self.dists = tuple(dists)
-        self.parameters = parameters
-        self.inputs = inputs
-        self.paths: tuple[Path | None, ...] = tuple(map(path, self.dists))
-        self.reparametrised = all(found is not None for found in self.paths)
-
-    def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
-        """Draw all variables, on their own spaces."""
-        draws = zip(self.sites, self.dists, self.paths, strict=True)
-        return tuple(_draw(*one, {**_changed(here), **given}, lead) for one in draws)
-
-    def values(self, block: Block, n_lead: int) -> dict[Site, Variable]:
-        return {site: _unconstrained(site, draw) for site, draw in zip(self.sites, block)}
-
-    def logq(
-        self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
-    ) -> Variable:
-        swaps = {**_changed(here), **given}
-        parts = [
-            _logq(site, dist, draw, swaps)
-            for site, dist, draw in zip(self.sites, self.dists, block)
-        ]
-        return pt.add(*parts) if len(parts) > 1 else parts[0]
-
-
-def _changed(here: Here) -> dict[Variable, Variable]:
-    """What stands for shared variables, where it is not the variable itself."""
-    return {
-        old: new for old, new in here.items() if not isinstance(old, Parameter) and old is not new
-    }
-
-
-def _shape(site: Site, dist: Variable) -> list[Any]:
-    """Lengths of a draw; the rows are those of the batch, also where all of them are alike."""
-    rows = list(plate_shape(site.plate))
-    lengths: list[Any] = []
-    for k, axis in enumerate(site.axes[: dist.type.ndim]):
-        known = site.rv.type.shape[k] or dist.type.shape[k]
-        lengths.append(rows[0] if axis is not None else known)
-    lengths += [
-        site.rv.type.shape[k] or dist.type.shape[k] for k in range(len(lengths), dist.type.ndim)
-    ]
-    return [dist.shape[k] if n is None else n for k, n in enumerate(lengths)]
-
-
-def _draw(
-    site: Site, dist: Variable, way: Path | None, swaps: Mapping[Variable, Variable], lead: Lead
-) -> Variable:
-    shape = _shape(site, dist)
-    if way is not None:
-        [draw] = at_draws([way.draw], {**swaps, way.noise: way.of_shape((*lead, *shape))})
-        return draw
-    [draw] = at_draws([_drawn_anew(dist)], swaps)
-    n_batch = dist.type.ndim - dist.owner.op.ndim_supp
-    try:
-        return change_dist_size(draw, (*lead, *shape[:n_batch]))
-    except (NotImplementedError, TypeError, ValueError) as error:
-        raise NotImplementedError(
-            f"the guide of {site.name!r} in pm.Amortized draws from {dist.owner.op}, which cannot be "
-            "drawn for several values of global variables: take obj_n_mc=1, or a distribution with an "
-            "Op of its own, such as pm.Normal"
-        ) from error
-
-
-def _drawn_anew(dist: Variable) -> Variable:
-    """The same distribution with a generator of its own: draws of two graphs are independent."""
-    node = dist.owner
-    inputs = [
-        pytensor.shared(v.get_value()) if isinstance(v.type, RandomType) else v for v in node.inputs
-    ]
-    return node.clone_with_new_inputs(inputs).outputs[node.outputs.index(dist)]
-
-
-def _placeholder(site: Site) -> Variable:
-    return site.rv.type.clone(shape=(None,) * site.rv.type.ndim)()
-
-
-def _unconstrained(site: Site, draw: Variable) -> Variable:
-    if site.transform is None:
-        return draw
-    one = _placeholder(site)
-    [value] = at_draws([site.transform.forward(one, *site.rv.owner.inputs)], {one: draw})
-    return value
-
-
-def _logq(
-    site: Site, dist: Variable, draw: Variable, swaps: Mapping[Variable, Variable]
-) -> Variable:
-    """Log-density of draws on the unconstrained space, in nats, for each row."""
-    one = _placeholder(site)
-    parts = [logp(dist, one)]
-    if site.transform is not None:
-        inputs = site.rv.owner.inputs
-        value = site.transform.forward(one, *inputs)
-        parts.append(site.transform.log_jac_det(value, *inputs))
-    [rows] = site.plate
-    place = site.axes.index(rows)
-    by_row = pt.add(*(_sum_within(part, place) for part in parts))
-    [density] = at_draws([by_row], {**swaps, one: draw})
-    return density
-
-
-def _sum_within(density: Variable, place: int) -> Variable:
-    within = [k for k in range(density.type.ndim) if k != place]
-    return density.sum(within) if within else density

@@ -37,7 +37,7 @@ import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.variational.guided import GuidedApproximation, GuidedObjective, guided_approximation
-from pymc.variational.guides.amortized import AmortizedGuide
+from pymc.variational.guides.encoded import AmortizedGuide
 from pymc.variational.guides.base import held
 from pymc.variational.guides.reparametrise import path
 from pymc.variational.objectives import ELBO, IWAE, ReweightedWakeSleep
