@@ -37,8 +37,8 @@ import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.variational.guided import GuidedApproximation, GuidedObjective, guided_approximation
-from pymc.variational.guides.encoded import AmortizedGuide
 from pymc.variational.guides.base import held
+from pymc.variational.guides.encoded import AmortizedGuide
 from pymc.variational.guides.reparametrise import path
 from pymc.variational.objectives import ELBO, IWAE, ReweightedWakeSleep
 from pymc.variational.objectives.base import Setting, draw_all, log_weights
@@ -376,6 +376,46 @@ def test_ways_of_feeding_agree_on_each_batch() -> None:
     three = [Feeding(how, 2).at([4, 1, 3]) for how in ("in_model", "batch_size", "fed")]
     np.testing.assert_allclose(three[0], three[1], rtol=1e-12)
     np.testing.assert_allclose(three[0], three[2], rtol=1e-12)
+
+
+def by_hand(rows: Sequence[int]) -> float:
+    """The loss of `Feeding` for one particle, as users of other systems write it: local terms times N/B."""
+    y, sd = Y[list(rows)], np.log(2)
+    mu = 0.3 * sd
+    mean = 0.4 * y + 0.1 + 0.3 * mu
+    z, u = mean + 0.8 * 0.3, np.exp(0.1 * y + 0.5 * 0.3)
+    model = st.norm.logpdf(y, z + u, 1) + st.norm.logpdf(z, mu, 1) + st.expon.logpdf(u)
+    guide = st.norm.logpdf(z, mean, 0.8) + st.lognorm.logpdf(u, 0.5, scale=np.exp(0.1 * y))
+    of_rows = N / B * (model - guide).sum()
+    return float(-of_rows - st.norm.logpdf(mu, 0, 1) + st.norm.logpdf(mu, 0, sd))
+
+
+@pytest.mark.parametrize("how", ["in_model", "fed"])
+def test_only_local_terms_are_scaled(how: str) -> None:
+    np.testing.assert_allclose(Feeding(how, 1).at([4, 1, 3])[0], by_hand([4, 1, 3]), rtol=1e-7)
+
+
+@pytest.mark.parametrize("with_global", [False, True])
+def test_without_globals_the_scale_is_one_of_the_step_size(with_global: bool) -> None:
+    slope = weights("slope", 0.4)
+    found = []
+    for total in (None, N):
+        with pm.Model(coords={"obs": range(B)}) as model:
+            y = pm.Data("data", Y[:B], dims="obs")
+            mu = pm.Normal("mu") if with_global else 0.0
+            z = pm.Normal("z", mu, 1, dims="obs")
+            pm.Normal("y", z, 1, observed=y, dims="obs", total_size=total)
+        guide = pm.Amortized({"z": lambda y: pm.Normal.dist(slope * y, 0.8)}, [y], "obs")
+        approx = guided_approximation(model, guide)
+        here = approx.storage.here({})
+        loss = GuidedObjective(approx, ELBO(), 1, "sum").losses(here).reported
+        graphs = with_noise([loss, *pytensor.grad(loss, [*here.values()])], Feeding.noise)
+        found.append(np.concatenate([np.ravel(x) for x in pm.compile([], graphs, mode=PLAIN)()]))
+    ratios = found[1] / found[0]
+    if with_global:
+        assert np.ptp(ratios) > 0.1
+    else:
+        np.testing.assert_allclose(ratios, N / B, rtol=1e-12)
 
 
 def test_discrete_variables_are_for_objectives_that_weigh_draws() -> None:
