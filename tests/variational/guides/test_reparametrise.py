@@ -1,0 +1,65 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Draws as functions of noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytensor.tensor as pt
+import pytest
+import scipy.stats as st
+
+import pymc as pm
+
+from pymc.variational.guides.reparametrise import path
+from pymc.variational.particles import at_draws
+from tests.variational.guides.amortized_models import (
+    PLAIN,
+    weights,
+)
+
+LOCS = np.array([0.0, 1.0])
+PATHS = {
+    "normal": (lambda: pm.Normal.dist(LOCS, 2.0), st.norm(LOCS, 2.0)),
+    "lognormal": (lambda: pm.LogNormal.dist(LOCS, 0.5), st.lognorm(0.5, scale=np.exp(LOCS))),
+    "halfnormal": (lambda: pm.HalfNormal.dist(LOCS + 1), st.halfnorm(0, LOCS + 1)),
+    "student": (lambda: pm.StudentT.dist(nu=3, mu=LOCS, sigma=2.0), st.t(3, LOCS, 2.0)),
+    "laplace": (lambda: pm.Laplace.dist(LOCS, 2.0), st.laplace(LOCS, 2.0)),
+}
+
+
+@pytest.mark.parametrize("kind", PATHS)
+def test_reparametrised_draws_have_the_distribution(kind: str) -> None:
+    """By Kolmogorov's test at 1e-6 for each of 10 comparisons: a false alarm in 100,000 seeds."""
+    dist, exact = PATHS[kind]
+    way = path(dist())
+    assert way is not None
+    graph = at_draws([way.draw], {way.noise: way.of_shape((2000, 2))})
+    [draws] = pm.compile([], graph, mode=PLAIN, random_seed=3)()
+    for column in exact.cdf(draws).T:
+        assert st.kstest(column, "uniform").pvalue > 1e-6
+
+
+def test_covariance_within_rows_is_that_of_its_factor() -> None:
+    way = path(pm.MvNormal.dist([1.0, 2.0], [[2.0, 0.5], [0.5, 1.0]]))
+    assert way is not None
+    [draw] = at_draws([way.draw], {way.noise: pt.eye(2)})
+    factor = draw.eval(mode=PLAIN) - [1.0, 2.0]
+    np.testing.assert_allclose(factor.T @ factor, [[2.0, 0.5], [0.5, 1.0]])
+
+
+def test_degrees_of_freedom_that_are_fitted_have_no_path() -> None:
+    nu = weights("nu", 3.0)
+    assert path(pm.StudentT.dist(nu=nu, mu=0, sigma=1)) is None
+    assert path(pm.StudentT.dist(nu=2 * nu, mu=0, sigma=1)) is None
