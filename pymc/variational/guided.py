@@ -28,7 +28,6 @@ from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.pytensorf import compile
 from pymc.variational.averaging import TailAverage
 from pymc.variational.guided_approximation import GuidedApproximation
 from pymc.variational.guides.assembly import assemble, there_of_guide
@@ -68,8 +67,10 @@ class GuidedObjective:
 
     def factor(self) -> float:
         """What the loss is multiplied by, with the data as they are."""
+        factor = loss_factor(self.approx.model, self.reduction)
         python = Mode(linker="py", optimizer=None)  # to compile a division takes longer
-        return float(compile([], loss_factor(self.approx.model, self.reduction), mode=python)())
+        # Not pm.compile, which would seed the minibatch index anew and move it on
+        return float(pytensor.function([], factor, mode=python)())
 
     def settings(self) -> dict[str, Any]:
         """What a report says of it."""

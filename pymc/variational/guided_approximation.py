@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy, deepcopy
 from functools import cached_property
 from typing import Any
 
@@ -77,6 +78,15 @@ class GuidedApproximation:
         self.storage = Storage.of([p for guide in guides for p in guide.parameters])
         self.hist = np.asarray(())
         self.report: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GuidedApproximation:
+        """Copy the parameters. The model stays the same, and with it its trained shared variables."""
+        memo |= {id(var): var for var in self.model_parameters}
+        new = copy(self)
+        memo[id(self)] = new
+        own = {name: deepcopy(vars(self)[name], memo) for name in ("rng", "hist", "report")}
+        vars(new).update(own, storage=self.storage.copied(memo))
+        return new
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:

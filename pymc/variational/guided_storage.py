@@ -16,7 +16,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytensor
@@ -75,6 +77,17 @@ class Storage:
                 columns[parameter] = slice(begin, end)
                 begin = end
         return cls(dense, tables, columns)
+
+    def copied(self, memo: dict[int, Any]) -> Storage:
+        """Copy all values; `memo` is that of :func:`copy.deepcopy`."""
+        return Storage(
+            {key: deepcopy(var, memo) for key, var in self.dense.items()},
+            {
+                plate: replace(table, shared=deepcopy(table.shared, memo))
+                for plate, table in self.tables.items()
+            },
+            self.columns,
+        )
 
     @property
     def shared(self) -> list[SharedVariable]:
