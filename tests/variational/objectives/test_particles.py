@@ -32,6 +32,7 @@ import pymc as pm
 from pymc.variational.objectives import ELBO, IWAE, Renyi
 from tests.variational.objectives.exact import (
     X,
+    Z,
     all_batches,
     assert_mean,
     evaluate,
@@ -138,6 +139,59 @@ def test_outer_draws_are_averaged(objective: Any) -> None:
     apart = one({(1,): mu, (2, 3, 1): z}, range(3))
     for name in apart:
         np.testing.assert_allclose(together[name][0], apart[name].mean(axis=0), rtol=RTOL)
+
+
+# A10
+
+
+def with_encoder(batch_size: int = 3) -> tuple[pm.Model, pm.Amortized]:
+    """A10: q(z | mu) is N(mu, 1), by a function that is given mu."""
+    model = rows_model(X, batch_size, with_global=True)
+    inputs = [model["x"], model["mu"]]
+
+    def encode(x: Any, mu: Any) -> Any:
+        return pm.Normal.dist(mu + 0 * x, 1)
+
+    return model, pm.Amortized({"z": encode}, inputs=inputs, dim="obs")
+
+
+AT = {"start": {"mu": 0.2}, "start_sigma": {"mu": 0.4**0.5}}
+
+
+@pytest.mark.parametrize("n_particles, known", [(1, -7.39496), (2, -6.25623)])
+def test_globals_enter_once(n_particles: int, known: float) -> None:
+    """A10 by quadrature over the global and the particles of a row, and for all batches of two rows."""
+    points, mass = hermite(24, 1 + n_particles)
+    mu = 0.2 + 0.4**0.5 * points[:, :1]
+    z = mu + points[:, 1:]
+    right = norm.logpdf(mu) - norm.logpdf(mu, 0.2, 0.4**0.5)  # (G, 1): of the global
+    w = norm.logpdf(X, z[..., None], 1)  # the prior of z and its guide are one
+    model, guide = with_encoder()
+    loss = evaluate(model, IWAE(), n_particles, guide=guide, gradients=False, **AT)
+    shape = loss.shapes[1]
+    noise = {(1,): points[:, :1], shape: for_rows(points[:, 1:], 3).reshape(-1, *shape)}
+    bounds = -loss(noise, range(3))["loss"]
+    np.testing.assert_allclose(bounds, right[:, 0] + mean_exp(w, 1).sum(axis=1), rtol=RTOL)
+    np.testing.assert_allclose(mass @ bounds, known, atol=1e-5)
+    model, guide = with_encoder(batch_size=2)
+    part = evaluate(model, IWAE(), n_particles, guide=guide, gradients=False, **AT)
+    shape = part.shapes[1]
+    noise[shape] = for_rows(points[:, 1:], 2).reshape(-1, *shape)
+    batches = [-part(noise, batch)["loss"] for batch in all_batches(3, 2)]
+    np.testing.assert_allclose(np.mean(batches, axis=0), bounds, rtol=RTOL)
+    if n_particles > 1:
+        inside = right[:, 0] + mean_exp(1.5 * w, 1).mean(axis=1) * 2  # N/B inside of the logsumexp
+        assert abs(mass @ inside - known) > 0.1
+
+
+def test_globals_of_many_particles() -> None:
+    """A10 at K = 20, whose value is known to 4e-4, with the computed error of 20,000 draws."""
+    model, guide = with_encoder()
+    loss = evaluate(model, IWAE(), 20, guide=guide, gradients=False, **AT)
+    rng = np.random.default_rng(6)
+    noise = {shape: rng.normal(size=(20_000, *shape)) for shape in loss.shapes}
+    bounds = -loss(noise, range(3))["loss"]
+    assert abs(bounds.mean() + 5.5127) < 4e-4 + Z * bounds.std() / np.sqrt(len(bounds))
 
 
 # A11

@@ -1,0 +1,254 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The sleep phase: latent variables and inputs of guides are of one simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
+from scipy.stats import norm
+
+import pymc as pm
+
+from pymc.variational.guided import GuidedObjective, guided_approximation
+from pymc.variational.objectives.base import Draws, Setting, draw_all
+from pymc.variational.objectives.simulation import simulate
+from tests.variational.objectives.exact import PYTHON, Z
+
+RWS = pm.ReweightedWakeSleep
+X = np.array([[-1.0, 4.0], [0.0, 5.0], [2.0, 6.0], [0.5, 7.0]])
+
+
+@dataclass(frozen=True)
+class Asleep:
+    """A model, its setting, and what was simulated."""
+
+    model: pm.Model
+    setting: Setting
+    awake: Draws
+    draws: Draws
+
+    @property
+    def input(self) -> Variable:
+        """The simulated input."""
+        return next(new for old, new in self.draws.given.items() if old is not self.model["mu"])
+
+    @property
+    def latent(self) -> Variable:
+        [block] = self.draws.blocks.values()
+        return block[0]
+
+    @property
+    def mu(self) -> Variable:
+        """The draw of the global variable."""
+        return self.awake.given[self.model["mu"]]
+
+
+def matrix_model(batch_size: int | None = 2) -> pm.Model:
+    """z ~ N(mu, 1) and both columns of x ~ N(z + covariate, 1), with covariates of their own."""
+    with pm.Model(coords={"obs": range(4), "column": ["a", "b"]}) as model:
+        data = pm.Data("data", X, dims=("obs", "column"))
+        covariate = pm.Data("covariate", 100.0 * np.arange(1, 5), dims="obs")
+        if batch_size is not None:
+            data, covariate = pm.Minibatch(data, covariate, batch_size=batch_size)
+        mu = pm.Normal("mu")
+        z = pm.Normal("z", mu, 1, dims="obs")
+        pm.Normal("x", (z + covariate)[:, None], 1, observed=data, dims=("obs", "column"))
+    return model
+
+
+def asleep(
+    form: Callable[[pm.Model], Variable], model: pm.Model | None = None, n_outer: int = 1
+) -> Asleep:
+    """Simulate for a guide with one input, from which it takes what has the shape of the rows."""
+    model = matrix_model() if model is None else model
+    weight = pytensor.shared(np.array(0.3), name="weight")
+
+    def encode(x: Variable) -> Variable:
+        return pm.Normal.dist(weight * (x if x.type.ndim == 1 else x.sum(axis=1)), 1)
+
+    guide = pm.Amortized({"z": encode}, inputs=[form(model)], dim="obs")
+    approx = guided_approximation(model, guide)
+    goal = GuidedObjective(approx, RWS(insomnia=0.5), 2)
+    setting = goal.setting(approx.storage.here({}), n_outer)
+    awake = draw_all(setting)
+    return Asleep(model, setting, awake, simulate(setting, awake, setting.local_guides, "rws"))
+
+
+def value_of(model: pm.Model) -> Variable:
+    return model.rvs_to_values[model["x"]]
+
+
+def index_of(model: pm.Model) -> Variable:
+    return value_of(model).owner.inputs[1]
+
+
+def compiled(*graphs: Variable) -> Any:
+    with pytensor.config.change_flags(cxx=""):
+        return pm.compile([], list(graphs), mode=PYTHON, random_seed=1)
+
+
+def evaluated(*graphs: Variable) -> list[np.ndarray]:
+    return compiled(*graphs)()
+
+
+FORMS = {
+    "the batch": lambda m: value_of(m),
+    "the observed variable": lambda m: m["x"],
+    "another read of the same rows": lambda m: m["data"][index_of(m)],
+    "a column": lambda m: value_of(m)[:, 0],
+    "a function": lambda m: pt.log1p(value_of(m) ** 2),
+    "with a covariate": lambda m: pt.concatenate(
+        [value_of(m), m["covariate"][index_of(m)][:, None]], axis=1
+    ),
+    "with a global variable": lambda m: value_of(m)[:, 0] + m["mu"],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_inputs_are_simulated_with_the_latent_variables(form: str) -> None:
+    """No observed value is left, and the latent variable of the block is the one of the input."""
+    sleep = asleep(FORMS[form])
+    latent = sleep.latent.owner.inputs[0]  # of the Op that holds it
+    assert latent in set(ancestors([sleep.input]))
+    assert not reads(sleep, "data", X + 1000.0)
+    assert reads(sleep, "covariate", np.zeros(4))  # which the simulation is around
+
+
+def reads(sleep: Asleep, name: str, other: np.ndarray) -> bool:
+    """Tell whether the input is another with other data, for one seed."""
+    function = compiled(sleep.input)
+    generators = {var: var.get_value() for var in function.get_shared() if is_state(var)}
+    before = function()
+    for var, value in generators.items():
+        var.set_value(value)
+    with sleep.model:
+        pm.set_data({name: other})
+    return not np.array_equal(before, function())
+
+
+def is_state(var: Any) -> bool:
+    return not hasattr(var.type, "ndim") or "State" in type(var.type).__name__
+
+
+def test_simulations_have_the_distribution_of_the_model() -> None:
+    """The sum of squares of (x - z - covariate) and of z - mu, within computed errors."""
+    sleep = asleep(lambda m: value_of(m))
+    index = index_of(sleep.model)
+    covariate = sleep.model["covariate"][index]
+    errors = [sleep.input - (sleep.latent + covariate)[:, None], sleep.latent - sleep.mu]
+    function = compiled(*errors)
+    of_x, of_z = (np.stack(each) for each in zip(*(function() for _ in range(1000))))
+    for draws in (of_x.ravel(), of_z.ravel()):
+        assert abs(draws.mean()) < Z / np.sqrt(draws.size)
+        assert abs((draws**2).mean() - 1) < Z * np.sqrt(2 / draws.size)
+
+
+def test_covariates_stay() -> None:
+    """The input's last column is that of the rows of the batch."""
+    sleep = asleep(FORMS["with a covariate"])
+    index = index_of(sleep.model)
+    x, rows = evaluated(sleep.input, index)
+    np.testing.assert_array_equal(x[:, 2], 100.0 * (rows + 1))
+    # x has its mean at the covariate, and not at the data
+    assert abs(x[:, :2] - x[:, 2:]).max() < 20
+
+
+@pytest.mark.parametrize("n_outer", [1, 3])
+def test_loss_is_that_of_the_simulation(n_outer: int) -> None:
+    """-log q of what was simulated, scaled to four rows, averaged over outer draws."""
+    sleep = asleep(lambda m: value_of(m)[:, 0], n_outer=n_outer)
+    [guide] = sleep.setting.local_guides
+    logq = guide.logq(
+        sleep.draws.blocks[guide],
+        sleep.setting.here,
+        sleep.draws.n_lead[guide],
+        sleep.draws.given,
+    )
+    logq, z, x, mu = evaluated(logq, sleep.latent, sleep.input, sleep.mu)
+    assert z.shape[-1:] == x.shape[-1:] == (2,)
+    if n_outer > 1:
+        assert z.shape == (3, 1, 2)
+        assert mu.shape == (3, 1)
+    np.testing.assert_allclose(logq, norm.logpdf(z, 0.3 * x, 1), rtol=1e-10)
+
+
+def test_model_from_all_rows() -> None:
+    """`batch_size=` of pm.fit makes another model: the inputs are of the one that the user wrote."""
+    full = matrix_model(batch_size=None)
+    part = pm.minibatch_model(full, batch_size=2)
+    sleep = asleep(lambda m: full["x"], part)
+    assert not reads(sleep, "data", X + 1000.0)
+    assert evaluated(sleep.input)[0].shape == (2, 2)
+
+
+def test_a_cast_is_undone() -> None:
+    """Pixels are floats of 0 and 1, and observed as integers."""
+    pixels = np.array([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+    with pm.Model(coords={"obs": range(3), "pixel": range(2)}) as model:
+        batch = pm.Minibatch(pm.Data("data", pixels, dims=("obs", "pixel")), batch_size=2)
+        pm.Normal("mu")
+        z = pm.Normal("z", dims="obs")
+        pm.Bernoulli("x", logit_p=z[:, None], observed=batch, dims=("obs", "pixel"))
+    sleep = asleep(lambda m: batch, model)
+    assert not reads(sleep, "data", 1 - pixels)
+    assert sleep.input.dtype == batch.dtype
+    assert set(evaluated(sleep.input)[0].ravel()) <= {0.0, 1.0}
+
+
+def test_observed_parents_are_simulated_too() -> None:
+    """A variable that depends on an observed one depends on its simulation."""
+    with pm.Model(coords={"obs": range(4)}) as model:
+        x, y = (pm.Data(name, X[:, k], dims="obs") for k, name in enumerate(("xd", "yd")))
+        xb, yb = pm.Minibatch(x, y, batch_size=2)
+        pm.Normal("mu")
+        z = pm.Normal("z", dims="obs")
+        first = pm.Normal("first", z, 1, observed=xb, dims="obs")
+        pm.Normal("second", first + 50, 1e-3, observed=yb, dims="obs")
+    sleep = asleep(lambda m: pt.stack([xb, yb], axis=1), model)
+    [simulated] = evaluated(sleep.input)
+    np.testing.assert_allclose(simulated[:, 1] - simulated[:, 0], 50, atol=0.01)
+
+
+ERRORS = {
+    "no observed value": (lambda m: m["covariate"][index_of(m)], "no input of the guide of 'z' is"),
+    "observed in another form": (
+        lambda m: value_of(m)[:, 0] + (2 * m["data"])[index_of(m)][:, 0],
+        r"is computed from 'data' in another way than what is observed of it",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ERRORS)
+def test_inputs_that_cannot_be_simulated_are_refused(form: str) -> None:
+    make, message = ERRORS[form]
+    with pytest.raises(ValueError, match=message):
+        asleep(make)
+
+
+def test_a_guide_of_no_data_is_refused() -> None:
+    model = matrix_model()
+    goal = GuidedObjective(guided_approximation(model), RWS(insomnia=0.5), 2)
+    setting = goal.setting({p: p.start for p in goal.approx.storage.columns})
+    with pytest.raises(ValueError, match=r"the guide of 'z' is computed from no data.*insomnia=1"):
+        simulate(setting, Draws({}, {}, {}), setting.local_guides, "rws")
