@@ -34,7 +34,8 @@ __all__ = ["FAMILIES", "Family", "assemble", "there_of_guide"]
 class Family(Protocol):
     """What a user gives for a guide: it makes one when the variables are known.
 
-    One that is for certain variables names them in an attribute `names`, a tuple of str.
+    One that is for certain variables names them in an attribute `names`, a tuple of str; one for the
+    rows of a dim, which the model need not subsample, has an attribute `dim`.
     """
 
     #: What messages call it.

@@ -38,6 +38,7 @@ from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.slicing import take_rows
 from pymc.minibatch.total_size import current_length
 from pymc.variational.guides.base import Site
+from pymc.variational.guides.encoders import trainable
 from pymc.variational.guides.rows_there import RowsThere, there_axes
 
 __all__ = ["check_rows"]
@@ -111,7 +112,9 @@ def _check_values(dist: Variable, place: int, rows: Rows, site: Site, model: Any
         if not np.allclose(one, same, rtol=rtol, atol=rtol, equal_nan=True):
             raise ValueError(
                 _mixed(
-                    site, rows, "a batch in another order, or with another first row, gave others"
+                    site,
+                    rows,
+                    "in another order, or with another first row, the others had other distributions",
                 )
             )
 
@@ -139,6 +142,12 @@ def _density_of_rows(dist: Variable, place: int, rows: Rows, model: Any) -> Any:
             for index in indexes([graph], by_shape=True)
             if Rows(index) == rows
         }
+    # Weights may start at 0, where nothing depends on anything
+    rng = np.random.default_rng(0)
+    for shared in trainable([graph], model):
+        value = shared.get_value()
+        moved = value + rng.normal(scale=0.1, size=value.shape)
+        swaps[shared] = pt.constant(np.asarray(moved, dtype=value.dtype))
     found = set(ancestors([graph]))
     used: Mapping[Variable, Variable] = {old: new for old, new in swaps.items() if old in found}
     if used:

@@ -55,6 +55,7 @@ COUPLED = {
     "batch_normalisation": (lambda y: (y - y.mean()) / y.std(), "Sum.* mixes the rows"),
     "cumulated": (lambda y: pt.cumsum(y), "Cumsum"),
     "unknown_op": (lambda y: as_op(mean_over_rows, y), "in another order"),
+    "weights_of_zero": (lambda y: weights("w", 0.0) * as_op(mean_over_rows, y), "in another order"),
     "own_values": (lambda y: 0 * y + np.arange(float(B)), "not of the batch"),
     "slots": (lambda y: weights("slots", np.arange(float(B))), "values of its own along axis 0"),
 }
