@@ -260,6 +260,7 @@ class Fitting:
         self.state = state._replace(i=state.i + end.n_steps, report=report)
         if state.score:
             self.hist = np.concatenate([self.hist, end.losses])
+            self._keep(end.beside)
         self.approx.hist, self.approx.report = self.hist, report
         if error is not None:
             message = describe(self.approx, state.step, state.i + end.n_steps, error.loss)
@@ -268,6 +269,16 @@ class Fitting:
             state.average.swap()
             self.state = self.state._replace(averaged=True)
         _log_end(n, end)
+
+    def _keep(self, beside: np.ndarray) -> None:
+        """Keep the losses of the guide, shape (n_steps, n), by name."""
+        names = getattr(self.objective, "guide_losses", ())
+        if names:
+            known = self.approx.guide_losses
+            self.approx.guide_losses = {
+                name: np.concatenate([known.get(name, np.empty(0)), losses])
+                for name, losses in zip(names, beside.T)
+            }
 
 
 def check_n(n: Any) -> int:

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytensor
+import pytensor.tensor as pt
 
 from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
@@ -64,6 +65,11 @@ class GuidedObjective:
         self.objective = objective
         self.n_particles = n_particles
         self.reduction = check_reduction(reduction)
+
+    @property
+    def guide_losses(self) -> tuple[str, ...]:
+        """Names of the losses that are kept beside the history."""
+        return getattr(self.objective, "guide_losses", ())
 
     def factor(self) -> float:
         """What the loss is multiplied by, with the data as they are."""
@@ -132,8 +138,8 @@ class GuidedObjective:
         -------
         updates : dict of SharedVariable to Variable
             Where the step would give a value that is not finite, the values before it.
-        loss : scalar Variable
-            Nan there.
+        loss : scalar Variable, or vector
+            Nan there. Of a vector the others are those of `guide_losses`.
         """
         storage = self.approx.storage
         gathered = {plate: table.gather() for plate, table in storage.tables.items()}
@@ -159,6 +165,8 @@ class GuidedObjective:
         if average is not None:
             updates = average.updates(updates)
         loss, updates = guarded(losses.reported * factor, {**updates, **(more_updates or {})}, rows)
+        if losses.beside:
+            loss = pt.stack([loss, *(value * factor for _, value in losses.beside)])
         return updates, loss
 
     def _gradients(

@@ -52,6 +52,8 @@ class GuidedApproximation:
 
     Attributes
     ----------
+    guide_losses : dict of str to array of floats, shape (n_steps,)
+        Losses of the guide alone, by name, of objectives that have them.
     hist : array of floats, shape (n_steps,)
         The loss of each step, as it was optimised: nats of all data times the report's `loss_factor`.
     report : FitReport or None
@@ -77,6 +79,7 @@ class GuidedApproximation:
         self.rng = np.random.RandomState(random_seed)
         self.storage = Storage.of([p for guide in guides for p in guide.parameters])
         self.hist = np.asarray(())
+        self.guide_losses: dict[str, np.ndarray] = {}
         self.report: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GuidedApproximation:

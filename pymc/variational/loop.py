@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,12 +58,15 @@ class LoopEnd:
         From the first step to the last, with callbacks.
     stopped : str
         "finished", "interrupted", or the message of a callback's `StopIteration`.
+    beside : array of float64, shape (n_steps, n)
+        Losses that the steps have beside theirs.
     """
 
     n_steps: int
     losses: np.ndarray
     seconds: float
     stopped: str
+    beside: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
 
 class NotFinite(Exception):
@@ -133,13 +136,14 @@ def run_loop(
     NotFinite
         The state and the losses are those of the good steps before.
     """
-    history, pace = LossHistory(), Pace()
+    history, beside, pace = LossHistory(), [np.empty((0, 0))], Pace()
     watched = [i for i, var in enumerate(step.shared) if var in set(params)]
     state, done, stopped = step.load(), 0, "finished"
     start = time.perf_counter()
 
     def end() -> LoopEnd:
-        return LoopEnd(done, history.losses, time.perf_counter() - start, stopped)
+        seconds = time.perf_counter() - start
+        return LoopEnd(done, history.losses, seconds, stopped, np.concatenate(beside[1:] or beside))
 
     with progress, Interrupts() as interrupts:
         try:
@@ -149,6 +153,9 @@ def run_loop(
                 n_next = min(n_steps - done, pace.n_steps, *due_in)
                 state, losses, bad_loss = _take(step, state, n_next, watched, pace)
                 done += len(losses)
+                if losses.ndim == 2:
+                    beside.append(losses[:, 1:])
+                    losses = losses[:, 0]
                 if step.has_loss:
                     history.extend(losses)
                 if bad_loss is not None:
@@ -182,8 +189,8 @@ def _take(
     state, losses = step.driver.run(state, n_steps)
     pace.took(len(losses), time.perf_counter() - began)
     if step.guarded:
-        good = bool(np.isfinite(losses[-1]))
-        return (state, losses, None) if good else (state, losses[:-1], float(losses[-1]))
+        last = float(losses[-1].flat[0])
+        return (state, losses, None) if np.isfinite(last) else (state, losses[:-1], last)
     if _is_good(step, state, losses, watched):
         return state, losses, None
     state, n_good = _rewind(step, before, len(losses), watched)

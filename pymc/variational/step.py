@@ -106,11 +106,13 @@ class StepFunction:
         Position of an input -> position of the output that is its next value. An input that is not
         among them stays as it is.
     has_loss : bool
-        Whether the first output is the loss, a scalar.
+        Whether the first output is the loss, a scalar, or a vector of it and of others beside it.
     order : tuple of int
         For each input, which of the graph's inputs it is.
     guarded : bool
         Whether a step whose loss is not finite leaves all but generators as it was.
+    loss_shape : tuple of int
+        Shape of the first output, () or (n,), where it is the loss.
     """
 
     function: Function
@@ -118,6 +120,11 @@ class StepFunction:
     has_loss: bool
     order: tuple[int, ...]
     guarded: bool = False
+    loss_shape: tuple[int, ...] = ()
+
+    def room(self, n_steps: int) -> np.ndarray:
+        """Make room for the losses of steps, nan: shape (n_steps,), or (n_steps, n) of n losses."""
+        return np.full((n_steps, *self.loss_shape), np.nan)
 
 
 def step_graph(
@@ -132,7 +139,8 @@ def step_graph(
     ----------
     updates : mapping of SharedVariable to Variable
         The next values. Those of generators and minibatch indexes are added.
-    loss : scalar variable, optional
+    loss : scalar variable, or vector of a known length, optional
+        Of a vector the first entry is the loss, and the others are kept beside it.
     random_seed : int
         Seeds the generators and minibatch indexes of the graph.
     guarded : bool
@@ -183,7 +191,8 @@ def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunct
     order = tuple(place[given.variable] for given in function.maker.inputs)
     update_of = function.maker.fgraph.update_mapping
     updates = {i: out for out, i in update_of.items()}
-    return StepFunction(function, updates, graph.has_loss, order, graph.guarded)
+    loss_shape = graph.outputs[0].type.shape if graph.has_loss else ()
+    return StepFunction(function, updates, graph.has_loss, order, graph.guarded, loss_shape)
 
 
 def host_value(var: SharedVariable) -> Any:

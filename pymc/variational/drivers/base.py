@@ -39,9 +39,9 @@ class Run(NamedTuple):
     ----------
     state : State
         After the last step that ran.
-    losses : array of shape (n_steps,) or shorter
-        The loss of each step that ran, nan for a step without one. It is shorter where a loss was
-        not finite: that one is the last.
+    losses : array of shape (n_steps,) or (n_steps, n), or shorter
+        The loss of each step that ran, nan for a step without one, and others beside it. It is shorter
+        where the loss was not finite: that one is the last.
     """
 
     state: State

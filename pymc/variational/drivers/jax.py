@@ -68,7 +68,7 @@ class JaxDriver(Rebuilt):
         self._updated = tuple(sorted(step.updates))
         self._has_loss = step.has_loss
         self._guarded = step.guarded
-        run = partial(run_steps, one_step(step), step.has_loss)
+        run = partial(run_steps, one_step(step), step.has_loss, step.room(BUFFER).shape)
         self._program = jax.jit(run, donate_argnums=(1,) if step.guarded else ())
 
     def load(self, shared: Sequence[SharedVariable]) -> State:
@@ -98,13 +98,13 @@ class JaxDriver(Rebuilt):
         self._call(state, 0)
 
     def run(self, state: State, n_steps: int) -> Run:
-        losses = np.full(n_steps, np.nan)
+        losses = self._step.room(n_steps)
         n_run, finite = 0, True
         while n_run < n_steps and finite:
             n_done, state, buffer = self._call(state, min(n_steps - n_run, BUFFER))
             if self._has_loss:
                 losses[n_run : n_run + n_done] = buffer[:n_done]
-                finite = bool(np.isfinite(buffer[n_done - 1]))
+                finite = bool(np.isfinite(buffer[n_done - 1]).flat[0])
             n_run += n_done
         return Run(state, losses[:n_run])
 
@@ -137,12 +137,12 @@ class JaxStepDriver(JaxDriver):
         """Do nothing: JAX compiles at the first call."""
 
     def _steps(self, n_steps: int, moving: Values, fixed: Values) -> tuple[int, Values, np.ndarray]:
-        losses = np.full(n_steps, np.nan)
+        losses = self._step.room(n_steps)
         for k in range(n_steps):
             moving, loss = self._take(moving, fixed)
             if self._has_loss:
                 losses[k] = loss
-                if not np.isfinite(losses[k]):
+                if not np.isfinite(losses[k]).flat[0]:
                     return k + 1, moving, losses
         return n_steps, moving, losses
 
@@ -168,6 +168,7 @@ def _as(new: jax.Array, old: jax.Array) -> jax.Array:
 def run_steps(
     take: Callable[[Values, Values], tuple[Values, Any]],
     has_loss: bool,
+    shape: tuple[int, ...],
     n_steps: jax.Array,
     moving: Values,
     fixed: Values,
@@ -178,7 +179,7 @@ def run_steps(
     -------
     n_done : integer array, shape ()
     moving : dict
-    losses : float array, shape (BUFFER,)
+    losses : float array, of `shape`
         Nan behind the first `n_done`.
     """
 
@@ -190,12 +191,12 @@ def run_steps(
         k, moving, losses, finite = carry
         moving, loss = take(moving, fixed)
         if has_loss:
-            loss = jnp.reshape(loss, ()).astype(losses.dtype)
+            loss = jnp.reshape(loss, shape[1:]).astype(losses.dtype)
             losses = lax.dynamic_update_index_in_dim(losses, loss, k, axis=0)
-            finite = jnp.isfinite(loss)
+            finite = jnp.isfinite(jnp.ravel(loss)[0])
         return k + 1, moving, losses, finite
 
-    start = (jnp.zeros_like(n_steps), moving, jnp.full(BUFFER, jnp.nan), jnp.array(True))
+    start = (jnp.zeros_like(n_steps), moving, jnp.full(shape, jnp.nan), jnp.array(True))
     n_done, moving, losses, _ = lax.while_loop(go_on, body, start)
     return n_done, moving, losses
 

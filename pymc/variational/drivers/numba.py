@@ -86,6 +86,18 @@ def run_with_loss(losses: np.ndarray, state: State) -> tuple[int, State]:
     return n_run, state
 
 
+def run_with_losses(losses: np.ndarray, state: State) -> tuple[int, State]:
+    n_run = losses.shape[0]
+    for k in range(losses.shape[0]):
+        outputs = STEP(*state)
+        state = NEXT_STATE(state, outputs)
+        losses[k] = outputs[0]
+        if not np.isfinite(losses[k, 0]):
+            n_run = k + 1
+            break
+    return n_run, state
+
+
 def run_without_loss(losses: np.ndarray, state: State) -> tuple[int, State]:
     for _ in range(losses.shape[0]):
         state = NEXT_STATE(state, STEP(*state))
@@ -110,6 +122,8 @@ class NumbaDriver(HostState):
         updates = tuple(sorted(step.updates.items()))
         n_inputs = len(step.function.input_storage)
         template = run_with_loss if step.has_loss else run_without_loss
+        if step.room(0).ndim == 2:
+            template = run_with_losses
         scope = {
             "np": np,
             "__name__": __name__,  # Numba imports this module when it reads a loop from the cache
@@ -127,10 +141,10 @@ class NumbaDriver(HostState):
         self._entries: dict[tuple[Any, ...], Callable] = {}
 
     def compile(self, state: State) -> None:
-        self._entry(np.empty(0), state)
+        self._entry(self._step.room(0), state)
 
     def run(self, state: State, n_steps: int) -> Run:
-        losses = np.full(n_steps, np.nan)
+        losses = self._step.room(n_steps)
         n_run, state = self._entry(losses, state)(losses, state)
         return Run(state, losses[:n_run])
 

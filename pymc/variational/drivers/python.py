@@ -52,7 +52,7 @@ class PythonDriver(HostState):
         others = [storage[0] for storage in self._storages]
         for storage, value in zip(self._storages, state):
             storage[0] = value
-        losses = np.full(n_steps, np.nan)
+        losses = self._step.room(n_steps)
         n_run = 0
         try:
             while n_run < n_steps:
@@ -60,7 +60,7 @@ class PythonDriver(HostState):
                 if self._step.has_loss:
                     losses[n_run] = loss
                 n_run += 1
-                if self._step.has_loss and not np.isfinite(losses[n_run - 1]):
+                if self._step.has_loss and not np.isfinite(losses[n_run - 1]).flat[0]:
                     break
             after = tuple(storage[0] for storage in self._storages)
         finally:

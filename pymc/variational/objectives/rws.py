@@ -84,6 +84,9 @@ class ReweightedWakeSleep:
 
     Notes
     -----
+    The fit keeps the guide's losses, wake-phi and sleep-phi without their shares, beside the history:
+    ``approx.guide_losses["wake_phi"]`` has one for each step, of the size of the history's.
+
     With one particle the weights say nothing, and wake-phi has a gradient of mean 0.
 
     Examples
@@ -112,6 +115,12 @@ class ReweightedWakeSleep:
     @property
     def name(self) -> str:
         return "rws" if self.insomnia == 1 else f"rws(insomnia={self.insomnia:g})"
+
+    @property
+    def guide_losses(self) -> tuple[str, ...]:
+        """Names of the losses of the guide that a fit keeps, each without its share."""
+        wake = ("wake_phi",) if self.insomnia > 0 else ()
+        return wake if self.insomnia == 1 else (*wake, "sleep_phi")
 
     def losses(self, setting: Setting) -> Losses:
         """Build wake-theta, and for the guides of rows wake-phi and sleep-phi.
