@@ -26,7 +26,7 @@ from pytensor.graph.traversal import toposort
 from pytensor.graph.type import Type
 from pytensor.scan.op import Scan
 from pytensor.tensor.basic import Alloc
-from pytensor.tensor.shape import shape_i
+from pytensor.tensor.shape import Shape, shape_i
 from pytensor.tensor.subtensor import AdvancedSubtensor, indices_from_subtensor
 from pytensor.tensor.type import TensorType
 from pytensor.xtensor.basic import XTensorFromTensor
@@ -152,6 +152,11 @@ def all_rows(
             length = (lengths or {}).get(node.op.dim or "", n_rows)
             replacements[index] = pt.arange(length, dtype=index.type.dtype)
             totals.add(n_rows)
+        elif isinstance(node.op, Shape) and _is_index(node.inputs[0]):
+            # The shape of a variable on the dim: a length that `subsample` finds again
+            index = node.inputs[0].owner
+            length = (lengths or {}).get(index.op.dim or "", index.inputs[2])
+            replacements[node.outputs[0]] = pt.stack([length.astype("int64")])
     if not replacements:
         return outputs
     for node in toposort(outputs):

@@ -49,6 +49,7 @@ from tests.minibatch.local_forms import (
     in_model,
     of_full_data,
     one_on_the_other,
+    sizes_of,
 )
 
 
@@ -76,6 +77,14 @@ class TestEnumeration:
         assert {k: np.shape(v) for k, v in back.initial_point().items()} == {
             k: np.shape(v) for k, v in full.initial_point().items()
         }
+
+    @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+    def test_back_and_forth(self, form):
+        """Of the full-data model that a minibatch model gives, there are minibatches again."""
+        back = pm.remove_minibatch(build(form, "epoch"))
+        again = pm.minibatch_model(back, sizes_of(form))
+        lengths = {k: np.shape(v) for k, v in again.initial_point().items()}
+        assert lengths == {k: np.shape(v) for k, v in build(form, "epoch").initial_point().items()}
 
     @pytest.mark.parametrize("write", [in_model, of_full_data])
     def test_rows_that_come_twice(self, write):
