@@ -201,10 +201,7 @@ class GuidedApproximation:
         iterator of Dataset
             Of consecutive parts of the rows, each with its coords, for one draw of what they share.
 
-        Examples
-        --------
-        ``for k, part in enumerate(approx.sample_chunks(100)): part.to_netcdf(f"{k}.nc")`` writes
-        draws that do not fit in memory.
+            ``part.to_netcdf(...)`` of each writes draws that do not fit in memory.
         """
         return posterior_chunks(
             self, draws, rows=rows, var_names=var_names, chunk=chunk, random_seed=random_seed
@@ -221,8 +218,7 @@ class GuidedApproximation:
     ) -> xr.DataTree:
         """Draw new data of all rows or of some, without keeping the latent variables.
 
-        ``pm.sample_posterior_predictive(approx.sample(), model=model)`` is of all rows, and of the
-        draws that it is given.
+        ``pm.sample_posterior_predictive(approx.sample(), model=model)`` is of all rows.
 
         Parameters
         ----------
@@ -249,15 +245,7 @@ class GuidedApproximation:
     ) -> Any:
         """Put draws into nodes of the model, anew at each evaluation; rows are those of a batch.
 
-        Parameters
-        ----------
-        node : Variable, or list or tuple of Variable
-        size : int or scalar variable, optional
-            Number of draws, along a new leading axis. One draw, without that axis, if not given.
-        deterministic : bool
-            Whether the mean of the approximation takes the place of its draws.
-        more_replacements : mapping of Variable to Variable or array, optional
-            What to put in the place of other variables.
+        The arguments are those of :meth:`pymc.Approximation.sample_node`.
 
         Returns
         -------

@@ -78,7 +78,6 @@ def means_of(
     here = approx.storage.here(params)
     blocks = {}
     for guide in approx.guides:
-        mean = moments(guide, here)[0]
-        shape = (*lead, *(mean.shape[k] for k in range(mean.type.ndim)))
-        blocks[guide] = (pt.broadcast_to(mean, shape) if lead else mean,)
+        mean, layout = moments(guide, here)[0], guide.layout
+        blocks[guide] = (pt.broadcast_to(mean, (*lead, *layout.shape())),)
     return blocks

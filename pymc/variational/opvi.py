@@ -129,7 +129,7 @@ class _Group:
         local = [rv.name for rv in local_axes(self.model)]
         if local:
             raise ValueError(
-                f"{type(self).__name__}, of pm.MeanField, pm.FullRank, pm.Empirical, pm.Group, pm.SVGD or "
+                f"{type(self).__name__}, of pm.MeanField, pm.FullRank, pm.Empirical, Group, pm.SVGD or "
                 f"pm.ASVGD, would have one value for each row of a batch, but {', '.join(map(repr, local))} "
                 "has one for each row of the data: other rows would reuse it at each step. Use pm.fit, "
                 "pm.ADVI or pm.FullRankADVI, which keep parameters of all rows; for another guide, "
@@ -141,6 +141,17 @@ class _Group:
         by_scan = super().symbolic_sample_over_posterior  # type: ignore[misc]
         random = self.symbolic_random.astype(self.symbolic_initial.dtype)
         return _sample_over(self, node, [self.input], [random], by_scan)
+
+
+class _Operator:
+    def __init__(self: Any, approx: Any, *args: Any, **kwargs: Any) -> None:
+        """Refuse an approximation by guides, which has an objective of its own."""
+        if hasattr(approx, "guides"):
+            raise TypeError(
+                f"{type(self).__name__} is an operator on approximations made of groups, and got {approx}, "
+                "of guides: these are fitted by pm.fit(guide=..., objective=...), or pm.ADVI(model=...)"
+            )
+        super().__init__(approx, *args, **kwargs)
 
 
 class _Approximation:
@@ -199,4 +210,6 @@ class _Approximation:
         return add_fit(tree, self)
 
 
-released = _layer.run_release(globals(), Group=_Group, Approximation=_Approximation)
+released = _layer.run_release(
+    globals(), Group=_Group, Operator=_Operator, Approximation=_Approximation
+)

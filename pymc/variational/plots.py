@@ -87,8 +87,7 @@ def plot_fit(
     ----------
     approx : Approximation
         Its `hist` is drawn as the loss of each step with a running mean over 2 % of the steps, in
-        nats of all data where the report has a `loss_factor`. The first steps may lie outside the
-        plot, so that the others can be told apart.
+        nats of all data where the report has a `loss_factor`. The first steps may lie outside.
     tracker : Tracker, optional
         Each of its statistics gets a plot; of an array, ten entries are drawn.
     diagnosis : Diagnosis, optional
@@ -144,8 +143,7 @@ def fit_panels(
     """Yield what `plot_fit` draws."""
     losses = np.asarray(getattr(approx, "hist", ()), dtype="float64")
     if losses.size:
-        factor = getattr(getattr(approx, "report", None), "loss_factor", None)
-        yield _loss_panel(losses, factor)
+        yield _loss_panel(losses, getattr(getattr(approx, "report", None), "loss_factor", None))
     if tracker is not None:
         kept = {name: values for name, values in tracker.hist.items() if values}
         yield from (_trace_panel(name, kept[name], tracker.every) for name in kept)

@@ -25,11 +25,11 @@ import xarray as xr
 
 from pymc.minibatch.provenance import Rows
 from pymc.util import RandomState, _get_seeds_per_chain
-from pymc.variational.guided_results import Request, check_whole
 from pymc.variational.guides.base import Plate
 from pymc.variational.guides.rows_there import RowsThere
 from pymc.variational.objectives.base import Setting, log_weights
 from pymc.variational.row_draws import RowFunction, draw_guides, dynamic, row_params, unscaled
+from pymc.variational.row_request import Request, check_whole
 from pymc.variational.row_sampler import FLOATS_AT_ONCE, WORTH_COMPILING
 from pymc.variational.row_selection import RowSelection
 

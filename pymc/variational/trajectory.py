@@ -134,8 +134,8 @@ def flat_scales(approx: Any) -> np.ndarray:
     for guide in getattr(approx, "guides", ()):
         if not guide.sites[0].plate:
             dense = approx.storage.dense
-            values = {p: np.asarray(dense[p].get_value(), "float64") for p in guide.parameters}
-            known |= {dense[p]: scale for p, scale in scales_of_guide(guide, values).items()}
+            found = {p: np.asarray(dense[p].get_value(), "float64") for p in guide.parameters}
+            known |= {dense[p]: scale for p, scale in scales_of_guide(guide, found).items()}
     values = ((param, param.get_value(borrow=True)) for param in watched_params(approx))
     return np.concatenate([np.ravel(known.get(p, np.ones(np.shape(v)))) for p, v in values])
 
