@@ -151,7 +151,7 @@ class _Operator:
                 f"{type(self).__name__} is an operator on approximations made of groups, and got {approx}, "
                 "of guides: these are fitted by pm.fit(guide=..., objective=...), or pm.ADVI(model=...)"
             )
-        super().__init__(approx, *args, **kwargs)
+        super().__init__(approx, *args, **kwargs)  # type: ignore[call-arg]
 
 
 class _Approximation:
