@@ -37,7 +37,7 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.scaling import RowRatio
 from pymc.pytensorf import compile
 from pymc.variational.guides.base import Block, Guide, Here, Plate
-from pymc.variational.objectives.base import Draws, own_space
+from pymc.variational.objectives.base import Draws, draw_in_order
 from pymc.variational.row_selection import RowSelection
 
 __all__ = [
@@ -161,21 +161,13 @@ def draw_guides(
     shared_lead : tuple, optional
         The same of globals, where it is another one.
     """
-    here, fed = approx.storage.here(params), fed or {}
-    blocks: dict[Guide, Block] = {}
-    given: dict[Variable, Variable] = {}
-    n_lead: dict[Guide, int] = {}
-    values: dict[Variable, Variable] = {}
-    for guide in sorted(approx.guides, key=lambda guide: bool(guide.sites[0].plate)):
-        local = bool(guide.sites[0].plate)
-        mine = lead if local or shared_lead is None else shared_lead
-        blocks[guide] = fed[guide] if guide in fed else guide.draw(here, mine, given)
-        n_lead[guide] = len(mine)
-        if not local:
-            new = guide.values(blocks[guide], len(mine))
-            values |= {site.value: value for site, value in new.items()}
-            given |= own_space(approx.model, [site.rv for site in guide.sites], values)
-    return Draws(blocks, given, n_lead)
+    here, known = approx.storage.here(params), fed or {}
+
+    def draw(guide: Guide, given: Mapping[Variable, Variable]) -> tuple[Block, int]:
+        mine = lead if guide.sites[0].plate or shared_lead is None else shared_lead
+        return known[guide] if guide in known else guide.draw(here, mine, given), len(mine)
+
+    return draw_in_order(approx.model, approx.guides, draw)
 
 
 def dynamic(var: Variable) -> Variable:

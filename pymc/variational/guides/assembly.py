@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pymc.minibatch.plates import subsampled_dims
-from pymc.variational.guides.base import Guide, Plate, Site
+from pymc.variational.guides.base import Guide, Plate, Site, read_by
 from pymc.variational.guides.full_rank import FullRankGuide
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
@@ -109,7 +109,31 @@ def assemble(
             continue
         mine = [_take(left, name, sites) for name in names]
         bound += _bind(family, mine, starts, model)
-    return (*bound, *_bind(rest, left.values(), starts, model))
+    return _in_order([*bound, *_bind(rest, left.values(), starts, model)])
+
+
+def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
+    """Put guides that others depend on before these.
+
+    Raises
+    ------
+    ValueError
+        If two depend on each other.
+    """
+    waiting, ordered = list(guides), []
+    while waiting:
+        pending = {site.rv for guide in waiting for site in guide.sites}
+        free = [guide for guide in waiting if pending.isdisjoint(read_by(guide))]
+        if not free:
+            names = sorted(rv.name for rv in pending)
+            raise ValueError(
+                f"guide of pm.fit: the guides of {', '.join(map(repr, names))} depend on each other, "
+                "and none can be drawn first. Give variables that depend on each other encoders of "
+                "their own, in a pm.Amortized each, the first of data only"
+            )
+        ordered.append(free[0])
+        waiting.remove(free[0])
+    return tuple(ordered)
 
 
 def there_of_guide(model: Any, guide: Any) -> list[RowsThere]:

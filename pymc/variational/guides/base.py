@@ -31,6 +31,7 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
 from pytensor.tensor.shape import shape_i
 
 from pymc.minibatch.provenance import Rows
@@ -46,6 +47,7 @@ __all__ = [
     "Site",
     "held",
     "noise",
+    "read_by",
     "sites_of",
 ]
 
@@ -179,6 +181,11 @@ def noise(shape: Sequence[Any]) -> Variable:
     """Draw standard normal noise, anew at each evaluation."""
     rng = pytensor.shared(np.random.default_rng())
     return pt.random.normal(size=tuple(shape), rng=rng)
+
+
+def read_by(guide: Any) -> set[Variable]:
+    """Tell all that the distributions of a guide are computed from, variables of the model among it."""
+    return set(ancestors(getattr(guide, "dists", ())))
 
 
 def held(here: Here) -> dict[Parameter | SharedVariable, Variable]:

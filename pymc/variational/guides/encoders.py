@@ -166,13 +166,14 @@ def _check_support(dist: Variable, op: Op, site: Site, call: str) -> None:
 
 
 def _check_globals(dist: Variable, site: Site, model: Any, call: str) -> None:
-    local = local_axes(model)
-    found = [var for var in ancestors([dist]) if var in local]
-    if found:
-        raise ValueError(
-            f"{call} depends on {found[0].name!r}, which is local itself: an encoder takes data and "
-            "global variables. Give both variables encoders of the data"
-        )
+    plates = {rv: {a for a in axes if a is not None} for rv, axes in local_axes(model).items()}
+    parents = [var for var in ancestors([dist]) if var in plates]
+    for parent in parents:
+        if parent is site.rv or plates[parent] != set(site.plate):
+            raise ValueError(
+                f"{call} depends on {parent.name!r}, which is the variable itself or local to other "
+                "rows: an encoder takes data, global variables, and other local ones of its rows"
+            )
     if site.transform is None:
         return
     constrained = site.transform.backward(site.value, *site.rv.owner.inputs)

@@ -25,7 +25,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Plate, Site
+from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Plate, Site, read_by
 from pymc.variational.model_terms import Term, at_draws, plate_scale
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Setting",
     "Weights",
     "draw_all",
+    "draw_in_order",
     "log_weights",
     "own_space",
     "total",
@@ -152,7 +153,7 @@ class Draws:
     ----------
     blocks : mapping of Guide to Block
     given : mapping of Variable to Variable
-        Draws of the global variables, each on its own space.
+        Draws of the global variables, and of local ones that guides depend on, on their own spaces.
     n_lead : mapping of Guide to int
         How many leading axes each block has.
     """
@@ -181,20 +182,42 @@ class Draws:
 def draw_all(setting: Setting) -> Draws:
     """Draw every guide: globals first, since what is local may depend on them."""
     global_lead, local_lead = leads(setting)
-    blocks: dict[Guide, Block] = {}
-    given: dict[Variable, Variable] = {}
-    values: dict[Variable, Variable] = {}
-    n_lead: dict[Guide, int] = {}
-    ordered = sorted(setting.guides, key=lambda guide: bool(guide.sites[0].plate))
-    for guide in ordered:
+
+    def draw(guide: Guide, given: Mapping[Variable, Variable]) -> tuple[Block, int]:
         lead = local_lead if guide.sites[0].plate else global_lead
-        blocks[guide] = guide.draw(setting.here, lead, given)
-        n_lead[guide] = len(lead)
-        if not guide.sites[0].plate:
-            new = guide.values(blocks[guide], len(lead))
-            values |= {site.value: value for site, value in new.items()}
-            given |= own_space(setting.model, [site.rv for site in guide.sites], values)
-    return Draws(blocks, given, n_lead)
+        return guide.draw(setting.here, lead, given), len(lead)
+
+    return draw_in_order(setting.model, setting.guides, draw)
+
+
+def draw_in_order(
+    model: Any,
+    guides: Sequence[Guide],
+    draw: Callable[[Guide, Mapping[Variable, Variable]], tuple[Block, int]],
+) -> Draws:
+    """Draw guides, globals first, and let each depend on what was drawn before it.
+
+    Parameters
+    ----------
+    model : Model
+    guides : sequence of Guide
+        Local ones in an order in which each depends on those before it.
+    draw : callable (guide, given) -> (block, number of leading axes)
+    """
+    local = {s.rv for guide in guides if guide.sites[0].plate for s in guide.sites}
+    read = {rv for guide in guides for rv in local & read_by(guide)}
+    drawn = Draws({}, {}, {})
+    values: dict[Variable, Variable] = {}
+    for guide in sorted(guides, key=lambda guide: bool(guide.sites[0].plate)):
+        block, n_lead = draw(guide, drawn.given)
+        rvs = [s.rv for s in guide.sites]
+        needed = [rv for rv in rvs if rv not in local or rv in read]
+        given = drawn.given
+        if needed:
+            values |= {site.value: v for site, v in guide.values(block, n_lead).items()}
+            given = {**given, **own_space(model, needed, values)}
+        drawn = Draws({**drawn.blocks, guide: block}, given, {**drawn.n_lead, guide: n_lead})
+    return drawn
 
 
 def leads(setting: Setting) -> tuple[Lead, Lead]:

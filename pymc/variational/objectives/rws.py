@@ -168,12 +168,13 @@ def wake_phi(setting: Setting, draws: Draws, weights: Weights, guides: Sequence[
         In nats of all data; a cross-entropy.
     """
     plate = guides[0].sites[0].plate
+    held, _ = hold(setting, draws, guides)
     logw = disconnected_grad(weights.rows[plate] if plate else weights.glob)
 
     def weighted(logq: Variable, axis: int) -> Variable:
         return (pt.special.softmax(logw, axis=axis) * logq).sum(axis=axis)
 
-    return -total(setting, _logq(setting, draws.stopped(guides), guides), weighted)
+    return -total(setting, _logq(setting, held, guides), weighted)
 
 
 def sleep_phi(setting: Setting, draws: Draws, guides: Sequence[Guide], name: str) -> Variable:

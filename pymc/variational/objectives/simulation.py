@@ -83,7 +83,7 @@ def simulate(setting: Setting, draws: Draws, guides: Sequence[Guide], name: str)
     drawn = dict(zip(rvs, graphs))
     return Draws(
         {guide: tuple(drawn[site.rv] for site in guide.sites) for guide in guides},
-        held | dict(zip(inputs, graphs[len(rvs) :])),
+        held | drawn | dict(zip(inputs, graphs[len(rvs) :])),
         dict.fromkeys(guides, n_lead),
     )
 

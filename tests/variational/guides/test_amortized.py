@@ -159,14 +159,23 @@ def test_variables_have_to_be_rows_of_the_dim() -> None:
         guided_approximation(model, {"w": pm.Amortized({"v": encode}, [y], "obs")})
 
 
-def test_encoders_take_no_local_variables() -> None:
+def test_encoders_take_other_local_variables() -> None:
+    """They are drawn before, whatever the order in which guides are listed."""
     with pm.Model(coords={"obs": range(N)}) as model:
         batch = pm.Minibatch(pm.Data("data", Y, dims="obs"), batch_size=B)
         z, u = pm.Normal("z", dims="obs"), pm.Normal("u", dims="obs")
         pm.Normal("y", z + u, 1, observed=batch, dims="obs")
-    guide = pm.Amortized({"z": lambda u: pm.Normal.dist(u, 1)}, [u], "obs")
-    with pytest.raises(ValueError, match="depends on 'u', which is local itself"):
-        guided_approximation(model, guide)
+
+    def encode(x: Any) -> Any:
+        return pm.Normal.dist(x, 1)
+
+    of_u, of_z = (pm.Amortized({name: encode}, [x], "obs") for name, x in (("z", u), ("u", z)))
+    guides = guided_approximation(model, of_u).guides
+    assert [[site.name for site in guide.sites] for guide in guides] == [["u"], ["z"]]
+    with pytest.raises(ValueError, match="the guides of 'u', 'z' depend on each other"):
+        guided_approximation(model, [of_u, of_z])
+    with pytest.raises(ValueError, match="depends on 'u', which is the variable itself"):
+        guided_approximation(model, pm.Amortized({"u": encode}, [u], "obs"))
 
 
 def test_support_that_moves_is_refused() -> None:

@@ -51,7 +51,8 @@ class Asleep:
     @property
     def input(self) -> Variable:
         """The simulated input."""
-        return next(new for old, new in self.draws.given.items() if old is not self.model["mu"])
+        known = (self.model["mu"], self.model["z"])
+        return next(new for old, new in self.draws.given.items() if old not in known)
 
     @property
     def latent(self) -> Variable:
