@@ -102,7 +102,7 @@ class GuidedApproximation:
         return [*self.storage.shared, *self.model_parameters]
 
     @property
-    def shared_params(self) -> list[SharedVariable]:
+    def dense_params(self) -> list[SharedVariable]:
         """Those of `params` that all rows share."""
         return [*self.storage.dense.values(), *self.model_parameters]
 

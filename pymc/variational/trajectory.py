@@ -102,7 +102,7 @@ def watched_params(approx: Any) -> list[Any]:
     ValueError
         If there are none.
     """
-    params = getattr(approx, "shared_params", None)
+    params = getattr(approx, "dense_params", None)
     if params is None:
         return list(approx.params)
     if not params:

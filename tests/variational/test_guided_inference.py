@@ -173,7 +173,7 @@ def test_an_approximation_can_be_pickled(fitted: Any) -> None:
 
 def test_callbacks_watch_what_rows_share(fitted: Any) -> None:
     approx = fitted.approx
-    mu, rho = (param.get_value() for param in approx.shared_params)
+    mu, rho = (param.get_value() for param in approx.dense_params)
     np.testing.assert_array_equal(flat_parameters(approx), [*mu, *rho])
     sd = np.log1p(np.exp(rho[0]))
     np.testing.assert_allclose(flat_scales(approx), [sd, sd * (1 + np.exp(-rho[0]))], rtol=1e-10)
