@@ -40,7 +40,6 @@ from pymc.variational.row_draws import (
     moments,
     row_axes,
     row_params,
-    unscaled,
 )
 from pymc.variational.row_selection import RowSelection, select_rows
 
@@ -145,7 +144,7 @@ def bad_terms(approx: Any) -> list[tuple[str, float]]:
         whole = select_rows(approx.model, row_axes(approx), None)
         first = {rows: at[:_ROWS_OF_A_MESSAGE] for rows, at in whole.positions.items()}
         selection = RowSelection(first, whole.totals)
-        found = at_rows(approx, [x.sum() for x in unscaled(logps)], params, selection)
+        found = at_rows(approx, [x.sum() for x in logps], params, selection)
     # Something else may be wrong with a model that gives no number, and this is a message only
     except Exception:
         return []

@@ -22,7 +22,7 @@ import pytensor.tensor as pt
 
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.objectives.base import Setting, log_weights
-from pymc.variational.row_draws import RowFunction, draw_guides, row_axes, row_params, unscaled
+from pymc.variational.row_draws import RowFunction, draw_guides, row_axes, row_params
 from pymc.variational.row_sampler import FLOATS_AT_ONCE
 from pymc.variational.row_selection import select_rows
 
@@ -58,7 +58,7 @@ def joint_log_weights(
         total = total + rows.sum(axis=tuple(range(-len(plate), 0)))
     values = found.values()
     [seed] = _get_seeds_per_chain(random_seed, 1)
-    outputs = unscaled([total, *values.values()])
+    outputs = [total, *values.values()]
     draw = RowFunction.of(approx, outputs, n_draws, params, random_seed=seed, mode=mode)
     selection = select_rows(approx.model, row_axes(approx), None)
     at_once = max(FLOATS_AT_ONCE // max(approx.ndim, 1), 1)

@@ -34,7 +34,6 @@ from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.scaling import RowRatio
 from pymc.pytensorf import compile
 from pymc.variational.guides.base import Block, Guide, Here, Plate
 from pymc.variational.objectives.base import Draws, draw_in_order
@@ -48,7 +47,6 @@ __all__ = [
     "moments",
     "row_axes",
     "row_params",
-    "unscaled",
 ]
 
 
@@ -131,13 +129,6 @@ def _index_variables(outputs: Iterable[Variable]) -> list[Variable]:
         for var in ancestors(list(outputs))
         if var.owner is not None and isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1
     ]
-
-
-def unscaled(graphs: Sequence[Variable]) -> list[Variable]:
-    """Let the ratio of all rows and of those of a batch be 1: terms of the rows that there are."""
-    nodes = {var.owner for var in ancestors(graphs) if var.owner is not None}
-    ratios = [node.outputs[0] for node in nodes if isinstance(node.op, RowRatio)]
-    return rebuild(graphs, {ratio: pt.constant(1, dtype=ratio.type.dtype) for ratio in ratios})
 
 
 def draw_guides(

@@ -28,7 +28,7 @@ from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.guides.base import Plate
 from pymc.variational.guides.rows_there import RowsThere
 from pymc.variational.objectives.base import Setting, log_weights
-from pymc.variational.row_draws import RowFunction, draw_guides, dynamic, row_params, unscaled
+from pymc.variational.row_draws import RowFunction, draw_guides, dynamic, row_params
 from pymc.variational.row_request import Request, check_whole
 from pymc.variational.row_sampler import FLOATS_AT_ONCE, WORTH_COMPILING
 from pymc.variational.row_selection import RowSelection
@@ -93,9 +93,7 @@ class RowWeights:
         setting = Setting(approx.model, approx.terms, approx.guides, approx.storage.here(params))
         weights = log_weights(setting, late).rows[(axis,)]
         inputs = [var for block in fed.values() for var in block]
-        by_row = RowFunction.of(
-            approx, unscaled([weights]), particles, params, inputs, seeds[1], mode
-        )
+        by_row = RowFunction.of(approx, [weights], particles, params, inputs, seeds[1], mode)
         return cls(approx, axis, selection, n_particles, shared, by_row, same_globals, n_numbers)
 
     @property
