@@ -40,8 +40,12 @@ OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 # What the patch adds to, or changes in, the namespace of PyMC
 PUBLIC = {
+    "pymc.Amortized": pm.Amortized,
+    "pymc.LowRank": pm.LowRank,
     "pymc.Minibatch": pm.Minibatch,
     "pymc.Potential": pm.Potential,
+    "pymc.Renyi": pm.Renyi,
+    "pymc.ReweightedWakeSleep": pm.ReweightedWakeSleep,
     "pymc.compile_pymc": pm.compile_pymc,
     "pymc.fit": pm.fit,
     "pymc.minibatch_model": pm.minibatch_model,
@@ -152,7 +156,7 @@ def test_module_is_on_an_api_page(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_function_is_on_an_api_page(name: str) -> None:
-    assert re.search(rf"^\.\. autofunction:: {re.escape(name)}$", API, re.MULTILINE)
+    assert re.search(rf"^\.\. auto(function|class):: {re.escape(name)}$", API, re.MULTILINE)
 
 
 def test_what_is_new_in_the_namespace_is_documented() -> None:
