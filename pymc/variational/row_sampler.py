@@ -157,12 +157,30 @@ class RowSampler:
 
 
 def _at_value_variables(approx: Any, outputs: Sequence[Output], draws: Draws) -> list[Variable]:
-    return at_draws([output.graph for output in outputs], draws.values())
+    return _at_once(outputs, draws.values())
 
 
 def _at_free_variables(approx: Any, outputs: Sequence[Output], draws: Draws) -> list[Variable]:
-    own = own_space(approx.model, approx.model.free_RVs, draws.values())
-    return at_draws([output.graph for output in outputs], own)
+    return _at_once(outputs, own_space(approx.model, approx.model.free_RVs, draws.values()))
+
+
+def _at_once(outputs: Sequence[Output], values: Mapping[Variable, Variable]) -> list[Variable]:
+    """Compute outputs at all draws.
+
+    Raises
+    ------
+    NotImplementedError
+        If one of them has a distribution or an Op without a form for many draws.
+    """
+    try:
+        return at_draws([output.graph for output in outputs], values)
+    except NotImplementedError as error:
+        names = [output.name for output in outputs]
+        raise NotImplementedError(
+            f"one of {names} has no form for many draws at once ({error}): name the others by "
+            "var_names=, and compute it of all rows by pm.sample_posterior_predictive or "
+            "pm.compute_deterministics, from the draws that approx.sample returns"
+        ) from error
 
 
 def _of_plates(params: Mapping[Plate, Variable], guides: Sequence[Guide]) -> dict[Plate, Variable]:

@@ -23,6 +23,7 @@ import pytest
 import xarray as xr
 
 import pymc as pm
+import pymc.dims as pmd
 
 from pymc.variational.guided import guided_approximation
 from pymc.variational.report import FitReport
@@ -186,6 +187,32 @@ def test_new_data_of_all_rows_and_of_some(local: Any) -> None:
     model = local.model
     every = pm.sample_posterior_predictive(draws, model=model, progressbar=False, random_seed=1)
     assert every["posterior_predictive/x"].shape == (1, 5, 6)
+
+
+def test_what_has_no_form_for_many_draws_is_named() -> None:
+    with pm.Model(coords={"obs": NAMES}) as model:
+        batch = pm.Minibatch(pm.Data("data", X, dims="obs"), batch_size=2)
+        mu = pm.Normal("mu")
+
+        def dist(mu: Any, size: Any) -> Any:
+            return pm.Normal.dist(mu, 1, size=size)
+
+        pm.CustomDist("x", mu, dist=dist, observed=batch, dims="obs")
+    approx = guided_approximation(model)
+    assert approx.sample(2)["posterior/mu"].shape == (1, 2)
+    with pytest.raises(NotImplementedError, match=r"one of \['x'\] has no form for many draws"):
+        approx.sample_posterior_predictive(2, rows=[0])
+
+
+def test_variables_with_named_dims() -> None:
+    with pm.Model(coords={"obs": NAMES}) as model:
+        data = pmd.Data("data", X, dims="obs")
+        batch = pm.Minibatch(data, batch_size=2)
+        z = pmd.Normal("z", 0, 1, dims="obs")
+        pmd.Normal("x", z, 1, observed=batch)
+    approx = guided_approximation(model, start={"z": X}, start_sigma={"z": 1e-9})
+    some = approx.sample(3, rows={"obs": ["d", "b"]})["posterior/z"]
+    np.testing.assert_allclose(some[0, 0], X[[3, 1]], atol=1e-6)
 
 
 def test_moments_of_all_rows(crossed: Any) -> None:

@@ -107,6 +107,28 @@ def test_rows_that_were_not_fitted() -> None:
     np.testing.assert_array_less(abs(found["log_evidence"] - exact), Z * found["se"])
 
 
+def test_discrete_rows_have_the_probability_of_a_mixture() -> None:
+    with pm.Model(coords={"obs": NAMES}) as model:
+        batch = pm.Minibatch(pm.Data("data", X, dims="obs"), batch_size=2)
+        z = pm.Bernoulli("z", 0.3, dims="obs")
+        pm.Normal("x", 2 * z, 1, observed=batch, dims="obs")
+    encode = {"z": lambda x: pm.Bernoulli.dist(logit_p=x)}
+    approx = guided_approximation(model, pm.Amortized(encode, inputs=[batch], dim="obs"))
+    found = log_evidence(approx, 4000, random_seed=1)
+    mixture = 0.7 * stats.norm(0, 1).pdf(X) + 0.3 * stats.norm(2, 1).pdf(X)
+    np.testing.assert_array_less(abs(found["log_evidence"] - np.log(mixture)), Z * found["se"])
+    assert approx.sample(2)["posterior/z"].dtype == np.int64
+
+
+def test_rows_of_a_model_of_globals_have_their_likelihood() -> None:
+    with pm.Model(coords={"obs": NAMES}) as model:
+        batch = pm.Minibatch(pm.Data("data", X, dims="obs"), batch_size=2)
+        pm.Normal("x", pm.Normal("mu"), 1, observed=batch, dims="obs")
+    approx = guided_approximation(model, start={"mu": 0.5}, start_sigma={"mu": 1e-9})
+    expected = stats.norm(0.5, 1).logpdf(X)
+    np.testing.assert_allclose(log_evidence(approx, 3)["log_evidence"], expected, atol=1e-7)
+
+
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="one plate, but the model has user, obs, user x obs"):
         log_weights(guided_approximation(crossed_model()), 2)

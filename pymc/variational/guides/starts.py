@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
 
 from pymc.initial_point import make_initial_point_fn
 from pymc.minibatch.guards import full_data_model
@@ -105,4 +106,5 @@ def _of_all_entries(model: Any, name: str, start: Any) -> Any:
     """Let one value be that of all entries of a variable."""
     if isinstance(start, str) or name not in model.named_vars:
         return start
-    return np.broadcast_to(start, model[name].shape.eval(mode="FAST_COMPILE"))
+    variable = pt.as_tensor(model[name], allow_xtensor_conversion=True)
+    return np.broadcast_to(start, variable.shape.eval(mode="FAST_COMPILE"))
