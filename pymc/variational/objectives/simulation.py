@@ -24,6 +24,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytensor
 import pytensor.tensor as pt
 
 from pytensor.compile.sharedvalue import SharedVariable
@@ -33,6 +34,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.scalar import Cast
 from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.random.type import RandomGeneratorType
 from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
 
 from pymc.minibatch.provenance import indexes
@@ -72,9 +74,9 @@ def simulate(setting: Setting, draws: Draws, guides: Sequence[Guide], name: str)
     held = {var: disconnected_grad(d) for var, d in draws.given.items() if var not in rvs}
     inputs: dict[Variable, Variable] = {}
     for guide in guides:
-        inputs |= _Inputs(guide, setting.model, held, name).simulated()
+        inputs |= _Inputs(guide, setting.model, rvs, held, name).simulated()
     # In one go: in two, the variables and the inputs would be of different simulations
-    graphs = at_draws(without_scales([*rvs, *inputs.values()]), held)
+    graphs = at_draws(drawn_anew(without_scales([*rvs, *inputs.values()]), held), held)
     n_lead = len(leads(setting)[0])
     graphs = [
         disconnected_grad(_with_lead(new, old, n_lead))
@@ -96,14 +98,17 @@ class _Inputs:
     ----------
     guide : Guide
     model : Model
+    rvs : sequence of Variable
+        Local variables, which are simulated.
     drawn : collection of Variable
-        Global variables, which are drawn and not simulated.
+        Global variables, which are not.
     name : str
         What messages call the objective.
     """
 
     guide: Any
     model: Any
+    rvs: Sequence[Variable]
     drawn: Collection[Variable]
     name: str
 
@@ -122,12 +127,17 @@ class _Inputs:
             )
         observed = observed_values(self.model)
         replaced = {}
+        # What a local variable depends on is simulated with it
+        cuts = {rv: rv.type() for rv in self.rvs}
         for old in inputs:
-            found = simulations(old, observed)
-            left = graph_replace([old], {v: v.type() for v in found})[0] if found else old
+            [cut] = graph_replace([old], cuts, strict=False)
+            found = simulations(cut, observed)
+            left = graph_replace([cut], {v: v.type() for v in found})[0] if found else cut
             self._check_data(left, old, observed)
             if found:
-                [replaced[old]] = graph_replace([old], found)
+                [new] = graph_replace([cut], found)
+                back = {mark: rv for rv, mark in cuts.items()}
+                [replaced[old]] = graph_replace([new], back, strict=False)
         if not replaced:
             raise ValueError(
                 f"{self._phase}, but no input of the guide of {self._sites} is computed from what the "
@@ -208,6 +218,22 @@ def without_scales(graphs: Sequence[Variable]) -> list[Variable]:
     ]:
         graphs = list(graph_replace(graphs, {scaled[0].outputs[0]: scaled[0].inputs[0]}))
     return graphs
+
+
+def drawn_anew(graphs: Sequence[Variable], drawn: Collection[Variable]) -> list[Variable]:
+    """Give graphs generators of their own: the model's own variables may be in the loss by shape.
+
+    Variables that are `drawn` elsewhere stay what they are, and so do the rows of the batch.
+    """
+    rngs = [
+        var
+        for var in ancestors(graphs, drawn)
+        if isinstance(var, SharedVariable) and isinstance(var.type, RandomGeneratorType)
+    ]
+    fresh = {rng: pytensor.shared(rng.get_value(), name=rng.name) for rng in rngs}
+    # Else the index might be copied, as one that reads the length of data that the graphs read too
+    same = {var: var for var in (*indexes(graphs, by_shape=True), *drawn)}
+    return list(graph_replace(graphs, {**fresh, **same}, strict=False))
 
 
 def _keeps_values(op: Any) -> bool:
