@@ -149,6 +149,6 @@ def test_readme_examples_run():
 
 def test_readme_pictures_are_there_and_small():
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+\.png)\)", README)
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     for picture in pictures:
         assert 0 < (ROOT / picture).stat().st_size < 150_000
