@@ -1,0 +1,206 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rows of different length: a random number of latent variables in each row.
+
+A row is the sum of an unknown number of pulses, each of a random height, and noise:
+
+    n_i ~ Categorical(p),    z_ij ~ Normal(height, 1) for j < n_i,    x_i ~ Normal(sum_j z_ij, 0.5)
+
+The heights are padded to `MOST` slots, and a mask says which of them a row has. Slots that a row has not
+are N(0, 1) in the model and in the guide, so that they add exactly 0 to its log-weight: what is left is
+the masked sum of the row's own terms, at once for all rows of a batch and all particles.
+
+Run it with ``python examples/dynamic_rows.py``. It fits by reweighted wake-sleep, with the numbers
+unknown, and by the importance-weighted bound, with the numbers observed, and compares both with sums
+over all numbers, which are exact here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+import pymc as pm
+
+SEED = 1
+MOST = 3  # pulses of a row
+P = np.array([0.2, 0.4, 0.25, 0.15])  # of 0 to MOST pulses
+HEIGHT, SPREAD, NOISE = 3.0, 1.0, 0.5
+N_HIDDEN = 16
+
+
+class Rows(NamedTuple):
+    """What was observed, and the numbers behind it."""
+
+    x: np.ndarray  # (n_rows,) float64
+    n: np.ndarray  # (n_rows,) int64
+
+
+def simulate_rows(n_rows: int = 400, seed: int = SEED) -> Rows:
+    rng = np.random.default_rng(seed)
+    n = rng.choice(MOST + 1, p=P, size=n_rows)
+    z = rng.normal(HEIGHT, SPREAD, size=(n_rows, MOST))
+    x = np.where(used_slots(n), z, 0).sum(axis=1) + NOISE * rng.normal(size=n_rows)
+    return Rows(x, n)
+
+
+def used_slots(n: Any) -> Any:
+    """Mask of shape (..., rows, MOST) for numbers of shape (..., rows)."""
+    return np.arange(MOST) < n[..., None]
+
+
+def pulse_model(rows: Rows, batch_size: int, known_numbers: bool) -> pm.Model:
+    """Build the model; its shared variable `height` is the mean of a pulse, from 2 on."""
+    coords = {"obs": range(len(rows.x)), "slot": range(MOST)}
+    with pm.Model(coords=coords) as model:
+        data = [pm.Data("data", rows.x, dims="obs"), pm.Data("numbers", rows.n, dims="obs")]
+        x, numbers = pm.Minibatch(*data, batch_size=batch_size)
+        p = pt.ones_like(x)[:, None] * P  # for each row, so that rows are told apart
+        n = pm.Categorical("n", p=p, observed=numbers if known_numbers else None, dims="obs")
+        used = used_slots(numbers if known_numbers else n)
+        height = pytensor.shared(2.0, name="height")
+        mu, sigma = pt.switch(used, height, 0.0), pt.switch(used, SPREAD, 1.0)
+        z = pm.Normal("z", mu, sigma, dims=("obs", "slot"))
+        total = pt.switch(used, z, 0.0).sum(axis=-1)
+        pm.Normal("x", total, NOISE, observed=x, dims="obs")
+    return model
+
+
+def height_of(model: pm.Model) -> SharedVariable:
+    [height] = [v for v in ancestors([model["z"]]) if v.name == "height"]
+    return height
+
+
+def weight(name: str, value: Any) -> SharedVariable:
+    return pytensor.shared(np.asarray(value, dtype=pytensor.config.floatX), name=name)
+
+
+def number_guide(model: pm.Model, seed: int = SEED) -> pm.Amortized:
+    """q(n | x), by a network with one hidden layer."""
+    rng = np.random.default_rng(seed)
+    w_in, b_in = weight("w_in", rng.normal(size=(1, N_HIDDEN))), weight("b_in", np.zeros(N_HIDDEN))
+    b_in.set_value(2 * rng.normal(size=N_HIDDEN))
+    w_out = weight("w_out", 0.1 * rng.normal(size=(N_HIDDEN, MOST + 1)))
+    b_out = weight("b_out", np.zeros(MOST + 1))
+
+    def encode(x: Variable) -> Variable:
+        hidden = pt.tanh(x[:, None] / 4 @ w_in + b_in)
+        return pm.Categorical.dist(logit_p=hidden @ w_out + b_out)
+
+    return pm.Amortized({"n": encode}, inputs=[model["x"]], dim="obs")
+
+
+def slot_guide(model: pm.Model) -> pm.Amortized:
+    """q(z | x, n): a line in x for each number and slot, and N(0, 1) where there is no pulse."""
+    shape = (MOST + 1, MOST)
+    at_0, slope, log_sd = (weight(name, np.zeros(shape)) for name in ("at_0", "slope", "log_sd"))
+
+    def encode(x: Variable, n: Variable) -> Variable:
+        used = used_slots(n)
+        mu = pt.switch(used, at_0[n] + slope[n] * x[:, None], 0.0)
+        return pm.Normal.dist(mu, pt.switch(used, pt.exp(log_sd[n]), 1.0))
+
+    return pm.Amortized({"z": encode}, inputs=[model["x"], model["n"]], dim="obs")
+
+
+def fit(
+    rows: Rows, known_numbers: bool, n: int = 4000, batch_size: int = 40, **kwargs: Any
+) -> tuple[Any, SharedVariable, list[pm.Amortized]]:
+    """Fit guides and the height; by IWAE where the numbers are known, and else by RWS."""
+    model = pulse_model(rows, batch_size, known_numbers)
+    guides = [slot_guide(model)] if known_numbers else [number_guide(model), slot_guide(model)]
+    objective = "iwae" if known_numbers else pm.ReweightedWakeSleep(insomnia=0.5)
+    height = height_of(model)
+    rate = pm.variational.schedules.cosine_decay(0.02, n)
+    approx = pm.fit(
+        n,
+        model=model,
+        guide=guides,
+        objective=objective,
+        n_particles=10,
+        params=[height],
+        reduction="mean",
+        obj_optimizer=pm.adam(learning_rate=rate),
+        random_seed=SEED,
+        progressbar=False,
+        **kwargs,
+    )
+    return approx, height, guides
+
+
+def log_joint(x: np.ndarray, height: float) -> np.ndarray:
+    """Log p(x, n) for each number, shape (rows, MOST + 1), with the heights summed out."""
+    n = np.arange(MOST + 1)
+    return np.log(P) + norm.logpdf(x[:, None], n * height, np.sqrt(n * SPREAD**2 + NOISE**2))
+
+
+def exact_probabilities(x: np.ndarray, height: float) -> np.ndarray:
+    """p(n | x), shape (rows, MOST + 1)."""
+    joint = log_joint(x, height)
+    return np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+
+
+def exact_log_evidence(rows: Rows, height: float, known_numbers: bool) -> float:
+    """Mean over rows of log p(x), or of log p(x, n) where the numbers are known."""
+    joint = log_joint(rows.x, height)
+    if known_numbers:
+        return float(joint[np.arange(len(rows.n)), rows.n].mean())
+    return float(logsumexp(joint, axis=1).mean())
+
+
+def best_height(rows: Rows, known_numbers: bool) -> float:
+    """The height at which the data are most likely."""
+    found = minimize_scalar(
+        lambda height: -exact_log_evidence(rows, height, known_numbers), bounds=(0, 6)
+    )
+    return float(found.x)
+
+
+def fitted_probabilities(guide: pm.Amortized, x: np.ndarray) -> np.ndarray:
+    """q(n | x), shape (rows, MOST + 1), of rows that need not have been in the fit."""
+    dist = guide.distribution("n", x)
+    logq = pt.stack([pm.logp(dist, np.full(len(x), n)) for n in range(MOST + 1)], axis=1)
+    return np.exp(logq.eval(mode="FAST_COMPILE"))
+
+
+def main() -> None:
+    rows = simulate_rows()
+    for known_numbers, name in ((False, "RWS, numbers unknown"), (True, "IWAE, numbers known")):
+        approx, height, guides = fit(rows, known_numbers)
+        exact = exact_log_evidence(rows, float(height.get_value()), known_numbers)
+        print(f"{name}: {approx.report.seconds:.1f} s for {approx.report.n_steps:,} steps")
+        print(f"  bound of a row {-approx.hist[-500:].mean():.3f}, exact {exact:.3f}")
+        print(
+            f"  height {float(height.get_value()):.3f}, most likely "
+            f"{best_height(rows, known_numbers):.3f}"
+        )
+        if not known_numbers:
+            x = np.array([0.0, 1.5, 3.0, 5.0, 7.0, 9.0])
+            print("  p(n | x), exact and fitted, for x =", x)
+            print(np.round(exact_probabilities(x, float(height.get_value())), 2))
+            print(np.round(fitted_probabilities(guides[0], x), 2))
+
+
+if __name__ == "__main__":
+    main()
