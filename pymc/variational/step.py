@@ -35,7 +35,7 @@ from pytensor.tensor.type import TensorType
 
 from pymc.minibatch.raw_data import RawData
 from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
-from pymc.variational import powers, reductions
+from pymc.variational import powers, reductions, reshapes
 
 __all__ = ["StepFunction", "StepGraph", "compile_step", "host_value", "step_graph"]
 
@@ -184,7 +184,7 @@ def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunct
         graph.outputs[0] if graph.has_loss else [],
         updates=dict(zip((graph.shared[i] for i in graph.updated), values)),
         random_seed=False,
-        mode=get_mode(mode).including(reductions.TAG, powers.TAG),
+        mode=get_mode(mode).including(reductions.TAG, powers.TAG, reshapes.TAG),
         **kwargs,
     )
     place = {var: i for i, var in enumerate(graph.shared)}
