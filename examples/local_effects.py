@@ -105,9 +105,9 @@ def departures_model(data: Departures) -> pm.Model:
     return model
 
 
-def fit(model: pm.Model, n: int = 30_000, batch_size: int = BATCH_SIZE, **options: Any) -> Any:
+def fit(model: pm.Model, n: int = 20_000, batch_size: int = BATCH_SIZE, **options: Any) -> Any:
     learning_rate = pm.variational.schedules.exponential_decay(
-        0.05, decay_steps=n, decay_rate=1 / 100
+        0.1, decay_steps=n, decay_rate=1 / 100
     )
     return pm.fit(
         n,

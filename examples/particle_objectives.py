@@ -145,15 +145,15 @@ def fit_sides(model: pm.Model, n: int = 8000, **options: Any) -> Any:
 
 def plot_bounds(found: dict[str, tuple[dict[str, dict[int, float]], float]], to: Path) -> None:
     """Bounds by the number of particles, and log p(x), of each model."""
-    figure, axes = plt.subplots(1, len(found), figsize=(9, 3.5))
-    for axis, (title, (bounds, log_evidence)) in zip(axes, found.items()):
+    figure, axes = plt.subplots(1, len(found), figsize=(9, 3.5), squeeze=False)
+    for axis, (title, (bounds, log_evidence)) in zip(axes.flat, found.items()):
         for colour, (name, by_k) in zip((BLUE, ORANGE, GREEN), bounds.items()):
             axis.plot(list(by_k), list(by_k.values()), "o-", color=colour, label=name)
         axis.axhline(log_evidence, color="black", lw=1, ls="--", label="log p(x)")
         axis.set(xscale="log", xlabel="particles K", title=title)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("nats of all data")
-    axes[0].legend(frameon=False, fontsize=9)
+    axes[0, 0].set_ylabel("nats of all data")
+    axes[0, 0].legend(frameon=False, fontsize=9)
     figure.tight_layout()
     figure.savefig(to, dpi=110)
     plt.close(figure)

@@ -30,14 +30,13 @@ ORDER = (
     "pymc.minibatch",
     "pymc.variational.guides",
     "pymc.variational.objectives",
-    "pymc.variational.first_slots",
-    "pymc.variational.row_table",
-    "pymc.variational.row_optimizers",
-    "pymc.variational.row_updates",
+    "pymc.variational.rows",
     "pymc.variational.step",
     "pymc.variational.drivers",
     "pymc.variational.compiled",
     "pymc.variational.loop",
+    "pymc.variational.sampling",
+    "pymc.variational.guided",
     "pymc.variational.streaming",
 )
 

@@ -21,8 +21,8 @@ import pymc as pm
 
 from pymc.minibatch.provenance import Rows
 from pymc.variational.compiled import make_step
-from pymc.variational.row_table import RowTable
-from pymc.variational.row_updates import guarded, row_updates
+from pymc.variational.rows.table import RowTable
+from pymc.variational.rows.updates import guarded, row_updates
 
 
 class LocalRows:

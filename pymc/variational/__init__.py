@@ -18,7 +18,7 @@ _layer.run_release(globals())
 from pymc.variational import callbacks, schedules  # noqa: E402
 from pymc.variational.diagnostics import Diagnosis, diagnose  # noqa: E402
 from pymc.variational.guides import Amortized, LowRank  # noqa: E402
-from pymc.variational.held_out import log_evidence, log_weights  # noqa: E402
 from pymc.variational.objectives import ELBO, IWAE, Renyi, ReweightedWakeSleep  # noqa: E402
 from pymc.variational.plots import plot_fit  # noqa: E402
 from pymc.variational.report import FitReport  # noqa: E402
+from pymc.variational.sampling.held_out import log_evidence, log_weights  # noqa: E402

@@ -39,8 +39,8 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.variational.row_optimizers import average_columns
-from pymc.variational.row_table import RowTable
+from pymc.variational.rows.optimizers import average_columns
+from pymc.variational.rows.table import RowTable
 
 __all__ = ["TailAverage", "check_average"]
 
@@ -62,7 +62,7 @@ class TailAverage:
         How many steps the means are of, an int64.
     tables : tuple of RowTable
         Parameters of rows, whose averages are columns of theirs, over the visits of each row:
-        :func:`~pymc.variational.row_updates.row_updates` takes `n_waiting`.
+        :func:`~pymc.variational.rows.updates.row_updates` takes `n_waiting`.
     """
 
     fraction: float

@@ -107,7 +107,7 @@ def make_step(
     mode : str or Mode, optional
         As of :func:`pytensor.function`.
     guarded : bool
-        Whether loss and updates are from :func:`~pymc.variational.row_updates.guarded`.
+        Whether loss and updates are from :func:`~pymc.variational.rows.updates.guarded`.
     **compile_kwargs
         More of :func:`pytensor.function`'s.
 

@@ -31,9 +31,9 @@ from pymc.minibatch.guards import full_data_model
 from pymc.minibatch.scaling import RowRatio
 from pymc.pytensorf import compile, resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
-from pymc.variational.guided_approximation import GuidedApproximation
-from pymc.variational.joint_weights import joint_log_weights
+from pymc.variational.guided.approximation import GuidedApproximation
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
+from pymc.variational.sampling.joint_weights import joint_log_weights
 
 __all__ = ["Diagnosis", "diagnose"]
 

@@ -23,7 +23,7 @@ from pymc.minibatch.plates import local_axes
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.averaging import TailAverage
 from pymc.variational.fitting import Fitting, check_n
-from pymc.variational.guided import GuidedObjective, guided_approximation
+from pymc.variational.guided.objective import GuidedObjective, guided_approximation
 from pymc.variational.objectives import check_n_particles, objective_of
 from pymc.variational.report import FitReport
 
@@ -148,7 +148,7 @@ def fit(
         What is fitted, in place of the method's: "mean_field", "full_rank", "low_rank",
         "row_full_rank", or an object such as :class:`pymc.LowRank` or :class:`pymc.Amortized`. A dict
         is by variable: names or variables, tuples of them for a guide that they share, and None for
-        all others. Variables without one get the method's, and those of rows mean-field.
+        all others. Variables without one get the method's.
     objective : str or objective, optional
         What is optimised, in place of the method's: "elbo", "iwae", "rws", or an object such as
         :class:`pymc.Renyi`.

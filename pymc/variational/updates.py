@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -26,6 +26,11 @@ import pymc._layer as _layer
 from pymc.variational.schedule_formulas import Schedule, rate_at
 
 released = _layer.run_release(globals())
+
+if TYPE_CHECKING:
+    # What our modules use of the release's
+    def total_norm_constraint(tensor_vars: Any, max_norm: float) -> Any: ...
+
 
 _LEARNING_RATE = re.compile(r"^( *)learning_rate ?: float.*\n(?:\1 +\S.*\n)+", re.MULTILINE)
 _DOCUMENTED = """\

@@ -22,8 +22,8 @@ import pymc as pm
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.provenance import Rows
 from pymc.variational.averaging import TailAverage, check_average
-from pymc.variational.row_table import RowTable
-from pymc.variational.row_updates import guarded, row_updates
+from pymc.variational.rows.table import RowTable
+from pymc.variational.rows.updates import guarded, row_updates
 from tests.variational.engine import PYTHON, bare_step, normal_model, params_of, quiet, shared
 
 N, RATE = 20, 0.3

@@ -28,7 +28,7 @@ from rich.console import Console
 from pymc.variational.calls import CallTimes
 from pymc.variational.loop import NotFinite, Pace, run_loop
 from pymc.variational.progress import FitProgress
-from pymc.variational.row_updates import guarded
+from pymc.variational.rows.updates import guarded
 from tests.variational.engine import bare_step, halving, shared
 
 

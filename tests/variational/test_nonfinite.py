@@ -26,7 +26,7 @@ import pymc as pm
 from pymc.variational.loop import NotFinite, run_loop
 from pymc.variational.nonfinite import ADVICE, describe
 from pymc.variational.progress import FitProgress
-from pymc.variational.row_updates import guarded
+from pymc.variational.rows.updates import guarded
 from tests.variational.engine import (
     PYTHON,
     assert_same,

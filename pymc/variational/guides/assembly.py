@@ -38,11 +38,13 @@ class Family(Protocol):
     rows of a dim, which the model need not subsample, has an attribute `dim`.
     """
 
-    #: What messages call it.
-    name: str
+    @property
+    def name(self) -> str:
+        """What messages call it."""
 
-    #: Whether it makes entries of different rows depend on each other, which rows must not.
-    couples: bool
+    @property
+    def couples(self) -> bool:
+        """Whether it makes entries of different rows depend on each other, which rows must not."""
 
     def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> Guide:
         """Make the guide of some variables, all of one plate."""

@@ -121,14 +121,17 @@ type Here = Mapping[Parameter | SharedVariable, Variable]
 class Guide(Protocol):
     """The joint distribution of some variables, given those that are drawn before them."""
 
-    #: What it is a distribution of; all have one plate.
-    sites: tuple[Site, ...]
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """What it is a distribution of; all have one plate."""
 
-    #: What a fit changes: its own parameters, and shared variables of the user.
-    parameters: tuple[Parameter | SharedVariable, ...]
+    @property
+    def parameters(self) -> tuple[Parameter | SharedVariable, ...]:
+        """What a fit changes: its own parameters, and shared variables of the user."""
 
-    #: Whether gradients pass through its draws.
-    reparametrised: bool
+    @property
+    def reparametrised(self) -> bool:
+        """Whether gradients pass through its draws."""
 
     def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
         """Draw all variables.

@@ -26,7 +26,7 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
 from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Plate, Site, read_by
-from pymc.variational.model_terms import Term, at_draws, plate_scale
+from pymc.variational.objectives.terms import Term, at_draws, plate_scale
 
 __all__ = [
     "Draws",

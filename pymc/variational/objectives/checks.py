@@ -21,8 +21,8 @@ from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.plates import model_indexes
 from pymc.variational.guides.base import Guide
-from pymc.variational.model_terms import Term
 from pymc.variational.objectives.base import Objective, Setting
+from pymc.variational.objectives.terms import Term
 
 __all__ = ["check_plates", "check_reparametrised"]
 

@@ -40,8 +40,8 @@ from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
 from pymc.minibatch.provenance import indexes
 from pymc.variational.guides.base import Guide
 from pymc.variational.minibatch_rv import released, unscaled_rv
-from pymc.variational.model_terms import at_draws
 from pymc.variational.objectives.base import Draws, Setting, leads
+from pymc.variational.objectives.terms import at_draws
 
 __all__ = ["simulate"]
 

@@ -30,7 +30,11 @@ from scipy.special import logsumexp
 
 import pymc as pm
 
-from pymc.variational.guided import GuidedApproximation, GuidedObjective, guided_approximation
+from pymc.variational.guided.objective import (
+    GuidedApproximation,
+    GuidedObjective,
+    guided_approximation,
+)
 from pymc.variational.objectives import ELBO, IWAE, ReweightedWakeSleep
 from pymc.variational.objectives.base import Setting, draw_all, log_weights
 from tests.variational.guides.amortized_models import (

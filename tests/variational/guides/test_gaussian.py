@@ -26,7 +26,7 @@ from scipy.stats import multivariate_normal
 
 import pymc as pm
 
-from pymc.variational.guided import guided_approximation
+from pymc.variational.guided.objective import guided_approximation
 from pymc.variational.guides.base import Guide, held
 
 PLAIN = Mode(linker="py", optimizer=None)
@@ -158,7 +158,7 @@ def test_refused(model: pm.Model, guide: Any, message: str) -> None:
 def test_discrete() -> None:
     with pm.Model() as model:
         pm.Poisson("n", 3)
-    with pytest.raises(ValueError, match="'n' is discrete. Sum it out"):
+    with pytest.raises(ValueError, match=r"'n' is discrete\. Sum it out"):
         guided_approximation(model)
 
 

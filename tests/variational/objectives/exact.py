@@ -39,7 +39,7 @@ from scipy.stats import norm
 import pymc as pm
 
 from pymc.minibatch.plates import model_indexes
-from pymc.variational.guided import GuidedObjective, guided_approximation
+from pymc.variational.guided.objective import GuidedObjective, guided_approximation
 
 PYTHON = Mode(linker="py", optimizer=None)
 

@@ -30,7 +30,7 @@ from scipy.stats import norm
 
 import pymc as pm
 
-from pymc.variational.guided import GuidedObjective, guided_approximation
+from pymc.variational.guided.objective import GuidedObjective, guided_approximation
 from pymc.variational.objectives.base import Draws, Setting, draw_all
 from pymc.variational.objectives.simulation import simulate
 from tests.variational.objectives.exact import PYTHON, Z

@@ -1,0 +1,60 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The first slot of each row on Numba: an open hash table of the rows that were met."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pytensor.graph.basic import Apply
+from pytensor.link.numba.dispatch.basic import (
+    numba_njit,
+    register_funcify_default_op_cache_key,
+)
+
+from pymc.variational.rows.first_slots import FirstSlots
+
+# Part of the key of PyTensor's cache of compiled functions: raise it when the code below changes.
+CACHE_VERSION = 1
+
+EMPTY = np.int64(-1)
+# Odd, and near 2^64 over the golden ratio: its products differ in their middle bits (Knuth, 6.4)
+SPREAD = np.int64(-7046029254386353131)
+SHIFT = np.int64(20)
+
+
+@numba_njit
+def first_slots(index: np.ndarray) -> np.ndarray:
+    """Find the first slots, in a time proportional to their number."""
+    n_slots, n_places = index.shape[0], 1
+    while n_places < 2 * n_slots:
+        n_places *= 2
+    mask = n_places - 1
+    slot_at = np.full(n_places, EMPTY, np.int64)
+    first = np.empty(n_slots, np.int64)
+    for slot in range(n_slots):
+        place = (index[slot] * SPREAD >> SHIFT) & mask
+        while slot_at[place] != EMPTY and index[slot_at[place]] != index[slot]:
+            place = (place + 1) & mask
+        if slot_at[place] == EMPTY:
+            slot_at[place] = slot
+        first[slot] = slot_at[place]
+    return first
+
+
+@register_funcify_default_op_cache_key(FirstSlots)
+def numba_funcify_FirstSlots(op: FirstSlots, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
+    """Return the function for any number of slots."""
+    return first_slots, CACHE_VERSION

@@ -1,0 +1,279 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Parameters of the rows of a plate, in one table of which a step reads and writes the batch's rows.
+
+What belongs to a row stands side by side in memory: its parameters, and behind them what an optimizer
+keeps of them. So a row costs one access to memory, however many rows there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+
+from pymc.minibatch.index import WithoutReplacementIndexRV
+from pymc.minibatch.provenance import Rows
+from pymc.minibatch.total_size import current_length
+
+__all__ = ["RowTable", "aligned_zeros", "line_length"]
+
+# Bytes that a processor takes from memory at once
+CACHE_LINE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class RowTable:
+    """Parameters of the rows of a plate, and what an optimizer keeps of them: a line for each row.
+
+    Parameters
+    ----------
+    plate : tuple of Rows
+        One for each subsampled axis, in order; several where plates are crossed.
+    n_params : int
+        How many parameters a row has: the first columns.
+    shared : SharedVariable
+        Floats of shape (rows in all, n_columns), the rows of several axes in C order. Neither length
+        is static, so that one compiled step serves any number of rows.
+
+    Examples
+    --------
+    >>> from pymc.minibatch.index import minibatch_index
+    >>> from pymc.minibatch.provenance import Rows
+    >>> from pymc.variational.rows.table import RowTable
+    >>> plate = (Rows(minibatch_index(rows=6, batch_size=2)),)
+    >>> table = RowTable.of(plate, np.array([[0.0, 1.0]]), "z")
+    >>> table.parameters().shape
+    (6, 2)
+    >>> lines, params = table.gather()
+    >>> params.type.shape
+    (2, 2)
+    """
+
+    plate: tuple[Rows, ...]
+    n_params: int
+    shared: SharedVariable
+
+    @classmethod
+    def of(cls, plate: Sequence[Rows], start: np.ndarray, name: str) -> RowTable:
+        """Make the table of a plate, with as many rows as its data have now.
+
+        Parameters
+        ----------
+        plate : sequence of Rows
+        start : array of floats, shape (1, n_params) or (rows in all, n_params)
+        name : str
+
+        Raises
+        ------
+        ValueError
+            If the number of rows is not known, or that of `start` is another one.
+        """
+        start, n_rows = np.asarray(start), rows_in_all(plate)
+        if start.ndim != 2 or start.shape[0] not in (1, n_rows):
+            raise ValueError(
+                f"The parameters {name!r} of {n_rows} rows start from values of shape {start.shape}: "
+                f"it has to be (1, n), for all rows alike, or ({n_rows}, n)."
+            )
+        n_params = start.shape[1]
+        value = aligned_zeros(n_rows, line_length(n_params), pytensor.config.floatX)
+        value[:, :n_params] = start
+        return cls(tuple(plate), n_params, _shared(value, name))
+
+    @property
+    def name(self) -> str:
+        return self.shared.name or ""
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows the table has."""
+        return self._value.shape[0]
+
+    @property
+    def batch_size(self) -> int:
+        """How many rows of the table a batch has, those that are in it twice counted twice."""
+        return int(np.prod([rows.batch_size for rows in self.plate]))
+
+    @property
+    def total(self) -> Variable:
+        """How many rows the data have, a symbolic integer."""
+        return reduce(lambda n, rows: n * rows.total, self.plate, pt.constant(1, dtype="int64"))
+
+    @property
+    def has_all_rows(self) -> Variable:
+        """Whether the table has as many rows as the data, a symbolic boolean."""
+        return pt.eq(self.total, self.shared.shape[0])
+
+    @property
+    def has_duplicates(self) -> bool:
+        """Whether a row may be in a batch twice."""
+        ops = [rows.index.owner.op for rows in self.plate]
+        return not all(isinstance(op, WithoutReplacementIndexRV) for op in ops)
+
+    @property
+    def index(self) -> Variable:
+        """The table's row of each entry of a batch, in C order over the plate's axes.
+
+        Returns
+        -------
+        TensorVariable of int64, shape (batch_size,)
+            Within the table, since Numba does not check: data that have got more rows since are
+            what :attr:`has_all_rows` tells.
+        """
+        index = reduce(
+            lambda outer, rows: (outer[:, None] * rows.total + rows.index[None, :]).reshape(
+                (outer.type.shape[0] * rows.batch_size,)
+            ),
+            self.plate[1:],
+            self.plate[0].index,
+        )
+        return pt.minimum(index, self.shared.shape[0] - 1)
+
+    def gather(self) -> tuple[Variable, Variable]:
+        """Read the lines of a batch.
+
+        Returns
+        -------
+        lines : TensorVariable, shape (batch_size, n_columns)
+        params : TensorVariable, shape (batch_size, n_params)
+            Their first columns, which a loss is differentiated with respect to.
+        """
+        lines = self.shared[self.index]
+        shape = (self.batch_size, self.n_params)
+        return lines, pt.specify_shape(lines[:, : self.n_params], shape)
+
+    def widen(self, states: np.ndarray) -> None:
+        """Give each line room for what an optimizer keeps of a row, which starts anew.
+
+        The value of `shared` becomes another array unless it has the room.
+
+        Parameters
+        ----------
+        states : array of floats, shape (n_states,)
+            What it starts from, in all rows alike.
+        """
+        value, n_used = self._value, self.n_params + len(states)
+        if value.shape[1] != line_length(n_used, value.dtype):
+            wide = aligned_zeros(self.n_rows, line_length(n_used, value.dtype), value.dtype)
+            wide[:, : self.n_params] = value[:, : self.n_params]
+            self.shared.set_value(wide, borrow=True)
+            value = wide
+        value[:, self.n_params : n_used] = states
+        value[:, n_used:] = 0
+
+    def parameters(self, rows: Any = None) -> np.ndarray:
+        """Return the parameters as they are now.
+
+        Parameters
+        ----------
+        rows : slice or array of int, optional
+            Which rows, in C order over the plate's axes. Default: all.
+
+        Returns
+        -------
+        array of floats, shape (n_rows, n_params)
+            A view of the table that cannot be written to, for all rows or a slice; else a copy.
+        """
+        params = self._value[slice(None) if rows is None else rows, : self.n_params]
+        params.flags.writeable = False
+        return params
+
+    def set_parameters(self, values: np.ndarray, rows: Any = None) -> None:
+        """Write parameters; what an optimizer keeps stays as it is.
+
+        Parameters
+        ----------
+        values : array of floats, shape (n_rows, n_params)
+            Or what broadcasts to it.
+        rows : slice or array of int, optional
+            Which rows. Default: all.
+        """
+        self._value[slice(None) if rows is None else rows, : self.n_params] = values
+
+    def check_rows(self) -> None:
+        """Raise where the data have another number of rows than when the table was made.
+
+        Raises
+        ------
+        ValueError
+        """
+        n_rows = rows_in_all(self.plate)
+        if n_rows != self.n_rows:
+            raise ValueError(
+                f"The data have {n_rows} rows, and {self.name!r} has parameters of {self.n_rows}, "
+                "those that there were when it was made: a new row has none. Fit a new "
+                "approximation, or give pm.set_data the old number of rows."
+            )
+
+    @property
+    def _value(self) -> np.ndarray:
+        return self.shared.get_value(borrow=True)
+
+
+def line_length(n_used: int, dtype: Any = None) -> int:
+    """Tell how many columns a table has of which `n_used` are used.
+
+    A line of up to 64 bytes gets a power of two of them, so that it lies in one line of the
+    processor's caches; a longer one takes whole ones.
+
+    Examples
+    --------
+    >>> from pymc.variational.rows.table import line_length
+    >>> [line_length(n, "float64") for n in (2, 7, 9)]
+    [2, 8, 16]
+    """
+    per_line = CACHE_LINE // np.dtype(dtype or pytensor.config.floatX).itemsize
+    if n_used > per_line:
+        return -(-n_used // per_line) * per_line
+    return 1 << max(n_used - 1, 0).bit_length()
+
+
+def aligned_zeros(n_rows: int, n_columns: int, dtype: Any) -> np.ndarray:
+    """Make zeros of shape (n_rows, n_columns) that begin with a line of the processor's caches."""
+    n_bytes = n_rows * n_columns * np.dtype(dtype).itemsize
+    memory = np.zeros(n_bytes + CACHE_LINE, np.uint8)
+    first = -memory.ctypes.data % CACHE_LINE
+    return memory[first : first + n_bytes].view(dtype).reshape(n_rows, n_columns)
+
+
+def rows_in_all(plate: Sequence[Rows]) -> int:
+    """Count the rows of a plate as they are now.
+
+    Raises
+    ------
+    ValueError
+        If that takes more than the values of shared variables.
+    """
+    n_rows = 1
+    for rows in plate:
+        length = current_length(rows.total)
+        if length is None:
+            raise ValueError(
+                f"The number of rows of {rows} is not known before the model runs, and each row "
+                "needs parameters: take the rows from data of a known length."
+            )
+        n_rows *= length
+    return n_rows
+
+
+def _shared(value: np.ndarray, name: str) -> SharedVariable:
+    return pytensor.shared(value, name, shape=(None, None), borrow=True)

@@ -1,0 +1,208 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Which rows of the data a result is about: what users write, as positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pymc.minibatch.provenance import Rows
+from pymc.minibatch.total_size import current_length
+from pymc.variational.guides.rows_there import RowsThere
+from pymc.variational.rows.table import rows_in_all
+
+__all__ = ["RowSelection", "select_rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class RowSelection:
+    """Positions in the data, for each subsampled axis of a model.
+
+    Parameters
+    ----------
+    positions : mapping of Rows to array of int64, shape (n_selected,)
+    totals : mapping of Rows to int
+        How many rows there are in all.
+    """
+
+    positions: Mapping[Rows, np.ndarray]
+    totals: Mapping[Rows, int]
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it is all rows, in their order."""
+        return all(_is_all(self.positions[rows], n) for rows, n in self.totals.items())
+
+    @property
+    def by_dim(self) -> dict[str, np.ndarray]:
+        """Positions by dim, of those that are not all rows."""
+        return {
+            rows.dim: self.positions[rows]
+            for rows, n in self.totals.items()
+            if rows.dim is not None and not _is_all(self.positions[rows], n)
+        }
+
+    @property
+    def computed(self) -> RowSelection:
+        """What is computed of it: rows that are there, and not of an index, are all or none."""
+        there: dict[Rows, np.ndarray] = {
+            rows: np.arange(n, dtype="int64")
+            for rows, n in self.totals.items()
+            if isinstance(rows, RowsThere)
+        }
+        return RowSelection({**self.positions, **there}, self.totals)
+
+    @property
+    def taken_later(self) -> dict[str, np.ndarray]:
+        """Positions by dim, of what is selected when it is computed."""
+        there = {rows.dim for rows in self.totals if isinstance(rows, RowsThere)}
+        return {dim: positions for dim, positions in self.by_dim.items() if dim in there}
+
+    def in_table(self, plate: Sequence[Rows]) -> np.ndarray:
+        """Rows of a plate in C order over its axes, as in its table: shape (n_rows,)."""
+        flat = self.positions[plate[0]]
+        for rows in plate[1:]:
+            flat = (flat[:, None] * self.totals[rows] + self.positions[rows]).ravel()
+        return flat
+
+    def chunks(self, along: Rows | None, size: int) -> Iterator[tuple[slice, RowSelection]]:
+        """Cut it into parts along one axis: where each part is in the result, and its rows."""
+        if along is None:
+            yield slice(None), self
+            return
+        chosen = self.positions[along]
+        for start in range(0, len(chosen), size):
+            part = slice(start, min(start + size, len(chosen)))
+            yield part, RowSelection({**self.positions, along: chosen[part]}, self.totals)
+
+
+def _is_all(positions: np.ndarray, n_rows: int) -> bool:
+    return len(positions) == n_rows and bool((positions == np.arange(n_rows)).all())
+
+
+def select_rows(
+    model: Any, axes: Sequence[Rows], rows: Any, function: str = "approx.sample"
+) -> RowSelection:
+    """Read the argument `rows` of what returns results of rows.
+
+    Parameters
+    ----------
+    model : Model
+        It has the coords.
+    axes : sequence of Rows
+        The subsampled axes that there are.
+    rows : None, slice, sequence of int or bool, or dict
+        All rows; positions in the data; or by dim, the coords of rows, or a slice of positions.
+    function : str
+        For messages.
+
+    Returns
+    -------
+    RowSelection
+
+    Raises
+    ------
+    ValueError, KeyError, IndexError, TypeError
+        If a dim is not subsampled, or a row is not there.
+
+    Examples
+    --------
+    >>> from pymc.minibatch.index import minibatch_index
+    >>> from pymc.minibatch.provenance import Rows
+    >>> from pymc.variational.sampling.selection import select_rows
+    >>> obs = Rows(minibatch_index(rows=4, batch_size=2, dim="obs"))
+    >>> model = pm.Model(coords={"obs": ["a", "b", "c", "d"]})
+    >>> select_rows(model, [obs], {"obs": ["d", "b"]}).positions[obs]
+    array([3, 1])
+    """
+    totals = {axis: _length(axis) for axis in axes}
+    positions = {axis: np.arange(n, dtype="int64") for axis, n in totals.items()}
+    if rows is None:
+        return RowSelection(positions, totals)
+    if isinstance(rows, Mapping):
+        return RowSelection(positions | _by_dim(model, totals, rows, function), totals)
+    if len(totals) != 1:
+        dims = [axis.dim for axis in totals]
+        raise ValueError(
+            f"rows={rows!r} of {function} are positions along one subsampled dim, but the model has "
+            f"{dims or 'none'}: write a dict, rows={{dim: coords}}"
+            if dims
+            else f"rows={rows!r} of {function} selects rows, but no dim of the model is subsampled"
+        )
+    [(axis, n_rows)] = totals.items()
+    return RowSelection({axis: _positions(rows, n_rows, axis.dim, function)}, totals)
+
+
+def _length(axis: Rows) -> int:
+    if isinstance(axis, RowsThere):
+        return current_length(axis.length) or 0
+    return rows_in_all([axis])
+
+
+def _by_dim(
+    model: Any, totals: Mapping[Rows, int], rows: Mapping[str, Any], function: str
+) -> dict[Rows, np.ndarray]:
+    known = {axis.dim: axis for axis in totals}
+    unknown = [dim for dim in rows if dim not in known]
+    if unknown:
+        raise ValueError(
+            f"rows of {function} has {', '.join(map(repr, unknown))}, but the subsampled dims are "
+            f"{sorted(str(dim) for dim in known)}. Select along another dim afterwards, by .sel"
+        )
+    return {
+        known[dim]: _labelled(model, dim, chosen, totals[known[dim]], function)
+        for dim, chosen in rows.items()
+    }
+
+
+def _labelled(model: Any, dim: str, chosen: Any, n_rows: int, function: str) -> np.ndarray:
+    """Positions of rows that are given by their coords, or by number where there are none."""
+    coords = model.coords.get(dim)
+    if coords is None or isinstance(chosen, slice) or len(coords) != n_rows:
+        return _positions(chosen, n_rows, dim, function)
+    import pandas as pd  # PyMC runs without it until a label is looked up
+
+    labels = np.atleast_1d(np.asarray(chosen))
+    places = pd.Index(np.asarray(coords)).get_indexer(labels)
+    if (places < 0).any():
+        missing = labels[places < 0].tolist()
+        raise KeyError(
+            f"rows of {function} has {missing[:5]} of the dim {dim!r}, which are not among its "
+            f"{len(coords)} coords. For rows by number write a slice, or leave the dict out: "
+            "rows=[0, 1]"
+        )
+    return places.astype("int64")
+
+
+def _positions(chosen: Any, n_rows: int, dim: str | None, function: str) -> np.ndarray:
+    if not isinstance(chosen, slice):
+        chosen = np.atleast_1d(np.asarray(chosen))
+        if chosen.size == 0:
+            chosen = chosen.astype("int64")
+        if chosen.ndim != 1 or chosen.dtype.kind not in "iub":
+            raise TypeError(
+                f"rows={chosen.tolist()!r} of {function} has to be a slice, positions, or a mask of "
+                f"the {n_rows} rows of {dim!r}; for coords write rows={{{dim!r}: coords}}"
+            )
+    try:
+        return np.arange(n_rows, dtype="int64")[chosen]
+    except IndexError as error:
+        raise IndexError(
+            f"rows of {function} has a row that is not there, or a mask of another length: {dim!r} has "
+            f"{n_rows} rows ({error})"
+        ) from None

@@ -1,0 +1,106 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The log-probability of a model, taken apart into terms of rows, at many draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytensor.tensor as pt
+import pytest
+
+from pytensor.compile.mode import Mode
+
+import pymc as pm
+
+from pymc.variational import particles
+from pymc.variational.objectives.terms import at_draws, plate_scale, terms_of
+
+PLAIN = Mode(linker="py", optimizer=None)
+N_ROWS, BATCH = 5, 2
+
+
+@pytest.fixture(scope="module")
+def model() -> pm.Model:
+    """Terms of every kind: globals, rows, columns in rows, a vector in a row, another number of rows."""
+    with pm.Model(coords={"obs": range(N_ROWS), "k": range(3)}) as model:
+        data = pm.Data("data", np.arange(15.0).reshape(5, 3) / 10, dims=("obs", "k"))
+        batch = pm.Minibatch(data, batch_size=BATCH)
+        mu = pm.Normal("mu", shape=3)
+        z = pm.Gamma("z", 2, 1, dims="obs")
+        v = pm.MvNormal("v", np.zeros(3), np.eye(3) + 0.5, dims=("obs", "k"))
+        pm.Normal("x", mu + z[:, None] + v, 1, observed=batch, dims=("obs", "k"))
+        pm.Normal("other", mu, 1, observed=np.ones((4, 3)))
+        pm.Potential("soft", -(z**2), dims="obs")
+    return model
+
+
+def test_terms_add_up_to_the_log_probability(model: pm.Model) -> None:
+    terms = terms_of(model)
+    total = sum(
+        plate_scale(term.plate) * term.logp.sum() if term.plate else term.logp for term in terms
+    )
+    values = [model.rvs_to_values[rv] for rv in model.free_RVs]
+    point = model.initial_point()
+    both = pm.compile(values, [total, model.logp()], mode=PLAIN, random_seed=1)
+    parts, whole = both(**{v.name: np.full_like(point[v.name], 0.3) for v in values})
+    np.testing.assert_allclose(parts, whole, rtol=1e-10)
+    shapes = {term.name: (len(term.plate), term.logp.type.ndim) for term in terms}
+    assert shapes == {
+        "mu": (0, 0),
+        "z": (1, 1),
+        "v": (1, 1),
+        "x": (1, 1),
+        "other": (0, 0),
+        "soft": (1, 1),
+    }
+    assert not any(term.mixed for term in terms)
+
+
+@pytest.mark.parametrize("by_copies", [False, True])
+def test_many_draws_are_the_draws_one_by_one(
+    model: pm.Model, by_copies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Globals of shape (2, 1, ...) and locals of shape (2, 3, ...) broadcast."""
+
+    def no_form(*args: object) -> None:
+        raise NotImplementedError
+
+    if by_copies:
+        monkeypatch.setattr(particles, "vectorize_graph", no_form)
+    rng, point = np.random.default_rng(1), model.initial_point()
+    values = {rv.name: model.rvs_to_values[rv] for rv in model.free_RVs}
+    lead = {"mu": (2, 1), "z": (2, 3), "v": (2, 3)}
+    arrays = {n: rng.normal(size=(*lead[n], *point[v.name].shape)) for n, v in values.items()}
+    terms = terms_of(model)
+    many = at_draws([t.logp for t in terms], {values[n]: pt.constant(a) for n, a in arrays.items()})
+    found = pm.compile([], many, mode=PLAIN, random_seed=1)()
+    one = pm.compile(list(values.values()), [t.logp for t in terms], mode=PLAIN)
+    for term, got in zip(terms, found):
+        for i, k in np.ndindex(2, 3):
+            pm.pytensorf.reseed_rngs(list(pm.pytensorf.find_rng_nodes([t.logp for t in terms])), 1)
+            point = {values[n].name: a[i, min(k, a.shape[1] - 1)] for n, a in arrays.items()}
+            expected = one(**point)[terms.index(term)]
+            broadcast = np.broadcast_to(got, (2, 3, *np.shape(expected)))
+            np.testing.assert_allclose(broadcast[i, k], expected, rtol=1e-10)
+
+
+def test_rows_that_cannot_be_told_apart() -> None:
+    with pm.Model(coords={"obs": range(N_ROWS)}) as model:
+        batch = pm.Minibatch(pm.Data("data", np.arange(5.0), dims="obs"), batch_size=BATCH)
+        z = pm.Normal("z", dims="obs")
+        pm.Potential("sum", -(z.sum() ** 2), total_size=N_ROWS)
+        pm.Normal("x", z, 1, observed=batch, dims="obs")
+    [term] = [t for t in terms_of(model) if t.name == "sum"]
+    assert term.mixed
+    assert term.plate == ()

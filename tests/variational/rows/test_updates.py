@@ -1,0 +1,399 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Optimizers of rows: each row as if it were alone, and steps that change nothing if they fail."""
+
+import gc
+import inspect
+import weakref
+
+from functools import cache
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+import pymc as pm
+
+from pymc.minibatch.index import minibatch_index
+from pymc.minibatch.provenance import Rows
+from pymc.variational.compiled import make_step
+from pymc.variational.rows.optimizers import _adagrad_window
+from pymc.variational.rows.table import RowTable
+from pymc.variational.rows.updates import guarded, row_updates
+from tests.variational.engine import JAX_COPIES, PYTHON, counted_compilations, shared
+
+OPTIMIZERS = [
+    pm.sgd,
+    pm.momentum,
+    pm.nesterov_momentum,
+    pm.adagrad,
+    pm.adagrad_window,
+    pm.rmsprop,
+    pm.adadelta,
+    pm.adam,
+    pm.adamax,
+]
+
+# Of each slot, so that the slots of a row have different gradients
+WEIGHTS = np.array([1.0, 0.3, 2.0, 0.7, 1.1])
+
+
+class Squares:
+    """Each row is drawn to its target: the loss is the sum over a batch of squared distances.
+
+    The first five rows of a batch have `WEIGHTS`.
+    """
+
+    def __init__(
+        self, optimizer, n_rows=7, batch_size=5, sampling="with_replacement", seed=1, n_params=2
+    ):
+        rng = np.random.default_rng(seed)
+        self.start = rng.normal(size=(n_rows, n_params))
+        self.targets = shared(rng.normal(size=(n_rows, n_params)), "targets")
+        n = self.targets.shape[0]
+        self.table = RowTable.of((Rows(minibatch_index(n, batch_size, sampling)),), self.start, "z")
+        self.scale = shared(1.0, "scale")
+        lines, params = self.table.gather()
+        apart = params - self.targets[self.table.index]
+        loss = (WEIGHTS[:batch_size, None] * self.scale * apart**2).sum()
+        gradient = pt.grad(loss, params)
+        self.update = row_updates(optimizer, self.table, (lines, params), gradient)
+        self.loss, self.updates = guarded(loss, {}, [self.update])
+
+    def compile(self, *outputs):
+        return pm.compile(
+            [], [self.loss, *outputs], updates=self.updates, mode=PYTHON, random_seed=3
+        )
+
+    def step(self, mode=PYTHON, model=None):
+        return make_step(
+            self.updates,
+            self.loss,
+            model=model or pm.Model(),
+            random_seed=3,
+            mode=mode,
+            guarded=True,
+        )
+
+    def slopes(self, params, index):
+        """Gradients of the rows of a batch, by row."""
+        slopes = {}
+        for weight, row in zip(WEIGHTS, index):
+            slope = 2 * weight * (params[row] - self.targets.get_value()[row])
+            slopes[row] = slopes.get(row, 0) + slope
+        return slopes
+
+
+def falling(step):
+    return 0.1 / (1 + step)
+
+
+@pytest.mark.parametrize("rate", [0.1, falling], ids=["constant", "schedule"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer.__name__)
+def test_all_rows_in_a_batch(optimizer, rate):
+    """What the optimizer itself does with the parameters of all rows."""
+    optimizer = optimizer(learning_rate=rate)
+    squares = Squares(optimizer, n_rows=5, sampling="without_replacement")
+    index = squares.table.index
+    compiled = squares.compile(index)
+    dense, at = shared(squares.start), pt.lvector("index")
+    apart = dense[at] - squares.targets[at]
+    loss = (WEIGHTS[:, None] * apart**2).sum()
+    updates = optimizer([pt.grad(loss, dense)], [dense])
+    expected = pytensor.function([at], loss, updates=updates, mode=PYTHON)
+    for _ in range(25):  # twice as many as a window has
+        got, order = compiled()
+        np.testing.assert_allclose(got, expected(order), rtol=1e-10)
+    np.testing.assert_allclose(squares.table.parameters(), dense.get_value(), rtol=1e-10)
+
+
+class Adam:
+    """Of one row, in NumPy."""
+
+    def __init__(self, n_params):
+        self.m, self.v, self.t = np.zeros(n_params), np.zeros(n_params), 0
+
+    def change(self, slope, rate):
+        self.t += 1
+        self.m = 0.9 * self.m + 0.1 * slope
+        self.v = 0.999 * self.v + 0.001 * slope**2
+        rate *= np.sqrt(1 - 0.999**self.t) / (1 - 0.9**self.t)
+        return -rate * self.m / (np.sqrt(self.v) + 1e-8)
+
+
+class AdagradWindow:
+    """Of one row, in NumPy."""
+
+    def __init__(self, n_params):
+        self.window = []
+
+    def change(self, slope, rate):
+        self.window = [*self.window, slope**2][-3:]
+        return -rate * slope / np.sqrt(np.sum(self.window, axis=0) + 0.1)
+
+
+class TestLazy:
+    """Rows that are visited now and then, some twice in a batch."""
+
+    @pytest.mark.parametrize("rate", [0.1, falling], ids=["constant", "schedule"])
+    @pytest.mark.parametrize(
+        ("optimizer", "reference"),
+        [
+            (lambda rate: pm.adam(learning_rate=rate), Adam),
+            (lambda rate: pm.adagrad_window(learning_rate=rate, n_win=3), AdagradWindow),
+        ],
+        ids=["adam", "adagrad_window"],
+    )
+    def test_as_an_optimizer_for_each_row(self, optimizer, reference, rate):
+        squares = Squares(optimizer(rate))
+        compiled = squares.compile(squares.table.index)
+        params = squares.start.copy()
+        alone = [reference(2) for _ in params]
+        n_visits, repeated = np.zeros(7, dtype=int), 0
+        for k in range(40):
+            _, index = compiled()
+            repeated += len(set(index)) < len(index)
+            for row, slope in squares.slopes(params, index).items():
+                n_visits[row] += 1
+                params[row] += alone[row].change(slope, rate if rate == 0.1 else falling(k))
+            np.testing.assert_allclose(squares.table.parameters(), params, rtol=1e-9, atol=1e-12)
+        assert repeated > 5
+        assert 10 < n_visits.min() < n_visits.max() < 40
+
+    def test_a_schedule_counts_steps(self):
+        """Of the fit, and not a row's visits: one number for all rows."""
+        [(count, _)] = Squares(pm.sgd(learning_rate=falling)).update.counts.items()
+        assert (count.name, count.get_value()) == ("step", 0)
+        assert not Squares(pm.sgd(learning_rate=0.1)).update.counts
+
+    def test_unvisited_rows_stay(self):
+        squares = Squares(pm.adam, n_rows=7, batch_size=2)
+        before = squares.table.shared.get_value()
+        _, index = squares.compile(squares.table.index)()
+        changed = (squares.table.shared.get_value() != before).any(axis=1)
+        np.testing.assert_array_equal(np.flatnonzero(changed), np.unique(index))
+
+
+class TestWindow:
+    def test_defaults_of_the_release(self):
+        parameters = [
+            list(inspect.signature(function).parameters.values())[2:]
+            for function in (pm.adagrad_window, _adagrad_window)
+        ]
+        assert [[(p.name, p.default) for p in own] for own in parameters[:1]] == [
+            [(p.name, p.default) for p in own] for own in parameters[1:]
+        ]
+
+    def test_no_call(self):
+        """The function itself is an optimizer too, with its defaults."""
+        squares, expected = Squares(pm.adagrad_window), Squares(pm.adagrad_window())
+        for made in (squares, expected):
+            compiled = made.compile()
+            for _ in range(12):
+                compiled()
+        np.testing.assert_array_equal(squares.table.parameters(), expected.table.parameters())
+        assert squares.table.shared.get_value().shape == (7, 24)
+
+
+def counting(grads, params):
+    """A step of length 1 over the visits; a row counts itself, by an integer of its own."""
+    updates = {}
+    for param, grad in zip(params, grads):
+        n = pytensor.shared(np.int64(1))
+        updates[n] = n + pt.any(pt.neq(grad, 0)).astype("int64")
+        updates[param] = param - pt.sign(grad) / n
+    return updates
+
+
+def remembering(grads, params):
+    """Keep the last three gradients, as a matrix of a row."""
+    updates = {}
+    for param, grad in zip(params, grads):
+        last = pytensor.shared(np.full((param.get_value().size, 3), 0.5))
+        updates[last] = pt.concatenate([last[:, 1:], grad[:, None]], axis=1)
+        updates[param] = param - last.mean(axis=1)
+    return updates
+
+
+def noisy(grads, params):
+    rng = pytensor.shared(np.random.default_rng(1), "noise")
+    next_rng, noise = pt.random.normal(rng=rng).owner.outputs
+    return {params[0]: params[0] - grads[0] + noise, rng: next_rng}
+
+
+class TestOwnOptimizers:
+    def test_an_integer_of_a_row(self):
+        squares = Squares(counting, n_rows=30)
+        compiled = squares.compile(squares.table.index)
+        visits = np.ones(30)
+        for _ in range(4):
+            visits[np.unique(compiled()[1])] += 1
+        np.testing.assert_array_equal(squares.table.shared.get_value()[:, 2], visits)
+
+    def test_a_matrix_of_a_row(self):
+        squares = Squares(remembering, n_rows=30)
+        compiled = squares.compile(squares.table.index)
+        _, index = compiled()
+        slopes = squares.slopes(squares.start, index)
+        kept = squares.table.shared.get_value()[:, 2:8].reshape(30, 2, 3)
+        for row in range(30):
+            expected = np.full((2, 3), 0.5)
+            expected[:, 2] = slopes.get(row, 0.5)
+            np.testing.assert_allclose(kept[row], expected)
+        np.testing.assert_allclose(
+            squares.table.parameters(), squares.start - 0.5 * np.isin(range(30), index)[:, None]
+        )
+
+    def test_what_is_no_number(self):
+        with pytest.raises(
+            TypeError, match=r"optimizer noisy keeps noise of type Random.*pm\.adam"
+        ):
+            Squares(noisy)
+
+    def test_no_update(self):
+        with pytest.raises(TypeError, match="optimizer forgetful has to return updates"):
+            Squares(forgetful)
+
+
+def forgetful(grads, params):
+    return {}
+
+
+class TestGuard:
+    def assert_nothing_changes(self, squares, loss):
+        compiled = squares.compile()
+        before = squares.table.shared.get_value()
+        np.testing.assert_equal(float(compiled()[0]), loss)
+        np.testing.assert_array_equal(squares.table.shared.get_value(), before)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_loss(self, value):
+        squares = Squares(pm.adam, n_rows=5, sampling="without_replacement")
+        squares.scale.set_value(value)
+        self.assert_nothing_changes(squares, value)
+
+    def test_lines(self):
+        """The loss is finite, but a gradient squared is not."""
+        squares = Squares(pm.adam, n_rows=5, sampling="without_replacement")
+        squares.scale.set_value(1e200)
+        self.assert_nothing_changes(squares, np.nan)
+
+    def test_more_rows_than_the_table_has(self):
+        squares = Squares(pm.adam)
+        squares.targets.set_value(np.zeros((20, 2)))
+        self.assert_nothing_changes(squares, np.nan)
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, 1.0])
+    def test_dense(self, bad):
+        x, y, n = shared(3.0, "x"), shared(2.0, "y"), pytensor.shared(np.int64(0))
+        loss, updates = guarded(x + y, {x: x * bad, y: y + 1, n: n + 1})
+        [loss] = pytensor.function([], [loss], updates=updates, mode=PYTHON)()
+        good = bad == 1.0
+        np.testing.assert_equal(float(loss), 5.0 if good else np.nan)
+        assert (x.get_value(), y.get_value(), n.get_value()) == (3.0, 2.0 + good, good)
+
+    def test_dtypes_stay(self):
+        x = pytensor.shared(np.float32(3.0))
+        loss, updates = guarded(x**2, {x: x / 2})
+        assert (loss.type.dtype, updates[x].type) == ("float32", x.type)
+
+
+@cache
+def ran(backend):
+    squares = Squares(pm.adam(learning_rate=0.1), n_rows=7)
+    step = squares.step({"numba": "NUMBA", "jax": "JAX", "python": PYTHON}[backend])
+    place = step.shared.index(squares.table.shared)
+    value = squares.table.shared.get_value(borrow=True)
+    before = step.load()
+    where = address(before[place])
+    state, losses = step.driver.run(before, 30)
+    same_memory = address(state[place]) == where
+    step.store(state)
+    return squares, step, losses, value, same_memory
+
+
+def address(array):
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.unsafe_buffer_pointer()
+
+
+@pytest.mark.filterwarnings(JAX_COPIES)
+@pytest.mark.parametrize("backend", ["numba", "jax"])
+class TestBackends:
+    def test_as_in_python(self, backend):
+        squares, step, losses, *_ = ran(backend)
+        expected, _, right, *_ = ran("python")
+        assert step.driver.name == backend
+        np.testing.assert_allclose(losses, right, rtol=1e-10)
+        got, want = (made.table.shared.get_value() for made in (squares, expected))
+        np.testing.assert_allclose(got, want, rtol=1e-9)
+
+    def test_in_place(self, backend):
+        """The table is neither copied by a step nor by a call, and stays where it is."""
+        squares, *_, value, same_memory = ran(backend)
+        assert same_memory
+        assert squares.table.shared.get_value(borrow=True).ctypes.data == value.ctypes.data
+
+
+def test_in_place_by_the_graph():
+    squares, step, *_ = ran("numba")
+    function = step.driver._step.function
+    fgraph = function.maker.fgraph
+    place = step.shared.index(squares.table.shared)
+    table, new = fgraph.inputs[place], fgraph.outputs[step.driver._step.updates[place]]
+    node = new.owner
+    [destroyed] = node.op.destroy_map[node.outputs.index(new)]
+    assert node.inputs[destroyed] is table
+    # Nothing else makes an array of the table's length
+    readers = [client for client, _ in fgraph.clients[table] if client is not node]
+    kinds = {type(client.op).__name__ for client in readers}
+    assert kinds <= {"AdvancedSubtensor", "Shape_i"}
+
+
+class TestCompiledOnce:
+    def test_for_any_number_of_rows(self):
+        model = pm.Model()
+        with counted_compilations() as graphs:
+            for n_rows, seed in ((7, 1), (30, 2)):
+                squares = Squares(pm.adam, n_rows, seed=seed)
+                step = squares.step(model=model)
+                _, losses = step.driver.run(step.load(), 10)
+                assert np.isfinite(losses).all()
+        assert len(graphs) == 1
+
+    def test_keeps_no_table(self):
+        model = pm.Model()
+        squares = Squares(pm.adam)
+        step = squares.step(model=model)
+        value = weakref.ref(squares.table.shared.get_value(borrow=True))
+        assert value() is not None
+        del squares, step
+        gc.collect()
+        assert value() is None
+
+    def test_guarded_is_not_unguarded(self):
+        model, x = pm.Model(), shared(1.0)
+        updates = {x: x / 2}
+        steps = [
+            make_step(updates, x, model=model, random_seed=1, mode=PYTHON, guarded=guard)
+            for guard in (False, True, True)
+        ]
+        assert [step.guarded for step in steps] == [False, True, True]
+        assert steps[1].driver is steps[2].driver
+        assert steps[0].driver is not steps[1].driver
+
+    def test_guarded_by_what(self):
+        x = shared(1.0)
+        with pytest.raises(ValueError, match=r"guarded step says by its loss.*loss=None"):
+            make_step({x: x}, None, model=pm.Model(), random_seed=1, guarded=True)
