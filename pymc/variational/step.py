@@ -35,7 +35,7 @@ from pytensor.tensor.type import TensorType
 
 from pymc.minibatch.raw_data import RawData
 from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
-from pymc.variational import powers, reductions, reshapes
+from pymc.variational.rewrites import powers, reductions, reshapes
 
 __all__ = ["StepFunction", "StepGraph", "compile_step", "host_value", "step_graph"]
 
