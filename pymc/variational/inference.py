@@ -199,7 +199,7 @@ def fit(
     >>> approx.sample(100).posterior["mu"].shape
     (1, 100)
     """
-    n = check_n(n)
+    n, n_particles = check_n(n), check_n_particles(n_particles)
     if batch_size is not None:
         model = _on_minibatches(model, batch_size, method)
     if model is None and isinstance(method, released.Inference):

@@ -23,6 +23,8 @@ import numpy as np
 
 from pytensor.graph.basic import Apply
 from pytensor.link.jax.dispatch import jax_funcify
+from pytensor.link.jax.dispatch.random import jax_sample_fn
+from pytensor.tensor.random.basic import CategoricalRV
 
 from pymc.minibatch.index import MinibatchIndexRV, check_batch_size
 from pymc.minibatch.shuffle import NARROW, WIDE, materialize
@@ -73,3 +75,13 @@ def check_traced(batch_size: int, n_rows: jax.Array) -> jax.Array:
         return jax.pure_callback(raise_error, same, n_rows, vmap_method="sequential")
 
     return jax.lax.cond(n_rows < batch_size, call_back, lambda n_rows: n_rows, n_rows)
+
+
+@jax_sample_fn.register(CategoricalRV)
+def jax_sample_fn_categorical(op: CategoricalRV, node: Apply) -> Any:
+    """Draw from probabilities by their logarithm: PyTensor 3.3 takes their logit, which are others."""
+
+    def sample_fn(rng_key: jax.Array, size: Any, dtype: str, p: jax.Array) -> jax.Array:
+        return jax.random.categorical(rng_key, logits=jnp.log(p), shape=size)
+
+    return sample_fn

@@ -38,7 +38,9 @@ from scipy.stats import norm
 
 import pymc as pm
 
+from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.provenance import Rows
 from pymc.variational.guided.objective import GuidedObjective, guided_approximation
 
 PYTHON = Mode(linker="py", optimizer=None)
@@ -98,6 +100,7 @@ def evaluate(
     n_outer: int = 1,
     reduction: str = "sum",
     gradients: bool = True,
+    mode: Any = PYTHON,
     **kwargs: Any,
 ) -> Evaluation:
     """Compile the loss of an objective and the gradients of its parameters, by name.
@@ -117,26 +120,27 @@ def evaluate(
     for loss in losses.minimised if gradients else ():
         for p in loss.parameters:
             outputs[p.name] = pytensor.grad(loss.value, wrt[p], disconnected_inputs="ignore")
-    return compiled(model, outputs)
+    return compiled(model, outputs, mode)
 
 
-def compiled(model: pm.Model, outputs: Mapping[str, Any]) -> Evaluation:
+def compiled(model: pm.Model, outputs: Mapping[str, Any], mode: Any = PYTHON) -> Evaluation:
     """Compile graphs as functions of their noise, at many values of it, and of the rows."""
     graphs = list(outputs.values())
-    nodes = {
-        var.owner
-        for var in ancestors(graphs)
-        if var.owner is not None and isinstance(var.owner.op, RandomVariable)
-    } - {index.owner for index in model_indexes(model)}
+    indexes = model_indexes(model)
+    nodes = {var.owner for var in ancestors(graphs) if var.owner is not None}
+    # An index may be there in copies
+    copies = [node for node in nodes if isinstance(node.op, MinibatchIndexRV)]
+    nodes = {node for node in nodes if isinstance(node.op, RandomVariable)} - set(copies)
     draws = sorted((node.outputs[1] for node in nodes), key=lambda var: var.type.shape)
     one = [var.type() for var in draws]
-    rows = {index: pt.lvector("rows") for index in model_indexes(model)}
-    graphs = graph_replace(graphs, {**dict(zip(draws, one)), **rows}, strict=False)
+    rows = {Rows(index): pt.lvector("rows") for index in indexes}
+    of_rows = {node.outputs[1]: rows[Rows(node.outputs[1])] for node in copies}
+    graphs = graph_replace(graphs, {**dict(zip(draws, one)), **of_rows}, strict=False)
     many = [pt.tensor(shape=(None, *var.type.shape), dtype=var.dtype) for var in one]
     graphs = vectorize_graph(graphs, dict(zip(one, many)))
     with pytensor.config.change_flags(cxx=""):
         function = pytensor.function(
-            [*rows.values(), *many], graphs, mode=PYTHON, on_unused_input="ignore"
+            [*rows.values(), *many], graphs, mode=mode, on_unused_input="ignore"
         )
     return Evaluation(function, [var.type.shape for var in one], list(outputs))
 

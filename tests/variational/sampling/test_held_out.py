@@ -24,8 +24,9 @@ from scipy import stats
 
 import pymc as pm
 
-from pymc.variational import log_evidence, log_weights, row_weights
+from pymc.variational import log_evidence, log_weights
 from pymc.variational.guided.objective import guided_approximation
+from pymc.variational.sampling import row_weights
 from tests.variational.guided.fits import NAMES, X, crossed_model, exact, local_model
 
 # Of two-sided z-scores over the rows of one comparison: a false alarm in 10^5 runs
