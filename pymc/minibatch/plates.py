@@ -146,8 +146,20 @@ def scaled_term(term: Variable, scale: Variable) -> Variable:
 
 
 def local_shape(model: Any, dims: Sequence[str | None]) -> tuple[Variable, ...]:
-    """Tell the shape of a variable with `dims`: the length of the batch on those that are subsampled."""
+    """Tell the shape of a variable with `dims`: the length of the batch on those that are subsampled.
+
+    Raises
+    ------
+    ValueError
+        For a dim that the model does not have.
+    """
     plates, lengths = subsampled_dims(model), model.dim_lengths
+    unknown = [d for d in dims if d not in plates and d not in lengths]
+    if unknown:
+        raise ValueError(
+            f"The dims {unknown} are not among the model's, {sorted(lengths)}: give them coords, as in "
+            "pm.Model(coords=...), or model.add_coord"
+        )
     return tuple(shape_i(plates[d], 0) if d in plates else lengths[d] for d in dims)
 
 

@@ -124,7 +124,7 @@ def evaluate(
 
 
 def compiled(model: pm.Model, outputs: Mapping[str, Any], mode: Any = PYTHON) -> Evaluation:
-    """Compile graphs as functions of their noise, at many values of it, and of the rows."""
+    """Compile graphs as functions of the rows and of their noise: in Python, of many values of it."""
     graphs = list(outputs.values())
     indexes = model_indexes(model)
     nodes = {var.owner for var in ancestors(graphs) if var.owner is not None}
@@ -136,8 +136,10 @@ def compiled(model: pm.Model, outputs: Mapping[str, Any], mode: Any = PYTHON) ->
     rows = {Rows(index): pt.lvector("rows") for index in indexes}
     of_rows = {node.outputs[1]: rows[Rows(node.outputs[1])] for node in copies}
     graphs = graph_replace(graphs, {**dict(zip(draws, one)), **of_rows}, strict=False)
-    many = [pt.tensor(shape=(None, *var.type.shape), dtype=var.dtype) for var in one]
-    graphs = vectorize_graph(graphs, dict(zip(one, many)))
+    many = one
+    if mode is PYTHON:
+        many = [pt.tensor(shape=(None, *var.type.shape), dtype=var.dtype) for var in one]
+        graphs = vectorize_graph(graphs, dict(zip(one, many)))
     with pytensor.config.change_flags(cxx=""):
         function = pytensor.function(
             [*rows.values(), *many], graphs, mode=mode, on_unused_input="ignore"
