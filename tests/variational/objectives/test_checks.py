@@ -1,0 +1,126 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Models that have no bound by row, and what is written instead: all before anything is compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pymc as pm
+
+from tests.variational.objectives.exact import rows_model
+
+N = 6
+
+
+def two_plates() -> pm.Model:
+    with pm.Model(coords={"obs": range(N), "other": range(N)}) as model:
+        x = pm.Minibatch(pm.Data("x", np.zeros(N), dims="obs"), batch_size=2)
+        y = pm.Minibatch(pm.Data("y", np.zeros(N), dims="other"), batch_size=2)
+        u, v = pm.Normal("u", dims="obs"), pm.Normal("v", dims="other")
+        pm.Normal("of_x", u, 1, observed=x, dims="obs")
+        pm.Normal("of_y", v, 1, observed=y, dims="other")
+    return model
+
+
+def crossed_plates() -> pm.Model:
+    """A local variable on two plates at once."""
+    with pm.Model(coords={"row": range(N), "column": range(N)}) as model:
+        data = pm.Data("data", np.zeros((N, N)), dims=("row", "column"))
+        batch = pm.Minibatch(data, batch_size={"row": 2, "column": 3})
+        z = pm.Normal("z", dims=("row", "column"))
+        pm.Normal("x", z, 1, observed=batch, dims=("row", "column"))
+    return model
+
+
+def nested_observations() -> pm.Model:
+    """Locals of rows, observed on a larger plate: N/B of the columns would be inside."""
+    with pm.Model(coords={"row": range(N), "column": range(N)}) as model:
+        data = pm.Data("data", np.zeros((N, N)), dims=("row", "column"))
+        batch = pm.Minibatch(data, batch_size={"row": 2, "column": 3})
+        z = pm.Normal("z", dims="row")
+        pm.Normal("x", z[:, None], 1, observed=batch, dims=("row", "column"))
+    return model
+
+
+def only_globals() -> pm.Model:
+    with pm.Model(coords={"obs": range(N)}) as model:
+        batch = pm.Minibatch(pm.Data("data", np.zeros(N), dims="obs"), batch_size=2)
+        pm.Normal("x", pm.Normal("mu"), 1, observed=batch, dims="obs")
+    return model
+
+
+REFUSED = {
+    "only globals": (only_globals, r"N/B would stand inside.*objective='elbo'"),
+    "two plates": (two_plates, r"are on .*obs.*other.*objective='elbo'"),
+    "crossed plates": (crossed_plates, r"are on row x column.*objective='elbo'"),
+    "nested observations": (
+        nested_observations,
+        r"'x', which depends on .* is on the plate row, c",
+    ),
+}
+OBJECTIVES: list[Any] = ["iwae", pm.Renyi(alpha=0.5), pm.ReweightedWakeSleep()]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("case", REFUSED)
+def test_models_without_a_bound_by_row_are_refused(case: str, objective: Any) -> None:
+    make, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        pm.fit(1, model=make(), objective=objective, n_particles=2, progressbar=False)
+
+
+def test_arguments_of_objectives() -> None:
+    for wrong in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match=r"insomnia=.* from 0 \(sleep only\) to 1"):
+            pm.ReweightedWakeSleep(insomnia=wrong)
+    for text in ("0.5", True, None):
+        with pytest.raises(TypeError, match=r"insomnia=.*a number from 0 to 1; got a"):
+            pm.ReweightedWakeSleep(insomnia=text)
+    with pytest.raises(TypeError, match=r"alpha='0.5' of pm.Renyi"):
+        pm.Renyi(alpha="0.5")
+    with pytest.raises(ValueError, match=r"alpha=inf of pm.Renyi"):
+        pm.Renyi(alpha=np.inf)
+    with pytest.raises(ValueError, match="gradient='dreg' is none of the objective 'elbo'"):
+        pm.variational.ELBO(gradient="dreg")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"objective": "vae"}, "objective='vae' of pm.fit is none of 'elbo', 'iwae', 'rws'"),
+        ({"objective": "rws", "gradient": "dreg"}, "objective='rws' has gradients of its own"),
+        (
+            {"objective": pm.Renyi(0.5), "gradient": "dreg"},
+            r"contradicts objective=Renyi\(alpha=0.5",
+        ),
+        ({"objective": "iwae", "n_particles": 0}, "n_particles=0 of pm.fit has to be at least 1"),
+        (
+            {"objective": pm.ReweightedWakeSleep(insomnia=0.5)},
+            "the guide of 'z' is computed from no data",
+        ),
+    ],
+)
+def test_arguments_of_a_fit(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pm.fit(1, model=rows_model(), progressbar=False, **arguments)
+
+
+@pytest.mark.parametrize("n_particles", [2.0, True, "2"])
+def test_number_of_particles_is_whole(n_particles: Any) -> None:
+    with pytest.raises(TypeError, match=r"n_particles=.* of pm.fit has to be a whole number"):
+        pm.fit(1, model=rows_model(), objective="iwae", n_particles=n_particles, progressbar=False)
