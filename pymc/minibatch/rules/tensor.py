@@ -27,14 +27,17 @@ from pytensor.raise_op import CheckAndRaise
 from pytensor.tensor.basic import (
     Alloc,
     AllocEmpty,
+    ARange,
     Join,
     MakeVector,
     ScalarFromTensor,
     Split,
     TensorFromScalar,
+    get_scalar_constant_value,
 )
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
+from pytensor.tensor.exceptions import NotScalarConstantError
 from pytensor.tensor.extra_ops import CumOp, Repeat, SearchsortedOp, Unique
 from pytensor.tensor.linalg.solvers.core import SolveBase
 from pytensor.tensor.math import Argmax, Dot
@@ -76,6 +79,16 @@ def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 @follow.register(MakeVector)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [(OWN,) * out.type.ndim for out in node.outputs]
+
+
+@follow.register(ARange)
+def _(op: ARange, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    """Only one that counts to 1 has a single value, as the logp of a Categorical has one."""
+    try:
+        start, stop, step = map(get_scalar_constant_value, node.inputs)
+    except NotScalarConstantError:
+        return [(OWN,)]
+    return [(SAME if len(np.arange(start, stop, step)) == 1 else OWN,)]
 
 
 @follow.register(DimShuffle)
@@ -199,7 +212,8 @@ def _(op: Split, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 @follow.register(Reshape)
 def _(op: Reshape, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     old, new = node.inputs[0].type.shape, node.outputs[0].type.shape
-    axes: list[Axis] = [OWN] * len(new)
+    alike = all(axis is SAME for axis in inputs[0])
+    axes: list[Axis] = [SAME if alike else OWN] * len(new)
     for k, axis in enumerate(inputs[0]):
         if isinstance(axis, Rows):
             axes[_same_place(op, old, k, new)] = axis

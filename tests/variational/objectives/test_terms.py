@@ -104,3 +104,14 @@ def test_rows_that_cannot_be_told_apart() -> None:
     [term] = [t for t in terms_of(model) if t.name == "sum"]
     assert term.mixed
     assert term.plate == ()
+
+
+def test_categories_of_rows_that_share_their_probabilities() -> None:
+    """The log-probability picks from one row of probabilities by an ``arange`` of length 1."""
+    with pm.Model(coords={"obs": range(N_ROWS)}) as model:
+        batch = pm.Minibatch(pm.Data("data", np.arange(5.0), dims="obs"), batch_size=BATCH)
+        n = pm.Categorical("n", [0.2, 0.3, 0.5], dims="obs")
+        k = pm.Categorical("k", pm.Dirichlet("p", np.ones(3)), dims="obs")
+        pm.Normal("x", n + k, 1, observed=batch, dims="obs")
+    plates = {term.name: len(term.plate) for term in terms_of(model)}
+    assert plates == {"n": 1, "k": 1, "p": 0, "x": 1}
