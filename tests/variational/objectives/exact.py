@@ -71,7 +71,7 @@ class Evaluation:
     names: list[str]
 
     def __call__(
-        self, noise: Mapping[tuple[int, ...], np.ndarray], rows: Sequence[int] | None = None
+        self, noise: Mapping[Any, np.ndarray], rows: Sequence[int] | None = None
     ) -> dict[str, np.ndarray]:
         """Evaluate at noise by its shape, each with a leading axis of evaluations, (R, *shape)."""
         given = [] if rows is None else [np.asarray(rows)]
@@ -80,7 +80,7 @@ class Evaluation:
 
 
 def rows_model(
-    x: Sequence[float] = X, batch_size: int = 3, with_global: bool = False, loc: Any = 0.0
+    x: Sequence[float] | np.ndarray = X, batch_size: int = 3, with_global: bool = False, loc: Any = 0.0
 ) -> pm.Model:
     """A9 and A10: z ~ N(mu, 1) of each row and x ~ N(z, 1), with mu ~ N(0, 1) or given."""
     with pm.Model(coords={"obs": range(len(x))}) as model:

@@ -155,7 +155,7 @@ def with_encoder(batch_size: int = 3) -> tuple[pm.Model, pm.Amortized]:
     return model, pm.Amortized({"z": encode}, inputs=inputs, dim="obs")
 
 
-AT = {"start": {"mu": 0.2}, "start_sigma": {"mu": 0.4**0.5}}
+AT: dict[str, Any] = {"start": {"mu": 0.2}, "start_sigma": {"mu": 0.4**0.5}}
 
 
 @pytest.mark.parametrize("n_particles, known", [(1, -7.39496), (2, -6.25623)])
@@ -214,8 +214,8 @@ def test_renyi_bound_of_very_many_particles(alpha: float, of_rows: bool) -> None
         with pm.Model() as model:
             z = pm.Normal("z")
             pm.Normal("x", z, 1, observed=1.0)
-        shape, rows = (n, 1), None
-    at = {"start": {"z": 0.3}, "start_sigma": {"z": 0.8}}
+        shape, rows = (n, 1), None  # type: ignore[assignment]
+    at: dict[str, Any] = {"start": {"z": 0.3}, "start_sigma": {"z": 0.8}}
     loss = evaluate(model, Renyi(alpha), n, gradients=False, **at)
     bound = -loss({shape: noise.reshape((1, *shape))}, rows)["loss"][0]
     # What the particles leave of the tails: q/p, which has heavy ones, is averaged at alpha = 2
@@ -279,7 +279,7 @@ def global_model(n_rows: int = 100) -> tuple[pm.Model, float, float]:
 def test_sticking_the_landing_has_no_variance_at_the_posterior() -> None:
     """A13: no gradient at any draw, where the plain one has the variance N + 1."""
     model, mean, sd = global_model()
-    at = {"start": {"mu": mean}, "start_sigma": {"mu": sd}}
+    at: dict[str, Any] = {"start": {"mu": mean}, "start_sigma": {"mu": sd}}
     noise = np.random.default_rng(4).normal(size=(2000, 1))
     stuck = evaluate(model, ELBO(gradient="stl"), **at)({(1,): noise})
     plain = evaluate(model, ELBO(), **at)({(1,): noise})
@@ -293,7 +293,7 @@ def test_sticking_the_landing_has_no_variance_at_the_posterior() -> None:
 @pytest.mark.parametrize("n_particles", [1, 2])
 def test_gradient_at_the_posterior_of_rows(gradient: str, n_particles: int) -> None:
     """At the exact posterior all weights are alike, whatever the particles: the bound is log p(x)."""
-    at = {"start": {"z": 0.5}, "start_sigma": {"z": 0.5**0.5}}
+    at: dict[str, Any] = {"start": {"z": 0.5}, "start_sigma": {"z": 0.5**0.5}}
     loss = evaluate(rows_model([1.0], 1), IWAE(gradient=gradient), n_particles, **at)
     points, mass = hermite(30, n_particles)
     values = loss({shape_of(n_particles, 1): for_rows(points, 1)}, [0])

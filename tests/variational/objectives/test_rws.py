@@ -54,7 +54,7 @@ def theta_model(x: Any, batch_size: int) -> tuple[pm.Model, SharedVariable]:
     return rows_model(x, batch_size, loc=theta), theta
 
 
-def wake_gradient(z: np.ndarray, x: np.ndarray, axes: Any = 1) -> np.ndarray:
+def wake_gradient(z: np.ndarray, x: Any, axes: Any = 1) -> np.ndarray:
     """Gradient of wake-theta for theta, for z of shape (R, K, rows); the weights sum to 1 over `axes`."""
     v = softmax(norm.logpdf(x, z, 1), axis=axes)
     return -(v * (z - THETA)).sum(axis=(1, 2))
@@ -98,7 +98,7 @@ def test_wake_theta_of_many_particles(n_particles: int, known: float) -> None:
 @pytest.mark.parametrize("n_particles", [1, 2])
 def test_wake_phi_at_the_posterior(n_particles: int) -> None:
     """A12: with an exact guide the weights are alike, and the mean of the guide's gradient is 0."""
-    at = {"start": {"z": 0.5}, "start_sigma": {"z": 0.5**0.5}}
+    at: dict[str, Any] = {"start": {"z": 0.5}, "start_sigma": {"z": 0.5**0.5}}
     loss = evaluate(rows_model([1.0, 1.0], 2), RWS(), n_particles, **at)
     points, mass = hermite(20, n_particles)
     values = loss({loss.shapes[0]: for_rows(points, 2)}, [0, 1])
@@ -110,7 +110,7 @@ def test_wake_phi_at_the_posterior(n_particles: int) -> None:
 
 def test_wake_phi_is_the_weighted_score() -> None:
     """Its gradient for the mean of each row is that of -sum_k v_k log q(z_k), at held draws."""
-    at = {"start": {"z": 0.2}, "start_sigma": {"z": 0.9}}
+    at: dict[str, Any] = {"start": {"z": 0.2}, "start_sigma": {"z": 0.9}}
     loss = evaluate(rows_model(), RWS(), 3, **at)
     noise = np.random.default_rng(2).normal(size=(4, 3, 3, 1))
     values = loss({(3, 3, 1): noise}, range(3))

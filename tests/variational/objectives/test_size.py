@@ -104,7 +104,7 @@ def test_factors(make: Any, factors: dict[str, float]) -> None:
 def test_three_ways_of_feeding_have_one_mean(objective: Any) -> None:
     """Minibatches in the model, batches by `pm.set_data` with `total_size`, and all rows."""
     x = np.array([-1.0, 0.0, 2.0])
-    scored = {"start": {"mu": 0.2}, "gradients": True}
+    scored: dict[str, Any] = {"start": {"mu": 0.2}, "gradients": True}
 
     def fed(batch_size: int | None, total_size: int | None = None, n: int = 3) -> pm.Model:
         with pm.Model() as model:
