@@ -80,7 +80,10 @@ class Evaluation:
 
 
 def rows_model(
-    x: Sequence[float] | np.ndarray = X, batch_size: int = 3, with_global: bool = False, loc: Any = 0.0
+    x: Sequence[float] | np.ndarray = X,
+    batch_size: int = 3,
+    with_global: bool = False,
+    loc: Any = 0.0,
 ) -> pm.Model:
     """A9 and A10: z ~ N(mu, 1) of each row and x ~ N(z, 1), with mu ~ N(0, 1) or given."""
     with pm.Model(coords={"obs": range(len(x))}) as model:
