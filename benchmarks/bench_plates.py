@@ -21,8 +21,8 @@ Adam. Every number of rows and every peer is a process of one thread, and all of
 the same rounds. A figure is the median over the rounds, a ratio the median of the rounds' ratios.
 NumPyro's ``svi.run`` compiles at each call: its time is the difference of two lengths.
 
-After what was timed, each goes through all rows 200 times with falling rates, and where it ends
-is compared with the closed form. NumPyro does so where that takes minutes and not hours.
+After what was timed, the patch goes through all rows 200 times with falling rates, and where it ends
+is compared with the closed form; so does NumPyro up to 10,000 rows, as more would take it hours.
 
 The tables and all figures are written to ``benchmarks/results/``; a run with ``--quick``, which leaves
 out NumPyro and the largest numbers of rows, to ``.cache/benchmarks/``.
@@ -43,7 +43,7 @@ from _results import Measured, Section, find, write_json
 NUMPYRO = "NumPyro"
 SIZES = [10**3, 10**5, 10**6, 10**7]
 MOST_NUMPYRO = 10**6  # rows; ten times as many take it ten times as long
-MOST_SETTLED = {PATCH: 10**6, NUMPYRO: 10**5}
+MOST_SETTLED = {PATCH: 10**6, NUMPYRO: 10**4}
 CASES = [(256, "float64"), (256, "float32"), (64, "float64")]
 AIMS = {10**5: "≥ 25", 10**6: "≥ 100"}  # NumPyro's time over the patch's
 GROWTH = 1.5  # of the time with the most rows, over that with the fewest
