@@ -22,17 +22,24 @@ import numpy as np
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
+from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.graph.rewriting.basic import dfs_rewriter
+from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.basic import Alloc, ARange, Nonzero
 from pytensor.tensor.extra_ops import Repeat, Unique
+from pytensor.tensor.rewriting.basic import local_view_op
 from pytensor.tensor.shape import Reshape, Shape, Shape_i
 from pytensor.tensor.subtensor import AdvancedSubtensor, IncSubtensor, Subtensor
+from pytensor.xtensor.type import XTensorVariable, as_xtensor
 
-__all__ = ["at_draws", "fits_in_memory", "over_particles"]
+__all__ = ["as_tensor", "at_draws", "fits_in_memory", "over_particles"]
 
 # What has entries for lengths after its first input
 OPS_OF_LENGTH = (Alloc, Reshape, Subtensor, IncSubtensor)
+
+without_views = dfs_rewriter(local_view_op)
 
 # Entries of the largest variable of a model. Above it, a loop over the particles costs next to nothing
 # beside what is in it, while all of them at once would no longer fit into a cache, or into memory.
@@ -103,7 +110,7 @@ def fits_in_memory(model: Any) -> bool:
     for rv in model.basic_RVs:
         shape = model.rvs_to_values[rv].type.shape
         if None in shape:
-            shape = rv.shape.eval(mode="FAST_COMPILE")
+            shape = as_tensor(rv).shape.eval(mode="FAST_COMPILE")
         if np.prod(shape, dtype=float) > LARGEST:
             return False
     return True
@@ -116,14 +123,17 @@ def at_draws(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> 
     ----------
     graphs : sequence of Variable
     draws : mapping of Variable to Variable
-        What takes the place of each variable. Those that have leading axes more than the variable all
-        have the same number of them, and broadcast.
+        What takes the place of each variable; of one with named dims, a tensor with its axes in their
+        order. Those that have leading axes more than the variable all have the same number of them,
+        and broadcast.
 
     Returns
     -------
     list of Variable
-        A graph that depends on a draw with leading axes has these too.
+        A graph that depends on a draw with leading axes has these too. One with named dims becomes a
+        tensor with its axes in their order.
     """
+    graphs, draws = _by_position(graphs, draws)
     one = {old: new for old, new in draws.items() if new.type.ndim == old.type.ndim}
     many = {old: new for old, new in draws.items() if new.type.ndim > old.type.ndim}
     graphs = list(graphs)
@@ -139,6 +149,31 @@ def at_draws(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> 
         return list(vectorize_graph(graphs, many))
     except (NotImplementedError, TypeError, ValueError):  # an Op without a form for many values
         return _one_by_one(graphs, many)
+
+
+def _by_position(
+    graphs: Sequence[Variable], draws: Mapping[Variable, Variable]
+) -> tuple[list[Variable], Mapping[Variable, Variable]]:
+    """Write graphs of named dims as graphs of tensors: named dims of 1 and of n do not broadcast."""
+    if not any(isinstance(var, XTensorVariable) for var in [*ancestors(graphs), *draws]):
+        return list(graphs), draws
+    # The keys may be within the graph, which is cloned below
+    inputs = {old: as_tensor(old).type(old.name) for old in draws}
+    named = {old: _like(old, var) for old, var in inputs.items()}
+    graphs = [as_tensor(graph) for graph in graph_replace(list(graphs), named, strict=False)]
+    fgraph = FunctionGraph(outputs=graphs, clone=True, copy_inputs=False)
+    without_views.rewrite(fgraph)  # deterministics are views, which have no form without names
+    rewrite_graph(fgraph, include=("lower_xtensor",))
+    return list(fgraph.outputs), {inputs[old]: as_tensor(new) for old, new in draws.items()}
+
+
+def as_tensor(var: Variable) -> Variable:
+    """Leave out the names of dims, where there are some."""
+    return var.values if isinstance(var, XTensorVariable) else var
+
+
+def _like(old: Variable, var: Variable) -> Variable:
+    return as_xtensor(var, dims=old.type.dims) if isinstance(old, XTensorVariable) else var
 
 
 def _one_by_one(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:

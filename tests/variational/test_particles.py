@@ -23,6 +23,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.scan.op import Scan
 
 import pymc as pm
+import pymc.dims as pmd
 
 from pymc.variational import opvi, particles
 from pymc.variational.particles import LARGEST, fits_in_memory, over_particles
@@ -160,6 +161,11 @@ class TestFitsInMemory:
             assert fits_in_memory(model)
             pm.set_data({"x": np.zeros(LARGEST + 1)})
         assert not fits_in_memory(model)
+
+    def test_lengths_of_named_dims(self):
+        with pm.Model(coords={"obs": range(3)}) as model:
+            pmd.Normal("x", dims="obs")
+        assert fits_in_memory(model)
 
     def test_a_batch_is_what_counts(self):
         with pm.Model() as model:

@@ -21,7 +21,6 @@ from typing import Any
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import graph_replace
 
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.draws import draw_anew
@@ -60,7 +59,7 @@ def sample_node(
             for old, new in zip(nodes, at_draws(nodes, replaced))
         ]
     else:
-        sampled = list(graph_replace(nodes, replaced, strict=False))
+        sampled = at_draws(nodes, replaced)
     draw_anew(sampled, nodes)
     return sampled if several else sampled[0]
 

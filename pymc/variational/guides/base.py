@@ -88,12 +88,6 @@ class Site:
     def plate(self) -> Plate:
         return tuple(axis for axis in self.axes if axis is not None)
 
-    def constrained(self, value: Variable) -> Variable:
-        """Map a draw of the value, of the value's rank, to the variable's own space."""
-        if self.transform is None:
-            return value
-        return self.transform.backward(value, *self.rv.owner.inputs)
-
 
 @dataclass(frozen=True, eq=False)
 class Parameter:

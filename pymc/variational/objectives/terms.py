@@ -31,7 +31,7 @@ from pymc.minibatch.provenance import Lost, Rows, trace
 from pymc.minibatch.scaling import scale_factor
 from pymc.variational.guides.base import Plate, plate_shape
 from pymc.variational.guides.rows_there import RowsThere, there_axes
-from pymc.variational.particles import at_draws
+from pymc.variational.particles import as_tensor, at_draws
 
 __all__ = ["Term", "at_draws", "plate_scale", "terms_of"]
 
@@ -82,7 +82,7 @@ def terms_of(model: Any, there: Sequence[RowsThere] = ()) -> list[Term]:
 
 
 def _term(name: str, logp: Variable, known: Mapping[Variable, Any], is_free: bool) -> Term:
-    axes = trace(logp, known)
+    axes, logp = trace(logp, known), as_tensor(logp)
     if isinstance(axes, Lost):
         return Term(name, (), logp.sum(), axes.why)
     plate = tuple(axis for axis in axes if isinstance(axis, Rows))
