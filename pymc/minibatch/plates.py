@@ -35,6 +35,7 @@ from pymc.minibatch.scaling import scale_factor
 __all__ = [
     "as_axes",
     "axes_of_dims",
+    "check_of_all_rows",
     "known_axes",
     "local_axes",
     "local_scale",
@@ -208,6 +209,31 @@ def rows_by_axis(model: Any, name: str) -> tuple[Rows | None, ...]:
     if isinstance(axes, Lost):
         return (None,) * value.type.ndim
     return tuple(axis if isinstance(axis, Rows) else None for axis in axes)
+
+
+def check_of_all_rows(model: Any, dims: Iterable[str]) -> None:
+    """Refuse a model that cannot be subsampled along dims: it is so already, or has missing values.
+
+    Raises
+    ------
+    ValueError, NotImplementedError
+    """
+    dims, plates = set(dims), subsampled_dims(model)
+    for dim in sorted(dims & plates.keys()):
+        raise ValueError(
+            f"batch_size of pm.minibatch_model has the dim {dim!r}, but the model has minibatches of it "
+            f"already, {Rows(plates[dim])}: leave batch_size out, or give the model of all rows, "
+            "pm.remove_minibatch(model)"
+        )
+    for name in sorted({rv.name.removesuffix("_observed") for rv in model.observed_RVs}):
+        along = dims.intersection(model.named_vars_to_dims.get(name, ()))
+        if along and f"{name}_unobserved" in model.named_vars:
+            raise NotImplementedError(
+                f"batch_size of pm.minibatch_model subsamples {min(along)!r}, but the observed data of "
+                f"{name!r} have missing values there, which are imputed by a latent variable each, and "
+                "no batch says which of these it needs. Drop or fill these rows, or observe them in a "
+                "term of their own, whose dim is not subsampled"
+            )
 
 
 def note_index(model: Any, index: Variable) -> None:

@@ -156,11 +156,13 @@ class _Subsampled:
     ) -> None:
         try:
             new_node = with_inputs(node, inputs)
-        except (TypeError, ValueError, AssertionError) as error:
+        except (TypeError, ValueError, IndexError, AssertionError) as error:
             raise ValueError(
                 f"pm.minibatch_model: {node} does not fit to the rows of a batch ({error}). What "
                 "meets the rows of subsampled data has to be of them too, or broadcast: give all "
-                "data with a value for each row the dims= of these rows, in pm.Data"
+                "data with a value for each row the dims= of these rows, in pm.Data. What couples the "
+                "rows, such as the covariance of a Gaussian process, has none of a batch alone: use "
+                "pm.gp.HSGP, or fit all rows"
             ) from error
         for old, new in zip(node.outputs, new_node.outputs, strict=True):
             new.name = new.name or old.name

@@ -30,6 +30,7 @@ from pymc.minibatch.free_variables import batch_initval
 from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
 from pymc.minibatch.plates import (
     axes_of_dims,
+    check_of_all_rows,
     known_axes,
     local_axes,
     local_shape,
@@ -208,6 +209,7 @@ def minibatch_model(
     model = _given_model(model)
     sampling_op(sampling)  # raises before anything is built
     sizes = _sizes_by_dim(model, batch_size)
+    check_of_all_rows(model, sizes)
     with sharing_data():
         fgraph, _ = fgraph_from_model(model)
     batches: dict[Variable, Variable] = {}

@@ -384,6 +384,24 @@ def test_refuses_what_has_no_rows(form, error, message):
         pm.minibatch_model(built(form), {"obs": B})
 
 
+def test_refuses_rows_with_missing_values():
+    with pm.Model(coords=COORDS) as full:
+        x = pm.Data("x", X[:, 0], dims="obs")
+        missing = np.ma.masked_array(Y, mask=np.arange(N) == 1)
+        with pytest.warns(pm.exceptions.ImputationWarning, match="missing values"):
+            pm.Normal("lik", x * pm.Normal("w"), 1, observed=missing, dims="obs")
+    with pytest.raises(NotImplementedError, match="'lik' have missing values .*Drop or fill"):
+        pm.minibatch_model(full, {"obs": B})
+
+
+def test_refuses_a_model_that_has_minibatches():
+    with pm.Model(coords=COORDS) as model:
+        batch = pm.Minibatch(pm.Data("y", Y, dims="obs"), batch_size=B)
+        pm.Normal("lik", pm.Normal("z", dims="obs"), 1, observed=batch, dims="obs")
+    with pytest.raises(ValueError, match=rf"minibatches of it already, .*batch_size={B}.*all rows"):
+        pm.minibatch_model(model, {"obs": B + 1})
+
+
 def test_refuses_constants_that_are_not_of_the_batch():
     with pm.Model(coords=COORDS) as full:
         x = pm.Data("x", X[:, 0], dims="obs")

@@ -1,0 +1,49 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+from collections.abc import Sequence
+from typing import Any
+
+import pymc._layer as _layer
+
+from pymc.minibatch.plates import subsampled_dims
+from pymc.model.core import modelcontext
+
+
+class _Latent:
+    def prior(self: Any, name: str, X: Any, *args: Any, **kwargs: Any) -> Any:
+        _check_dims(self, name, kwargs.get("dims"))
+        return super().prior(name, X, *args, **kwargs)  # type: ignore[misc]
+
+
+class _TP:  # it is a Latent, and has a prior of its own
+    def prior(self: Any, name: str, X: Any, *args: Any, **kwargs: Any) -> Any:
+        _check_dims(self, name, kwargs.get("dims"))
+        return super().prior(name, X, *args, **kwargs)  # type: ignore[misc]
+
+
+released = _layer.run_release(globals(), Latent=_Latent, TP=_TP, LatentKron=_Latent)
+
+
+def _check_dims(process: Any, name: str, dims: Sequence[str | None] | str | None) -> None:
+    named = (dims,) if isinstance(dims, str) else dims or ()
+    plates = subsampled_dims(modelcontext(None))
+    for dim in named:
+        if dim in plates:
+            raise ValueError(
+                f"pm.gp.{type(process).__name__}.prior of {name!r} has dims={dims!r}, but {dim!r} is "
+                "subsampled: a batch has only some of its rows, and the values of a Gaussian process "
+                "at the rows depend on each other, so that they cannot be drawn without the rest. Use "
+                "pm.gp.HSGP, whose coefficients are global and whose values are computed row by row, a "
+                "dim that is not subsampled, or all rows, without pm.Minibatch"
+            )
