@@ -231,5 +231,5 @@ def guided_approximation(
     starts = Starts.of(model, start, start_sigma, random_seed)
     sites = sites_of(model, there_of_guide(model, guide))
     guides = assemble(model, sites, guide, starts, others)
-    trained = model_parameters(model, params, [p for made in guides for p in made.parameters])
+    trained = model_parameters(model, params)
     return GuidedApproximation(model, guides, trained, random_seed)

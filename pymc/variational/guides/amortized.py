@@ -161,7 +161,8 @@ class Amortized:
             dist = in_model(dist, model)
             check_rows(dist, site, model)
             dists.append(dist)
-        return AmortizedGuide(sites, dists, check_params(self.params, dists, model), inputs)
+        parameters = check_params(self.params, dists, model)
+        return AmortizedGuide(sites, dists, parameters, inputs, tuple(model.free_RVs))
 
 
 def _check_encoders(encoders: Any) -> dict[str, Callable[..., Variable]]:

@@ -181,8 +181,8 @@ def noise(shape: Sequence[Any]) -> Variable:
 
 
 def read_by(guide: Any) -> set[Variable]:
-    """Tell all that the distributions of a guide are computed from, variables of the model among it."""
-    return set(ancestors(getattr(guide, "dists", ())))
+    """Tell all that the distributions of a guide are computed from, up to free variables of the model."""
+    return set(ancestors(getattr(guide, "dists", ()), getattr(guide, "free", ())))
 
 
 def held(here: Here) -> dict[Parameter | SharedVariable, Variable]:

@@ -23,6 +23,7 @@ import pytensor.tensor as pt
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
 from pytensor.tensor.random.type import RandomType
 
 from pymc.distributions.shape_utils import change_dist_size
@@ -46,6 +47,8 @@ class AmortizedGuide:
     parameters : tuple of SharedVariable
     inputs : tuple of Variable
         What the encoders were called with.
+    free : tuple of Variable
+        Free variables of the model, where what the distributions are computed from ends.
     """
 
     def __init__(
@@ -54,11 +57,13 @@ class AmortizedGuide:
         dists: Sequence[Variable],
         parameters: tuple[SharedVariable, ...],
         inputs: tuple[Variable, ...] = (),
+        free: tuple[Variable, ...] = (),
     ) -> None:
         self.sites = tuple(sites)
         self.dists = tuple(dists)
         self.parameters = parameters
         self.inputs = inputs
+        self.free = free
         self.paths: tuple[Path | None, ...] = tuple(map(path, self.dists))
         self.reparametrised = all(found is not None for found in self.paths)
 
@@ -73,9 +78,8 @@ class AmortizedGuide:
     def logq(
         self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
     ) -> Variable:
-        swaps = {**_changed(here), **given}
         parts = [
-            _logq(site, dist, draw, swaps)
+            _logq(site, dist, draw, _changed(here), given)
             for site, dist, draw in zip(self.sites, self.dists, block)
         ]
         return pt.add(*parts) if len(parts) > 1 else parts[0]
@@ -142,11 +146,17 @@ def _unconstrained(site: Site, draw: Variable) -> Variable:
 
 
 def _logq(
-    site: Site, dist: Variable, draw: Variable, swaps: Mapping[Variable, Variable]
+    site: Site,
+    dist: Variable,
+    draw: Variable,
+    changed: Mapping[Variable, Variable],
+    given: Mapping[Variable, Variable],
 ) -> Variable:
     """Log-density of draws on the unconstrained space, in nats, for each row."""
     one = _placeholder(site)
-    parts = [logp(dist, one)]
+    # Weights change in the guide only: the model, which what is given comes from, may have them too
+    marks = {var: var.type() for var in given}
+    parts = graph_replace([logp(dist, one)], {**changed, **marks}, strict=False)
     if site.transform is not None:
         inputs = site.rv.owner.inputs
         value = site.transform.forward(one, *inputs)
@@ -154,7 +164,8 @@ def _logq(
     [rows] = site.plate
     place = site.axes.index(rows)
     by_row = pt.add(*(_sum_within(part, place) for part in parts))
-    [density] = at_draws([by_row], {**swaps, one: draw})
+    marked = {mark: given[var] for var, mark in marks.items()}
+    [density] = at_draws([by_row], {**given, **marked, one: draw})
     return density
 
 

@@ -167,7 +167,8 @@ def _check_support(dist: Variable, op: Op, site: Site, call: str) -> None:
 
 def _check_globals(dist: Variable, site: Site, model: Any, call: str) -> None:
     plates = {rv: {a for a in axes if a is not None} for rv, axes in local_axes(model).items()}
-    parents = [var for var in ancestors([dist]) if var in plates]
+    # What those depend on in the model is no matter of the guide, which draws in an order of its own
+    parents = [var for var in ancestors([dist], blockers=model.free_RVs) if var in plates]
     for parent in parents:
         if parent is site.rv or plates[parent] != set(site.plate):
             raise ValueError(
@@ -225,20 +226,25 @@ def check_params(
     Raises
     ------
     TypeError, ValueError
-        If one is no shared variable of floats, or the distributions do not depend on it.
+        If one is no shared variable of floats, or the distributions do not depend on it, or the model
+        depends on it too.
     """
-    reached = trainable(dists, model)
+    reached, own = trainable(dists, model), set(_shared_of_model(model))
     if params is None:
-        own = set(_shared_of_model(model))
         return tuple(var for var in reached if var not in own)
-    return tuple(
-        _chosen(var, reached, model, "pm.Amortized", "the encoders depend") for var in params
-    )
+    call = "pm.Amortized"
+    chosen = tuple(_chosen(var, reached, model, call, "the encoders depend") for var in params)
+    for var in chosen:
+        if var in own:
+            raise ValueError(
+                f"params of {call} has {var.name or str(var)!r}, which the log-probability of the model "
+                "depends on too, so that it is trained as a parameter of the model, with its part of "
+                "the gradient through the encoder: list it in pm.fit(params=...) instead"
+            )
+    return chosen
 
 
-def model_parameters(
-    model: Any, params: Sequence[Any], of_guides: Sequence[Any] = ()
-) -> tuple[SharedVariable, ...]:
+def model_parameters(model: Any, params: Sequence[Any]) -> tuple[SharedVariable, ...]:
     """Check the argument `params` of :func:`pymc.fit`: shared variables of the model that are trained.
 
     Parameters
@@ -246,8 +252,6 @@ def model_parameters(
     model : Model
     params : sequence of SharedVariable
         Of `model`, or of the one that it was made from.
-    of_guides : sequence
-        Parameters that the guides train already.
 
     Returns
     -------
@@ -265,12 +269,6 @@ def model_parameters(
         )
     reached, call = _shared_of_model(model), "pm.fit"
     chosen = tuple(_chosen(var, reached, model, call, "the model depends") for var in params)
-    for var in chosen:
-        if var in of_guides:
-            raise ValueError(
-                f"params of pm.fit has {var.name!r}, which the guide trains already: leave it out here, "
-                "or in params of pm.Amortized"
-            )
     return tuple(dict.fromkeys(chosen))
 
 

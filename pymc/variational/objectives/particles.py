@@ -39,17 +39,27 @@ from __future__ import annotations
 
 import numbers
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytensor.tensor as pt
 
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
 
-from pymc.variational.guides.base import held
-from pymc.variational.objectives.base import Loss, Losses, Setting, draw_all, log_weights, total
+from pymc.variational.guides.base import Guide, Here, read_by
+from pymc.variational.objectives.base import (
+    Draws,
+    Loss,
+    Losses,
+    Setting,
+    draw_all,
+    log_weights,
+    total,
+)
 
 __all__ = ["ELBO", "IWAE", "Renyi"]
 
@@ -96,14 +106,36 @@ class _ParticleBound:
         every = setting.parameters_of(guides)
         if self.gradient == "reparam":
             return Losses(loss, (Loss("bound", loss, (*every, *rest)),))
-        inner = log_weights(setting, draws, held(setting.here))
+        inner = log_weights(setting, draws, held_in_logq(setting, guides))
         if self.gradient == "stl":
             stuck = -total(setting, inner, self.bound)
-            return Losses(loss, (Loss("bound", stuck, every), Loss("model", loss, rest)))
+            return Losses(loss, (Loss("bound", stuck, (*every, *rest)),))
+        mine = setting.local_guides or guides
         doubly = -total(setting, inner, self._doubly_reparametrised)
-        mine = setting.parameters_of(setting.local_guides or guides)
-        others = (*(p for p in every if p not in mine), *rest)
-        return Losses(loss, (Loss("guide", doubly, mine), Loss("bound", loss, others)))
+        tied = self._tied(setting, draws, mine)
+        others = (p for p in every if p not in setting.parameters_of(mine))
+        return Losses(
+            loss,
+            (
+                Loss("guide", doubly, setting.parameters_of(mine)),
+                *tied,
+                Loss("bound", loss, (*others, *untied(setting, mine))),
+            ),
+        )
+
+    def _tied(self, setting: Setting, draws: Draws, guides: Sequence[Guide]) -> tuple[Loss, ...]:
+        """The doubly reparametrised gradient through the guides, and the bound's through the model."""
+        tied = tied_parameters(setting, guides)
+        if not tied:
+            return ()
+        of_model = -total(setting, log_weights(setting, *hold(setting, draws, guides)), self.bound)
+        constant = {p: disconnected_grad(p) for p in tied}
+        logps = graph_replace([term.logp for term in setting.terms], constant, strict=False)
+        terms = (replace(term, logp=logp) for term, logp in zip(setting.terms, logps))
+        without = replace(setting, terms=tuple(terms))
+        inner = log_weights(without, draws, held_in_logq(setting, setting.guides))
+        doubly = -total(setting, inner, self._doubly_reparametrised)
+        return (Loss("tied", of_model + doubly, tied),)
 
     def _doubly_reparametrised(self, weights: Variable, axis: int) -> Variable:
         r"""What has the gradient :math:`\sum_k c_k \nabla w_k` of Tucker et al.
@@ -199,6 +231,31 @@ class Renyi(_ParticleBound):
             )
         known = ("reparam", "stl") if alpha == 1 else GRADIENTS
         super().__init__(float(alpha), valid_gradient(gradient, known, "pm.Renyi"))
+
+
+def held_in_logq(setting: Setting, guides: Sequence[Guide]) -> Here:
+    """Hold what log q depends on: parameters of some guides, and of the model, which they may share."""
+    mine = setting.parameters_of(guides)
+    here = {p: disconnected_grad(v) if p in mine else v for p, v in setting.here.items()}
+    return {**here, **{p: disconnected_grad(p) for p in setting.model_parameters}}
+
+
+def hold(setting: Setting, draws: Draws, guides: Sequence[Guide]) -> tuple[Draws, Here]:
+    """Hold the draws of guides and their log q: parameters, and the draws that they depend on."""
+    given = {var: disconnected_grad(draw) for var, draw in draws.given.items()}
+    return replace(draws.stopped(guides), given=given), held_in_logq(setting, guides)
+
+
+def tied_parameters(setting: Setting, guides: Sequence[Guide]) -> tuple[Any, ...]:
+    """Parameters of the model that guides are computed from too."""
+    read = {var for guide in guides for var in read_by(guide)}
+    return tuple(p for p in setting.model_parameters if p in read)
+
+
+def untied(setting: Setting, guides: Sequence[Guide]) -> tuple[Any, ...]:
+    """Parameters of the model that no guide is computed from."""
+    tied = tied_parameters(setting, guides)
+    return tuple(p for p in setting.model_parameters if p not in tied)
 
 
 def valid_gradient(gradient: str, known: tuple[str, ...], what: str) -> str:

@@ -38,7 +38,7 @@ from __future__ import annotations
 import numbers
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import pytensor.tensor as pt
@@ -46,7 +46,7 @@ import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import Guide, Here
+from pymc.variational.guides.base import Guide
 from pymc.variational.objectives.base import (
     Draws,
     Loss,
@@ -57,7 +57,7 @@ from pymc.variational.objectives.base import (
     log_weights,
     total,
 )
-from pymc.variational.objectives.particles import IWAE
+from pymc.variational.objectives.particles import IWAE, hold, tied_parameters, untied
 from pymc.variational.objectives.simulation import simulate
 
 __all__ = ["ReweightedWakeSleep"]
@@ -143,20 +143,17 @@ class ReweightedWakeSleep:
             beside["sleep_phi"] = sleep_phi(setting, draws, mine, self.name)
         share = {"wake_phi": self.insomnia, "sleep_phi": 1 - self.insomnia}
         phi = pt.add(*(share[name] * loss for name, loss in beside.items()), pt.constant(0.0))
-        rest = (*setting.parameters_of(others), *setting.model_parameters)
+        rest = (*setting.parameters_of(others), *untied(setting, mine))
+        tied = tied_parameters(setting, mine)
         return Losses(
             -total(setting, weights, bound),
-            (Loss("guide", phi, setting.parameters_of(mine)), Loss("wake_theta", theta, rest)),
+            (
+                Loss("guide", phi, setting.parameters_of(mine)),
+                *((Loss("tied", theta + phi, tied),) if tied else ()),
+                Loss("wake_theta", theta, rest),
+            ),
             tuple(beside.items()),
         )
-
-
-def hold(setting: Setting, draws: Draws, guides: Sequence[Guide]) -> tuple[Draws, Here]:
-    """Hold the draws of guides and their log q: parameters, and the draws that they depend on."""
-    mine = setting.parameters_of(guides)
-    here = {p: disconnected_grad(v) if p in mine else v for p, v in setting.here.items()}
-    given = {var: disconnected_grad(draw) for var, draw in draws.given.items()}
-    return replace(draws.stopped(guides), given=given), here
 
 
 def wake_phi(setting: Setting, draws: Draws, weights: Weights, guides: Sequence[Guide]) -> Variable:

@@ -33,6 +33,7 @@ import pymc as pm
 from pymc.variational.guided.objective import GuidedObjective, guided_approximation
 from pymc.variational.objectives.base import Draws, Setting, draw_all
 from pymc.variational.objectives.simulation import simulate
+from pymc.variational.objectives.terms import at_draws
 from tests.variational.objectives.exact import PYTHON, Z
 
 RWS = pm.ReweightedWakeSleep
@@ -51,8 +52,9 @@ class Asleep:
     @property
     def input(self) -> Variable:
         """The simulated input."""
-        known = (self.model["mu"], self.model["z"])
-        return next(new for old, new in self.draws.given.items() if old not in known)
+        [guide] = self.setting.local_guides
+        [simulated] = at_draws(guide.inputs, self.draws.given)  # type: ignore[attr-defined]
+        return simulated
 
     @property
     def latent(self) -> Variable:
@@ -253,3 +255,112 @@ def test_a_guide_of_no_data_is_refused() -> None:
     setting = goal.setting({p: p.start for p in goal.approx.storage.columns})
     with pytest.raises(ValueError, match=r"the guide of 'z' is computed from no data.*insomnia=1"):
         simulate(setting, Draws({}, {}, {}), setting.local_guides, "rws")
+
+
+def chain_model(circular: bool = False) -> tuple[pm.Model, Variable, Variable]:
+    """z, then x ~ N(z, 1), then y ~ N(x + z + 50, 1), which is written with the data of x."""
+    with pm.Model(coords={"obs": range(4)}) as model:
+        data = (pm.Data(name, X[:, k], dims="obs") for k, name in enumerate(("xd", "yd")))
+        xb, yb = pm.Minibatch(*data, batch_size=2)
+        pm.Normal("mu")
+        z = pm.Normal("z", pt.zeros_like(xb), dims="obs")  # of the length of the data only
+        pm.Normal("x", z + yb if circular else z, 1, observed=xb, dims="obs")
+        pm.Normal("y", xb + z + 50, 1e-3, observed=yb, dims="obs")
+    return model, xb, yb
+
+
+def test_likelihoods_of_observed_data_are_simulated_given_the_simulation() -> None:
+    model, xb, yb = chain_model()
+    sleep = asleep(lambda m: pt.stack([xb, yb], axis=1), model)
+    for name in ("xd", "yd"):
+        assert not reads(sleep, name, np.full(4, 1000.0))
+    simulated, z = evaluated(sleep.input, sleep.latent)
+    np.testing.assert_allclose(simulated[:, 1] - simulated[:, 0] - z, 50, atol=0.01)
+
+
+def test_a_prior_given_observed_data_is_simulated_given_the_simulation() -> None:
+    """x is observed, and z is N(x, 0.001) after it."""
+    with pm.Model(coords={"obs": range(4)}) as model:
+        data = (pm.Data(name, X[:, k], dims="obs") for k, name in enumerate(("xd", "yd")))
+        xb, yb = pm.Minibatch(*data, batch_size=2)
+        pm.Normal("mu")
+        pm.Normal("x", 500, 1, observed=xb, dims="obs")
+        z = pm.Normal("z", xb, 1e-3, dims="obs")
+        pm.Normal("y", z, 1, observed=yb, dims="obs")
+    sleep = asleep(lambda m: yb + 0 * xb, model)
+    x, z = evaluated(sleep.input, sleep.latent)
+    assert abs(z - 500).max() < 10
+    assert abs(x - z).max() < 10
+
+
+def test_weights_in_inputs_keep_their_gradient() -> None:
+    """An input is a function of what is simulated, and only that is held."""
+    scale = pytensor.shared(np.array(2.0), name="scale")
+    sleep = asleep(lambda m: scale * value_of(m)[:, 0])
+    [slope, total] = evaluated(pytensor.grad(sleep.input.sum(), scale), sleep.input.sum())
+    np.testing.assert_allclose(slope, total / 2, rtol=1e-10)
+    assert slope != 0
+
+
+def test_observed_values_that_depend_on_each_other_are_refused() -> None:
+    model, xb, yb = chain_model(circular=True)
+    with pytest.raises(
+        ValueError, match=r"in the model 'x' depends on observed values that depend"
+    ):
+        asleep(lambda m: xb + yb, model)
+
+
+def test_a_model_of_data_in_another_form_is_refused() -> None:
+    with pm.Model(coords={"obs": range(4)}) as model:
+        batch = pm.Minibatch(pm.Data("data", X[:, 0], dims="obs"), batch_size=2)
+        pm.Normal("mu")
+        z = pm.Normal("z", 0.1 * (2 * model["data"])[batch.owner.inputs[1]], dims="obs")
+        pm.Normal("x", z, 1, observed=batch, dims="obs")
+    with pytest.raises(
+        ValueError, match=r"in the model 'z' is computed from 'data' in another way"
+    ):
+        asleep(lambda m: batch, model)
+
+
+POTENTIALS = {
+    "of local variables": lambda z, mu, x: -(z**2),
+    "of data and globals": lambda z, mu, x: mu * x[:, 0],
+}
+
+
+@pytest.mark.parametrize("form", POTENTIALS)
+def test_potentials_of_rows_are_refused(form: str) -> None:
+    """What they say of the rows is in no simulation; asleep, the guide would not learn of it."""
+    model = matrix_model()
+    with model:
+        pm.Potential(
+            "extra", POTENTIALS[form](model["z"], model["mu"], value_of(model)), dims="obs"
+        )
+    with pytest.raises(ValueError, match=r"the pm.Potential 'extra' of the rows.*insomnia=1"):
+        asleep(lambda m: m["x"], model)
+
+
+def test_potentials_of_globals_stay() -> None:
+    model = matrix_model()
+    with model:
+        pm.Potential("extra", -(model["mu"] ** 2))
+    assert not reads(asleep(lambda m: m["x"], model), "data", X + 1000.0)
+
+
+def test_guides_in_the_reverse_order_of_the_model() -> None:
+    """Model c -> z -> x, guide q(z | x) q(c | z), whose input is the z that was drawn for c."""
+    with pm.Model(coords={"obs": range(4)}) as model:
+        batch = pm.Minibatch(pm.Data("data", X[:, 0], dims="obs"), batch_size=2)
+        c = pm.Normal("c", 50, 1, dims="obs")
+        z = pm.Normal("z", c, 1e-3, dims="obs")
+        pm.Normal("x", z, 1, observed=batch, dims="obs")
+    guides = [
+        pm.Amortized({"z": lambda x: pm.Normal.dist(x, 1)}, inputs=[batch], dim="obs"),
+        pm.Amortized({"c": lambda z: pm.Normal.dist(z, 1)}, inputs=[z], dim="obs"),
+    ]
+    approx = guided_approximation(model, guides)
+    setting = GuidedObjective(approx, RWS(insomnia=0), 2).setting(approx.storage.here({}))
+    draws = simulate(setting, draw_all(setting), setting.local_guides, "rws")
+    of_c, of_z = evaluated(*(draws.given[rv] for rv in (c, z)))
+    np.testing.assert_allclose(of_c, of_z, atol=0.01)
+    assert abs(of_z - 50).max() < 10
