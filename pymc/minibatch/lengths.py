@@ -113,7 +113,9 @@ def _is_size(var: Variable) -> bool:
     )
 
 
-def check_no_length(name: str, outputs: Sequence[Variable]) -> None:
+def check_no_length(
+    name: str, outputs: Sequence[Variable], known: Mapping[Variable, Axes | Lost] | None = None
+) -> None:
     """Raise where a term computes with the number of rows of its batch.
 
     Parameters
@@ -122,19 +124,21 @@ def check_no_length(name: str, outputs: Sequence[Variable]) -> None:
         What the term is called, for the message.
     outputs : sequence of Variable
         Graphs of the term.
+    known : mapping, optional
+        Passed on to :func:`~pymc.minibatch.provenance.trace`.
 
     Raises
     ------
     ValueError
         The message names the variable whose length it is, and what to write.
     """
-    if not indexes(outputs, by_shape=True):
+    if not known and not indexes(outputs, by_shape=True):
         return
     lengths: dict[Variable, Rows] = {}
     shapes: dict[Variable, Axes] = {}  # vectors of lengths, one for each axis
     for node in toposort(outputs):
         if isinstance(node.op, Shape | Shape_i):
-            axes = trace(node.inputs[0])
+            axes = trace(node.inputs[0], known)
             if isinstance(axes, Lost):
                 continue
             if isinstance(node.op, Shape):
@@ -191,5 +195,5 @@ def _message(name: str, rows: Rows, var: Variable) -> str:
     return (
         f"{name} computes with the number of rows of a batch, {rows.batch_size} ({label(var)}). On "
         "all rows that number is another one, so the model would be another one too. For the number "
-        "of all rows, take it from the full data, such as X_data.shape[0]"
+        "of all rows, take it from the full data, such as X_data.shape[0], or write it as a number"
     )

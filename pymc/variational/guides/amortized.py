@@ -51,12 +51,13 @@ class Amortized:
         space, such as ``pm.Normal.dist(mu, sigma)``, with the axes of the variable. Row i of it is a
         function of row i of the inputs only.
     inputs : sequence of Variable
-        What the functions are called with: batches of data, data, observed variables, and global
-        variables of the model, in whose place their draw comes. Data with the dim are the rows of the
-        batch.
+        What the functions are called with: batches of data, data, observed variables, and other free
+        variables of the model, global or of the same rows, in whose place their draw comes. Data with
+        the dim are the rows of the batch.
     dim : str
         The dim of the rows. In a model that does not subsample it, the rows that are there: all, or a
-        batch fed by :func:`pymc.set_data`, of `total_size` rows as the observed variables say.
+        batch fed by :func:`pymc.set_data`, of `total_size` rows as the observed variables say. Each
+        variable with that dim needs an encoder then.
     params : sequence of SharedVariable, optional
         What is trained: by default all shared variables of floats that the distributions are computed
         from, but for data of the model and what the model's own terms depend on.
@@ -121,7 +122,7 @@ class Amortized:
         ----------
         name : str
         *inputs : array or Variable
-            A value for each of `inputs`, in their order; of a global variable, a value of it.
+            A value for each of `inputs`, in their order; of a free variable, a value of it.
 
         Returns
         -------

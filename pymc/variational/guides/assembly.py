@@ -19,8 +19,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pytensor.graph.basic import Variable
+
 from pymc.minibatch.plates import subsampled_dims
+from pymc.minibatch.provenance import Rows
 from pymc.variational.guides.base import Guide, Plate, Site, read_by
+from pymc.variational.guides.fed_rows import check_no_slots
 from pymc.variational.guides.full_rank import FullRankGuide
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
@@ -100,7 +104,8 @@ def assemble(
     Raises
     ------
     ValueError, TypeError
-        If a guide is unknown, for a variable that there is not, named twice, or couples rows.
+        If a guide is unknown, for a variable that there is not, named twice, or couples rows; if a
+        variable has a slot for each row of a batch that is fed by hand.
     """
     left = {site.name: site for site in sites}
     bound: list[Guide] = []
@@ -111,7 +116,16 @@ def assemble(
             continue
         mine = [_take(left, name, sites) for name in names]
         bound += _bind(family, mine, starts, model)
+    check_no_slots(model, _rows_there(sites))
     return _in_order([*bound, *_bind(rest, left.values(), starts, model)])
+
+
+def _rows_there(sites: Iterable[Site]) -> dict[Variable, tuple[Rows | None, ...]]:
+    """Tell which axes of variables are rows that encoders know: their guide is one of any row."""
+    return {
+        site.rv: tuple(axis if isinstance(axis, RowsThere) else None for axis in site.axes)
+        for site in sites
+    }
 
 
 def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:

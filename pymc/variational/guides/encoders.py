@@ -27,16 +27,15 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.op import Op
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
-from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
+from pytensor.tensor.random.op import RNGConsumerOp
 
-from pymc.distributions.custom import CustomDistRV
-from pymc.distributions.transforms import _default_transform
 from pymc.minibatch.plates import local_axes, subsampled_dims
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.raw_data import RawData
 from pymc.minibatch.rebuild import all_rows
 from pymc.minibatch.slicing import take_rows
 from pymc.variational.guides.base import Site
+from pymc.variational.guides.supports import check_support
 
 __all__ = [
     "batch_of",
@@ -54,7 +53,7 @@ def batch_of(var: Variable, model: Any) -> Variable:
     Parameters
     ----------
     var : Variable
-        A batch, data, an observed variable or a global one, of `model` or of the one it was made from.
+        A batch, data, an observed variable or a free one, of `model` or of the one it was made from.
     model : Model
     """
     var = in_model(var, model)
@@ -148,21 +147,9 @@ def check_distribution(dist: Any, site: Site, model: Any) -> Op:
             f"{call} returns a distribution of {dist.type.dtype}, but the variable is of "
             f"{site.rv.type.dtype}: discrete variables need a discrete guide, and others none"
         )
-    _check_support(dist, op, site, call)
+    check_support(dist, op, site, call)
     _check_globals(dist, site, model, call)
     return op
-
-
-def _check_support(dist: Variable, op: Op, site: Site, call: str) -> None:
-    # What a user wrote has no transform, whatever its support
-    if site.transform is None or not isinstance(op, RandomVariable) or isinstance(op, CustomDistRV):
-        return
-    if _default_transform(op, dist) is None:
-        raise ValueError(
-            f"{call} returns {op.name or op}, which has values that {site.name!r} cannot have (its "
-            f"transform is {site.transform.name!r}): give a distribution on the variable's own space, "
-            "such as pm.LogNormal for a positive one"
-        )
 
 
 def _check_globals(dist: Variable, site: Site, model: Any, call: str) -> None:

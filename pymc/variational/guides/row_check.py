@@ -33,6 +33,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
 from pymc.logprob.basic import logp
+from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.plates import known_axes
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.slicing import take_rows
@@ -47,7 +48,7 @@ _cheap_mode = Mode(linker="py", optimizer=None)
 
 
 def check_rows(dist: Variable, site: Site, model: Any) -> None:
-    """Raise where a row of a distribution depends on other rows, or on none.
+    """Raise where a row of a distribution depends on other rows, on how many there are, or on none.
 
     It is read from the graph. Where that has an Op about which nothing is known, the distribution is
     computed for a batch, for the same in another order, and with another first row.
@@ -63,16 +64,17 @@ def check_rows(dist: Variable, site: Site, model: Any) -> None:
     Raises
     ------
     ValueError
-        The message names what mixes the rows.
+        The message names what mixes the rows, or whose length is computed with.
     """
     [rows] = site.plate
     place = site.axes.index(rows)
     there = [rows] if isinstance(rows, RowsThere) else []
     known = {**known_axes(model), **there_axes(model, there)}
     axes = trace(dist, known, model.free_RVs)
+    if isinstance(axes, Lost) and axes.certain:
+        raise ValueError(_mixed(site, rows, axes.why))
+    check_no_length(f"the encoder of {site.name!r} in pm.Amortized", [dist], known)
     if isinstance(axes, Lost):
-        if axes.certain:
-            raise ValueError(_mixed(site, rows, axes.why))
         _check_values(dist, place, rows, site, model)
         return
     if any(isinstance(axis, Rows) and k != place for k, axis in enumerate(axes)):

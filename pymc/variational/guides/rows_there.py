@@ -20,7 +20,7 @@ is seen, and of how many rows it is a part is what `total_size` says. A guide sa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytensor.tensor as pt
@@ -28,8 +28,9 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from pymc.minibatch.plates import as_axes, local_axes
-from pymc.minibatch.provenance import OWN, Axes, Rows
+from pymc.minibatch.provenance import OWN, Axes, Axis, Lost, Rows
 from pymc.minibatch.total_size import current_length
+from pymc.variational.guides.fed_rows import aligned, hand_totals
 from pymc.variational.minibatch_rv import unscaled_rv
 
 __all__ = ["RowsThere", "rows_by_axis", "rows_there", "there_axes", "there_of_sites"]
@@ -86,8 +87,8 @@ def rows_there(model: Any, dim: str) -> RowsThere:
     Raises
     ------
     ValueError
-        If the model has no such dim, or its observed variables do not agree on how many rows there
-        are in all.
+        If the model has no such dim, or its terms do not agree on how many rows there are in all, or
+        which axis of one with a `total_size` they are cannot be told.
 
     Examples
     --------
@@ -103,20 +104,37 @@ def rows_there(model: Any, dim: str) -> RowsThere:
             f"dim={dim!r} of pm.Amortized is no dim of the model, whose dims are "
             f"{sorted(model.dim_lengths)}"
         )
-    totals = {}
-    for rv in model.observed_RVs:
-        dims = model.named_vars_to_dims.get(rv.name, ())
-        if dim in dims:
-            totals[rv.name] = unscaled_rv(rv)[1][dims.index(dim)]
+    length = model.dim_lengths[dim]
+    rows = RowsThere(pt.arange(length), length, dim)
+    totals = _totals_along(model, rows)
     numbers = {name: current_length(total) for name, total in totals.items()}
     if len(set(numbers.values())) > 1:
         raise ValueError(
-            f"dim={dim!r} of pm.Amortized: the observed variables on it are scaled to different "
-            f"numbers of rows, by total_size={numbers}. Give all of them one total_size, or none"
+            f"dim={dim!r} of pm.Amortized: the terms on it are scaled to different numbers of rows, by "
+            f"total_size={numbers}. Give all of them one total_size, or none"
         )
-    length = model.dim_lengths[dim]
     given = next(iter(totals.values()), None)
-    return RowsThere(pt.arange(length), length, dim, None if given is None else pt.as_tensor(given))
+    return rows if given is None else replace(rows, given=pt.as_tensor(given))
+
+
+def _totals_along(model: Any, rows: RowsThere) -> dict[str, Variable | None]:
+    """Tell what the user said of how many rows each term is a part: of a Potential its dims say enough."""
+    totals: dict[str, Variable | None] = {}
+    known = _named_axes(model, [rows])
+    for var in [*model.observed_RVs, *model.potentials]:
+        axes, given = _axes_of_term(model, var, known), hand_totals(model, var)
+        if isinstance(axes, Lost):
+            if given:
+                raise ValueError(
+                    f"dim={rows.dim!r} of pm.Amortized: {var.name!r} has total_size= and depends on these "
+                    f"rows, and which of its axes they are is not known: {axes.why}. Give it "
+                    f"dims={rows.dim!r}, or take total_size= off if it is no sum over rows"
+                )
+            continue
+        for k, axis in enumerate(axes):
+            if axis == rows and (k in given or var in model.observed_RVs):
+                totals[var.name] = given.get(k)
+    return totals
 
 
 def there_of_sites(sites: Iterable[Any]) -> list[RowsThere]:
@@ -139,8 +157,21 @@ def rows_by_axis(model: Any, there: Sequence[RowsThere]) -> dict[Variable, tuple
 def there_axes(model: Any, there: Iterable[RowsThere]) -> dict[Variable, Axes]:
     """Tell the axes of all data and variables of `model` on some dims, and of their values.
 
-    As :func:`~pymc.minibatch.plates.known_axes` does for subsampled dims.
+    As :func:`~pymc.minibatch.plates.known_axes` does for subsampled dims. Observed variables without
+    these dims are of the rows that they are computed from.
     """
+    known = _named_axes(model, there)
+    found = dict(known)
+    for rv in model.observed_RVs if known else ():
+        axes = _axes_of_term(model, rv, known)
+        if not isinstance(axes, Lost) and any(isinstance(axis, Rows) for axis in axes):
+            value = model.rvs_to_values[rv]
+            found[rv] = axes
+            found.setdefault(value, axes[len(axes) - value.type.ndim :])
+    return found
+
+
+def _named_axes(model: Any, there: Iterable[RowsThere]) -> dict[Variable, Axes]:
     plates = {rows.of_dim: rows for rows in there}
     known: dict[Variable, Axes] = {}
     for name, dims in model.named_vars_to_dims.items():
@@ -154,6 +185,21 @@ def there_axes(model: Any, there: Iterable[RowsThere]) -> dict[Variable, Axes]:
             own = (OWN,) * max(value.type.ndim - len(axes), 0)
             known[value] = (*known[var], *own)[: value.type.ndim]
     return known
+
+
+def _axes_of_term(model: Any, var: Variable, known: Mapping[Variable, Axes]) -> Axes | Lost:
+    """Tell which axes of an observed variable or a Potential are rows: by its dims, or what it is of."""
+    if var in known:
+        return known[var]
+    parts = [unscaled_rv(var)[0], model.rvs_to_values.get(var, var)]
+    result: list[Axis] = [OWN] * var.type.ndim
+    for part in parts:
+        axes = aligned(part, known, model.free_RVs)
+        if isinstance(axes, Lost):
+            return axes
+        for k, axis in enumerate(axes, start=var.type.ndim - len(axes)):
+            result[k] = axis if isinstance(axis, Rows) else result[k]
+    return tuple(result)
 
 
 def axes_of_there(

@@ -20,7 +20,10 @@ from collections.abc import Sequence
 from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.total_size import current_length
 from pymc.variational.guides.base import Guide
+from pymc.variational.guides.fed_rows import fed_axes
+from pymc.variational.guides.rows_there import RowsThere
 from pymc.variational.objectives.base import Objective, Setting
 from pymc.variational.objectives.terms import Term
 
@@ -40,12 +43,8 @@ def check_plates(setting: Setting, objective: Objective) -> None:
     plates = setting.local_plates
     instead = "objective='elbo' with obj_n_mc draws is right for it"
     if not plates:
-        if setting.n_particles > 1 and model_indexes(setting.model):
-            raise ValueError(
-                f"objective {objective.name!r} with n_particles={setting.n_particles} on minibatches "
-                "needs latent variables of the rows: of globals alone the scale N/B would stand inside "
-                f"of the logsumexp over particles, which is no bound. Use all rows, or {instead}"
-            )
+        if setting.n_particles > 1:
+            _check_all_rows(setting, objective, instead)
         return
     if len(plates) > 1 or len(plates[0]) > 1:
         names = [" x ".join(str(rows.dim) for rows in plate) for plate in plates]
@@ -53,6 +52,7 @@ def check_plates(setting: Setting, objective: Objective) -> None:
             f"objective {objective.name!r} is a bound for each row of one plate, but latent variables "
             f"are on {', '.join(names)}: {instead}"
         )
+    fed = fed_axes(setting.model)
     for term in setting.terms:
         if term.mixed:
             raise ValueError(
@@ -67,6 +67,27 @@ def check_plates(setting: Setting, objective: Objective) -> None:
                 f"{term.name!r}, which depends on the variables of these rows, is on the plate {dims}: "
                 f"{instead}"
             )
+        scales = [one.total for one in fed if one.name == term.name]
+        inside = len(scales) - isinstance(plates[0][0], RowsThere)
+        if inside > 0 and _depends_on_rows(setting, term):
+            raise ValueError(
+                f"objective {objective.name!r} is a bound for each row of {plates[0][0].dim!r}, but "
+                f"{term.name!r} is scaled by total_size within these rows, which would stand inside of "
+                f"the logsumexp over particles: {instead}"
+            )
+
+
+def _check_all_rows(setting: Setting, objective: Objective, instead: str) -> None:
+    """Raise where globals alone would be weighed by a part of the rows."""
+    fed = fed_axes(setting.model)
+    if not fed and not model_indexes(setting.model):
+        return
+    by_hand = f" ({fed[0].name!r} has total_size={current_length(fed[0].total)})" if fed else ""
+    raise ValueError(
+        f"objective {objective.name!r} with n_particles={setting.n_particles} on minibatches{by_hand} "
+        "needs latent variables of the rows: of globals alone the scale N/B would stand inside "
+        f"of the logsumexp over particles, which is no bound. Use all rows, or {instead}"
+    )
 
 
 def _depends_on_rows(setting: Setting, term: Term) -> bool:

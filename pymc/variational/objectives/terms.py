@@ -20,7 +20,7 @@ their order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from pymc.minibatch.plates import known_axes
 from pymc.minibatch.provenance import Lost, Rows, trace
 from pymc.minibatch.scaling import scale_factor
 from pymc.variational.guides.base import Plate, plate_shape
+from pymc.variational.guides.fed_rows import hand_totals, is_part
 from pymc.variational.guides.rows_there import RowsThere, there_axes
 from pymc.variational.particles import as_tensor, at_draws
 
@@ -72,26 +73,49 @@ def terms_of(model: Any, there: Sequence[RowsThere] = ()) -> list[Term]:
     -------
     list of Term
         One for each free and observed variable, Jacobian included, and for each Potential.
+
+    Raises
+    ------
+    ValueError
+        If a term mixes the rows of a batch that is fed by hand, and has no `total_size` of its own.
     """
     variables = [*model.basic_RVs, *model.potentials]
     known = {**known_axes(model), **there_axes(model, there)}
-    logps = model.logp(vars=variables, sum=False)
-    return [
-        _term(var.name, logp, known, var in model.free_RVs) for var, logp in zip(variables, logps)
-    ]
+    parts = [rows for rows in there if rows.given is not None and is_part(rows.length, rows.given)]
+    terms = []
+    for var, logp in zip(variables, model.logp(vars=variables, sum=False)):
+        by_hand = hand_totals(model, var) if there else {}
+        terms.append(_term(var.name, logp, known, by_hand))
+        if terms[-1].mixed and parts and not by_hand:
+            raise ValueError(_not_scaled(terms[-1], parts[0]))
+    return terms
 
 
-def _term(name: str, logp: Variable, known: Mapping[Variable, Any], is_free: bool) -> Term:
+def _term(
+    name: str, logp: Variable, known: Mapping[Variable, Any], by_hand: Collection[int]
+) -> Term:
     axes, logp = trace(logp, known), as_tensor(logp)
     if isinstance(axes, Lost):
         return Term(name, (), logp.sum(), axes.why)
     plate = tuple(axis for axis in axes if isinstance(axis, Rows))
-    # The model scales priors to the rows of an index, and not to those that are fed by hand
-    scaled = [r for r in plate if not (isinstance(r, RowsThere) and (is_free or r.given is None))]
+    # The model scales terms to the rows of an index, and to those fed by hand where it was told so
+    scaled = [
+        axis
+        for k, axis in enumerate(axes)
+        if isinstance(axis, Rows) and (k in by_hand or not isinstance(axis, RowsThere))
+    ]
     if scaled:
         logp = logp / plate_scale(scaled)
     within = [k for k, axis in enumerate(axes) if not isinstance(axis, Rows)]
     return Term(name, plate, logp.sum(within) if within else logp)
+
+
+def _not_scaled(term: Term, rows: RowsThere) -> str:
+    return (
+        f"{term.name!r} depends on {rows}, of which those that are there are a part (total_size), and has "
+        f"no value for each of them, so that it would be counted for one batch: {term.mixed}. Give data "
+        f"of the rows dims={rows.dim!r}, and let the term have a value for each row"
+    )
 
 
 def plate_scale(plate: Sequence[Rows]) -> Variable:

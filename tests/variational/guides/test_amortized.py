@@ -123,7 +123,51 @@ ENCODERS = {
         ValueError,
         "normal, which has values that 'z' cannot have.*pm.LogNormal",
     ),
+    "above": (
+        lambda: pm.Beta("z", 2, 1, dims="obs"),
+        lambda y: pm.LogNormal.dist(y, 1),
+        ValueError,
+        "lognormal, with values from 0 to inf, but those of 'z' are from 0 to 1.*pm.Beta",
+    ),
+    "below": (
+        lambda: pm.Pareto("z", 2, 1.5, dims="obs"),
+        lambda y: pm.LogNormal.dist(y, 1),
+        ValueError,
+        "from 0 to inf, but those of 'z' are from 1.5 to inf",
+    ),
+    "no_transform": (
+        lambda: pm.HalfNormal("z", default_transform=None, dims="obs"),
+        lambda y: pm.Normal.dist(y, 1),
+        ValueError,
+        "from -inf to inf, but those of 'z' are from 0 to inf",
+    ),
+    "counts": (
+        lambda: pm.Bernoulli("z", 0.5, dims="obs"),
+        lambda y: pm.Poisson.dist(pt.exp(y)),
+        ValueError,
+        "poisson, with values from 0 to inf, but those of 'z' are from 0 to 1.*pm.Bernoulli",
+    ),
+    "categories": (
+        lambda: pm.Bernoulli("z", 0.5, dims="obs"),
+        lambda y: pm.Categorical.dist(pt.ones((y.shape[0], 3)) / 3),
+        ValueError,
+        "categorical, with values from 0 to 2",
+    ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prior", "encode"),
+    [
+        (lambda: pm.HalfNormal("z", dims="obs"), lambda y: pm.Beta.dist(pt.exp(y), 1)),
+        (lambda: pm.Uniform("z", 0, 2, dims="obs"), lambda y: pm.Beta.dist(pt.exp(y), 1)),
+        (lambda: pm.Poisson("z", 2, dims="obs"), lambda y: pm.Geometric.dist(pm.math.sigmoid(y))),
+        (lambda: pm.Binomial("z", 3, 0.5, dims="obs"), lambda y: pm.Bernoulli.dist(logit_p=y)),
+    ],
+    ids=["unit_in_positive", "unit_in_interval", "counts", "binary_in_counts"],
+)
+def test_a_smaller_support_passes(prior: Any, encode: Any) -> None:
+    guided_approximation(*one_local(prior, encode))
 
 
 @pytest.mark.parametrize("case", ENCODERS)

@@ -89,6 +89,23 @@ def test_rows_that_are_there_are_checked_too(kind: str) -> None:
         guided_approximation(pm.remove_minibatch(model), guide)
 
 
+@pytest.mark.parametrize("feeding", ["in_model", "there"])
+def test_encoders_do_not_compute_with_the_length_of_a_batch(feeding: str) -> None:
+    model, guide = one_local(normal(), lambda y: pm.Normal.dist(y / y.shape[0], 1))
+    if feeding == "there":
+        model = pm.remove_minibatch(model)
+    match = (
+        r"encoder of 'z' in pm.Amortized computes with the number of rows of a batch, \d.*full data"
+    )
+    with pytest.raises(ValueError, match=match):
+        guided_approximation(model, guide)
+
+
+def test_a_length_may_be_a_size() -> None:
+    model, guide = one_local(normal(), lambda y: pm.Normal.dist(pt.zeros(y.shape[0]), 1))
+    assert bound(model, guide).reparametrised
+
+
 def test_rows_alike_have_draws_of_their_own() -> None:
     model, guide = one_local(normal(), lambda y: pm.Normal.dist([0.5], 1))
     made = bound(model, guide)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytensor
@@ -160,6 +161,62 @@ def test_other_variables_of_rows_that_are_there_need_encoders() -> None:
         pm.Normal("y", z + u, 1, observed=y, dims="obs")
     with pytest.raises(ValueError, match=r"'mean_field' keeps parameters of each row.*'u'"):
         guided_approximation(model, pm.Amortized({"z": lambda y: pm.Normal.dist(y, 1)}, [y], "obs"))
+
+
+def loss_by_hand(**kwargs: Any) -> tuple[float, float]:
+    """A loss of B of N rows, and its gradient; without dims, or with a Potential."""
+    slope = weights("slope", 0.4)
+    dims, pot, data_dims = (kwargs.get(k, "obs") for k in ("dims", "pot_dims", "data_dims"))
+    with pm.Model(coords={"obs": range(B)}) as model:
+        y = pm.Data("data", Y[:B], dims=data_dims)
+        z = pm.Normal("z", pm.Normal("mu"), 1, dims="obs")
+        pm.Normal("y", 2 * z, 1, observed=y, dims=dims, total_size=N)
+        pm.Potential("soft", -(z**2), dims=pot, total_size=kwargs.get("total"))
+    guide = pm.Amortized({"z": lambda y: pm.Normal.dist(slope * y, 0.8)}, [y], "obs")
+    approx = guided_approximation(model, guide)
+    loss = GuidedObjective(approx, ELBO(), 1, "sum")
+    loss.check()
+    reported = loss.losses(approx.storage.here({})).reported
+    graphs = with_noise([reported, pytensor.grad(reported, slope)], Feeding.noise)
+    return tuple(map(float, pm.compile([], graphs, mode=PLAIN)()))
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"dims": None},
+        {"dims": None, "data_dims": None},
+        {"pot_dims": None},
+        {"total": N},
+        {"pot_dims": None, "total": N},
+    ],
+    ids=["observed", "data", "potential", "total", "potential_total"],
+)
+def test_terms_without_dims_or_totals_are_of_the_rows_too(kwargs: dict[str, Any]) -> None:
+    np.testing.assert_allclose(loss_by_hand(**kwargs), loss_by_hand(), rtol=1e-12)
+
+
+def test_terms_that_mix_rows_by_hand_are_refused() -> None:
+    with pm.Model(coords={"obs": range(B)}) as model:
+        y = pm.Data("data", Y[:B], dims="obs")
+        z = pm.Normal("z", dims="obs")
+        pm.Normal("y", z, 1, observed=y, total_size=N)
+        pm.Potential("sum", -(z.sum() ** 2))
+    guide = pm.Amortized({"z": lambda y: pm.Normal.dist(y, 1)}, [y], "obs")
+    with pytest.raises(
+        ValueError, match=r"'sum' depends on the rows of dim 'obs'.*Sum.*dims='obs'"
+    ):
+        _ = guided_approximation(model, guide).terms
+
+
+def test_totals_of_rows_that_cannot_be_told_need_dims() -> None:
+    with pm.Model(coords={"obs": range(B)}) as model:
+        y = pm.Data("data", Y[:B], dims="obs")
+        z = pm.Normal("z", dims="obs")
+        pm.Normal("y", pt.cumsum(z), 1, observed=Y[:B], total_size=N)
+    guide = pm.Amortized({"z": lambda y: pm.Normal.dist(y, 1)}, [y], "obs")
+    with pytest.raises(ValueError, match=r"'y' has total_size= and depends on .*dims='obs'"):
+        guided_approximation(model, guide)
 
 
 def test_totals_have_to_agree() -> None:

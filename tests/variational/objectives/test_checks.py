@@ -22,6 +22,7 @@ import pytest
 
 import pymc as pm
 
+from pymc.variational.inference import guided_inference
 from tests.variational.objectives.exact import rows_model
 
 N = 6
@@ -64,7 +65,36 @@ def only_globals() -> pm.Model:
     return model
 
 
+def only_globals_by_hand() -> pm.Model:
+    with pm.Model() as model:
+        batch = pm.Data("data", np.zeros(2))
+        pm.Normal("x", pm.Normal("mu"), 1, observed=batch, total_size=N)
+    return model
+
+
+def only_globals_of_potentials() -> pm.Model:
+    with pm.Model() as model:
+        pm.Potential("x", -((pm.Normal("mu") - pm.Data("data", np.zeros(2))) ** 2), total_size=N)
+    return model
+
+
+def columns_by_hand() -> pm.Model:
+    """Locals of rows, of which some of the columns are there."""
+    with pm.Model(coords={"row": range(N), "column": range(3)}) as model:
+        data = pm.Data("data", np.zeros((N, 3)), dims=("row", "column"))
+        batch, z = pm.Minibatch(data, batch_size=2), pm.Normal("z", dims="row")
+        dims = ("row", "column")
+        pm.Normal("x", z[:, None], 1, observed=batch, dims=dims, total_size=(None, 9))
+    return model
+
+
 REFUSED = {
+    "only globals by hand": (
+        only_globals_by_hand,
+        r"on minibatches \('x' has total_size=6\).*N/B would stand inside",
+    ),
+    "only globals of a Potential": (only_globals_of_potentials, r"\('x' has total_size=6\)"),
+    "columns by hand": (columns_by_hand, r"'x' is scaled by total_size within these rows"),
     "only globals": (only_globals, r"N/B would stand inside.*objective='elbo'"),
     "two plates": (two_plates, r"are on .*obs.*other.*objective='elbo'"),
     "crossed plates": (crossed_plates, r"are on row x column.*objective='elbo'"),
@@ -82,6 +112,12 @@ def test_models_without_a_bound_by_row_are_refused(case: str, objective: Any) ->
     make, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         pm.fit(1, model=make(), objective=objective, n_particles=2, progressbar=False)
+
+
+def test_all_rows_by_hand_have_a_bound_of_particles() -> None:
+    with pm.Model() as model:
+        pm.Normal("x", pm.Normal("mu"), 1, observed=pm.Data("data", np.zeros(N)), total_size=N)
+    guided_inference(model, objective="iwae", n_particles=2)
 
 
 def test_arguments_of_objectives() -> None:
