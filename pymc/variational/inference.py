@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,16 @@ from pymc.variational.objectives import check_n_particles, objective_of
 from pymc.variational.report import FitReport
 
 
+def _check_starts(where: str, given: Iterable[str]) -> None:
+    """Check the names of arguments that are those of a method's class."""
+    unknown = sorted(set(given) - {"random_seed", "start", "start_sigma"})
+    if unknown:
+        raise TypeError(
+            f"{where} takes model, random_seed, start and start_sigma, and not {', '.join(unknown)}: "
+            "what is fitted has no groups, so say it by the arguments guide, objective and params of pm.fit"
+        )
+
+
 class _OfModel:
     """What the name of a method makes of a model, in front of its class: guides where rows need them."""
 
@@ -38,13 +48,7 @@ class _OfModel:
         if not local_axes(model):
             return super().__new__(cls)
         given = {name: value for name, value in kwargs.items() if name != "model"}
-        unknown = sorted(given.keys() - {"random_seed", "start", "start_sigma"})
-        if unknown:
-            raise TypeError(
-                f"pm.{cls.__name__} of a model with latent variables of rows takes model, random_seed, "
-                f"start and start_sigma, and not {', '.join(unknown)}: say it by the arguments guide, "
-                "objective and params of pm.fit"
-            )
+        _check_starts(f"pm.{cls.__name__} of a model with latent variables of rows", given)
         return guided_inference(model, CLASSES[cls.__name__], **given)
 
 
@@ -217,7 +221,9 @@ def fit(
     if isinstance(method, str) and (asked or local_axes(model)):
         starts = {"random_seed": random_seed, "start": start, "start_sigma": start_sigma}
         given = {name: value for name, value in starts.items() if value is not None}
-        method = guided_inference(model, method, **given, **(inf_kwargs or {}), **asked)
+        _check_starts("inf_kwargs of pm.fit, of guides,", inf_kwargs or ())
+        given = {**(inf_kwargs or {}), **given}
+        method = guided_inference(model, method, **given, **asked)
         random_seed = start = start_sigma = inf_kwargs = None
     elif asked:
         raise TypeError(

@@ -33,12 +33,14 @@ from pymc.variational.averaging import TailAverage
 from pymc.variational.guided.approximation import GuidedApproximation
 from pymc.variational.guides.assembly import assemble, there_of_guide
 from pymc.variational.guides.base import Here, Parameter, Plate, sites_of
+from pymc.variational.guides.encoded import AmortizedGuide
 from pymc.variational.guides.encoders import model_parameters
-from pymc.variational.guides.starts import Starts
+from pymc.variational.guides.starts import Starts, check_used
 from pymc.variational.objectives.base import Losses, Objective, Setting
 from pymc.variational.objectives.checks import check_plates, check_reparametrised
 from pymc.variational.objectives.loss_factor import check_reduction, loss_factor
 from pymc.variational.rows.updates import guarded, row_updates
+from pymc.variational.sampling.request import check_whole
 from pymc.variational.updates import adagrad_window, total_norm_constraint
 
 __all__ = ["GuidedApproximation", "GuidedObjective", "guided_approximation"]
@@ -118,6 +120,7 @@ class GuidedObjective:
         more_updates: Mapping[SharedVariable, Variable] | None = None,
         total_grad_norm_constraint: float | None = None,
         average: TailAverage | None = None,
+        **unknown: Any,
     ) -> tuple[dict[SharedVariable, Variable], Variable]:
         """Build the next values of all parameters, and the loss of the step.
 
@@ -133,6 +136,8 @@ class GuidedObjective:
             Bound of the norm of the gradient of the batch, of rows and of globals together.
         average : TailAverage, optional
             Averages of the parameters that are kept, those of rows in their tables.
+        **unknown
+            Refused, by what the user called.
 
         Returns
         -------
@@ -140,11 +145,24 @@ class GuidedObjective:
             Where the step would give a value that is not finite, the values before it.
         loss : scalar Variable, or vector
             Nan there. Of a vector the others are those of `guide_losses`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is unknown, or `obj_n_mc` no number of draws.
         """
+        if unknown:
+            raise TypeError(
+                f"pm.fit got {', '.join(f'{name}={value!r}' for name, value in unknown.items())}, which "
+                "a fit of guides does not use: it has no test function and no groups. Of its steps it "
+                "takes obj_n_mc, obj_optimizer, more_obj_params, more_updates and "
+                "total_grad_norm_constraint"
+            )
+        n_outer = check_whole("obj_n_mc", 1 if obj_n_mc is None else obj_n_mc, "pm.fit")
         storage = self.approx.storage
         gathered = {plate: table.gather() for plate, table in storage.tables.items()}
         params = {plate: rows for plate, (_, rows) in gathered.items()}
-        losses = self.losses(storage.here(params), obj_n_mc or 1)
+        losses = self.losses(storage.here(params), n_outer)
         factor = loss_factor(self.approx.model, self.reduction)
         dense = [*storage.dense.values(), *self.approx.model_parameters, *(more_obj_params or ())]
         gradients = self._gradients(losses, factor, params, dense)
@@ -227,9 +245,16 @@ def guided_approximation(
         Shared variables of the model that are trained.
     start, start_sigma : dict, optional
     random_seed : int, optional
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are no such guides, or starts of them.
     """
     starts = Starts.of(model, start, start_sigma, random_seed)
     sites = sites_of(model, there_of_guide(model, guide))
     guides = assemble(model, sites, guide, starts, others)
+    of_encoders = [s for made in guides if isinstance(made, AmortizedGuide) for s in made.sites]
+    check_used(of_encoders, {"start": start, "start_sigma": start_sigma})
     trained = model_parameters(model, params)
     return GuidedApproximation(model, guides, trained, random_seed)

@@ -15,19 +15,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytensor
-import pytensor.tensor as pt
 
 from pymc.initial_point import make_initial_point_fn
 from pymc.minibatch.guards import full_data_model
+from pymc.variational.guides.base import Site
 from pymc.variational.guides.layout import Layout
+from pymc.variational.particles import as_tensor
 
-__all__ = ["Starts"]
+__all__ = ["Starts", "check_used"]
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class Starts:
 
         Raises
         ------
-        ValueError
-            If a start is for a variable that the model does not have as a free one.
+        ValueError, TypeError
+            If a start is for a variable that the model does not have as a free one, of another shape,
+            or not in its support; or a standard deviation is not a positive number.
         """
         names = {rv.name for rv in model.free_RVs}
         values = {model.rvs_to_values[rv].name for rv in model.free_RVs}
@@ -71,13 +73,16 @@ class Starts:
                     f"variables are {sorted(names)}"
                 )
         full = full_data_model(model)
+        sigmas = {name: _sigma(name, sigma) for name, sigma in (start_sigma or {}).items()}
         initial_point = make_initial_point_fn(
             model=full,
             overrides={name: _of_all_entries(full, name, x) for name, x in (start or {}).items()},
             jitter_rvs=set(),
             return_transformed=True,
         )
-        return cls(initial_point(random_seed), dict(start_sigma or {}))
+        point = initial_point(random_seed)
+        _check_support(full, point, start or {})
+        return cls(point, sigmas)
 
     def means(self, layout: Layout) -> np.ndarray:
         """Where each entry starts: shape (size,), or (1 or rows, size)."""
@@ -90,8 +95,8 @@ class Starts:
             name = site.value.name or ""
             shape = np.shape(self.point[name])
             sigma = self.sigmas.get(site.name, self.sigmas.get(name))
-            rho = 0.0 if sigma is None else np.log(np.expm1(np.abs(sigma)))
-            rhos[name] = np.broadcast_to(rho, shape)
+            rho = 0.0 if sigma is None else np.log(np.expm1(sigma))
+            rhos[name] = _broadcast("start_sigma", site.name, rho, shape)
         return _once_if_alike(layout.flatten(rhos)).astype(pytensor.config.floatX)
 
 
@@ -102,9 +107,76 @@ def _once_if_alike(flat: np.ndarray) -> np.ndarray:
     return flat
 
 
+def check_used(sites: Sequence[Site], arguments: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """Refuse starts of variables whose guide does not start anywhere: that of an encoder.
+
+    Parameters
+    ----------
+    sites : sequence of Site
+        The variables that encoders draw.
+    arguments : mapping of str to dict or None
+        `start` and `start_sigma` as given.
+
+    Raises
+    ------
+    ValueError
+    """
+    for argument, given in arguments.items():
+        for site in sites:
+            if given and (site.name in given or site.value.name in given):
+                raise ValueError(
+                    f"{argument} of pm.fit has {site.name!r}, whose distribution an encoder of "
+                    "pm.Amortized gives: it starts where the encoder's parameters do, and this would "
+                    f"change nothing. Leave {site.name!r} out, and set the parameters"
+                )
+
+
+def _check_support(model: Any, point: Mapping[str, np.ndarray], start: Mapping[str, Any]) -> None:
+    for rv in model.free_RVs:
+        value = model.rvs_to_values[rv].name
+        given = start.get(rv.name, start.get(value))
+        if given is not None and not np.isfinite(point[value]).all():
+            raise ValueError(
+                f"start of pm.fit has {_short(given)} for {rv.name!r}, which is not within its support: "
+                "on the unconstrained space, where the guide would start, it is not finite. Give a "
+                "value that the variable can have"
+            )
+
+
 def _of_all_entries(model: Any, name: str, start: Any) -> Any:
     """Let one value be that of all entries of a variable."""
     if isinstance(start, str) or name not in model.named_vars:
         return start
-    variable = pt.as_tensor(model[name], allow_xtensor_conversion=True)
-    return np.broadcast_to(start, variable.shape.eval(mode="FAST_COMPILE"))
+    shape = as_tensor(model[name]).shape.eval(mode="FAST_COMPILE")
+    return _broadcast("start", name, start, tuple(map(int, shape)))
+
+
+def _sigma(name: str, sigma: Any) -> np.ndarray:
+    """Check a standard deviation on the unconstrained space."""
+    array = np.asarray(sigma)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(
+            f"start_sigma of pm.fit has {_short(sigma)} for {name!r}, of type {type(sigma).__name__}: "
+            "a standard deviation is a number, or an array of them, such as 0.1"
+        )
+    if not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError(
+            f"start_sigma of pm.fit has {_short(sigma)} for {name!r}: a standard deviation, here on the "
+            "unconstrained space, is positive and finite, such as 0.1"
+        )
+    return array
+
+
+def _broadcast(argument: str, name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.broadcast_to(given, shape)
+    except ValueError:
+        raise ValueError(
+            f"{argument} of pm.fit for {name!r} has the shape {np.shape(given)}, which does not broadcast "
+            f"to {shape}, that of the variable: where it has rows, those of all data, not of a batch. "
+            "Give one value for all entries, or one for each"
+        ) from None
+
+
+def _short(given: Any) -> str:
+    return np.array2string(np.asarray(given), threshold=6)

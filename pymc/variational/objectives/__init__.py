@@ -64,6 +64,12 @@ def objective_of(objective: Any, gradient: str | None = None) -> Objective:
                 f"objective={objective!r} has gradients of its own: leave it out"
             )
         return made(gradient=gradient)
+    if isinstance(objective, type) and hasattr(objective, "losses"):
+        name = objective.__name__
+        raise TypeError(
+            f"objective={name} of pm.fit is a class, and no objective has been made of it: write "
+            f"objective=pm.{name}()"
+        )
     if not hasattr(objective, "losses"):
         raise TypeError(
             f"objective={objective!r} of pm.fit has to be one of {', '.join(map(repr, OBJECTIVES))}, "

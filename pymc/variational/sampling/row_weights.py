@@ -75,6 +75,13 @@ class RowWeights:
     ) -> RowWeights:
         """Check the arguments, and compile."""
         n_particles = check_whole("n_particles", n_particles, function)
+        if not hasattr(approx, "storage"):
+            raise TypeError(
+                f"{function} takes what pm.fit returns for a model with latent variables of rows, or "
+                f"with guide= or objective=, and got {approx!r} of type {type(approx).__name__}, which "
+                "keeps no rows apart. Fit with guide='mean_field', or take pm.compute_log_likelihood of "
+                "draws"
+            )
         selection = Request.of(approx, (), rows, None, function).selection
         axis = _the_axis(approx, function)
         n_numbers = _numbers_of_a_row(approx, axis)

@@ -86,7 +86,7 @@ class RowSelection:
             yield slice(None), self
             return
         chosen = self.positions[along]
-        for start in range(0, len(chosen), size):
+        for start in range(0, max(len(chosen), 1), size):  # no rows are one part without rows
             part = slice(start, min(start + size, len(chosen)))
             yield part, RowSelection({**self.positions, along: chosen[part]}, self.totals)
 

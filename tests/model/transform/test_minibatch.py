@@ -390,7 +390,7 @@ def test_refuses_rows_with_missing_values():
         missing = np.ma.masked_array(Y, mask=np.arange(N) == 1)
         with pytest.warns(pm.exceptions.ImputationWarning, match="missing values"):
             pm.Normal("lik", x * pm.Normal("w"), 1, observed=missing, dims="obs")
-    with pytest.raises(NotImplementedError, match="'lik' have missing values .*Drop or fill"):
+    with pytest.raises(NotImplementedError, match=r"'lik' have missing values .*Drop or fill"):
         pm.minibatch_model(full, {"obs": B})
 
 
