@@ -103,11 +103,21 @@ def check_reparametrised(guides: Sequence[Guide], objective: Objective) -> None:
     ValueError
         The message names the variables, and an objective without that need.
     """
-    names = [site.name for guide in guides if not guide.reparametrised for site in guide.sites]
-    if names and getattr(objective, "needs_reparametrisation", True):
-        raise ValueError(
-            f"objective {objective.name!r} needs gradients through draws, but the guide of "
-            f"{', '.join(map(repr, names))} draws from a distribution that has none, as those of "
-            "discrete variables are: use objective='rws', which weighs draws, or a distribution that "
-            "is a function of noise, such as pm.Normal or pm.LogNormal"
-        )
+    needs = getattr(objective, "needs_reparametrisation", True)
+    # The draws of globals are held only where nothing is of a row
+    with_rows = any(guide.sites[0].plate for guide in guides)
+    names = [
+        site.name
+        for guide in guides
+        for site in guide.sites
+        if not guide.reparametrised and (needs or (with_rows and not site.plate))
+    ]
+    if not names:
+        return
+    instead = "use objective='rws', which weighs draws" if needs else "sum it out of the model"
+    raise ValueError(
+        f"objective {objective.name!r} needs gradients through draws{'' if needs else ' of globals'}, but "
+        f"the guide of {', '.join(map(repr, names))} draws from a distribution that has none, as those of "
+        f"discrete variables are: {instead}, or a distribution that is a function of noise, such as "
+        "pm.Normal or pm.LogNormal"
+    )

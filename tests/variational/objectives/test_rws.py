@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from scipy.stats import norm
 import pymc as pm
 
 from pymc.variational.objectives import IWAE
+from pymc.variational.objectives.checks import check_reparametrised
 from tests.variational.objectives.exact import (
     X,
     Z,
@@ -154,6 +156,21 @@ def test_batches_have_the_mean_of_all_rows(insomnia: float) -> None:
     for name, value in exact.items():
         mean = np.mean([values[name] for values in batches], axis=0)
         np.testing.assert_allclose(mean, value, rtol=RTOL, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("insomnia", [1.0, 0.3])
+def test_globals_beside_rows_need_gradients_through_draws(insomnia: float) -> None:
+    """They follow the bound; where nothing is of a row, all draws are weighed."""
+    rows, glob = (
+        SimpleNamespace(reparametrised=False, sites=[SimpleNamespace(name=name, plate=plate)])
+        for name, plate in (("z", ("obs",)), ("k", ()))
+    )
+    objective: Any = RWS(insomnia)
+    guides: Any
+    for guides in ([rows], [glob]):
+        check_reparametrised(guides, objective)
+    with pytest.raises(ValueError, match=r"of globals, but the guide of 'k' .* sum it out"):
+        check_reparametrised([rows, glob], objective)  # type: ignore[list-item]
 
 
 def of_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
