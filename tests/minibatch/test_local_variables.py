@@ -134,11 +134,13 @@ class TestScale:
     """What each term is multiplied by, whatever is asked for."""
 
     @pytest.fixture(scope="class")
-    def model(self):
+    @classmethod
+    def model(cls):
         return build(one_on_the_other, "epoch")
 
     @pytest.fixture(scope="class")
-    def plain(self):
+    @classmethod
+    def plain(cls):
         return of_one_batch()
 
     @pytest.mark.parametrize("jacobian", [True, False])
@@ -207,11 +209,13 @@ class TestAllRows:
     """Functions about all rows take and give N values of a local variable."""
 
     @pytest.fixture(scope="class")
-    def model(self):
+    @classmethod
+    def model(cls):
         return build(deterministic_between, "epoch")
 
     @pytest.fixture(scope="class")
-    def posterior(self):
+    @classmethod
+    def posterior(cls):
         z = np.random.default_rng(2).normal(size=(1, 5, N))
         return xr.Dataset({"z": (("chain", "draw", "obs"), z)}, {"obs": range(N)})
 
