@@ -72,7 +72,7 @@ class RowsThere(Rows):
         return self.of_dim
 
     def __str__(self) -> str:
-        return f"the rows of dim {self.of_dim!r}"
+        return f"dim {self.of_dim!r}"
 
 
 def rows_there(model: Any, dim: str) -> RowsThere:

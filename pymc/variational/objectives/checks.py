@@ -23,7 +23,6 @@ from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.total_size import current_length
 from pymc.variational.guides.base import Guide
 from pymc.variational.guides.fed_rows import fed_axes
-from pymc.variational.guides.rows_there import RowsThere
 from pymc.variational.objectives.base import Objective, Setting
 from pymc.variational.objectives.terms import Term
 
@@ -67,9 +66,8 @@ def check_plates(setting: Setting, objective: Objective) -> None:
                 f"{term.name!r}, which depends on the variables of these rows, is on the plate {dims}: "
                 f"{instead}"
             )
-        scales = [one.total for one in fed if one.name == term.name]
-        inside = len(scales) - isinstance(plates[0][0], RowsThere)
-        if inside > 0 and _depends_on_rows(setting, term):
+        inside = any(one.name == term.name and one.axis in term.within for one in fed)
+        if inside and _depends_on_rows(setting, term):
             raise ValueError(
                 f"objective {objective.name!r} is a bound for each row of {plates[0][0].dim!r}, but "
                 f"{term.name!r} is scaled by total_size within these rows, which would stand inside of "

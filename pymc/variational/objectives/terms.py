@@ -52,12 +52,15 @@ class Term:
     mixed : str
         Why its rows cannot be told apart, empty where they can. Its `logp` is then what the term
         adds to that of the model, and it has no plate.
+    within : tuple of int
+        Axes of the variable that are within a row, over which `logp` is summed.
     """
 
     name: str
     plate: Plate
     logp: Variable
     mixed: str = ""
+    within: tuple[int, ...] = ()
 
 
 def terms_of(model: Any, there: Sequence[RowsThere] = ()) -> list[Term]:
@@ -106,13 +109,13 @@ def _term(
     ]
     if scaled:
         logp = logp / plate_scale(scaled)
-    within = [k for k, axis in enumerate(axes) if not isinstance(axis, Rows)]
-    return Term(name, plate, logp.sum(within) if within else logp)
+    within = tuple(k for k, axis in enumerate(axes) if not isinstance(axis, Rows))
+    return Term(name, plate, logp.sum(within) if within else logp, within=within)
 
 
 def _not_scaled(term: Term, rows: RowsThere) -> str:
     return (
-        f"{term.name!r} depends on {rows}, of which those that are there are a part (total_size), and has "
+        f"{term.name!r} depends on the rows of {rows}, of which those that are there are a part (total_size), and has "
         f"no value for each of them, so that it would be counted for one batch: {term.mixed}. Give data "
         f"of the rows dims={rows.dim!r}, and let the term have a value for each row"
     )

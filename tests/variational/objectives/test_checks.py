@@ -114,6 +114,17 @@ def test_models_without_a_bound_by_row_are_refused(case: str, objective: Any) ->
         pm.fit(1, model=make(), objective=objective, n_particles=2, progressbar=False)
 
 
+def test_a_total_within_rows_by_hand_is_refused() -> None:
+    with pm.Model(coords={"obs": range(2)}) as model:
+        y = pm.Data("y", np.zeros(2), dims="obs")
+        z = pm.Normal("z", dims="obs")
+        pm.Normal("x", z, 1, observed=y, dims="obs", total_size=N)
+        pm.Potential("soft", -((z[:, None] + np.zeros(3)) ** 2), total_size=(None, 9))
+    guide = pm.Amortized({"z": lambda y: pm.Normal.dist(y, 1)}, inputs=[y], dim="obs")
+    with pytest.raises(ValueError, match=r"'soft' is scaled by total_size within these rows"):
+        guided_inference(model, guide=guide, objective="iwae", n_particles=2)
+
+
 def test_all_rows_by_hand_have_a_bound_of_particles() -> None:
     with pm.Model() as model:
         pm.Normal("x", pm.Normal("mu"), 1, observed=pm.Data("data", np.zeros(N)), total_size=N)
