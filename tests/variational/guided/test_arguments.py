@@ -82,7 +82,7 @@ def test_what_an_encoder_draws_has_no_start(argument: str) -> None:
 
 def test_starts_may_be_given_by_the_class_too(model: pm.Model) -> None:
     by_class = {"start": {"mu": 3.0}, "start_sigma": {"mu": 2.0}}
-    with pytest.raises(ValueError, match="start_sigma of pm.fit has 0. for 'mu'"):
+    with pytest.raises(ValueError, match=r"start_sigma of pm\.fit has 0\. for 'mu'"):
         pm.fit(3, model=model, inf_kwargs=by_class, start_sigma={"mu": 0.0}, **quiet())
 
 
