@@ -28,11 +28,12 @@ import pytensor.tensor as pt
 from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
+from pytensor.xtensor.type import XTensorVariable
 
 from pymc.variational.averaging import TailAverage
 from pymc.variational.guided.approximation import GuidedApproximation
 from pymc.variational.guides.assembly import assemble, there_of_guide
-from pymc.variational.guides.base import Here, Parameter, Plate, sites_of
+from pymc.variational.guides.base import Here, Parameter, Plate, Site, sites_of
 from pymc.variational.guides.encoded import AmortizedGuide
 from pymc.variational.guides.encoders import model_parameters
 from pymc.variational.guides.starts import Starts, check_used
@@ -222,6 +223,20 @@ class GuidedObjective:
         return next(p for p in self.approx.storage.columns if p.plate == plate)
 
 
+def _check_encoded(sites: Sequence[Site], guide: Any) -> None:
+    """Refuse encoders of variables with named dims."""
+    named = {site.name for site in sites if isinstance(site.rv, XTensorVariable)}
+    families = guide.values() if isinstance(guide, Mapping) else guide
+    for family in families if isinstance(guide, Mapping | list | tuple) else [guide]:
+        found = sorted(named.intersection(getattr(family, "names", ())))
+        if found:
+            raise NotImplementedError(
+                f"pm.Amortized of pm.fit has {', '.join(map(repr, found))} of pymc.dims, but encoders are "
+                "functions of tensors, and so are what they return. Write such a variable as one of pm, "
+                f"such as pm.Normal({found[0]!r}, dims=...), or give it 'mean_field'"
+            )
+
+
 def guided_approximation(
     model: Any,
     guide: Any = None,
@@ -253,6 +268,7 @@ def guided_approximation(
     """
     starts = Starts.of(model, start, start_sigma, random_seed)
     sites = sites_of(model, there_of_guide(model, guide))
+    _check_encoded(sites, guide)
     guides = assemble(model, sites, guide, starts, others)
     of_encoders = [s for made in guides if isinstance(made, AmortizedGuide) for s in made.sites]
     check_used(of_encoders, {"start": start, "start_sigma": start_sigma})

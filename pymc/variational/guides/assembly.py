@@ -190,7 +190,7 @@ def _family(given: Any) -> Family:
                 "such as pm.LowRank(rank=5) or pm.Amortized(...)"
             )
         return FAMILIES[given]
-    if not hasattr(given, "bind"):
+    if isinstance(given, type) or not hasattr(given, "bind"):
         raise TypeError(
             f"guide {given!r} of pm.fit, of type {type(given).__name__}, is no guide: give one of "
             f"{', '.join(map(repr, FAMILIES))}, an object such as pm.Amortized(...), or a dict of "

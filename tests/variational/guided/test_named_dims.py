@@ -103,3 +103,14 @@ def test_log_weights_are_those_without_names(both: tuple[Any, Any]) -> None:
 def test_new_data_are_of_the_rows_that_are_asked_for(both: tuple[Any, Any]) -> None:
     new = both[1].sample_posterior_predictive(4, rows=[4, 1, 0], random_seed=1)
     assert new.posterior_predictive["x"].shape == (1, 4, 3)
+
+
+@pytest.mark.parametrize("form", [lambda g: g, lambda g: [g], lambda g: {"z": g}])
+def test_encoders_are_of_tensors(form: Any) -> None:
+    model = named_model()
+    seen = model.rvs_to_values[model["x"]]
+    guide = pm.Amortized({"z": lambda x: pm.LogNormal.dist(x, 1)}, inputs=[seen], dim="obs")
+    with pytest.raises(
+        NotImplementedError, match=r"pm\.Amortized .* 'z' of pymc\.dims.*pm\.Normal"
+    ):
+        fit(model, guide=form(guide))
