@@ -197,18 +197,6 @@ class RowTable:
         params.flags.writeable = False
         return params
 
-    def set_parameters(self, values: np.ndarray, rows: Any = None) -> None:
-        """Write parameters; what an optimizer keeps stays as it is.
-
-        Parameters
-        ----------
-        values : array of floats, shape (n_rows, n_params)
-            Or what broadcasts to it.
-        rows : slice or array of int, optional
-            Which rows. Default: all.
-        """
-        self._value[slice(None) if rows is None else rows, : self.n_params] = values
-
     def check_rows(self) -> None:
         """Raise where the data have another number of rows than when the table was made.
 

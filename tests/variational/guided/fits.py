@@ -65,4 +65,4 @@ def set_rows(approx: Any, name: str, means: np.ndarray, rho: float = -40.0) -> N
     [guide] = [guide for guide in approx.guides if guide.sites[0].name == name]
     table = approx.storage.tables[guide.sites[0].plate]
     flat = np.concatenate([means, np.full_like(means, rho)], axis=1)
-    table.set_parameters(flat)
+    table.shared.get_value(borrow=True)[:, : table.n_params] = flat

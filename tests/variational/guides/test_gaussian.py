@@ -52,7 +52,8 @@ def with_random_parameters(model: pm.Model, guide: Any) -> Any:
     for var in approx.storage.dense.values():
         var.set_value(rng.normal(size=var.get_value().shape))
     for table in approx.storage.tables.values():
-        table.set_parameters(rng.normal(size=(N_ROWS, table.n_params)))
+        values = rng.normal(size=(N_ROWS, table.n_params))
+        table.shared.get_value(borrow=True)[:, : table.n_params] = values
     gathered = {plate: table.gather()[1] for plate, table in approx.storage.tables.items()}
     return approx.guides, approx.storage.here(gathered)
 

@@ -151,15 +151,6 @@ class TestValues:
             params[0] = 1
         assert table.shared.get_value(borrow=True).flags.writeable
 
-    def test_set(self):
-        table = table_of(rows(5, 3))
-        table.widen(np.array([7.0]))
-        table.set_parameters(np.array([[3.0, 4.0]]), np.array([1, 4]))
-        np.testing.assert_array_equal(table.parameters().sum(axis=1), [1, 7, 1, 1, 7])
-        table.set_parameters(np.ones((5, 2)))
-        np.testing.assert_array_equal(table.parameters(), np.ones((5, 2)))
-        np.testing.assert_array_equal(table.shared.get_value()[:, 2], 7)
-
 
 class TestMemory:
     def test_widen_keeps_parameters_and_starts_states_anew(self):
