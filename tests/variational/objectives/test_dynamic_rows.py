@@ -30,6 +30,7 @@ from scipy.stats import norm
 import pymc as pm
 
 from pymc.variational.objectives import IWAE
+from tests.variational.engine import JAX_COPIES
 from tests.variational.objectives.exact import evaluate
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "dynamic_rows.py"
@@ -63,14 +64,20 @@ def test_log_weights_are_masked_sums(example: ModuleType) -> None:
     np.testing.assert_allclose(same, got, rtol=1e-10)
 
 
+@pytest.mark.filterwarnings(JAX_COPIES)
+# PyTensor's checks of shapes, which JAX has none of
+@pytest.mark.filterwarnings("ignore:Skipping Assert:UserWarning")
 @pytest.mark.parametrize("known_numbers", [False, True])
 def test_fits_beside_exact_sums(example: ModuleType, known_numbers: bool) -> None:
     """RWS and IWAE: the bound is close below the evidence, and q(n | x) close to p(n | x).
 
-    The guide cannot be exact, so that what is asked is a share of what a fit gains.
+    The guide cannot be exact, so that what is asked is a share of what a fit gains. JAX compiles such
+    graphs in seconds, and Numba in minutes.
     """
+    pytest.importorskip("jax")
     rows = example.simulate_rows()
-    approx, height, guides = example.fit(rows, known_numbers, n=3000)
+    compile_kwargs = {"mode": "JAX"}
+    approx, height, guides = example.fit(rows, known_numbers, n=3000, compile_kwargs=compile_kwargs)
     at = float(height.get_value())
     exact = example.exact_log_evidence(rows, at, known_numbers)
     bound = -approx.hist[-500:].mean()
