@@ -50,7 +50,7 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
-from pymc.variational.guides.base import Guide, Here, read_by
+from pymc.variational.guides.base import Guide, Here, held, read_by
 from pymc.variational.objectives.base import (
     Draws,
     Loss,
@@ -236,8 +236,9 @@ class Renyi(_ParticleBound):
 def held_in_logq(setting: Setting, guides: Sequence[Guide]) -> Here:
     """Hold what log q depends on: parameters of some guides, and of the model, which they may share."""
     mine = setting.parameters_of(guides)
-    here = {p: disconnected_grad(v) if p in mine else v for p, v in setting.here.items()}
-    return {**here, **{p: disconnected_grad(p) for p in setting.model_parameters}}
+    of_guides = {p: var for p, var in setting.here.items() if p in mine}
+    of_model = {p: p for p in setting.model_parameters}
+    return {**setting.here, **held(of_guides), **held(of_model)}
 
 
 def hold(setting: Setting, draws: Draws, guides: Sequence[Guide]) -> tuple[Draws, Here]:

@@ -43,7 +43,10 @@ OBJECTIVES = {
 
 
 def gradients(objective: Any, tied: bool) -> dict[str, np.ndarray]:
-    """Gradients for z ~ N(w, 1), x ~ N(w z, 1) and q(z | x, w) of a second local variable's draw."""
+    """Gradients where the priors, the likelihood, and guides of two local variables have a weight.
+
+    The second guide reads the first variable, whose prior has the weight too, and has a transform.
+    """
     w = pytensor.shared(np.array(0.8), name="w")
     v = w if tied else pytensor.shared(np.array(0.8), name="v")
     with pm.Model(coords={"obs": range(3)}) as model:
