@@ -209,21 +209,18 @@ def fit(
     if model is None and isinstance(method, released.Inference):
         model = method.approx.model
     model = released.pm.modelcontext(model)
-    asked = {
-        "guide": guide,
-        "objective": objective,
-        "gradient": gradient,
-        "reduction": reduction,
-        "params": params,
-        "n_particles": None if n_particles == 1 else n_particles,
-    }
-    asked = {name: value for name, value in asked.items() if value is not None}
+    asked = _given(
+        guide=guide,
+        objective=objective,
+        gradient=gradient,
+        reduction=reduction,
+        params=params,
+        n_particles=None if n_particles == 1 else n_particles,
+    )
     if isinstance(method, str) and (asked or local_axes(model)):
-        starts = {"random_seed": random_seed, "start": start, "start_sigma": start_sigma}
-        given = {name: value for name, value in starts.items() if value is not None}
+        starts = _given(random_seed=random_seed, start=start, start_sigma=start_sigma)
         _check_starts("inf_kwargs of pm.fit, of guides,", inf_kwargs or ())
-        given = {**(inf_kwargs or {}), **given}
-        method = guided_inference(model, method, **given, **asked)
+        method = guided_inference(model, method, **{**(inf_kwargs or {}), **starts}, **asked)
         random_seed = start = start_sigma = inf_kwargs = None
     elif asked:
         raise TypeError(
@@ -242,6 +239,11 @@ def fit(
         include_transformed=include_transformed,
         **kwargs,
     )
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    """Keep the arguments that were given."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def guided_inference(

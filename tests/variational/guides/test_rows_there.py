@@ -178,7 +178,8 @@ def loss_by_hand(**kwargs: Any) -> tuple[float, float]:
     loss.check()
     reported = loss.losses(approx.storage.here({})).reported
     graphs = with_noise([reported, pytensor.grad(reported, slope)], Feeding.noise)
-    return tuple(map(float, pm.compile([], graphs, mode=PLAIN)()))
+    loss, gradient = pm.compile([], graphs, mode=PLAIN)()
+    return float(loss), float(gradient)
 
 
 @pytest.mark.parametrize(
