@@ -28,6 +28,7 @@ over all numbers, which are exact here.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -187,8 +188,10 @@ def fitted_probabilities(guide: pm.Amortized, x: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     rows = simulate_rows()
+    # Networks compile in seconds for JAX, and in a minute and more for Numba
+    backend = "jax" if find_spec("jax") else None
     for known_numbers, name in ((False, "RWS, numbers unknown"), (True, "IWAE, numbers known")):
-        approx, height, guides = fit(rows, known_numbers)
+        approx, height, guides = fit(rows, known_numbers, backend=backend)
         exact = exact_log_evidence(rows, float(height.get_value()), known_numbers)
         print(f"{name}: {approx.report.seconds:.1f} s for {approx.report.n_steps:,} steps")
         print(f"  bound of a row {-approx.hist[-500:].mean():.3f}, exact {exact:.3f}")
