@@ -55,13 +55,12 @@ class FullRankGuide:
     def __init__(self, sites: Sequence[Site], starts: Starts) -> None:
         self.layout = Layout.of(sites, starts.point)
         self.sites = self.layout.sites
-        plate, d = self.layout.plate, self.layout.size
-        where = plate[0].dim or "rows" if plate else "globals"
+        name, plate, d = self.layout.name, self.layout.plate, self.layout.size
         self._places = np.tril_indices(d)
         sds = np.log1p(np.exp(starts.rhos(self.layout)))
         scales = sds[..., None] * np.eye(d, dtype=pytensor.config.floatX)
-        self.loc = Parameter(f"{where}_mu", starts.means(self.layout), plate)
-        self.tril = Parameter(f"{where}_L_tril", scales[..., *self._places], plate)
+        self.loc = Parameter(f"{name}_mu", starts.means(self.layout), plate)
+        self.tril = Parameter(f"{name}_L_tril", scales[..., *self._places], plate)
         self.parameters = (self.loc, self.tril)
 
     def _factor(self, here: Here) -> Variable:

@@ -61,6 +61,11 @@ class Layout:
         return self.sites[0].plate
 
     @property
+    def name(self) -> str:
+        """What the names of parameters begin with."""
+        return (self.plate[0].dim or "rows") if self.plate else "globals"
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         return tuple(int(np.prod(shape)) for shape in self.shapes)
 

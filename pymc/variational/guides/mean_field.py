@@ -54,10 +54,9 @@ class MeanFieldGuide:
     def __init__(self, sites: Sequence[Site], starts: Starts) -> None:
         self.layout = Layout.of(sites, starts.point)
         self.sites = self.layout.sites
-        plate = self.layout.plate
-        where = plate[0].dim or "rows" if plate else "globals"
-        self.loc = Parameter(f"{where}_mu", starts.means(self.layout), plate)
-        self.rho = Parameter(f"{where}_rho", starts.rhos(self.layout), plate)
+        name, plate = self.layout.name, self.layout.plate
+        self.loc = Parameter(f"{name}_mu", starts.means(self.layout), plate)
+        self.rho = Parameter(f"{name}_rho", starts.rhos(self.layout), plate)
         self.parameters = (self.loc, self.rho)
 
     def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:

@@ -264,9 +264,7 @@ class Weights:
     rows: Mapping[Plate, Variable]
 
 
-def log_weights(
-    setting: Setting, draws: Draws, here: Here | None = None, with_logq: bool = True
-) -> Weights:
+def log_weights(setting: Setting, draws: Draws, here: Here | None = None) -> Weights:
     """Sum up log p - log q on each plate.
 
     Parameters
@@ -275,14 +273,12 @@ def log_weights(
     draws : Draws
     here : mapping, optional
         What stands for the parameters in log q; those of the draws by default.
-    with_logq : bool
-        Whether log q is subtracted.
     """
     logps = at_draws([term.logp for term in setting.terms], draws.values())
     sums: dict[Plate, Variable] = {}
     for term, logp in zip(setting.terms, logps):
         sums[term.plate] = sums[term.plate] + logp if term.plate in sums else logp
-    for guide, block in draws.blocks.items() if with_logq else ():
+    for guide, block in draws.blocks.items():
         plate = guide.sites[0].plate
         logq = guide.logq(block, here or setting.here, draws.n_lead[guide], draws.given)
         sums[plate] = sums[plate] - logq if plate in sums else -logq
