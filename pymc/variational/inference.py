@@ -24,8 +24,9 @@ from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.averaging import TailAverage
 from pymc.variational.fitting import Fitting, check_n
 from pymc.variational.guided.objective import GuidedObjective, guided_approximation
-from pymc.variational.objectives import check_n_particles, objective_of
+from pymc.variational.objectives import objective_of
 from pymc.variational.report import FitReport
+from pymc.variational.sampling.request import check_whole
 
 
 def _check_starts(where: str, given: Iterable[str]) -> None:
@@ -203,7 +204,7 @@ def fit(
     >>> approx.sample(100).posterior["mu"].shape
     (1, 100)
     """
-    n, n_particles = check_n(n), check_n_particles(n_particles)
+    n, n_particles = check_n(n), check_whole("n_particles", n_particles, "pm.fit")
     if batch_size is not None:
         model = _on_minibatches(model, batch_size, method)
     if model is None and isinstance(method, released.Inference):
@@ -284,7 +285,9 @@ def guided_inference(
         start_sigma=start_sigma,
         random_seed=random_seed,
     )
-    loss = GuidedObjective(approx, made, check_n_particles(n_particles), reduction)
+    loss = GuidedObjective(
+        approx, made, check_whole("n_particles", n_particles, "pm.fit"), reduction
+    )
     loss.check()
     plain = guide is None and made.name == bound
     names = {name: title for title, name in CLASSES.items()}

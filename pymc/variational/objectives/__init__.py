@@ -30,7 +30,6 @@ __all__ = [
     "OBJECTIVES",
     "Renyi",
     "ReweightedWakeSleep",
-    "check_n_particles",
     "objective_of",
 ]
 
@@ -81,20 +80,3 @@ def objective_of(objective: Any, gradient: str | None = None) -> Objective:
             "its gradient, as in pm.Renyi(alpha=0.5, gradient='dreg')"
         )
     return objective
-
-
-def check_n_particles(n_particles: Any) -> int:
-    """Check the argument `n_particles` of a fit.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
-    if isinstance(n_particles, bool) or not isinstance(n_particles, numbers.Integral):
-        raise TypeError(
-            f"n_particles={n_particles!r} of pm.fit has to be a whole number, the particles of the "
-            f"bound; it is of type {type(n_particles).__name__}"
-        )
-    if n_particles < 1:
-        raise ValueError(f"n_particles={n_particles} of pm.fit has to be at least 1")
-    return int(n_particles)

@@ -194,7 +194,7 @@ def _of_all_rows(mixed: Sequence[Output], function: str) -> str:
 
 
 def check_whole(argument: str, value: Any, function: str) -> int:
-    """Check a number of draws, or of rows at a time.
+    """Check a number of draws, of particles, or of rows at a time.
 
     Raises
     ------
