@@ -20,5 +20,11 @@ _layer.run_release(globals())
 from pymc.model.transform.minibatch import minibatch_model, remove_minibatch  # noqa: E402
 from pymc.pytensorf import compile_pymc  # noqa: E402
 from pymc.variational import callbacks  # noqa: E402
-from pymc.variational.guides import Amortized, LowRank  # noqa: E402
-from pymc.variational.objectives import Renyi, ReweightedWakeSleep  # noqa: E402
+
+_layer.load_late(
+    globals(),
+    {
+        "pymc.variational.guides": ("Amortized", "LowRank"),
+        "pymc.variational.objectives": ("Renyi", "ReweightedWakeSleep"),
+    },
+)

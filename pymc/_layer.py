@@ -36,7 +36,8 @@ What follows from it:
 
 import sys
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from importlib.machinery import PathFinder, SourceFileLoader
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -156,6 +157,33 @@ def run_release(namespace: dict[str, Any], /, **mixins: type) -> SimpleNamespace
             f"pymc-minibatch and this PyMC do not fit together, see {SUPPORTED}"
         )
     return SimpleNamespace(**namespace)
+
+
+def load_late(namespace: dict[str, Any], /, modules: Mapping[str, Iterable[str]]) -> None:
+    """Let names of a package come from modules that are loaded when one of the names is asked for.
+
+    What only some models need stays out of the time that ``import pymc`` takes.
+
+    Parameters
+    ----------
+    namespace : dict
+        ``globals()`` of the package.
+    modules : dict of str to iterable of str
+        By full name of a module: the names that the package takes over from it.
+    """
+    sources = {name: module for module, names in modules.items() for name in names}
+    get_released = namespace.get("__getattr__")
+
+    def get(name: str) -> Any:
+        if name not in sources:
+            if get_released is not None:
+                return get_released(name)
+            raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
+        namespace[name] = getattr(import_module(sources[name]), name)
+        return namespace[name]
+
+    namespace["__getattr__"] = get
+    namespace["__dir__"] = lambda: sorted(namespace.keys() | sources.keys())
 
 
 class _Bindings(dict[str, Any]):

@@ -16,9 +16,15 @@ import pymc._layer as _layer
 _layer.run_release(globals())
 
 from pymc.variational import callbacks, schedules  # noqa: E402
-from pymc.variational.diagnostics import Diagnosis, diagnose  # noqa: E402
-from pymc.variational.guides import Amortized, LowRank  # noqa: E402
-from pymc.variational.objectives import ELBO, IWAE, Renyi, ReweightedWakeSleep  # noqa: E402
-from pymc.variational.plots import plot_fit  # noqa: E402
-from pymc.variational.report import FitReport  # noqa: E402
-from pymc.variational.sampling.held_out import log_evidence, log_weights  # noqa: E402
+
+_layer.load_late(
+    globals(),
+    {
+        "pymc.variational.diagnostics": ("Diagnosis", "diagnose"),
+        "pymc.variational.guides": ("Amortized", "LowRank"),
+        "pymc.variational.objectives": ("ELBO", "IWAE", "Renyi", "ReweightedWakeSleep"),
+        "pymc.variational.plots": ("plot_fit",),
+        "pymc.variational.report": ("FitReport",),
+        "pymc.variational.sampling.held_out": ("log_evidence", "log_weights"),
+    },
+)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -39,8 +39,9 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.variational.rows.optimizers import average_columns
-from pymc.variational.rows.table import RowTable
+if TYPE_CHECKING:
+    from pymc.variational.rows.table import RowTable
+
 
 __all__ = ["TailAverage", "check_average"]
 
@@ -105,8 +106,7 @@ class TailAverage:
         self.n_waiting.set_value(np.int64(max(n_steps - n_last, 0)))
         self.n_averaged.set_value(np.int64(0))
         for table in self.tables:
-            _, n_visits = average_columns(table.n_params)
-            table.shared.get_value(borrow=True)[:, n_visits] = 0
+            table.forget_averages()
 
     def swap(self) -> None:
         """Exchange the parameters with their averages, if there are any."""
@@ -117,18 +117,7 @@ class TailAverage:
             param.set_value(mean.get_value(borrow=True), borrow=True)
             mean.set_value(last, borrow=True)
         for table in self.tables:
-            _swap_rows(table)
-
-
-def _swap_rows(table: RowTable) -> None:
-    """Exchange the parameters of the rows that were visited with their averages."""
-    value = table.shared.get_value(borrow=True)
-    mean, n_visits = average_columns(table.n_params)
-    visited = value[:, n_visits, None] > 0
-    params = slice(table.n_params)
-    last = value[:, params].copy()
-    np.copyto(value[:, params], value[:, mean], where=visited)
-    np.copyto(value[:, mean], last, where=visited)
+            table.swap_averages()
 
 
 def check_average(average: Any) -> float | None:

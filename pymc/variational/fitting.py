@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import logging
-import operator
 import time
 import warnings
 
@@ -34,12 +33,13 @@ from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.calls import next_call
 from pymc.variational.compiled import Step, make_step
+from pymc.variational.counts import check_count
 from pymc.variational.loop import LoopEnd, NotFinite, run_loop
 from pymc.variational.nonfinite import describe
 from pymc.variational.progress import FitProgress
 from pymc.variational.report import FitReport, Setting
 
-__all__ = ["FitState", "Fitting", "check_n"]
+__all__ = ["FitState", "Fitting"]
 
 _log = logging.getLogger("pymc.variational.inference")
 
@@ -150,7 +150,7 @@ class Fitting:
             If a loss or a parameter is nan or infinite. The approximation keeps the state after the
             last good step.
         """
-        n = check_n(n)
+        n = check_count("n", n, "a fit", least=0)
         callbacks = _check_callbacks(callbacks)
         for callback in callbacks:
             next_call(callback, 0)  # refuses a rate that is none
@@ -178,7 +178,7 @@ class Fitting:
         progressbar, progressbar_theme
             As of `fit`.
         """
-        n = check_n(n)
+        n = check_count("n", n, "a fit", least=0)
         if self.state is None:
             raise TypeError(
                 "Need to call `.fit` first: `refine` goes on with the step of that fit."
@@ -279,26 +279,6 @@ class Fitting:
                 name: np.concatenate([known.get(name, np.empty(0)), losses])
                 for name, losses in zip(names, beside.T)
             }
-
-
-def check_n(n: Any) -> int:
-    """Check a number of steps.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
-    if isinstance(n, bool | np.bool_) or not hasattr(n, "__index__"):
-        raise TypeError(
-            f"n={n!r} of a fit has to be a whole number of steps, such as 10_000: it is of type "
-            f"{type(n).__name__}."
-        )
-    n = operator.index(n)
-    if n < 0:
-        raise ValueError(
-            f"n={n} of a fit has to be a number of steps, 0 (initialise only) or more."
-        )
-    return n
 
 
 def _check_callbacks(callbacks: Any) -> tuple[Callable, ...]:

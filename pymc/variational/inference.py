@@ -22,11 +22,9 @@ import pymc._layer as _layer
 from pymc.minibatch.plates import local_axes
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.averaging import TailAverage
-from pymc.variational.fitting import Fitting, check_n
-from pymc.variational.guided.objective import GuidedObjective, guided_approximation
-from pymc.variational.objectives import objective_of
+from pymc.variational.counts import check_count
+from pymc.variational.fitting import Fitting
 from pymc.variational.report import FitReport
-from pymc.variational.sampling.request import check_whole
 
 
 def _check_starts(where: str, given: Iterable[str]) -> None:
@@ -59,6 +57,7 @@ released = _layer.run_release(globals(), Inference=Fitting, ADVI=_OfModel, FullR
 CLASSES = {"ADVI": "advi", "FullRankADVI": "fullrank_advi"}
 
 if TYPE_CHECKING:
+    from pymc.variational.guided.objective import GuidedObjective
 
     class Inference(Fitting): ...
 
@@ -73,7 +72,7 @@ class GuidedInference(released.Inference):  # type: ignore[name-defined]
         What the report calls it.
     """
 
-    def __init__(self, objective: GuidedObjective, method: str = "guided") -> None:
+    def __init__(self, objective: "GuidedObjective", method: str = "guided") -> None:
         self.hist = np.asarray(())
         self.objective = objective
         self.state = None
@@ -204,7 +203,8 @@ def fit(
     >>> approx.sample(100).posterior["mu"].shape
     (1, 100)
     """
-    n, n_particles = check_n(n), check_whole("n_particles", n_particles, "pm.fit")
+    n = check_count("n", n, "a fit", least=0)
+    n_particles = check_count("n_particles", n_particles, "pm.fit")
     if batch_size is not None:
         model = _on_minibatches(model, batch_size, method)
     if model is None and isinstance(method, released.Inference):
@@ -268,6 +268,9 @@ def guided_inference(
     ValueError, TypeError, NotImplementedError
         If arguments contradict each other or the model.
     """
+    from pymc.variational.guided.objective import GuidedObjective, guided_approximation
+    from pymc.variational.objectives import objective_of
+
     if method.lower() not in METHODS:
         raise ValueError(
             f"method={method!r} of pm.fit has particles of its own and no guide: latent variables of "
@@ -286,7 +289,7 @@ def guided_inference(
         random_seed=random_seed,
     )
     loss = GuidedObjective(
-        approx, made, check_whole("n_particles", n_particles, "pm.fit"), reduction
+        approx, made, check_count("n_particles", n_particles, "pm.fit"), reduction
     )
     loss.check()
     plain = guide is None and made.name == bound

@@ -29,7 +29,6 @@ from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
 from pymc.variational.draws import draw_anew
-from pymc.variational.guides.fed_rows import check_no_slots
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.particles import fits_in_memory, over_particles
 from pymc.variational.results import add_fit
@@ -136,6 +135,8 @@ class _Group:
                 "pm.ADVI or pm.FullRankADVI, which keep parameters of all rows; for another guide, "
                 "pm.fit(guide=...)"
             )
+        from pymc.variational.guides.fed_rows import check_no_slots  # loads all guides
+
         check_no_slots(self.model)
         super().__init_group__(group)  # type: ignore[misc]
 

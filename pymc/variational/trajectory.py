@@ -22,14 +22,13 @@ from typing import Any
 import numpy as np
 
 from pymc.variational.approximations import FullRankGroup, MeanFieldGroup
-from pymc.variational.guides.full_rank import FullRankGuide
-from pymc.variational.guides.mean_field import MeanFieldGuide
 
 __all__ = [
     "Trajectory",
     "flat_parameters",
     "flat_scales",
     "mean_error",
+    "mean_field_scales",
     "split_rhat",
     "watched_params",
 ]
@@ -131,35 +130,10 @@ def flat_scales(approx: Any) -> np.ndarray:
         for group in approx.groups
         for name, scale in parameter_scales(group).items()
     }
-    for guide in getattr(approx, "guides", ()):
-        if not guide.sites[0].plate:
-            dense = approx.storage.dense
-            found = {p: np.asarray(dense[p].get_value(), "float64") for p in guide.parameters}
-            known |= {dense[p]: scale for p, scale in scales_of_guide(guide, found).items()}
+    if hasattr(approx, "guides"):
+        known |= approx.parameter_scales()
     values = ((param, param.get_value(borrow=True)) for param in watched_params(approx))
     return np.concatenate([np.ravel(known.get(p, np.ones(np.shape(v)))) for p, v in values])
-
-
-@singledispatch
-def scales_of_guide(guide: Any, values: Mapping[Any, np.ndarray]) -> Mapping[Any, np.ndarray]:
-    """Return the scales of the parameters of a guide, given their values, in their shapes.
-
-    Register a function for the class of a new guide, where its parameters have one.
-    """
-    return {}
-
-
-@scales_of_guide.register(MeanFieldGuide)
-def _of_mean_field_guide(guide: Any, values: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
-    return dict(zip((guide.loc, guide.rho), _mean_field_scales(values[guide.rho])))
-
-
-@scales_of_guide.register(FullRankGuide)
-def _of_full_rank_guide(guide: Any, values: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
-    entries = values[guide.tril]
-    rows, _ = np.tril_indices(len(values[guide.loc]))
-    sd = np.sqrt(np.bincount(rows, weights=entries**2))
-    return {guide.loc: sd, guide.tril: sd[rows]}
 
 
 @singledispatch
@@ -176,10 +150,11 @@ def _of_mean_field(group: Any) -> Mapping[str, np.ndarray]:
     rho = _values(group, "rho")
     if rho is None:
         return {}
-    return dict(zip(("mu", "rho"), _mean_field_scales(rho)))
+    return dict(zip(("mu", "rho"), mean_field_scales(rho)))
 
 
-def _mean_field_scales(rho: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_field_scales(rho: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scales of locations and of `rho`, where ``sd = log1p(exp(rho))``."""
     sd = np.logaddexp(0, rho)
     return sd, sd / _logistic(rho)  # d sd = logistic(rho) d rho
 

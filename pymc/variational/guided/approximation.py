@@ -31,6 +31,7 @@ from pymc.util import RandomState
 from pymc.variational.guided.moments import bad_terms, flat_moments, moments_data, state_of
 from pymc.variational.guided.nodes import sample_node
 from pymc.variational.guided.results import posterior_chunks, posterior_draws, predictive_draws
+from pymc.variational.guided.scales import scales_of_guide
 from pymc.variational.guided.storage import Storage
 from pymc.variational.guides.base import Guide, Site
 from pymc.variational.guides.rows_there import there_of_sites
@@ -105,6 +106,16 @@ class GuidedApproximation:
     def dense_params(self) -> list[SharedVariable]:
         """Those of `params` that all rows share."""
         return [*self.storage.dense.values(), *self.model_parameters]
+
+    def parameter_scales(self) -> dict[SharedVariable, np.ndarray]:
+        """Return what an error of 1 means for parameters of guides that rows share, where it is known."""
+        known: dict[SharedVariable, np.ndarray] = {}
+        for guide in self.guides:
+            if not guide.sites[0].plate:
+                dense = self.storage.dense
+                values = {p: np.asarray(dense[p].get_value(), "float64") for p in guide.parameters}
+                known |= {dense[p]: scale for p, scale in scales_of_guide(guide, values).items()}
+        return known
 
     @property
     def sites(self) -> list[Site]:

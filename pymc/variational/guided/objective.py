@@ -31,6 +31,7 @@ from pytensor.graph.basic import Variable
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.variational.averaging import TailAverage
+from pymc.variational.counts import check_count
 from pymc.variational.guided.approximation import GuidedApproximation
 from pymc.variational.guides.assembly import assemble, there_of_guide
 from pymc.variational.guides.base import Here, Parameter, Plate, Site, sites_of
@@ -41,7 +42,6 @@ from pymc.variational.objectives.base import Losses, Objective, Setting
 from pymc.variational.objectives.checks import check_plates, check_reparametrised
 from pymc.variational.objectives.loss_factor import check_reduction, loss_factor
 from pymc.variational.rows.updates import guarded, row_updates
-from pymc.variational.sampling.request import check_whole
 from pymc.variational.updates import adagrad_window, total_norm_constraint
 
 __all__ = ["GuidedApproximation", "GuidedObjective", "guided_approximation"]
@@ -159,7 +159,7 @@ class GuidedObjective:
                 "takes obj_n_mc, obj_optimizer, more_obj_params, more_updates and "
                 "total_grad_norm_constraint"
             )
-        n_outer = check_whole("obj_n_mc", 1 if obj_n_mc is None else obj_n_mc, "pm.fit")
+        n_outer = check_count("obj_n_mc", 1 if obj_n_mc is None else obj_n_mc, "pm.fit")
         storage = self.approx.storage
         gathered = {plate: table.gather() for plate, table in storage.tables.items()}
         params = {plate: rows for plate, (_, rows) in gathered.items()}

@@ -24,9 +24,10 @@ from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
 from pymc.sampling.deterministic import compute_deterministics
 from pymc.util import RandomState
+from pymc.variational.counts import check_count
 from pymc.variational.results import add_fit
 from pymc.variational.sampling.outputs import latent_outputs, observed_outputs
-from pymc.variational.sampling.request import Request, check_whole
+from pymc.variational.sampling.request import Request
 
 __all__ = ["posterior_chunks", "posterior_draws", "predictive_draws"]
 
@@ -100,8 +101,8 @@ def predictive_draws(
 
 
 def _checked(draws: Any, chunk: Any, function: str) -> tuple[int, int | None]:
-    draws = check_whole("draws", draws, function)
-    return draws, None if chunk is None else check_whole("chunk", chunk, function)
+    draws = check_count("draws", draws, function)
+    return draws, None if chunk is None else check_count("chunk", chunk, function)
 
 
 def _multi_trace(request: Request, dataset: xr.Dataset) -> MultiTrace:

@@ -35,7 +35,7 @@ from pytensor.tensor.type import TensorType
 from pymc.variational.schedule_formulas import Schedule, rate_at
 from pymc.variational.updates import adagrad_window
 
-__all__ = ["OneRow", "Optimizer", "average_columns"]
+__all__ = ["OneRow", "Optimizer"]
 
 #: (gradients, parameters) -> next values of the parameters, and of what the optimizer keeps.
 Optimizer = Callable[
@@ -144,11 +144,6 @@ class OneRow:
         n_slots, shape = old.type.shape[0], key.get_value(borrow=True).shape
         new = pt.broadcast_to(new, (n_slots, *shape))
         return new.reshape((n_slots, int(np.prod(shape)))).astype(old.type.dtype)
-
-
-def average_columns(n_params: int) -> tuple[slice, int]:
-    """Tell which columns of a line have the average of its parameters, and its number of visits."""
-    return slice(n_params, 2 * n_params), 2 * n_params
 
 
 def _average(

@@ -180,6 +180,25 @@ class RowTable:
         value[:, self.n_params : n_used] = states
         value[:, n_used:] = 0
 
+    def forget_averages(self) -> None:
+        """Start the averages of the parameters anew, where an optimizer keeps them."""
+        _, n_visits = self._average_columns
+        self._value[:, n_visits] = 0
+
+    def swap_averages(self) -> None:
+        """Exchange the parameters of the rows that were visited with their averages."""
+        value, (mean, n_visits) = self._value, self._average_columns
+        visited = value[:, n_visits, None] > 0
+        params = slice(self.n_params)
+        last = value[:, params].copy()
+        np.copyto(value[:, params], value[:, mean], where=visited)
+        np.copyto(value[:, mean], last, where=visited)
+
+    @property
+    def _average_columns(self) -> tuple[slice, int]:
+        """The columns that have the average of the parameters, and the number of its visits."""
+        return slice(self.n_params, 2 * self.n_params), 2 * self.n_params
+
     def parameters(self, rows: Any = None) -> np.ndarray:
         """Return the parameters as they are now.
 

@@ -38,7 +38,7 @@ from pymc.variational.sampling.outputs import Output, chosen
 from pymc.variational.sampling.sampler import RowSampler, rows_at_once
 from pymc.variational.sampling.selection import RowSelection, select_rows
 
-__all__ = ["Request", "check_whole"]
+__all__ = ["Request"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,20 +191,3 @@ def _coords_and_dims(model: Any, selection: RowSelection) -> tuple[dict[str, Any
 def _of_all_rows(mixed: Sequence[Output], function: str) -> str:
     why = "; ".join(f"{output.name!r}: {output.mixed}" for output in mixed)
     return f"{function} computes variables row by row here, and {why}. approx.sample() of all rows has it."
-
-
-def check_whole(argument: str, value: Any, function: str) -> int:
-    """Check a number of draws, of particles, or of rows at a time.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(
-            f"{argument}={value!r} of {function} has to be a whole number, such as 500: it is of type "
-            f"{type(value).__name__}"
-        )
-    if value < 1:
-        raise ValueError(f"{argument}={value} of {function} has to be at least 1")
-    return int(value)

@@ -25,11 +25,12 @@ import xarray as xr
 
 from pymc.minibatch.provenance import Rows
 from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.variational.counts import check_count
 from pymc.variational.guides.base import Plate
 from pymc.variational.guides.rows_there import RowsThere
 from pymc.variational.objectives.base import Setting, log_weights
 from pymc.variational.sampling.functions import RowFunction, draw_guides, dynamic, row_params
-from pymc.variational.sampling.request import Request, check_whole
+from pymc.variational.sampling.request import Request
 from pymc.variational.sampling.sampler import FLOATS_AT_ONCE, WORTH_COMPILING
 from pymc.variational.sampling.selection import RowSelection
 
@@ -74,7 +75,7 @@ class RowWeights:
         function: str,
     ) -> RowWeights:
         """Check the arguments, and compile."""
-        n_particles = check_whole("n_particles", n_particles, function)
+        n_particles = check_count("n_particles", n_particles, function)
         if not hasattr(approx, "storage"):
             raise TypeError(
                 f"{function} takes what pm.fit returns for a model with latent variables of rows, or "

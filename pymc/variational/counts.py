@@ -1,0 +1,66 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+
+"""Checks of whole numbers: of steps, draws, particles, rows."""
+
+import operator
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_count"]
+
+
+def check_count(argument: str, value: Any, function: str, *, least: int = 1) -> int:
+    """Check how many of something are asked for.
+
+    Parameters
+    ----------
+    argument, function : str
+        What the value was given as, and to what, for messages.
+    value : int
+        Or an integer of NumPy.
+    least : int
+        The smallest one that makes sense.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError
+        For what is no whole number: a bool, a float, an array.
+    ValueError
+        For one below `least`.
+
+    Examples
+    --------
+    >>> from pymc.variational.counts import check_count
+    >>> check_count("draws", np.int64(500), "sample")
+    500
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{argument}={value!r} of {function} has to be a whole number, such as 500: it is of type "
+            f"{type(value).__name__}"
+        ) from None
+    if count < least:
+        raise ValueError(f"{argument}={count} of {function} has to be at least {least}")
+    return count
