@@ -39,7 +39,7 @@ def seconds(python: Path, path: str) -> float:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     if path:
         environment["PYTHONPATH"] = path
-    run = [python, "-c", CODE]
+    run = [str(python), "-c", CODE]
     return float(
         subprocess.run(run, env=environment, cwd="/", capture_output=True, check=True).stdout
     )
