@@ -26,5 +26,14 @@ _layer.load_late(
     {
         "pymc.variational.guides": ("Amortized", "LowRank"),
         "pymc.variational.objectives": ("Renyi", "ReweightedWakeSleep"),
+        "pymc.variational.streaming": (
+            "DataLoader",
+            "IterableDataset",
+            "Trainer",
+            "arrow_source",
+            "load_approximation",
+            "parquet_source",
+            "shuffle_buffer",
+        ),
     },
 )
