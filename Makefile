@@ -8,13 +8,16 @@ REST = conftest.py setup.py overlay tests $(wildcard benchmarks examples docs/*.
 PYTEST_ARGS = -n 2 --dist loadfile
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint conformance docs bench clean FORCE
+.PHONY: help demo demo-stream test lint conformance soak docs bench clean FORCE
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/.demo  ## fit a robust hierarchical regression to 336,776 flights
 	$(RUN) examples/flights.py
+
+demo-stream: .venv/.demo  ## stream the flights from Parquet files: kill the fit half-way, resume, compare
+	$(RUN) examples/flights_stream.py
 
 test: lint  ## lint, and run the tests with the quick part of the conformance check
 	$(RUN) -m pytest $(PYTEST_ARGS)
@@ -28,6 +31,9 @@ lint: .venv/.test  ## ruff with PyMC's rules, and mypy, on every file of ours
 conformance: .venv/.test  ## fit every case in every way, and compare the release's own tests with plain PyMC
 	CONFORMANCE_TABLE=full $(RUN) -m pytest $(PYTEST_ARGS) --durations=0 tests/variational/test_conformance_table.py
 	$(RUN) tests/conformance.py $(if $(PYMC_TESTS),--tests "$(PYMC_TESTS)")
+
+soak: .venv/.test  ## the long fault tests: kills, full disks, damaged files
+	SOAK=1 $(RUN) -m pytest $(PYTEST_ARGS) tests/variational/streaming
 
 docs: .venv/.docs  ## build docs/_build/html
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -110,6 +110,22 @@ def read_flights() -> Flights:
     )
 
 
+def robust_regression(features, carrier, origin, month, delay) -> None:
+    """Say how late flights are: data of all flights, of a minibatch, or of a stream."""
+    typical_delay = pm.Normal("typical_delay", 0, 20)
+    carrier_spread = pm.HalfNormal("carrier_spread", 10)
+    carrier_delay = pm.Normal("carrier_delay", typical_delay, carrier_spread, dims="carrier")
+    origin_shift = pm.ZeroSumNormal("origin_shift", sigma=10, dims="origin")
+    month_shift = pm.ZeroSumNormal("month_shift", sigma=10, dims="month")
+    slope = pm.Normal("slope", 0, 10, dims="feature")
+    expected = carrier_delay[carrier] + origin_shift[origin] + month_shift[month]
+    expected += (features * slope).sum(axis=-1)
+
+    sigma = pm.HalfNormal("sigma", 50)
+    nu = pm.Gamma("nu", 2, 0.1)
+    pm.StudentT("delay", nu=nu, mu=expected, sigma=sigma, observed=delay, dims="obs")
+
+
 def flights_model(flights: Flights, batch_size: int = BATCH_SIZE) -> pm.Model:
     with pm.Model(coords=flights.coords) as model:
         features, carrier, origin, month, delay = pm.Minibatch(
@@ -120,31 +136,24 @@ def flights_model(flights: Flights, batch_size: int = BATCH_SIZE) -> pm.Model:
             pm.Data("arrival_delay", flights.delay, dims="obs"),
             batch_size=batch_size,
         )
-
-        typical_delay = pm.Normal("typical_delay", 0, 20)
-        carrier_spread = pm.HalfNormal("carrier_spread", 10)
-        carrier_delay = pm.Normal("carrier_delay", typical_delay, carrier_spread, dims="carrier")
-        origin_shift = pm.ZeroSumNormal("origin_shift", sigma=10, dims="origin")
-        month_shift = pm.ZeroSumNormal("month_shift", sigma=10, dims="month")
-        slope = pm.Normal("slope", 0, 10, dims="feature")
-        expected = carrier_delay[carrier] + origin_shift[origin] + month_shift[month]
-        expected += (features * slope).sum(axis=-1)
-
-        sigma = pm.HalfNormal("sigma", 50)
-        nu = pm.Gamma("nu", 2, 0.1)
-        pm.StudentT("delay", nu=nu, mu=expected, sigma=sigma, observed=delay, dims="obs")
+        robust_regression(features, carrier, origin, month, delay)
     return model
 
 
-def fit(model: pm.Model, n: int = 25_000, random_seed: int = 2013) -> pm.variational.Approximation:
-    # From 0.05 to 0.00017
-    learning_rate = pm.variational.schedules.exponential_decay(
-        0.05, decay_steps=n, decay_rate=1 / 300
+def optimizer(n: int):
+    """Adam, with a learning rate from 0.05 to 0.00017 over `n` steps."""
+    return pm.adam(
+        learning_rate=pm.variational.schedules.exponential_decay(
+            0.05, decay_steps=n, decay_rate=1 / 300
+        )
     )
+
+
+def fit(model: pm.Model, n: int = 25_000, random_seed: int = 2013) -> pm.variational.Approximation:
     with model:
         return pm.fit(
             n,
-            obj_optimizer=pm.adam(learning_rate=learning_rate),
+            obj_optimizer=optimizer(n),
             random_seed=random_seed,
             progressbar=sys.stderr.isatty(),
         )
