@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pymc.variational.streaming.columns import ColumnBlock, JoinedBlock, Schema, Selection
+from pymc.variational.streaming.columns import ColumnBlock, JoinedBlock
 from pymc.variational.streaming.layout import Block
+from pymc.variational.streaming.schema import Schema, Selection
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,7 +103,7 @@ def table_block(table: pa.Table | pa.RecordBatch, selection: Selection, where: s
     pieces, at = [], 0
     for batch in batches:
         columns = {n: _numbers(batch.column(n), n, where, at) for n in selection.names}
-        pieces.append(ColumnBlock(selection.layout, selection.arrays(columns), where))
+        pieces.append(ColumnBlock(selection.layout, selection.arrays(columns), where, at))
         at += batch.num_rows
     return pieces[0] if len(pieces) == 1 else JoinedBlock(tuple(pieces), where)
 

@@ -11,11 +11,11 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Rows of named columns: which columns go into which field, and the blocks they come in."""
+"""Rows in named columns, in blocks that are not copied before they are written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,163 +23,12 @@ import numpy as np
 
 from pymc.variational.streaming.copying import ColumnGroup, copy_columns, group_columns
 from pymc.variational.streaming.layout import Arrays, BadValue, Block, Field, Layout
+from pymc.variational.streaming.schema import listed
 
-__all__ = ["ColumnBlock", "Columns", "JoinedBlock", "Schema", "SchemaError", "Selection"]
-
-Columns = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
-"""What users say of columns: a name, a list of names, names for each field, or None for all."""
+__all__ = ["ColumnBlock", "JoinedBlock"]
 
 EXACT_INTEGERS = 2**53
 """A float64 holds every integer up to this one."""
-
-
-class SchemaError(ValueError):
-    """Columns that are not there, are not numbers, or differ from those of the first shard."""
-
-
-@dataclass(frozen=True)
-class Schema:
-    """The columns of a table.
-
-    Parameters
-    ----------
-    names : tuple of str
-        In the order of the table.
-    dtypes : tuple of (dtype or None)
-        None for what is not a number.
-    types : tuple of str
-        What the table itself calls the types of columns, for messages.
-    """
-
-    names: tuple[str, ...]
-    dtypes: tuple[np.dtype | None, ...]
-    types: tuple[str, ...]
-
-    def dtype(self, name: str, where: str) -> np.dtype:
-        """Return the dtype of a column.
-
-        Raises
-        ------
-        SchemaError
-            If it is not there, or twice, or holds no numbers.
-        """
-        n_found = self.names.count(name)
-        if n_found != 1:
-            problem = "has no column" if n_found == 0 else f"has {n_found} columns"
-            raise SchemaError(f"{where} {problem} {name!r}: its columns are {_listed(self.names)}")
-        dtype = self.dtypes[self.names.index(name)]
-        if dtype is None:
-            kind = self.types[self.names.index(name)]
-            raise SchemaError(
-                f"column {name!r} of {where} is of type {kind}, and a model computes with numbers: "
-                f"leave it out by columns=[...], or store it as integers or floats"
-            )
-        return dtype
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which columns of a table are which fields.
-
-    Parameters
-    ----------
-    layout : Layout
-        Each field with its columns. The dtype of a field is the one that NumPy gives to all of its
-        columns together.
-    schema : Schema
-        Of the table that was selected from.
-    where : str
-        What messages call that table.
-
-    Examples
-    --------
-    >>> from pymc.variational.streaming.columns import Schema, Selection
-    >>> f4, i2 = np.dtype("f4"), np.dtype("i2")
-    >>> schema = Schema(("a", "b", "c"), (f4, i2, None), ("float", "int16", "string"))
-    >>> Selection.of(schema, {"X": ["b", "a"], "y": "a"}, "flights.parquet").layout.fields[0]
-    Field(name='X', shape=(2,), dtype=dtype('float32'), columns=('b', 'a'))
-    """
-
-    layout: Layout
-    schema: Schema
-    where: str
-
-    @classmethod
-    def of(cls, schema: Schema, columns: Columns, where: str) -> Selection:
-        """Select columns.
-
-        Raises
-        ------
-        SchemaError
-            If a column is not there, or is not numeric.
-        TypeError, ValueError
-            For `columns` that name nothing, or name a column twice in a field.
-        """
-        if columns is None:
-            columns = schema.names
-        named = columns if isinstance(columns, Mapping) else {"": columns}
-        if not named or (isinstance(columns, Mapping) and not all(named)):
-            raise ValueError(f"columns={columns!r} has to name at least one field, each by a name")
-        return cls(
-            Layout(tuple(_field(name, part, schema, where) for name, part in named.items())),
-            schema,
-            where,
-        )
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The columns that are read, each once."""
-        return tuple(dict.fromkeys(c for f in self.layout.fields for c in f.columns or ()))
-
-    def check(self, schema: Schema, where: str) -> None:
-        """Check that another shard has the same columns, in any order.
-
-        Raises
-        ------
-        SchemaError
-            If columns are missing, or there are others, or one that is read is of another type.
-        """
-        if schema == self.schema:
-            return
-        first, other = set(self.schema.names), set(schema.names)
-        if missing := [n for n in self.schema.names if n not in other]:
-            raise SchemaError(f"{where} lacks {_listed(missing)}, which {self.where} has: {_SAME}")
-        if extra := [n for n in schema.names if n not in first]:
-            raise SchemaError(
-                f"{where} has {_listed(extra)}, which {self.where} does not have: {_SAME}"
-            )
-        for name in self.names:
-            expected, found = self.schema.dtype(name, self.where), schema.dtype(name, where)
-            if expected != found:
-                raise SchemaError(
-                    f"column {name!r} of {where} is {found}, and {expected} in {self.where}: {_SAME}"
-                )
-
-    def arrays(self, columns: Mapping[str, np.ndarray]) -> tuple[Arrays, ...]:
-        """Return the columns of each field."""
-        return tuple(tuple(columns[c] for c in f.columns or ()) for f in self.layout.fields)
-
-
-_SAME = "all parts of a data set need the same columns, of the same types"
-
-
-def _field(name: str, columns: str | Sequence[str], schema: Schema, where: str) -> Field:
-    names = (columns,) if isinstance(columns, str) else tuple(columns)
-    if not names or not all(isinstance(n, str) for n in names):
-        raise TypeError(
-            f"columns={columns!r} has to be a name, or a list of at least one name, such as "
-            f"{list(schema.names[:2])}"
-        )
-    if len(set(names)) < len(names):
-        raise ValueError(f"columns={list(names)} names a column twice")
-    dtype = np.result_type(*(schema.dtype(n, where) for n in names))
-    return Field(name, () if isinstance(columns, str) else (len(names),), dtype, names)
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Return names for a message, not more than a line of them."""
-    shown = ", ".join(map(repr, names[:8]))
-    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,11 +41,14 @@ class ColumnBlock(Block):
     columns : tuple of tuple of ndarray, shape (n_rows,)
         For each field its columns, of any numeric dtype. They are not copied if they are contiguous.
     where : str
+    first_row : int
+        What messages call the first row: above 0 in a piece of a larger block.
     """
 
     layout: Layout
     columns: tuple[Arrays, ...]
     where: str
+    first_row: int = 0
 
     @property
     def n_rows(self) -> int:  # type: ignore[override]
@@ -230,8 +82,8 @@ class ColumnBlock(Block):
                 beyond = (part > EXACT_INTEGERS) | (part < -EXACT_INTEGERS)
                 row = int(np.flatnonzero(beyond)[0])
                 raise ValueError(
-                    f"{self.where}, column {name!r}, row {start + row}: {part[row]} is beyond 2**53, "
-                    f"and a {field.dtype}, the dtype of columns {_listed(field.columns or ())} "
+                    f"{self.where}, column {name!r}, row {self.first_row + start + row}: {part[row]} is beyond 2**53, "
+                    f"and a {field.dtype}, the dtype of columns {listed(field.columns or ())} "
                     f"together, does not hold it. Give columns of integers a field of their own: "
                     f'columns={{"x": [...], "id": {name!r}}}'
                 )
