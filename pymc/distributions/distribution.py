@@ -22,6 +22,7 @@ import pymc._layer as _layer
 from pymc.minibatch.plates import local_shape, subsampled_dims
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
+from pymc.minibatch.streamed_data import as_streamed
 
 
 class _Distribution:
@@ -30,6 +31,8 @@ class _Distribution:
     ) -> Any:
         if dims is not None and kwargs.get("shape") is None and kwargs.get("size") is None:
             names = released.convert_dims(dims)
+            if isinstance(observed, Variable):
+                observed = as_streamed(_model(), observed)
             if isinstance(observed, Variable) and indexes([observed]):
                 kwargs["shape"] = _batch_shape(observed, names)
             elif observed is None and not subsampled_dims(_model()).keys().isdisjoint(names):

@@ -34,6 +34,7 @@ from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.plates import as_axes, axes_of_dims
 from pymc.minibatch.provenance import NAME_THE_DIM, OWN, Axes, Axis, Lost, Rows, indexes, trace
 from pymc.minibatch.raw_data import raw_data
+from pymc.minibatch.stream import is_stream
 from pymc.minibatch.total_size import check_no_diagonal, current_length
 from pymc.minibatch.user_terms import check_closed, mixed_inside
 
@@ -143,7 +144,8 @@ def _check_local_axis(rv: Variable, name: str, k: int, rows: Rows, axis: Axis) -
     length = rv.type.shape[k]
     if length is None:
         length = current_length(rv.shape[k])
-    hidden = length is None and rows in map(Rows, indexes([rv], by_shape=True))
+    any_length = length is None or (is_stream(rows) and rv.type.shape[k] is None)
+    hidden = any_length and rows in map(Rows, indexes([rv], by_shape=True))
     if length != rows.batch_size and not hidden:
         raise ValueError(
             f"{where}, so it has {rows.batch_size} rows, those of a batch, but its length there is "

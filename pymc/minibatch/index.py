@@ -127,6 +127,7 @@ class MinibatchIndexRV(RandomVariable):
     dtype = "int64"
     _print_name = ("MinibatchIndex", r"\operatorname{MinibatchIndex}")
     __props__ = ("batch_size", "dim", "inplace")  # type: ignore[assignment]
+    source = "minibatch index"  # what messages call it
     sampling: str
     batch_size: int
     dim: str | None

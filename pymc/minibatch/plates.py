@@ -31,6 +31,7 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.provenance import OWN, Axes, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
+from pymc.minibatch.stream import is_stream
 
 __all__ = [
     "as_axes",
@@ -222,8 +223,12 @@ def check_of_all_rows(model: Any, dims: Iterable[str]) -> None:
     for dim in sorted(dims & plates.keys()):
         raise ValueError(
             f"batch_size of pm.minibatch_model has the dim {dim!r}, but the model has minibatches of it "
-            f"already, {Rows(plates[dim])}: leave batch_size out, or give the model of all rows, "
-            "pm.remove_minibatch(model)"
+            f"already, {Rows(plates[dim])}: leave batch_size out"
+            + (
+                ", the loader has one"
+                if is_stream(plates[dim])
+                else ", or give the model of all rows, pm.remove_minibatch(model)"
+            )
         )
     for name in sorted({rv.name.removesuffix("_observed") for rv in model.observed_RVs}):
         along = dims.intersection(model.named_vars_to_dims.get(name, ()))
@@ -250,6 +255,12 @@ def note_index(model: Any, index: Variable) -> None:
     if rows in map(Rows, noted):
         return
     other = None if rows.dim is None else subsampled_dims(root).get(rows.dim)
+    if other is not None and (is_stream(other) or is_stream(index)):
+        raise ValueError(
+            f"The dim {rows.dim!r} has the rows of {Rows(other)} and of {rows}, which would be out of step. "
+            "All data of these rows come by one loader: put the others into its batches, as fields of a "
+            "dict, or give them a dim of their own"
+        )
     if other is not None:
         raise ValueError(
             f"The dim {rows.dim!r} is subsampled twice in one model, by {Rows(other)}, "
@@ -261,9 +272,10 @@ def note_index(model: Any, index: Variable) -> None:
         rv.name for rv in root.basic_RVs if rows.dim in root.named_vars_to_dims.get(rv.name, ())
     ]
     if rows.dim is not None and early:
+        call = "pm.Data of a loader" if is_stream(index) else "pm.Minibatch"
         raise ValueError(
-            f"pm.Minibatch subsamples the dim {rows.dim!r}, but {', '.join(map(repr, early))} was "
-            "registered with that dim before, and has all of its rows. From the pm.Minibatch call "
-            f"on, {rows.dim!r} means the rows of the batch: call pm.Minibatch first"
+            f"{call} subsamples the dim {rows.dim!r}, but {', '.join(map(repr, early))} was "
+            f"registered with that dim before, and has all of its rows. From the call of {call} "
+            f"on, {rows.dim!r} means the rows of the batch: call it first"
         )
     noted.append(index)

@@ -92,7 +92,7 @@ class Rows:
 
     def __str__(self) -> str:
         of = f" of dim {self.dim!r}" if self.dim else ""
-        return f"the minibatch index{of} (batch_size={self.batch_size})"
+        return f"the {self.index.owner.op.source}{of} (batch_size={self.batch_size})"
 
 
 class _Kind(Enum):

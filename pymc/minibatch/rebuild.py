@@ -35,6 +35,7 @@ from pytensor.xtensor.indexing import Index
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.rules.indexing import is_full
 from pymc.minibatch.scaling import RowRatio
+from pymc.minibatch.stream import StreamedRows
 
 __all__ = ["FixedLengthError", "all_rows", "rebuild", "with_inputs"]
 
@@ -166,7 +167,9 @@ def all_rows(
 
 
 def _takes_rows(node: Apply) -> bool:
-    """Tell whether `node` does nothing but take the rows of an index."""
+    """Tell whether `node` does nothing but take the rows of an index, or say that they are."""
+    if isinstance(node.op, StreamedRows):
+        return True
     if not isinstance(node.op, AdvancedSubtensor | Index):
         return False
     if isinstance(node.op, Index):

@@ -12,7 +12,7 @@
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ import pymc._layer as _layer
 
 from pymc.minibatch.ancestry import check_observed
 from pymc.minibatch.free_variables import batch_initval, check_free_variable
+from pymc.minibatch.given_rows import set_batch
 from pymc.minibatch.plates import (
     axes_of_dims,
     known_axes,
@@ -37,6 +38,7 @@ from pymc.minibatch.plates import (
 )
 from pymc.minibatch.potentials import potential_scale
 from pymc.minibatch.provenance import Axes, Lost, indexes
+from pymc.minibatch.streamed_data import as_streamed
 from pymc.minibatch.total_size import (
     Term,
     check_not_fewer,
@@ -75,11 +77,23 @@ class _BaseModel:
         )
         return total
 
+    def set_data(
+        self: Any, name: str, values: Any, coords: dict[str, Sequence] | None = None
+    ) -> None:
+        """As the release's; the placeholder of a stream takes any number of rows."""
+        if not set_batch(self, name, values, coords):
+            super().set_data(name, values, coords)  # type: ignore[misc]
+
 
 class _Model:
     @cached_property
     def _minibatch_indexes(self) -> list[Variable]:
         return []
+
+    @cached_property
+    def _streams(self) -> dict[str, Variable]:
+        """The placeholders of loaders by name, as rows of a stream; a note as the indexes are."""
+        return {}
 
     def register_rv(
         self: Any,
@@ -92,7 +106,9 @@ class _Model:
         **kwargs: Any,
     ) -> Variable:
         full_name = self.name_for(name)
+        rv_var, observed = as_streamed(self, rv_var), as_streamed(self, observed)
         if observed is None:
+            kwargs["initval"] = as_streamed(self, kwargs.get("initval"))
             for index in indexes([rv_var]):
                 note_index(self, index)
             plates, known = subsampled_dims(self), known_axes(self)
@@ -174,6 +190,12 @@ def _provenance(model: Any) -> tuple[dict[Variable, Axes | Lost], list[Variable]
     return known_axes(model), model.root.free_RVs
 
 
+@wraps(released.Deterministic)
+def Deterministic(name: str, var: Any, model: Any = None, dims: Any = None) -> Variable:
+    model = released.modelcontext(model)
+    return released.Deterministic(name, as_streamed(model, var), model=model, dims=dims)
+
+
 def Potential(
     name: str,
     var: Any,
@@ -234,6 +256,7 @@ def Potential(
     ...     loss = pm.Potential("loss", -abs(batch - mu), dims="obs")
     """
     model = released.modelcontext(model)
+    var = as_streamed(model, var)
     known, free = _provenance(model)
     for index in indexes([var], known=known):
         note_index(model, index)

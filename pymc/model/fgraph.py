@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
@@ -32,6 +33,7 @@ from pytensor.xtensor.type import XTensorVariable
 import pymc._layer as _layer
 
 from pymc.minibatch.free_variables import check_free_variable
+from pymc.minibatch.given_rows import keep_given
 from pymc.minibatch.plates import (
     as_axes,
     axes_of_dims,
@@ -42,6 +44,7 @@ from pymc.minibatch.plates import (
 from pymc.minibatch.potentials import potential_scale
 from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, follow, trace
 from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.stream import streamed, streams_in
 from pymc.minibatch.total_size import Term, infer_totals
 
 released = _layer.run_release(globals())
@@ -106,12 +109,14 @@ def sharing_data() -> Iterator[None]:
 
 def deepcopy_shared_variable(var: Any) -> Any:
     if not _sharing_data.get() or isinstance(var.type, RandomType):
-        return released.deepcopy_shared_variable(var)
-    new = type(var)(
-        type=var.type, value=None, strict=None, container=copy(var.container), name=var.name
-    )
-    new.container.storage = [*var.container.storage]
-    new.tag = copy(var.tag)
+        new = released.deepcopy_shared_variable(var)
+    else:
+        new = type(var)(
+            type=var.type, value=None, strict=None, container=copy(var.container), name=var.name
+        )
+        new.container.storage = [*var.container.storage]
+        new.tag = copy(var.tag)
+    keep_given(var, new)
     return new
 
 
@@ -119,11 +124,16 @@ deepcopy_shared_variable.__doc__ = released.deepcopy_shared_variable.__doc__
 
 
 class WithoutInitvals:
-    """A view of a model in which every initial value is the default."""
+    """A view of a model in which every initial value is the default.
+
+    The row numbers of streams are among its variables: a clone has its own, as it has its own data.
+    """
 
     def __init__(self, model: Any):
         self._model = model
         self.rvs_to_initial_values = dict.fromkeys(model.rvs_to_initial_values)
+        numbers = (Rows(var.owner.inputs[1]).state for var in model.root._streams.values())
+        self.named_vars = {**model.named_vars, **{rows.name: rows for rows in numbers}}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -143,6 +153,9 @@ def fgraph_from_model(
             )
             memo[rv] = op(*old.owner.inputs)
             fgraph.replace(old, memo[rv], import_missing=True)
+    fgraph._streams = {
+        name: Rows(var.owner.inputs[1]).state.name for name, var in model.root._streams.items()
+    }
     return fgraph, memo
 
 
@@ -170,6 +183,7 @@ def model_from_fgraph(fgraph: FunctionGraph, mutate_fgraph: bool = False) -> Any
             [initval] = rebuild([initval], here)
         model.rvs_to_initial_values[model[name]] = initval
     model._minibatch_indexes.extend(model_indexes(model))
+    model._streams.update(_streams_of(model, getattr(fgraph, "_streams", {})))
     return model
 
 
@@ -187,7 +201,32 @@ def _copied(fgraph: Any) -> Any:
     copy, memo = fgraph.clone_get_equiv(check_integrity=False, attach_feature=False)
     copy._coords = getattr(fgraph, "_coords", {})
     copy._dim_lengths = {k: memo.get(v, v) for k, v in getattr(fgraph, "_dim_lengths", {}).items()}
+    copy._streams = getattr(fgraph, "_streams", {})
     return copy
+
+
+def _streams_of(model: Any, names: Mapping[str, str]) -> dict[str, Variable]:
+    """Find the streamed placeholders of a clone; those that no term uses are of a known index."""
+    found = {rows.state.name: rows.index for rows in map(Rows, model._minibatch_indexes)}
+    used = {
+        var.owner.inputs[0]: var
+        for var in streams_in(
+            [
+                *model.basic_RVs,
+                *model.rvs_to_values.values(),
+                *model.potentials,
+                *model.deterministics,
+            ]
+        )
+    }
+    result = {}
+    for name, numbers in names.items():
+        data = model.named_vars.get(name)
+        if data in used:
+            result[name] = used[data]
+        elif isinstance(data, SharedVariable) and numbers in found:
+            result[name] = streamed(data, found[numbers])
+    return result
 
 
 def scale_terms(fgraph: Any) -> None:

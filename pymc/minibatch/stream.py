@@ -1,0 +1,292 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The rows of a stream as a graph: a batch that is fed, and which rows of all it is.
+
+A stream has no data to take rows from, as `pm.Minibatch` has: a placeholder holds the batch, and a vector
+beside it the numbers of its rows. :class:`StreamIndexRV` is the index of that batch, and
+:class:`StreamedRows` says that a placeholder's rows are those of the index. Both stand for values that
+are there already, so they are gone before a graph is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.compile import optdb
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.op import Op
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.rewriting.basic import register_specialize
+from pytensor.tensor.type import lvector
+from pytensor.tensor.type_other import NoneConst
+from pytensor.tensor.variable import TensorVariable
+
+from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.provenance import OWN, Axes, Rows, follow
+
+__all__ = [
+    "UNKNOWN_ROW",
+    "Feeds",
+    "StreamIndexRV",
+    "StreamedRows",
+    "feeds",
+    "is_loader",
+    "is_stream",
+    "stream_index",
+    "streamed",
+    "streams_in",
+]
+
+#: The number of a row that is nobody's: of data that came without the numbers of their rows.
+UNKNOWN_ROW = -1
+
+
+class StreamIndexRV(MinibatchIndexRV):
+    """The numbers of the rows of a batch that is fed, out of as many rows as its input says.
+
+    Nothing is drawn: whoever feeds a batch sets its row numbers with it. They are the state of this
+    index, which clones share.
+
+    Notes
+    -----
+    ``make_node(rows, None, n_rows)`` has the outputs ``(rows, index)``, vectors of int64 of any length:
+    a batch that is fed by hand may be of another size than `batch_size`, that of the loader.
+    """
+
+    sampling = "stream"
+    source = "stream"
+    view_map = {0: [0], 1: [0]}
+
+    def make_node(  # type: ignore[override]
+        self, rng: Variable, size: Any, n_rows: Any
+    ) -> Apply:
+        rows = pt.as_tensor_variable(rng)
+        if not lvector.is_super(rows.type):
+            raise TypeError(f"the rows of a stream are a vector of int64, got {rows.type}")
+        n_rows = pt.cast(pt.as_tensor_variable(n_rows, ndim=0), "int64")
+        return Apply(self, [rows, NoneConst, n_rows], [lvector(), lvector()])
+
+    def perform(self, node: Apply, inputs: Any, outputs: Any) -> None:
+        outputs[0][0] = outputs[1][0] = inputs[0]
+
+    def infer_shape(self, node: Apply, input_shapes: Any) -> list[Any]:
+        return [input_shapes[0], input_shapes[0]]
+
+    def update(self, node: Apply) -> dict[Variable, Variable]:
+        return {}
+
+
+class StreamedRows(Op):
+    """A placeholder whose leading axis has the rows of a stream: ``(placeholder, index) -> rows``."""
+
+    __props__ = ()
+    view_map = {0: [0]}
+
+    def make_node(self, placeholder: Any, index: Any) -> Apply:
+        return Apply(self, [placeholder, index], [placeholder.type()])
+
+    def perform(self, node: Apply, inputs: Any, outputs: Any) -> None:
+        outputs[0][0] = inputs[0]
+
+    def infer_shape(self, node: Apply, input_shapes: Any) -> list[Any]:
+        return [input_shapes[0]]
+
+    def __str__(self) -> str:
+        return "StreamedRows"
+
+
+streamed_rows = StreamedRows()
+
+
+@follow.register(StreamIndexRV)
+def _(op: StreamIndexRV, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [(OWN,), (Rows(node.outputs[1]),)]
+
+
+@follow.register(StreamedRows)
+def _(op: StreamedRows, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    placeholder, rows = inputs
+    return [(*rows, *placeholder[1:])]
+
+
+@register_specialize
+@node_rewriter([StreamedRows, StreamIndexRV])
+def local_stream_to_values(fgraph: Any, node: Apply) -> list[Variable]:
+    """``StreamedRows(placeholder, index)`` -> ``placeholder``; ``StreamIndex(rows, N)`` -> ``rows``."""
+    return [node.inputs[0]] * len(node.outputs)
+
+
+# Before all else that rewrites, and for JIT linkers in every mode; but not among what derives a
+# log-probability, whose rows are traced
+optdb.register(
+    "streams_to_values",
+    dfs_rewriter(local_stream_to_values),
+    "fast_run",
+    "fast_compile",
+    "numba",
+    "jax",
+    position=0.02,
+)
+
+
+def stream_index(
+    total: int, batch_size: int, dim: str | None = None, name: str | None = None
+) -> TensorVariable:
+    """Make the index of a stream, whose rows are not known yet.
+
+    Parameters
+    ----------
+    total : int
+        How many rows there are in all.
+    batch_size : int
+        Rows of a batch of the loader.
+    dim : str, optional
+        Name of the dim of the rows.
+    name : str, optional
+        Of the shared variable of the row numbers.
+
+    Returns
+    -------
+    TensorVariable of int64, shape (n_rows,)
+        ``index.owner.inputs`` are the row numbers, None, and `total`.
+
+    Examples
+    --------
+    >>> from pymc.minibatch.stream import stream_index
+    >>> index = stream_index(total=1000, batch_size=3, dim="obs")
+    >>> index.eval()
+    array([-1, -1, -1])
+    """
+    rows = pytensor.shared(np.full(batch_size, UNKNOWN_ROW, dtype="int64"), name)
+    op = StreamIndexRV(batch_size, dim)
+    index = op.make_node(rows, None, pt.constant(total, dtype="int64")).outputs[1]
+    index.name = f"stream_{dim}" if dim else "stream_index"
+    return index
+
+
+def streamed(placeholder: Variable, index: Variable) -> TensorVariable:
+    """Say that the leading axis of `placeholder` has the rows of a stream."""
+    rows = streamed_rows(placeholder, index)
+    rows.name = f"stream({placeholder.name})"
+    return rows
+
+
+def is_loader(value: Any) -> bool:
+    """Tell whether `value` is a loader: it gives batches, and says what they are like."""
+    return all(hasattr(value, name) for name in ("layout", "batch_size", "total_size"))
+
+
+def is_stream(rows: Rows | Variable) -> bool:
+    """Tell whether rows, or an index, are those of a stream."""
+    index = rows.index if isinstance(rows, Rows) else rows
+    return index.owner is not None and isinstance(index.owner.op, StreamIndexRV)
+
+
+def streams_in(variables: Iterable[Variable]) -> list[Variable]:
+    """List what `variables` have of streams: each output of a `StreamedRows`."""
+    return [
+        var
+        for var in ancestors(list(variables))
+        if var.owner is not None and isinstance(var.owner.op, StreamedRows)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Feeds:
+    """What is fed to a streamed model at each step.
+
+    Parameters
+    ----------
+    rows : SharedVariable
+        The numbers of the rows of the batch: int64, shape (n_rows,). They are a row's place in the
+        source's own order, and -1 for a row that is nobody's.
+    placeholders : dict of str to SharedVariable
+        By the name of the loader's field, ``""`` for the only one: shape (n_rows, ...).
+    dim : str or None
+        Of the rows.
+    total : int
+        How many rows there are in all.
+    batch_size : int
+        Rows of a batch of the loader.
+    """
+
+    rows: SharedVariable
+    placeholders: dict[str, SharedVariable]
+    dim: str | None
+    total: int
+    batch_size: int
+
+
+def feeds(model: Any) -> Feeds | None:
+    """Tell what is fed to a model, or a clone of it.
+
+    Parameters
+    ----------
+    model : Model
+
+    Returns
+    -------
+    Feeds or None
+        None where the model is not streamed.
+
+    Raises
+    ------
+    ValueError
+        If the model has streams of two loaders.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from pymc.minibatch.stream import feeds
+    >>> from pymc.variational.streaming.layout import Field, Layout
+    >>> layout = Layout((Field("", (3,), np.dtype("float64"), ("a", "b", "c")),))
+    >>> loader = SimpleNamespace(layout=layout, batch_size=2, total_size=1000)
+    >>> with pm.Model() as model:
+    ...     batch = pm.Data("batch", loader, dims=("obs", "column"))
+    ...     mu = pm.Normal("mu")
+    ...     y = pm.Normal("y", mu, 1, observed=batch[:, 2], dims="obs")
+    >>> fed = feeds(model)
+    >>> fed.placeholders[""] is model["batch"], fed.dim, fed.total, fed.batch_size
+    (True, 'obs', 1000, 2)
+    """
+    noted = list(getattr(model.root, "_streams", {}).values())
+    indexes = list(dict.fromkeys(Rows(var.owner.inputs[1]) for var in noted))
+    if not indexes:
+        return None
+    if len(indexes) > 1:
+        raise ValueError(
+            f"the model has streams of {len(indexes)} loaders, {' and '.join(map(str, indexes))}, but a "
+            "fit is fed by one. Put the fields of both into the batches of one loader, a dict of arrays"
+        )
+    [rows] = indexes
+    placeholders = {
+        field_of(var.owner.inputs[0]): var.owner.inputs[0]
+        for var in noted
+        if isinstance(var.owner.inputs[0], SharedVariable)
+    }
+    total = int(rows.total.data)  # type: ignore[attr-defined]
+    return Feeds(rows.state, placeholders, rows.dim, total, rows.batch_size)
+
+
+def field_of(placeholder: Variable) -> str:
+    """Tell the name of the loader's field that a placeholder is for."""
+    return getattr(placeholder.tag, "field", "")
