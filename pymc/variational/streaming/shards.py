@@ -17,24 +17,27 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import os
 import re
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pymc.variational.streaming.arrow_columns import need_pyarrow, reading
 
-__all__ = ["Files", "Shard", "find_files", "open_parquet", "read_shard"]
+__all__ = ["Files", "OpenFiles", "Shard", "find_files", "open_parquet", "read_shard"]
 
 Path = str | os.PathLike[str]
 
 MAGIC = re.compile(r"[*?\[]")
-ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+::?//|^[a-zA-Z][a-zA-Z0-9+.-]+://")
 SUFFIXES = (".parquet", ".parq", ".pq")
 #: The last bytes of a Parquet file: the footer's length, and b"PAR1"
 TAIL = 8
+#: Files that stay open, each with its footer: where row groups come in a random order
+N_OPEN = 4
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ def find_files(
         If there is none.
     TypeError
         If `path` is no path.
+    ValueError
+        If a file is there twice.
     """
     given = [path] if isinstance(path, str | os.PathLike) else list(path)
     if not given or not all(isinstance(p, str | os.PathLike) for p in given):
@@ -89,10 +94,15 @@ def find_files(
             'folder, a pattern such as "flights/*.parquet", or an address such as "s3://bucket/flights"'
         )
     roots = [os.fspath(p) for p in given]
-    if filesystem is None and any(ADDRESS.match(root) for root in roots):
+    if filesystem is None and any("://" in root for root in roots):
         filesystem, roots = _connect(roots, storage_options)
     paths = [file for root in roots for file in _expand(root, filesystem)]
-    return Files(tuple(paths), _names(paths), filesystem)
+    if len(set(paths)) < len(paths):
+        twice = next(p for i, p in enumerate(paths) if p in paths[:i])
+        raise ValueError(
+            f"path={roots!r} of parquet_source has {twice!r} twice: rows would count twice"
+        )
+    return Files(tuple(paths), _names(paths, filesystem), filesystem)
 
 
 def _connect(roots: list[str], options: Mapping[str, Any] | None) -> tuple[Any, list[str]]:
@@ -147,12 +157,11 @@ def _matching(pattern: str, filesystem: Any) -> list[str]:
     return glob.glob(pattern, recursive=True)
 
 
-def _names(paths: list[str]) -> tuple[str, ...]:
+def _names(paths: list[str], filesystem: Any) -> tuple[str, ...]:
     """Return what differs in paths: relative to the folder they all are in."""
-    plain = [p.replace(os.sep, "/") for p in paths]
-    folder = os.path.commonpath([os.path.dirname(p) for p in plain]) if len(plain) > 1 else ""
-    if len(plain) == 1:
-        return (plain[0].rpartition("/")[2],)
+    full = paths if filesystem is not None else [os.path.abspath(p) for p in paths]
+    plain = [p.replace(os.sep, "/") for p in full]
+    folder = os.path.commonpath([os.path.dirname(p) for p in plain])
     return tuple(p[len(folder) :].lstrip("/") for p in plain)
 
 
@@ -221,3 +230,36 @@ def read_shard(files: Files, i: int, file: Any) -> Shard:
             raw.seek(n_bytes - TAIL - length)
             footer = hashlib.sha256(raw.read(length)).hexdigest()
     return Shard(name, n_bytes, lengths, footer)
+
+
+class OpenFiles:
+    """The files that were read last, which stay open.
+
+    A file is lent to one reader: another one, in another thread, opens its own. A process that was
+    forked, or got the source in a pickle, opens its own too.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[int, int], Any] = {}
+
+    def __reduce__(self) -> tuple[type[OpenFiles], tuple[()]]:
+        return OpenFiles, ()
+
+    @contextmanager
+    def borrow(self, files: Files, i: int, shard: Shard) -> Iterator[Any]:
+        """Lend an open file; it is closed if an error comes of it."""
+        key = os.getpid(), i
+        file = self._files.pop(key, None)  # in one step, so that no two threads have it
+        if file is None:
+            file = open_parquet(files, i)
+            now = read_shard(files, i, file)
+            if now != shard:
+                raise OSError(
+                    f"{shard.name} changed since the source was made: it had {shard.n_rows} rows in "
+                    f"{shard.n_bytes} bytes, and has {now.n_rows} in {now.n_bytes}"
+                    + (", and its footer is another one" if now.footer != shard.footer else "")
+                )
+        yield file
+        self._files[key] = file
+        for old in list(itertools.islice(self._files, max(len(self._files) - N_OPEN, 0))):
+            self._files.pop(old, None)
