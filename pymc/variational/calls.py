@@ -30,7 +30,7 @@ class CallTimes:
 
     A callback is any callable that takes `(approx, losses, i)`: the approximation with the
     parameters after step `i`, which counts from 1, and the losses of this call of `fit` up to
-    then, or None in a fit without a score. It ends the fit by raising `StopIteration`. Two
+    then, or None in a fit without a score. It ends the fit by raising `StopIteration`. Three
     attributes, of a class, of an instance or of a function, say when it is called:
 
     Attributes
@@ -40,10 +40,14 @@ class CallTimes:
         then steps cannot run many at a time.
     at_start : bool
         Also at the first step of each call of `fit` and `refine`.
+    at_end : bool
+        Also when such a call has ended, in whatever way and before it raises an error: the losses
+        are in `approx.hist` then. A signal that asked the process to terminate waits for it.
     """
 
     every = 1
     at_start = False
+    at_end = False
 
 
 def check_every(every: Any, what: str) -> int:

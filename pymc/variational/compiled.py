@@ -46,12 +46,15 @@ class Step:
     guarded : bool
         Whether a step whose loss is not finite leaves all but generators and indexes as it was, so
         that nobody keeps a copy to go back to.
+    fed : tuple of int
+        Which of the variables that were said to be fed the step reads, in the driver's order.
     """
 
     driver: Driver
     shared: tuple[SharedVariable, ...]
     has_loss: bool
     guarded: bool = False
+    fed: tuple[int, ...] = ()
 
     def load(self) -> State:
         """Take the values of the shared variables, as the driver holds them."""
@@ -71,9 +74,10 @@ class _Compiled:
     driver: Driver
     order: tuple[int, ...]
 
-    def bind(self, shared: Sequence[SharedVariable]) -> Step:
+    def bind(self, shared: Sequence[SharedVariable], fed: Sequence[SharedVariable]) -> Step:
         own = tuple(shared[i] for i in self.order)
-        return Step(self.driver, own, self.graph.has_loss, self.graph.guarded)
+        read = tuple(k for k, var in enumerate(fed) if var in own)
+        return Step(self.driver, own, self.graph.has_loss, self.graph.guarded, read)
 
 
 # Steps that are kept for a model, the last ones
@@ -91,6 +95,7 @@ def make_step(
     random_seed: int,
     mode: Any = None,
     guarded: bool = False,
+    fed: Sequence[SharedVariable] = (),
     **compile_kwargs: Any,
 ) -> Step:
     """Compile a step, unless the same was compiled for the model before.
@@ -108,6 +113,8 @@ def make_step(
         As of :func:`pytensor.function`.
     guarded : bool
         Whether loss and updates are from :func:`~pymc.variational.rows.updates.guarded`.
+    fed : sequence of SharedVariable
+        What has another value at each step, such as a :class:`~pymc.variational.feeds.Feed`'s.
     **compile_kwargs
         More of :func:`pytensor.function`'s.
 
@@ -125,12 +132,12 @@ def make_step(
     >>> losses
     array([1.    , 0.25  , 0.0625])
     """
-    graph = step_graph(updates, loss, random_seed, guarded)
+    graph = step_graph(updates, loss, random_seed, guarded, fed)
     settings = (*_mode_key(mode), model.check_bounds, tuple(compile_kwargs.items()))
     known = _compiled.setdefault(model, [])
     for old in known:
         if old.settings == settings and old.graph.same_as(graph):
-            return old.bind(graph.shared)
+            return old.bind(graph.shared, fed)
     own = graph.on_own_variables()
     with model:
         function = compile_step(own, mode, **compile_kwargs)
@@ -139,7 +146,7 @@ def make_step(
     own.forget_values()
     known.append(_Compiled(own, settings, driver, function.order))
     del known[:-MOST]
-    return known[-1].bind(graph.shared)
+    return known[-1].bind(graph.shared, fed)
 
 
 def _mode_key(mode: Any) -> tuple[Any, ...]:

@@ -34,7 +34,9 @@ from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.calls import next_call
 from pymc.variational.compiled import Step, make_step
 from pymc.variational.counts import check_count
-from pymc.variational.loop import LoopEnd, NotFinite, run_loop
+from pymc.variational.feeds import Feed
+from pymc.variational.interrupts import Interrupts
+from pymc.variational.loop import ENDED, LoopEnd, NotFinite, run_loop
 from pymc.variational.nonfinite import describe
 from pymc.variational.progress import FitProgress
 from pymc.variational.report import FitReport, Setting
@@ -62,6 +64,8 @@ class FitState(NamedTuple):
         Of the fit up to now.
     averaged : bool
         Whether the parameters are their averages now.
+    feed : Feed, optional
+        Where the batches come from, in a fit of a stream.
     """
 
     i: int
@@ -71,6 +75,7 @@ class FitState(NamedTuple):
     average: TailAverage | None
     report: FitReport
     averaged: bool = False
+    feed: Feed | None = None
 
 
 class Fitting:
@@ -98,6 +103,8 @@ class Fitting:
         backend: str | None = None,
         include_transformed: bool = False,
         average: float | None = None,
+        data: Any = None,
+        data_name: str = "batch",
         **kwargs: Any,
     ) -> Any:
         """Perform Operator Variational Inference.
@@ -121,6 +128,10 @@ class Fitting:
         average : float, optional
             Set the parameters to their average over this last part of the steps, such as 0.5 for
             the second half.
+        data : DataLoader, optional
+            Take a batch of a stream at each step.
+        data_name : str
+            The `pm.Data` that holds a batch, where it was not made from the loader.
 
         Other Parameters
         ----------------
@@ -149,22 +160,63 @@ class Fitting:
         FloatingPointError
             If a loss or a parameter is nan or infinite. The approximation keeps the state after the
             last good step.
+        Exception
+            Of a callback, or of what `data` reads. All steps up to then are kept, too.
         """
         n = check_count("n", n, "a fit", least=0)
+        asked = {"average": average, "data": data, "data_name": data_name, **kwargs}
+        state = self.prepare(
+            score, callbacks, backend=backend, include_transformed=include_transformed, **asked
+        )
+        self._run(state, n, progressbar, progressbar_theme)
+        return self.approx
+
+    def prepare(
+        self,
+        score: bool | None = None,
+        callbacks: Sequence[Callable] | None = None,
+        *,
+        backend: str | None = None,
+        include_transformed: bool = False,
+        average: float | None = None,
+        data: Any = None,
+        data_name: str = "batch",
+        **kwargs: Any,
+    ) -> FitState:
+        """Make all that a fit needs, and take no step: `refine` takes them.
+
+        Parameters
+        ----------
+        score, callbacks, backend, include_transformed, average, data, data_name, **kwargs
+            As of `fit`.
+
+        Returns
+        -------
+        FitState
+            Also in `state`. The shared variables of its step have the values before the first one.
+        """
         callbacks = _check_callbacks(callbacks)
         for callback in callbacks:
             next_call(callback, 0)  # refuses a rate that is none
         fraction = check_average(average)
         score = self._maybe_score(score)
         started = time.perf_counter()
+        feed = self._feed(data, data_name)
         compile_kwargs = _compile_kwargs(backend, kwargs)
-        step, tail = self._make_step(score, fraction, compile_kwargs, kwargs)
+        step, tail = self._make_step(score, fraction, compile_kwargs, kwargs, feed)
         report = self._report(step, compile_kwargs, kwargs | {"average": average}, started)
-        state = FitState(0, step, callbacks, score, tail, report)
-        self._run(state, n, progressbar, progressbar_theme)
         for group in self.approx.groups or [self.approx]:  # a guided one has no groups
             group.include_transformed = include_transformed
-        return self.approx
+        self.state = FitState(0, step, callbacks, score, tail, report, feed=feed)
+        return self.state
+
+    def _feed(self, data: Any, data_name: str) -> Feed | None:
+        """Find the variables of the model that a loader feeds."""
+        if data is None or isinstance(data, Feed):
+            return data
+        from pymc.variational.streaming.feeding import feed_of  # only a fit of a stream needs it
+
+        return feed_of(self.approx.model, data, data_name)
 
     def refine(
         self, n: int, progressbar: bool = True, progressbar_theme: Theme = default_progress_theme
@@ -196,6 +248,7 @@ class Fitting:
         fraction: float | None,
         compile_kwargs: Mapping[str, Any],
         kwargs: Mapping[str, Any],
+        feed: Feed | None,
     ) -> tuple[Step, TailAverage | None]:
         updates, loss, tail = self._updates(fraction, kwargs)
         guarded = getattr(self.objective, "guarded", False)
@@ -206,7 +259,13 @@ class Fitting:
         seed = int(rng.randint(2**30, dtype=np.int64))
         model = self.approx.model
         step = make_step(
-            updates, loss, model=model, random_seed=seed, guarded=guarded, **compile_kwargs
+            updates,
+            loss,
+            model=model,
+            random_seed=seed,
+            guarded=guarded,
+            fed=() if feed is None else feed.variables,
+            **compile_kwargs,
         )
         return step, tail
 
@@ -243,7 +302,33 @@ class Fitting:
         """Take steps from `state` on, and tell in `hist`, `state` and `report` what they did."""
         if state.average is not None:
             state.average.begin(n)
-        error = None
+        progress = FitProgress(n, theme=theme, show=progressbar)
+        with Interrupts() as interrupts:
+            end, error = self._take_steps(state, n, progress, interrupts)
+            self._keep_end(state, end)
+            if error is None and state.average is not None:
+                state.average.swap()
+                self.state = self.state and self.state._replace(averaged=True)
+            for callback in state.callbacks:
+                if getattr(callback, "at_end", False):
+                    callback(
+                        self.approx, end.losses if state.score else None, state.i + end.n_steps
+                    )
+        if error is not None:
+            raise error
+        if end.stopped == ENDED:
+            warnings.warn(
+                f"The source of the batches ended after {end.n_steps} of the n={n} steps of this fit, which "
+                "keeps these. A source that can be read again, such as an array or a function that returns "
+                "a new iterator, gives as many passes as a fit needs",
+                stacklevel=3,
+            )
+        _log_end(n, end)
+
+    def _take_steps(
+        self, state: FitState, n: int, progress: FitProgress, interrupts: Interrupts
+    ) -> tuple[LoopEnd, Exception | None]:
+        """Take steps; return how they ended, and what the fit raises when all is kept."""
         try:
             end = run_loop(
                 state.step,
@@ -251,24 +336,24 @@ class Fitting:
                 approx=self.approx,
                 params=self.approx.params,
                 callbacks=state.callbacks,
-                progress=FitProgress(n, theme=theme, show=progressbar),
+                progress=progress,
                 n_before=state.i,
+                feed=state.feed,
+                interrupts=interrupts,
             )
-        except NotFinite as caught:
-            end, error = caught.end, caught
+        except NotFinite as bad:
+            n_good = state.i + bad.end.n_steps
+            message = describe(self.approx, state.step, n_good, bad.loss, bad.fed)
+            return bad.end, FloatingPointError(message)
+        return end, end.error
+
+    def _keep_end(self, state: FitState, end: LoopEnd) -> None:
         report = state.report.after(end.n_steps, end.seconds, end.stopped)
         self.state = state._replace(i=state.i + end.n_steps, report=report)
         if state.score:
             self.hist = np.concatenate([self.hist, end.losses])
             self._keep(end.beside)
         self.approx.hist, self.approx.report = self.hist, report
-        if error is not None:
-            message = describe(self.approx, state.step, state.i + end.n_steps, error.loss)
-            raise FloatingPointError(message)
-        if state.average is not None:
-            state.average.swap()
-            self.state = self.state._replace(averaged=True)
-        _log_end(n, end)
 
     def _keep(self, beside: np.ndarray) -> None:
         """Keep the losses of the guide, shape (n_steps, n), by name."""

@@ -126,6 +126,8 @@ def fit(
     gradient: str | None = None,
     reduction: str | None = None,
     params: Sequence[Any] | None = None,
+    data: Any = None,
+    data_name: str = "batch",
     backend: str | None = None,
     include_transformed: bool = False,
     **kwargs: Any,
@@ -165,6 +167,11 @@ def fit(
         The size of the loss, globals included: of a batch, the default, of all data, or of a row.
     params : list of SharedVariable, optional
         Shared variables of the model to train, such as the weights of a decoder. Others are not.
+    data : DataLoader, optional
+        Fit on a stream: each step takes a batch of it. :class:`pymc.Trainer` does the same, and can go
+        on later.
+    data_name : str
+        The `pm.Data` that holds a batch, where it was made from zeros and not from the loader.
     backend : str, optional
         "numba" and "jax" run many steps in one compiled call, "c" one at a time. Default: as
         `pytensor.config` says.
@@ -204,12 +211,71 @@ def fit(
     (1, 100)
     """
     n = check_count("n", n, "a fit", least=0)
+    feed = None
+    if data is not None:
+        if batch_size is not None:
+            raise TypeError(
+                f"batch_size={batch_size!r} and data= of pm.fit are two ways to have batches. Those of data "
+                "have the batch_size of the loader: write pm.DataLoader(..., batch_size=...), and leave "
+                "it out here"
+            )
+        from pymc.variational.streaming.feeding import feed_of  # only a fit of a stream needs it
+
+        feed = feed_of(model_of(method, model), data, data_name)
+    inference = make_inference(
+        method,
+        model,
+        random_seed,
+        start,
+        start_sigma,
+        inf_kwargs,
+        batch_size=batch_size,
+        guide=guide,
+        objective=objective,
+        n_particles=n_particles,
+        gradient=gradient,
+        reduction=reduction,
+        params=params,
+    )
+    return inference.fit(
+        n, backend=backend, include_transformed=include_transformed, data=feed, **kwargs
+    )
+
+
+def model_of(method: Any, model: Any = None) -> Any:
+    """Tell which model `method` and `model` of :func:`pymc.fit` are about."""
+    if model is None and isinstance(method, released.Inference):
+        return method.approx.model
+    return released.pm.modelcontext(model)
+
+
+def make_inference(
+    method: "str | Inference" = "advi",
+    model: Any = None,
+    random_seed: Any = None,
+    start: Mapping[str, np.ndarray] | None = None,
+    start_sigma: Mapping[str, np.ndarray] | None = None,
+    inf_kwargs: Mapping[str, Any] | None = None,
+    *,
+    batch_size: int | Mapping[str, int] | None = None,
+    guide: Any = None,
+    objective: Any = None,
+    n_particles: int = 1,
+    gradient: str | None = None,
+    reduction: str | None = None,
+    params: Sequence[Any] | None = None,
+) -> "Inference":
+    """Make what :func:`pymc.fit` fits; the arguments are its own.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError, NotImplementedError
+        If there is no such method, or arguments contradict each other or the model.
+    """
     n_particles = check_count("n_particles", n_particles, "pm.fit")
     if batch_size is not None:
         model = _on_minibatches(model, batch_size, method)
-    if model is None and isinstance(method, released.Inference):
-        model = method.approx.model
-    model = released.pm.modelcontext(model)
+    model = model_of(method, model)
     asked = _given(
         guide=guide,
         objective=objective,
@@ -218,28 +284,32 @@ def fit(
         params=params,
         n_particles=None if n_particles == 1 else n_particles,
     )
+    starts = _given(random_seed=random_seed, start=start, start_sigma=start_sigma)
     if isinstance(method, str) and (asked or local_axes(model)):
-        starts = _given(random_seed=random_seed, start=start, start_sigma=start_sigma)
         _check_starts("inf_kwargs of pm.fit, of guides,", inf_kwargs or ())
-        method = guided_inference(model, method, **{**(inf_kwargs or {}), **starts}, **asked)
-        random_seed = start = start_sigma = inf_kwargs = None
-    elif asked:
+        return guided_inference(model, method, **{**(inf_kwargs or {}), **starts}, **asked)
+    if asked:
         raise TypeError(
             f"{', '.join(asked)} of pm.fit needs the name of a method, got {method!r}, which has a "
             "guide and an objective already"
         )
-    return released.fit(
-        n,
-        method,
-        model,
-        random_seed,
-        start,
-        start_sigma,
-        inf_kwargs,
-        backend=backend,
-        include_transformed=include_transformed,
-        **kwargs,
-    )
+    if start_sigma is not None and method != "advi":
+        raise NotImplementedError(
+            f"start_sigma of pm.fit is of method='advi' only, and method is {method!r}"
+        )
+    if isinstance(method, released.Inference):
+        return method
+    classes = {name: getattr(released, title) for title, name in CLASSES.items()}
+    classes |= {"svgd": released.SVGD, "asvgd": released.ASVGD}
+    if not isinstance(method, str):
+        raise TypeError(
+            f"method={method!r} of pm.fit should be one of {set(classes)} or Inference instance"
+        )
+    if method.lower() not in classes:
+        raise KeyError(
+            f"method={method!r} of pm.fit should be one of {set(classes)} or Inference instance"
+        )
+    return classes[method.lower()](model=model, **{**(inf_kwargs or {}), **starts})
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

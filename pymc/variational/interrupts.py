@@ -11,10 +11,10 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Ctrl-C as a flag.
+"""Ctrl-C, and a request to terminate, as flags.
 
-Raised inside of compiled code, `KeyboardInterrupt` becomes a SystemError or a segmentation fault. Here
-a handler takes note of it, and the loop looks between two calls.
+Raised inside of compiled code, `KeyboardInterrupt` becomes a SystemError or a segmentation fault, and a
+process that is terminated loses the fit. Here handlers take note, and the loop looks between two calls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Interrupts"]
 
 
 class Interrupts:
-    """Holds back Ctrl-C while it is entered.
+    """Holds back Ctrl-C, and SIGTERM until it is left.
 
     Outside of the main thread, where Python delivers no signals, it does nothing.
 
@@ -47,6 +47,9 @@ class Interrupts:
     def __init__(self) -> None:
         self.pending = False
         self._usual: Any = None
+        self._usual_end: Any = None
+        self._ending = False
+        self._in_python = False
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
@@ -54,24 +57,41 @@ class Interrupts:
             if callable(usual):  # neither ignored, nor a handler that Python cannot restore
                 self._usual = usual
                 signal.signal(signal.SIGINT, self._note)
+            end = signal.getsignal(signal.SIGTERM)
+            if callable(end) or end is signal.SIG_DFL:
+                self._usual_end = end
+                signal.signal(signal.SIGTERM, self._note_end)
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        """Have the usual handlers again; what SIGTERM usually does, happens now."""
         if self._usual is not None:
             signal.signal(signal.SIGINT, self._usual)
             self._usual = None
+        if self._usual_end is not None:
+            signal.signal(signal.SIGTERM, self._usual_end)
+            self._usual_end = None
+        if self._ending:
+            self._ending = False
+            signal.raise_signal(signal.SIGTERM)
 
     def _note(self, signum: int, frame: Any) -> None:
         self.pending = True
 
+    def _note_end(self, signum: int, frame: Any) -> None:
+        self.pending = self._ending = True
+        if self._in_python:  # the loop ends as by Ctrl-C, and what is done is kept
+            raise KeyboardInterrupt
+
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """Let Ctrl-C interrupt Python code."""
-        if self._usual is None:
-            yield
-            return
-        signal.signal(signal.SIGINT, self._usual)
+        """Let signals interrupt Python code: Ctrl-C as usual, and SIGTERM as Ctrl-C."""
+        if self._usual is not None:
+            signal.signal(signal.SIGINT, self._usual)
         try:
+            self._in_python = True
             yield
         finally:
-            signal.signal(signal.SIGINT, self._note)
+            self._in_python = False
+            if self._usual is not None:
+                signal.signal(signal.SIGINT, self._note)

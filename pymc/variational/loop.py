@@ -22,6 +22,7 @@ from __future__ import annotations
 import time
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,16 +33,20 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pymc.variational.calls import next_call
 from pymc.variational.compiled import Step
 from pymc.variational.drivers import State
+from pymc.variational.feeds import Fed, Feed
 from pymc.variational.history import LossHistory
 from pymc.variational.interrupts import Interrupts
 from pymc.variational.progress import FitProgress
 
-__all__ = ["LoopEnd", "NotFinite", "run_loop"]
+__all__ = ["ENDED", "LoopEnd", "NotFinite", "run_loop"]
 
 Callback = Callable[[Any, np.ndarray | None, int], None]
 
 # Wall time of one compiled call, in seconds: Ctrl-C waits for its end
 SLICE = 0.1
+
+#: What a loop says whose batches came to an end
+ENDED = "the source has ended"
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class LoopEnd:
         "finished", "interrupted", or the message of a callback's `StopIteration`.
     beside : array of float64, shape (n_steps, n)
         Losses that the steps have beside theirs.
+    error : Exception, optional
+        Of a callback, or of the source of batches: the caller raises it when all is kept.
     """
 
     n_steps: int
@@ -67,6 +74,7 @@ class LoopEnd:
     seconds: float
     stopped: str
     beside: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    error: Exception | None = None
 
 
 class NotFinite(Exception):
@@ -78,12 +86,15 @@ class NotFinite(Exception):
         Of the good steps; the shared variables have the values after the last of them.
     loss : float
         Of the step that followed.
+    fed : Fed, optional
+        The batch of that step.
     """
 
-    def __init__(self, end: LoopEnd, loss: float) -> None:
+    def __init__(self, end: LoopEnd, loss: float, fed: Fed | None = None) -> None:
         super().__init__(f"step {end.n_steps + 1}: loss {loss}")
         self.end = end
         self.loss = loss
+        self.fed = fed
 
 
 class Pace:
@@ -108,6 +119,8 @@ def run_loop(
     callbacks: Sequence[Callback] = (),
     progress: FitProgress,
     n_before: int = 0,
+    feed: Feed | None = None,
+    interrupts: Interrupts | None = None,
 ) -> LoopEnd:
     """Take `n_steps` steps.
 
@@ -126,80 +139,138 @@ def run_loop(
     progress : FitProgress
     n_before : int
         Steps of earlier loops, which count for `i`.
+    feed : Feed, optional
+        A batch for each step. Whenever a callback runs, its variables have the batch of that step.
+    interrupts : Interrupts, optional
+        Those of a caller that has more to do before a signal takes its course.
 
     Returns
     -------
     LoopEnd
+        Also where a callback or the source raised an error.
 
     Raises
     ------
     NotFinite
         The state and the losses are those of the good steps before.
     """
-    history, beside, pace = LossHistory(), [np.empty((0, 0))], Pace()
+    run = _Loop(step, n_steps, n_before, feed, approx, tuple(callbacks), progress)
     watched = [i for i, var in enumerate(step.shared) if var in set(params)]
-    state, done, stopped = step.load(), 0, "finished"
-    start = time.perf_counter()
-
-    def end() -> LoopEnd:
-        seconds = time.perf_counter() - start
-        return LoopEnd(done, history.losses, seconds, stopped, np.concatenate(beside[1:] or beside))
-
-    with progress, Interrupts() as interrupts:
+    reading = nullcontext() if feed is None else feed.reading(n_steps)
+    held_back = Interrupts() if interrupts is None else nullcontext(interrupts)
+    with progress, held_back as noted, reading:
         try:
-            while done < n_steps and not interrupts.pending:
-                i = n_before + done
-                due_in = [next_call(callback, i, n_before) - i for callback in callbacks]
-                n_next = min(n_steps - done, pace.n_steps, *due_in)
-                state, losses, bad_loss = _take(step, state, n_next, watched, pace)
-                done += len(losses)
-                if losses.ndim == 2:
-                    beside.append(losses[:, 1:])
-                    losses = losses[:, 0]
-                if step.has_loss:
-                    history.extend(losses)
-                if bad_loss is not None:
-                    raise NotFinite(end(), bad_loss)
-                progress.update(done, history, last=done == n_steps)
-                due = [callback for callback, n in zip(callbacks, due_in) if n == n_next]
-                if due:
-                    step.store(state)
-                    try:
-                        with interrupts.allowed():
-                            _call(due, approx, history if step.has_loss else None, n_before + done)
-                    finally:  # what a callback sets counts, if it stops the fit too
-                        state = step.load()
-            if interrupts.pending:
-                stopped = "interrupted"
+            run.go(watched, noted)
+            if noted.pending:
+                run.stopped = "interrupted"
         except KeyboardInterrupt:
-            stopped = "interrupted"
+            run.stopped = "interrupted"
         except StopIteration as stop:
-            stopped = str(stop) or "stopped by a callback"
+            run.stopped = str(stop) or "stopped by a callback"
+        except NotFinite:
+            raise
+        except Exception as error:
+            run.stopped, run.error = f"{type(error).__name__}: {error}", error
         finally:
-            step.store(state)
-    return end()
+            step.store(run.state)
+    return run.end()
+
+
+class _Loop:
+    """A loop on its way: what its steps gave up to now."""
+
+    def __init__(
+        self,
+        step: Step,
+        n_steps: int,
+        n_before: int,
+        feed: Feed | None,
+        approx: Any,
+        callbacks: tuple[Callback, ...],
+        progress: FitProgress,
+    ) -> None:
+        self.step, self.n_steps, self.n_before, self.feed = step, n_steps, n_before, feed
+        self.approx, self.callbacks, self.progress = approx, callbacks, progress
+        self.history, self.beside, self.pace = LossHistory(), [np.empty((0, 0))], Pace()
+        self.state, self.done, self.stopped = step.load(), 0, "finished"
+        self.error: Exception | None = None
+        self._start = time.perf_counter()
+
+    def end(self) -> LoopEnd:
+        seconds = time.perf_counter() - self._start
+        beside = np.concatenate(self.beside[1:] or self.beside)
+        return LoopEnd(self.done, self.history.losses, seconds, self.stopped, beside, self.error)
+
+    def go(self, watched: Sequence[int], interrupts: Interrupts) -> None:
+        """Take steps until all are done, one is not finite, the batches end, or Ctrl-C is noted."""
+        while self.done < self.n_steps and not interrupts.pending:
+            i = self.n_before + self.done
+            due_in = [next_call(callback, i, self.n_before) - i for callback in self.callbacks]
+            n_next = min(self.n_steps - self.done, self.pace.n_steps, *due_in)
+            fed = None
+            if self.feed is not None:
+                n_next = min(n_next, self.feed.at_hand(interrupts.allowed()))
+                if not n_next:
+                    self.stopped = ENDED
+                    return
+                fed = self.feed.next(self.step.driver, self.step.fed)
+            self._advance(n_next, watched, fed)
+            due = [callback for callback, n in zip(self.callbacks, due_in) if n == n_next]
+            if due:
+                self._call(due, interrupts)
+
+    def _advance(self, n_steps: int, watched: Sequence[int], fed: Fed | None) -> None:
+        """Take steps, and keep their losses."""
+        self.state, losses, bad_loss = _take(
+            self.step, self.state, n_steps, watched, self.pace, fed
+        )
+        self.done += len(losses)
+        if self.feed is not None:
+            self.feed.take(len(losses))
+        if losses.ndim == 2:
+            self.beside.append(losses[:, 1:])
+            losses = losses[:, 0]
+        if self.step.has_loss:
+            self.history.extend(losses)
+        if bad_loss is not None:
+            bad = fed and fed._replace(start=fed.start + len(losses))
+            raise NotFinite(self.end(), bad_loss, bad)
+        self.progress.update(self.done, self.history, last=self.done == self.n_steps)
+
+    def _call(self, due: Sequence[Callback], interrupts: Interrupts) -> None:
+        """Call callbacks, in the state after the last step; what they set counts."""
+        self.step.store(self.state)
+        if self.feed is not None:
+            self.feed.show()
+        try:
+            with interrupts.allowed():
+                for callback in due:
+                    losses = self.history.losses if self.step.has_loss else None
+                    callback(self.approx, losses, self.n_before + self.done)
+        finally:  # if it stops the fit too
+            self.state = self.step.load()
 
 
 def _take(
-    step: Step, state: State, n_steps: int, watched: Sequence[int], pace: Pace
+    step: Step,
+    state: State,
+    n_steps: int,
+    watched: Sequence[int],
+    pace: Pace,
+    fed: Fed | None,
 ) -> tuple[State, np.ndarray, float | None]:
     """Take steps; return the state and losses up to the last good one, and the loss of a bad one."""
     before = () if step.guarded else step.driver.copy(state)
     began = time.perf_counter()
-    state, losses = step.driver.run(state, n_steps)
+    state, losses = step.driver.run(state, n_steps, fed)
     pace.took(len(losses), time.perf_counter() - began)
     if step.guarded:
         last = float(losses[-1].flat[0])
         return (state, losses, None) if np.isfinite(last) else (state, losses[:-1], last)
     if _is_good(step, state, losses, watched):
         return state, losses, None
-    state, n_good = _rewind(step, before, len(losses), watched)
+    state, n_good = _rewind(step, before, len(losses), watched, fed)
     return state, losses[:n_good], float(losses[-1])
-
-
-def _call(callbacks: Sequence[Callback], approx: Any, history: LossHistory | None, i: int) -> None:
-    for callback in callbacks:
-        callback(approx, None if history is None else history.losses, i)
 
 
 def _is_good(step: Step, state: State, losses: np.ndarray, watched: Sequence[int]) -> bool:
@@ -208,7 +279,9 @@ def _is_good(step: Step, state: State, losses: np.ndarray, watched: Sequence[int
     )
 
 
-def _rewind(step: Step, before: State, n_run: int, watched: Sequence[int]) -> tuple[State, int]:
+def _rewind(
+    step: Step, before: State, n_run: int, watched: Sequence[int], fed: Fed | None
+) -> tuple[State, int]:
     """Find the last good state of `n_run` steps, by taking them again from a copy of the first.
 
     A step that makes a parameter nan may have a good loss itself, and the next has the bad one.
@@ -220,7 +293,7 @@ def _rewind(step: Step, before: State, n_run: int, watched: Sequence[int]) -> tu
         guess = guesses.pop(0) if guesses else (good + bad) // 2
         if not good < guess < bad:
             continue
-        tried, losses = step.driver.run(step.driver.copy(before), guess)
+        tried, losses = step.driver.run(step.driver.copy(before), guess, fed)
         if _is_good(step, tried, losses, watched):
             state, good = tried, guess
         else:

@@ -23,6 +23,7 @@ import numpy as np
 from pymc.pytensorf import compile
 from pymc.variational.compiled import Step
 from pymc.variational.drivers import State
+from pymc.variational.feeds import Fed
 
 __all__ = ["describe"]
 
@@ -35,7 +36,7 @@ ADVICE = (
 )
 
 
-def describe(approx: Any, step: Step, n_good: int, loss: float) -> str:
+def describe(approx: Any, step: Step, n_good: int, loss: float, fed: Fed | None = None) -> str:
     """Write the message for a step that went wrong after `n_good`.
 
     Parameters
@@ -48,13 +49,15 @@ def describe(approx: Any, step: Step, n_good: int, loss: float) -> str:
     n_good : int
     loss : float
         Of the step that went wrong, nan if it has none.
+    fed : Fed, optional
+        Its batch.
     """
     beginning = f"NaN occurred in optimization. Step {n_good + 1} is not finite"
     if step.guarded:
         what = "its loss, or a parameter after it," if np.isnan(loss) else "its loss"
         lines = [f"{beginning}: {what} is {loss}."]
     else:
-        lines = _taken_again(approx, step, beginning, loss)
+        lines = _taken_again(approx, step, beginning, loss, fed)
     lines += [
         f"The log-probability of `{name}` is {value} at the mean of the approximation before it."
         for name, value in getattr(approx, "bad_terms", partial(_bad_terms, approx))()
@@ -62,9 +65,11 @@ def describe(approx: Any, step: Step, n_good: int, loss: float) -> str:
     return "\n".join([*lines, ADVICE])
 
 
-def _taken_again(approx: Any, step: Step, beginning: str, loss: float) -> list[str]:
+def _taken_again(
+    approx: Any, step: Step, beginning: str, loss: float, fed: Fed | None
+) -> list[str]:
     """Take the step that went wrong, and say what its loss and which parameters are."""
-    after, losses = step.driver.run(step.driver.copy(step.load()), 1)
+    after, losses = step.driver.run(step.driver.copy(step.load()), 1, fed)
     if step.has_loss:
         beginning += f": its loss is {losses[-1] if len(losses) else loss}"
     return [

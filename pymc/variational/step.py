@@ -19,7 +19,7 @@ only: any fit whose step is the same graph can take it with the values of its ow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,6 +55,8 @@ class StepGraph:
     has_loss : bool
     guarded : bool
         Whether a step whose loss is not finite leaves all but generators as it was.
+    fed : tuple of int
+        Which inputs have another value at each step, as a driver is told.
     """
 
     shared: tuple[SharedVariable, ...]
@@ -62,12 +64,13 @@ class StepGraph:
     updated: tuple[int, ...]
     has_loss: bool
     guarded: bool = False
+    fed: tuple[int, ...] = ()
 
     def same_as(self, other: StepGraph) -> bool:
         """Tell whether the other computes the same from other values."""
         if (self.updated, self.has_loss) != (other.updated, other.has_loss):
             return False
-        if self.guarded != other.guarded:
+        if (self.guarded, self.fed) != (other.guarded, other.fed):
             return False
         if [_kind(var) for var in self.shared] != [_kind(var) for var in other.shared]:
             return False
@@ -113,6 +116,8 @@ class StepFunction:
         Whether a step whose loss is not finite leaves all but generators as it was.
     loss_shape : tuple of int
         Shape of the first output, () or (n,), where it is the loss.
+    fed : tuple of int
+        Positions of the inputs that have another value at each step.
     """
 
     function: Function
@@ -121,6 +126,7 @@ class StepFunction:
     order: tuple[int, ...]
     guarded: bool = False
     loss_shape: tuple[int, ...] = ()
+    fed: tuple[int, ...] = ()
 
     def room(self, n_steps: int) -> np.ndarray:
         """Make room for the losses of steps, nan: shape (n_steps,), or (n_steps, n) of n losses."""
@@ -132,6 +138,7 @@ def step_graph(
     loss: Variable | None,
     random_seed: int,
     guarded: bool = False,
+    fed: Sequence[SharedVariable] = (),
 ) -> StepGraph:
     """Collect all that a step computes.
 
@@ -145,11 +152,13 @@ def step_graph(
         Seeds the generators and minibatch indexes of the graph.
     guarded : bool
         Whether the graph leaves everything as it was where its loss is not finite.
+    fed : sequence of SharedVariable
+        What has another value at each step. Those that the graph does not read are left out.
 
     Raises
     ------
     ValueError
-        If it is guarded by a loss that it has not.
+        If it is guarded by a loss that it has not, or what is fed has an update.
     """
     if guarded and loss is None:
         raise ValueError("A guarded step says by its loss that it failed: loss=None has none.")
@@ -164,7 +173,11 @@ def step_graph(
     shared = (*read, *written)
     place = {var: i for i, var in enumerate(shared)}
     updated = tuple(place[var] for var in updates)
-    return StepGraph(shared, outputs, updated, bool(losses), guarded)
+    moved = [var.name for var in fed if var in updates]
+    if moved:
+        raise ValueError(f"{moved} get their values from a stream, and have updates of their own.")
+    taken = tuple(place[var] for var in fed if var in place)
+    return StepGraph(shared, outputs, updated, bool(losses), guarded, taken)
 
 
 def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunction:
@@ -192,7 +205,8 @@ def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunct
     update_of = function.maker.fgraph.update_mapping
     updates = {i: out for out, i in update_of.items()}
     loss_shape = graph.outputs[0].type.shape if graph.has_loss else ()
-    return StepFunction(function, updates, graph.has_loss, order, graph.guarded, loss_shape)
+    fed = tuple(order.index(i) for i in graph.fed)
+    return StepFunction(function, updates, graph.has_loss, order, graph.guarded, loss_shape, fed)
 
 
 def host_value(var: SharedVariable) -> Any:

@@ -41,9 +41,9 @@ class Counting:
     def __getattr__(self, name):
         return getattr(self.driver, name)
 
-    def run(self, state, n_steps):
+    def run(self, state, n_steps, fed=None):
         self.chunks.append(n_steps)
-        return self.driver.run(state, n_steps)
+        return self.driver.run(state, n_steps, fed)
 
 
 def counting(step):
@@ -237,8 +237,9 @@ class TestCallbacks:
             if i == 6:
                 raise RuntimeError("of the callback")
 
-        with pytest.raises(RuntimeError, match="of the callback"):
-            loop(step, 100, fail)
+        end = loop(step, 100, fail)  # the caller raises it, when it has kept the steps
+        assert str(end.error) == "of the callback"
+        assert (end.n_steps, end.stopped) == (6, "RuntimeError: of the callback")
         assert x.get_value() == 0.5**6
 
     def test_values_that_it_sets_when_it_stops(self):

@@ -24,9 +24,10 @@ import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
 
+from pymc.variational.feeds import Fed
 from pymc.variational.step import StepFunction, host_value
 
-__all__ = ["Driver", "HostState", "Rebuilt", "Run", "State", "StepFunction"]
+__all__ = ["Driver", "HostState", "Rebuilt", "Run", "State", "StepFunction", "check_fed"]
 
 #: The values of a step's shared variables, in the order of its inputs, as its backend holds them.
 State = tuple[Any, ...]
@@ -68,8 +69,14 @@ class Driver(Protocol):
     def compile(self, state: State) -> None:
         """Compile what `run` needs for values of the types in `state`, without taking a step."""
 
-    def run(self, state: State, n_steps: int) -> Run:
-        """Take `n_steps` steps, or fewer where a loss is not finite; `state` is used up."""
+    def hold(self, values: tuple[np.ndarray, ...]) -> Any:
+        """Take batches for the fed inputs, each with an axis of them in front, as `run` reads it."""
+
+    def run(self, state: State, n_steps: int, fed: Fed | None = None) -> Run:
+        """Take `n_steps` steps, or fewer where a loss is not finite; `state` is used up.
+
+        A step with fed inputs needs `fed`, of at least `n_steps` batches from its start.
+        """
 
 
 class Rebuilt:
@@ -109,11 +116,20 @@ class HostState(Rebuilt):
         for i in self._changed:
             shared[i].container.storage[0] = state[i]
 
+    def hold(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        return values
+
     def copy(self, state: State) -> State:
         values = list(state)
         for i in self._changed:
             values[i] = _copied(values[i])
         return tuple(values)
+
+
+def check_fed(step: StepFunction, fed: Fed | None) -> None:
+    """Raise where a step needs batches and has none."""
+    if step.fed and fed is None:
+        raise ValueError("The step has fed inputs: run(state, n_steps, fed) needs their batches.")
 
 
 def _copied(value: Any) -> Any:

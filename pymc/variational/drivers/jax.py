@@ -36,7 +36,8 @@ from numpy.random import Generator
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.link.jax.dispatch import jax_typify
 
-from pymc.variational.drivers.base import Rebuilt, Run, State, StepFunction
+from pymc.variational.drivers.base import Rebuilt, Run, State, StepFunction, check_fed
+from pymc.variational.feeds import Fed
 from pymc.variational.step import host_value
 
 __all__ = ["JaxDriver", "JaxStepDriver"]
@@ -44,11 +45,18 @@ __all__ = ["JaxDriver", "JaxStepDriver"]
 #: Losses of one call of the program; a step of one microsecond hides the 50 of a call.
 BUFFER = 4096
 
+#: Bytes, and at most how many batches, of a stream that are on the device for one call of the program.
+#: It is compiled for this number of batches: fewer are padded, more come in pieces.
+ROOM, MOST = 2**24, 64
+
 #: What PyTensor's random variables on JAX read of a generator, and return: {"jax_state": a key}.
 Rng = dict[str, jax.Array]
 
 #: By the place among the inputs of a step.
 Values = dict[int, Any]
+
+#: Batches for the fed inputs in pieces of one length, and that length.
+Pieces = tuple[tuple[Values, ...], int]
 
 
 class JaxDriver(Rebuilt):
@@ -94,30 +102,52 @@ class JaxDriver(Rebuilt):
             for i, value in enumerate(state)
         )
 
-    def compile(self, state: State) -> None:
-        self._call(state, 0)
+    def hold(self, values: tuple[np.ndarray, ...]) -> Pieces:
+        size = sum(array[:1].nbytes for array in values)
+        length = max(1, min(ROOM // max(size, 1), MOST))
+        n_batches = len(values[0]) if values else 0
+        pieces = (
+            {i: padded(array[k : k + length], length) for i, array in zip(self._step.fed, values)}
+            for k in range(0, n_batches, length)
+        )
+        return tuple(pieces), length
 
-    def run(self, state: State, n_steps: int) -> Run:
+    def compile(self, state: State) -> None:
+        fed = self._step.fed
+        held = self.hold(tuple(np.zeros((1, *state[i].shape), state[i].dtype) for i in fed))
+        self._call(state, 0, Fed(held, 0) if fed else None)
+
+    def run(self, state: State, n_steps: int, fed: Fed | None = None) -> Run:
+        check_fed(self._step, fed)
         losses = self._step.room(n_steps)
         n_run, finite = 0, True
         while n_run < n_steps and finite:
-            n_done, state, buffer = self._call(state, min(n_steps - n_run, BUFFER))
+            rest = fed and fed._replace(start=fed.start + n_run)
+            n_done, state, buffer = self._call(state, min(n_steps - n_run, BUFFER), rest)
             if self._has_loss:
                 losses[n_run : n_run + n_done] = buffer[:n_done]
                 finite = bool(np.isfinite(buffer[n_done - 1]).flat[0])
             n_run += n_done
         return Run(state, losses[:n_run])
 
-    def _call(self, state: State, n_steps: int) -> tuple[int, State, np.ndarray]:
+    def _call(self, state: State, n_steps: int, fed: Fed | None) -> tuple[int, State, np.ndarray]:
         """Run at most `BUFFER` steps; return how many ran, the state, and a buffer of losses."""
+        values, start = {}, 0
+        if self._step.fed and fed is not None:
+            pieces, length = fed.values
+            which, start = divmod(fed.start, length)
+            values, n_steps = pieces[which], min(n_steps, length - start)
         moving = {i: state[i] for i in self._updated}
-        fixed = {i: value for i, value in enumerate(state) if i not in moving}
-        n_done, moving, buffer = self._steps(n_steps, moving, fixed)
+        fixed = {i: v for i, v in enumerate(state) if i not in moving and i not in values}
+        n_done, moving, buffer = self._steps(n_steps, moving, fixed, values, start)
         after = tuple(moving.get(i, value) for i, value in enumerate(state))
         return n_done, after, buffer
 
-    def _steps(self, n_steps: int, moving: Values, fixed: Values) -> tuple[int, Values, np.ndarray]:
-        n_done, moving, buffer = self._program(np.int32(n_steps), moving, fixed)
+    def _steps(
+        self, n_steps: int, moving: Values, fixed: Values, fed: Values, start: int
+    ) -> tuple[int, Values, np.ndarray]:
+        n, k = np.int32(n_steps), np.int32(start)
+        n_done, moving, buffer = self._program(n, moving, fixed, fed, k)
         return int(n_done), moving, np.asarray(buffer)
 
 
@@ -136,10 +166,13 @@ class JaxStepDriver(JaxDriver):
     def compile(self, state: State) -> None:
         """Do nothing: JAX compiles at the first call."""
 
-    def _steps(self, n_steps: int, moving: Values, fixed: Values) -> tuple[int, Values, np.ndarray]:
+    def _steps(
+        self, n_steps: int, moving: Values, fixed: Values, fed: Values, start: int
+    ) -> tuple[int, Values, np.ndarray]:
         losses = self._step.room(n_steps)
         for k in range(n_steps):
-            moving, loss = self._take(moving, fixed)
+            batch = {i: batches[start + k] for i, batches in fed.items()}
+            moving, loss = self._take(moving, fixed | batch)
             if self._has_loss:
                 losses[k] = loss
                 if not np.isfinite(losses[k]).flat[0]:
@@ -172,8 +205,12 @@ def run_steps(
     n_steps: jax.Array,
     moving: Values,
     fixed: Values,
+    fed: Values,
+    start: jax.Array,
 ) -> tuple[jax.Array, Values, jax.Array]:
     """Loop until `n_steps` are done, or a loss is not finite; JAX traces this.
+
+    Step k takes the batch `start` + k of what is fed.
 
     Returns
     -------
@@ -189,16 +226,28 @@ def run_steps(
 
     def body(carry: tuple) -> tuple:
         k, moving, losses, finite = carry
-        moving, loss = take(moving, fixed)
+        batch = {
+            i: lax.dynamic_index_in_dim(batches, start + k, keepdims=False)
+            for i, batches in fed.items()
+        }
+        moving, loss = take(moving, fixed | batch)
         if has_loss:
             loss = jnp.reshape(loss, shape[1:]).astype(losses.dtype)
             losses = lax.dynamic_update_index_in_dim(losses, loss, k, axis=0)
             finite = jnp.isfinite(jnp.ravel(loss)[0])
         return k + 1, moving, losses, finite
 
-    start = (jnp.zeros_like(n_steps), moving, jnp.full(shape, jnp.nan), jnp.array(True))
-    n_done, moving, losses, _ = lax.while_loop(go_on, body, start)
+    first = (jnp.zeros_like(n_steps), moving, jnp.full(shape, jnp.nan), jnp.array(True))
+    n_done, moving, losses, _ = lax.while_loop(go_on, body, first)
     return n_done, moving, losses
+
+
+def padded(batches: np.ndarray, length: int) -> jax.Array:
+    """Copy batches to the device, with zeros behind them up to `length`, which nobody reads."""
+    missing = length - len(batches)
+    if missing:
+        batches = np.concatenate([batches, np.zeros((missing, *batches.shape[1:]), batches.dtype)])
+    return jnp.array(batches)
 
 
 def upload(value: Any) -> jax.Array | Rng:

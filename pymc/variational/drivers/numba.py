@@ -31,16 +31,18 @@ import numba
 import numpy as np
 
 from numba import NumbaWarning, types
+from numba.core.typing.templates import signature as typed
 from numba.extending import intrinsic
 from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS
 from pytensor.link.numba.dispatch.basic import numba_njit
 
-from pymc.variational.drivers.base import HostState, Run, State, StepFunction
+from pymc.variational.drivers.base import HostState, Run, State, StepFunction, check_fed
+from pymc.variational.feeds import Fed
 
 __all__ = ["NumbaDriver"]
 
 # Part of the key of the cache, which does not know this file: raise it when a loop below changes.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 def next_state(updates: Sequence[tuple[int, int]], n_inputs: int) -> Callable:
@@ -68,16 +70,60 @@ def next_state(updates: Sequence[tuple[int, int]], n_inputs: int) -> Callable:
     return arrange
 
 
+def batch(values: np.ndarray, k: int) -> np.ndarray:
+    """The k-th batch of many, as a view."""
+    return values[k]
+
+
+def with_batch(fed: Sequence[int], n_inputs: int) -> Callable:
+    """Make the compiled function (state, batches, k) -> state with the k-th batch in its fed places."""
+    place = {i: j for j, i in enumerate(fed)}
+
+    @intrinsic
+    def feed(typing_context: Any, state: Any, values: Any, k: Any) -> tuple[Any, Callable]:
+        kinds = [
+            types.Array(values.types[place[i]].dtype, values.types[place[i]].ndim - 1, "C")
+            if i in place
+            else state.types[i]
+            for i in range(n_inputs)
+        ]
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            made = []
+            for i, kind in enumerate(kinds):
+                if i in place:
+                    whole = builder.extract_value(args[1], place[i])
+                    of = typed(kind, values.types[place[i]], k)
+                    made.append(context.compile_internal(builder, batch, of, (whole, args[2])))
+                else:
+                    made.append(builder.extract_value(args[0], i))
+                    context.nrt.incref(builder, kind, made[-1])
+            return context.make_tuple(builder, signature.return_type, made)
+
+        return types.Tuple(kinds)(state, values, k), generate
+
+    @intrinsic
+    def pass_on(typing_context: Any, state: Any, values: Any, k: Any) -> tuple[Any, Callable]:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            context.nrt.incref(builder, state, args[0])
+            return args[0]
+
+        return state(state, values, k), generate
+
+    return feed if fed else pass_on
+
+
 # The loops are templates: each driver gives their code globals of its own. Closures would do the same,
 # but Numba does not cache them.
 STEP: Callable = None  # type: ignore[assignment]
 NEXT_STATE: Callable = None  # type: ignore[assignment]
+WITH_BATCH: Callable = None  # type: ignore[assignment]
 
 
-def run_with_loss(losses: np.ndarray, state: State) -> tuple[int, State]:
+def run_with_loss(losses: np.ndarray, state: State, values: tuple, start: int) -> tuple[int, State]:
     n_run = losses.shape[0]
     for k in range(losses.shape[0]):
-        outputs = STEP(*state)
+        outputs = STEP(*WITH_BATCH(state, values, start + k))
         state = NEXT_STATE(state, outputs)
         losses[k] = outputs[0][()]
         if not np.isfinite(losses[k]):
@@ -86,10 +132,12 @@ def run_with_loss(losses: np.ndarray, state: State) -> tuple[int, State]:
     return n_run, state
 
 
-def run_with_losses(losses: np.ndarray, state: State) -> tuple[int, State]:
+def run_with_losses(
+    losses: np.ndarray, state: State, values: tuple, start: int
+) -> tuple[int, State]:
     n_run = losses.shape[0]
     for k in range(losses.shape[0]):
-        outputs = STEP(*state)
+        outputs = STEP(*WITH_BATCH(state, values, start + k))
         state = NEXT_STATE(state, outputs)
         losses[k] = outputs[0]
         if not np.isfinite(losses[k, 0]):
@@ -98,9 +146,11 @@ def run_with_losses(losses: np.ndarray, state: State) -> tuple[int, State]:
     return n_run, state
 
 
-def run_without_loss(losses: np.ndarray, state: State) -> tuple[int, State]:
-    for _ in range(losses.shape[0]):
-        state = NEXT_STATE(state, STEP(*state))
+def run_without_loss(
+    losses: np.ndarray, state: State, values: tuple, start: int
+) -> tuple[int, State]:
+    for k in range(losses.shape[0]):
+        state = NEXT_STATE(state, STEP(*WITH_BATCH(state, values, start + k)))
     return losses.shape[0], state
 
 
@@ -130,10 +180,11 @@ class NumbaDriver(HostState):
             # The step without the entry from Python, which takes long to compile
             "STEP": numba_njit(jit_fn.py_func, cache=key is not None),
             "NEXT_STATE": next_state(updates, n_inputs),
+            "WITH_BATCH": with_batch(step.fed, n_inputs),
         }
         loop = FunctionType(template.__code__, scope, template.__name__)
         if key is not None:
-            parts = f"{key} {updates} {template.__name__} {CACHE_VERSION}"
+            parts = f"{key} {updates} {template.__name__} {step.fed} {CACHE_VERSION}"
             CACHED_SRC_FUNCTIONS[loop] = sha256(parts.encode()).hexdigest()
         self._loop = numba_njit(loop, final_function=True, nogil=True, cache=key is not None)
         # By the types of a state. Numba looks them up itself at each call, in Python for a Generator,
@@ -141,18 +192,21 @@ class NumbaDriver(HostState):
         self._entries: dict[tuple[Any, ...], Callable] = {}
 
     def compile(self, state: State) -> None:
-        self._entry(self._step.room(0), state)
+        values = tuple(np.empty((1, *state[i].shape), state[i].dtype) for i in self._step.fed)
+        self._entry(self._step.room(0), state, values)
 
-    def run(self, state: State, n_steps: int) -> Run:
+    def run(self, state: State, n_steps: int, fed: Fed | None = None) -> Run:
+        check_fed(self._step, fed)
+        values, start = ((), 0) if fed is None else fed
         losses = self._step.room(n_steps)
-        n_run, state = self._entry(losses, state)(losses, state)
+        n_run, state = self._entry(losses, state, values)(losses, state, values, start)
         return Run(state, losses[:n_run])
 
-    def _entry(self, losses: np.ndarray, state: State) -> Callable:
+    def _entry(self, losses: np.ndarray, state: State, values: tuple[np.ndarray, ...]) -> Callable:
         """Look up the compiled loop for values of these types, or compile it."""
-        kinds = tuple(map(kind, state))
+        kinds = tuple(map(kind, (*state, *values)))
         if kinds not in self._entries:
-            signature = numba.typeof(losses), numba.typeof(state)
+            signature = *map(numba.typeof, (losses, state, values)), types.intp
             with warnings.catch_warnings():
                 # Raw data in the graph are constants, and large ones keep it out of the cache.
                 # PyTensor is silent about this too.

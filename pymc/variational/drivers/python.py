@@ -19,7 +19,8 @@ import threading
 
 import numpy as np
 
-from pymc.variational.drivers.base import HostState, Run, State, StepFunction
+from pymc.variational.drivers.base import HostState, Run, State, StepFunction, check_fed
+from pymc.variational.feeds import Fed
 
 __all__ = ["PythonDriver"]
 
@@ -44,11 +45,13 @@ class PythonDriver(HostState):
     def compile(self, state: State) -> None:
         """Do nothing: PyTensor compiles the function, some backends at its first call."""
 
-    def run(self, state: State, n_steps: int) -> Run:
+    def run(self, state: State, n_steps: int, fed: Fed | None = None) -> Run:
+        check_fed(self._step, fed)
         with self._lock:
-            return self._run(state, n_steps)
+            return self._run(state, n_steps, fed)
 
-    def _run(self, state: State, n_steps: int) -> Run:
+    def _run(self, state: State, n_steps: int, fed: Fed | None) -> Run:
+        slots = [self._storages[i] for i in self._step.fed]
         others = [storage[0] for storage in self._storages]
         for storage, value in zip(self._storages, state):
             storage[0] = value
@@ -56,6 +59,9 @@ class PythonDriver(HostState):
         n_run = 0
         try:
             while n_run < n_steps:
+                if fed is not None:
+                    for storage, values in zip(slots, fed.values):
+                        storage[0] = values[fed.start + n_run]
                 loss = self._step.function()
                 if self._step.has_loss:
                     losses[n_run] = loss

@@ -1,0 +1,99 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""From a loader and a model to what feeds a fit: chunks of batches for the model's placeholders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from pymc.variational.feeds import Batches, Feed, Opened
+from pymc.variational.streaming.order import Position
+from pymc.variational.streaming.placeholders import Target, find_targets
+
+__all__ = ["as_loader", "feed_of"]
+
+
+def as_loader(data: Any) -> Any:
+    """Return a :class:`DataLoader`; a loader of another library gives the rows of its data set.
+
+    Parameters
+    ----------
+    data : DataLoader, or a loader with the attributes `dataset` and `batch_size`
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
+    from pymc.variational.streaming.loader import (
+        DataLoader,  # Numba kernels: when a stream is fitted
+    )
+
+    if isinstance(data, DataLoader):
+        return data
+    batch_size = getattr(data, "batch_size", None)
+    if batch_size is None or not hasattr(data, "dataset"):
+        raise TypeError(
+            f"data={data!r} of a fit has to be a pm.DataLoader, or a loader of another library with the "
+            f"attributes `dataset` and `batch_size`, and it is of type {type(data).__name__}. Write "
+            "pm.DataLoader(data, batch_size=...)"
+        )
+    # A sampler of torch says by its class that it shuffles
+    shuffle = type(getattr(data, "sampler", None)).__name__ == "RandomSampler"
+    return DataLoader(data.dataset, batch_size=batch_size, shuffle=shuffle)
+
+
+def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:
+    """Make the feed of a fit.
+
+    Parameters
+    ----------
+    model : Model
+        With placeholders made by ``pm.Data(name, loader)``, or by ``pm.Data(data_name, zeros)`` for
+        observed variables with a `total_size`.
+    data : DataLoader
+    data_name : str
+        Name of the placeholder. Batches that are dicts go to the `pm.Data` of their names.
+
+    Returns
+    -------
+    Feed
+        Its variables are the placeholders, and the row numbers where the model has a place for them.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If the model has no such placeholders, or the batches do not fit into them.
+    """
+    loader = as_loader(data)
+    targets = find_targets(model, loader, data_name)
+    return Feed([target.variable for target in targets], opened(loader, targets), Position())
+
+
+def opened(loader: Any, targets: list[Target]) -> Opened:
+    """Make the function that reads batches for `targets` from a position on."""
+
+    def read(position: Position, n_batches: int) -> Iterator[Batches]:
+        with closing(loader.chunks(position, n_batches)) as chunks:
+            for chunk in chunks:
+                arrays = (*chunk.values, chunk.rows)
+                yield Batches(
+                    tuple(arrays[t.place].astype(t.dtype, copy=False) for t in targets),
+                    [Position(epoch, row) for epoch, row in chunk.positions.tolist()],
+                    chunk.release,
+                )
+
+    return read

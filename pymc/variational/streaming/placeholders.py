@@ -1,0 +1,189 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Which variables of a model hold a batch of a loader, and whether the two agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant
+from pytensor.graph.traversal import ancestors
+
+from pymc.minibatch.plates import local_axes
+from pymc.minibatch.stream import feeds
+from pymc.variational.minibatch_rv import unscaled_rv
+from pymc.variational.streaming.layout import Field
+
+__all__ = ["Target", "find_targets"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A shared variable that is fed.
+
+    Parameters
+    ----------
+    variable : SharedVariable
+    place : int
+        Which of the arrays of a chunk, its fields and then the row numbers, it has a batch of.
+    """
+
+    variable: SharedVariable
+    place: int
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What the variable holds."""
+        return np.dtype(self.variable.type.dtype)
+
+
+def find_targets(model: Any, loader: Any, data_name: str = "batch") -> list[Target]:
+    """Find what a loader feeds of a model.
+
+    Parameters
+    ----------
+    model : Model
+    loader : DataLoader
+    data_name : str
+
+    Raises
+    ------
+    KeyError
+        If the model has no `pm.Data` of that name, or of the names of a dict.
+    ValueError
+        If the number of rows in all differs between the two, or is not known to the model; if the
+        rows of a batch have another shape or kind of numbers than the model's placeholder.
+    """
+    streamed = feeds(model)
+    if streamed is None:
+        named = _by_name(model, loader, data_name)
+        _check_totals(model, loader, named.values())
+        rows = None
+    else:
+        named, rows = _streamed(model, loader, data_name, streamed), streamed.rows
+    fields = loader.layout.fields
+    for field in fields:
+        if field.name in named:
+            _check_field(field, named[field.name], loader)
+    targets = [Target(named[f.name], i) for i, f in enumerate(fields) if f.name in named]
+    return targets if rows is None else [*targets, Target(rows, len(fields))]
+
+
+def _streamed(
+    model: Any, loader: Any, data_name: str, streamed: Any
+) -> Mapping[str, SharedVariable]:
+    """Return the placeholders that were made from a loader, by field."""
+    named = streamed.placeholders
+    names = [var.name for var in named.values()]
+    if data_name != "batch" and data_name not in names:
+        raise KeyError(
+            f"data_name={data_name!r} is no pm.Data that was made from a loader: {_listed(names)}"
+        )
+    known = [field.name for field in loader.layout.fields]
+    missing = [name for name in named if name not in known]
+    if missing:
+        raise ValueError(
+            f"The model has pm.Data for the fields {_listed(missing)} of a batch, and the loader's have "
+            f"{_listed(known)}: the model was made with another loader"
+        )
+    if streamed.total != loader.total_size:
+        raise ValueError(
+            f"The model was made for {streamed.total} rows in all, and the loader has "
+            f"{loader.total_size}: the likelihood would be scaled to the wrong number. Make the model's "
+            "pm.Data from this loader"
+        )
+    if streamed.batch_size != loader.batch_size and local_axes(model):
+        raise ValueError(
+            f"The model has variables of the rows of a batch of {streamed.batch_size}, and the loader's "
+            f"have batch_size={loader.batch_size}. Make the model's pm.Data from this loader"
+        )
+    return named
+
+
+def _by_name(model: Any, loader: Any, data_name: str) -> Mapping[str, SharedVariable]:
+    """Return the plain `pm.Data` that a loader feeds, by field."""
+    data = {v.name: v for v in model.data_vars if isinstance(v, SharedVariable)}
+    if not data:
+        raise KeyError(
+            f"The model has no pm.Data to hold a batch of the loader. Write {data_name} = "
+            f"pm.Data({data_name!r}, loader, dims=...) in it, and use that as observed="
+        )
+    if not loader.layout.named:
+        if data_name not in data:
+            raise KeyError(
+                f"data_name={data_name!r} is no pm.Data of the model, which has {_listed(data)}"
+            )
+        return {"": data[data_name]}
+    names = [field.name for field in loader.layout.fields]
+    found = {name: data[name] for name in names if name in data}
+    if not found:
+        raise KeyError(
+            f"The loader's batches have {_listed(names)}, and the model's pm.Data are {_listed(data)}: a "
+            "batch goes to the pm.Data of its names"
+        )
+    return found
+
+
+def _check_totals(model: Any, loader: Any, placeholders: Iterable[SharedVariable]) -> None:
+    """Check `total_size` of the terms that depend on placeholders that were not made from a loader."""
+    held, total, n_terms = set(placeholders), loader.total_size, 0
+    for rv in model.observed_RVs:
+        bare, totals = unscaled_rv(rv)
+        if not held.intersection(ancestors([bare, model.rvs_to_values[rv]])):
+            continue
+        n_terms += 1
+        given = [int(t.data) for t in totals if isinstance(t, Constant)]
+        if not any(t is not None for t in totals):
+            raise ValueError(
+                f"{rv.name!r} depends on a batch and has no total_size: its likelihood would count the "
+                f"rows of a batch, for {total} in all. Write total_size=len(loader), or make the batch "
+                "by pm.Data(name, loader)"
+            )
+        if given and total not in given:
+            raise ValueError(
+                f"{rv.name!r} has total_size={given[0]}, and the loader has {total} rows in all: write "
+                "total_size=len(loader)"
+            )
+    if not n_terms and not any(held.intersection(ancestors([term])) for term in model.potentials):
+        raise ValueError(
+            f"No observed variable of the model depends on {_listed(v.name for v in held)}, so that the "
+            "batches of the loader would change nothing. Use it as observed= or in a parameter"
+        )
+
+
+def _check_field(field: Field, placeholder: SharedVariable, loader: Any) -> None:
+    """Check that rows of a batch are what the placeholder had before."""
+    value = placeholder.get_value(borrow=True)
+    wanted = f"pm.Data {placeholder.name!r} of the model has rows of shape {value.shape[1:]}"
+    if value.ndim != len(field.shape) + 1 or value.shape[1:] != field.shape:
+        columns = f", the columns {_listed(field.columns)}" if field.columns else ""
+        raise ValueError(
+            f"{wanted}, and the loader's are of shape {field.shape}{columns}. Make it by "
+            f"pm.Data({placeholder.name!r}, loader), or as zeros of shape "
+            f"{(loader.batch_size, *field.shape)}"
+        )
+    if not np.can_cast(field.dtype, value.dtype, casting="same_kind"):
+        raise ValueError(
+            f"{wanted} and dtype {value.dtype}, which cannot hold the loader's {field.dtype}. Make it "
+            f"by pm.Data({placeholder.name!r}, loader), or of that dtype"
+        )
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return ", ".join(map(repr, names)) or "none"

@@ -1,0 +1,246 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""`pm.Trainer`: a fit that takes its batches from a loader, and can go on where it stopped."""
+
+from __future__ import annotations
+
+import inspect
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pymc.variational.counts import check_count
+from pymc.variational.fitting import FitState
+from pymc.variational.inference import make_inference, model_of
+from pymc.variational.streaming.feeding import as_loader, feed_of
+from pymc.variational.streaming.order import Position
+
+__all__ = ["Trainer"]
+
+#: Arguments of `pm.fit` that say what is fitted; all others say how
+MAKING = frozenset(inspect.signature(make_inference).parameters) - {"method", "model", "batch_size"}
+
+#: Arguments that a fit may have anew when it goes on with the step that was compiled
+GOING_ON = frozenset({"callbacks", "progressbar", "progressbar_theme"})
+
+
+class Trainer:
+    """Fit a model to data that are read batch by batch.
+
+    Each step takes the next batch: a pass over all rows follows the other, and the last rows of a pass
+    open the first batch of the next. When a fit has ended, for whatever reason, it can go on.
+
+    Parameters
+    ----------
+    method : str or :class:`Inference`
+        As of :func:`pymc.fit`.
+    dataloader : DataLoader
+        Or a loader of another library, with attributes `dataset` and `batch_size`.
+    model : Model, default the one of the context
+        Its data are made by ``pm.Data(name, dataloader, dims=...)``, or by ``pm.Data(name, zeros)`` with
+        ``total_size=len(dataloader)`` for the observed variables.
+    data_name : str
+        The `pm.Data` that holds a batch. A batch that is a dict goes to the `pm.Data` of its names.
+    **defaults
+        Arguments of :func:`pymc.fit` for all calls of :meth:`fit`.
+
+    Attributes
+    ----------
+    position : Position
+        Where the next step reads: the pass, and how many rows of it were used up.
+    batches_seen, rows_streamed : int
+        Of all steps up to now.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If model and loader do not fit together; nothing is read or compiled then.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(1).normal(2, 1, size=(1000, 1))
+    >>> loader = pm.DataLoader(rows, batch_size=50, shuffle=True, seed=1)
+    >>> with pm.Model() as model:
+    ...     batch = pm.Data("batch", loader, dims=("obs", "column"))
+    ...     mu = pm.Normal("mu", 0, 10)
+    ...     y = pm.Normal("y", mu, 1, observed=batch[:, 0], dims="obs")
+    >>> trainer = pm.Trainer(dataloader=loader, model=model, random_seed=1, progressbar=False)
+    >>> approx = trainer.fit(30)
+    >>> trainer.refine(5)
+    >>> trainer.batches_seen, trainer.rows_streamed, trainer.position
+    (35, 1750, Position(epoch=1, row=750))
+    """
+
+    def __init__(
+        self,
+        method: Any = "advi",
+        *,
+        dataloader: Any,
+        model: Any = None,
+        data_name: str = "batch",
+        **defaults: Any,
+    ) -> None:
+        _check_arguments("pm.Trainer", defaults)
+        self.model = model_of(method, model)
+        self.dataloader = as_loader(dataloader)
+        self._feed = feed_of(self.model, self.dataloader, data_name)
+        self._method = method
+        self._defaults = defaults
+        self._inference: Any = None
+
+    def fit(self, n: int, **kwargs: Any) -> Any:
+        """Take `n` steps, each with the next batch.
+
+        Parameters
+        ----------
+        n : int
+            Number of steps, and of batches: at least 1.
+        **kwargs
+            Arguments of :func:`pymc.fit`, in place of those that the trainer was made with. A second call
+            goes on with step, optimizer and losses; if it has arguments of the step, that is made anew,
+            from the parameters as they are.
+
+        Returns
+        -------
+        :class:`Approximation`
+
+        Raises
+        ------
+        TypeError, ValueError
+            If arguments are wrong; nothing is read or compiled then.
+        FloatingPointError
+            As :func:`pymc.fit`.
+        Exception
+            Of a callback, or of the source: its message says which part of the data it was at. All
+            completed steps are kept: `approx`, `hist` and `position` are of the last one.
+        """
+        n = check_count("n", n, "Trainer.fit")
+        _check_arguments("Trainer.fit", kwargs)
+        if self.state is None or kwargs.keys() - GOING_ON:
+            self.prepare(**kwargs)
+        elif "callbacks" in kwargs:
+            self._set_callbacks(kwargs["callbacks"])
+        options = {**self._defaults, **kwargs}
+        shown = {k: options[k] for k in ("progressbar", "progressbar_theme") if k in options}
+        self.inference.refine(n, **shown)
+        return self.approx
+
+    def refine(self, n: int, **kwargs: Any) -> None:
+        """Take `n` more steps with the step of the last fit, from where it stopped.
+
+        Parameters
+        ----------
+        n : int
+        **kwargs
+            `progressbar` and `progressbar_theme`.
+        """
+        n = check_count("n", n, "Trainer.refine")
+        if self.state is None:
+            raise TypeError(
+                "Need to call `.fit` first: `refine` goes on with the step of that fit."
+            )
+        shown = {k: v for k, v in self._defaults.items() if k in GOING_ON - {"callbacks"}}
+        self.inference.refine(n, **{**shown, **kwargs})
+
+    def prepare(self, **kwargs: Any) -> FitState:
+        """Make and compile all that a fit needs, and take no step.
+
+        Parameters
+        ----------
+        **kwargs
+            As of :meth:`fit`.
+
+        Returns
+        -------
+        FitState
+            Also in `state`. What a fit starts from are the values of ``state.step.shared``, `position`
+            and ``inference.hist``.
+        """
+        options = {**self._defaults, **kwargs}
+        making = {k: v for k, v in options.items() if k in MAKING}
+        if self._inference is None:
+            self._inference = make_inference(self._method, self.model, **making)
+        elif again := sorted(kwargs.keys() & MAKING):
+            raise TypeError(
+                f"{', '.join(again)} of Trainer.fit say what is fitted, which this trainer does already. "
+                "Make another pm.Trainer for it"
+            )
+        fitting = {k: v for k, v in options.items() if k not in MAKING}
+        for name in ("progressbar", "progressbar_theme"):
+            fitting.pop(name, None)
+        return self._inference.prepare(data=self._feed, **fitting)
+
+    def _set_callbacks(self, callbacks: Sequence[Any] | None) -> None:
+        self._inference.state = self.inference.state._replace(callbacks=tuple(callbacks or ()))
+
+    @property
+    def inference(self) -> Any:
+        """What is fitted, an :class:`Inference`."""
+        if self._inference is None:
+            raise AttributeError("The trainer has nothing yet: call `.fit` first.")
+        return self._inference
+
+    @property
+    def approx(self) -> Any:
+        """The approximation, as the last step left it."""
+        return self.inference.approx
+
+    @property
+    def hist(self) -> np.ndarray:
+        """The losses of all steps, shape (n_steps,)."""
+        return np.empty(0) if self._inference is None else self._inference.hist
+
+    @property
+    def state(self) -> FitState | None:
+        """Where the fit stands; None before :meth:`fit` or :meth:`prepare`."""
+        return None if self._inference is None else self._inference.state
+
+    @property
+    def position(self) -> Position:
+        """Where the next step reads."""
+        return self._feed.position
+
+    @position.setter
+    def position(self, position: Position) -> None:
+        self._feed.position = position
+
+    @property
+    def batches_seen(self) -> int:
+        """Batches that were used: one for each step."""
+        return self._feed.n_used
+
+    @batches_seen.setter
+    def batches_seen(self, n: int) -> None:
+        self._feed.n_used = n
+
+    @property
+    def rows_streamed(self) -> int:
+        """Rows of these batches."""
+        return self._feed.n_used * self.dataloader.batch_size
+
+
+def _check_arguments(function: str, given: dict[str, Any]) -> None:
+    """Refuse what a trainer says itself."""
+    if "batch_size" in given:
+        raise TypeError(
+            f"batch_size={given['batch_size']!r} of {function}: the batches have that of the loader. "
+            "Write pm.DataLoader(..., batch_size=...)"
+        )
+    own = sorted(given.keys() & {"data", "method", "model", "dataloader", "data_name"})
+    if own:
+        raise TypeError(
+            f"{function} takes no {', '.join(own)}: a trainer is made for one method, model and loader"
+        )
