@@ -149,14 +149,14 @@ def rows_table(section: Section) -> str:
     return as_markdown(header, rows)
 
 
-def write_json(file: Path, machine: str, sections: Mapping[str, Section]) -> None:
-    """Write all figures, rounded, one measurement a line, so that they can be read again."""
+def write_json(file: Path, machine: str, sections: Mapping[str, Sequence[Any]]) -> None:
+    """Write all figures, rounded, one measurement a line; `sections` hold dataclasses."""
     values = {
-        name: [json.dumps(_rounded(asdict(m)), ensure_ascii=False) for m in section]
+        name: ",\n".join(json.dumps(_rounded(asdict(m)), ensure_ascii=False) for m in section)
         for name, section in sections.items()
     }
     parts = [f'"machine": {json.dumps(machine, ensure_ascii=False)}']
-    parts += [f'"{name}": [\n{",\n".join(lines)}\n]' for name, lines in values.items()]
+    parts += [f'"{name}": [\n{lines}\n]' for name, lines in values.items()]
     file.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 

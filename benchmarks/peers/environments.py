@@ -13,9 +13,9 @@
 #   limitations under the License.
 """The Pythons that the peers run in."""
 
+import shutil
 import subprocess
 import sys
-import venv
 
 from importlib.metadata import version
 from pathlib import Path
@@ -23,29 +23,61 @@ from pathlib import Path
 from _common import CACHE
 
 NUMPYRO = "numpyro==0.22.*"
+EXTRAS = "pymc-extras==0.15.*"  # it needs an older PyMC than the patch
+GRAIN = "grain==0.2.*"
+TORCH = "torch==2.13.0+cpu"  # what PyPI has for Linux brings gigabytes of CUDA
+ARROW = "pyarrow>23.0.0"
+OLDER_PYTHON = "python3.11"  # in case a wheel is found for it only
 
 
 def numpyro_python() -> Path | None:
-    """Return a Python with NumPyro and the JAX of this environment, installed once.
+    """Return a Python with NumPyro and the JAX of this environment.
 
-    NumPyro is no dependency of the project, not even of its tests. None, and a printed sentence, where
-    it cannot be installed.
+    NumPyro is no dependency of the project, not even of its tests.
     """
-    folder = CACHE / f"numpyro-{sys.version_info.major}.{sys.version_info.minor}"
+    return python_with("NumPyro", [NUMPYRO, f"jax=={version('jax')}"])
+
+
+def extras_python() -> Path | None:
+    """Return a Python with pymc-extras and pyarrow."""
+    return python_with("pymc-extras", [EXTRAS, ARROW])
+
+
+def grain_python() -> Path | None:
+    """Return a Python with grain and pyarrow."""
+    return python_with("grain", [GRAIN, ARROW])
+
+
+def torch_python() -> Path | None:
+    """Return a Python, maybe an older one, with torch and pyarrow, if pip finds torch for processors."""
+    wanted = [TORCH, ARROW, "numpy"]
+    older = shutil.which(OLDER_PYTHON)
+    if older is None:
+        return python_with("torch", wanted)
+    return python_with("torch", wanted, older)
+
+
+def python_with(name: str, wanted: list[str], base: str = sys.executable) -> Path | None:
+    """Return a Python with these packages, installed once in an environment of its own.
+
+    None, and a printed sentence, where they cannot be installed.
+    """
+    folder = CACHE / f"{name.lower()}-{sys.version_info.major}.{sys.version_info.minor}"
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     done = folder / "done"
-    wanted = f"{NUMPYRO} jax=={version('jax')}"
-    if done.exists() and done.read_text() == wanted:
+    content = " ".join(wanted)
+    if done.exists() and done.read_text() == content:
         return python
-    venv.create(folder, clear=True, symlinks=sys.platform != "win32")
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    make = [base, "-m", "venv", "--clear", "--without-pip", str(folder)]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *wanted]
     try:
-        subprocess.run([*pip, *wanted.split()], check=True, capture_output=True, text=True)
+        for command in (make, pip):
+            subprocess.run(command, check=True, capture_output=True, text=True)
     except subprocess.CalledProcessError as error:
         reason = error.stderr.strip().rpartition("\n")[2]
-        print(f"NumPyro is left out: {wanted} cannot be installed ({reason})", file=sys.stderr)
+        print(f"{name} is left out: {content} cannot be installed ({reason})", file=sys.stderr)
         return None
-    done.write_text(wanted)
+    done.write_text(content)
     return python
 
 

@@ -1,0 +1,50 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The patch's loader, by itself."""
+
+import importlib
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pymc as pm
+
+
+def make_loader(settings: dict[str, Any]) -> Any:
+    """Return the loader of all columns."""
+    return pm.DataLoader(
+        pm.parquet_source(settings["folder"]),
+        batch_size=settings["batch_size"],
+        shuffle=settings["shuffle"],
+        buffer_size=settings["buffer_size"] if settings["shuffle"] else None,
+        seed=1,
+    )
+
+
+def start(settings: dict[str, Any]) -> Callable[[], Iterable[Any]]:
+    """Return what begins a pass."""
+    loader = make_loader(settings)
+    return lambda: iter(loader)
+
+
+def prepare(settings: dict[str, Any]) -> Callable[[], None]:
+    """Import all that reading needs, and return what reads all rows once."""
+    for name in ("numba", "pyarrow.parquet"):
+        importlib.import_module(name)
+
+    def run() -> None:
+        for _ in make_loader(settings):
+            pass
+
+    return run

@@ -1,0 +1,35 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""pyarrow by itself: each row group is read, and its columns stacked to rows."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+
+def row_groups(folder: str) -> Iterator[np.ndarray]:
+    """Yield the rows of each row group, shape (n_rows, n_columns)."""
+    for path in sorted(Path(folder).glob("*.parquet")):
+        with pq.ParquetFile(path, memory_map=True) as file:
+            for group in range(file.num_row_groups):
+                columns = file.read_row_group(group).columns
+                yield np.stack([column.to_numpy() for column in columns], axis=1)
+
+
+def start(settings: dict[str, Any]) -> Callable[[], Iterator[np.ndarray]]:
+    """Return what begins a pass."""
+    return lambda: row_groups(settings["folder"])
