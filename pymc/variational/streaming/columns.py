@@ -91,7 +91,7 @@ class ColumnBlock(Block):
     def bad_rows(self, start: int, stop: int) -> list[BadValue]:
         """Return where floats are not finite."""
         found = [
-            BadValue(int(row) + start, field.name, field.label((j,)))
+            BadValue(int(row) + start, field.name, field.label((j,)), self.first_row)
             for field, columns in zip(self.layout.fields, self.columns, strict=True)
             for j, column in enumerate(columns)
             if column.dtype.kind == "f"
@@ -146,7 +146,7 @@ class JoinedBlock(Block):
     def bad_rows(self, start: int, stop: int) -> list[BadValue]:
         """Return where floats are not finite, with the rows of the whole."""
         return [
-            bad._replace(row=bad.row + at)
+            bad._replace(row=bad.row + at, first_row=0)
             for piece, low, high, at in self._parts(start, stop)
             for bad in piece.bad_rows(low, high)
         ]

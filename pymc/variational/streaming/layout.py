@@ -40,14 +40,18 @@ class ExhaustedSourceError(ValueError):
 
 
 class BadValue(NamedTuple):
-    """Where a value is not finite: the row of a block, the name of a field, and the column's name."""
+    """Where a value is not finite: the row of a block, the name of a field, and the column's name.
+
+    Messages count rows from `first_row`, where the rows of a block have numbers in something larger.
+    """
 
     row: int
     field: str
     column: str
+    first_row: int = 0
 
     def __str__(self) -> str:
-        place = [f"row {self.row}"]
+        place = [f"row {self.first_row + self.row}"]
         place += [f"field {self.field!r}"] if self.field else []
         place += [f"column {self.column}"] if self.column else []
         return ", ".join(place)
@@ -169,7 +173,7 @@ class Block(ABC):
         Parameters
         ----------
         out : tuple of ndarray
-            One a field of the layout, of its dtype and of shape (n, \\*field.shape), C-contiguous.
+            One a field of the layout, of its dtype and of shape ``(n, *field.shape)``, C-contiguous.
         places : int or array of int64, shape (stop - start,)
             Where in `out` the rows go: one after another from an int, or each to its own place.
         start, stop : int
