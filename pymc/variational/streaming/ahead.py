@@ -95,7 +95,7 @@ def _work(items: Iterator[Any], line: _Line) -> None:
 
 def read_ahead[T](
     items: Iterator[T], *, n_ahead: int, timeout: float | None, name: str
-) -> Generator[T, None, None]:
+) -> Generator[T]:
     """Yield items that a thread of their own takes from an iterator.
 
     The thread starts with the first one asked for. It ends with the items, when this generator is

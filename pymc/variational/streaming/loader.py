@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import warnings
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from functools import cached_property
 from typing import Any, Literal
 
@@ -68,8 +69,8 @@ class DataLoader:
         Whether each pass has the rows in a new order. Rows are shuffled within windows of `buffer_size`
         rows, and parts of the source, such as the row groups of Parquet files, among each other.
     buffer_size : int, optional
-        How many rows are shuffled together: 100,000 by default, and ten batches at least. Memory for twice as many is
-        needed, since the next ones are read ahead.
+        With `shuffle`, how many rows are shuffled together: by default 100,000, or ten batches if that is
+        more. Memory for twice as many is needed, since the next ones are read ahead.
     seed : int, optional
         The order of all passes follows from it. By default it is drawn, and kept as ``loader.seed``.
     total_size : int or "auto"
@@ -216,10 +217,15 @@ class DataLoader:
             "total_size": self.total_size,
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
-            "buffer_size": self.buffer_size,
-            "seed": self.seed,
             "on_nan": self.on_nan,
+            # Without a shuffle the order is the source's, whatever these are
+            "buffer_size": self.buffer_size if self.shuffle else None,
+            "seed": self.seed if self.shuffle else None,
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle all but the rows that are being read: another process reads its own."""
+        return {**self.__dict__, "_one_shot_rows": None}
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches of the next pass.
@@ -234,15 +240,16 @@ class DataLoader:
         return self._iterate(epoch)
 
     def _iterate(self, epoch: int) -> Iterator[Any]:
-        chunks = read_one_pass(self._recipe, epoch, drop_last=self.drop_last)
-        for chunk in self._ahead(chunks):
-            self.n_skipped += chunk.n_skipped
-            for k in range(chunk.n_batches):
-                if chunk.pass_end is not None and chunk.pass_end.n_batches == k + 1:
-                    self._compare_total(chunk)
-                yield chunk.batch(self.layout, k)
-            self._compare_total(chunk)
-            chunk.release()
+        with closing(self._ahead(self._read_pass(epoch))) as chunks:
+            for chunk in chunks:
+                self.n_skipped += chunk.n_skipped
+                for k in range(chunk.n_batches):
+                    if chunk.pass_end is not None and chunk.pass_end.n_batches == k + 1:
+                        self._compare_total(chunk)
+                    yield chunk.batch(self.layout, k)
+                self._compare_total(chunk)
+                chunk.release()
+                del chunk
 
     def chunks(
         self, position: Position = Position(), n_batches: int | None = None
@@ -276,26 +283,30 @@ class DataLoader:
         [[8 9 0 1]] [[1, 2]]
         """
         while n_batches is None or n_batches > 0:
-            try:
-                for chunk in self._ahead(read_chunks(self._recipe, position, n_batches)):
-                    self.n_skipped += chunk.n_skipped
-                    self._compare_total(chunk)
-                    position = Position(*chunk.positions[-1].tolist())
-                    n_batches = None if n_batches is None else n_batches - chunk.n_batches
-                    yield chunk
-                    del chunk
-                return
-            except ForkedError:
-                continue  # go on here, with a thread of this process
+            with closing(self._ahead(self._read(position, n_batches))) as chunks:
+                try:
+                    for chunk in chunks:
+                        self.n_skipped += chunk.n_skipped
+                        self._compare_total(chunk)
+                        position = Position(*chunk.positions[-1].tolist())
+                        n_batches = None if n_batches is None else n_batches - chunk.n_batches
+                        yield chunk
+                        del chunk
+                    return
+                except ForkedError:
+                    continue  # go on here, with a thread of this process
 
-    def _ahead(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        return read_ahead(
-            chunks, n_ahead=self._prefetch, timeout=self._timeout, name=self._source_name
-        )
+    # The next two run in the thread that reads ahead, with all that a source may take long for
 
-    @property
-    def _source_name(self) -> str:
-        return f"the source of rows ({type(self.source).__name__})"
+    def _read_pass(self, epoch: int) -> Iterator[Chunk]:
+        yield from read_one_pass(self._recipe, epoch, drop_last=self.drop_last)
+
+    def _read(self, position: Position, n_batches: int | None) -> Iterator[Chunk]:
+        yield from read_chunks(self._recipe, position, n_batches)
+
+    def _ahead(self, chunks: Iterator[Chunk]) -> Generator[Chunk]:
+        name = f"the source of rows ({type(self.source).__name__})"
+        return read_ahead(chunks, n_ahead=self._prefetch, timeout=self._timeout, name=name)
 
     @cached_property
     def _recipe(self) -> Recipe:
