@@ -48,6 +48,10 @@ class Step:
         that nobody keeps a copy to go back to.
     fed : tuple of int
         Which of the variables that were said to be fed the step reads, in the driver's order.
+    graph : StepGraph, optional
+        What was compiled, for who tells steps apart: on variables of its own, without values.
+    inputs : tuple of SharedVariable
+        Those of `shared`, in the order of the graph.
     """
 
     driver: Driver
@@ -55,6 +59,8 @@ class Step:
     has_loss: bool
     guarded: bool = False
     fed: tuple[int, ...] = ()
+    graph: StepGraph | None = None
+    inputs: tuple[SharedVariable, ...] = ()
 
     def load(self) -> State:
         """Take the values of the shared variables, as the driver holds them."""
@@ -77,7 +83,10 @@ class _Compiled:
     def bind(self, shared: Sequence[SharedVariable], fed: Sequence[SharedVariable]) -> Step:
         own = tuple(shared[i] for i in self.order)
         read = tuple(k for k, var in enumerate(fed) if var in own)
-        return Step(self.driver, own, self.graph.has_loss, self.graph.guarded, read)
+        graph = self.graph
+        return Step(
+            self.driver, own, graph.has_loss, graph.guarded, read, graph, inputs=tuple(shared)
+        )
 
 
 # Steps that are kept for a model, the last ones
