@@ -27,7 +27,15 @@ import numpy as np
 from pymc.variational.streaming.copying import copy_rows
 from pymc.variational.streaming.layout import Arrays, BadValue, Block, Field, Layout, Source
 
-__all__ = ["ArrayBlock", "ArraySource", "as_numbers", "equal_lengths", "field_of"]
+__all__ = [
+    "ArrayBlock",
+    "ArraySource",
+    "as_numbers",
+    "digest",
+    "equal_lengths",
+    "evenly_spaced",
+    "field_of",
+]
 
 #: Bytes of the rows that are read at once: small parts shuffle better
 PART_BYTES = 2**20
@@ -231,7 +239,12 @@ def _check_rows(array: np.ndarray, sample_shape: Sequence[int] | None, where: st
         )
 
 
+def evenly_spaced(n_rows: int) -> np.ndarray:
+    """Return the numbers of some rows, the first and the last among them."""
+    return np.unique(np.linspace(0, n_rows - 1, DIGEST_ROWS).astype(np.int64))
+
+
 def digest(array: np.ndarray) -> str:
-    """Return SHA-256 of some rows, evenly spaced: it tells data sets apart, and reads next to nothing."""
-    some = np.unique(np.linspace(0, len(array) - 1, DIGEST_ROWS).astype(np.int64))
-    return hashlib.sha256(np.ascontiguousarray(array[some]).tobytes()).hexdigest()
+    """Return SHA-256 of some rows: it tells data sets apart, and reads next to nothing."""
+    some = array[evenly_spaced(len(array))]
+    return hashlib.sha256(np.ascontiguousarray(some).tobytes()).hexdigest()

@@ -50,19 +50,25 @@ def need_pyarrow(function: str) -> Any:
 
 
 @contextmanager
-def reading(where: str) -> Iterator[None]:
-    """Name what was read in any error of reading it.
+def reading(where: str, *errors: type[Exception]) -> Iterator[None]:
+    """Name what was read in an error of reading it.
+
+    Parameters
+    ----------
+    where : str
+    *errors : type
+        Which errors are of reading; by default all, as damaged files show in many ways.
 
     Raises
     ------
     OSError
-        For whatever Arrow raised: what is damaged shows in many ways.
+        For any of these.
     """
     try:
         yield
     except FileNotFoundError:
         raise
-    except Exception as error:
+    except errors or Exception as error:
         raise OSError(
             f"{where} cannot be read; it may be damaged, cut short or not be of this format: "
             f"{type(error).__name__}: {error}"

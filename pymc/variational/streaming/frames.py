@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from pymc.variational.streaming.arrays import digest
+from pymc.variational.streaming.arrays import digest, evenly_spaced
 from pymc.variational.streaming.columns import ColumnBlock
 from pymc.variational.streaming.layout import Block, Layout, Source
 from pymc.variational.streaming.schema import Schema, Selection
@@ -55,11 +55,14 @@ def frame_schema(frame: pd.DataFrame) -> Schema:
 def _dtype(dtype: Any) -> np.dtype | None:
     """Return the dtype of numbers; None for anything else. ``Int64`` and the like know theirs."""
     plain = dtype if isinstance(dtype, np.dtype) else getattr(dtype, "numpy_dtype", None)
-    numeric = isinstance(plain, np.dtype) and plain.kind in "biuf"
-    return plain.newbyteorder("=") if numeric else None
+    if not isinstance(plain, np.dtype) or plain.kind not in "biuf":
+        return None
+    return plain.newbyteorder("=")
 
 
-def frame_block(frame: pd.DataFrame, selection: Selection, where: str, first_row: int = 0) -> Block:
+def frame_block(
+    frame: pd.DataFrame, selection: Selection, where: str, first_row: int = 0
+) -> ColumnBlock:
     """Return the rows of a frame as a block.
 
     Raises
@@ -142,10 +145,12 @@ class FrameSource(Source):
             "kind": "frame",
             "n_rows": self.n_rows,
             "schema": self.layout.schema,
-            "digests": [
-                digest(self.frame.iloc[:, j].to_numpy()) for j in range(self.frame.shape[1])
-            ],
+            "digests": [digest(column) for column in self._some_rows().columns[0]],
         }
+
+    def _some_rows(self) -> ColumnBlock:
+        some = self.frame.iloc[evenly_spaced(self.n_rows)]
+        return frame_block(some, self.selection, "the DataFrame")
 
     def read(self, part: int) -> Block:
         """Return a slice of the frame.
