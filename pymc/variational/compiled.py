@@ -15,11 +15,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import pytensor
 
 from pytensor.compile.mode import Mode, get_mode, predefined_modes
@@ -80,7 +81,7 @@ class _Compiled:
     driver: Driver
     order: tuple[int, ...]
 
-    def bind(self, shared: Sequence[SharedVariable], fed: Sequence[SharedVariable]) -> Step:
+    def bind(self, shared: Sequence[SharedVariable], fed: Iterable[SharedVariable]) -> Step:
         own = tuple(shared[i] for i in self.order)
         read = tuple(k for k, var in enumerate(fed) if var in own)
         graph = self.graph
@@ -104,7 +105,7 @@ def make_step(
     random_seed: int,
     mode: Any = None,
     guarded: bool = False,
-    fed: Sequence[SharedVariable] = (),
+    fed: Mapping[SharedVariable, np.dtype] | None = None,
     **compile_kwargs: Any,
 ) -> Step:
     """Compile a step, unless the same was compiled for the model before.
@@ -122,8 +123,9 @@ def make_step(
         As of :func:`pytensor.function`.
     guarded : bool
         Whether loss and updates are from :func:`~pymc.variational.rows.updates.guarded`.
-    fed : sequence of SharedVariable
-        What has another value at each step, such as a :class:`~pymc.variational.feeds.Feed`'s.
+    fed : mapping of SharedVariable to dtype, optional
+        What has another value at each step, and the dtype of its batches:
+        :attr:`Feed.inputs <pymc.variational.feeds.Feed.inputs>`.
     **compile_kwargs
         More of :func:`pytensor.function`'s.
 
@@ -146,7 +148,7 @@ def make_step(
     known = _compiled.setdefault(model, [])
     for old in known:
         if old.settings == settings and old.graph.same_as(graph):
-            return old.bind(graph.shared, fed)
+            return old.bind(graph.shared, fed or ())
     own = graph.on_own_variables()
     with model:
         function = compile_step(own, mode, **compile_kwargs)
@@ -155,7 +157,7 @@ def make_step(
     own.forget_values()
     known.append(_Compiled(own, settings, driver, function.order))
     del known[:-MOST]
-    return known[-1].bind(graph.shared, fed)
+    return known[-1].bind(graph.shared, fed or ())
 
 
 def _mode_key(mode: Any) -> tuple[Any, ...]:

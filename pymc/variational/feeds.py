@@ -56,8 +56,8 @@ class Batches:
     Parameters
     ----------
     values : tuple of array
-        For each variable that is fed, of its dtype, with an axis of n_batches in front, C-contiguous.
-        Nobody writes into them.
+        For each variable that is fed, with an axis of n_batches in front, C-contiguous. Nobody writes
+        into them. Of another dtype than the variable's they are converted, batch by batch.
     positions : sequence of length n_batches
         Where the source stands after each batch.
     release : callable
@@ -95,6 +95,8 @@ class Feed:
         Reads from a position on. It may end early; an error that it raises is the fit's.
     position : object
         Where to begin. It may be set between two fits.
+    dtypes : sequence of dtype, optional
+        Of the batches, where they are not those of the variables.
 
     Examples
     --------
@@ -109,8 +111,15 @@ class Feed:
     (2, array([2., 3.]))
     """
 
-    def __init__(self, variables: Sequence[SharedVariable], open: Opened, position: Any) -> None:
+    def __init__(
+        self,
+        variables: Sequence[SharedVariable],
+        open: Opened,
+        position: Any,
+        dtypes: Sequence[np.dtype] | None = None,
+    ) -> None:
         self.variables = tuple(variables)
+        self._dtypes = dtypes or [np.dtype(var.type.dtype) for var in variables]
         self.position = position
         #: Batches that were used, in all
         self.n_used = 0
@@ -120,6 +129,11 @@ class Feed:
         self._at = 0
         self._wanted = 0
         self._held: tuple[Any, Any] | None = None
+
+    @property
+    def inputs(self) -> dict[SharedVariable, np.dtype]:
+        """The variables, and the dtypes of their batches."""
+        return dict(zip(self.variables, self._dtypes))
 
     @contextmanager
     def reading(self, n: int) -> Iterator[None]:
@@ -193,7 +207,10 @@ class Feed:
         """Give the variables the values of the last batch that was used."""
         if self._batches is not None and self._at:
             for var, values in zip(self.variables, self._batches.values):
-                var.set_value(values[self._at - 1])  # a copy: the batches can be let go
+                value = np.array(
+                    values[self._at - 1], dtype=var.type.dtype
+                )  # the batches are let go
+                var.set_value(value, borrow=True)
 
     def _at_hand(self) -> Batches:
         if self._batches is None:

@@ -264,7 +264,7 @@ class Fitting:
             model=model,
             random_seed=seed,
             guarded=guarded,
-            fed=() if feed is None else feed.variables,
+            fed=None if feed is None else feed.inputs,
             **compile_kwargs,
         )
         return step, tail

@@ -19,9 +19,9 @@ only: any fit whose step is the same graph can take it with the values of its ow
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,25 @@ from pymc.minibatch.raw_data import RawData
 from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
 from pymc.variational.rewrites import powers, reductions, reshapes
 
-__all__ = ["StepFunction", "StepGraph", "compile_step", "host_value", "step_graph"]
+__all__ = ["FedInput", "StepFunction", "StepGraph", "compile_step", "host_value", "step_graph"]
+
+
+class FedInput(NamedTuple):
+    """An input that has another value at each step.
+
+    Parameters
+    ----------
+    place : int
+        Among the inputs.
+    dtype : dtype
+        Its own.
+    given : dtype
+        Of its batches, which a driver converts.
+    """
+
+    place: int
+    dtype: np.dtype
+    given: np.dtype
 
 
 @dataclass(frozen=True)
@@ -55,7 +73,7 @@ class StepGraph:
     has_loss : bool
     guarded : bool
         Whether a step whose loss is not finite leaves all but generators as it was.
-    fed : tuple of int
+    fed : tuple of FedInput
         Which inputs have another value at each step, as a driver is told.
     """
 
@@ -64,7 +82,7 @@ class StepGraph:
     updated: tuple[int, ...]
     has_loss: bool
     guarded: bool = False
-    fed: tuple[int, ...] = ()
+    fed: tuple[FedInput, ...] = ()
 
     def same_as(self, other: StepGraph) -> bool:
         """Tell whether the other computes the same from other values."""
@@ -116,8 +134,8 @@ class StepFunction:
         Whether a step whose loss is not finite leaves all but generators as it was.
     loss_shape : tuple of int
         Shape of the first output, () or (n,), where it is the loss.
-    fed : tuple of int
-        Positions of the inputs that have another value at each step.
+    fed : tuple of FedInput
+        The inputs that have another value at each step.
     """
 
     function: Function
@@ -126,7 +144,7 @@ class StepFunction:
     order: tuple[int, ...]
     guarded: bool = False
     loss_shape: tuple[int, ...] = ()
-    fed: tuple[int, ...] = ()
+    fed: tuple[FedInput, ...] = ()
 
     def room(self, n_steps: int) -> np.ndarray:
         """Make room for the losses of steps, nan: shape (n_steps,), or (n_steps, n) of n losses."""
@@ -138,7 +156,7 @@ def step_graph(
     loss: Variable | None,
     random_seed: int,
     guarded: bool = False,
-    fed: Sequence[SharedVariable] = (),
+    fed: Mapping[SharedVariable, np.dtype] | None = None,
 ) -> StepGraph:
     """Collect all that a step computes.
 
@@ -152,8 +170,9 @@ def step_graph(
         Seeds the generators and minibatch indexes of the graph.
     guarded : bool
         Whether the graph leaves everything as it was where its loss is not finite.
-    fed : sequence of SharedVariable
-        What has another value at each step. Those that the graph does not read are left out.
+    fed : mapping of SharedVariable to dtype, optional
+        What has another value at each step, and the dtype of its batches. Those that the graph does
+        not read are left out.
 
     Raises
     ------
@@ -173,10 +192,15 @@ def step_graph(
     shared = (*read, *written)
     place = {var: i for i, var in enumerate(shared)}
     updated = tuple(place[var] for var in updates)
+    fed = fed or {}
     moved = [var.name for var in fed if var in updates]
     if moved:
         raise ValueError(f"{moved} get their values from a stream, and have updates of their own.")
-    taken = tuple(place[var] for var in fed if var in place)
+    taken = tuple(
+        FedInput(place[var], np.dtype(var.type.dtype), np.dtype(given))
+        for var, given in fed.items()
+        if var in place
+    )
     return StepGraph(shared, outputs, updated, bool(losses), guarded, taken)
 
 
@@ -205,7 +229,7 @@ def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunct
     update_of = function.maker.fgraph.update_mapping
     updates = {i: out for out, i in update_of.items()}
     loss_shape = graph.outputs[0].type.shape if graph.has_loss else ()
-    fed = tuple(order.index(i) for i in graph.fed)
+    fed = tuple(given._replace(place=order.index(given.place)) for given in graph.fed)
     return StepFunction(function, updates, graph.has_loss, order, graph.guarded, loss_shape, fed)
 
 

@@ -103,18 +103,21 @@ class JaxDriver(Rebuilt):
         )
 
     def hold(self, values: tuple[np.ndarray, ...]) -> Pieces:
-        size = sum(array[:1].nbytes for array in values)
+        size = sum(a[0].size * g.dtype.itemsize for a, g in zip(values, self._step.fed))
         length = max(1, min(ROOM // max(size, 1), MOST))
         n_batches = len(values[0]) if values else 0
         pieces = (
-            {i: padded(array[k : k + length], length) for i, array in zip(self._step.fed, values)}
+            {
+                given.place: padded(array[k : k + length].astype(given.dtype, copy=False), length)
+                for given, array in zip(self._step.fed, values)
+            }
             for k in range(0, n_batches, length)
         )
         return tuple(pieces), length
 
     def compile(self, state: State) -> None:
         fed = self._step.fed
-        held = self.hold(tuple(np.zeros((1, *state[i].shape), state[i].dtype) for i in fed))
+        held = self.hold(tuple(np.zeros((1, *state[g.place].shape), g.given) for g in fed))
         self._call(state, 0, Fed(held, 0) if fed else None)
 
     def run(self, state: State, n_steps: int, fed: Fed | None = None) -> Run:

@@ -70,47 +70,50 @@ def next_state(updates: Sequence[tuple[int, int]], n_inputs: int) -> Callable:
     return arrange
 
 
-def batch(values: np.ndarray, k: int) -> np.ndarray:
-    """The k-th batch of many, as a view."""
+def view(values: np.ndarray, k: int) -> np.ndarray:
     return values[k]
 
 
+def converted(dtype: Any) -> Callable[[np.ndarray, int], np.ndarray]:
+    def copy(values: np.ndarray, k: int) -> np.ndarray:
+        return values[k].astype(dtype)
+
+    return copy
+
+
 def with_batch(fed: Sequence[int], n_inputs: int) -> Callable:
-    """Make the compiled function (state, batches, k) -> state with the k-th batch in its fed places."""
+    """Make the compiled function (state, batches, k) -> state with the k-th batch in its fed places.
+
+    A batch is a view; of another dtype than the place, a copy.
+    """
     place = {i: j for j, i in enumerate(fed)}
 
     @intrinsic
     def feed(typing_context: Any, state: Any, values: Any, k: Any) -> tuple[Any, Callable]:
-        kinds = [
-            types.Array(values.types[place[i]].dtype, values.types[place[i]].ndim - 1, "C")
-            if i in place
-            else state.types[i]
-            for i in range(n_inputs)
-        ]
+        def one(i: int) -> Any:
+            return state.types[i].copy(layout="C", readonly=False) if i in place else state.types[i]
+
+        kinds = [one(i) for i in range(n_inputs)]
+
+        def take(context: Any, builder: Any, args: Any, i: int) -> Any:
+            if i not in place:
+                value = builder.extract_value(args[0], i)
+                context.nrt.incref(builder, kinds[i], value)
+                return value
+            given = values.types[place[i]]
+            take_one = view if given.dtype == kinds[i].dtype else converted(kinds[i].dtype)
+            whole = builder.extract_value(args[1], place[i])
+            return context.compile_internal(
+                builder, take_one, typed(kinds[i], given, k), (whole, args[2])
+            )
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            made = []
-            for i, kind in enumerate(kinds):
-                if i in place:
-                    whole = builder.extract_value(args[1], place[i])
-                    of = typed(kind, values.types[place[i]], k)
-                    made.append(context.compile_internal(builder, batch, of, (whole, args[2])))
-                else:
-                    made.append(builder.extract_value(args[0], i))
-                    context.nrt.incref(builder, kind, made[-1])
-            return context.make_tuple(builder, signature.return_type, made)
+            values = [take(context, builder, args, i) for i in range(n_inputs)]
+            return context.make_tuple(builder, signature.return_type, values)
 
         return types.Tuple(kinds)(state, values, k), generate
 
-    @intrinsic
-    def pass_on(typing_context: Any, state: Any, values: Any, k: Any) -> tuple[Any, Callable]:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            context.nrt.incref(builder, state, args[0])
-            return args[0]
-
-        return state(state, values, k), generate
-
-    return feed if fed else pass_on
+    return feed
 
 
 # The loops are templates: each driver gives their code globals of its own. Closures would do the same,
@@ -123,7 +126,7 @@ WITH_BATCH: Callable = None  # type: ignore[assignment]
 def run_with_loss(losses: np.ndarray, state: State, values: tuple, start: int) -> tuple[int, State]:
     n_run = losses.shape[0]
     for k in range(losses.shape[0]):
-        outputs = STEP(*WITH_BATCH(state, values, start + k))
+        outputs = STEP(*state)
         state = NEXT_STATE(state, outputs)
         losses[k] = outputs[0][()]
         if not np.isfinite(losses[k]):
@@ -137,7 +140,7 @@ def run_with_losses(
 ) -> tuple[int, State]:
     n_run = losses.shape[0]
     for k in range(losses.shape[0]):
-        outputs = STEP(*WITH_BATCH(state, values, start + k))
+        outputs = STEP(*state)
         state = NEXT_STATE(state, outputs)
         losses[k] = outputs[0]
         if not np.isfinite(losses[k, 0]):
@@ -149,9 +152,58 @@ def run_with_losses(
 def run_without_loss(
     losses: np.ndarray, state: State, values: tuple, start: int
 ) -> tuple[int, State]:
+    for _ in range(losses.shape[0]):
+        state = NEXT_STATE(state, STEP(*state))
+    return losses.shape[0], state
+
+
+# The same with a batch for each step. One loop for both would count references of a whole state anew at
+# each step, which a small step notices.
+def feed_with_loss(
+    losses: np.ndarray, state: State, values: tuple, start: int
+) -> tuple[int, State]:
+    n_run = losses.shape[0]
+    for k in range(losses.shape[0]):
+        outputs = STEP(*WITH_BATCH(state, values, start + k))
+        state = NEXT_STATE(state, outputs)
+        losses[k] = outputs[0][()]
+        if not np.isfinite(losses[k]):
+            n_run = k + 1
+            break
+    return n_run, state
+
+
+def feed_with_losses(
+    losses: np.ndarray, state: State, values: tuple, start: int
+) -> tuple[int, State]:
+    n_run = losses.shape[0]
+    for k in range(losses.shape[0]):
+        outputs = STEP(*WITH_BATCH(state, values, start + k))
+        state = NEXT_STATE(state, outputs)
+        losses[k] = outputs[0]
+        if not np.isfinite(losses[k, 0]):
+            n_run = k + 1
+            break
+    return n_run, state
+
+
+def feed_without_loss(
+    losses: np.ndarray, state: State, values: tuple, start: int
+) -> tuple[int, State]:
     for k in range(losses.shape[0]):
         state = NEXT_STATE(state, STEP(*WITH_BATCH(state, values, start + k)))
     return losses.shape[0], state
+
+
+#: (whether it has a loss, others beside it, fed inputs) -> loop
+LOOPS = {
+    (True, False, False): run_with_loss,
+    (True, True, False): run_with_losses,
+    (False, False, False): run_without_loss,
+    (True, False, True): feed_with_loss,
+    (True, True, True): feed_with_losses,
+    (False, False, True): feed_without_loss,
+}
 
 
 class NumbaDriver(HostState):
@@ -171,16 +223,14 @@ class NumbaDriver(HostState):
         super().__init__(step)
         updates = tuple(sorted(step.updates.items()))
         n_inputs = len(step.function.input_storage)
-        template = run_with_loss if step.has_loss else run_without_loss
-        if step.room(0).ndim == 2:
-            template = run_with_losses
+        template = LOOPS[step.has_loss, step.room(0).ndim == 2, bool(step.fed)]
         scope = {
             "np": np,
             "__name__": __name__,  # Numba imports this module when it reads a loop from the cache
             # The step without the entry from Python, which takes long to compile
             "STEP": numba_njit(jit_fn.py_func, cache=key is not None),
             "NEXT_STATE": next_state(updates, n_inputs),
-            "WITH_BATCH": with_batch(step.fed, n_inputs),
+            "WITH_BATCH": with_batch([given.place for given in step.fed], n_inputs),
         }
         loop = FunctionType(template.__code__, scope, template.__name__)
         if key is not None:
@@ -192,7 +242,7 @@ class NumbaDriver(HostState):
         self._entries: dict[tuple[Any, ...], Callable] = {}
 
     def compile(self, state: State) -> None:
-        values = tuple(np.empty((1, *state[i].shape), state[i].dtype) for i in self._step.fed)
+        values = tuple(np.empty((1, *state[g.place].shape), g.given) for g in self._step.fed)
         self._entry(self._step.room(0), state, values)
 
     def run(self, state: State, n_steps: int, fed: Fed | None = None) -> Run:

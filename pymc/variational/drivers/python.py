@@ -51,7 +51,7 @@ class PythonDriver(HostState):
             return self._run(state, n_steps, fed)
 
     def _run(self, state: State, n_steps: int, fed: Fed | None) -> Run:
-        slots = [self._storages[i] for i in self._step.fed]
+        slots = [(self._storages[given.place], given.dtype) for given in self._step.fed]
         others = [storage[0] for storage in self._storages]
         for storage, value in zip(self._storages, state):
             storage[0] = value
@@ -60,8 +60,8 @@ class PythonDriver(HostState):
         try:
             while n_run < n_steps:
                 if fed is not None:
-                    for storage, values in zip(slots, fed.values):
-                        storage[0] = values[fed.start + n_run]
+                    for (storage, dtype), values in zip(slots, fed.values):
+                        storage[0] = values[fed.start + n_run].astype(dtype, copy=False)
                 loss = self._step.function()
                 if self._step.has_loss:
                     losses[n_run] = loss

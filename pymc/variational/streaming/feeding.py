@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+import numpy as np
+
 from pymc.variational.feeds import Batches, Feed, Opened
 from pymc.variational.streaming.order import Position
 from pymc.variational.streaming.placeholders import Target, find_targets
@@ -80,7 +82,10 @@ def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:
     """
     loader = as_loader(data)
     targets = find_targets(model, loader, data_name)
-    return Feed([target.variable for target in targets], opened(loader, targets), Position())
+    variables = [target.variable for target in targets]
+    given = [*(field.dtype for field in loader.layout.fields), np.dtype("int64")]
+    dtypes = [given[target.place] for target in targets]
+    return Feed(variables, opened(loader, targets), Position(), dtypes)
 
 
 def opened(loader: Any, targets: list[Target]) -> Opened:
@@ -91,9 +96,23 @@ def opened(loader: Any, targets: list[Target]) -> Opened:
             for chunk in chunks:
                 arrays = (*chunk.values, chunk.rows)
                 yield Batches(
-                    tuple(arrays[t.place].astype(t.dtype, copy=False) for t in targets),
+                    tuple(_exact(arrays[target.place], target) for target in targets),
                     [Position(epoch, row) for epoch, row in chunk.positions.tolist()],
                     chunk.release,
                 )
 
     return read
+
+
+def _exact(values: np.ndarray, target: Target) -> np.ndarray:
+    """Return integers of a chunk, if a placeholder of floats can hold them."""
+    digits = np.finfo(target.dtype).nmant + 1 if target.dtype.kind == "f" else 63
+    if values.dtype.kind in "iu" and digits < 8 * values.itemsize - 1:
+        most = 2**digits
+        if values.max() > most or values.min() < -most:
+            raise ValueError(
+                f"A batch has the integer {max(values.max(), values.min(), key=abs)}, which pm.Data "
+                f"{target.variable.name!r} of {target.dtype} cannot hold: whole numbers are exact up to "
+                f"{most} there. Make it of {values.dtype}, or subtract an offset in the source"
+            )
+    return values
