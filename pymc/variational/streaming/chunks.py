@@ -76,14 +76,15 @@ class _Passes:
         ----------
         filling : Filling
         most : int, optional
-            How many rows may be read, if not all of a window. Once they were, the source is not asked
+            How many rows may be read, if not all of a window. Once they were, an iterator is not asked
             whether it has more.
         """
         rows = self._open() if self._rows is None else self._rows
         before = rows.n_taken
         if not rows.at_end():
             self._write(rows, filling, most)
-        if rows.n_taken - before != most and rows.at_end():
+        stops_here = self._recipe.source.one_shot and rows.n_taken - before == most
+        if not stops_here and rows.at_end():
             self._end(rows, filling)
 
     def _open(self) -> PassRows:
