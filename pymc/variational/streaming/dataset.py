@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import os
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import numpy as np
 
 from pymc.variational.counts import check_count
-from pymc.variational.streaming.arrays import ArraySource
+from pymc.variational.streaming.arrays import ArraySource, as_numbers
 from pymc.variational.streaming.arrow import arrow_source, is_arrow
 from pymc.variational.streaming.frames import FrameSource, is_frame
-from pymc.variational.streaming.items import SampleShape
+from pymc.variational.streaming.items import SampleShape, named_parts
 from pymc.variational.streaming.iterables import IterableSource
 from pymc.variational.streaming.layout import Source
 from pymc.variational.streaming.samples import SampleSource
@@ -239,4 +239,13 @@ def _from_torch(loader: Any, shape: SampleShape) -> Source:
         if hasattr(dataset, "shape") and hasattr(dataset, "dtype"):
             return ArraySource.of(dataset, "the loader's dataset", shape)
         return SampleSource(dataset)
+    batched_by_loader = getattr(loader, "batch_size", None) is not None
+    if shape is None and batched_by_loader and isinstance(dataset, Iterable):
+        n_rows = len(dataset) if isinstance(dataset, Sized) else None
+        return IterableSource(lambda: map(_one_row, dataset), n_rows)
     return _iterable(dataset, shape)
+
+
+def _one_row(sample: Any) -> dict[str, np.ndarray]:
+    """Return a sample as a block of one row."""
+    return {n: as_numbers(part, "a sample")[np.newaxis] for n, part in named_parts(sample).items()}
