@@ -11,7 +11,11 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
+import os
+
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytensor.tensor as pt
@@ -211,6 +215,33 @@ class _Approximation:
         with full_data_model(model):  # deterministics on a subsampled dim are of all rows
             tree = super().sample(draws, **kwargs)  # type: ignore[misc]
         return add_fit(tree, self)
+
+    def save(self: Any, path: str | os.PathLike[str]) -> Path:
+        """Write the approximation to a folder, from which :func:`pymc.load_approximation` reads it.
+
+        Parameters
+        ----------
+        path : str or path
+            A folder, which must not be there yet.
+
+        Returns
+        -------
+        Path
+            The folder, absolute. It has arrays, JSON and hashes, and no pickle.
+
+        Raises
+        ------
+        FileExistsError
+        TypeError
+            If the approximation is made of groups of the user's own.
+        ImportError
+            If safetensors is not installed.
+        OSError
+            If the disk is full, for one: nothing is there then.
+        """
+        # By its name, and when it is called: it imports the approximations
+        checkpoints = import_module("pymc.variational.streaming.checkpoints.approximation")
+        return checkpoints.save_approximation(self, path)
 
 
 released = _layer.run_release(

@@ -12,3 +12,17 @@
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
 """Fits that survive: what they are on the disk, and how they go on from there."""
+
+from pymc.variational.streaming.checkpoints.approximation import load_approximation
+from pymc.variational.streaming.checkpoints.errors import (
+    CheckpointMismatchError,
+    CheckpointSaveError,
+    DamagedCheckpointError,
+)
+
+__all__ = [
+    "CheckpointMismatchError",
+    "CheckpointSaveError",
+    "DamagedCheckpointError",
+    "load_approximation",
+]
