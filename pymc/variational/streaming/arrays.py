@@ -154,8 +154,8 @@ class ArraySource(Source):
 
     Parameters
     ----------
-    layout : Layout
-    arrays : tuple of ndarray, shape (n_rows, *field.shape)
+    named : mapping of str to ndarray, shape (n_rows, ...)
+        By field.
     where : str
         What messages call them.
 
@@ -167,8 +167,7 @@ class ArraySource(Source):
     (5, (2,))
     """
 
-    layout: Layout
-    arrays: Arrays
+    named: Mapping[str, np.ndarray]
     where: str
 
     @classmethod
@@ -192,13 +191,17 @@ class ArraySource(Source):
             _check_rows(array, shapes.get(name), f"{where}[{name!r}]" if name else where)
         if equal_lengths(arrays, where) == 0:
             raise ValueError(f"{where} has no rows")
-        fields = tuple(field_of(name, array, where) for name, array in arrays.items())
-        return cls(Layout(fields), tuple(arrays.values()), where)
+        return cls(arrays, where)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """A field for each array."""
+        return Layout(tuple(field_of(n, array, self.where) for n, array in self.named.items()))
 
     @property
     def n_rows(self) -> int:
         """How many rows the arrays have."""
-        return len(self.arrays[0])
+        return len(next(iter(self.named.values())))
 
     @cached_property
     def _part_length(self) -> int:
@@ -217,13 +220,15 @@ class ArraySource(Source):
             "kind": "arrays",
             "n_rows": self.n_rows,
             "schema": self.layout.schema,
-            "digests": [digest(array) for array in self.arrays],
+            "digests": [digest(array) for array in self.named.values()],
         }
 
     def read(self, part: int) -> Block:
         """Return a slice of the arrays."""
         start = part * self._part_length
-        some = tuple(array[start : start + self.part_lengths[part]] for array in self.arrays)
+        some = tuple(
+            array[start : start + self.part_lengths[part]] for array in self.named.values()
+        )
         return ArrayBlock(self.layout, some, self.where, start)
 
 
@@ -232,6 +237,8 @@ def _check_rows(array: np.ndarray, sample_shape: Sequence[int] | None, where: st
         raise ValueError(
             f"{where} is {array!r}, a number: rows are along the first axis of an array"
         )
+    if 0 in array.shape[1:]:
+        raise ValueError(f"{where} has shape {array.shape}: its rows are empty")
     if sample_shape is not None and array.shape[1:] != tuple(sample_shape):
         raise ValueError(
             f"{where} has shape {array.shape}, so its rows have shape {array.shape[1:]}, and not "

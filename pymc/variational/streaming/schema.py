@@ -166,9 +166,9 @@ def _field(name: str, columns: str | Sequence[str], schema: Schema, where: str) 
             f"columns={columns!r} has to be a name, or a list of at least one name, such as "
             f"{list(schema.names[:2])}"
         )
+    dtype = np.result_type(*(schema.dtype(n, where) for n in names))
     if len(set(names)) < len(names):
         raise ValueError(f"columns={list(names)} names a column twice")
-    dtype = np.result_type(*(schema.dtype(n, where) for n in names))
     return Field(name, () if isinstance(columns, str) else (len(names),), dtype, names)
 
 
