@@ -101,7 +101,8 @@ class _Passes:
         window = Window(rows.n_taken, min(limits) - rows.n_taken)
         slab, at = filling.slab, filling.n_rows
         written = write_window(slab, at, rows, order, epoch, window, self._recipe.on_nan)
-        written = drop_first(slab, at, written, self._position.row)
+        if self._position.row > window.start:
+            written = drop_first(slab, at, written, self._position.row)
         filling.note(written, epoch)
         self._n_good += written.n_rows
 

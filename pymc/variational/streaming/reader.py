@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -94,19 +95,32 @@ class PassRows:
         return self._rest_of_block() is None
 
     def take(self, n_rows: int) -> Iterator[Piece]:
-        """Yield the next rows, or as many as there are."""
-        while n_rows > 0 and (piece := self._rest_of_block()) is not None:
-            middle = min(piece.stop, piece.start + n_rows)
-            n_taken = middle - piece.start
-            self._piece = piece._replace(start=middle, first_row=piece.first_row + n_taken)
-            self.n_taken += n_taken
-            n_rows -= n_taken
-            yield piece._replace(stop=middle)
+        """Yield the next rows, or as many as there are.
+
+        To hold one block only, let go of a piece before the next one is asked for.
+        """
+        while n_rows > 0 and not self.at_end():
+            piece = self._cut(n_rows)
+            n_rows -= piece.stop - piece.start
+            yield piece
+            del piece
+
+    def _cut(self, n_rows: int) -> Piece:
+        """Return the next rows of the block at hand, as many as it has."""
+        piece = self._rest_of_block()
+        if piece is None:
+            raise ExhaustedSourceError(
+                f"a source that has {self.n_rows} rows by its own word ended after {self.n_taken}"
+            )
+        middle = min(piece.stop, piece.start + n_rows)
+        n_taken = middle - piece.start
+        self._piece = piece._replace(start=middle, first_row=piece.first_row + n_taken)
+        self.n_taken += n_taken
+        return piece._replace(stop=middle)
 
     def skip(self, n_rows: int) -> None:
         """Pass over rows: their blocks are read, and nothing is copied."""
-        for _ in self.take(n_rows):
-            pass
+        deque(self.take(n_rows), maxlen=0)
 
 
 def open_pass(source: Source, order: Order, epoch: int, row: int) -> PassRows:
@@ -142,8 +156,10 @@ def open_pass(source: Source, order: Order, epoch: int, row: int) -> PassRows:
 def _in_order(source: Source) -> Iterator[tuple[Block, int]]:
     first_row = 0
     for block in source.blocks():
+        n_rows = block.n_rows
         yield block, first_row
-        first_row += block.n_rows
+        del block  # before the next one is read
+        first_row += n_rows
 
 
 def _from_part(source: Source, lengths: Sequence[int], parts: Sequence[int], row: int) -> PassRows:
@@ -170,3 +186,4 @@ def _read_parts(
                 f"data must not change while they are streamed"
             )
         yield block, first_rows[part]
+        del block  # before the next one is read

@@ -117,6 +117,7 @@ def write_window(
         if not finite and on_nan != "keep":
             bad.extend(_bad_places(piece, where, on_nan))
         n_read += n_piece
+        del piece  # its block, before the next one is read
     if places is not None and n_read < window.n_rows:
         bad = _close_holes(slab, at, np.sort(places[:n_read]), bad)
     if not bad:

@@ -13,6 +13,8 @@
 #   limitations under the License.
 """The rows of a pass, piece by piece."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymc.variational.streaming.layout import ExhaustedSourceError
-from pymc.variational.streaming.order import Order
+from pymc.variational.streaming.loader import DataLoader
+from pymc.variational.streaming.order import Order, Position
 from pymc.variational.streaming.reader import PassRows, open_pass
 from tests.variational.streaming.rows import Blocks, numbers
 
@@ -74,14 +77,22 @@ def test_parts_before_a_row_are_not_read():
     assert source.reads == [2]
 
 
-def test_one_block_is_held():
-    source = numbers(3, 3, 3)
-    rows = open_pass(source, IN_ORDER, 0, 0)
-    assert source.reads == []
-    pieces = rows.take(9)
-    for n_read in (1, 2, 3):
-        next(pieces)
-        assert len(source.reads) == n_read
+@pytest.mark.parametrize("as_parts", [True, False])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_one_block_is_held(as_parts, shuffle):
+    source, alive = numbers(*[3] * 20, as_parts=as_parts), []
+
+    def read(part):
+        assert [block() for block in alive if block() is not None] == []
+        block = Blocks.read(source, part)
+        alive.append(weakref.ref(block))
+        return block
+
+    source.read = read
+    loader = DataLoader(source, 4, total_size=60, shuffle=shuffle, buffer_size=10)
+    for chunk in loader.chunks(Position(0, 20), n_batches=40):
+        chunk.release()
+    assert len(alive) >= 50
 
 
 def test_the_end_of_parts_is_known_without_reading():
