@@ -19,6 +19,8 @@ import pymc._layer as _layer
 from pymc.minibatch.guards import shown_model
 from pymc.minibatch.plates import rows_by_axis, subsampled_dims
 from pymc.minibatch.provenance import Rows
+from pymc.minibatch.stream import is_stream
+from pymc.minibatch.total_size import current_length
 
 
 class BatchLength(int):
@@ -49,20 +51,25 @@ class _ModelGraph:
         if self.model is not self._given:
             for plate in plates:
                 plate.dim_info.lengths = tuple(
-                    length if size is None else BatchLength(length, size)
-                    for length, size in zip(plate.dim_info.lengths, self._batch_sizes(plate))
+                    length if rows is None else _labelled(length, rows)
+                    for length, rows in zip(plate.dim_info.lengths, self._rows(plate))
                 )
         return plates
 
-    def _batch_sizes(self, plate: Any) -> list[int | None]:
-        """Tell the batch size of each dim of a plate: by its name, or by its variables' rows."""
+    def _rows(self, plate: Any) -> list[Rows | None]:
+        """Tell the rows of each dim of a plate: by its name, or by those of its variables."""
         named = subsampled_dims(self._given)
         by_axis = [rows_by_axis(self._given, info.var.name) for info in plate.variables]
-        sizes: list[int | None] = []
+        found: list[Rows | None] = []
         for dim, *axis in zip(plate.dim_info.names, *by_axis):
             rows = [Rows(named[dim])] if dim in named else [r for r in axis if r is not None]
-            sizes.append(rows[0].batch_size if rows else None)
-        return sizes
+            found.append(rows[0] if rows else None)
+        return found
+
+
+def _labelled(length: int, rows: Rows) -> BatchLength:
+    total = current_length(rows.total) if is_stream(rows) else length
+    return BatchLength(total or length, rows.batch_size)
 
 
 released = _layer.run_release(globals(), ModelGraph=_ModelGraph)

@@ -57,6 +57,13 @@ class Given:
     rows: np.ndarray
     labels: tuple[Any, ...] | None = None
 
+    @property
+    def coords(self) -> tuple[Any, ...] | None:
+        """What results call the rows: as the user did, or by their numbers where they are known."""
+        if self.labels is None and (self.rows != UNKNOWN_ROW).all():
+            return tuple(self.rows.tolist())
+        return self.labels
+
     def agrees_with(self, other: Given) -> bool:
         """Tell whether two placeholders have been given the same rows."""
         return np.array_equal(self.rows, other.rows) and self.labels == other.labels
@@ -243,7 +250,7 @@ def check_rows_known(model: Any) -> None:
     for rv, axes in local_axes(model).items():
         for rows in axes:
             if rows is not None and is_stream(rows):
-                check_numbers(rows, repr(rv.name))
+                check_numbers(rows, f"values of {rv.name!r}")
 
 
 def check_numbers(rows: Rows, name: str) -> None:
@@ -259,7 +266,7 @@ def check_numbers(rows: Rows, name: str) -> None:
     numbers = rows.state.get_value(borrow=True)  # type: ignore[attr-defined]
     if (numbers == UNKNOWN_ROW).any():
         raise ValueError(
-            f"{name} has a value for each row of the dim {rows.dim!r}, but which rows the batch at hand "
+            f"{name} have a value for each row of the dim {rows.dim!r}, but which rows the batch at hand "
             "holds is not known, so that other rows' values would change. Fit by pm.Trainer or "
             "pm.fit(data=loader), which know it; by hand, give pm.set_data the loader's own batches, "
             "which have their rows' numbers as the attribute rows"

@@ -18,29 +18,62 @@ The model's modules import the ones that these functions are in, so they are imp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import signature
 from typing import Any
 
-from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.plates import local_axes, model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import FixedLengthError
+from pymc.minibatch.stream import is_stream
 
-__all__ = ["full_data_model", "on_all_rows", "refuse_minibatch", "shown_model"]
+__all__ = [
+    "every_row",
+    "full_data_model",
+    "is_streamed",
+    "on_all_rows",
+    "refuse_minibatch",
+    "shown_model",
+]
 
 
 def full_data_model(model: Any) -> Any:
-    """Return `model` on all rows: itself where it has no minibatch."""
-    from pymc.model.transform.minibatch import remove_minibatch
+    """Return `model` on all rows: itself where it has no minibatch.
 
+    A streamed model becomes one of the rows that :func:`pymc.set_data` gave it.
+
+    Raises
+    ------
+    ValueError
+        If it gave none.
+    """
+    from pymc.model.transform.minibatch import remove_minibatch
+    from pymc.model.transform.stream import given_model
+
+    if is_streamed(model):
+        return given_model(model)
     return remove_minibatch(model) if model_indexes(model) else model
+
+
+def every_row(model: Any) -> Any:
+    """Return `model` on all rows, for what does not depend on their data: a stream has none at hand."""
+    from pymc.model.transform.stream import every_row_model
+
+    return every_row_model(model) if is_streamed(model) else full_data_model(model)
+
+
+def is_streamed(model: Any) -> bool:
+    """Tell whether rows of `model` come from a loader."""
+    return any(map(is_stream, model_indexes(model)))
 
 
 def shown_model(model: Any) -> Any:
     """Return what to print of `model`: the model on all rows, or itself where there is none."""
+    from pymc.model.transform.stream import held_model
+
     try:
-        return full_data_model(model)
+        return held_model(model) if is_streamed(model) else full_data_model(model)
     except FixedLengthError:
         return model
 
@@ -60,10 +93,43 @@ def on_all_rows[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         if full is model:
             return function(*args, **kwargs)
         bound.arguments["model"] = full
+        if is_streamed(model):
+            _check_rows_of_draws(model, full, bound.arguments)
         with sharing_data():
             return function(*bound.args, **bound.kwargs)
 
     return wrapper
+
+
+def _check_rows_of_draws(model: Any, given: Any, arguments: Mapping[str, Any]) -> None:
+    """Raise where draws that a function takes are of other rows than those that the model was given.
+
+    Raises
+    ------
+    ValueError
+        The message names the variable, and says how to select its rows.
+    """
+    draws = next((arguments[name] for name in _DRAWS if name in arguments), None)
+    posterior = getattr(draws, "posterior", draws)
+    for rv, axes in local_axes(model).items():
+        found = posterior[rv.name] if rv.name in getattr(posterior, "data_vars", ()) else None
+        for dim in (rows.dim for rows in axes if rows is not None and is_stream(rows)):
+            if found is None or dim not in found.sizes:
+                continue
+            labels, n_rows = given.coords.get(dim), int(given.dim_lengths[dim].eval())
+            alike = found.sizes[dim] == n_rows
+            if alike and labels is not None and dim in found.coords:
+                alike = found.coords[dim].values.tolist() == list(labels)
+            if not alike:
+                raise ValueError(
+                    f"the draws of {rv.name!r} are of {found.sizes[dim]} rows of the dim {dim!r}, and not of the "
+                    f"{n_rows} that pm.set_data gave the model, for which this is. Take draws of these rows, "
+                    f"such as approx.sample(rows=batch.rows) or draws.isel({dim}=batch.rows), in their order"
+                )
+
+
+#: What functions of a model call the draws that they take.
+_DRAWS = ("trace", "idata", "dataset")
 
 
 def refuse_minibatch[**P, R](function: Callable[P, R]) -> Callable[P, R]:
@@ -81,11 +147,17 @@ def refuse_minibatch[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         found = model_indexes(model)
         if found:
             name = f"pm.{function.__name__}"
+            instead = (
+                "Fit the model by pm.Trainer or pm.fit(data=loader), or put all rows into memory: "
+                "pm.Data(name, array) in the place of the loader"
+                if is_stream(found[0])
+                else "Fit the model by pm.fit, or use all rows: "
+                f"{name}(..., model=pm.remove_minibatch(model))"
+            )
             raise ValueError(
                 f"{name} compares log-probabilities at different points, but those of this model "
                 f"are of other rows at each evaluation ({Rows(found[0])}), so its result would be "
-                f"wrong. Fit the model by pm.fit, or use all rows: "
-                f"{name}(..., model=pm.remove_minibatch(model))"
+                f"wrong. {instead}"
             )
         return function(*args, **kwargs)
 

@@ -35,7 +35,7 @@ from pytensor.xtensor.indexing import Index
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.rules.indexing import is_full
 from pymc.minibatch.scaling import RowRatio
-from pymc.minibatch.stream import StreamedRows
+from pymc.minibatch.stream import StreamedRows, StreamIndexRV
 
 __all__ = ["FixedLengthError", "all_rows", "rebuild", "with_inputs"]
 
@@ -131,7 +131,7 @@ def all_rows(
     """Rewrite graphs of minibatches to graphs of the full data; others stay as they are.
 
     ``data[index]`` becomes ``data``, the ratio of rows 1, and an index that is used for anything else
-    ``arange(n_rows)``.
+    ``arange(n_rows)``. All rows of a stream are those that its placeholders hold.
 
     Parameters
     ----------
@@ -149,14 +149,12 @@ def all_rows(
     totals = set()
     for node in toposort(outputs):
         if isinstance(node.op, MinibatchIndexRV):
-            index, n_rows = node.outputs[1], node.inputs[2]
-            length = (lengths or {}).get(node.op.dim or "", n_rows)
-            replacements[index] = pt.arange(length, dtype=index.type.dtype)
-            totals.add(n_rows)
+            index = node.outputs[1]
+            replacements[index] = pt.arange(_length(index, lengths), dtype=index.type.dtype)
+            totals.add(node.inputs[2])
         elif isinstance(node.op, Shape) and _is_index(node.inputs[0]):
             # The shape of a variable on the dim: a length that `subsample` finds again
-            index = node.inputs[0].owner
-            length = (lengths or {}).get(index.op.dim or "", index.inputs[2])
+            length = _length(node.inputs[0], lengths)
             replacements[node.outputs[0]] = pt.stack([length.astype("int64")])
     if not replacements:
         return outputs
@@ -164,6 +162,14 @@ def all_rows(
         if isinstance(node.op, RowRatio) and node.inputs[0] in totals:
             replacements[node.outputs[0]] = pt.constant(1, dtype=node.outputs[0].type.dtype)
     return rebuild(outputs, replacements, bypass=_takes_rows)
+
+
+def _length(index: Variable, lengths: Mapping[str, Variable] | None) -> Variable:
+    """Tell how many rows stand for those of an index: of a stream, those that are there."""
+    rows, _, n_rows = index.owner.inputs
+    if isinstance(index.owner.op, StreamIndexRV):
+        return shape_i(rows, 0)
+    return (lengths or {}).get(index.owner.op.dim or "", n_rows)
 
 
 def _takes_rows(node: Apply) -> bool:

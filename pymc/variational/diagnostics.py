@@ -27,7 +27,7 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
-from pymc.minibatch.guards import full_data_model
+from pymc.minibatch.guards import full_data_model, is_streamed
 from pymc.minibatch.scaling import RowRatio
 from pymc.pytensorf import compile, resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
@@ -184,6 +184,12 @@ def diagnose(
     """
     _check_approx(approx)
     draws = _check_draws(draws)
+    if is_streamed(approx.model):
+        raise ValueError(
+            "pm.variational.diagnose compares an approximation with the posterior of all rows, but those of "
+            "this model come in batches from a loader, and are not in memory. Give diagnose a fit of rows "
+            "that are, in pm.Data as an array; what the rows of a batch say of it is in approx.hist"
+        )
     model = full_data_model(approx.model)
     options = resolve_backend_compile_kwargs(backend, dict(compile_kwargs or {}))
     logp = model.logp()

@@ -95,10 +95,12 @@ class GuidedInference(released.Inference):  # type: ignore[name-defined]
             tail = TailAverage.of(dense, fraction, list(approx.storage.tables.values()))
         return *self.objective.updates(average=tail, **kwargs), tail
 
-    def _run(self, *args: Any) -> None:
+    def _run(self, state: Any, *args: Any) -> None:
         for table in self.objective.approx.storage.tables.values():
             table.check_rows()
-        super()._run(*args)
+            if state.feed is None:  # who feeds a step says which rows its batch has
+                table.check_known()
+        super()._run(state, *args)
 
     def _report(self, step: Any, compile_kwargs: Any, asked: Any, started: float) -> FitReport:
         settings = {**asked, **self.objective.settings()}

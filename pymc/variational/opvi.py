@@ -12,6 +12,7 @@
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
 import os
+import warnings
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -26,9 +27,10 @@ from pytensor.graph.traversal import ancestors
 
 import pymc._layer as _layer
 
-from pymc.minibatch.guards import full_data_model
+from pymc.minibatch.given_rows import given_rows
+from pymc.minibatch.guards import full_data_model, is_streamed
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.plates import local_axes
+from pymc.minibatch.plates import local_axes, model_indexes
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
@@ -127,6 +129,24 @@ def _sample_over(
     return _with_one_draw(at_once if fits_in_memory(owner.model) else scanned, node)
 
 
+def _model_of_results(model: Any) -> Any:
+    """Return the model that draws are of: of all rows, or without what needs data that are not there."""
+    if not is_streamed(model) or all(given_rows(model, i) for i in model_indexes(model)):
+        return full_data_model(model)
+    from pymc.model.transform.stream import model_without_rows  # which imports the models
+
+    found = model_without_rows(model)
+    kept = {var.name for var in found.deterministics}
+    names = [var.name for var in model.deterministics if var.name not in kept]
+    if names:
+        warnings.warn(
+            f"approx.sample leaves out {', '.join(map(repr, names))}, computed from the data of rows, which "
+            "come in batches from a loader. Give the model rows by pm.set_data, and they are of these",
+            stacklevel=3,
+        )
+    return found
+
+
 class _Group:
     def __init_group__(self: Any, group: Any) -> None:
         """Refuse variables that have a value for each row, of which a group would hold a batch."""
@@ -212,7 +232,7 @@ class _Approximation:
 
     def sample(self: Any, draws: int = 500, **kwargs: Any) -> Any:
         model = released.pm.Model.get_context(error_if_none=False) or self.model
-        with full_data_model(model):  # deterministics on a subsampled dim are of all rows
+        with _model_of_results(model):  # deterministics on a subsampled dim are of all rows
             tree = super().sample(draws, **kwargs)  # type: ignore[misc]
         return add_fit(tree, self)
 

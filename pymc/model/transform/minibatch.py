@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -34,12 +34,14 @@ from pymc.minibatch.plates import (
     known_axes,
     local_axes,
     local_shape,
+    model_indexes,
     plates_of,
 )
-from pymc.minibatch.provenance import Axes, Lost, trace
+from pymc.minibatch.provenance import Axes, Lost, Rows, trace
 from pymc.minibatch.raw_data import raw_data
-from pymc.minibatch.rebuild import FixedLengthError, all_rows
+from pymc.minibatch.rebuild import FixedLengthError, all_rows, rebuild
 from pymc.minibatch.slicing import axis_length, row_count, take_rows, valid_batch_size
+from pymc.minibatch.stream import is_stream
 from pymc.minibatch.subsample import subsample
 from pymc.minibatch.total_size import current_length
 from pymc.model.core import Model, modelcontext
@@ -55,7 +57,7 @@ from pymc.model.fgraph import (
     unscale_terms,
 )
 
-__all__ = ["minibatch_model", "remove_minibatch"]
+__all__ = ["full_model", "minibatch_model", "model_op", "remove_minibatch"]
 
 
 def remove_minibatch(model: Model | None = None) -> Model:
@@ -82,15 +84,46 @@ def remove_minibatch(model: Model | None = None) -> Model:
     >>> full["y"].shape.eval()
     array([100])
     """
+    model = modelcontext(model)
+    for index in model_indexes(model):
+        if is_stream(index):
+            raise ValueError(
+                f"pm.remove_minibatch makes a model of all rows, but those of {Rows(index)} come in batches "
+                "from a loader and are not in memory. For a model of all rows, put them into pm.Data as "
+                "an array; for one of some rows, give them to pm.set_data: results are about these"
+            )
     with sharing_data():
-        fgraph, _ = fgraph_from_model(modelcontext(model))
+        fgraph, _ = fgraph_from_model(model)
+    return full_model(fgraph)
+
+
+def full_model(
+    fgraph: Any,
+    outputs: Sequence[Variable] | None = None,
+    replacements: Mapping[Variable, Variable] | None = None,
+) -> Model:
+    """Make a model without indexes of the graph of one.
+
+    Parameters
+    ----------
+    fgraph : FunctionGraph
+        Of :func:`~pymc.model.fgraph.fgraph_from_model`. It is changed.
+    outputs : sequence of Variable, optional
+        Those of `fgraph` that the model is to have; by default all.
+    replacements : mapping of Variable to Variable, optional
+        What takes the place of variables before.
+    """
+    names = None if outputs is None else {model_op(output).name for output in outputs}
     unscale_terms(fgraph)
-    full = _model_of(fgraph, all_rows(fgraph.outputs, fgraph._dim_lengths))
+    kept = [out for out in fgraph.outputs if names is None or model_op(out).name in names]
+    replaced = rebuild(kept, replacements or {})
+    full = _model_of(fgraph, all_rows(replaced, fgraph._dim_lengths))
     for rv in full.observed_RVs:
         _check_not_fixed(rv, full.rvs_to_values[rv])
     for rv, initval in full.rvs_to_initial_values.items():
         if isinstance(initval, Variable):
-            [full.rvs_to_initial_values[rv]] = all_rows([initval], full.dim_lengths)
+            initval = rebuild([initval], replacements or {})
+            [full.rvs_to_initial_values[rv]] = all_rows(initval, full.dim_lengths)
     return full
 
 
@@ -107,11 +140,12 @@ def _check_not_fixed(rv: Variable, value: Variable) -> None:
 
 def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
     """Make a model of `outputs`, with the coords and the order of variables of `fgraph`."""
-    order = {_model_op(out).name: k for k, out in enumerate(fgraph.outputs)}
+    order = {model_op(out).name: k for k, out in enumerate(fgraph.outputs)}
     new: Any = FunctionGraph(outputs=outputs, clone=False)
     new._coords, new._dim_lengths = fgraph._coords, fgraph._dim_lengths
+    new._streams = fgraph._streams
     _fit_values(
-        new, {_model_op(out).name: _model_node(out).outputs[0].type for out in fgraph.outputs}
+        new, {model_op(out).name: _model_node(out).outputs[0].type for out in fgraph.outputs}
     )
     model = model_from_fgraph(new, mutate_fgraph=True)
     # Points of the one model are points of the other, also where they are read by place
@@ -144,7 +178,7 @@ def _fit_values(fgraph: Any, old_types: Mapping[str, Type]) -> None:
         shape = list(fitting.type.shape)
         for k, axis in enumerate(rows[: len(shape)]):
             if axis is not None:  # inner graphs hide it
-                shape[k] = axis.batch_size
+                shape[k] = None if is_stream(axis) else axis.batch_size
         new = fitting.type.clone(shape=tuple(shape))(name=value.name)
         new.tag = copy(value.tag)
         fgraph.replace(node.outputs[0], node.op(rv, new), import_missing=True)
@@ -157,7 +191,8 @@ def _model_node(output: Variable) -> Apply:
     return output.owner
 
 
-def _model_op(output: Variable) -> Any:
+def model_op(output: Variable) -> Any:
+    """Return the Op that says what an output of a model's graph is."""
     return _model_node(output).op
 
 
@@ -232,13 +267,13 @@ def minibatch_model(
         lengths[length] = index.shape[0].astype(length.type.dtype)
     # Named data stay full: they are what the rows are taken from
     outputs = subsample(
-        [o for o in fgraph.outputs if not isinstance(_model_op(o), ModelNamed)],
+        [o for o in fgraph.outputs if not isinstance(model_op(o), ModelNamed)],
         {data: (batch, _axes(batch)) for data, batch in batches.items()},
         lengths,
         # The lengths of other dims may come from data that are subsampled along another axis
         fixed=[v for v in fgraph._dim_lengths.values() if v not in lengths],
     )
-    named = [o for o in fgraph.outputs if isinstance(_model_op(o), ModelNamed)]
+    named = [o for o in fgraph.outputs if isinstance(model_op(o), ModelNamed)]
     batched = _model_of(fgraph, [*outputs, *named])
     known = known_axes(batched)
     for rv, rows in local_axes(batched).items():

@@ -30,7 +30,7 @@ import xarray as xr
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.minibatch.guards import full_data_model
+from pymc.minibatch.guards import every_row
 from pymc.util import RandomState
 from pymc.variational.guided.moments import bad_terms, flat_moments, moments_data, state_of
 from pymc.variational.guided.nodes import sample_node
@@ -129,7 +129,7 @@ class GuidedApproximation:
     @property
     def ndim(self) -> int:
         """How many numbers a draw has on the unconstrained space, those of all rows included."""
-        point = full_data_model(self.model).initial_point()
+        point = every_row(self.model).initial_point()
         return sum(int(np.size(value)) for value in point.values())
 
     ddim = ndim

@@ -27,7 +27,7 @@ import xarray as xr
 from pytensor.graph.basic import Variable
 
 from pymc.backends.arviz import coords_and_dims_for_inferencedata, dict_to_dataset
-from pymc.minibatch.guards import full_data_model
+from pymc.minibatch.guards import every_row
 from pymc.model.transform_values import constrain_values
 from pymc.variational.guided.nodes import means_of
 from pymc.variational.guides.base import Plate
@@ -86,7 +86,7 @@ def moments_data(approx: Any) -> tuple[xr.Dataset, xr.Dataset]:
     names = [site.value.name for values in parts for site in values]
     found = list(zip(names, at_rows(approx, outputs, params)))
     half = len(found) // 2
-    full = full_data_model(approx.model)
+    full = every_row(approx.model)
     return _dataset(full, dict(found[:half])), _dataset(full, dict(found[half:]))
 
 
@@ -119,7 +119,7 @@ def _dataset(model: Any, arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
 
 def state_of(approx: Any) -> Any:
     """Map means and standard deviations to the variables' own spaces, as PyMC does."""
-    model = full_data_model(approx.model)
+    model = every_row(approx.model)
     unconstrained = moments_data(approx)
     constrained = []
     for dataset in unconstrained:

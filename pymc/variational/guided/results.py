@@ -94,7 +94,8 @@ def predictive_draws(
     """Draw new data; as :meth:`GuidedApproximation.sample_posterior_predictive`."""
     function = "approx.sample_posterior_predictive"
     draws, chunk = _checked(draws, chunk, function)
-    request = Request.of(approx, observed_outputs(approx.model), rows, var_names, function, True)
+    known = observed_outputs(approx.model)
+    request = Request.of(approx, known, rows, var_names, function, True, predictive=True)
     arrays = request.arrays(request.outputs, draws, chunk, random_seed, predictive=True)
     groups = {"posterior_predictive": request.dataset(arrays), **request.data_groups()}
     return xr.DataTree.from_dict(groups)

@@ -23,7 +23,9 @@ import numpy as np
 import pytensor
 
 from pymc.initial_point import make_initial_point_fn
-from pymc.minibatch.guards import full_data_model
+from pymc.minibatch.guards import every_row
+from pymc.minibatch.plates import local_axes
+from pymc.minibatch.stream import is_stream
 from pymc.variational.guides.base import Site
 from pymc.variational.guides.layout import Layout
 from pymc.variational.particles import as_tensor
@@ -72,7 +74,7 @@ class Starts:
                     f"{argument} of pm.fit has {', '.join(map(repr, unknown))}, but the model's free "
                     f"variables are {sorted(names)}"
                 )
-        full = full_data_model(model)
+        full = every_row(model)
         sigmas = {name: _sigma(name, sigma) for name, sigma in (start_sigma or {}).items()}
         initial_point = make_initial_point_fn(
             model=full,
@@ -80,7 +82,7 @@ class Starts:
             jitter_rvs=set(),
             return_transformed=True,
         )
-        point = initial_point(random_seed)
+        point = _without_data(model, initial_point(random_seed), start or {})
         _check_support(full, point, start or {})
         return cls(point, sigmas)
 
@@ -129,6 +131,18 @@ def check_used(sites: Sequence[Site], arguments: Mapping[str, Mapping[str, Any] 
                     "pm.Amortized gives: it starts where the encoder's parameters do, and this would "
                     f"change nothing. Leave {site.name!r} out, and set the parameters"
                 )
+
+
+def _without_data(
+    model: Any, point: Mapping[str, np.ndarray], start: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Start at 0 what starts where the data of its row say, if these come in batches from a loader."""
+    point = dict(point)
+    for rv, axes in local_axes(model).items():
+        name = model.rvs_to_values[rv].name
+        if start.keys().isdisjoint((rv.name, name)) and any(a and is_stream(a) for a in axes):
+            point[name] = np.where(np.isfinite(point[name]), point[name], 0)
+    return point
 
 
 def _check_support(model: Any, point: Mapping[str, np.ndarray], start: Mapping[str, Any]) -> None:

@@ -119,7 +119,7 @@ class OneRow:
 
         Parameters
         ----------
-        old : matrix, shape (batch_size, n_columns), static
+        old : matrix, shape (batch_size, n_columns), static but for the rows of a stream
         params : matrix, shape (batch_size, n_params)
             Its first columns.
         gradient : matrix, shape (batch_size, n_params)
@@ -128,8 +128,10 @@ class OneRow:
         bounds = np.cumsum([self.param.get_value(borrow=True).size, *sizes])
         here = {self.param: params, self.gradient: gradient}
         for state, (first, last) in zip(self.states, itertools.pairwise(bounds)):
-            shape = (old.type.shape[0], *state.get_value(borrow=True).shape)
-            columns = old[:, first] if shape[1:] == () else old[:, first:last].reshape(shape)
+            shape = state.get_value(borrow=True).shape
+            columns = old[:, first]
+            if shape:
+                columns = old[:, first:last].reshape((_n_slots(old), *shape))
             here[state] = columns.astype(state.type.dtype)
         parts = [
             self._columns(new, key, old)
@@ -141,9 +143,15 @@ class OneRow:
 
     def _columns(self, new: Variable, key: SharedVariable, old: Variable) -> Variable:
         """Write the next values of `key` as columns; they may be the same for all rows."""
-        n_slots, shape = old.type.shape[0], key.get_value(borrow=True).shape
+        n_slots, shape = _n_slots(old), key.get_value(borrow=True).shape
         new = pt.broadcast_to(new, (n_slots, *shape))
         return new.reshape((n_slots, int(np.prod(shape)))).astype(old.type.dtype)
+
+
+def _n_slots(lines: Variable) -> Any:
+    """Tell how many rows a batch has: a number, but for those that are fed, which may be any."""
+    static = lines.type.shape[0]
+    return lines.shape[0] if static is None else static
 
 
 def _average(

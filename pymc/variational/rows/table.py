@@ -31,8 +31,10 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
+from pymc.minibatch.given_rows import check_numbers
 from pymc.minibatch.index import WithoutReplacementIndexRV
 from pymc.minibatch.provenance import Rows
+from pymc.minibatch.stream import is_stream
 from pymc.minibatch.total_size import current_length
 
 __all__ = ["RowTable", "aligned_zeros", "line_length"]
@@ -109,8 +111,13 @@ class RowTable:
         return self._value.shape[0]
 
     @property
-    def batch_size(self) -> int:
-        """How many rows of the table a batch has, those that are in it twice counted twice."""
+    def batch_size(self) -> int | None:
+        """How many rows of the table a batch has, those that are in it twice counted twice.
+
+        None where a batch may have any number of rows: those of streams are fed.
+        """
+        if any(map(is_stream, self.plate)):
+            return None
         return int(np.prod([rows.batch_size for rows in self.plate]))
 
     @property
@@ -140,8 +147,12 @@ class RowTable:
             what :attr:`has_all_rows` tells.
         """
         index = reduce(
-            lambda outer, rows: (outer[:, None] * rows.total + rows.index[None, :]).reshape(
-                (outer.type.shape[0] * rows.batch_size,)
+            lambda outer, rows: (
+                (outer[:, None] * rows.total + rows.index[None, :]).reshape((-1,))
+                if self.batch_size is None
+                else (outer[:, None] * rows.total + rows.index[None, :]).reshape(
+                    (outer.type.shape[0] * rows.batch_size,)
+                )
             ),
             self.plate[1:],
             self.plate[0].index,
@@ -230,6 +241,17 @@ class RowTable:
                 "those that there were when it was made: a new row has none. Fit a new "
                 "approximation, or give pm.set_data the old number of rows."
             )
+
+    def check_known(self) -> None:
+        """Raise where a stream holds rows that are nobody's: those of others would change in a step.
+
+        Raises
+        ------
+        ValueError
+        """
+        for rows in self.plate:
+            if is_stream(rows):
+                check_numbers(rows, f"the variables of {self.name!r}")
 
     @property
     def _value(self) -> np.ndarray:

@@ -34,6 +34,7 @@ from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.stream import is_stream, streams_in
 from pymc.pytensorf import compile
 from pymc.variational.guides.base import Block, Guide, Here, Plate
 from pymc.variational.objectives.base import Draws, draw_in_order
@@ -100,7 +101,7 @@ class RowFunction:
         indexes = _index_variables(outputs)
         positions = {rows: pt.lvector(f"rows_{rows.dim}") for rows in map(Rows, indexes)}
         of_rows = {index: positions[Rows(index)] for index in indexes}
-        rebuilt = rebuild(outputs, of_rows)
+        rebuilt = rows_of_streams(rebuild(outputs, of_rows))
         function = compile(
             [n_draws, *fed, *positions.values(), *params.values()],
             rebuilt,
@@ -120,6 +121,16 @@ class RowFunction:
             for plate in self.plates
         ]
         return self.function(n_draws, *fed, *positions, *params)
+
+
+def rows_of_streams(outputs: Sequence[Variable]) -> list[Variable]:
+    """Take the rows at some positions of what the placeholders of streams hold."""
+    taken = {}
+    for var in streams_in(outputs):
+        placeholder, positions = var.owner.inputs
+        if not is_stream(positions):
+            taken[var] = placeholder[positions]
+    return rebuild(outputs, taken) if taken else list(outputs)
 
 
 def _index_variables(outputs: Iterable[Variable]) -> list[Variable]:

@@ -31,12 +31,13 @@ from pymc.backends.arviz import (
     find_constants,
     find_observations,
 )
-from pymc.minibatch.guards import full_data_model
+from pymc.minibatch.guards import every_row, full_data_model, is_streamed
 from pymc.util import RandomState
 from pymc.variational.sampling.functions import row_axes
 from pymc.variational.sampling.outputs import Output, chosen
 from pymc.variational.sampling.sampler import RowSampler, rows_at_once
-from pymc.variational.sampling.selection import RowSelection, select_rows
+from pymc.variational.sampling.selection import RowSelection, select_given, select_rows
+from pymc.variational.sampling.streams import data_needed
 
 __all__ = ["Request"]
 
@@ -69,6 +70,7 @@ class Request:
         var_names: Sequence[str] | str | None,
         function: str,
         in_parts: bool = False,
+        predictive: bool = False,
     ) -> Request:
         """Check what a user asks for.
 
@@ -80,8 +82,14 @@ class Request:
         """
         for table in approx.storage.tables.values():
             table.check_rows()
-        selection = select_rows(approx.model, row_axes(approx), rows, function)
         named = chosen(outputs, var_names, function)
+        asked = var_names is not None or predictive
+        given, named = data_needed(approx, named, asked, function)
+        axes = row_axes(approx)
+        if given:
+            selection = select_given(axes, given, rows, function)
+        else:
+            selection = select_rows(approx.model, axes, rows, function)
         if in_parts or not selection.is_all:
             mixed = [output for output in named if output.mixed]
             if mixed and var_names is not None:
@@ -98,7 +106,8 @@ class Request:
 
     @cached_property
     def full_model(self) -> Any:
-        return full_data_model(self.approx.model)
+        model = self.approx.model
+        return full_data_model(model) if self.selection.given else every_row(model)
 
     def parts(
         self,
@@ -147,11 +156,16 @@ class Request:
 
     def data_groups(self) -> dict[str, xr.Dataset]:
         """Observed and constant data of the rows that are selected."""
-        coords, dims = coords_and_dims_for_inferencedata(self.full_model)
+        model = self.full_model
+        if is_streamed(self.approx.model) and not self.selection.given:
+            from pymc.model.transform.stream import model_without_rows  # which imports the models
+
+            model = model_without_rows(self.approx.model)
+        coords, dims = coords_and_dims_for_inferencedata(model)
         groups = {}
         for group, data in (
-            ("observed_data", find_observations(self.full_model)),
-            ("constant_data", find_constants(self.full_model)),
+            ("observed_data", find_observations(model)),
+            ("constant_data", find_constants(model)),
         ):
             if data:
                 found = dict_to_dataset(data, coords=coords, dims=dims, sample_dims=[])
@@ -177,14 +191,9 @@ def _place(
 
 def _coords_and_dims(model: Any, selection: RowSelection) -> tuple[dict[str, Any], dict[str, Any]]:
     coords, dims = coords_and_dims_for_inferencedata(model)
-    for rows, positions in selection.positions.items():
-        known = coords.get(rows.dim)
-        if rows.dim is None:
-            continue
-        if known is None or len(known) != selection.totals[rows]:
-            coords[rows.dim] = positions
-        else:
-            coords[rows.dim] = np.asarray(known)[positions]
+    for rows in selection.positions:
+        if rows.dim is not None:
+            coords[rows.dim] = selection.labels(rows, coords.get(rows.dim))
     return coords, dims
 
 

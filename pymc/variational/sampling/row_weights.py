@@ -23,16 +23,24 @@ import numpy as np
 import pytensor.tensor as pt
 import xarray as xr
 
+from pymc.minibatch.guards import is_streamed
 from pymc.minibatch.provenance import Rows
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.counts import check_count
 from pymc.variational.guides.base import Plate
 from pymc.variational.guides.rows_there import RowsThere
 from pymc.variational.objectives.base import Setting, log_weights
-from pymc.variational.sampling.functions import RowFunction, draw_guides, dynamic, row_params
+from pymc.variational.sampling.functions import (
+    RowFunction,
+    draw_guides,
+    dynamic,
+    row_axes,
+    row_params,
+)
 from pymc.variational.sampling.request import Request
 from pymc.variational.sampling.sampler import FLOATS_AT_ONCE, WORTH_COMPILING
-from pymc.variational.sampling.selection import RowSelection
+from pymc.variational.sampling.selection import RowSelection, select_given
+from pymc.variational.sampling.streams import given_or_raise
 
 __all__ = ["RowWeights"]
 
@@ -83,7 +91,7 @@ class RowWeights:
                 "keeps no rows apart. Fit with guide='mean_field', or take pm.compute_log_likelihood of "
                 "draws"
             )
-        selection = Request.of(approx, (), rows, None, function).selection
+        selection = _selection(approx, rows, function)
         axis = _the_axis(approx, function)
         n_numbers = _numbers_of_a_row(approx, axis)
         size = n_particles * len(selection.computed.positions[axis]) * n_numbers
@@ -133,12 +141,17 @@ class RowWeights:
     def labelled(self, array: np.ndarray, dims: tuple[str, ...] = ()) -> xr.DataArray:
         """Name the axes of an array whose last one is that of the rows, and give these coords."""
         dim = self.axis.dim or "row"
-        coords, positions = self.approx.model.coords.get(dim), self.selection.computed.positions
-        at = positions[self.axis]
-        known = coords is not None and len(coords) == self.selection.totals[self.axis]
-        labels = np.asarray(coords)[at] if known else at
+        labels = self.selection.computed.labels(self.axis, self.approx.model.coords.get(dim))
         labelled = xr.DataArray(array, {dim: labels}, (*dims, dim))
         return labelled.isel(self.selection.taken_later)
+
+
+def _selection(approx: Any, rows: Any, function: str) -> RowSelection:
+    """Tell which rows to weigh: of a stream those whose data the model holds."""
+    if is_streamed(approx.model):
+        given = given_or_raise(approx.model, function)
+        return select_given(row_axes(approx), given, rows, function)
+    return Request.of(approx, (), rows, None, function).selection
 
 
 def _the_axis(approx: Any, function: str) -> Rows:

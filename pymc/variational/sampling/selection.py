@@ -16,17 +16,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from pymc.minibatch.given_rows import Given
 from pymc.minibatch.provenance import Rows
+from pymc.minibatch.stream import UNKNOWN_ROW
 from pymc.minibatch.total_size import current_length
 from pymc.variational.guides.rows_there import RowsThere
 from pymc.variational.rows.table import rows_in_all
 
-__all__ = ["RowSelection", "select_rows"]
+__all__ = ["RowSelection", "select_given", "select_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +40,35 @@ class RowSelection:
     positions : mapping of Rows to array of int64, shape (n_selected,)
     totals : mapping of Rows to int
         How many rows there are in all.
+    given : mapping of Rows to Given
+        Of streams whose data are those that :func:`pymc.set_data` gave: positions are among these.
     """
 
     positions: Mapping[Rows, np.ndarray]
     totals: Mapping[Rows, int]
+    given: Mapping[Rows, Given] = field(default_factory=dict)
 
     @property
     def is_all(self) -> bool:
         """Whether it is all rows, in their order."""
-        return all(_is_all(self.positions[rows], n) for rows, n in self.totals.items())
+        whole = all(_is_all(self.positions[rows], n) for rows, n in self.totals.items())
+        return whole and not self.given
+
+    def labels(self, rows: Rows, coords: Any) -> np.ndarray:
+        """Tell what results call the rows of an axis.
+
+        Parameters
+        ----------
+        rows : Rows
+        coords : sequence or None
+            Of all rows.
+        """
+        at = self.positions[rows]
+        if rows in self.given:
+            coords = self.given[rows].coords
+            return at if coords is None else np.asarray(coords)[at]
+        known = coords is not None and len(coords) == self.totals[rows]
+        return np.asarray(coords)[at] if known else at
 
     @property
     def by_dim(self) -> dict[str, np.ndarray]:
@@ -65,7 +87,7 @@ class RowSelection:
             for rows, n in self.totals.items()
             if isinstance(rows, RowsThere)
         }
-        return RowSelection({**self.positions, **there}, self.totals)
+        return replace(self, positions={**self.positions, **there})
 
     @property
     def taken_later(self) -> dict[str, np.ndarray]:
@@ -74,11 +96,31 @@ class RowSelection:
         return {dim: positions for dim, positions in self.by_dim.items() if dim in there}
 
     def in_table(self, plate: Sequence[Rows]) -> np.ndarray:
-        """Rows of a plate in C order over its axes, as in its table: shape (n_rows,)."""
-        flat = self.positions[plate[0]]
+        """Rows of a plate in C order over its axes, as in its table: shape (n_rows,).
+
+        Raises
+        ------
+        ValueError
+            If rows are not known by number.
+        """
+        flat = self._numbers(plate[0])
         for rows in plate[1:]:
-            flat = (flat[:, None] * self.totals[rows] + self.positions[rows]).ravel()
+            total = rows_in_all([rows]) if rows in self.given else self.totals[rows]
+            flat = (flat[:, None] * total + self._numbers(rows)).ravel()
         return flat
+
+    def _numbers(self, rows: Rows) -> np.ndarray:
+        at = self.positions[rows]
+        if rows not in self.given:
+            return at
+        numbers = self.given[rows].rows[at]
+        if (numbers == UNKNOWN_ROW).any():
+            raise ValueError(
+                f"variables of the dim {rows.dim!r} have a value for each row, and pm.set_data gave the model "
+                "rows without their numbers, so that whose values they have is not known. Give it batches "
+                "of the loader, which have them as the attribute rows"
+            )
+        return numbers
 
     def chunks(self, along: Rows | None, size: int) -> Iterator[tuple[slice, RowSelection]]:
         """Cut it into parts along one axis: where each part is in the result, and its rows."""
@@ -88,7 +130,7 @@ class RowSelection:
         chosen = self.positions[along]
         for start in range(0, max(len(chosen), 1), size):  # no rows are one part without rows
             part = slice(start, min(start + size, len(chosen)))
-            yield part, RowSelection({**self.positions, along: chosen[part]}, self.totals)
+            yield part, replace(self, positions={**self.positions, along: chosen[part]})
 
 
 def _is_all(positions: np.ndarray, n_rows: int) -> bool:
@@ -146,6 +188,37 @@ def select_rows(
         )
     [(axis, n_rows)] = totals.items()
     return RowSelection({axis: _positions(rows, n_rows, axis.dim, function)}, totals)
+
+
+def select_given(
+    axes: Sequence[Rows], given: Mapping[Rows, Given], rows: Any, function: str
+) -> RowSelection:
+    """Select the rows of streams whose data a model holds, and all of other axes.
+
+    Parameters
+    ----------
+    axes : sequence of Rows
+        The subsampled axes that there are.
+    given : mapping of Rows to Given
+    rows : None
+        The argument `rows` of the user.
+    function : str
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        If rows are chosen in another way too.
+    """
+    if rows is not None:
+        raise ValueError(
+            f"rows={rows!r} of {function} are chosen among all rows, but what is asked for needs data, and "
+            "the model holds those that pm.set_data gave it. Give it the rows that you want by "
+            "pm.set_data, and leave rows out"
+        )
+    totals = {axis: len(given[axis].rows) if axis in given else _length(axis) for axis in axes}
+    positions = {axis: np.arange(n, dtype="int64") for axis, n in totals.items()}
+    return RowSelection(positions, totals, given)
 
 
 def _length(axis: Rows) -> int:

@@ -1,0 +1,134 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What a streamed model can be without its stream: a model of some rows, or of none in particular."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+
+from pytensor.graph.basic import Variable
+
+from pymc.minibatch.given_rows import Given, given_rows
+from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.provenance import Rows, indexes
+from pymc.minibatch.stream import is_stream, streams_in
+from pymc.model.core import Model
+from pymc.model.fgraph import fgraph_from_model, sharing_data
+from pymc.model.transform.minibatch import full_model, model_op
+
+__all__ = ["every_row_model", "given_model", "held_model", "model_without_rows"]
+
+
+def given_model(model: Model) -> Model:
+    """Make a model of the rows that :func:`pymc.set_data` gave to a streamed model, and of these alone.
+
+    Parameters
+    ----------
+    model : Model
+
+    Returns
+    -------
+    Model
+        Its terms are not scaled, and dims that are not streamed have all of their rows. It shares the
+        values of the data.
+
+    Raises
+    ------
+    ValueError
+        If no rows were given, or only some of the fields.
+    """
+    fgraph, lengths = _graph_of(model), {}
+    for index in _streams(model):
+        given, dim = required_rows(model, index), Rows(index).dim
+        lengths[Rows(index).state.name] = len(given.rows)
+        if dim is not None:
+            fgraph._coords[dim] = given.coords
+            fgraph._dim_lengths[dim] = pt.constant(len(given.rows), dtype="int64")
+    states = [Rows(i).state for i in indexes(fgraph.outputs, by_shape=True) if is_stream(i)]
+    numbers = {state: pt.constant(np.arange(lengths[state.name])) for state in states}
+    return full_model(fgraph, replacements=numbers)
+
+
+def required_rows(model: Model, index: Variable, what: str = "this") -> Given:
+    """Tell which rows of a stream :func:`pymc.set_data` gave to `model`.
+
+    Raises
+    ------
+    ValueError
+        If it gave none, or only some of the fields.
+    """
+    found = given_rows(model, index)
+    if found is None:
+        names = ", ".join(f"{name!r}: ..." for name in model.root._streams)
+        raise ValueError(
+            f"{what} needs data, but those of {Rows(index)} come in batches from a loader, and what the "
+            "model holds is none that you chose. Give it rows first, any number of them: "
+            f"pm.set_data({{{names}}}). The result is about these rows"
+        )
+    return found
+
+
+def held_model(model: Model) -> Model:
+    """Make a model of the rows that the placeholders of a streamed model hold, whatever they are."""
+    return full_model(_graph_of(model))
+
+
+def every_row_model(model: Model) -> Model:
+    """Make a model of all rows whose data are not known, for what does not depend on them.
+
+    Parameters
+    ----------
+    model : Model
+        A streamed one.
+
+    Returns
+    -------
+    Model
+        Its data of streams are nan, or 0 where they are integers.
+    """
+    fgraph = _graph_of(model)
+    replacements: dict[Variable, Variable] = {}
+    for index in indexes(fgraph.outputs, by_shape=True):
+        if is_stream(index):
+            rows = Rows(index)
+            replacements[rows.state] = pt.arange(rows.total, dtype="int64")
+    for var in streams_in(fgraph.outputs):
+        total = Rows(var.owner.inputs[1]).total
+        nothing = np.array(np.nan if var.type.dtype.startswith("float") else 0, var.type.dtype)
+        lengths = [var.shape[k] for k in range(1, var.type.ndim)]
+        replacements[var] = pt.alloc(nothing, total, *lengths)
+    return full_model(fgraph, replacements=replacements)
+
+
+def model_without_rows(model: Model) -> Model:
+    """Make a model of what does not depend on the data of a stream: its terms and data are left out."""
+    fgraph = _graph_of(model)
+    kept = [
+        output
+        for output in fgraph.outputs
+        if model_op(output).name not in fgraph._streams and not streams_in([output])
+    ]
+    return full_model(fgraph, kept)
+
+
+def _graph_of(model: Model) -> Any:
+    with sharing_data():
+        return fgraph_from_model(model)[0]
+
+
+def _streams(model: Model) -> list[Variable]:
+    return [index for index in model_indexes(model) if is_stream(index)]
