@@ -240,7 +240,7 @@ class ParquetSource(Source):
         where = f"{shard.name}, row group {group}"
         with self._open.borrow(self.files, i, shard) as file:
             with reading(where):
-                n_bytes = _declared_bytes(file.metadata.row_group(group), self.selection, shard)
+                n_bytes = file.metadata.row_group(group).total_byte_size
             _check_bytes(shard, group, n_bytes, self.max_row_group_bytes)
             with reading(where):
                 table = file.read_row_group(group, columns=list(self.selection.names))
@@ -251,22 +251,6 @@ class ParquetSource(Source):
                     )
                 _check_types(table, self.selection, where)
         return table_block(table, self.selection, where)
-
-
-def _declared_bytes(group: Any, selection: Selection, shard: Shard) -> int:
-    """Return the bytes of all pages once they are decompressed, as the footer says."""
-    wanted, total = set(selection.names), 0
-    for j in range(group.num_columns):
-        chunk = group.column(j)
-        if chunk.path_in_schema not in wanted:
-            continue
-        if chunk.num_values != group.num_rows or chunk.total_compressed_size > shard.n_bytes:
-            raise ValueError(
-                f"its column {chunk.path_in_schema!r} has {chunk.num_values} values for "
-                f"{group.num_rows} rows, in {chunk.total_compressed_size} of {shard.n_bytes} bytes"
-            )
-        total += chunk.total_uncompressed_size
-    return total
 
 
 def _check_types(table: Any, selection: Selection, where: str) -> None:
