@@ -66,6 +66,9 @@ class FitState(NamedTuple):
         Whether the parameters are their averages now.
     feed : Feed, optional
         Where the batches come from, in a fit of a stream.
+    until : int, optional
+        At which step a run was to end that a checkpoint was taken of: the average of its parameters goes
+        on in one that ends there.
     """
 
     i: int
@@ -76,6 +79,7 @@ class FitState(NamedTuple):
     report: FitReport
     averaged: bool = False
     feed: Feed | None = None
+    until: int | None = None
 
 
 class Fitting:
@@ -300,7 +304,7 @@ class Fitting:
 
     def _run(self, state: FitState, n: int, progressbar: bool, theme: Theme) -> None:
         """Take steps from `state` on, and tell in `hist`, `state` and `report` what they did."""
-        if state.average is not None:
+        if state.average is not None and state.i + n != state.until:
             state.average.begin(n)
         progress = FitProgress(n, theme=theme, show=progressbar)
         with Interrupts() as interrupts:
@@ -349,7 +353,7 @@ class Fitting:
 
     def _keep_end(self, state: FitState, end: LoopEnd) -> None:
         report = state.report.after(end.n_steps, end.seconds, end.stopped)
-        self.state = state._replace(i=state.i + end.n_steps, report=report)
+        self.state = state._replace(i=state.i + end.n_steps, report=report, until=None)
         if state.score:
             self.hist = np.concatenate([self.hist, end.losses])
             self._keep(end.beside)
@@ -357,13 +361,16 @@ class Fitting:
 
     def _keep(self, beside: np.ndarray) -> None:
         """Keep the losses of the guide, shape (n_steps, n), by name."""
-        names = getattr(self.objective, "guide_losses", ())
-        if names:
-            known = self.approx.guide_losses
-            self.approx.guide_losses = {
-                name: np.concatenate([known.get(name, np.empty(0)), losses])
-                for name, losses in zip(names, beside.T)
-            }
+        if getattr(self.objective, "guide_losses", ()):
+            self.approx.guide_losses = self.guide_losses_with(beside)
+
+    def guide_losses_with(self, beside: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the losses of the guide by name, with those of more steps, shape (n_steps, n)."""
+        known = getattr(self.approx, "guide_losses", {})
+        return {
+            name: np.concatenate([known.get(name, np.empty(0)), losses])
+            for name, losses in zip(getattr(self.objective, "guide_losses", ()), beside.T)
+        }
 
 
 def _check_callbacks(callbacks: Any) -> tuple[Callable, ...]:

@@ -25,6 +25,13 @@ import numpy as np
 from pymc.variational.counts import check_count
 from pymc.variational.fitting import FitState
 from pymc.variational.inference import make_inference, model_of
+from pymc.variational.streaming.checkpoints.trainers import (
+    CHECKPOINTING,
+    Checkpoints,
+    Resumable,
+    checkpoint_plan,
+    new_fit_id,
+)
 from pymc.variational.streaming.feeding import as_loader, feed_of
 from pymc.variational.streaming.order import Position
 
@@ -37,7 +44,7 @@ MAKING = frozenset(inspect.signature(make_inference).parameters) - {"method", "m
 GOING_ON = frozenset({"callbacks", "progressbar", "progressbar_theme"})
 
 
-class Trainer:
+class Trainer(Resumable):
     """Fit a model to data that are read batch by batch.
 
     Each step takes the next batch: a pass over all rows follows the other, and the last rows of a pass
@@ -99,6 +106,8 @@ class Trainer:
         self._feed = feed_of(self.model, self.dataloader, data_name)
         self._method = method
         self._defaults = defaults
+        self._arguments = {"method": method, "data_name": data_name}
+        self._fit_id = new_fit_id()
         self._inference: Any = None
 
     def fit(self, n: int, **kwargs: Any) -> Any:
@@ -111,7 +120,15 @@ class Trainer:
         **kwargs
             Arguments of :func:`pymc.fit`, in place of those that the trainer was made with. A second call
             goes on with step, optimizer and losses; if it has arguments of the step, that is made anew,
-            from the parameters as they are.
+            from the parameters as they are. Apart from those:
+
+            checkpoint : str or path
+                A folder for checkpoints, from which :meth:`load` makes a trainer that goes on. One is
+                written when the fit has ended, in whatever way but that the process was killed.
+            checkpoint_every : int
+                Also at the steps that are multiples of it.
+            keep : int
+                How many checkpoints are kept, 3 by default: the last ones.
 
         Returns
         -------
@@ -129,13 +146,15 @@ class Trainer:
         """
         n = check_count("n", n, "Trainer.fit")
         _check_arguments("Trainer.fit", kwargs)
+        options = {**self._defaults, **kwargs}
+        plan = checkpoint_plan(self, options)
+        kwargs = {name: value for name, value in kwargs.items() if name in options}
         if self.state is None or kwargs.keys() - GOING_ON:
             self.prepare(**kwargs)
         elif "callbacks" in kwargs:
             self._set_callbacks(kwargs["callbacks"])
-        options = {**self._defaults, **kwargs}
-        shown = {k: options[k] for k in ("progressbar", "progressbar_theme") if k in options}
-        self.inference.refine(n, **shown)
+        shown = {k: v for k, v in options.items() if k in GOING_ON - {"callbacks"}}
+        self._take(n, plan, shown)
         return self.approx
 
     def refine(self, n: int, **kwargs: Any) -> None:
@@ -152,8 +171,22 @@ class Trainer:
             raise TypeError(
                 "Need to call `.fit` first: `refine` goes on with the step of that fit."
             )
-        shown = {k: v for k, v in self._defaults.items() if k in GOING_ON - {"callbacks"}}
-        self.inference.refine(n, **{**shown, **kwargs})
+        options = dict(self._defaults)
+        plan = checkpoint_plan(self, options)
+        shown = {k: v for k, v in options.items() if k in GOING_ON - {"callbacks"}}
+        self._take(n, plan, {**shown, **kwargs})
+
+    def _take(self, n: int, plan: Any, shown: dict[str, Any]) -> None:
+        """Take steps, and write checkpoints after the user's callbacks of a step."""
+        state = self.inference.state
+        if plan is not None:
+            folder, every, keep = plan
+            watching = Checkpoints(self, folder, every, keep, until=state.i + n)
+            self._set_callbacks([*state.callbacks, watching])
+        try:
+            self.inference.refine(n, **shown)
+        finally:
+            self._set_callbacks(state.callbacks)
 
     def prepare(self, **kwargs: Any) -> FitState:
         """Make and compile all that a fit needs, and take no step.
@@ -170,6 +203,8 @@ class Trainer:
             and ``inference.hist``.
         """
         options = {**self._defaults, **kwargs}
+        for name in CHECKPOINTING:
+            options.pop(name, None)
         making = {k: v for k, v in options.items() if k in MAKING}
         if self._inference is None:
             self._inference = make_inference(self._method, self.model, **making)
@@ -181,6 +216,7 @@ class Trainer:
         fitting = {k: v for k, v in options.items() if k not in MAKING}
         for name in ("progressbar", "progressbar_theme"):
             fitting.pop(name, None)
+        self._arguments |= options
         return self._inference.prepare(data=self._feed, **fitting)
 
     def _set_callbacks(self, callbacks: Sequence[Any] | None) -> None:

@@ -54,12 +54,12 @@ def as_json(value: Any) -> Any:
     Returns
     -------
     JSON
-        Of what is not plain, such as a user's own optimizer: {"$again": a text}.
+        Of what is not plain, such as a user's own optimizer: {"@again": a text}.
 
     Examples
     --------
     >>> from pymc.variational.streaming.checkpoints.arguments import as_json, from_json
-    >>> as_json(pm.adam(learning_rate=0.1))["$optimizer"]
+    >>> as_json(pm.adam(learning_rate=0.1))["@optimizer"]
     'adam'
     >>> from_json(as_json(pm.adam(learning_rate=0.1))).keywords["learning_rate"]
     0.1
@@ -67,7 +67,7 @@ def as_json(value: Any) -> Any:
     try:
         return _plain(value)
     except NotPlain:
-        return {"$again": plain_text(value)}
+        return {"@again": plain_text(value)}
 
 
 def _plain(value: Any) -> Any:
@@ -78,19 +78,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {"$items": [[_plain(key), _plain(item)] for key, item in value.items()]}
+        return {"@items": [[_plain(key), _plain(item)] for key, item in value.items()]}
     if isinstance(value, Variable) and value.name and not isinstance(value, SharedVariable):
-        return {"$variable": value.name}
+        return {"@variable": value.name}
     if isinstance(value, Formula) and value.formula.__name__ in SCHEDULES:
-        return {"$schedule": value.formula.__name__, "arguments": _plain(dict(value.arguments))}
+        return {"@schedule": value.formula.__name__, "arguments": _plain(dict(value.arguments))}
     if isinstance(value, partial) and not value.args:
         name = getattr(value.func, "__name__", "")
         if name in OPTIMIZERS and value.func is getattr(updates, name):
-            return {"$optimizer": name, "arguments": _plain(value.keywords)}
+            return {"@optimizer": name, "arguments": _plain(value.keywords)}
     name = type(value).__name__
     if MADE.get(name) is type(value):
         given = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
-        return {"$made": name, "arguments": _plain(given)}
+        return {"@made": name, "arguments": _plain(given)}
     raise NotPlain
 
 
@@ -106,19 +106,19 @@ def from_json(value: Any) -> Any:
         return [from_json(item) for item in value]
     if not isinstance(value, Mapping):
         return value
-    if "$items" in value:
-        return {_key(key): from_json(item) for key, item in value["$items"]}
-    if "$variable" in value:
-        return value["$variable"]
-    if "$again" in value:
-        raise NotPlain(value["$again"])
+    if "@items" in value:
+        return {_key(key): from_json(item) for key, item in value["@items"]}
+    if "@variable" in value:
+        return value["@variable"]
+    if "@again" in value:
+        raise NotPlain(value["@again"])
     arguments = from_json(value["arguments"])
-    if "$optimizer" in value and value["$optimizer"] in OPTIMIZERS:
-        return partial(getattr(updates, value["$optimizer"]), **arguments)
-    if "$schedule" in value and value["$schedule"] in SCHEDULES:
+    if "@optimizer" in value and value["@optimizer"] in OPTIMIZERS:
+        return partial(getattr(updates, value["@optimizer"]), **arguments)
+    if "@schedule" in value and value["@schedule"] in SCHEDULES:
         pairs = tuple((name, _tuples(item)) for name, item in arguments.items())
-        return Formula(getattr(formulas, value["$schedule"]), pairs)
-    return MADE[value["$made"]](**arguments)
+        return Formula(getattr(formulas, value["@schedule"]), pairs)
+    return MADE[value["@made"]](**arguments)
 
 
 def _key(key: Any) -> Any:

@@ -103,15 +103,17 @@ def _packed_array(name: str, array: np.ndarray, tensors: dict[str, np.ndarray]) 
             f"A checkpoint cannot hold {name!r}, an array of dtype {array.dtype}: it has arrays of "
             "floats of up to 64 bits, integers and booleans."
         )
+    if name in tensors:
+        raise TypeError(f"A checkpoint cannot hold two arrays of one name, {name!r}: rename one.")
     tensors[name] = array
     return {"$array": name}
 
 
 def _key(name: str, key: Any) -> str:
-    if not isinstance(key, str) or key.startswith("$") or "/" in key:
+    if not isinstance(key, str) or key.startswith("$"):
         raise TypeError(
-            f"A checkpoint cannot hold the key {key!r} of {name!r}: a key is a text without '/', and does "
-            "not begin with '$'."
+            f"A checkpoint cannot hold the key {key!r} of {name!r}: a key is a text that does not begin "
+            "with '$'."
         )
     return key
 

@@ -1,0 +1,428 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Streamed fits on the disk: ``trainer.save``, ``Trainer.load``, and checkpoints while a fit runs."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytensor
+
+from pytensor.compile.sharedvalue import SharedVariable
+
+from pymc.variational.compiled import Step
+from pymc.variational.counts import check_count
+from pymc.variational.inference import model_of
+from pymc.variational.loop import LoopEnd
+from pymc.variational.report import FitReport
+from pymc.variational.step import host_value
+from pymc.variational.streaming.checkpoints.approximation import put_results, results_tree
+from pymc.variational.streaming.checkpoints.arguments import as_json, merged_arguments
+from pymc.variational.streaming.checkpoints.disk import Disk
+from pymc.variational.streaming.checkpoints.errors import (
+    CheckpointMismatchError,
+    DamagedCheckpointError,
+)
+from pymc.variational.streaming.checkpoints.files import (
+    checkpoints,
+    read_checkpoint,
+    read_newest,
+    step_folder,
+    write,
+)
+from pymc.variational.streaming.checkpoints.fingerprint import (
+    differences,
+    model_fingerprint,
+    named,
+    step_fingerprint,
+    versions,
+    warn_of_versions,
+)
+from pymc.variational.streaming.checkpoints.state import pack, restore, unlike, unpack
+from pymc.variational.streaming.feeding import as_loader
+from pymc.variational.streaming.order import Position
+
+__all__ = ["Checkpoints", "Resumable"]
+
+#: Arguments of `fit` that change nothing of what it computes, or only where it starts from.
+NOT_SAVED = frozenset(
+    {"callbacks", "progressbar", "progressbar_theme", "random_seed", "start", "start_sigma"}
+)
+
+#: Arguments of `fit` about checkpoints.
+CHECKPOINTING = ("checkpoint", "checkpoint_every", "keep")
+
+KEEP = 3
+
+#: All that a checkpoint of a trainer has.
+PARTS = frozenset(
+    "kind fit model loader step versions arguments position batches_seen i until averaged report state "
+    "fixed results".split()
+)
+
+
+class Resumable:
+    """What a trainer does with checkpoints: a mixin of :class:`pymc.Trainer`."""
+
+    _feed: Any
+    _fit_id: str
+    _arguments: dict[str, Any]
+    dataloader: Any
+    model: Any
+    inference: Any
+    state: Any
+    batches_seen: int
+    position: Position
+    approx: Any
+    prepare: Any
+
+    def save(self, path: str | os.PathLike[str], *, keep: int | None = None) -> Path:
+        """Write a checkpoint of the fit as it is.
+
+        Parameters
+        ----------
+        path : str or path
+            A folder of checkpoints of this fit: the new one is ``step-000012345`` in it, by the number of
+            steps up to now.
+        keep : int, optional
+            How many checkpoints stay in the folder, the last ones. Default: all.
+
+        Returns
+        -------
+        Path
+            The checkpoint.
+
+        Raises
+        ------
+        TypeError
+            If there was no fit yet, or something in it has no form in a checkpoint.
+        ValueError
+            If the folder has checkpoints of another fit, or of later steps.
+        OSError
+            If the disk is full, for one. Earlier checkpoints and the fit are as they were.
+        """
+        if self.state is None:
+            raise TypeError("Need to call `.fit` first: there is nothing to save.")
+        if keep is not None:
+            keep = check_count("keep", keep, "Trainer.save")
+        folder = Path(path).absolute()
+        check_folder(self, folder)
+        return save_trainer(self, folder, keep)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        dataloader: Any,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Make a trainer that goes on from a checkpoint, bit for bit.
+
+        Parameters
+        ----------
+        path : str or path
+            A checkpoint, or a folder of them: its last one.
+        dataloader : DataLoader
+            Of the same data, with the same arguments.
+        model : Model, default the one of the context
+            Made by the same code.
+        **kwargs
+            Arguments of the trainer and of its `fit`. Those of the checkpoint are taken from there: only
+            functions of one's own have to be given again. `callbacks` and `progressbar` are as given here.
+
+        Returns
+        -------
+        Trainer
+            Its `fit(n)` takes n more steps: parameters, the optimizer, generators, `hist` and `position`
+            go on. The average of ``fit(average=...)`` does too, where `n` are the steps that were left.
+
+        Raises
+        ------
+        CheckpointMismatchError
+            If model, data or arguments are others: a line for each difference, with both sides.
+        DamagedCheckpointError
+            If a file is not what was written. It names the checkpoint before, if that is whole.
+        FileNotFoundError
+            If there is none.
+
+        Warns
+        -----
+        UserWarning
+            If it was written by other versions of the packages that compute.
+        """
+        found, contents = read_newest(Path(path).absolute())
+        tree = unpack(contents, found)
+        if tree.get("kind") != "trainer":
+            line = f"kind: {tree.get('kind')!r} in the checkpoint, 'trainer' now"
+            raise CheckpointMismatchError(found, [f"{line}: use pm.load_approximation"])
+        if missing := sorted(PARTS - tree.keys()):
+            raise DamagedCheckpointError(found, f"it has no {', '.join(missing)}")
+        return load_trainer(cls, found, tree, dataloader, model, kwargs)
+
+
+class Checkpoints:
+    """Writes checkpoints in the course of a fit; a callback, and the last one.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    folder : Path
+    every : int, optional
+        Steps. Default: only when a call of `fit` has ended.
+    keep : int
+    until : int
+        At which step this call of `fit` is to end.
+    disk : Disk, optional
+    """
+
+    at_end = True
+
+    def __init__(
+        self,
+        trainer: Any,
+        folder: Path,
+        every: int | None,
+        keep: int,
+        until: int,
+        disk: Disk | None = None,
+    ) -> None:
+        self.trainer, self.folder, self.keep, self.until = trainer, folder, keep, until
+        self.every = every or max(until, 1)
+        self.disk = disk
+        self._end: LoopEnd | None = None
+
+    def tell(self, end: LoopEnd) -> None:
+        """Take what the loop has of its steps, before a call that is due."""
+        self._end = end
+
+    def __call__(self, approx: Any, losses: np.ndarray | None, i: int) -> None:
+        end, self._end = self._end, None
+        save_trainer(self.trainer, self.folder, self.keep, end, self.until, self.disk)
+
+
+def checkpoint_plan(trainer: Any, options: dict[str, Any]) -> tuple[Path, int | None, int] | None:
+    """Take the arguments of `fit` about checkpoints out, and check them.
+
+    Returns
+    -------
+    folder, every, keep
+        None without checkpoints.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is wrong, or the folder is that of another fit.
+    """
+    path, every, keep = (options.pop(name, None) for name in CHECKPOINTING)
+    if path is None:
+        if every is not None or keep is not None:
+            raise TypeError(
+                f"checkpoint_every={every!r} and keep={keep!r} of Trainer.fit need a folder: write "
+                "checkpoint='folder' too"
+            )
+        return None
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"checkpoint={path!r} of Trainer.fit has to be a folder, a str or a path")
+    every = None if every is None else check_count("checkpoint_every", every, "Trainer.fit")
+    keep = KEEP if keep is None else check_count("keep", keep, "Trainer.fit")
+    folder = Path(path).absolute()
+    check_folder(trainer, folder)
+    return folder, every, keep
+
+
+def check_folder(trainer: Any, folder: Path) -> None:
+    """Refuse a folder in which the next checkpoints would not be the last.
+
+    Raises
+    ------
+    ValueError
+    """
+    there = checkpoints(folder) if folder.is_dir() else []
+    if not there:
+        return
+    advice = "Give another folder, or go on with pm.Trainer.load(...)"
+    if there[-1] > step_folder(folder, trainer.batches_seen):
+        raise ValueError(
+            f"The folder {str(folder)!r} has the checkpoint {there[-1].name}, and this fit is at step "
+            f"{trainer.batches_seen}: what it saves would not be the last. {advice}, or remove what is later"
+        )
+    saved = read_checkpoint(there[-1]).values.get("fit")
+    if saved != trainer._fit_id:
+        raise ValueError(
+            f"The folder {str(folder)!r} has checkpoints of another fit, such as {there[-1].name}. {advice}"
+        )
+
+
+def save_trainer(
+    trainer: Any,
+    folder: Path,
+    keep: int | None = None,
+    end: LoopEnd | None = None,
+    until: int | None = None,
+    disk: Disk | None = None,
+) -> Path:
+    """Write the checkpoint of a step.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    folder : Path
+    keep : int, optional
+    end : LoopEnd, optional
+        Of a call of `fit` that is running: what it has up to now.
+    until : int, optional
+        At which step that call is to end.
+    disk : Disk, optional
+    """
+    contents = pack(trainer_tree(trainer, end, until))
+    return write(step_folder(folder, trainer.batches_seen), contents, keep=keep, disk=disk)
+
+
+def trainer_tree(trainer: Any, end: LoopEnd | None, until: int | None) -> dict[str, Any]:
+    """Take all that a fit goes on from."""
+    inference, state = trainer.inference, trainer.state
+    results = results_tree(inference.approx)
+    hist, report, i = np.asarray(inference.hist, "float64"), state.report, state.i
+    if end is not None:  # in the midst of a run: `inference` is as it was before
+        i, report = i + end.n_steps, report.after(end.n_steps, end.seconds, "running")
+        if state.score:
+            hist = np.concatenate([hist, end.losses])
+            results["guide_losses"] = inference.guide_losses_with(end.beside)
+    changing = _changing(state.step)
+    return {
+        "kind": "trainer",
+        "fit": trainer._fit_id,
+        "model": model_fingerprint(trainer.model),
+        "loader": trainer.dataloader.identity,
+        "step": _step_texts(trainer),
+        "versions": versions(report.backend),
+        "arguments": {
+            name: as_json(value)
+            for name, value in trainer._arguments.items()
+            if name not in NOT_SAVED
+        },
+        "position": [trainer.position.epoch, trainer.position.row],
+        "batches_seen": trainer.batches_seen,
+        "i": i,
+        "until": None if until == i else until,
+        "averaged": state.averaged,
+        "report": {**asdict(report), "settings": dict(report.settings)},
+        "state": {name: host_value(var) for name, var in changing.items()},
+        "fixed": {
+            name: host_value(var) for name, var in _fixed(inference.approx, changing).items()
+        },
+        "results": {**results, "hist": hist, "report": None},
+    }
+
+
+def _changing(step: Step) -> dict[str, SharedVariable]:
+    """Name what the steps change."""
+    updated = set() if step.graph is None else {step.inputs[i] for i in step.graph.updated}
+    return {name: var for name, var in named(step.inputs).items() if var in updated}
+
+
+def _fixed(approx: Any, changing: Mapping[str, SharedVariable]) -> dict[str, SharedVariable]:
+    """Name the parameters that no step changes."""
+    known = set(changing.values())
+    return {name: var for name, var in named(approx.params).items() if var not in known}
+
+
+def _step_texts(trainer: Any) -> dict[str, Any]:
+    """Describe what is computed, and by what."""
+    step, report = trainer.state.step, trainer.state.report
+    return {
+        **step_fingerprint(step.graph, step.inputs, trainer._feed.variables),
+        "guide": str(trainer.approx),
+        "backend": report.backend,
+        "driver": report.driver,
+        "floatX": pytensor.config.floatX,
+    }
+
+
+def load_trainer(
+    cls: Any,
+    found: Path,
+    tree: Mapping[str, Any],
+    dataloader: Any,
+    model: Any,
+    given: Mapping[str, Any],
+) -> Any:
+    """Make a trainer as it was.
+
+    Raises
+    ------
+    CheckpointMismatchError
+        If it is another one.
+    """
+    asked = {n: value for n, value in given.items() if n not in NOT_SAVED.union(CHECKPOINTING)}
+    arguments, lines = merged_arguments(tree["arguments"], asked)
+    loader = as_loader(dataloader)
+    model = model_of(arguments.get("method", "advi"), model)
+    lines += differences(tree["model"], model_fingerprint(model), "model")
+    lines += differences(tree["loader"], _through_json(loader.identity), "loader")
+    if lines:
+        raise CheckpointMismatchError(found, lines)
+    trainer = cls(dataloader=loader, model=model, **{**given, **arguments})
+    trainer.prepare()
+    _restore(trainer, tree, found)
+    warn_of_versions(tree["versions"], versions(trainer.state.report.backend), found)
+    return trainer
+
+
+def _through_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    return unpack(pack(values))
+
+
+def _restore(trainer: Any, tree: Mapping[str, Any], found: Path) -> None:
+    """Give a trainer that has a step all that the checkpoint has; everything is compared first."""
+    inference = trainer.inference
+    changing = _changing(trainer.state.step)
+    fixed = _fixed(inference.approx, changing)
+    lines = list(differences(tree["step"], _step_texts(trainer), "step"))
+    for here, there in ((changing, tree["state"]), (fixed, tree["fixed"])):
+        lines += differences(
+            dict.fromkeys(there, "a value"), dict.fromkeys(here, "a value"), "state"
+        )
+        for name in here.keys() & there.keys():
+            if problem := unlike(host_value(here[name]), there[name]):
+                lines.append(f"state, {name}: {problem}")
+    if lines:
+        raise CheckpointMismatchError(found, lines)
+    epoch, row = tree["position"]
+    report = FitReport(**tree["report"])
+    state = trainer.state._replace(
+        i=tree["i"], averaged=tree["averaged"], until=tree["until"], report=report
+    )
+    for here, there in ((changing, tree["state"]), (fixed, tree["fixed"])):
+        for name, var in here.items():
+            restore(var, there[name])
+    put_results(inference.approx, tree["results"])
+    inference.approx.report = report
+    inference.hist, inference.state = tree["results"]["hist"], state
+    trainer.position, trainer.batches_seen = Position(epoch, row), tree["batches_seen"]
+    trainer._fit_id = tree["fit"]
+
+
+def new_fit_id() -> str:
+    """Name a fit, so that two do not save into one folder."""
+    return uuid.uuid4().hex
