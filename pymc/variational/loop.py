@@ -245,7 +245,8 @@ class _Loop:
         try:
             with interrupts.allowed():
                 for callback in due:
-                    if hasattr(callback, "tell"):  # what writes a checkpoint needs all that there is
+                    # What writes a checkpoint needs all that there is
+                    if hasattr(callback, "tell"):
                         callback.tell(self.end())
                     losses = self.history.losses if self.step.has_loss else None
                     callback(self.approx, losses, self.n_before + self.done)
