@@ -216,11 +216,17 @@ class Fitting:
 
     def _feed(self, data: Any, data_name: str) -> Feed | None:
         """Find the variables of the model that a loader feeds."""
-        if data is None or isinstance(data, Feed):
+        model = self.approx.model
+        if isinstance(data, Feed) or (data is None and not model.root._streams):
             return data
-        from pymc.variational.streaming.feeding import feed_of  # only a fit of a stream needs it
+        # Only a fit of a stream needs them
+        from pymc.variational.streaming.feeding import feed_of
+        from pymc.variational.streaming.placeholders import check_given_by_hand
 
-        return feed_of(self.approx.model, data, data_name)
+        if data is None:
+            check_given_by_hand(model)
+            return None
+        return feed_of(model, data, data_name)
 
     def refine(
         self, n: int, progressbar: bool = True, progressbar_theme: Theme = default_progress_theme

@@ -25,12 +25,13 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import ancestors
 
+from pymc.minibatch.given_rows import given_rows
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.stream import feeds
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.streaming.layout import Field
 
-__all__ = ["Target", "find_targets"]
+__all__ = ["Target", "check_given_by_hand", "find_targets"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,23 @@ def find_targets(model: Any, loader: Any, data_name: str = "batch") -> list[Targ
             _check_field(field, named[field.name], loader)
     targets = [Target(named[f.name], i) for i, f in enumerate(fields) if f.name in named]
     return targets if rows is None else [*targets, Target(rows, len(fields))]
+
+
+def check_given_by_hand(model: Any) -> None:
+    """Raise where a streamed model has no rows from the user, in a fit without a loader.
+
+    Raises
+    ------
+    ValueError
+        Its placeholders hold zeros, or the last batch of another fit.
+    """
+    for name, streamed in model.root._streams.items():
+        if given_rows(model, streamed.owner.inputs[1]) is None:
+            raise ValueError(
+                f"pm.Data {name!r} of the model is made from a loader, and a fit without data= would see "
+                "the same rows at each step, none of which pm.set_data has put there. Write "
+                "pm.fit(n, data=loader), or pm.Trainer(dataloader=loader)"
+            )
 
 
 def _streamed(
