@@ -239,6 +239,9 @@ class ArrowSource(Source):
         ValueError
             For a null.
         """
+        if self._slices is not None:
+            yield from super().blocks()
+            return
         selection = self.selection
         items = self.passes.start()
         for number in itertools.count():

@@ -194,8 +194,8 @@ class ParquetSource(Source):
 
     @cached_property
     def part_lengths(self) -> tuple[int, ...]:
-        """Rows of each row group, shard by shard."""
-        return tuple(n for shard in self.shards for n in shard.group_lengths)
+        """Rows of each row group that has some, shard by shard."""
+        return tuple(self.shards[i].group_lengths[group] for i, group in self._parts)
 
     @cached_property
     def _parts(self) -> tuple[tuple[int, int], ...]:
@@ -203,7 +203,8 @@ class ParquetSource(Source):
         return tuple(
             (i, group)
             for i, shard in enumerate(self.shards)
-            for group in range(len(shard.group_lengths))
+            for group, n_rows in enumerate(shard.group_lengths)
+            if n_rows > 0
         )
 
     @cached_property

@@ -61,8 +61,10 @@ class Schema:
         """
         n_found = self.names.count(name)
         if n_found != 1:
-            problem = "has no column" if n_found == 0 else f"has {n_found} columns"
-            raise SchemaError(f"{where} {problem} {name!r}: its columns are {listed(self.names)}")
+            raise SchemaError(
+                f"found {n_found} columns {name!r} in {where}, and one is needed: the columns there are "
+                f"{listed(self.names)}"
+            )
         dtype = self.dtypes[self.names.index(name)]
         if dtype is None:
             kind = self.types[self.names.index(name)]

@@ -87,7 +87,9 @@ def find_files(
     ValueError
         If a file is there twice.
     """
-    given = [path] if isinstance(path, str | os.PathLike) else list(path)
+    if isinstance(path, str | os.PathLike):
+        path = [path]
+    given = list(path) if isinstance(path, Iterable) else []
     if not given or not all(isinstance(p, str | os.PathLike) for p in given):
         raise TypeError(
             f"path={path!r} of parquet_source has to be a path, or a list of at least one: a file, a "

@@ -337,7 +337,7 @@ def test_columns_of_a_frame():
             r"column 'c', row 0: 1152921504606846976 is beyond 2\*\*53",
         ),
         (FRAME[:0], ValueError, "the DataFrame has no rows"),
-        (pd.concat([FRAME, FRAME], axis=1), ValueError, "has 2 columns 'a'"),
+        (pd.concat([FRAME, FRAME], axis=1), ValueError, "found 2 columns 'a' in the DataFrame"),
     ],
 )
 def test_bad_frame(frame, error, match):
