@@ -34,12 +34,14 @@ def control_c():
 
 
 @pytest.fixture(autouse=True)
-def same_handler_afterwards():
-    handler = signal.getsignal(signal.SIGINT)
+def same_handlers_afterwards():
+    signals = signal.SIGINT, signal.SIGTERM
+    handlers = [signal.getsignal(signum) for signum in signals]
     yield
-    left = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, handler)
-    assert left is handler
+    left = [signal.getsignal(signum) for signum in signals]
+    for signum, handler in zip(signals, handlers):
+        signal.signal(signum, handler)
+    assert left == handlers
 
 
 def test_noted():
@@ -98,6 +100,59 @@ def test_nested():
         control_c()
     assert inner.pending
     assert not outer.pending
+
+
+class TestTerminate:
+    """SIGTERM ends a fit as Ctrl-C does, and then it does what it would have done."""
+
+    @pytest.fixture(autouse=True)
+    def calls(self):
+        calls = []
+        usual = signal.signal(signal.SIGTERM, lambda signum, frame: calls.append(signum))
+        yield calls
+        signal.signal(signal.SIGTERM, usual)
+
+    def test_noted(self, calls):
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGTERM)
+            assert (interrupts.pending, calls) == (True, [])
+        assert calls == [signal.SIGTERM]
+
+    def test_in_python(self, calls):
+        """What waits, such as for a source that hangs, ends now."""
+        with Interrupts() as interrupts:
+            with pytest.raises(KeyboardInterrupt, match=r"^$"), interrupts.allowed():
+                signal.raise_signal(signal.SIGTERM)
+            assert calls == []
+        assert calls == [signal.SIGTERM]
+
+    def test_nested(self, calls):
+        with Interrupts() as outer:
+            with (
+                pytest.raises(KeyboardInterrupt, match=r"^$"),
+                outer.allowed(),
+                Interrupts() as inner,
+            ):
+                signal.raise_signal(signal.SIGTERM)
+            assert (inner.pending, outer.pending, calls) == (True, True, [])
+        assert calls == [signal.SIGTERM]
+
+    def test_ignored(self):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGTERM)
+            assert not interrupts.pending
+
+    def test_a_fit_keeps_its_steps(self, calls):
+        x, step = halving()
+
+        def terminate(approx, losses, i):
+            if i == 6:
+                signal.raise_signal(signal.SIGTERM)
+
+        end = loop(step, 100, terminate)
+        assert (end.n_steps, end.stopped, calls) == (6, "interrupted", [signal.SIGTERM])
+        assert x.get_value() == 0.5**6
 
 
 def test_another_thread():
