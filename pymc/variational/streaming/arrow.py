@@ -20,7 +20,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from pymc.variational.counts import check_count
@@ -99,9 +99,9 @@ def arrow_source(
         n_rows = check_count("n_rows", n_rows, "arrow_source")
     if is_arrow(batches):
         _check_readable_again(batches)
-        return ArrowSource(Passes(lambda: record_batches(batches)), columns, n_rows, batches)
+        return ArrowSource(Passes(partial(record_batches, batches)), columns, n_rows, batches)
     if callable(batches):
-        return ArrowSource(Passes(lambda: record_batches(batches())), columns, n_rows)
+        return ArrowSource(Passes(partial(_opened, batches)), columns, n_rows)
     raise TypeError(
         f"batches of arrow_source, a {type(batches).__name__}, does not give Arrow record batches "
         f"(__arrow_c_stream__), and is no function without arguments that opens something which does"
@@ -150,6 +150,10 @@ def record_batches(data: Any) -> Iterator[pa.RecordBatch]:
             f"a {type(data).__name__} does not give Arrow record batches: what arrow_source opens has to "
             f"be a reader, a table, or an iterable of record batches"
         )
+
+
+def _opened(factory: Callable[[], Any]) -> Iterator[pa.RecordBatch]:
+    return record_batches(factory())
 
 
 @dataclass(frozen=True, eq=False)

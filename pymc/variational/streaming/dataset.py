@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -195,12 +196,12 @@ def _iterable(data: Any, shape: SampleShape) -> Source:
     if n_rows is not None:
         n_rows = check_count("n_rows", n_rows, type(data).__name__)
     if isinstance(data, Iterator):
-        return IterableSource(lambda: data, n_rows, shape, one_shot=True)
+        return IterableSource(partial(iter, data), n_rows, shape, one_shot=True)
     if isinstance(data, Iterable):
         once = isinstance(data, IterableDataset) and isinstance(data._blocks, Iterator)
-        return IterableSource(lambda: iter(data), n_rows, shape, one_shot=once)
+        return IterableSource(partial(iter, data), n_rows, shape, one_shot=once)
     if callable(data):
-        return IterableSource(lambda: _opened(data), n_rows, shape)
+        return IterableSource(partial(_opened, data), n_rows, shape)
     raise TypeError(
         f"rows cannot come from a {type(data).__name__}: give an array, a dict of arrays, a data frame, "
         f"pm.parquet_source(...), an iterable of blocks, or a function without arguments that returns one"
@@ -235,14 +236,15 @@ def _from_torch(loader: Any, shape: SampleShape) -> Source:
             {"": tensors[0]} if len(tensors) == 1 else {str(i): t for i, t in enumerate(tensors)}
         )
         return ArraySource.of(named, "the loader's dataset", shape)
-    if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
+    streams = any(cls.__name__ == "IterableDataset" for cls in type(dataset).__mro__)
+    if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not streams:
         if hasattr(dataset, "shape") and hasattr(dataset, "dtype"):
             return ArraySource.of(dataset, "the loader's dataset", shape)
         return SampleSource(dataset)
     batched_by_loader = getattr(loader, "batch_size", None) is not None
     if shape is None and batched_by_loader and isinstance(dataset, Iterable):
         n_rows = len(dataset) if isinstance(dataset, Sized) else None
-        return IterableSource(lambda: map(_one_row, dataset), n_rows)
+        return IterableSource(partial(map, _one_row, dataset), n_rows)
     return _iterable(dataset, shape)
 
 

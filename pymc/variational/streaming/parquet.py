@@ -151,15 +151,16 @@ def _check_size(shard: Shard, selection: Selection, limit: int) -> None:
     """Refuse a row group whose numbers alone take too much memory."""
     width = sum(selection.schema.dtype(n, shard.name).itemsize for n in selection.names)
     largest = max(range(len(shard.group_lengths)), key=shard.group_lengths.__getitem__)
-    _check_bytes(shard, largest, shard.group_lengths[largest] * width, limit)
+    n_bytes = shard.group_lengths[largest] * width
+    _check_bytes(f"{shard.name}, row group {largest}: the columns to read", n_bytes, limit)
 
 
-def _check_bytes(shard: Shard, group: int, n_bytes: int, limit: int) -> None:
+def _check_bytes(what: str, n_bytes: int, limit: int) -> None:
     if n_bytes > limit:
         raise ValueError(
-            f"{shard.name}, row group {group}: its columns take {n_bytes:,} bytes in memory, more than "
-            f"max_row_group_bytes={limit:,} of parquet_source. Write the file with smaller row groups "
-            f"(row_group_size=100_000), select fewer columns, or raise the limit"
+            f"{what} take {n_bytes:,} bytes in memory, more than max_row_group_bytes={limit:,} of "
+            f"parquet_source. Write the file with smaller row groups (row_group_size=100_000), or raise "
+            f"the limit"
         )
 
 
@@ -242,7 +243,7 @@ class ParquetSource(Source):
         with self._open.borrow(self.files, i, shard) as file:
             with reading(where):
                 n_bytes = file.metadata.row_group(group).total_byte_size
-            _check_bytes(shard, group, n_bytes, self.max_row_group_bytes)
+            _check_bytes(f"{where}: its pages, decompressed,", n_bytes, self.max_row_group_bytes)
             with reading(where):
                 table = file.read_row_group(group, columns=list(self.selection.names))
                 if table.num_rows != shard.group_lengths[group]:

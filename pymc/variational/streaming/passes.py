@@ -43,7 +43,7 @@ class Passes[Item]:
     >>> passes.peek()
     [1, 2]
     >>> list(passes.start()), list(passes.start())
-    (([[1, 2], [3]]), ([[1, 2], [3]]))
+    ([[1, 2], [3]], [[1, 2], [3]])
     """
 
     def __init__(
@@ -54,6 +54,10 @@ class Passes[Item]:
         self._last: Iterator[Item] | None = None
         self._begun: Iterator[Item] | None = None  # a pass of which items were looked at
         self._had_rows = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process as what opens passes: there, all begin anew."""
+        return type(self), (self._open, self._has_rows)
 
     def peek(self) -> Item:
         """Return the first item that has rows.

@@ -205,7 +205,12 @@ def open_parquet(files: Files, i: int) -> Any:
     from pyarrow import parquet
 
     with reading(files.names[i]):
-        return parquet.ParquetFile(files.open(i), page_checksum_verification=True)
+        # From afar, the columns of a row group are fetched together
+        return parquet.ParquetFile(
+            files.open(i),
+            pre_buffer=files.filesystem is not None,
+            page_checksum_verification=True,
+        )
 
 
 def read_shard(files: Files, i: int, file: Any) -> Shard:

@@ -13,6 +13,7 @@
 #   limitations under the License.
 """Rows from whatever gives Apache Arrow."""
 
+import pickle
 import sys
 
 import duckdb
@@ -114,6 +115,12 @@ def test_large_table_has_parts():
 @pytest.mark.parametrize("data", [TABLE, pl.DataFrame(COLUMNS), [TABLE[:9], TABLE[9:]]])
 def test_a_loader_may_be_given_arrow_itself(data):
     np.testing.assert_array_equal(rows_of(as_source(data)), EXPECTED)
+
+
+def test_table_goes_to_another_process():
+    source = arrow_source(TABLE)
+    rows_of(source)
+    np.testing.assert_array_equal(rows_of(pickle.loads(pickle.dumps(source))), EXPECTED)
 
 
 def test_given_number_of_rows():

@@ -62,6 +62,16 @@ class Samples:
         return self.samples[i]
 
 
+class SizedStream(IterableDataset):
+    """As those of torch: with a ``__getitem__`` that only raises."""
+
+    def __getitem__(self, i):
+        raise NotImplementedError
+
+    def __len__(self):
+        return len(X)
+
+
 def torch_loader(dataset, batch_size=7):
     return SimpleNamespace(dataset=dataset, batch_size=batch_size)
 
@@ -116,6 +126,7 @@ def as_blocks(array, *stops):
         pytest.param(torch_loader(list(X)), 20, id="list of samples"),
         pytest.param(torch_loader(IterableDataset(lambda: iter(X))), None, id="stream of samples"),
         pytest.param(torch_loader(IterableDataset([X]), None), None, id="stream of batches"),
+        pytest.param(torch_loader(SizedStream(lambda: iter(X))), 20, id="sized stream"),
     ],
 )
 def test_rows(data, n_rows):
@@ -287,8 +298,18 @@ def test_identity_of_arrays_sees_values():
         assert as_source(make(changed)).identity != as_source(make(X)).identity
 
 
-def test_sources_of_arrays_go_to_other_processes():
-    np.testing.assert_array_equal(rows_of(pickle.loads(pickle.dumps(as_source(X)))), X)
+def read_some():
+    return [X[:4], X[4:]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [X, pd.DataFrame(X), [X], read_some, IterableDataset(read_some), torch_loader(list(X))],
+)
+def test_sources_go_to_other_processes(data):
+    source = as_source(data)
+    rows_of(source)
+    np.testing.assert_array_equal(rows_of(pickle.loads(pickle.dumps(source))), X)
 
 
 def test_source_is_its_own_source():
