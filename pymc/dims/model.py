@@ -14,9 +14,25 @@
 from functools import partial
 from typing import Any
 
+from pytensor.xtensor import as_xtensor
+
 import pymc._layer as _layer
 
+from pymc.data import Data as RegularData
+from pymc.minibatch.stream import is_loader
+
 released = _layer.run_release(globals())
+
+
+def Data(name: str, value: Any, dims: Any = None, model: Any = None, **kwargs: Any) -> Any:
+    """Wrapper around :func:`pymc.Data` that returns an XTensorVariable.
+
+    Dimensions are required if the input is not a scalar. Of a loader, the first is that of its rows.
+    """
+    if not is_loader(value):
+        return released.Data(name, value, dims=dims, model=model, **kwargs)
+    names = released.convert_dims(dims)
+    return as_xtensor(RegularData(name, value, dims=names, model=model, **kwargs), dims=names)
 
 
 def Potential(

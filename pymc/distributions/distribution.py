@@ -22,6 +22,7 @@ import pymc._layer as _layer
 from pymc.minibatch.plates import local_shape, subsampled_dims
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
+from pymc.minibatch.stream import refuse_loader
 from pymc.minibatch.streamed_data import as_streamed
 
 
@@ -29,6 +30,7 @@ class _Distribution:
     def __new__(
         cls, name: str, *args: Any, observed: Any = None, dims: Any = None, **kwargs: Any
     ) -> Any:
+        refuse_loader(observed, f"observed of {name!r}")
         if dims is not None and kwargs.get("shape") is None and kwargs.get("size") is None:
             names = released.convert_dims(dims)
             if isinstance(observed, Variable):

@@ -110,7 +110,7 @@ def _check_rows_of_draws(model: Any, given: Any, arguments: Mapping[str, Any]) -
         The message names the variable, and says how to select its rows.
     """
     draws = next((arguments[name] for name in _DRAWS if name in arguments), None)
-    posterior = getattr(draws, "posterior", draws)
+    posterior: Any = getattr(draws, "posterior", draws)
     for rv, axes in local_axes(model).items():
         found = posterior[rv.name] if rv.name in getattr(posterior, "data_vars", ()) else None
         for dim in (rows.dim for rows in axes if rows is not None and is_stream(rows)):

@@ -35,6 +35,7 @@ from pymc.minibatch.index import ROW_COUNTS_DIFFER, minibatch_index, sampling_op
 from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.provenance import label
 from pymc.minibatch.raw_data import raw_data
+from pymc.minibatch.stream import refuse_loader
 from pymc.minibatch.total_size import current_length
 from pymc.pytensorf import convert_data
 
@@ -206,6 +207,7 @@ def _requests(
 
 
 def _as_data(value: Any) -> Variable:
+    refuse_loader(value, "data of pm.Minibatch")
     if isinstance(value, Variable):
         if not is_valid_observed(value):
             raise ValueError(

@@ -202,6 +202,4 @@ def as_streamed(model: Any, graph: Any) -> Any:
 
     if bare.keys().isdisjoint(walk([graph], above, False)):
         return graph
-    [new] = rebuild([graph], {**bare, **kept})
-    new.name = graph.name
-    return new
+    return rebuild([graph], {**bare, **kept})[0]

@@ -207,25 +207,16 @@ def _copied(fgraph: Any) -> Any:
 
 def _streams_of(model: Any, names: Mapping[str, str]) -> dict[str, Variable]:
     """Find the streamed placeholders of a clone; those that no term uses are of a known index."""
-    found = {rows.state.name: rows.index for rows in map(Rows, model._minibatch_indexes)}
-    used = {
-        var.owner.inputs[0]: var
-        for var in streams_in(
-            [
-                *model.basic_RVs,
-                *model.rvs_to_values.values(),
-                *model.potentials,
-                *model.deterministics,
-            ]
-        )
-    }
+    values = model.rvs_to_values.values()
+    terms = [*model.basic_RVs, *values, *model.potentials, *model.deterministics]
+    used = {var.owner.inputs[0]: var for var in streams_in(terms)}
+    indexes = {rows.state.name: rows.index for rows in map(Rows, model._minibatch_indexes)}
     result = {}
-    for name, numbers in names.items():
-        data = model.named_vars.get(name)
+    for data in model.data_vars:
         if data in used:
-            result[name] = used[data]
-        elif isinstance(data, SharedVariable) and numbers in found:
-            result[name] = streamed(data, found[numbers])
+            result[data.name] = used[data]
+        elif isinstance(data, SharedVariable) and names.get(data.name) in indexes:
+            result[data.name] = streamed(data, indexes[names[data.name]])
     return result
 
 

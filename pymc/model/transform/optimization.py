@@ -29,6 +29,14 @@ released = _layer.run_release(globals())
 def freeze_dims_and_data(
     model: Any, dims: Sequence[str] | None = None, data: Sequence[str] | None = None
 ) -> Any:
+    names = {var.name for var in model.data_vars} if data is None else set(data)
+    fed = sorted(names.intersection(model.root._streams))
+    if fed:
+        raise ValueError(
+            f"freeze_dims_and_data would make constants of {', '.join(map(repr, fed))}, into which a loader puts "
+            "other rows at each step. Name the data to freeze, data=[...], without these; for some rows "
+            "alone, put them into a pm.Data of their own"
+        )
     frozen = released.freeze_dims_and_data(WithoutInitvals(model), dims, data)
     # Symbolic initial values too: they go on to the variables and lengths of the frozen model
     new = {var: frozen[name] for name, var in model.named_vars.items()}

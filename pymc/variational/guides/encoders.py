@@ -32,8 +32,10 @@ from pytensor.tensor.random.op import RNGConsumerOp
 from pymc.minibatch.plates import local_axes, subsampled_dims
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.raw_data import RawData
-from pymc.minibatch.rebuild import all_rows
+from pymc.minibatch.rebuild import all_rows, rebuild
 from pymc.minibatch.slicing import take_rows
+from pymc.minibatch.stream import is_stream, streams_in
+from pymc.minibatch.streamed_data import as_streamed
 from pymc.variational.guides.base import Site
 from pymc.variational.guides.supports import check_support
 
@@ -56,15 +58,15 @@ def batch_of(var: Variable, model: Any) -> Variable:
         A batch, data, an observed variable or a free one, of `model` or of the one it was made from.
     model : Model
     """
-    var = in_model(var, model)
+    var = as_streamed(model, in_model(var, model))
     plates = subsampled_dims(model)
     if not plates or indexes([var]) or var in model.free_RVs:
         return var
     batches = {}
     for data in model.data_vars:
-        batch = data
+        batch = as_streamed(model, data)
         for k, dim in enumerate(model.named_vars_to_dims.get(data.name) or ()):
-            if dim in plates:
+            if dim in plates and not is_stream(plates[dim]):
                 batch = take_rows(batch, plates[dim], k)
         if batch is not data:
             batches[data] = batch
@@ -76,8 +78,10 @@ def batch_of(var: Variable, model: Any) -> Variable:
 def in_model(var: Variable, model: Any) -> Variable:
     """Put variables of `model` in the place of those of the same name, and its index in that of others."""
     own, plates = set(model.named_vars.values()), subsampled_dims(model)
+    own.update(model.root._streams.values())
     if any(Rows(index).dim not in plates for index in indexes([var]) if Rows(index).dim):
         [var] = all_rows([var], model.dim_lengths)
+    var = _of_streams(var, model)
     swaps: dict[Variable, Variable] = {}
     for index in indexes([var]):
         here = plates.get(Rows(index).dim or "")
@@ -95,6 +99,17 @@ def in_model(var: Variable, model: Any) -> Variable:
         swaps[rv] = model.rvs_to_values[rv]
     swaps = {old: _value_of(new, model) for old, new in swaps.items()}
     return swaps[var] if var in swaps else _swapped(var, swaps, model)
+
+
+def _of_streams(var: Variable, model: Any) -> Variable:
+    """Put the placeholders of `model`, with the index of its rows, in the place of those of another."""
+    own = model.root._streams
+    by_name = {
+        batch: own[batch.owner.inputs[0].name]
+        for batch in streams_in([var])
+        if batch.owner.inputs[0].name in own
+    }
+    return rebuild([var], by_name)[0]
 
 
 def _value_of(var: Variable, model: Any) -> Variable:

@@ -36,7 +36,9 @@ from pymc.logprob.basic import logp
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.plates import known_axes
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
+from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.slicing import take_rows
+from pymc.minibatch.stream import is_stream, streams_in
 from pymc.minibatch.total_size import current_length
 from pymc.variational.guides.base import Site
 from pymc.variational.guides.encoders import trainable
@@ -102,6 +104,8 @@ def _mixed(site: Site, rows: Rows, why: str) -> str:
 def _check_values(dist: Variable, place: int, rows: Rows, site: Site, model: Any) -> None:
     """Permute a batch, and change a row of it: row by row, the others stay as they were."""
     n_rows = current_length(rows.total if not isinstance(rows, RowsThere) else rows.length)
+    if is_stream(rows):
+        n_rows = current_length(rows.index.shape[0])
     n = min(rows.batch_size, n_rows or 0)
     if n_rows is None or n < 2:
         return
@@ -121,6 +125,19 @@ def _check_values(dist: Variable, place: int, rows: Rows, site: Site, model: Any
             )
 
 
+def _at_places(graph: Variable, rows: Rows, order: Variable) -> Variable:
+    """Let a stream hold rows at some places of what it holds now; of rows that differ, if none was fed."""
+    taken = {}
+    for var in streams_in([graph]):
+        placeholder, index = var.owner.inputs
+        if Rows(index) == rows:
+            value = placeholder.get_value()
+            if value.dtype.kind == "f" and not value.any():
+                value = np.random.default_rng(1).normal(size=value.shape).astype(value.dtype)
+            taken[var] = take_rows(pt.as_tensor(value), order, 0)
+    return rebuild([graph], taken)[0]
+
+
 def _density_of_rows(dist: Variable, place: int, rows: Rows, model: Any) -> Any:
     """A function from places of rows to log q of the draws of two rows, at each row: (draws, rows)."""
     order = pt.lvector("order")
@@ -131,7 +148,7 @@ def _density_of_rows(dist: Variable, place: int, rows: Rows, model: Any) -> Any:
         draw = np.take(draws, [k], axis=place)
         density = logp(dist, pt.repeat(draw, order.shape[0], axis=place))
         densities.append(density.sum(within) if within else density)
-    graph = pt.stack(densities)
+    graph = _at_places(pt.stack(densities), rows, order)
     swaps: dict[Variable, Variable] = {}
     if isinstance(rows, RowsThere):
         for data in model.data_vars:
