@@ -162,13 +162,25 @@ def cast_rows(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
         raise TypeError(
             f"{what} got values of {array.dtype}, but the placeholder holds {dtype}: convert them first"
         )
-    new = array.astype(dtype)
-    if array.dtype.kind in "iu" and not np.array_equal(new.astype(array.dtype), array):
-        raise ValueError(
-            f"{what} got integers up to {np.abs(array).max()}, which {dtype} cannot hold exactly: shift "
-            "or scale them, or read codes as smaller ones"
-        )
-    return new
+    if array.dtype.kind in "iu" and array.size:
+        least, most = _exact(dtype)
+        found = int(array.min()), int(array.max())
+        if found[0] < least or found[1] > most:
+            raise ValueError(
+                f"{what} got integers from {found[0]} to {found[1]}, not all of which {dtype} can hold "
+                "exactly: shift or scale them, or read codes as smaller ones"
+            )
+    return array.astype(dtype)
+
+
+def _exact(dtype: np.dtype) -> tuple[int, int]:
+    """Tell between which bounds a dtype has all integers."""
+    if dtype.kind == "f":
+        most = 2 ** (np.finfo(dtype).nmant + 1)
+        return -most, most
+    if dtype.kind == "b":
+        return 0, 1
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
 def _row_numbers(name: str, values: Any, n: int, rows: Rows) -> np.ndarray:
