@@ -15,6 +15,7 @@
 
 import itertools
 import json
+import multiprocessing
 import os
 import pickle
 import threading
@@ -43,6 +44,10 @@ def chunk_rows(loader, position=Position(), n_batches=None):
     """Return the rows of chunks, a batch a line, and the positions after each."""
     chunks = list(loader.chunks(position, n_batches))
     return np.concatenate([c.rows for c in chunks]), np.concatenate([c.positions for c in chunks])
+
+
+def loader_rows(loader) -> list[int]:
+    return all_rows(batch.rows for batch in loader)
 
 
 class TestSizes:
@@ -389,6 +394,11 @@ class TestNaN:
             rest, _ = chunk_rows(loader(), Position(*positions[k].tolist()), n_batches=11 - k)
             assert np.array_equal(rest, rows[k + 1 :])
 
+    def test_bad_rows_at_the_end_of_a_pass_are_used_up(self):
+        source = Blocks([np.array([1.0, 2.0, 3.0, 4.0, np.nan])])
+        loader = DataLoader(source, 2, total_size=5, on_nan="skip")
+        assert chunk_rows(loader, n_batches=3)[1].tolist() == [[0, 2], [0, 5], [1, 2]]
+
     def test_nothing_is_left(self):
         source = Blocks([np.full(4, np.nan)])
         with pytest.raises(ValueError, match="all 4 rows of a pass were skipped"):
@@ -404,6 +414,13 @@ class TestProcesses:
         expected, _ = chunk_rows(loader, n_batches=7)
         assert np.array_equal(chunk_rows(same, n_batches=7)[0], expected)
         assert all_rows(same) == all_rows(loader)
+
+    @pytest.mark.slow
+    def test_spawn(self):
+        loader = DataLoader(ROWS, 4, shuffle=True, seed=1)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            (found,) = pool.map(loader_rows, [loader])
+        assert found == loader_rows(loader)
 
     @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
     def test_chunks_go_on_after_a_fork(self):
@@ -435,6 +452,30 @@ class TestIdentity:
 
     def test_a_drawn_seed_of_an_order_that_needs_none(self):
         assert DataLoader(numbers(20), 4).identity == DataLoader(numbers(20), 4).identity
+
+
+class TestData:
+    """What users give, by way of `as_source`."""
+
+    def test_a_dataset_of_blocks(self):
+        dataset = pm.IterableDataset(lambda: iter([ROWS[:3], ROWS[:0], ROWS[3:]]))
+        loader = DataLoader(dataset, 8, shuffle=True, seed=1, drop_last=False)
+        assert len(loader) == 20
+        assert sorted(all_rows(batch.rows for batch in loader)) == list(range(20))
+
+    @pytest.mark.parametrize(
+        ("bad", "message"),
+        [
+            (np.ones((4, 3)), r"\(4, 3\)"),
+            (np.array([["a", "b"]]), "dtype"),
+            (np.float64(1.0), "number"),
+        ],
+    )
+    def test_blocks_that_do_not_fit_are_named(self, bad, message):
+        dataset = pm.IterableDataset(lambda: iter([ROWS, bad]), n_rows=24)
+        batches = iter(DataLoader(dataset, 4))
+        with pytest.raises((TypeError, ValueError), match=message):
+            list(batches)
 
 
 class TestBatches:

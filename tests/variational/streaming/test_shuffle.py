@@ -53,6 +53,12 @@ def test_all_rows_in_a_new_order_within_bounded_memory(n_rows, buffer_size, batc
         assert sorted(found) == list(range(n_rows))
 
 
+def test_a_last_window_that_is_longer_than_one_move():
+    # Rows are moved together 4,096 at a time where a pass ends within a window
+    found = rows_of(shuffle_buffer(numbers(5000, 5001, n_rows=10_001), 20_000, 10, 1))
+    assert sorted(found) == list(range(10_001)) != found
+
+
 def test_each_pass_and_each_seed():
     one, same, other = (shuffle_buffer(numbers(30), 10, 7, seed) for seed in (1, 1, 2))
     first, second = rows_of(one), rows_of(one)
