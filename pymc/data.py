@@ -20,8 +20,8 @@ released = _layer.run_release(globals())
 
 from pymc.minibatch.ancestry import is_valid_observed  # noqa: E402, F401
 from pymc.minibatch.index import MinibatchIndexRV, minibatch_index  # noqa: E402, F401
+from pymc.minibatch.loaders import is_loader  # noqa: E402
 from pymc.minibatch.slicing import Minibatch  # noqa: E402, F401
-from pymc.minibatch.stream import is_loader  # noqa: E402
 from pymc.minibatch.streamed_data import stream_data  # noqa: E402
 
 

@@ -19,10 +19,10 @@ from pytensor.tensor.shape import shape_i
 
 import pymc._layer as _layer
 
+from pymc.minibatch.loaders import refuse_loader
 from pymc.minibatch.plates import local_shape, subsampled_dims
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
-from pymc.minibatch.stream import refuse_loader
 from pymc.minibatch.streamed_data import as_streamed
 
 

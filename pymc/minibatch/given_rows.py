@@ -24,9 +24,10 @@ import numpy as np
 from pytensor.graph.basic import Variable
 
 from pymc.exceptions import ShapeError
+from pymc.minibatch.loaders import is_loader
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows
-from pymc.minibatch.stream import UNKNOWN_ROW, is_loader, is_stream
+from pymc.minibatch.stream import UNKNOWN_ROW, is_stream
 from pymc.minibatch.total_size import current_length
 
 __all__ = [

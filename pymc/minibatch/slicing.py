@@ -32,10 +32,10 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.ancestry import is_valid_observed
 from pymc.minibatch.index import ROW_COUNTS_DIFFER, minibatch_index, sampling_op
+from pymc.minibatch.loaders import refuse_loader
 from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.provenance import label
 from pymc.minibatch.raw_data import raw_data
-from pymc.minibatch.stream import refuse_loader
 from pymc.minibatch.total_size import current_length
 from pymc.pytensorf import convert_data
 

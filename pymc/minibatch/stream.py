@@ -49,9 +49,7 @@ __all__ = [
     "StreamIndexRV",
     "StreamedRows",
     "feeds",
-    "is_loader",
     "is_stream",
-    "refuse_loader",
     "stream_index",
     "streamed",
     "streams_in",
@@ -189,27 +187,6 @@ def streamed(placeholder: Variable, index: Variable) -> TensorVariable:
     rows = streamed_rows(placeholder, index)
     rows.name = f"stream({placeholder.name})"
     return rows
-
-
-def is_loader(value: Any) -> bool:
-    """Tell whether `value` is a loader: it gives batches, and says what they are like."""
-    return all(hasattr(value, name) for name in ("layout", "batch_size", "total_size"))
-
-
-def refuse_loader(value: Any, what: str) -> None:
-    """Raise where a loader stands in the place of data.
-
-    Raises
-    ------
-    TypeError
-        The message says what to write.
-    """
-    if is_loader(value):
-        raise TypeError(
-            f"{what} is a loader, which gives batches, and no data of the model. Write "
-            'batch = pm.Data("batch", loader, dims=("obs", "column")) first, and use what it returns, such as '
-            "observed=batch[:, 2]"
-        )
 
 
 def is_stream(rows: Rows | Variable) -> bool:

@@ -27,6 +27,7 @@ from pytensor.graph.traversal import walk
 from pytensor.tensor.variable import TensorVariable
 
 from pymc.exceptions import ShapeError
+from pymc.minibatch.loaders import LoaderRef
 from pymc.minibatch.plates import note_index
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
@@ -39,19 +40,6 @@ from pymc.minibatch.total_size import current_length
 from pymc.pytensorf import convert_data
 
 __all__ = ["as_streamed", "stream_data"]
-
-
-class _Loader:
-    """Which loader a stream is of: it stays with the graph, and not with copies in other processes."""
-
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Loader:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Loader, (None,)
 
 
 def stream_data(
@@ -157,7 +145,7 @@ def _shared_index(name: str, loader: Any, dim: str | None, model: Any) -> Variab
                 "the loader says how many there are"
             )
     index = stream_index(total, int(loader.batch_size), dim, f"rows({model.name_for(name)})")
-    Rows(index).state.tag.loader = _Loader(loader)
+    Rows(index).state.tag.loader = LoaderRef(loader)
     return index
 
 
