@@ -140,6 +140,7 @@ def resume(
         model=streamed_model(loader, coords),
         dataloader=loader,
         obj_optimizer=optimizer(n),
+        progressbar=False,
     )
     done = trainer.batches_seen
     trainer.fit(n - done)
@@ -155,7 +156,7 @@ def shifts(stream: xr.Dataset, memory: xr.Dataset) -> tuple[xr.Dataset, xr.Datas
 
 def plot_comparison(stream: xr.Dataset, memory: xr.Dataset, path: Path) -> None:
     """Draw the typical delay of each airline by both fits: intervals of 94 %, in minutes."""
-    order = memory["carrier_delay"].mean(["chain", "draw"]).argsort()
+    order = memory["carrier_delay"].mean(["chain", "draw"]).argsort().to_numpy()
     figure, axis = plt.subplots(figsize=(7.5, 5), layout="constrained")
     for posterior, color, offset, label in [
         (memory, BLUE, -0.17, "all flights in memory"),
@@ -166,7 +167,7 @@ def plot_comparison(stream: xr.Dataset, memory: xr.Dataset, path: Path) -> None:
         rows = np.arange(len(low)) + offset
         axis.hlines(rows, low, high, color=color, linewidth=2.5, label=label)
         axis.plot(effect.mean(["chain", "draw"]), rows, "o", color=color, markersize=4)
-    axis.set_yticks(range(len(order)), memory["carrier"].to_numpy()[order.to_numpy()])
+    axis.set_yticks(range(len(order)), memory["carrier"].to_numpy()[order])
     axis.invert_yaxis()
     axis.set_xlabel("minutes after the timetable; negative is early")
     axis.set_title("Typical arrival delay by airline", loc="left", weight="bold")
