@@ -100,6 +100,7 @@ class Feed:
 
     Examples
     --------
+    >>> import pytensor
     >>> from pymc.variational.feeds import Batches, Feed
     >>> x = pytensor.shared(np.zeros(2), "x")
     >>> rows = np.arange(6.0).reshape(3, 2)

@@ -29,6 +29,7 @@ import pymc as pm
 
 from pymc.variational.calls import CallTimes
 from pymc.variational.compiled import make_step
+from pymc.variational.drivers.jax import JaxStepDriver
 from pymc.variational.feeds import Batches, Fed, Feed, InUse
 from pymc.variational.loop import NotFinite, run_loop
 from pymc.variational.nonfinite import describe
@@ -177,6 +178,14 @@ class TestDrivers:
         for n in (N, 64, 65, 3, 1):
             fitted.driver.run(fitted.step.load(), n, Fed(fitted.held(n), 0))
         assert fitted.driver._program._cache_size() == before
+
+    def test_jax_one_by_one(self, made):
+        """The driver of steps that cannot be put into a loop."""
+        fitted = made("jax", True)
+        driver = JaxStepDriver(fitted.driver._step)
+        state, losses = driver.run(driver.load(fitted.step.shared), 100, Fed(fitted.held(), 0))
+        state, more = driver.run(state, 50, Fed(fitted.held(), 100))
+        np.testing.assert_allclose(np.r_[losses, more], expected(N)[1], rtol=1e-12)
 
     def test_numba_compiles_for_the_batches_before_they_come(self, made):
         fitted = made("numba", False)
