@@ -44,7 +44,7 @@ TABLE_ROWS = 2**16
 
 
 def arrow_source(
-    batches: Any | Callable[[], Any],
+    batches: Any,
     columns: Columns = None,
     n_rows: int | None = None,
 ) -> ArrowSource:
@@ -97,6 +97,9 @@ def arrow_source(
     need_pyarrow("arrow_source")
     if n_rows is not None:
         n_rows = check_count("n_rows", n_rows, "arrow_source")
+    if _is_dataset(batches):
+        names = Selection.of(schema_of(batches.schema), columns, "the dataset").names
+        return ArrowSource(Passes(partial(_scan, batches, names)), columns, n_rows)
     if is_arrow(batches):
         _check_readable_again(batches)
         return ArrowSource(Passes(partial(record_batches, batches)), columns, n_rows, batches)
@@ -115,6 +118,11 @@ def is_arrow(data: Any) -> bool:
 
 def _is_dataset(data: Any) -> bool:
     return hasattr(data, "to_batches") and hasattr(data, "count_rows")
+
+
+def _scan(dataset: pa.dataset.Dataset, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    """Yield batches of some columns: the others are not even read."""
+    yield from dataset.to_batches(columns=list(columns))
 
 
 def _check_readable_again(batches: Any) -> None:

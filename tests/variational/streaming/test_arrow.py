@@ -101,6 +101,15 @@ def test_dtype_of_columns_together(columns, shape, dtype):
     assert field.dtype == np.dtype(dtype)
 
 
+def test_other_columns_of_a_dataset_are_not_read(folder):
+    dataset = pa.dataset.dataset(folder / "t.arrow", format="ipc")
+    source = arrow_source(dataset, ["day", "x"])
+    assert source.selection.schema.names == ("day", "x")
+    np.testing.assert_array_equal(rows_of(source), EXPECTED[:, [2, 0]])
+    with pytest.raises(SchemaError, match="found 0 columns 'y' in the dataset"):
+        arrow_source(dataset, ["y"])
+
+
 def test_numbers_are_not_copied():
     block = arrow_source(TABLE, ["day", "x"]).read(0)
     for name, column in zip(("day", "x"), block.columns[0]):
