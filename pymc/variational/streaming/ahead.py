@@ -140,7 +140,10 @@ def read_ahead[T](
             yield item
             del item
             if os.getpid() != process:
-                raise ForkedError(f"the thread that reads {name} is in another process")
+                raise ForkedError(
+                    f"{name} is read by a thread of the process that began it, and this one was forked "
+                    f"from it: begin to iterate anew"
+                )
     except TimeoutError:
         patience = 0.0  # it hangs
         raise

@@ -33,11 +33,10 @@ from pymc.variational.streaming.arguments import (
 )
 from pymc.variational.streaming.batch import Chunk
 from pymc.variational.streaming.chunks import Recipe, read_chunks, read_one_pass
-from pymc.variational.streaming.dataset import as_source
 from pymc.variational.streaming.layout import Layout, Source
 from pymc.variational.streaming.order import Order, Position
 from pymc.variational.streaming.reader import PassRows, open_pass
-from pymc.variational.streaming.shuffle import ShuffledRows
+from pymc.variational.streaming.shuffle import ShuffledRows, open_rows
 from pymc.variational.streaming.windows import OnNaN
 
 __all__ = ["DataLoader"]
@@ -61,8 +60,8 @@ class DataLoader:
     dataset : source of rows
         An array or memory-map of shape ``(n_rows, ...)``, a dict of them, an iterable of blocks of rows, a
         function without arguments that returns one, an :class:`IterableDataset`, what
-        :func:`parquet_source`, :func:`arrow_source` and :func:`shuffle_buffer` return, or a loader with an
-        attribute ``dataset``.
+        :func:`parquet_source`, :func:`arrow_source` and :func:`shuffle_buffer` return, or a loader of another
+        library, whose rows are those of its attribute ``dataset``.
     batch_size : int
         Rows of a batch.
     shuffle : bool
@@ -152,16 +151,14 @@ class DataLoader:
         if buffer_size is not None:
             self._asked_buffer = check_count("buffer_size", buffer_size, name)
         if isinstance(dataset, ShuffledRows):
-            # The rows behind it: their numbers, parts that can be skipped, and one shuffle
             self.shuffle, seed = True, dataset.seed if seed is None else seed
             self._asked_buffer = self._asked_buffer or dataset.buffer_size
-            dataset = dataset.source
         self.seed = make_seed(seed, name)
         self.drop_last = check_flag("drop_last", drop_last, name)
         self.on_nan: OnNaN = check_choice("on_nan", on_nan, ("raise", "skip"), name)
         self._prefetch = check_count("prefetch", prefetch, name, least=0)
         self._timeout = check_timeout(timeout, self._prefetch)
-        self.source: Source = as_source(dataset, sample_shape=sample_shape)
+        self.source: Source = open_rows(dataset, sample_shape)
         self.n_skipped = 0
         self.total_size = check_total_size(total_size, self.source)
         if self.batch_size > self.total_size:

@@ -27,7 +27,7 @@ from pymc.variational.streaming.layout import Source
 from pymc.variational.streaming.order import Order
 from pymc.variational.streaming.reader import open_pass
 
-__all__ = ["ShuffledRows", "shuffle_buffer"]
+__all__ = ["ShuffledRows", "open_rows", "shuffle_buffer"]
 
 
 class ShuffledRows(IterableDataset):
@@ -41,11 +41,11 @@ class ShuffledRows(IterableDataset):
     """
 
     def __init__(self, source: Source, buffer_size: int, batch_size: int, seed: int) -> None:
+        super().__init__(n_rows=source.n_rows)
         self.source = source
         self.buffer_size = buffer_size
         self.batch_size = batch_size
         self.seed = seed
-        self.n_rows = source.n_rows
         self._epoch = 0
 
     def __iter__(self) -> Iterator[Any]:
@@ -63,6 +63,15 @@ class ShuffledRows(IterableDataset):
             for k in range(chunk.n_batches):
                 yield chunk.batch(self.source.layout, k)
             chunk.release()
+
+
+def open_rows(data: Any, sample_shape: Any = None) -> Source:
+    """Return the source of rows: of a loader, or of shuffled rows, the one behind it.
+
+    So rows keep their numbers, no rest is dropped, and what is shuffled already is not read in order.
+    """
+    behind = getattr(data, "source", None)
+    return behind if isinstance(behind, Source) else as_source(data, sample_shape=sample_shape)
 
 
 def shuffle_buffer(
@@ -100,7 +109,7 @@ def shuffle_buffer(
     (10, [3, 3, 3, 1])
     """
     return ShuffledRows(
-        as_source(source),
+        open_rows(source),
         check_count("buffer_size", buffer_size, "shuffle_buffer"),
         check_count("batch_size", batch_size, "shuffle_buffer"),
         make_seed(seed, "shuffle_buffer"),

@@ -103,3 +103,11 @@ def test_a_loader_reads_the_rows_behind_it():
     assert all(np.array_equal(batch, batch.rows) for batch in batches)
     direct = pm.DataLoader(source, 4, shuffle=True, buffer_size=5, seed=3)
     assert rows_of(batches) == rows_of(direct)
+
+
+def test_what_is_shuffled_already_is_not_read_in_order():
+    source = numbers(7, 7, 6)
+    loader = pm.DataLoader(source, 6, shuffle=True, seed=2)
+    twice = shuffle_buffer(shuffle_buffer(loader, 5, 2, seed=3), 5, 4, seed=4)
+    assert twice.source is source
+    assert rows_of(twice) == rows_of(shuffle_buffer(source, 5, 4, seed=4))
