@@ -20,32 +20,33 @@ import time
 import warnings
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pytensor.compile.mode import get_mode
 from rich.theme import Theme
 
 from pymc.progress_bar import default_progress_theme
-from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.calls import next_call
 from pymc.variational.compiled import Step, make_step
 from pymc.variational.counts import check_count
 from pymc.variational.feeds import Feed
+from pymc.variational.fit_arguments import (
+    backend_name,
+    check_callbacks,
+    settings_of,
+    take_compile_kwargs,
+)
 from pymc.variational.interrupts import Interrupts
 from pymc.variational.loop import ENDED, LoopEnd, NotFinite, run_loop
 from pymc.variational.nonfinite import describe
 from pymc.variational.progress import FitProgress
-from pymc.variational.report import FitReport, Setting
+from pymc.variational.report import FitReport
 
 __all__ = ["FitState", "Fitting"]
 
 _log = logging.getLogger("pymc.variational.inference")
-
-BACKENDS = {"NumbaLinker": "numba", "JAXLinker": "jax", "PerformLinker": "python"}
 
 
 class FitState(NamedTuple):
@@ -199,14 +200,14 @@ class Fitting:
         FitState
             Also in `state`. The shared variables of its step have the values before the first one.
         """
-        callbacks = _check_callbacks(callbacks)
+        callbacks = check_callbacks(callbacks)
         for callback in callbacks:
             next_call(callback, 0)  # refuses a rate that is none
         fraction = check_average(average)
         score = self._maybe_score(score)
         started = time.perf_counter()
         feed = self._feed(data, data_name)
-        compile_kwargs = _compile_kwargs(backend, kwargs)
+        compile_kwargs = take_compile_kwargs(backend, kwargs)
         step, tail = self._make_step(score, fraction, compile_kwargs, kwargs, feed)
         report = self._report(step, compile_kwargs, kwargs | {"average": average}, started)
         for group in self.approx.groups or [self.approx]:  # a guided one has no groups
@@ -300,12 +301,12 @@ class Fitting:
         return FitReport(
             method=self.method,
             driver=step.driver.name,
-            backend=_backend_name(compile_kwargs.get("mode")),
+            backend=backend_name(compile_kwargs.get("mode")),
             n_steps=0,
             seconds=0.0,
             compile_seconds=time.perf_counter() - started,
             stopped="finished",
-            settings=_settings(asked),
+            settings=settings_of(asked),
         )
 
     def _run(self, state: FitState, n: int, progressbar: bool, theme: Theme) -> None:
@@ -377,57 +378,6 @@ class Fitting:
             name: np.concatenate([known.get(name, np.empty(0)), losses])
             for name, losses in zip(getattr(self.objective, "guide_losses", ()), beside.T)
         }
-
-
-def _check_callbacks(callbacks: Any) -> tuple[Callable, ...]:
-    """Check the argument `callbacks` of a fit.
-
-    Raises
-    ------
-    TypeError
-    """
-    if callable(callbacks):
-        raise TypeError(f"callbacks={callbacks!r} of a fit has to be a list: write callbacks=[...]")
-    for callback in callbacks or ():
-        if not callable(callback):
-            raise TypeError(
-                f"callbacks of a fit has {callback!r}, which cannot be called: each is a function "
-                "of (approx, losses, i)"
-            )
-    return tuple(callbacks or ())
-
-
-def _compile_kwargs(backend: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Take what is meant for the compiler out of the arguments of a fit."""
-    given = kwargs.pop("compile_kwargs", None)
-    if (old := kwargs.pop("fn_kwargs", None)) is not None:
-        warnings.warn(
-            "`fn_kwargs` is deprecated and will be removed in future versions. Use "
-            "`compile_kwargs` instead.",
-            DeprecationWarning,
-        )
-        given = old
-    return resolve_backend_compile_kwargs(backend, given)
-
-
-def _backend_name(mode: Any) -> str:
-    return BACKENDS.get(type(get_mode(mode).linker).__name__, "c")
-
-
-def _settings(kwargs: Mapping[str, Any]) -> dict[str, Setting]:
-    """Put the arguments of a fit into a form that a file of results can hold."""
-    settings: dict[str, Setting] = {}
-    for name, value in kwargs.items():
-        if value is None:
-            continue
-        if isinstance(value, str | int | float | bool):
-            settings[name] = value
-        elif isinstance(value, partial):  # an optimizer of pm's, with its arguments
-            given = ", ".join(f"{k}={v!r}" for k, v in value.keywords.items())
-            settings[name] = f"{value.func.__name__}({given})"
-        else:
-            settings[name] = getattr(value, "__name__", repr(value))
-    return settings
 
 
 def _log_end(n: int, end: LoopEnd) -> None:

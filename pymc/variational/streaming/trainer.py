@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from pymc.variational.counts import check_count
+from pymc.variational.fit_arguments import check_callbacks
 from pymc.variational.fitting import FitState
 from pymc.variational.inference import make_inference, model_of
 from pymc.variational.streaming.checkpoints.trainers import (
@@ -152,7 +153,7 @@ class Trainer(Resumable):
         if self.state is None or kwargs.keys() - GOING_ON:
             self.prepare(**kwargs)
         elif "callbacks" in kwargs:
-            self._set_callbacks(kwargs["callbacks"])
+            self._set_callbacks(check_callbacks(kwargs["callbacks"]))
         shown = {k: v for k, v in options.items() if k in GOING_ON - {"callbacks"}}
         self._take(n, plan, shown)
         return self.approx
@@ -219,8 +220,8 @@ class Trainer(Resumable):
         self._arguments |= options
         return self._inference.prepare(data=self._feed, **fitting)
 
-    def _set_callbacks(self, callbacks: Sequence[Any] | None) -> None:
-        self._inference.state = self.inference.state._replace(callbacks=tuple(callbacks or ()))
+    def _set_callbacks(self, callbacks: Sequence[Any]) -> None:
+        self._inference.state = self.inference.state._replace(callbacks=tuple(callbacks))
 
     @property
     def inference(self) -> Any:
