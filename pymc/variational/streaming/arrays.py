@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,12 +30,17 @@ from pymc.variational.streaming.layout import Arrays, BadValue, Block, Field, La
 __all__ = [
     "ArrayBlock",
     "ArraySource",
+    "SampleShape",
     "as_numbers",
     "digest",
     "equal_lengths",
     "evenly_spaced",
     "field_of",
+    "named_shapes",
 ]
+
+SampleShape = Sequence[int] | Mapping[str, Sequence[int]] | None
+"""The shape of one row, or of one row of each field."""
 
 #: Bytes of the rows that are read at once: small parts shuffle better
 PART_BYTES = 2**20
@@ -77,6 +82,29 @@ def as_numbers(value: Any, where: str) -> np.ndarray:
             f"integers or floats"
         )
     return array
+
+
+def named_shapes(
+    sample_shape: SampleShape, names: Iterable[str], where: str
+) -> dict[str, tuple[int, ...] | None]:
+    """Return the shape of a row for each array, None where it was not given.
+
+    Raises
+    ------
+    ValueError
+        If shapes are given for other arrays than there are.
+    """
+    names = list(names)
+    if sample_shape is None:
+        return dict.fromkeys(names)
+    given = sample_shape if isinstance(sample_shape, Mapping) else {"": sample_shape}
+    if set(given) != set(names):
+        have = "one array" if names == [""] else ", ".join(map(repr, names))
+        raise ValueError(
+            f"sample_shape={sample_shape!r} does not fit to {where}, which has {have}: give one shape for "
+            f'one array, and a dict for several, such as {{"X": (3,), "y": ()}}'
+        )
+    return {name: tuple(given[name]) for name in names}
 
 
 def field_of(name: str, array: np.ndarray, where: str) -> Field:
@@ -186,9 +214,9 @@ class ArraySource(Source):
         if not named:
             raise ValueError(f"{where} is empty: it has no arrays")
         arrays = {n: as_numbers(a, f"{where}[{n!r}]" if n else where) for n, a in named.items()}
-        shapes = sample_shape if isinstance(sample_shape, Mapping) else {"": sample_shape}
+        shapes = named_shapes(sample_shape, named, where)
         for name, array in arrays.items():
-            _check_rows(array, shapes.get(name), f"{where}[{name!r}]" if name else where)
+            _check_rows(array, shapes[name], f"{where}[{name!r}]" if name else where)
         if equal_lengths(arrays, where) == 0:
             raise ValueError(f"{where} has no rows")
         return cls(arrays, where)

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from pymc.variational.counts import check_count
-from pymc.variational.streaming.arrays import ArraySource, as_numbers
+from pymc.variational.streaming.arrays import ArraySource, SampleShape, as_numbers
 from pymc.variational.streaming.arrow import arrow_source, is_arrow
 from pymc.variational.streaming.frames import FrameSource, is_frame
-from pymc.variational.streaming.items import SampleShape, named_parts
+from pymc.variational.streaming.items import named_parts
 from pymc.variational.streaming.iterables import IterableSource
 from pymc.variational.streaming.layout import Source
 from pymc.variational.streaming.samples import SampleSource

@@ -24,17 +24,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pymc.variational.streaming.arrays import ArrayBlock, as_numbers, equal_lengths, field_of
+from pymc.variational.streaming.arrays import (
+    ArrayBlock,
+    SampleShape,
+    as_numbers,
+    equal_lengths,
+    field_of,
+    named_shapes,
+)
 from pymc.variational.streaming.arrow import is_arrow
 from pymc.variational.streaming.arrow_columns import need_pyarrow, schema_of, table_block
 from pymc.variational.streaming.frames import frame_block, frame_schema, is_frame
 from pymc.variational.streaming.layout import Block, Layout
 from pymc.variational.streaming.schema import Selection
 
-__all__ = ["ItemReader", "SampleShape", "named_parts", "read_first"]
-
-SampleShape = Sequence[int] | Mapping[str, Sequence[int]] | None
-"""The shape of one row, or of one row of each field."""
+__all__ = ["ItemReader", "named_parts", "read_first"]
 
 
 class ItemReader(Protocol):
@@ -64,22 +68,21 @@ def read_first(item: Any, sample_shape: SampleShape, where: str) -> ItemReader:
         return FrameReader(Selection.of(frame_schema(item), None, where))
     if _is_arrow_item(item):
         return ArrowReader(Selection.of(schema_of(_table(item).schema), None, where))
-    shapes = sample_shape if isinstance(sample_shape, Mapping) else {"": sample_shape}
+    parts = named_parts(item)
+    shapes = named_shapes(sample_shape, parts, where)
     rows = {}
-    for name, part in named_parts(item).items():
+    for name, part in parts.items():
         at = f"{where}[{name!r}]" if name else where
         rows[name] = _as_rows(as_numbers(part, at), shapes.get(name), at)
     equal_lengths(rows, where)
     layout = Layout(tuple(field_of(name, array, where) for name, array in rows.items()))
-    return ArrayReader(
-        layout, {n: None if s is None else tuple(s) for n, s in shapes.items()}, where
-    )
+    return ArrayReader(layout, shapes, where)
 
 
 def named_parts(item: Any) -> Mapping[str, Any]:
     """Return the arrays of an item by name: those of a dict, and a tuple's by their places.
 
-    A tuple of plain numbers is an array.
+    A tuple of numbers is an array.
 
     Examples
     --------
@@ -89,7 +92,7 @@ def named_parts(item: Any) -> Mapping[str, Any]:
     """
     if isinstance(item, Mapping):
         return item
-    if isinstance(item, tuple) and item and all(hasattr(part, "shape") for part in item):
+    if isinstance(item, tuple) and any(len(getattr(part, "shape", ())) for part in item):
         return {str(i): part for i, part in enumerate(item)} if len(item) > 1 else {"": item[0]}
     return {"": item}
 

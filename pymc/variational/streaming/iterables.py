@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pymc.variational.streaming.items import ItemReader, SampleShape, read_first
+from pymc.variational.streaming.arrays import SampleShape
+from pymc.variational.streaming.items import ItemReader, read_first
 from pymc.variational.streaming.layout import Block, Layout, Source
 from pymc.variational.streaming.passes import Passes
 

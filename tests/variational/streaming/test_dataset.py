@@ -165,8 +165,9 @@ def test_named_rows(data):
         [(X[:5], X[:5, 0]), (X[5:], X[5:, 0])],
         torch_loader(SimpleNamespace(tensors=(Tensor(X), Tensor(X[:, 0])))),
         torch_loader(Samples([(Tensor(x), x[0]) for x in X])),
+        torch_loader(Samples([(Tensor(x), float(x[0])) for x in X])),
     ],
-    ids=["blocks", "TensorDataset", "samples"],
+    ids=["blocks", "TensorDataset", "samples", "samples with numbers"],
 )
 def test_tuples_are_named_by_place(data):
     rows = rows_of(as_source(data))
@@ -205,6 +206,14 @@ def test_rows_or_blocks_by_sample_shape(n_rows):
     np.testing.assert_array_equal(rows_of(as_source(mixed, sample_shape=(3,))), X[:6])
     assert as_source(np.ones((4, 2)), sample_shape=[2]).n_rows == 4
     assert as_source([np.arange(4.0)]).layout.fields[0].shape == ()
+
+
+@pytest.mark.parametrize("data", [{"X": X}, [{"X": X}], X, [X]])
+def test_sample_shape_of_other_names(data):
+    named = isinstance(data, dict) or isinstance(data[0], dict)
+    shape, there = ((3,), "'X'") if named else ({"y": (3,)}, "one array")
+    with pytest.raises(ValueError, match=f"sample_shape=.* does not fit to .*, which has {there}"):
+        rows_of(as_source(data, sample_shape=shape))
 
 
 def test_class_with_iter():
