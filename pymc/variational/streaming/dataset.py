@@ -84,6 +84,7 @@ class IterableDataset:
 
     n_rows: int | None = None
     sample_shape: SampleShape = None
+    _blocks: Callable[[], Iterable[Any]] | Iterable[Any] | None = None
 
     def __init__(
         self,
@@ -166,6 +167,11 @@ def as_source(data: Any, *, sample_shape: Any = None) -> Source:
     (2,)
     """
     shape = check_sample_shape(sample_shape)
+    if shape is not None and (isinstance(data, Source) or is_frame(data) or is_arrow(data)):
+        raise ValueError(
+            f"sample_shape={sample_shape!r} is for arrays and iterables of arrays: what the rows of a "
+            f"{type(data).__name__} are is known"
+        )
     if isinstance(data, Source):
         return data
     if isinstance(data, str | bytes | os.PathLike):
@@ -210,8 +216,9 @@ def _iterable(data: Any, shape: SampleShape) -> Source:
 
 def _opened(factory: Callable[[], Any]) -> Iterable[Any]:
     blocks = factory()
-    if isinstance(blocks, np.ndarray):
-        return [blocks]  # which is a block: its items would be rows
+    once = hasattr(blocks, "read_next_batch")
+    if hasattr(blocks, "shape") or isinstance(blocks, Mapping) or (is_arrow(blocks) and not once):
+        return [blocks]  # which is one block: its items would be rows, columns or names
     if not isinstance(blocks, Iterable):
         raise TypeError(
             f"the function that opens the data returned a {type(blocks).__name__}: it has to return an "

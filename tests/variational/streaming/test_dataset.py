@@ -114,6 +114,8 @@ def as_blocks(array, *stops):
         pytest.param([X[:0], X, np.empty(0)], None, id="empty blocks"),
         pytest.param(lambda: iter(as_blocks(X, 5)), None, id="factory"),
         pytest.param(lambda: X, None, id="factory of an array"),
+        pytest.param(lambda: pd.DataFrame(X), None, id="factory of a frame"),
+        pytest.param(lambda: {"": X}, None, id="factory of a dict"),
         pytest.param(IterableDataset(lambda: as_blocks(X, 5), n_rows=20), 20, id="dataset"),
         pytest.param(IterableDataset(as_blocks(X, 5)), None, id="dataset of blocks"),
         pytest.param(IterableDataset(list(X), sample_shape=(3,)), None, id="dataset of rows"),
@@ -220,6 +222,9 @@ def test_class_with_iter():
     class Noise(IterableDataset):
         n_rows = 8
         sample_shape = (2,)
+
+        def __init__(self):
+            pass
 
         def __iter__(self):
             return iter(np.ones((8, 2)))
@@ -387,6 +392,8 @@ def test_bad_frame(frame, error, match):
         (np.zeros(3, "M8[s]"), None, TypeError, "data has dtype datetime64"),
         (np.ma.masked_equal([1, 2], 2), None, ValueError, "data has masked values"),
         (X, (4,), ValueError, r"rows have shape \(3,\), and not sample_shape=\(4,\)"),
+        (FRAME, (2,), ValueError, "is for arrays and iterables of arrays: .* rows of a DataFrame"),
+        (as_source(X), (3,), ValueError, "is for arrays .* rows of a ArraySource are is known"),
         (X, 3, TypeError, "sample_shape=3 has to be the shape of one row"),
         (X, (0,), ValueError, "sample_shape=0 of a loader has to be at least 1"),
         (X, (2.0,), TypeError, "sample_shape=2.0 of a loader has to be a whole number"),
