@@ -134,12 +134,11 @@ def load_approximation(
     model = modelcontext(model)
     found, contents = read_newest(Path(path).absolute())
     tree = unpack(contents, found)
+    if tree.get("kind") != "approximation":
+        line = f"kind: {tree.get('kind')!r} in the checkpoint, 'approximation' now"
+        raise CheckpointMismatchError(found, [f"{line}: use pm.Trainer.load"])
     try:
-        saved, kind = tree["approximation"], tree["kind"]
-        if kind != "approximation":
-            raise CheckpointMismatchError(
-                found, [f"kind: {kind!r} in the checkpoint, 'approximation' now: use Trainer.load"]
-            )
+        saved = tree["approximation"]
         lines = list(differences(tree["model"], latent_fingerprint(model)))
         if lines:
             raise CheckpointMismatchError(found, lines)

@@ -1,0 +1,370 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""A streamed fit that was stopped and loaded is the one that was never stopped, bit for bit."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytest
+
+import pymc as pm
+
+from pymc.variational.step import host_value
+from pymc.variational.streaming.checkpoints import files
+from pymc.variational.streaming.checkpoints.errors import (
+    CheckpointMismatchError,
+    CheckpointSaveError,
+    DamagedCheckpointError,
+)
+from pymc.variational.streaming.checkpoints.files import checkpoints
+from tests.variational.engine import BACKENDS, JAX_COPIES
+from tests.variational.streaming.checkpoints.faults import FAULTS, SOAK, Counting
+
+ROWS = np.random.default_rng(1).normal([2, -1], 1, size=(230, 2))
+
+pytestmark = pytest.mark.filterwarnings(JAX_COPIES)
+
+
+def open_loader(rows: np.ndarray = ROWS, **kwargs: Any) -> Any:
+    options = {"batch_size": 20, "shuffle": True, "buffer_size": 50, "seed": 1}
+    return pm.DataLoader(rows, **{**options, **kwargs})
+
+
+def make_model(loader: Any, prior: float = 10.0, local: bool = False) -> pm.Model:
+    with pm.Model() as model:
+        batch = pm.Data("batch", loader, dims=("obs", "column"))
+        mu = pm.Normal("mu", 0, prior, shape=2)
+        shift = pm.Normal("z", 0, 1, dims="obs")[:, None] if local else 0.0
+        pm.Normal("y", mu + shift, 1, observed=batch, dims=("obs", "column"))
+    return model
+
+
+def make_trainer(loader: Any = None, local: bool = False, **kwargs: Any) -> Any:
+    loader = open_loader() if loader is None else loader
+    options = {"obj_optimizer": pm.adam(learning_rate=0.05), "random_seed": 1, "progressbar": False}
+    return pm.Trainer(
+        dataloader=loader, model=make_model(loader, local=local), **{**options, **kwargs}
+    )
+
+
+def load(path: Path, loader: Any = None, local: bool = False, **kwargs: Any) -> Any:
+    loader = open_loader() if loader is None else loader
+    return pm.Trainer.load(
+        path,
+        dataloader=loader,
+        model=make_model(loader, local=local),
+        progressbar=False,
+        **kwargs,
+    )
+
+
+def as_bytes(trainer: Any) -> dict[str, Any]:
+    """All that a fit goes on from, as bytes and texts."""
+    values = [host_value(var) for var in trainer.state.step.inputs]
+    return {
+        "hist": trainer.hist.tobytes(),
+        "state": [
+            value.tobytes() if isinstance(value, np.ndarray) else str(value.bit_generator.state)
+            for value in values
+        ],
+        "position": trainer.position,
+        "batches_seen": trainer.batches_seen,
+        "rng": str(trainer.approx.groups[0].rng.get_state() if trainer.approx.groups else None),
+        "losses": {k: v.tobytes() for k, v in getattr(trainer.approx, "guide_losses", {}).items()},
+        "n_steps": trainer.approx.report.n_steps,
+    }
+
+
+# By Python, which compiles nothing: all but what is about a backend
+@pytest.fixture
+def quick() -> Any:
+    with pytensor.config.change_flags(mode="FAST_COMPILE"):
+        yield
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bit_for_bit(tmp_path, backend):
+    """Saved three times in a pass of 11.5 batches, at its very end, and in the next one."""
+    whole = make_trainer(backend=backend)
+    whole.fit(30)
+    stopped = make_trainer(backend=backend)
+    for n in (3, 2, 4, 14, 1):  # the second pass ends with batch 23
+        stopped.fit(n)
+        stopped.save(tmp_path)
+        stopped = load(tmp_path)
+    stopped.fit(6)
+    assert stopped.position.epoch == 2
+    assert as_bytes(stopped) == as_bytes(whole)
+    assert [path.name[-2:] for path in checkpoints(tmp_path)] == ["03", "05", "09", "23", "24"]
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"average": 0.5, "method": "fullrank_advi"},
+        {"local": True},
+        {"local": True, "average": 0.5, "obj_optimizer": pm.rmsprop(learning_rate=0.02)},
+        {"method": "svgd"},
+        {"obj_optimizer": pm.sgd(learning_rate=pm.variational.schedules.cosine_decay(0.01, 30))},
+        {"local": True, "objective": pm.ReweightedWakeSleep(), "n_particles": 2},
+    ],
+    ids=str,
+)
+def test_what_a_checkpoint_in_the_midst_of_a_fit_goes_on_from(tmp_path, quick, kwargs):
+    local = kwargs.get("local", False)
+    whole = make_trainer(**kwargs)
+    whole.fit(20)
+    stopped = make_trainer(**kwargs)
+    stopped.fit(20, checkpoint=tmp_path, checkpoint_every=8)
+    again = load(tmp_path / "step-000000008", local=local)
+    assert again.batches_seen == 8
+    again.fit(12)
+    assert as_bytes(again) == as_bytes(whole) == as_bytes(stopped)
+
+
+def test_an_average_goes_on_after_a_stop(tmp_path, quick):
+    def stop(approx: Any, losses: np.ndarray, i: int) -> None:
+        if i == 13:
+            raise StopIteration
+
+    whole = make_trainer(average=0.5)
+    whole.fit(20)
+    make_trainer(average=0.5).fit(20, checkpoint=tmp_path, callbacks=[stop])
+    again = load(tmp_path)
+    again.fit(7)
+    assert as_bytes(again) == as_bytes(whole)
+
+
+def test_a_table_stays_in_its_memory(tmp_path, quick):
+    trainer = make_trainer(local=True)
+    trainer.fit(3)
+    again = load(trainer.save(tmp_path), local=True)
+    [table] = again.approx.storage.tables.values()
+    assert table.shared.get_value(borrow=True).ctypes.data % 64 == 0
+
+
+def test_the_last_are_kept(tmp_path, quick):
+    make_trainer().fit(9, checkpoint=tmp_path, checkpoint_every=2, keep=2)
+    assert [path.name[-2:] for path in checkpoints(tmp_path)] == ["08", "09"]
+
+
+def test_an_exception_of_a_callback_is_saved_too(tmp_path, quick):
+    def fail(approx: Any, losses: np.ndarray, i: int) -> None:
+        if i == 5:
+            raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        make_trainer().fit(9, checkpoint=tmp_path, callbacks=[fail])
+    assert load(tmp_path).batches_seen == 5
+
+
+def test_users_callbacks_come_first(tmp_path, quick):
+    """What they set at a step is in its checkpoint."""
+
+    def set_mean(approx: Any, losses: np.ndarray, i: int) -> None:
+        approx.params[0].set_value(np.full(2, float(i)))
+
+    make_trainer().fit(4, checkpoint=tmp_path, checkpoint_every=2, callbacks=[set_mean])
+    again = load(tmp_path / "step-000000002")
+    np.testing.assert_array_equal(again.approx.params[0].get_value(), [2.0, 2.0])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_full_disk(tmp_path, quick, fault, monkeypatch):
+    trainer = make_trainer()
+    trainer.fit(4, checkpoint=tmp_path)
+    monkeypatch.setattr(files, "Disk", lambda: Counting(3, FAULTS[fault]))
+    with pytest.raises(CheckpointSaveError, match="Earlier checkpoints are as they were"):
+        trainer.fit(6, checkpoint=tmp_path, checkpoint_every=3)
+    assert trainer.batches_seen == len(trainer.hist) == 6  # all up to the step of the checkpoint
+    monkeypatch.undo()
+    again = load(tmp_path)
+    assert again.batches_seen == 4
+    again.fit(2)
+    assert as_bytes(again) == as_bytes(trainer)
+    trainer.save(tmp_path / "elsewhere")
+    assert load(tmp_path / "elsewhere").batches_seen == 6
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytensor.config.change_flags(mode="FAST_COMPILE"):
+        trainer = make_trainer(obj_n_mc=2)
+        trainer.fit(3)
+        return trainer.save(tmp_path_factory.mktemp("saved"))
+
+
+@pytest.mark.parametrize(
+    "options, line",
+    [
+        ({"loader": open_loader(seed=2)}, "loader, seed: 1 in the checkpoint, 2 now"),
+        ({"loader": open_loader(ROWS[:-1])}, "loader, n_rows: 230 in the checkpoint, 229 now"),
+        (
+            {"loader": open_loader(batch_size=10)},
+            "loader, batch_size: 20 in the checkpoint, 10 now",
+        ),
+        (
+            {"loader": open_loader(ROWS.astype("float32"))},
+            "loader, schema: .*float64.* in the checkpoint, .*float32.* now",
+        ),
+        ({"local": True}, "model, variables, z: none in the checkpoint, .Normal, free"),
+        ({"obj_n_mc": 3}, "obj_n_mc: 2 in the checkpoint, 3 now"),
+        ({"method": "fullrank_advi"}, "method: 'advi' in the checkpoint, 'fullrank_advi' now"),
+        ({"obj_optimizer": pm.adam()}, "obj_optimizer: .*0.05.* in the checkpoint, .*0.001.* now"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_another_fit(saved, quick, options, line):
+    with pytest.raises(CheckpointMismatchError, match=line):
+        load(saved, **options)
+
+
+def test_another_constant_in_the_model(saved, quick):
+    loader = open_loader()
+    with pytest.raises(CheckpointMismatchError, match=r"step, graph: '.*' in the checkpoint, '"):
+        pm.Trainer.load(saved, dataloader=loader, model=make_model(loader, prior=9.0))
+
+
+def test_another_backend(saved, quick):
+    with pytensor.config.change_flags(floatX="float32"):
+        with pytest.raises(
+            CheckpointMismatchError, match=r"float64.* in the checkpoint, .*float32"
+        ):
+            load(saved, loader=open_loader(ROWS))
+
+
+def test_a_function_of_ones_own_is_given_again(tmp_path, quick):
+    def mine(gradients: Any, params: Any) -> Any:
+        return pm.sgd(gradients, params, learning_rate=0.01)
+
+    trainer = make_trainer(obj_optimizer=mine)
+    trainer.fit(3)
+    path = trainer.save(tmp_path)
+    with pytest.raises(CheckpointMismatchError, match=r"mine.*none now: give obj_optimizer= again"):
+        load(path)
+    assert load(path, obj_optimizer=mine).batches_seen == 3
+
+    def other(gradients: Any, params: Any) -> Any:
+        return pm.sgd(gradients, params, learning_rate=0.02)
+
+    with pytest.raises(CheckpointMismatchError, match=r"obj_optimizer: .*mine.*other"):
+        load(path, obj_optimizer=other)
+
+
+def test_folders_of_other_fits(saved, quick):
+    with pytest.raises(
+        ValueError, match="has the checkpoint step-000000003, and this fit is at step 0"
+    ):
+        make_trainer().fit(9, checkpoint=saved.parent)
+    trainer = make_trainer()
+    trainer.fit(3)
+    with pytest.raises(ValueError, match="has checkpoints of another fit"):
+        trainer.save(saved.parent)
+    assert len(checkpoints(saved.parent)) == 1
+
+
+@pytest.mark.parametrize(
+    "kwargs, error, message",
+    [
+        ({"checkpoint_every": 5}, TypeError, "need a folder"),
+        ({"keep": 5}, TypeError, "need a folder"),
+        ({"checkpoint": 5}, TypeError, "has to be a folder"),
+        ({"checkpoint": "x", "checkpoint_every": 0}, ValueError, "checkpoint_every"),
+        ({"checkpoint": "x", "checkpoint_every": 2.5}, TypeError, "checkpoint_every"),
+        ({"checkpoint": "x", "keep": 0}, ValueError, "keep"),
+        ({"checkpoint": "x", "keep": True}, TypeError, "keep"),
+    ],
+)
+def test_arguments(quick, kwargs, error, message):
+    trainer = make_trainer()
+    with pytest.raises(error, match=message):
+        trainer.fit(3, **kwargs)
+    assert trainer.state is None
+
+
+def test_nothing_to_save(tmp_path):
+    with pytest.raises(TypeError, match=r"Need to call `.fit` first"):
+        make_trainer().save(tmp_path)
+
+
+def test_of_another_kind(tmp_path, saved, quick):
+    trainer = make_trainer()
+    trainer.fit(2)
+    path = trainer.approx.save(tmp_path / "approx")
+    with pytest.raises(CheckpointMismatchError, match="'approximation' in the checkpoint"):
+        load(path)
+    with pytest.raises(CheckpointMismatchError, match="kind: 'trainer' in the checkpoint"):
+        pm.load_approximation(saved, model=make_model(open_loader()))
+
+
+def test_a_damaged_one_offers_the_one_before(tmp_path, quick):
+    make_trainer().fit(4, checkpoint=tmp_path, checkpoint_every=2)
+    file = tmp_path / "step-000000004" / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DamagedCheckpointError, match="The one before it is whole") as caught:
+        load(tmp_path)
+    assert caught.value.before is not None
+    assert load(caught.value.before).batches_seen == 2
+
+
+PROCESS = """
+import sys, time, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+from tests.variational.streaming.checkpoints.test_trainers import load, make_trainer, pytensor
+
+def slow(approx, losses, i):
+    time.sleep(0.002)
+
+pytensor.config.mode = "FAST_COMPILE"
+folder, n = Path(sys.argv[1]), int(sys.argv[2])
+trainer = load(folder, callbacks=[slow]) if folder.exists() else make_trainer(callbacks=[slow])
+trainer.fit(n - trainer.batches_seen, checkpoint=folder, checkpoint_every=7)
+"""
+
+
+def test_a_process_that_is_killed(tmp_path, quick):
+    """Killed at random, gone on with in another process, and ended in this one."""
+    rng, folder, n = np.random.default_rng(1), tmp_path / "fit", 1_000
+    for _ in range(100 if SOAK else 2):
+        before = checkpoints(folder)[-1].name if folder.exists() else ""
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(folder), str(n)],
+            cwd=Path(__file__).parents[4],
+        )
+        while (
+            not folder.exists() or not checkpoints(folder) or checkpoints(folder)[-1].name <= before
+        ):
+            assert process.poll() is None
+        try:
+            process.wait(timeout=float(rng.uniform(0, 0.3)))
+            break  # it came to its end
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    again = load(folder)
+    assert 0 < again.batches_seen <= n
+    n = again.batches_seen + 5
+    again.fit(5)
+    whole = make_trainer()
+    whole.fit(n)
+    assert as_bytes(again) == as_bytes(whole)
