@@ -76,16 +76,23 @@ class _Passes:
         ----------
         filling : Filling
         most : int, optional
-            How many rows may be read, if not all of a window. Once they were, an iterator is not asked
-            whether it has more.
+            How many rows may be read, if not all of a window.
         """
         rows = self._open() if self._rows is None else self._rows
-        before = rows.n_taken
-        if not rows.at_end():
-            self._write(rows, filling, most)
-        stops_here = self._recipe.source.one_shot and rows.n_taken - before == most
-        if not stops_here and rows.at_end():
+        if rows.at_end():
             self._end(rows, filling)
+            return
+        self._write(rows, filling, most)
+        if rows.ends_here():
+            self._end(rows, filling)
+
+    def look_for_end(self, filling: Filling) -> None:
+        """Note whether a pass has ended with what is there, though the next block is read for it.
+
+        Otherwise that is seen when more rows are asked for: rows do not wait for others behind them.
+        """
+        if self._rows is not None and not self._recipe.source.one_shot and self._rows.at_end():
+            self._end(self._rows, filling)
 
     def _open(self) -> PassRows:
         epoch, row = self._position.epoch, self._position.row
@@ -98,6 +105,8 @@ class _Passes:
         limits = [order.window_at(epoch, rows.n_taken).stop]
         limits += [] if rows.n_rows is None else [rows.n_rows]
         limits += [] if most is None else [rows.n_taken + most]
+        # What needs no shuffle does not wait for the next block, which may be slow, or broken
+        limits += [] if order.shuffle else [rows.n_taken + rows.at_hand()]
         window = Window(rows.n_taken, min(limits) - rows.n_taken)
         slab, at = filling.slab, filling.n_rows
         written = write_window(slab, at, rows, order, epoch, window, self._recipe.on_nan)
@@ -164,6 +173,8 @@ def read_chunks(recipe: Recipe, position: Position, n_batches: int | None) -> It
         if n_here == 0:
             return
         n_batches = None if n_batches is None else n_batches - n_here
+        if n_batches == 0 and filling.n_rows == n_here * recipe.batch_size:
+            passes.look_for_end(filling)
         rest = filling.rest(n_here) if n_batches != 0 else None
         yield filling.chunk(
             n_here, last=passes.over, release=partial(slabs.give_back, filling.slab)

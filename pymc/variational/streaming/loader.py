@@ -45,7 +45,7 @@ __all__ = ["DataLoader"]
 BUFFER_ROWS = 100_000
 
 #: Bytes of a window that is not shuffled, at most: enough that the work for each does not count, and few
-#: enough to stay in a processor's cache until they are used. Where parts are smaller, a quarter is enough.
+#: enough to stay in a processor's cache until they are used.
 WINDOW_BYTES = 4 * 2**20
 
 
@@ -202,9 +202,7 @@ class DataLoader:
         if self.shuffle:
             rows = self._asked_buffer or max(BUFFER_ROWS, 10 * self.batch_size)
         else:
-            most = max(4, WINDOW_BYTES // max(1, self.layout.row_bytes))
-            longest = max(self.source.part_lengths or (most,))
-            rows = max(min(most, longest), most // 4, self.batch_size)
+            rows = max(WINDOW_BYTES // max(1, self.layout.row_bytes), self.batch_size)
         return min(rows, self.total_size)
 
     @property

@@ -94,6 +94,15 @@ class PassRows:
             return self.n_taken >= self.n_rows
         return self._rest_of_block() is None
 
+    def ends_here(self) -> bool:
+        """Return whether it is known, without reading, that there are no more rows."""
+        return self.n_rows is not None and self.n_taken >= self.n_rows
+
+    def at_hand(self) -> int:
+        """Return how many rows of one block come next."""
+        piece = self._rest_of_block()
+        return 0 if piece is None else piece.stop - piece.start
+
     def take(self, n_rows: int) -> Iterator[Piece]:
         """Yield the next rows, or as many as there are.
 

@@ -209,9 +209,10 @@ class TestIteration:
             assert time.monotonic() < end
             time.sleep(0.01)
 
-    def test_a_source_that_hangs(self):
+    @pytest.mark.parametrize("as_parts", [True, False])
+    def test_a_source_that_hangs(self, as_parts):
         released = threading.Event()
-        source = numbers(8, 8, as_parts=True)
+        source = numbers(8, 8, as_parts=as_parts, n_rows=16)
         source.read = lambda part: released.wait() if part else Blocks.read(source, part)
         loader = DataLoader(source, 4, timeout=0.1)
         batches = iter(loader)
@@ -232,8 +233,8 @@ class TestTotals:
             list(loader.chunks(n_batches=20))
         assert len(found) == 1
 
-    def test_with_the_last_batch(self):
-        batches = iter(DataLoader(numbers(7, 13), 5, total_size=25))
+    def test_with_the_last_batch_where_the_end_is_known(self):
+        batches = iter(DataLoader(numbers(7, 13, as_parts=True), 5, total_size=25))
         list(itertools.islice(batches, 3))
         with pytest.warns(UserWarning, match="seen 20 rows"):
             next(batches)
@@ -328,6 +329,15 @@ class TestChunks:
         assert next(chunks).n_batches == 2
         with pytest.raises(ExhaustedSourceError, match=r"no rows in pass 1.* a new iterator"):
             next(chunks)
+
+    def test_a_source_that_dies_has_given_what_came_before(self):
+        source = numbers(8, 8, 8)
+        source.read = lambda part: 1 / 0 if part == 2 else Blocks.read(source, part)
+        chunks = DataLoader(source, 4, total_size=24).chunks(n_batches=6)
+        assert [next(chunks).n_batches, next(chunks).n_batches] == [2, 2]
+        with pytest.raises(ZeroDivisionError) as caught:
+            next(chunks)
+        assert "after block 1: 16 rows of this pass had come" in caught.value.__notes__[0]
 
     def test_an_endless_source(self):
         source = numbers(*[5] * 4)
