@@ -215,8 +215,10 @@ def _streams_of(model: Any, names: Mapping[str, str]) -> dict[str, Variable]:
     for data in model.data_vars:
         if data in used:
             result[data.name] = used[data]
-        elif isinstance(data, SharedVariable) and names.get(data.name) in indexes:
-            result[data.name] = streamed(data, indexes[names[data.name]])
+        elif isinstance(data, SharedVariable) and data.name in names:
+            index = indexes.get(names[data.name])
+            if index is not None:  # else no term uses the stream
+                result[data.name] = streamed(data, index)
     return result
 
 
