@@ -218,7 +218,10 @@ class Trainer(Resumable):
         for name in ("progressbar", "progressbar_theme"):
             fitting.pop(name, None)
         self._arguments |= options
-        return self._inference.prepare(data=self._feed, **fitting)
+        n_before = 0 if self.state is None else self.state.i
+        made = self._inference.prepare(data=self._feed, **fitting)
+        self._inference.state = made._replace(i=n_before)  # steps are counted from the first fit on
+        return self._inference.state
 
     def _set_callbacks(self, callbacks: Sequence[Any]) -> None:
         self._inference.state = self.inference.state._replace(callbacks=tuple(callbacks))

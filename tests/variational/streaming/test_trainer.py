@@ -212,6 +212,7 @@ class TestArguments:
         trainer.fit(1, obj_optimizer=pm.sgd(learning_rate=0.0))
         assert_same(before, params_of(trainer.approx))
         assert (len(trainer.hist), trainer.position) == (4, Position(0, 32))
+        assert trainer.state.i == 4
 
     def test_callbacks_of_a_later_call(self):
         trainer, seen = trainer_of(*streamed()), []
@@ -271,7 +272,6 @@ class TestArguments:
             trainer.fit(1, guide="low_rank")
 
 
-@pytest.mark.filterwarnings("error")
 class TestModelAndLoader:
     """What does not fit together is refused when the trainer is made, and nothing was read."""
 
@@ -323,6 +323,23 @@ class TestModelAndLoader:
             with pytest.raises(error, match=message):
                 trainer_of(loader, make())
 
+    def test_rows_of_their_own_variables(self):
+        """Parameters of rows are found by a batch's row numbers, which has as many as the model."""
+        data = np.zeros((N, 1))
+        loader, other = (DataLoader(data, batch_size=size) for size in (B, 5))
+        with pm.Model() as model:
+            batch = pm.Data("batch", loader, dims=("obs", "column"))
+            z = pm.Normal("z", 0, 1, dims="obs")
+            pm.Normal("y", z, 1, observed=batch[:, 0], dims="obs")
+        with pytest.raises(
+            ValueError, match=r"rows of a batch of 8, and the loader's have batch_size=5"
+        ):
+            trainer_of(other, model)
+        trainer = trainer_of(loader, model)
+        trainer.fit(3)
+        seen = trainer.approx.sample(10, random_seed=1).posterior["z"]
+        assert seen.sizes["obs"] == N
+
     def test_no_data(self, loader):
         with pm.Model() as model:
             pm.Normal("x")
@@ -344,7 +361,9 @@ class TestModelAndLoader:
         with pm.Model() as model:
             batch = pm.Data("batch", np.zeros((B, 2), int))
             pm.Poisson("y", pm.HalfNormal("mu"), observed=batch[:, 0], total_size=N)
-        with pytest.raises(ValueError, match=r"dtype int.., which cannot hold the loader's float64"):
+        with pytest.raises(
+            ValueError, match=r"dtype int.., which cannot hold the loader's float64"
+        ):
             trainer_of(loader, model)
 
     def test_names(self, loader):
