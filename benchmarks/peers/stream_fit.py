@@ -27,7 +27,7 @@ from _stream_data import N_COLUMNS
 
 import pymc as pm
 
-from peers.stream_loader import make_loader
+from peers.stream_loader import few_rows, make_loader
 from peers.stream_pyarrow import row_groups
 
 N_HIDDEN = 16
@@ -82,9 +82,14 @@ class Streamed:
     def __init__(self, loader: Any, problem: str) -> None:
         with pm.Model() as model:
             build(problem, pm.Data("batch", loader, dims=("obs", "column")))
-        self.trainer = pm.Trainer(method="advi", dataloader=loader, model=model, random_seed=1)
-        optimizer = pm.adam(learning_rate=1e-3)
-        self.trainer.fit(100, obj_optimizer=optimizer, progressbar=False)
+        self.trainer = pm.Trainer(
+            dataloader=loader,
+            model=model,
+            random_seed=1,
+            obj_optimizer=pm.adam(learning_rate=1e-3),
+            progressbar=False,
+        )
+        self.trainer.prepare()
 
     def run(self, n_steps: int, progressbar: bool = False) -> np.ndarray:
         before = len(self.trainer.hist)
@@ -96,16 +101,17 @@ def start(settings: dict[str, Any]) -> InMemory | Streamed:
     """Compile, and take the first steps."""
     if settings["form"] == "memory":
         return InMemory(settings)
-    return Streamed(make_loader(settings), settings["problem"])
+    fit = Streamed(make_loader(settings), settings["problem"])
+    fit.run(100)
+    return fit
 
 
 def prepare(settings: dict[str, Any]) -> Callable[[], None]:
-    """Import and compile all that a streamed fit needs, and return what fits all rows once."""
-    few = np.ones((settings["batch_size"], N_COLUMNS), "float32")
-    Streamed(pm.DataLoader(few, batch_size=len(few), seed=1), settings["problem"])
+    """Fit a few rows from memory, open all files, and return what fits all rows once."""
+    Streamed(few_rows(settings), settings["problem"]).run(10)
+    fit = Streamed(make_loader(settings), settings["problem"])
 
     def run() -> None:
-        fit = Streamed(make_loader(settings), settings["problem"])
-        fit.run(fit.trainer.dataloader.n_batches - 100)
+        fit.run(fit.trainer.dataloader.n_batches)
 
     return run
