@@ -40,7 +40,7 @@ from pymc.variational.streaming.checkpoints.errors import (
     CheckpointMismatchError,
     DamagedCheckpointError,
 )
-from pymc.variational.streaming.checkpoints.files import read_newest, write
+from pymc.variational.streaming.checkpoints.files import write
 from pymc.variational.streaming.checkpoints.fingerprint import (
     differences,
     model_fingerprint,
@@ -48,6 +48,7 @@ from pymc.variational.streaming.checkpoints.fingerprint import (
     versions,
     warn_of_versions,
 )
+from pymc.variational.streaming.checkpoints.reading import read_newest
 from pymc.variational.streaming.checkpoints.state import pack, restore, unlike, unpack
 
 __all__ = ["load_approximation", "put_results", "results_tree", "save_approximation"]

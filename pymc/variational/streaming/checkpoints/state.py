@@ -30,7 +30,7 @@ from numpy.random import Generator, RandomState, SeedSequence
 from pytensor.compile.sharedvalue import SharedVariable
 
 from pymc.variational.streaming.checkpoints.errors import DamagedCheckpointError
-from pymc.variational.streaming.checkpoints.files import Contents
+from pymc.variational.streaming.checkpoints.folders import Contents
 from pymc.variational.streaming.checkpoints.tensors import can_be_written
 
 __all__ = ["pack", "restore", "unlike", "unpack"]

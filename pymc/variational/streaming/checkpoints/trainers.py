@@ -18,65 +18,34 @@ from __future__ import annotations
 import os
 import uuid
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pytensor
 
-from pytensor.compile.sharedvalue import SharedVariable
-
-from pymc.variational.compiled import Step
 from pymc.variational.counts import check_count
-from pymc.variational.inference import model_of
 from pymc.variational.loop import LoopEnd
-from pymc.variational.report import FitReport
-from pymc.variational.step import host_value
-from pymc.variational.streaming.checkpoints.approximation import put_results, results_tree
-from pymc.variational.streaming.checkpoints.arguments import as_json, merged_arguments
 from pymc.variational.streaming.checkpoints.disk import Disk
 from pymc.variational.streaming.checkpoints.errors import (
     CheckpointMismatchError,
     DamagedCheckpointError,
 )
-from pymc.variational.streaming.checkpoints.files import (
-    checkpoints,
-    read_checkpoint,
-    read_newest,
-    step_folder,
-    write,
+from pymc.variational.streaming.checkpoints.files import write
+from pymc.variational.streaming.checkpoints.fits import (
+    CHECKPOINTING,
+    PARTS,
+    load_trainer,
+    trainer_tree,
 )
-from pymc.variational.streaming.checkpoints.fingerprint import (
-    differences,
-    model_fingerprint,
-    named,
-    step_fingerprint,
-    versions,
-    warn_of_versions,
-)
-from pymc.variational.streaming.checkpoints.state import pack, restore, unlike, unpack
-from pymc.variational.streaming.feeding import as_loader
+from pymc.variational.streaming.checkpoints.folders import checkpoints, step_folder
+from pymc.variational.streaming.checkpoints.reading import read_checkpoint, read_newest
+from pymc.variational.streaming.checkpoints.state import pack, unpack
 from pymc.variational.streaming.order import Position
 
-__all__ = ["Checkpoints", "Resumable"]
+__all__ = ["CHECKPOINTING", "Checkpoints", "Resumable", "checkpoint_plan", "new_fit_id"]
 
-#: Arguments of `fit` that change nothing of what it computes, or only where it starts from.
-NOT_SAVED = frozenset(
-    {"callbacks", "progressbar", "progressbar_theme", "random_seed", "start", "start_sigma"}
-)
-
-#: Arguments of `fit` about checkpoints.
-CHECKPOINTING = ("checkpoint", "checkpoint_every", "keep")
-
+#: How many checkpoints a fit keeps.
 KEEP = 3
-
-#: All that a checkpoint of a trainer has.
-PARTS = frozenset(
-    "kind fit model loader step versions arguments position batches_seen i until averaged report state "
-    "fixed results".split()
-)
 
 
 class Resumable:
@@ -296,131 +265,6 @@ def save_trainer(
     """
     contents = pack(trainer_tree(trainer, end, until))
     return write(step_folder(folder, trainer.batches_seen), contents, keep=keep, disk=disk)
-
-
-def trainer_tree(trainer: Any, end: LoopEnd | None, until: int | None) -> dict[str, Any]:
-    """Take all that a fit goes on from."""
-    inference, state = trainer.inference, trainer.state
-    results = results_tree(inference.approx)
-    hist, report, i = np.asarray(inference.hist, "float64"), state.report, state.i
-    if end is not None:  # in the midst of a run: `inference` is as it was before
-        i, report = i + end.n_steps, report.after(end.n_steps, end.seconds, "running")
-        if state.score:
-            hist = np.concatenate([hist, end.losses])
-            results["guide_losses"] = inference.guide_losses_with(end.beside)
-    changing = _changing(state.step)
-    return {
-        "kind": "trainer",
-        "fit": trainer._fit_id,
-        "model": model_fingerprint(trainer.model),
-        "loader": trainer.dataloader.identity,
-        "step": _step_texts(trainer),
-        "versions": versions(report.backend),
-        "arguments": {
-            name: as_json(value)
-            for name, value in trainer._arguments.items()
-            if name not in NOT_SAVED
-        },
-        "position": [trainer.position.epoch, trainer.position.row],
-        "batches_seen": trainer.batches_seen,
-        "i": i,
-        "until": None if until == i else until,
-        "averaged": state.averaged,
-        "report": {**asdict(report), "settings": dict(report.settings)},
-        "state": {name: host_value(var) for name, var in changing.items()},
-        "fixed": {
-            name: host_value(var) for name, var in _fixed(inference.approx, changing).items()
-        },
-        "results": {**results, "hist": hist, "report": None},
-    }
-
-
-def _changing(step: Step) -> dict[str, SharedVariable]:
-    """Name what the steps change."""
-    updated = set() if step.graph is None else {step.inputs[i] for i in step.graph.updated}
-    return {name: var for name, var in named(step.inputs).items() if var in updated}
-
-
-def _fixed(approx: Any, changing: Mapping[str, SharedVariable]) -> dict[str, SharedVariable]:
-    """Name the parameters that no step changes."""
-    known = set(changing.values())
-    return {name: var for name, var in named(approx.params).items() if var not in known}
-
-
-def _step_texts(trainer: Any) -> dict[str, Any]:
-    """Describe what is computed, and by what."""
-    step, report = trainer.state.step, trainer.state.report
-    return {
-        **step_fingerprint(step.graph, step.inputs, trainer._feed.variables),
-        "guide": str(trainer.approx),
-        "backend": report.backend,
-        "driver": report.driver,
-        "floatX": pytensor.config.floatX,
-    }
-
-
-def load_trainer(
-    cls: Any,
-    found: Path,
-    tree: Mapping[str, Any],
-    dataloader: Any,
-    model: Any,
-    given: Mapping[str, Any],
-) -> Any:
-    """Make a trainer as it was.
-
-    Raises
-    ------
-    CheckpointMismatchError
-        If it is another one.
-    """
-    asked = {n: value for n, value in given.items() if n not in NOT_SAVED.union(CHECKPOINTING)}
-    arguments, lines = merged_arguments(tree["arguments"], asked)
-    loader = as_loader(dataloader)
-    model = model_of(arguments.get("method", "advi"), model)
-    lines += differences(tree["model"], model_fingerprint(model), "model")
-    lines += differences(tree["loader"], _through_json(loader.identity), "loader")
-    if lines:
-        raise CheckpointMismatchError(found, lines)
-    trainer = cls(dataloader=loader, model=model, **{**given, **arguments})
-    trainer.prepare()
-    _restore(trainer, tree, found)
-    warn_of_versions(tree["versions"], versions(trainer.state.report.backend), found)
-    return trainer
-
-
-def _through_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    return unpack(pack(values))
-
-
-def _restore(trainer: Any, tree: Mapping[str, Any], found: Path) -> None:
-    """Give a trainer that has a step all that the checkpoint has; everything is compared first."""
-    inference = trainer.inference
-    changing = _changing(trainer.state.step)
-    fixed = _fixed(inference.approx, changing)
-    lines = list(differences(tree["step"], _step_texts(trainer), "step"))
-    for here, there in ((changing, tree["state"]), (fixed, tree["fixed"])):
-        lines += differences(
-            dict.fromkeys(there, "a value"), dict.fromkeys(here, "a value"), "state"
-        )
-        for name in here.keys() & there.keys():
-            if problem := unlike(host_value(here[name]), there[name]):
-                lines.append(f"state, {name}: {problem}")
-    if lines:
-        raise CheckpointMismatchError(found, lines)
-    epoch, row = tree["position"]
-    report = FitReport(**tree["report"])
-    state = trainer.state._replace(
-        i=tree["i"], averaged=tree["averaged"], until=tree["until"], report=report
-    )
-    for here, there in ((changing, tree["state"]), (fixed, tree["fixed"])):
-        for name, var in here.items():
-            restore(var, there[name])
-    put_results(inference.approx, tree["results"])
-    inference.approx.report = report
-    inference.hist, inference.state = tree["results"]["hist"], state
-    trainer.position, trainer.batches_seen = Position(epoch, row), tree["batches_seen"]
-    trainer._fit_id = tree["fit"]
 
 
 def new_fit_id() -> str:

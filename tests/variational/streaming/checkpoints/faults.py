@@ -26,7 +26,9 @@ from typing import Any
 import numpy as np
 
 from pymc.variational.streaming.checkpoints.disk import Disk
-from pymc.variational.streaming.checkpoints.files import Contents, read_newest, write
+from pymc.variational.streaming.checkpoints.files import write
+from pymc.variational.streaming.checkpoints.folders import Contents
+from pymc.variational.streaming.checkpoints.reading import read_newest
 
 #: The long tests run with SOAK=1, in `make soak`.
 SOAK = os.environ.get("SOAK") == "1"

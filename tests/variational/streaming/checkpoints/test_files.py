@@ -33,15 +33,14 @@ from pymc.variational.streaming.checkpoints.errors import (
     CheckpointSaveError,
     DamagedCheckpointError,
 )
-from pymc.variational.streaming.checkpoints.files import (
+from pymc.variational.streaming.checkpoints.files import write
+from pymc.variational.streaming.checkpoints.folders import (
     Contents,
-    _signed,
     checkpoints,
-    read_checkpoint,
-    read_newest,
+    signed,
     step_folder,
-    write,
 )
+from pymc.variational.streaming.checkpoints.reading import read_checkpoint, read_newest
 from pymc.variational.streaming.checkpoints.tensors import tensor_bytes
 from tests.variational.streaming.checkpoints.faults import (
     FAULTS,
@@ -197,14 +196,14 @@ def test_a_manifest_names_nothing_else(folder):
     values = json.loads(path.read_text())
     del values["sha256"]
     values["files"]["../../etc/passwd"] = values["files"].pop("state.safetensors")
-    path.write_bytes(_signed(values))
+    path.write_bytes(signed(values))
     with pytest.raises(DamagedCheckpointError, match=r"no size and SHA-256 of state\.safetensors"):
         read_newest(folder)
 
 
 def test_the_form_of_another_version(folder):
     path = step_folder(folder, 2) / "manifest.json"
-    path.write_bytes(_signed({"format": "PyMC checkpoint 2", "more": []}))
+    path.write_bytes(signed({"format": "PyMC checkpoint 2", "more": []}))
     with pytest.raises(
         CheckpointMismatchError, match="'PyMC checkpoint 2' in the checkpoint, 'PyMC"
     ):
@@ -249,7 +248,8 @@ def test_a_disk_that_is_full_at_any_call(tmp_path, step, fault):
 KILLED = """
 import sys
 from pathlib import Path
-from pymc.variational.streaming.checkpoints.files import step_folder, write
+from pymc.variational.streaming.checkpoints.files import write
+from pymc.variational.streaming.checkpoints.folders import step_folder
 from tests.variational.streaming.checkpoints.faults import contents, killed_saves
 
 folder = Path(sys.argv[1])

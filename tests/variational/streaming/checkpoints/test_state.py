@@ -29,11 +29,9 @@ from numpy.random import MT19937, PCG64, PCG64DXSM, SFC64, Generator, Philox, Ra
 from pymc.minibatch.state import index_state
 from pymc.variational.rows.table import aligned_zeros
 from pymc.variational.streaming.checkpoints.errors import DamagedCheckpointError
-from pymc.variational.streaming.checkpoints.files import (
-    Contents,
-    read_checkpoint,
-    write,
-)
+from pymc.variational.streaming.checkpoints.files import write
+from pymc.variational.streaming.checkpoints.folders import Contents
+from pymc.variational.streaming.checkpoints.reading import read_checkpoint
 from pymc.variational.streaming.checkpoints.state import pack, restore, unlike, unpack
 
 

@@ -35,7 +35,7 @@ from pymc.variational.streaming.checkpoints.errors import (
     CheckpointSaveError,
     DamagedCheckpointError,
 )
-from pymc.variational.streaming.checkpoints.files import checkpoints
+from pymc.variational.streaming.checkpoints.folders import checkpoints
 from tests.variational.engine import BACKENDS, JAX_COPIES
 from tests.variational.streaming.checkpoints.faults import FAULTS, SOAK, Counting
 

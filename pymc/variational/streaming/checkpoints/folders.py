@@ -1,0 +1,109 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What a checkpoint is called, and what its files are called."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "TENSORS",
+    "VALUES",
+    "Contents",
+    "before",
+    "canonical",
+    "checkpoints",
+    "is_step",
+    "signed",
+    "step_folder",
+]
+
+TENSORS, VALUES, MANIFEST = "state.safetensors", "checkpoint.json", "manifest.json"
+
+#: What the manifest begins with; the number is that of the form of the files.
+FORMAT = "PyMC checkpoint 1"
+
+_STEP = re.compile(r"step-(\d{9,18})")
+
+
+class Contents(NamedTuple):
+    """What a checkpoint holds.
+
+    Parameters
+    ----------
+    tensors : dict of str to array
+    values : dict of str to JSON
+        Python's None, bool, int, float, str, and lists and dicts of them.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    values: Mapping[str, Any]
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """Name the checkpoint of a step.
+
+    Examples
+    --------
+    >>> from pymc.variational.streaming.checkpoints.files import step_folder
+    >>> step_folder(Path("fits"), 12345).name
+    'step-000012345'
+    """
+    return folder / f"step-{step:09d}"
+
+
+def is_step(path: Path) -> bool:
+    """Tell whether a folder is called as the checkpoint of a step is."""
+    return _STEP.fullmatch(path.name) is not None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints of steps in a folder, those of the last steps last.
+
+    What a save that was killed left is none, but for a checkpoint that was to be replaced.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):  # hidden names come first, and give way to others
+        name = path.name
+        if name.startswith(".") and name.endswith(".replaced"):
+            name = name.removeprefix(".").removesuffix(".replaced")
+        if match := _STEP.fullmatch(name):
+            found[int(match[1])] = path
+    return [found[step] for step in sorted(found)]
+
+
+def before(path: Path) -> list[Path]:
+    """List the checkpoints of earlier steps beside one."""
+    there = checkpoints(path.parent)
+    return there[: there.index(path)] if path in there else []
+
+
+def signed(values: Mapping[str, Any]) -> bytes:
+    """Make a text of JSON values with a SHA-256 of them."""
+    return canonical({**values, "sha256": sha256(canonical(values)).hexdigest()})
+
+
+def canonical(values: Mapping[str, Any]) -> bytes:
+    """Make the one text that JSON values have here."""
+    return json.dumps(values, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
