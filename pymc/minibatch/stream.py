@@ -41,7 +41,7 @@ from pytensor.tensor.type_other import NoneConst
 from pytensor.tensor.variable import TensorVariable
 
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.provenance import OWN, Axes, Rows, follow
+from pymc.minibatch.provenance import OWN, Axes, Rows, follow, indexes
 
 __all__ = [
     "UNKNOWN_ROW",
@@ -50,6 +50,7 @@ __all__ = [
     "StreamedRows",
     "feeds",
     "is_stream",
+    "needs_rows",
     "stream_index",
     "streamed",
     "streams_in",
@@ -195,6 +196,11 @@ def is_stream(rows: Rows | Variable) -> bool:
     return index.owner is not None and isinstance(index.owner.op, StreamIndexRV)
 
 
+def needs_rows(graph: Variable) -> bool:
+    """Tell whether a graph depends on the rows of a stream, and not on their shape alone."""
+    return any(map(is_stream, indexes([graph])))
+
+
 def streams_in(variables: Iterable[Variable]) -> list[Variable]:
     """List what `variables` have of streams: each output of a `StreamedRows`."""
     return [
@@ -263,15 +269,15 @@ def feeds(model: Any) -> Feeds | None:
     (True, 'obs', 1000, 2)
     """
     noted = list(getattr(model.root, "_streams", {}).values())
-    indexes = list(dict.fromkeys(Rows(var.owner.inputs[1]) for var in noted))
-    if not indexes:
+    found = list(dict.fromkeys(Rows(var.owner.inputs[1]) for var in noted))
+    if not found:
         return None
-    if len(indexes) > 1:
+    if len(found) > 1:
         raise ValueError(
-            f"the model has streams of {len(indexes)} loaders, {' and '.join(map(str, indexes))}, but a "
+            f"the model has streams of {len(found)} loaders, {' and '.join(map(str, found))}, but a "
             "fit is fed by one. Put the fields of both into the batches of one loader, a dict of arrays"
         )
-    [rows] = indexes
+    [rows] = found
     placeholders = {
         field_of(var.owner.inputs[0]): var.owner.inputs[0]
         for var in noted

@@ -163,7 +163,8 @@ def _register_dims(
             continue
         values, length = coords.get(dim), pt.constant(int(loader.total_size), dtype="int64")
         if k > 0:
-            length = shared.shape[k]
+            fixed = shared.type.shape[k]
+            length = shared.shape[k] if fixed is None else pt.constant(fixed, dtype="int64")
             if values is None and field.columns is not None and k == len(names) - 1:
                 values = field.columns
         model.add_coord(dim, values, length=length)

@@ -25,12 +25,18 @@ from pytensor.graph.basic import Variable
 from pymc.minibatch.given_rows import Given, given_rows
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows, indexes
-from pymc.minibatch.stream import is_stream, streams_in
+from pymc.minibatch.stream import is_stream, needs_rows, streams_in
 from pymc.model.core import Model
 from pymc.model.fgraph import fgraph_from_model, sharing_data
 from pymc.model.transform.minibatch import full_model, model_op
 
-__all__ = ["every_row_model", "given_model", "held_model", "model_without_rows"]
+__all__ = [
+    "every_row_model",
+    "given_model",
+    "held_model",
+    "model_without_rows",
+    "required_rows",
+]
 
 
 def given_model(model: Model) -> Model:
@@ -120,7 +126,7 @@ def model_without_rows(model: Model) -> Model:
     kept = [
         output
         for output in fgraph.outputs
-        if model_op(output).name not in fgraph._streams and not streams_in([output])
+        if model_op(output).name not in fgraph._streams and not needs_rows(output)
     ]
     return full_model(fgraph, kept)
 

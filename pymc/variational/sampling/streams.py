@@ -31,7 +31,7 @@ from pymc.minibatch.given_rows import Given
 from pymc.minibatch.guards import is_streamed
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
-from pymc.minibatch.stream import is_stream, streams_in
+from pymc.minibatch.stream import is_stream, needs_rows, streams_in
 from pymc.variational.guides.base import read_by
 from pymc.variational.sampling.outputs import Output
 
@@ -67,9 +67,7 @@ def data_needed(
     if not is_streamed(approx.model):
         return {}, list(outputs)
     drawn = _drawn_from_data(approx)
-    needy = [
-        out for out in outputs if streams_in([out.graph]) or drawn & set(ancestors([out.graph]))
-    ]
+    needy = [out for out in outputs if needs_rows(out.graph) or drawn & set(ancestors([out.graph]))]
     latent = {rv.name for rv in approx.model.free_RVs} | {v.name for v in approx.model.value_vars}
     if not asked and not any(out.name in latent for out in needy):
         if needy:

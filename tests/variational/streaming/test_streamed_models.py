@@ -304,3 +304,16 @@ class TestFunctionsOfData:
         fed.placeholders[""].set_value(batch_of(DATA, [1, 2]))
         with pytest.raises(ValueError, match="none that you chose"):
             pm.sample_prior_predictive(2, model=model)
+
+
+def test_a_length_is_no_row():
+    """A variable as long as a row depends on no row, so that draws of it need none."""
+    with pm.Model() as model:
+        loader = loader_of({"X": DATA, "y": DATA[:, 0]}, B)
+        X = pm.Data("X", loader, dims=("obs", "feature"))
+        slopes = [pm.Normal("by_dim", dims="feature"), pm.Normal("by_shape", shape=X.shape[1])]
+        y = pm.Data("y", loader, dims="obs")
+        pm.Normal("lik", X @ (slopes[0] + slopes[1]), 1, observed=y, dims="obs")
+    for approx in (pm.MeanField(model=model), guided_approximation(model)):
+        found = approx.sample(3).posterior
+        assert found["by_dim"].shape == found["by_shape"].shape == (1, 3, 2)
