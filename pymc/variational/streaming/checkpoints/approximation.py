@@ -123,6 +123,7 @@ def load_approximation(
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp()) / "fit"
     >>> with pm.Model() as model:
     ...     mu = pm.Normal("mu")

@@ -55,7 +55,7 @@ def model_fingerprint(model: Any) -> dict[str, Any]:
     >>> with pm.Model(coords={"group": ["a", "b"]}) as model:
     ...     sigma = pm.HalfNormal("sigma", dims="group")
     >>> model_fingerprint(model)["variables"]
-    {'sigma': "HalfNormal, free, dims ('group',), TensorType(float64, shape=(2,)), LogTransform"}
+    {'sigma': "HalfNormal, free, dims ('group',), TensorType(float64, shape=(None,)), LogTransform"}
     """
     variables = {rv.name: _variable_text(model, rv) for rv in model.basic_RVs}
     potentials = {term.name: plain_text(term.type) for term in model.potentials}
@@ -130,6 +130,7 @@ def named(variables: Sequence[SharedVariable]) -> dict[str, SharedVariable]:
 
     Examples
     --------
+    >>> import pytensor
     >>> from pymc.variational.streaming.checkpoints.fingerprint import named
     >>> list(named([pytensor.shared(1.0, "mu"), pytensor.shared(0.0), pytensor.shared(0.0)]))
     ['mu', 'array', 'array 2']

@@ -66,7 +66,8 @@ def step_folder(folder: Path, step: int) -> Path:
 
     Examples
     --------
-    >>> from pymc.variational.streaming.checkpoints.files import step_folder
+    >>> from pathlib import Path
+    >>> from pymc.variational.streaming.checkpoints.folders import step_folder
     >>> step_folder(Path("fits"), 12345).name
     'step-000012345'
     """

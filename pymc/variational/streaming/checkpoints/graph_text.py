@@ -60,7 +60,7 @@ def graph_lines(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> Iter
     >>> for line in graph_lines([pt.exp(x)], [x]):
     ...     print(line)
     input 0: TensorType(float64, shape=(None,))
-    node 0: pytensor.tensor.elemwise.Elemwise(pytensor.scalar.basic.Exp(name='exp'), {}) of input 0
+    node 0: pytensor.tensor.elemwise.Elemwise(scalar_op=...Exp('exp'), inplace_pattern={}) of input 0
     output: node 0.0
     """
     known: dict[Variable, str] = {}
