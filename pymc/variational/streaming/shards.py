@@ -38,6 +38,8 @@ SUFFIXES = (".parquet", ".parq", ".pq")
 TAIL = 8
 #: Files that stay open, each with its footer: where row groups come in a random order
 N_OPEN = 4
+#: How much of a column is read at a time, of a file on this machine
+READ_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -205,10 +207,12 @@ def open_parquet(files: Files, i: int) -> Any:
     from pyarrow import parquet
 
     with reading(files.names[i]):
-        # From afar, the columns of a row group are fetched together
+        # From afar, the columns of a row group are fetched together; else none is in memory before its turn
+        local = files.filesystem is None
         return parquet.ParquetFile(
             files.open(i),
-            pre_buffer=files.filesystem is not None,
+            pre_buffer=not local,
+            buffer_size=READ_BYTES if local else 0,
             page_checksum_verification=True,
         )
 
