@@ -320,11 +320,7 @@ class Fitting:
             if error is None and state.average is not None:
                 state.average.swap()
                 self.state = self.state and self.state._replace(averaged=True)
-            for callback in state.callbacks:
-                if getattr(callback, "at_end", False):
-                    callback(
-                        self.approx, end.losses if state.score else None, state.i + end.n_steps
-                    )
+            error = self._call_at_end(state, end, error)
         if error is not None:
             raise error
         if end.stopped == ENDED:
@@ -335,6 +331,22 @@ class Fitting:
                 stacklevel=3,
             )
         _log_end(n, end)
+
+    def _call_at_end(
+        self, state: FitState, end: LoopEnd, error: Exception | None
+    ) -> Exception | None:
+        """Call what wants to know that a fit has ended; return what is to be raised."""
+        losses = end.losses if state.score else None
+        for callback in state.callbacks:
+            if getattr(callback, "at_end", False):
+                try:
+                    callback(self.approx, losses, state.i + end.n_steps)
+                except Exception as late:
+                    if error is None:
+                        error = late
+                    else:
+                        error.add_note(f"After it, at the end of the fit: {late!r}")
+        return error
 
     def _take_steps(
         self, state: FitState, n: int, progress: FitProgress, interrupts: Interrupts

@@ -518,6 +518,27 @@ class TestNothingIsLost:
         trainer.fit(6, callbacks=[note])
         assert note.seen == [(4, 0, 4), (6, 6, 6)]
 
+    def test_what_fails_at_the_end(self):
+        """The first error is raised, and it says what came after it."""
+
+        class Full(CallTimes):
+            every, at_end = 1000, True
+
+            def __call__(self, approx, losses, i):
+                raise OSError("no space left")
+
+        def fail(approx, losses, i):
+            if i == 2:
+                raise RuntimeError("of the callback")
+
+        trainer = trainer_of(*streamed())
+        with pytest.raises(RuntimeError, match="of the callback") as caught:
+            trainer.fit(6, callbacks=[fail, Full()])
+        assert "no space left" in caught.value.__notes__[0]
+        with pytest.raises(OSError, match="no space left"):
+            trainer.fit(3, callbacks=[Full()])
+        assert (len(trainer.hist), trainer.batches_seen) == (5, 5)
+
     @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
     def test_sigterm(self, tmp_path):
         """All is kept, the last callback runs, and then the process ends as it was told."""
