@@ -23,6 +23,8 @@ from types import ModuleType
 
 import matplotlib as mpl
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytensor
 import pytest
 
@@ -133,8 +135,12 @@ def test_readme_shows_the_code_of_the_demo():
             assert function in source
 
 
-def test_readme_examples_run():
+def test_readme_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(1)
+    Path("flights").mkdir()
+    columns = dict(zip(["dep_delay", "distance", "arr_delay"], rng.normal(size=(3, 1000))))
+    pq.write_table(pa.table(columns), "flights/2013.parquet")
     namespace = {
         "np": np,
         "pm": pm,
