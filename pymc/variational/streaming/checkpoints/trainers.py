@@ -125,6 +125,13 @@ class Resumable:
             Its `fit(n)` takes n more steps: parameters, the optimizer, generators, `hist` and `position`
             go on. The average of ``fit(average=...)`` does too, where `n` are the steps that were left.
 
+        Notes
+        -----
+        It is bit for bit on one machine, with the same versions. On Numba, a process that compiled a step
+        itself may have other last bits than one that found it in PyTensor's cache of compiled code, since
+        `numba__fastmath` lets the compiler reorder sums. Without it, by ``PYTENSOR_FLAGS=
+        numba__fastmath=False``, every process has the same.
+
         Raises
         ------
         CheckpointMismatchError

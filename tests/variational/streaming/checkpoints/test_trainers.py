@@ -101,6 +101,7 @@ def quick() -> Any:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bit_for_bit(tmp_path, backend):
     """Saved three times in a pass of 11.5 batches, at its very end, and in the next one."""
@@ -117,6 +118,7 @@ def test_bit_for_bit(tmp_path, backend):
     assert [path.name[-2:] for path in checkpoints(tmp_path)] == ["03", "05", "09", "23", "24"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kwargs",
     [
@@ -342,6 +344,7 @@ trainer.fit(n - trainer.batches_seen, checkpoint=folder, checkpoint_every=7)
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed(tmp_path, quick):
     """Killed at random, gone on with in another process, and ended in this one."""
     rng, folder, n = np.random.default_rng(1), tmp_path / "fit", 1_000
