@@ -33,6 +33,7 @@ from pymc.minibatch.total_size import current_length
 __all__ = [
     "Given",
     "cast_rows",
+    "check_exact",
     "check_numbers",
     "check_rows_known",
     "given_rows",
@@ -163,15 +164,28 @@ def cast_rows(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
         raise TypeError(
             f"{what} got values of {array.dtype}, but the placeholder holds {dtype}: convert them first"
         )
-    if array.dtype.kind in "iu" and array.size:
-        least, most = _exact(dtype)
-        found = int(array.min()), int(array.max())
-        if found[0] < least or found[1] > most:
-            raise ValueError(
-                f"{what} got integers from {found[0]} to {found[1]}, not all of which {dtype} can hold "
-                "exactly: shift or scale them, or read codes as smaller ones"
-            )
+    check_exact(array, dtype, what)
     return array.astype(dtype)
+
+
+def check_exact(array: np.ndarray, dtype: np.dtype, what: str) -> None:
+    """Raise where `dtype` cannot hold an integer of `array`; floats are let through.
+
+    Raises
+    ------
+    ValueError
+    """
+    if array.dtype.kind not in "iu" or not array.size:
+        return
+    (least, most), bounds = _exact(dtype), np.iinfo(array.dtype)
+    if least <= bounds.min and bounds.max <= most:
+        return
+    found = int(array.min()), int(array.max())
+    if found[0] < least or found[1] > most:
+        raise ValueError(
+            f"{what} got integers from {found[0]} to {found[1]}, not all of which {dtype} can hold "
+            "exactly: shift or scale them, or read codes as smaller ones"
+        )
 
 
 def _exact(dtype: np.dtype) -> tuple[int, int]:

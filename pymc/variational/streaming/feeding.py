@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from pymc.minibatch.given_rows import check_exact
+from pymc.minibatch.plates import local_axes
 from pymc.variational.feeds import Batches, Feed, Opened
 from pymc.variational.streaming.order import Position
 from pymc.variational.streaming.placeholders import Target, find_targets
@@ -85,15 +87,21 @@ def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:
     variables = [target.variable for target in targets]
     given = [*(field.dtype for field in loader.layout.fields), np.dtype("int64")]
     dtypes = [given[target.place] for target in targets]
-    return Feed(variables, opened(loader, targets), Position(), dtypes)
+    total = loader.total_size if local_axes(model) else None
+    return Feed(variables, opened(loader, targets, total), Position(), dtypes)
 
 
-def opened(loader: Any, targets: list[Target]) -> Opened:
-    """Make the function that reads batches for `targets` from a position on."""
+def opened(loader: Any, targets: list[Target], total: int | None = None) -> Opened:
+    """Make the function that reads batches for `targets` from a position on.
+
+    With a `total`, row numbers are below it.
+    """
 
     def read(position: Position, n_batches: int) -> Iterator[Batches]:
         with closing(loader.chunks(position, n_batches)) as chunks:
             for chunk in chunks:
+                if total is not None:
+                    _check_rows(chunk.rows, total)
                 arrays = (*chunk.values, chunk.rows)
                 yield Batches(
                     tuple(_exact(arrays[target.place], target) for target in targets),
@@ -105,14 +113,16 @@ def opened(loader: Any, targets: list[Target]) -> Opened:
 
 
 def _exact(values: np.ndarray, target: Target) -> np.ndarray:
-    """Return integers of a chunk, if a placeholder of floats can hold them."""
-    digits = np.finfo(target.dtype).nmant + 1 if target.dtype.kind == "f" else 63
-    if values.dtype.kind in "iu" and digits < 8 * values.itemsize - 1:
-        most = 2**digits
-        if values.max() > most or values.min() < -most:
-            raise ValueError(
-                f"A batch has the integer {max(values.max(), values.min(), key=abs)}, which pm.Data "
-                f"{target.variable.name!r} of {target.dtype} cannot hold: whole numbers are exact up to "
-                f"{most} there. Make it of {values.dtype}, or subtract an offset in the source"
-            )
+    """Return the values of a chunk, if its placeholder can hold them."""
+    check_exact(values, target.dtype, f"pm.Data {target.variable.name!r}")
     return values
+
+
+def _check_rows(rows: np.ndarray, total: int) -> None:
+    """Refuse rows that the tables of latent variables have no line for."""
+    if (last := int(rows.max())) >= total:
+        raise ValueError(
+            f"The source has a row number {last}, and total_size={total} rows have latent variables, "
+            f"numbers 0 to {total - 1}. Write the number of rows that there are as total_size of the "
+            "loader, or leave it out"
+        )

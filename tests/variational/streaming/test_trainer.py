@@ -389,9 +389,20 @@ class TestModelAndLoader:
     def test_integers_that_floats_cannot_hold(self):
         data = np.full((N, 2), 2**53 + 1)
         with pytest.raises(
-            ValueError, match=r"the integer 9007199254740993, which pm.Data 'batch' of float64"
+            ValueError,
+            match=r"'batch' got integers .* to 9007199254740993, not all of which float64",
         ):
             trainer_of(DataLoader(data, batch_size=B), by_hand()).fit(1)
+
+    def test_rows_beyond_the_tables_of_latent_variables(self):
+        loader = DataLoader(np.zeros(20), batch_size=5, total_size=10)
+        with pm.Model() as model:
+            observed = pm.Data("y", loader, dims="obs")
+            z = pm.Normal("z", dims="obs")
+            pm.Normal("likelihood", z, 1, observed=observed, dims="obs")
+        trainer = trainer_of(loader, model)
+        with pytest.raises(ValueError, match="row number 19, and total_size=10 rows have latent"):
+            trainer.fit(4)
 
     def test_a_fit_without_the_loader(self):
         """Its steps would all see the same zeros."""
