@@ -401,7 +401,10 @@ class TestModelAndLoader:
             z = pm.Normal("z", dims="obs")
             pm.Normal("likelihood", z, 1, observed=observed, dims="obs")
         trainer = trainer_of(loader, model)
-        with pytest.raises(ValueError, match="row number 19, and total_size=10 rows have latent"):
+        with (
+            pytest.warns(UserWarning, match="total_size=10 was given"),
+            pytest.raises(ValueError, match="row number 19, and total_size=10 rows have latent"),
+        ):
             trainer.fit(4)
 
     def test_a_fit_without_the_loader(self):
