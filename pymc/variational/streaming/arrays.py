@@ -141,7 +141,7 @@ class ArrayBlock(Block):
     Parameters
     ----------
     layout : Layout
-    arrays : tuple of ndarray, shape (n_rows, *field.shape)
+    arrays : tuple of ndarray, shape (n_rows, ...)
         Of any strides and byte order.
     where : str
     first_row : int

@@ -161,9 +161,9 @@ def copy_rows(
 
     Parameters
     ----------
-    rows : ndarray, shape (n_rows, *shape)
+    rows : ndarray, shape (n_rows, ...)
         Of any strides, and mapped from a file if so.
-    out : ndarray, shape (n, *shape)
+    out : ndarray, shape (n, ...)
         C-contiguous.
     places : int or array of int64, shape (stop - start,)
     start, stop : int
