@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytensor
 
 from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import check_callbacks
@@ -219,7 +220,9 @@ class Trainer(Resumable):
             fitting.pop(name, None)
         self._arguments |= options
         n_before = 0 if self.state is None else self.state.i
-        made = self._inference.prepare(data=self._feed, **fitting)
+        # Fast math lets other processes compile other bits, and costs a few percent to leave out
+        with pytensor.config.change_flags(numba__fastmath=False):
+            made = self._inference.prepare(data=self._feed, **fitting)
         self._inference.state = made._replace(i=n_before)  # steps are counted from the first fit on
         return self._inference.state
 

@@ -23,8 +23,6 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import pytensor
-
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 
@@ -156,7 +154,6 @@ def versions(backend: str) -> dict[str, str]:
         **{name: _version(name) for name in names},
         "python": platform.python_version(),
         "machine": platform.machine(),
-        **({"fastmath": str(pytensor.config.numba__fastmath)} if backend == "numba" else {}),
     }
 
 

@@ -127,10 +127,9 @@ class Resumable:
 
         Notes
         -----
-        It is bit for bit on one machine, with the same versions. On Numba, a process that compiled a step
-        itself may have other last bits than one that found it in PyTensor's cache of compiled code, since
-        `numba__fastmath` lets the compiler reorder sums. Without it, by ``PYTENSOR_FLAGS=
-        numba__fastmath=False``, every process has the same.
+        It is bit for bit on one machine, with the same versions. So a trainer compiles for Numba without
+        `numba__fastmath`: with it, a process that compiled a step itself may have other last bits than one
+        that found it in PyTensor's cache of compiled code.
 
         Raises
         ------
