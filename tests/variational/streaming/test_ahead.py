@@ -146,6 +146,7 @@ def test_two_readers_are_independent():
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of JAX, where another test loaded it
 def test_a_forked_process_says_that_the_thread_is_not_there():
     items = ahead(itertools.count())
     next(items)

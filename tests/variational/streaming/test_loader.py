@@ -433,6 +433,9 @@ class TestProcesses:
         assert found == loader_rows(loader)
 
     @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+    @pytest.mark.filterwarnings(
+        "ignore:os.fork:RuntimeWarning"
+    )  # of JAX, where another test loaded it
     def test_chunks_go_on_after_a_fork(self):
         loader = DataLoader(numbers(*[4] * 5), 4, seed=1, shuffle=True, buffer_size=4, timeout=10)
         expected, _ = chunk_rows(loader, n_batches=15)

@@ -129,7 +129,7 @@ def test_bit_for_bit(tmp_path, backend):
         {"obj_optimizer": pm.sgd(learning_rate=pm.variational.schedules.cosine_decay(0.01, 30))},
         {"local": True, "objective": pm.ReweightedWakeSleep(), "n_particles": 2},
     ],
-    ids=str,
+    ids=["average", "rows", "rows average", "svgd", "schedule", "rws"],
 )
 def test_what_a_checkpoint_in_the_midst_of_a_fit_goes_on_from(tmp_path, quick, kwargs):
     local = kwargs.get("local", False)
