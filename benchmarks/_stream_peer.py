@@ -33,9 +33,8 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def be_peer(settings: Settings) -> None:
     """Do what ``settings["kind"]`` says."""
     module = importlib.import_module(f"peers.stream_{settings['peer']}")  # of what only it has
-    {"read": serve_reads, "fit": serve_steps, "memory": send_memory}[settings["kind"]](
-        module, settings
-    )
+    kinds = {"read": serve_reads, "fit": serve_steps, "warm": warm_up, "memory": send_memory}
+    kinds[settings["kind"]](module, settings)
 
 
 def serve_reads(module: Any, settings: Settings) -> None:
@@ -78,6 +77,13 @@ def serve_steps(module: Any, settings: Settings) -> None:
     fit, n_steps = module.start(settings), settings["n_steps"]
     send({})
     serve(lambda: {"time": seconds(fit, n_steps) / n_steps * 1e6})
+
+
+def warm_up(module: Any, settings: Settings) -> None:
+    """Compile all that :func:`send_memory` needs, so that it is in the cache."""
+    module.prepare(settings)
+    module.start(settings)
+    send({})
 
 
 def send_memory(module: Any, settings: Settings) -> None:

@@ -62,6 +62,7 @@ from _stream_report import (
 N_ROWS, SOME_ROWS, FEW_ROWS = 10**7, 2 * 10**6, 200_000
 BUFFER_SIZE = 100_000
 READ_BATCH, FIT_BATCH = 512, 500
+MEMORY_BATCH = 4_096  # a fit keeps its losses too: with few rows a step, they would show
 ORDERS = {"in order": False, "shuffled": True}
 PROBLEMS = ["regression", "network"]
 INPUT_GB, LARGE_INPUT_GB = 1, 20
@@ -121,8 +122,8 @@ def measure_fits(folder: Path, n_rows: int, rounds: int) -> Section:
 
 def measure_memory(folder: Path, sizes_gb: Sequence[float]) -> list[Memory]:
     """Measure the memory of one pass by the loader and by a fit, for each size of the input."""
-    held = (BUFFER_SIZE + ROWS_PER_GROUP + READ_BATCH) * BYTES_PER_ROW / 1e6
-    common = {"kind": "memory", "shuffle": True}
+    held = (BUFFER_SIZE + ROWS_PER_GROUP + MEMORY_BATCH) * BYTES_PER_ROW / 1e6
+    common = {"kind": "memory", "form": "stream", "shuffle": True}
     whats: dict[str, Settings] = {
         LOADER: {"peer": "loader"},
         "streamed fit": {"peer": "fit", "problem": "regression"},
@@ -131,7 +132,9 @@ def measure_memory(folder: Path, sizes_gb: Sequence[float]) -> list[Memory]:
     for what, own in whats.items():
         for input_gb in sizes_gb:
             with linked_folder(folder, input_gb * 1e9) as linked:
-                settings = _sizes(linked, READ_BATCH) | common | own
+                settings = _sizes(linked, MEMORY_BATCH) | common | own
+                with start(sys.executable, settings | {"kind": "warm"}):
+                    pass  # what is compiled, for this number of rows, is in the cache now
                 with start(sys.executable, settings) as peer:
                     memory.append(Memory(what, input_gb, held=held, **peer.hello))
     return memory
