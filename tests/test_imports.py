@@ -37,6 +37,8 @@ ORDER = (
     "pymc.variational.loop",
     "pymc.variational.sampling",
     "pymc.variational.guided",
+    "pymc.variational.streaming.sources",
+    "pymc.variational.streaming.loading",
     "pymc.variational.streaming",
 )
 

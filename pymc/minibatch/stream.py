@@ -257,7 +257,7 @@ def feeds(model: Any) -> Feeds | None:
     --------
     >>> from types import SimpleNamespace
     >>> from pymc.minibatch.stream import feeds
-    >>> from pymc.variational.streaming.layout import Field, Layout
+    >>> from pymc.variational.streaming.sources.layout import Field, Layout
     >>> layout = Layout((Field("", (3,), np.dtype("float64"), ("a", "b", "c")),))
     >>> loader = SimpleNamespace(layout=layout, batch_size=2, total_size=1000)
     >>> with pm.Model() as model:

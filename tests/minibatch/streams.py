@@ -19,7 +19,7 @@ import numpy as np
 
 import pymc as pm
 
-from pymc.variational.streaming.layout import Field, Layout
+from pymc.variational.streaming.sources.layout import Field, Layout
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,12 +19,12 @@ from pymc import _layer
 _layer.load_late(
     globals(),
     {
-        "pymc.variational.streaming.arrow": ("arrow_source",),
         "pymc.variational.streaming.checkpoints": ("load_approximation",),
-        "pymc.variational.streaming.dataset": ("IterableDataset",),
-        "pymc.variational.streaming.loader": ("DataLoader",),
-        "pymc.variational.streaming.parquet": ("parquet_source",),
-        "pymc.variational.streaming.shuffle": ("shuffle_buffer",),
+        "pymc.variational.streaming.loading.loader": ("DataLoader",),
+        "pymc.variational.streaming.loading.shuffle": ("shuffle_buffer",),
+        "pymc.variational.streaming.sources.arrow": ("arrow_source",),
+        "pymc.variational.streaming.sources.dataset": ("IterableDataset",),
+        "pymc.variational.streaming.sources.parquet": ("parquet_source",),
         "pymc.variational.streaming.trainer": ("Trainer",),
     },
 )

@@ -24,7 +24,7 @@ import numpy as np
 from pymc.minibatch.given_rows import check_exact
 from pymc.minibatch.plates import local_axes
 from pymc.variational.feeds import Batches, Feed, Opened
-from pymc.variational.streaming.order import Position
+from pymc.variational.streaming.loading.order import Position
 from pymc.variational.streaming.placeholders import Target, find_targets
 
 __all__ = ["as_loader", "feed_of"]
@@ -42,7 +42,7 @@ def as_loader(data: Any) -> Any:
     TypeError
         If it is neither.
     """
-    from pymc.variational.streaming.loader import (
+    from pymc.variational.streaming.loading.loader import (
         DataLoader,  # Numba kernels: when a stream is fitted
     )
 

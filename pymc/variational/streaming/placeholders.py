@@ -29,7 +29,7 @@ from pymc.minibatch.given_rows import given_rows
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.stream import feeds
 from pymc.variational.minibatch_rv import unscaled_rv
-from pymc.variational.streaming.layout import Field
+from pymc.variational.streaming.sources.layout import Field
 
 __all__ = ["Target", "check_given_by_hand", "find_targets"]
 

@@ -35,7 +35,7 @@ from pymc.variational.streaming.checkpoints.trainers import (
     new_fit_id,
 )
 from pymc.variational.streaming.feeding import as_loader, feed_of
-from pymc.variational.streaming.order import Position
+from pymc.variational.streaming.loading.order import Position
 
 __all__ = ["Trainer"]
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pymc.variational.streaming.layout import (
+from pymc.variational.streaming.sources.layout import (
     Arrays,
     BadValue,
     Block,

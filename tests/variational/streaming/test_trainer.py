@@ -30,8 +30,8 @@ import pymc as pm
 
 from pymc.variational.calls import CallTimes
 from pymc.variational.feeds import InUse
-from pymc.variational.streaming.loader import DataLoader
-from pymc.variational.streaming.order import Position
+from pymc.variational.streaming.loading.loader import DataLoader
+from pymc.variational.streaming.loading.order import Position
 from pymc.variational.streaming.trainer import Trainer
 from tests.variational.engine import JAX_COPIES, PYTHON, assert_same, params_of, quiet
 

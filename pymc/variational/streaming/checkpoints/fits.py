@@ -43,7 +43,7 @@ from pymc.variational.streaming.checkpoints.fingerprint import (
 )
 from pymc.variational.streaming.checkpoints.state import pack, restore, unlike, unpack
 from pymc.variational.streaming.feeding import as_loader
-from pymc.variational.streaming.order import Position
+from pymc.variational.streaming.loading.order import Position
 
 __all__ = ["CHECKPOINTING", "PARTS", "load_trainer", "trainer_tree"]
 

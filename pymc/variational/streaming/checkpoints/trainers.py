@@ -40,7 +40,7 @@ from pymc.variational.streaming.checkpoints.fits import (
 from pymc.variational.streaming.checkpoints.folders import checkpoints, step_folder
 from pymc.variational.streaming.checkpoints.reading import read_checkpoint, read_newest
 from pymc.variational.streaming.checkpoints.state import pack, unpack
-from pymc.variational.streaming.order import Position
+from pymc.variational.streaming.loading.order import Position
 
 __all__ = ["CHECKPOINTING", "Checkpoints", "Resumable", "checkpoint_plan", "new_fit_id"]
 

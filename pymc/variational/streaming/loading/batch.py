@@ -1,0 +1,135 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Batches that know which rows of the source they hold: one for users, many at once for a trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pymc.variational.streaming.sources.layout import Layout
+
+__all__ = ["Chunk", "PassEnd", "StreamBatch"]
+
+
+class StreamBatch(np.ndarray):
+    """An array of rows with their row numbers.
+
+    Attributes
+    ----------
+    rows : array of int64, shape (n_rows,), or None
+        The place of each row in the source's own, unshuffled order. Columns of a batch and some of its rows
+        have them too; of any other result it is None, since it need not hold the same rows.
+
+    Examples
+    --------
+    >>> from pymc.variational.streaming.loading.batch import StreamBatch
+    >>> batch = StreamBatch.of(np.array([[1.0, 2.0], [3.0, 4.0]]), rows=np.array([7, 5]))
+    >>> batch[:, 0].rows, batch[1:].rows, batch.T.rows
+    (array([7, 5]), array([5]), None)
+    """
+
+    rows: np.ndarray | None
+
+    @classmethod
+    def of(cls, values: np.ndarray, rows: np.ndarray | None) -> StreamBatch:
+        """Return a view of values of shape ``(n_rows, ...)`` that knows its rows."""
+        batch = values.view(cls)
+        batch.rows = rows
+        return batch
+
+    def __array_finalize__(self, source: Any) -> None:
+        """Know no rows: NumPy calls this for all that comes of a batch."""
+        self.rows = None
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return what NumPy does, with the row numbers where the first axis is still of rows."""
+        result = super().__getitem__(index)
+        if self.rows is not None and isinstance(result, StreamBatch):
+            first = index[0] if isinstance(index, tuple) and index else index
+            if isinstance(first, slice):
+                result.rows = self.rows[first]
+            elif isinstance(first, list | np.ndarray) and not isinstance(index, tuple):
+                chosen = self.rows[np.asarray(first)] if np.ndim(first) == 1 else None
+                result.rows = chosen
+        return result
+
+    def __reduce__(self) -> Any:
+        """Pickle the row numbers too."""
+        return _restore, (np.asarray(self), self.rows)
+
+
+def _restore(values: np.ndarray, rows: np.ndarray | None) -> StreamBatch:
+    return StreamBatch.of(values, rows)
+
+
+class PassEnd(NamedTuple):
+    """That a pass ended among the batches of a chunk.
+
+    Attributes
+    ----------
+    n_rows : int
+        How many rows the pass had, with those that were skipped.
+    n_batches : int
+        With which batch of the chunk it is over, counted from 1.
+    """
+
+    n_rows: int
+    n_batches: int
+
+
+def _keep() -> None:
+    """Leave the memory of a chunk to the garbage collector."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Many batches in one buffer.
+
+    Parameters
+    ----------
+    values : tuple of ndarray
+        One a field of the layout, of shape ``(n_batches, batch_size, *field.shape)``, C-contiguous.
+    rows : array of int64, shape (n_batches, batch_size)
+        Row numbers.
+    positions : array of int64, shape (n_batches, 2)
+        Where the stream stands after each batch: the epoch, and the rows of it that were used.
+    n_skipped : int
+        Rows left out since a value was not finite, as far as they were met in making this chunk.
+    pass_end : PassEnd, optional
+        Where a pass ends in this chunk: the first of several.
+    release : callable
+        Call it when nobody holds `values` or `rows` any more, for the memory to be used again by a
+        later chunk. Without that call it never is.
+    """
+
+    values: tuple[np.ndarray, ...]
+    rows: np.ndarray
+    positions: np.ndarray
+    n_skipped: int = 0
+    pass_end: PassEnd | None = None
+    release: Callable[[], None] = _keep
+
+    @property
+    def n_batches(self) -> int:
+        """How many batches there are."""
+        return len(self.positions)
+
+    def batch(self, layout: Layout, k: int) -> np.ndarray | dict[str, np.ndarray]:
+        """Return a copy of a batch as users see it: an array, or a dict of arrays, that know their rows."""
+        rows = self.rows[k].copy()
+        return layout.batch(tuple(StreamBatch.of(v[k].copy(), rows) for v in self.values))

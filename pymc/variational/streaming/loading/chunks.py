@@ -1,0 +1,213 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Chunks of batches, made of windows of rows that follow each other pass by pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from pymc.variational.streaming.loading.batch import Chunk
+from pymc.variational.streaming.loading.filling import Filling, Slabs
+from pymc.variational.streaming.loading.order import Order, Position, Window
+from pymc.variational.streaming.loading.reader import PassRows
+from pymc.variational.streaming.loading.windows import OnNaN, drop_first, write_window
+from pymc.variational.streaming.sources.layout import ExhaustedSourceError, Source
+
+__all__ = ["OpenPass", "Recipe", "read_chunks", "read_one_pass"]
+
+#: Starts the pass of a number at a row of its order.
+OpenPass = Callable[[int, int], PassRows]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the batches of a stream are made of.
+
+    Parameters
+    ----------
+    source : Source
+    order : Order
+    batch_size : int
+    on_nan : {"raise", "skip", "keep"}
+        What to do with a row in which a value is not finite.
+    open_pass : callable
+        See `reader.open_pass`, which has more arguments.
+    """
+
+    source: Source
+    order: Order
+    batch_size: int
+    on_nan: OnNaN
+    open_pass: OpenPass
+
+    def slabs(self) -> Slabs:
+        """Return memory for chunks: each has a window, and what was left over before it."""
+        return Slabs(self.source.layout, self.order.window_rows + self.batch_size - 1)
+
+
+class _Passes:
+    """Passes one after the other, written window by window."""
+
+    def __init__(self, recipe: Recipe, position: Position, *, one: bool) -> None:
+        self._recipe = recipe
+        self._position = position
+        self._one = one or recipe.source.one_shot
+        self._rows: PassRows | None = None
+        self._n_good = 0
+        self.over = False
+
+    def write_window(self, filling: Filling, most: int | None) -> None:
+        """Write the next window behind what is there: nothing, if the pass has no more rows.
+
+        Parameters
+        ----------
+        filling : Filling
+        most : int, optional
+            How many rows may be read, if not all of a window.
+        """
+        rows = self._open() if self._rows is None else self._rows
+        if rows.at_end():
+            self._end(rows, filling)
+            return
+        self._write(rows, filling, most)
+        if rows.ends_here():
+            self._end(rows, filling)
+
+    def look_for_end(self, filling: Filling) -> None:
+        """Note whether a pass has ended with what is there, though the next block is read for it.
+
+        Otherwise that is seen when more rows are asked for: rows do not wait for others behind them.
+        """
+        if self._rows is not None and not self._recipe.source.one_shot and self._rows.at_end():
+            self._end(self._rows, filling)
+
+    def _open(self) -> PassRows:
+        epoch, row = self._position.epoch, self._position.row
+        start = self._recipe.order.window_at(epoch, row).start
+        self._rows = self._recipe.open_pass(epoch, start)
+        return self._rows
+
+    def _write(self, rows: PassRows, filling: Filling, most: int | None) -> None:
+        epoch, order = self._position.epoch, self._recipe.order
+        limits = [order.window_at(epoch, rows.n_taken).stop]
+        limits += [] if rows.n_rows is None else [rows.n_rows]
+        limits += [] if most is None else [rows.n_taken + most]
+        # What needs no shuffle does not wait for the next block, which may be slow, or broken
+        limits += [] if order.shuffle else [rows.n_taken + rows.at_hand()]
+        window = Window(rows.n_taken, min(limits) - rows.n_taken)
+        slab, at = filling.slab, filling.n_rows
+        written = write_window(slab, at, rows, order, epoch, window, self._recipe.on_nan)
+        if self._position.row > window.start:
+            written = drop_first(slab, at, written, self._position.row)
+        filling.note(written, epoch)
+        self._n_good += written.n_rows
+
+    def _end(self, rows: PassRows, filling: Filling) -> None:
+        self._check(rows)
+        filling.note_pass_end(rows.n_taken)
+        self.over = self._one
+        self._position = Position(self._position.epoch + 1)
+        self._rows, self._n_good = None, 0
+
+    def _check(self, rows: PassRows) -> None:
+        epoch, row = self._position.epoch, self._position.row
+        if rows.n_taken == 0 and epoch == 0:
+            raise ValueError(
+                "the source of rows has none: a stream needs at least one row. Are all its files or "
+                "blocks empty?"
+            )
+        if rows.n_taken == 0:
+            raise ExhaustedSourceError(
+                f"the source had no rows in pass {epoch}, after those of the pass before: each pass "
+                f"reads it anew. Give DataLoader a function that makes a new iterator each time"
+            )
+        if rows.n_taken < row:
+            raise ExhaustedSourceError(
+                f"a stream should go on at row {row} of pass {epoch}, and the source has only "
+                f"{rows.n_taken} rows: resume with the data that the fit began with"
+            )
+        if row == 0 and self._n_good == 0:
+            raise ValueError(
+                f"all {rows.n_taken} rows of a pass were skipped by on_nan='skip': each has a value "
+                f"that is NaN or infinite. Drop the column that is never finite"
+            )
+
+
+def read_chunks(recipe: Recipe, position: Position, n_batches: int | None) -> Iterator[Chunk]:
+    """Yield full batches of pass after pass: the rest of one opens the first batch of the next.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    position : Position
+        How much of the stream was used before.
+    n_batches : int, optional
+        How many in all; None for as many as there are, which ends with the rows of an iterator only.
+
+    Yields
+    ------
+    Chunk
+        With at least one batch each.
+    """
+    passes, slabs = _Passes(recipe, position, one=False), recipe.slabs()
+    exact = recipe.source.one_shot or not recipe.order.shuffle
+    filling = Filling(slabs.take(), recipe.batch_size)
+    while n_batches is None or n_batches > 0:
+        while filling.n_batches == 0 and not passes.over:
+            missing = None if n_batches is None else n_batches * recipe.batch_size - filling.n_rows
+            passes.write_window(filling, missing if exact else None)
+        n_here = filling.n_batches if n_batches is None else min(filling.n_batches, n_batches)
+        if n_here == 0:
+            return
+        n_batches = None if n_batches is None else n_batches - n_here
+        if n_batches == 0 and filling.n_rows == n_here * recipe.batch_size:
+            passes.look_for_end(filling)
+        rest = filling.rest(n_here) if n_batches != 0 else None
+        yield filling.chunk(
+            n_here, last=passes.over, release=partial(slabs.give_back, filling.slab)
+        )
+        if rest is None:
+            return
+        filling = rest.moved_to(slabs.take())
+
+
+def read_one_pass(recipe: Recipe, epoch: int, *, drop_last: bool) -> Iterator[Chunk]:
+    """Yield the batches of one pass.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    epoch : int
+    drop_last : bool
+        If not, what is left at the end comes as a chunk of one smaller batch.
+
+    Yields
+    ------
+    Chunk
+        The last one may have no batch, and say only that the pass has ended.
+    """
+    passes, slabs = _Passes(recipe, Position(epoch), one=True), recipe.slabs()
+    filling = Filling(slabs.take(), recipe.batch_size)
+    while not passes.over:
+        while filling.n_batches == 0 and not passes.over:
+            passes.write_window(filling, None)
+        n_here = filling.n_batches
+        rest = filling.rest(n_here)
+        is_last = passes.over and (drop_last or rest.n_rows == 0)
+        yield filling.chunk(n_here, last=is_last, release=partial(slabs.give_back, filling.slab))
+        filling = rest if passes.over else rest.moved_to(slabs.take())
+    if filling.n_rows and not drop_last:
+        yield filling.tail(epoch)

@@ -1,0 +1,334 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rows from a source in batches: one by one for users, and many at once for a trainer."""
+
+from __future__ import annotations
+
+import warnings
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from functools import cached_property
+from typing import Any, Literal
+
+from pymc.variational.counts import check_count
+from pymc.variational.streaming.loading.ahead import ForkedError, read_ahead
+from pymc.variational.streaming.loading.arguments import (
+    check_choice,
+    check_flag,
+    check_timeout,
+    check_total_size,
+    make_seed,
+)
+from pymc.variational.streaming.loading.batch import Chunk
+from pymc.variational.streaming.loading.chunks import Recipe, read_chunks, read_one_pass
+from pymc.variational.streaming.loading.order import Order, Position
+from pymc.variational.streaming.loading.reader import PassRows, open_pass
+from pymc.variational.streaming.loading.shuffle import ShuffledRows, open_rows
+from pymc.variational.streaming.loading.windows import OnNaN
+from pymc.variational.streaming.sources.layout import Layout, Source
+
+__all__ = ["DataLoader"]
+
+#: Rows that are shuffled together, if nothing else is said.
+BUFFER_ROWS = 100_000
+
+#: Bytes of a window that is not shuffled, at most: enough that the work for each does not count, and few
+#: enough to stay in a processor's cache until they are used.
+WINDOW_BYTES = 4 * 2**20
+
+
+class DataLoader:
+    """Batches of rows from a source that may be larger than memory.
+
+    Iterating gives the batches of one pass over the rows; each time it is the next pass, in another order if
+    rows are shuffled. A `Trainer` and ``pm.fit(data=loader)`` take batches without end.
+
+    Parameters
+    ----------
+    dataset : source of rows
+        An array or memory-map of shape ``(n_rows, ...)``, a dict of them, an iterable of blocks of rows, a
+        function without arguments that returns one, an :class:`IterableDataset`, what
+        :func:`parquet_source`, :func:`arrow_source` and :func:`shuffle_buffer` return, or a loader of another
+        library, whose rows are those of its attribute ``dataset``.
+    batch_size : int
+        Rows of a batch.
+    shuffle : bool
+        Whether each pass has the rows in a new order. Rows are shuffled within windows of `buffer_size`
+        rows, and parts of the source, such as the row groups of Parquet files, among each other.
+    buffer_size : int, optional
+        With `shuffle`, how many rows are shuffled together: by default 100,000, or ten batches if that is
+        more. Memory for twice as many is needed, since the next ones are read ahead.
+    seed : int, optional
+        The order of all passes follows from it. By default it is drawn, and kept as ``loader.seed``.
+    total_size : int or "auto"
+        How many rows there are: ``len(loader)``. With "auto" the source's ``n_rows``; if it knows none, the
+        rows are counted now, by a pass over the source.
+    drop_last : bool
+        Whether iterating leaves out the last batch of a pass if it has fewer rows than `batch_size`. A
+        trainer leaves out nothing: these rows open the first batch of the next pass.
+    on_nan : {"raise", "skip"}
+        What to do with a row in which a value is NaN or infinite: raise a ValueError that names it, or
+        leave it out. ``loader.n_skipped`` counts them.
+    sample_shape : tuple of int, optional
+        The shape of one row, where the source could be giving rows or blocks of them.
+    timeout : float, optional
+        How many seconds to wait for rows before a TimeoutError. By default, for ever.
+    prefetch : int
+        How many buffers are read ahead, by a thread; 0 for no thread. Each has `buffer_size` rows, or about
+        4 MB if rows are not shuffled.
+
+    Attributes
+    ----------
+    source : Source
+    batch_size : int
+    total_size : int
+        How many rows there are: what the ``total_size`` of a likelihood should be.
+    seed : int
+    n_skipped : int
+        Rows left out so far since a value was not finite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For sizes that are no positive whole numbers, a batch larger than the data, `total_size` "auto" for
+        an iterator, which can be read only once, and what is no source of rows.
+
+    Warns
+    -----
+    UserWarning
+        Once, at the end of a complete pass, if it did not have `total_size` rows.
+
+    Notes
+    -----
+    Pass ``e`` uses the generator of ``np.random.SeedSequence(seed, spawn_key=(e,))``. Rows of a shuffled
+    window are written once, each to its place in a random permutation. The parts come in a new order and the
+    first window of a pass has a random length, so that other rows meet in each pass. Every row comes
+    exactly once a pass. `buffer_size` of at least ``len(loader)`` is a shuffle of all rows.
+
+    Examples
+    --------
+    >>> data = np.arange(20.0).reshape(10, 2)
+    >>> loader = pm.DataLoader(data, batch_size=4, shuffle=True, seed=1)
+    >>> len(loader), loader.n_batches
+    (10, 2)
+    >>> for batch in loader:
+    ...     print(batch.shape, bool((batch == data[batch.rows]).all()))
+    (4, 2) True
+    (4, 2) True
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        buffer_size: int | None = None,
+        seed: int | None = None,
+        total_size: int | Literal["auto"] = "auto",
+        drop_last: bool = True,
+        on_nan: Literal["raise", "skip"] = "raise",
+        sample_shape: tuple[int, ...] | None = None,
+        timeout: float | None = None,
+        prefetch: int = 1,
+    ) -> None:
+        name = type(self).__name__
+        self.batch_size = check_count("batch_size", batch_size, name)
+        self.shuffle = check_flag("shuffle", shuffle, name)
+        self._asked_buffer = buffer_size
+        if buffer_size is not None:
+            self._asked_buffer = check_count("buffer_size", buffer_size, name)
+        if isinstance(dataset, ShuffledRows):
+            self.shuffle, seed = True, dataset.seed if seed is None else seed
+            self._asked_buffer = self._asked_buffer or dataset.buffer_size
+        self.seed = make_seed(seed, name)
+        self.drop_last = check_flag("drop_last", drop_last, name)
+        self.on_nan: OnNaN = check_choice("on_nan", on_nan, ("raise", "skip"), name)
+        self._prefetch = check_count("prefetch", prefetch, name, least=0)
+        self._timeout = check_timeout(timeout, self._prefetch)
+        self.source: Source = open_rows(dataset, sample_shape)
+        self.n_skipped = 0
+        self.total_size = check_total_size(total_size, self.source)
+        if self.batch_size > self.total_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} of DataLoader is more than the {self.total_size} rows of the "
+                f"data: write a smaller one, such as batch_size={max(1, self.total_size // 10)}"
+            )
+        self._epoch = 0
+        self._compared = False
+        self._one_shot_rows: PassRows | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """What a batch is like: names, shapes of rows, dtypes."""
+        return self.source.layout
+
+    @property
+    def columns(self) -> tuple[str, ...] | dict[str, tuple[str, ...] | None] | None:
+        """The names of the columns, for each name of a batch that is a dict; None if they have none."""
+        fields = self.layout.fields
+        return {f.name: f.columns for f in fields} if self.layout.named else fields[0].columns
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return self.total_size
+
+    @property
+    def n_batches(self) -> int:
+        """How many batches an iteration gives."""
+        full, rest = divmod(self.total_size, self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __len__(self) -> int:
+        """Return how many rows there are, and not how many batches."""
+        return self.total_size
+
+    @cached_property
+    def buffer_size(self) -> int:
+        """How many rows are shuffled together, or else read at a time."""
+        if self.shuffle:
+            rows = self._asked_buffer or max(BUFFER_ROWS, 10 * self.batch_size)
+        else:
+            rows = max(WINDOW_BYTES // max(1, self.layout.row_bytes), self.batch_size)
+        return min(rows, self.total_size)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells this stream from another, in JSON: a checkpoint resumes only with the same."""
+        return {
+            **self.source.identity,
+            "total_size": self.total_size,
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "on_nan": self.on_nan,
+            # Without a shuffle the order is the source's, whatever these are
+            "buffer_size": self.buffer_size if self.shuffle else None,
+            "seed": self.seed if self.shuffle else None,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle all but the rows that are being read: another process reads its own."""
+        return {**self.__dict__, "_one_shot_rows": None}
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the batches of the next pass.
+
+        Yields
+        ------
+        StreamBatch or dict of str to StreamBatch
+            Arrays of shape ``(batch_size, ...)`` that own their memory, with the numbers of their rows
+            as ``batch.rows``.
+        """
+        epoch, self._epoch = self._epoch, self._epoch + 1
+        return self._iterate(epoch)
+
+    def _iterate(self, epoch: int) -> Iterator[Any]:
+        with closing(self._ahead(self._read_pass(epoch))) as chunks:
+            for chunk in chunks:
+                self.n_skipped += chunk.n_skipped
+                for k in range(chunk.n_batches):
+                    if chunk.pass_end is not None and chunk.pass_end.n_batches == k + 1:
+                        self._compare_total(chunk)
+                    yield chunk.batch(self.layout, k)
+                self._compare_total(chunk)
+                chunk.release()
+                del chunk
+
+    def chunks(
+        self, position: Position = Position(), n_batches: int | None = None
+    ) -> Iterator[Chunk]:
+        """Yield many batches at once, all of `batch_size` rows, in pass after pass.
+
+        Parameters
+        ----------
+        position : Position
+            How much of the stream was used before.
+        n_batches : int, optional
+            How many batches in all. No more rows than these have are read from an iterator.
+
+        Yields
+        ------
+        Chunk
+            At least one batch each. It is valid until its ``release()`` is called.
+
+        Raises
+        ------
+        ExhaustedSourceError
+            If the source can be read only once, or has fewer rows than `position`.
+
+        Examples
+        --------
+        >>> from pymc.variational.streaming.loading.order import Position
+        >>> loader = pm.DataLoader(np.arange(10), batch_size=4)
+        >>> for chunk in loader.chunks(Position(0, 4), n_batches=2):
+        ...     print(chunk.rows, chunk.positions.tolist())
+        [[4 5 6 7]] [[0, 8]]
+        [[8 9 0 1]] [[1, 2]]
+        """
+        while n_batches is None or n_batches > 0:
+            with closing(self._ahead(self._read(position, n_batches))) as chunks:
+                try:
+                    for chunk in chunks:
+                        self.n_skipped += chunk.n_skipped
+                        self._compare_total(chunk)
+                        position = Position(*chunk.positions[-1].tolist())
+                        n_batches = None if n_batches is None else n_batches - chunk.n_batches
+                        yield chunk
+                        del chunk
+                    return
+                except ForkedError:
+                    continue  # go on here, with a thread of this process
+
+    # The next two run in the thread that reads ahead, with all that a source may take long for
+
+    def _read_pass(self, epoch: int) -> Iterator[Chunk]:
+        yield from read_one_pass(self._recipe, epoch, drop_last=self.drop_last)
+
+    def _read(self, position: Position, n_batches: int | None) -> Iterator[Chunk]:
+        yield from read_chunks(self._recipe, position, n_batches)
+
+    def _ahead(self, chunks: Iterator[Chunk]) -> Generator[Chunk]:
+        name = f"the source of rows ({type(self.source).__name__})"
+        return read_ahead(chunks, n_ahead=self._prefetch, timeout=self._timeout, name=name)
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        order = Order(
+            self.seed, self.buffer_size, self.shuffle, self.buffer_size >= self.total_size
+        )
+        return Recipe(self.source, order, self.batch_size, self.on_nan, self._open_pass)
+
+    def _open_pass(self, epoch: int, row: int) -> PassRows:
+        if not self.source.one_shot:
+            return open_pass(self.source, self._recipe.order, epoch, row)
+        if self._one_shot_rows is None or epoch > 0:
+            self._one_shot_rows = open_pass(self.source, self._recipe.order, epoch, row)
+        return self._one_shot_rows  # what an iterator gave is there once: go on with it
+
+    def _compare_total(self, chunk: Chunk) -> None:
+        """Warn, once, if the first complete pass had another number of rows than was said."""
+        if chunk.pass_end is None or self._compared:
+            return
+        self._compared = True
+        if chunk.pass_end.n_rows != self.total_size:
+            warnings.warn(
+                f"total_size={self.total_size} was given to DataLoader, but a complete pass over the "
+                f"source has seen {chunk.pass_end.n_rows} rows. Likelihoods are scaled to total_size rows, "
+                f"so the posterior is that of more or fewer data than there are: write "
+                f"total_size={chunk.pass_end.n_rows}, or 'auto'",
+                UserWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,116 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""`shuffle_buffer`: rows of a source in a new order each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from pymc.variational.counts import check_count
+from pymc.variational.streaming.loading.arguments import make_seed
+from pymc.variational.streaming.loading.chunks import Recipe, read_one_pass
+from pymc.variational.streaming.loading.order import Order
+from pymc.variational.streaming.loading.reader import open_pass
+from pymc.variational.streaming.sources.dataset import IterableDataset, as_source
+from pymc.variational.streaming.sources.layout import Source
+
+__all__ = ["ShuffledRows", "open_rows", "shuffle_buffer"]
+
+
+class ShuffledRows(IterableDataset):
+    """Rows of a source, shuffled: what `shuffle_buffer` returns.
+
+    Parameters
+    ----------
+    source : Source
+    buffer_size, batch_size, seed : int
+        As of `shuffle_buffer`.
+    """
+
+    def __init__(self, source: Source, buffer_size: int, batch_size: int, seed: int) -> None:
+        super().__init__(n_rows=source.n_rows)
+        self.source = source
+        self.buffer_size = buffer_size
+        self.batch_size = batch_size
+        self.seed = seed
+        self._epoch = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield batches of the next pass; the last one may be smaller."""
+        epoch, self._epoch = self._epoch, self._epoch + 1
+        return self._batches(epoch)
+
+    def _batches(self, epoch: int) -> Iterator[Any]:
+        whole = self.n_rows is not None and self.n_rows <= self.buffer_size
+        order = Order(self.seed, self.buffer_size, shuffle=True, whole=whole)
+        opened = partial(open_pass, self.source, order)
+        # Whether a value may be NaN is for the loader to say, if there is one
+        recipe = Recipe(self.source, order, self.batch_size, "keep", opened)
+        for chunk in read_one_pass(recipe, epoch, drop_last=False):
+            for k in range(chunk.n_batches):
+                yield chunk.batch(self.source.layout, k)
+            chunk.release()
+
+
+def open_rows(data: Any, sample_shape: Any = None) -> Source:
+    """Return the source of rows: of a loader, or of shuffled rows, the one behind it.
+
+    So rows keep their numbers, no rest is dropped, and what is shuffled already is not read in order.
+    """
+    behind = getattr(data, "source", None)
+    return behind if isinstance(behind, Source) else as_source(data, sample_shape=sample_shape)
+
+
+def shuffle_buffer(
+    source: Any, buffer_size: int, batch_size: int, seed: int | None = None
+) -> ShuffledRows:
+    """Shuffle rows of a source within a buffer.
+
+    Parameters
+    ----------
+    source : source of rows
+        What `DataLoader` takes.
+    buffer_size : int
+        How many rows are shuffled together. It holds at most ``buffer_size + batch_size`` rows, beside a
+        block of the source.
+    batch_size : int
+        Rows of a batch. The last one of a pass may have fewer: no row is lost.
+    seed : int, optional
+        The order of all passes follows from it. By default it is drawn.
+
+    Returns
+    -------
+    ShuffledRows
+        An `IterableDataset` with the source's ``n_rows``. Each iteration is a new pass in another order. A
+        `DataLoader` may read it: that shuffles once, in this buffer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For sizes that are no positive whole numbers, and what is no source of rows.
+
+    Examples
+    --------
+    >>> rows = pm.shuffle_buffer(np.arange(10), buffer_size=4, batch_size=3, seed=1)
+    >>> rows.n_rows, [len(batch) for batch in rows]
+    (10, [3, 3, 3, 1])
+    """
+    return ShuffledRows(
+        open_rows(source),
+        check_count("buffer_size", buffer_size, "shuffle_buffer"),
+        check_count("batch_size", batch_size, "shuffle_buffer"),
+        make_seed(seed, "shuffle_buffer"),
+    )

@@ -1,0 +1,285 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rows of arrays: in memory, or mapped from a file. They are never copied but into a batch."""
+
+from __future__ import annotations
+
+import hashlib
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pymc.variational.streaming.sources.copying import copy_rows
+from pymc.variational.streaming.sources.layout import Arrays, BadValue, Block, Field, Layout, Source
+
+__all__ = [
+    "ArrayBlock",
+    "ArraySource",
+    "SampleShape",
+    "as_numbers",
+    "digest",
+    "equal_lengths",
+    "evenly_spaced",
+    "field_of",
+    "named_shapes",
+]
+
+SampleShape = Sequence[int] | Mapping[str, Sequence[int]] | None
+"""The shape of one row, or of one row of each field."""
+
+#: Bytes of the rows that are read at once: small parts shuffle better
+PART_BYTES = 2**20
+#: Rows, evenly spaced, by which a checkpoint recognises an array
+DIGEST_ROWS = 64
+
+
+def as_numbers(value: Any, where: str) -> np.ndarray:
+    """Return what a user gave as an array of numbers, without a copy if it is one.
+
+    Parameters
+    ----------
+    value : array_like
+        An array, a tensor that NumPy can read, or nested lists.
+    where : str
+        For messages.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be an array, or is one of something else than numbers.
+    ValueError
+        If some of it is masked.
+    """
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{where} has masked values, and a likelihood needs a number in each row: fill them, or "
+            f"leave these rows out"
+        )
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise TypeError(
+            f"{where}, of type {type(value).__name__}, cannot be read as an array of numbers: {error}"
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{where} has dtype {array.dtype}, and a model computes with numbers: store it as "
+            f"integers or floats"
+        )
+    return array
+
+
+def named_shapes(
+    sample_shape: SampleShape, names: Iterable[str], where: str
+) -> dict[str, tuple[int, ...] | None]:
+    """Return the shape of a row for each array, None where it was not given.
+
+    Raises
+    ------
+    ValueError
+        If shapes are given for other arrays than there are.
+    """
+    names = list(names)
+    if sample_shape is None:
+        return dict.fromkeys(names)
+    given = sample_shape if isinstance(sample_shape, Mapping) else {"": sample_shape}
+    if set(given) != set(names):
+        have = "one array" if names == [""] else ", ".join(map(repr, names))
+        raise ValueError(
+            f"sample_shape={sample_shape!r} does not fit to {where}, which has {have}: give one shape for "
+            f'one array, and a dict for several, such as {{"X": (3,), "y": ()}}'
+        )
+    return {name: tuple(given[name]) for name in names}
+
+
+def field_of(name: str, array: np.ndarray, where: str) -> Field:
+    """Return the field of rows along the first axis.
+
+    Raises
+    ------
+    ValueError
+        If a row holds nothing.
+    """
+    if 0 in array.shape[1:]:
+        raise ValueError(f"{where} has shape {array.shape}: its rows are empty")
+    return Field(name, array.shape[1:], array.dtype.newbyteorder("="))
+
+
+def equal_lengths(arrays: Mapping[str, np.ndarray], where: str) -> int:
+    """Return how many rows arrays have.
+
+    Raises
+    ------
+    ValueError
+        If one has another number of rows than the others.
+    """
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"the arrays of {where} have different numbers of rows: {lengths}")
+    return next(iter(lengths.values()))
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayBlock(Block):
+    """Rows of arrays.
+
+    Parameters
+    ----------
+    layout : Layout
+    arrays : tuple of ndarray, shape (n_rows, ...)
+        Of any strides and byte order.
+    where : str
+    first_row : int
+        What messages call the first row.
+    """
+
+    layout: Layout
+    arrays: Arrays
+    where: str
+    first_row: int = 0
+
+    @property
+    def n_rows(self) -> int:  # type: ignore[override]
+        """How many rows there are."""
+        return len(self.arrays[0])
+
+    def write(self, out: Arrays, places: np.ndarray | int, start: int, stop: int) -> bool:
+        """Write rows of all fields, see :meth:`.Block.write`."""
+        finite = True
+        for array, to in zip(self.arrays, out, strict=True):
+            finite &= copy_rows(array, to, places, start, stop)
+        return finite
+
+    def bad_rows(self, start: int, stop: int) -> list[BadValue]:
+        """Return where floats are not finite."""
+        found = [
+            BadValue(int(row) + start, field.name, field.label(tuple(place)), self.first_row)
+            for field, array in zip(self.layout.fields, self.arrays, strict=True)
+            if array.dtype.kind == "f"
+            for row, *place in np.argwhere(~np.isfinite(array[start:stop])).tolist()
+        ]
+        return sorted(found, key=lambda bad: bad.row)
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource(Source):
+    """Rows of an array, or of several that belong together.
+
+    Parameters
+    ----------
+    named : mapping of str to ndarray, shape (n_rows, ...)
+        By field.
+    where : str
+        What messages call them.
+
+    Examples
+    --------
+    >>> from pymc.variational.streaming.sources.arrays import ArraySource
+    >>> source = ArraySource.of({"X": np.ones((5, 2)), "y": np.arange(5)}, "data")
+    >>> source.n_rows, source.layout.fields[0].shape
+    (5, (2,))
+    """
+
+    named: Mapping[str, np.ndarray]
+    where: str
+
+    @classmethod
+    def of(cls, data: Any, where: str, sample_shape: Any = None) -> ArraySource:
+        """Make the source of an array, or of a dict of arrays.
+
+        Raises
+        ------
+        TypeError
+            If something is no array of numbers.
+        ValueError
+            For a number instead of an array, no rows, different numbers of rows, or rows of another
+            shape than `sample_shape`.
+        """
+        named = data if isinstance(data, Mapping) else {"": data}
+        if not named:
+            raise ValueError(f"{where} is empty: it has no arrays")
+        arrays = {n: as_numbers(a, f"{where}[{n!r}]" if n else where) for n, a in named.items()}
+        shapes = named_shapes(sample_shape, named, where)
+        for name, array in arrays.items():
+            _check_rows(array, shapes[name], f"{where}[{name!r}]" if name else where)
+        if equal_lengths(arrays, where) == 0:
+            raise ValueError(f"{where} has no rows")
+        return cls(arrays, where)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """A field for each array."""
+        return Layout(tuple(field_of(n, array, self.where) for n, array in self.named.items()))
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows the arrays have."""
+        return len(next(iter(self.named.values())))
+
+    @cached_property
+    def _part_length(self) -> int:
+        return max(PART_BYTES // self.layout.row_bytes, 1)
+
+    @cached_property
+    def part_lengths(self) -> tuple[int, ...]:
+        """Rows of slices of about a megabyte."""
+        full, rest = divmod(self.n_rows, self._part_length)
+        return (self._part_length,) * full + (rest,) * (rest > 0)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Shapes, dtypes, and a digest of some rows."""
+        return {
+            "kind": "arrays",
+            "n_rows": self.n_rows,
+            "schema": self.layout.schema,
+            "digests": [digest(array) for array in self.named.values()],
+        }
+
+    def read(self, part: int) -> Block:
+        """Return a slice of the arrays."""
+        start = part * self._part_length
+        some = tuple(
+            array[start : start + self.part_lengths[part]] for array in self.named.values()
+        )
+        return ArrayBlock(self.layout, some, self.where, start)
+
+
+def _check_rows(array: np.ndarray, sample_shape: Sequence[int] | None, where: str) -> None:
+    if array.ndim == 0:
+        raise ValueError(
+            f"{where} is {array!r}, a number: rows are along the first axis of an array"
+        )
+    if 0 in array.shape[1:]:
+        raise ValueError(f"{where} has shape {array.shape}: its rows are empty")
+    if sample_shape is not None and array.shape[1:] != tuple(sample_shape):
+        raise ValueError(
+            f"{where} has shape {array.shape}, so its rows have shape {array.shape[1:]}, and not "
+            f"sample_shape={tuple(sample_shape)}"
+        )
+
+
+def evenly_spaced(n_rows: int) -> np.ndarray:
+    """Return the numbers of some rows, the first and the last among them."""
+    return np.unique(np.linspace(0, n_rows - 1, DIGEST_ROWS).astype(np.int64))
+
+
+def digest(array: np.ndarray) -> str:
+    """Return SHA-256 of some rows: it tells data sets apart, and reads next to nothing."""
+    some = array[evenly_spaced(len(array))]
+    return hashlib.sha256(np.ascontiguousarray(some).tobytes()).hexdigest()

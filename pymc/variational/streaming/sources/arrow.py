@@ -1,0 +1,270 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rows from whatever gives Apache Arrow: CSV, IPC files, datasets, duckdb, polars."""
+
+from __future__ import annotations
+
+import itertools
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from pymc.variational.counts import check_count
+from pymc.variational.streaming.sources.arrow_columns import (
+    need_pyarrow,
+    reading,
+    schema_of,
+    table_block,
+)
+from pymc.variational.streaming.sources.layout import Block, Layout, Source
+from pymc.variational.streaming.sources.passes import Passes
+from pymc.variational.streaming.sources.schema import Columns, Selection
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["ArrowSource", "arrow_source", "is_arrow"]
+
+#: Rows of the batches into which a table in memory is cut, without a copy
+TABLE_ROWS = 2**16
+
+
+def arrow_source(
+    batches: Any,
+    columns: Columns = None,
+    n_rows: int | None = None,
+) -> ArrowSource:
+    """Read rows from record batches of Apache Arrow, one batch at a time.
+
+    Parameters
+    ----------
+    batches : object with ``__arrow_c_stream__``, pyarrow.dataset.Dataset, or callable
+        What can be read again and again: a table or data frame (pyarrow, polars), a relation of
+        duckdb, a dataset of pyarrow. Else a function without arguments, which opens the data anew for
+        each pass and returns such an object, a reader, or an iterable of record batches.
+    columns : list of str, str or dict, optional
+        As for :func:`pymc.parquet_source`; by default all.
+    n_rows : int, optional
+        How many rows there are, where you know it. Tables know it themselves; for anything else the
+        rows are counted once by :class:`pymc.DataLoader`.
+
+    Returns
+    -------
+    ArrowSource
+        To be given to :class:`pymc.DataLoader`.
+
+    Raises
+    ------
+    TypeError
+        If `batches` is none of these, or can be read only once.
+    SchemaError
+        A ValueError. A column is not there or not numeric, or a later pass has other columns.
+    ValueError
+        When rows are read: for a null, and for an integer beyond 2**53 that is to be a float.
+    OSError
+        When rows cannot be read.
+    ImportError
+        If pyarrow is not installed.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> source = pm.arrow_source(pa.table({"x": [1.0, 2.0], "day": [3, 4]}), columns=["x"])
+    >>> source.n_rows
+    2
+
+    A file of comma-separated values, and one of Arrow's own format, which are opened anew each pass:
+
+    .. code-block:: python
+
+        pm.arrow_source(lambda: pyarrow.csv.open_csv("flights.csv"), columns=["dep_delay"])
+        pm.arrow_source(lambda: pyarrow.ipc.open_file("flights.arrow"))
+    """
+    need_pyarrow("arrow_source")
+    if n_rows is not None:
+        n_rows = check_count("n_rows", n_rows, "arrow_source")
+    if _is_dataset(batches):
+        names = Selection.of(schema_of(batches.schema), columns, "the dataset").names
+        return ArrowSource(Passes(partial(_scan, batches, names)), columns, n_rows)
+    if is_arrow(batches):
+        _check_readable_again(batches)
+        return ArrowSource(Passes(partial(record_batches, batches)), columns, n_rows, batches)
+    if callable(batches):
+        return ArrowSource(Passes(partial(_opened, batches)), columns, n_rows)
+    raise TypeError(
+        f"batches of arrow_source, a {type(batches).__name__}, does not give Arrow record batches "
+        f"(__arrow_c_stream__), and is no function without arguments that opens something which does"
+    )
+
+
+def is_arrow(data: Any) -> bool:
+    """Return whether data give record batches by themselves."""
+    return hasattr(data, "__arrow_c_stream__") or _is_dataset(data)
+
+
+def _is_dataset(data: Any) -> bool:
+    return hasattr(data, "to_batches") and hasattr(data, "count_rows")
+
+
+def _scan(dataset: pa.dataset.Dataset, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    """Yield batches of some columns: the others are not even read."""
+    yield from dataset.to_batches(columns=list(columns))
+
+
+def _check_readable_again(batches: Any) -> None:
+    if hasattr(batches, "read_next_batch") or isinstance(batches, Iterator):
+        raise TypeError(
+            f"batches of arrow_source, a {type(batches).__name__}, can be read only once, and a fit reads "
+            f"its data many times: give a function that opens them, arrow_source(lambda: open(...))"
+        )
+
+
+def record_batches(data: Any) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of anything that has some.
+
+    Raises
+    ------
+    TypeError
+        If it has none.
+    """
+    pyarrow = need_pyarrow("arrow_source")
+    if _is_dataset(data):
+        yield from data.to_batches()
+    elif hasattr(data, "get_batch"):  # a file of the IPC format
+        yield from map(data.get_batch, range(data.num_record_batches))
+    elif hasattr(data, "__arrow_c_stream__"):
+        yield from pyarrow.RecordBatchReader.from_stream(data)
+    elif hasattr(data, "__arrow_c_array__"):
+        yield pyarrow.record_batch(data)
+    elif isinstance(data, Iterable):
+        for part in data:
+            yield from record_batches(part)
+    else:
+        raise TypeError(
+            f"a {type(data).__name__} does not give Arrow record batches: what arrow_source opens has to "
+            f"be a reader, a table, or an iterable of record batches"
+        )
+
+
+def _opened(factory: Callable[[], Any]) -> Iterator[pa.RecordBatch]:
+    return record_batches(factory())
+
+
+@dataclass(frozen=True, eq=False)
+class ArrowSource(Source):
+    """Rows of record batches. :func:`arrow_source` makes one.
+
+    Parameters
+    ----------
+    passes : Passes
+        Of record batches.
+    columns : list of str, str or dict, optional
+    given_rows : int, optional
+    data : object, optional
+        What the batches are of, if it is not opened anew: it may know its number of rows.
+    """
+
+    passes: Passes[pa.RecordBatch]
+    columns: Columns = None
+    given_rows: int | None = None
+    data: Any = field(default=None, repr=False)
+
+    @cached_property
+    def _slices(self) -> list[pa.RecordBatch] | None:
+        """Slices of the data, if they are a table in memory."""
+        pyarrow = need_pyarrow("arrow_source")
+        tables = pyarrow.Table, pyarrow.RecordBatch
+        if not isinstance(self.data, tables) and not _is_polars_frame(self.data):
+            return None
+        return pyarrow.table(self.data).to_batches(max_chunksize=TABLE_ROWS)
+
+    @property
+    def n_rows(self) -> int | None:
+        """How many rows there are, if that was given, or the data are in memory."""
+        if self.given_rows is not None:
+            return self.given_rows
+        return None if self.part_lengths is None else sum(self.part_lengths)
+
+    @property
+    def part_lengths(self) -> tuple[int, ...] | None:
+        """Rows of slices of a table in memory; else batches come in order."""
+        return None if self._slices is None else tuple(map(len, self._slices))
+
+    @cached_property
+    def selection(self) -> Selection:
+        """The columns of fields. To know them, the first batch is read."""
+        where = "the record batches"
+        with self._reading(where):
+            first = self.passes.peek()
+        return Selection.of(schema_of(first.schema), self.columns, where)
+
+    def _reading(self, where: str) -> AbstractContextManager[None]:
+        return reading(where, need_pyarrow("arrow_source").ArrowException, OSError)
+
+    @property
+    def layout(self) -> Layout:
+        """The fields and their columns."""
+        return self.selection.layout
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Rows and schema."""
+        return {"kind": "arrow", "n_rows": self.n_rows, "schema": self.layout.schema}
+
+    def read(self, part: int) -> Block:
+        """Return a slice of a table in memory.
+
+        Raises
+        ------
+        ValueError
+            For a null.
+        """
+        if self._slices is None:
+            return super().read(part)
+        return table_block(self._slices[part], self.selection, f"slice {part} of the table")
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the record batches of a pass that have rows.
+
+        Raises
+        ------
+        ExhaustedSourceError
+            If they can be read only once, and were; or if a later pass is empty.
+        OSError
+            If they cannot be read.
+        SchemaError
+            If their columns are others than at the first time.
+        ValueError
+            For a null.
+        """
+        if self._slices is not None:
+            yield from super().blocks()
+            return
+        selection = self.selection
+        items = self.passes.start()
+        for number in itertools.count():
+            where = f"record batch {number}"
+            with self._reading(where):
+                batch = next(items, None)
+            if batch is None:
+                return
+            selection.check(schema_of(batch.schema), where)
+            yield table_block(batch, selection, where)
+
+
+def _is_polars_frame(data: Any) -> bool:
+    return type(data).__module__.partition(".")[0] == "polars" and hasattr(data, "height")

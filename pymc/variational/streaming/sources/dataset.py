@@ -1,0 +1,260 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""`IterableDataset`, and the source of rows of whatever a loader is given."""
+
+from __future__ import annotations
+
+import os
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pymc.variational.counts import check_count
+from pymc.variational.streaming.sources.arrays import ArraySource, SampleShape, as_numbers
+from pymc.variational.streaming.sources.arrow import arrow_source, is_arrow
+from pymc.variational.streaming.sources.frames import FrameSource, is_frame
+from pymc.variational.streaming.sources.items import named_parts
+from pymc.variational.streaming.sources.iterables import IterableSource
+from pymc.variational.streaming.sources.layout import Source
+from pymc.variational.streaming.sources.samples import SampleSource
+
+__all__ = ["IterableDataset", "as_source"]
+
+
+class IterableDataset:
+    """Rows that come in blocks and can be read again, in the manner of ``torch.utils.data``.
+
+    Give it a function that opens the data, or derive a class from it that has ``__iter__``.
+
+    Parameters
+    ----------
+    blocks : callable or iterable
+        A function without arguments that returns an iterable of blocks, a new one at each call; or an
+        iterable of blocks that can be read again. A block is an array of rows of shape (n, ...), a dict
+        or tuple of such arrays, a data frame of pandas, or an Arrow table. Blocks may differ in their
+        number of rows, and be empty.
+    n_rows : int, optional
+        How many rows there are, where it is known. Else a loader counts them once.
+    sample_shape : tuple of int, or dict of str to tuple, optional
+        The shape of one row. With it an item of this very shape is one row, and not a block: ``()`` for
+        numbers, ``(3,)`` for vectors of three. Without it, rows are along the first axis of an item.
+
+    Raises
+    ------
+    TypeError
+        If `blocks` is neither; if `n_rows` or `sample_shape` is not of whole numbers.
+    ValueError
+        If `n_rows` is below 1, or a length in `sample_shape` is.
+
+    Examples
+    --------
+    >>> def read_days():
+    ...     for day in range(3):
+    ...         yield np.full((4, 2), day)
+    >>> days = pm.IterableDataset(read_days, n_rows=12)
+    >>> sum(len(block) for block in days)
+    12
+
+    The same as a class, for data that are generated:
+
+    >>> class Noise(pm.IterableDataset):
+    ...     n_rows = 1_000
+    ...
+    ...     def __iter__(self):
+    ...         rng = np.random.default_rng(1)
+    ...         for _ in range(10):
+    ...             yield rng.normal(size=(100, 2))
+    >>> next(iter(Noise())).shape
+    (100, 2)
+    """
+
+    n_rows: int | None = None
+    sample_shape: SampleShape = None
+    _blocks: Callable[[], Iterable[Any]] | Iterable[Any] | None = None
+
+    def __init__(
+        self,
+        blocks: Callable[[], Iterable[Any]] | Iterable[Any] | None = None,
+        n_rows: int | None = None,
+        sample_shape: SampleShape = None,
+    ) -> None:
+        if isinstance(blocks, np.ndarray) or not (
+            blocks is None or callable(blocks) or isinstance(blocks, Iterable)
+        ):
+            raise TypeError(
+                f"blocks of IterableDataset is of type {type(blocks).__name__}: it has to be a function "
+                f"that opens the data, or an iterable of blocks. An array can be given to a loader itself"
+            )
+        self._blocks = blocks
+        if n_rows is not None:
+            self.n_rows = check_count("n_rows", n_rows, "IterableDataset")
+        if sample_shape is not None:
+            self.sample_shape = check_sample_shape(sample_shape)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return the blocks of a fresh pass."""
+        if self._blocks is None:
+            raise TypeError(
+                f"{type(self).__name__} has no blocks: give IterableDataset a function that opens them, "
+                f"or define __iter__"
+            )
+        return iter(self._blocks() if callable(self._blocks) else self._blocks)
+
+
+def check_sample_shape(shape: Any) -> SampleShape:
+    """Return the shape of a row as a tuple, or as a dict of tuples.
+
+    Raises
+    ------
+    TypeError
+        If it is no sequence of whole numbers.
+    ValueError
+        If a length is below 1.
+    """
+    if shape is None:
+        return None
+    if isinstance(shape, Mapping):
+        return {str(name): _one_shape(one) for name, one in shape.items()}
+    return _one_shape(shape)
+
+
+def _one_shape(shape: Any) -> tuple[int, ...]:
+    if not isinstance(shape, tuple | list):
+        raise TypeError(
+            f"sample_shape={shape!r} has to be the shape of one row: () for a number, (3,) for three"
+        )
+    return tuple(check_count("sample_shape", n, "a loader") for n in shape)
+
+
+def as_source(data: Any, *, sample_shape: Any = None) -> Source:
+    """Return the rows of whatever a loader is given.
+
+    Parameters
+    ----------
+    data : array, dict of arrays, DataFrame, Arrow table, Source, IterableDataset, iterable or callable
+        Arrays and memory-maps: rows are along the first axis, and nothing is copied as a whole. An
+        iterable of blocks, or a function without arguments that opens one. A loader in the manner of
+        torch: the rows are those of its ``.dataset``; its own batches, their order and their number are
+        not looked at.
+    sample_shape : tuple of int, or dict of str to tuple, optional
+        See :class:`IterableDataset`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `data` are none of these, or have no rows of numbers.
+
+    Examples
+    --------
+    >>> from pymc.variational.streaming.sources.dataset import as_source
+    >>> as_source(np.zeros((6, 2, 3))).n_rows
+    6
+    >>> as_source(lambda: ([i, i] for i in range(4)), sample_shape=(2,)).layout.fields[0].shape
+    (2,)
+    """
+    shape = check_sample_shape(sample_shape)
+    if shape is not None and (isinstance(data, Source) or is_frame(data) or is_arrow(data)):
+        raise ValueError(
+            f"sample_shape={sample_shape!r} is for arrays and iterables of arrays: what the rows of a "
+            f"{type(data).__name__} are is known"
+        )
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, str | bytes | os.PathLike):
+        raise TypeError(
+            f"{data!r} is a path: open it as pm.parquet_source({data!r}), or give a function that reads it"
+        )
+    if isinstance(data, IterableDataset):
+        return _iterable(
+            data, shape if shape is not None else check_sample_shape(data.sample_shape)
+        )
+    if is_frame(data):
+        return FrameSource.of(data)
+    if is_arrow(data):
+        return arrow_source(data)
+    if isinstance(data, Mapping):
+        return ArraySource.of(data, "data", shape)
+    if hasattr(data, "shape") and hasattr(data, "dtype"):
+        return ArraySource.of(data, "data", shape)
+    if hasattr(data, "dataset"):
+        return _from_torch(data, shape)
+    if _has_samples(data):
+        return SampleSource(data)
+    return _iterable(data, shape)
+
+
+def _iterable(data: Any, shape: SampleShape) -> Source:
+    n_rows = getattr(data, "n_rows", None)
+    if n_rows is not None:
+        n_rows = check_count("n_rows", n_rows, type(data).__name__)
+    if isinstance(data, Iterator):
+        return IterableSource(partial(iter, data), n_rows, shape, one_shot=True)
+    if isinstance(data, Iterable):
+        once = isinstance(data, IterableDataset) and isinstance(data._blocks, Iterator)
+        return IterableSource(partial(iter, data), n_rows, shape, one_shot=once)
+    if callable(data):
+        return IterableSource(partial(_opened, data), n_rows, shape)
+    raise TypeError(
+        f"rows cannot come from a {type(data).__name__}: give an array, a dict of arrays, a data frame, "
+        f"pm.parquet_source(...), an iterable of blocks, or a function without arguments that returns one"
+    )
+
+
+def _opened(factory: Callable[[], Any]) -> Iterable[Any]:
+    blocks = factory()
+    once = hasattr(blocks, "read_next_batch")
+    if hasattr(blocks, "shape") or isinstance(blocks, Mapping) or (is_arrow(blocks) and not once):
+        return [blocks]  # which is one block: its items would be rows, columns or names
+    if not isinstance(blocks, Iterable):
+        raise TypeError(
+            f"the function that opens the data returned a {type(blocks).__name__}: it has to return an "
+            f"iterable of blocks"
+        )
+    return blocks
+
+
+def _has_samples(data: Any) -> bool:
+    """Return whether data are a dataset of torch's kind: samples by number, and no iterator."""
+    return (
+        hasattr(data, "__getitem__") and hasattr(data, "__len__") and not hasattr(data, "__iter__")
+    )
+
+
+def _from_torch(loader: Any, shape: SampleShape) -> Source:
+    """Return the rows of the dataset of somebody else's loader."""
+    dataset = loader.dataset
+    tensors = getattr(dataset, "tensors", None)
+    if isinstance(tensors, tuple) and tensors:  # a TensorDataset: no need to go sample by sample
+        named = (
+            {"": tensors[0]} if len(tensors) == 1 else {str(i): t for i, t in enumerate(tensors)}
+        )
+        return ArraySource.of(named, "the loader's dataset", shape)
+    streams = any(cls.__name__ == "IterableDataset" for cls in type(dataset).__mro__)
+    if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not streams:
+        if hasattr(dataset, "shape") and hasattr(dataset, "dtype"):
+            return ArraySource.of(dataset, "the loader's dataset", shape)
+        return SampleSource(dataset)
+    batched_by_loader = getattr(loader, "batch_size", None) is not None
+    if shape is None and batched_by_loader and isinstance(dataset, Iterable):
+        n_rows = len(dataset) if isinstance(dataset, Sized) else None
+        return IterableSource(partial(map, _one_row, dataset), n_rows)
+    return _iterable(dataset, shape)
+
+
+def _one_row(sample: Any) -> dict[str, np.ndarray]:
+    """Return a sample as a block of one row."""
+    return {n: as_numbers(part, "a sample")[np.newaxis] for n, part in named_parts(sample).items()}

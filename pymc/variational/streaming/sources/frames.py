@@ -1,0 +1,165 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rows of data frames of pandas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+
+from pymc.variational.streaming.sources.arrays import digest, evenly_spaced
+from pymc.variational.streaming.sources.columns import ColumnBlock
+from pymc.variational.streaming.sources.layout import Block, Layout, Source
+from pymc.variational.streaming.sources.schema import Schema, Selection
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FrameSource", "frame_block", "frame_schema", "is_frame"]
+
+#: Bytes of the rows that are read at once
+PART_BYTES = 2**22
+
+
+def is_frame(data: Any) -> TypeGuard[pd.DataFrame]:
+    """Return whether data are a ``pandas.DataFrame``. Who has one has imported pandas."""
+    return any(
+        cls.__module__.partition(".")[0] == "pandas" and cls.__name__ == "DataFrame"
+        for cls in type(data).__mro__
+    )
+
+
+def frame_schema(frame: pd.DataFrame) -> Schema:
+    """Return names, and NumPy's dtypes, of the columns."""
+    return Schema(
+        names=tuple(map(str, frame.columns)),
+        dtypes=tuple(map(_dtype, frame.dtypes)),
+        types=tuple(map(str, frame.dtypes)),
+    )
+
+
+def _dtype(dtype: Any) -> np.dtype | None:
+    """Return the dtype of numbers; None for anything else. ``Int64`` and the like know theirs."""
+    plain = dtype if isinstance(dtype, np.dtype) else getattr(dtype, "numpy_dtype", None)
+    if not isinstance(plain, np.dtype) or plain.kind not in "biuf":
+        return None
+    return plain.newbyteorder("=")
+
+
+def frame_block(
+    frame: pd.DataFrame, selection: Selection, where: str, first_row: int = 0
+) -> ColumnBlock:
+    """Return the rows of a frame as a block.
+
+    Raises
+    ------
+    ValueError
+        If a value is missing (``pd.NA``). A NaN of a float column is one that is not finite.
+    """
+    position = {str(name): j for j, name in enumerate(frame.columns)}
+    columns = {
+        name: _numbers(frame.iloc[:, position[name]], name, where, first_row)
+        for name in selection.names
+    }
+    return ColumnBlock(selection.layout, selection.arrays(columns), where, first_row)
+
+
+def _numbers(series: pd.Series, name: str, where: str, first_row: int) -> np.ndarray:
+    if isinstance(series.dtype, np.dtype):
+        return series.to_numpy()
+    missing = np.flatnonzero(series.isna())
+    if len(missing):
+        raise ValueError(
+            f"{where}, column {name!r}, row {first_row + missing[0]}: the value is missing. A "
+            f"likelihood needs a number in each row: fill missing values, or drop these rows"
+        )
+    return series.to_numpy(dtype=_dtype(series.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSource(Source):
+    """Rows of a data frame, as a matrix of all its columns.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    selection : Selection
+    """
+
+    frame: pd.DataFrame
+    selection: Selection
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> FrameSource:
+        """Make the source of a frame.
+
+        Raises
+        ------
+        SchemaError
+            If a column is not numeric.
+        ValueError
+            If there are no rows.
+        """
+        if len(frame) == 0:
+            raise ValueError("the DataFrame has no rows")
+        return cls(frame, Selection.of(frame_schema(frame), None, "the DataFrame"))
+
+    @property
+    def layout(self) -> Layout:
+        """One field of all columns."""
+        return self.selection.layout
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows the frame has."""
+        return len(self.frame)
+
+    @cached_property
+    def _part_length(self) -> int:
+        return max(PART_BYTES // self.layout.row_bytes, 1)
+
+    @cached_property
+    def part_lengths(self) -> tuple[int, ...]:
+        """Rows of slices of some megabytes."""
+        full, rest = divmod(self.n_rows, self._part_length)
+        return (self._part_length,) * full + (rest,) * (rest > 0)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Columns, and a digest of some rows."""
+        return {
+            "kind": "frame",
+            "n_rows": self.n_rows,
+            "schema": self.layout.schema,
+            "digests": [digest(column) for column in self._some_rows().columns[0]],
+        }
+
+    def _some_rows(self) -> ColumnBlock:
+        some = self.frame.iloc[evenly_spaced(self.n_rows)]
+        return frame_block(some, self.selection, "the DataFrame")
+
+    def read(self, part: int) -> Block:
+        """Return a slice of the frame.
+
+        Raises
+        ------
+        ValueError
+            If a value is missing.
+        """
+        start = part * self._part_length
+        some = self.frame.iloc[start : start + self.part_lengths[part]]
+        return frame_block(some, self.selection, "the DataFrame", start)

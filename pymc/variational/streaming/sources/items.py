@@ -1,0 +1,253 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What an iterable of blocks yields: arrays, dicts of arrays, data frames, record batches, or single rows.
+
+The first item says what all are like. The others have to agree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from pymc.variational.streaming.sources.arrays import (
+    ArrayBlock,
+    SampleShape,
+    as_numbers,
+    equal_lengths,
+    field_of,
+    named_shapes,
+)
+from pymc.variational.streaming.sources.arrow import is_arrow
+from pymc.variational.streaming.sources.arrow_columns import need_pyarrow, schema_of, table_block
+from pymc.variational.streaming.sources.frames import frame_block, frame_schema, is_frame
+from pymc.variational.streaming.sources.layout import Block, Layout
+from pymc.variational.streaming.sources.schema import Selection
+
+__all__ = ["ItemReader", "named_parts", "read_first"]
+
+
+class ItemReader(Protocol):
+    """Turns items like the first one into blocks."""
+
+    @property
+    def layout(self) -> Layout:
+        """What a batch is like."""
+        ...
+
+    def block(self, item: Any, where: str) -> Block:
+        """Return the rows of an item."""
+        ...
+
+
+def read_first(item: Any, sample_shape: SampleShape, where: str) -> ItemReader:
+    """Return what reads items like this one.
+
+    Raises
+    ------
+    TypeError
+        If it is nothing of numbers.
+    ValueError
+        If it has no rows along its first axis, or no numbers in a row.
+    """
+    if is_frame(item):
+        return FrameReader(Selection.of(frame_schema(item), None, where))
+    if _is_arrow_item(item):
+        return ArrowReader(Selection.of(schema_of(_table(item).schema), None, where))
+    parts = named_parts(item)
+    shapes = named_shapes(sample_shape, parts, where)
+    rows = {}
+    for name, part in parts.items():
+        at = f"{where}[{name!r}]" if name else where
+        rows[name] = _as_rows(as_numbers(part, at), shapes.get(name), at)
+    equal_lengths(rows, where)
+    layout = Layout(tuple(field_of(name, array, where) for name, array in rows.items()))
+    return ArrayReader(layout, shapes, where)
+
+
+def named_parts(item: Any) -> Mapping[str, Any]:
+    """Return the arrays of an item by name: those of a dict, and a tuple's by their places.
+
+    A tuple of numbers is an array.
+
+    Examples
+    --------
+    >>> from pymc.variational.streaming.sources.items import named_parts
+    >>> list(named_parts((np.zeros((4, 2)), np.zeros(4))))
+    ['0', '1']
+    """
+    if isinstance(item, Mapping):
+        return item
+    if isinstance(item, tuple) and any(len(getattr(part, "shape", ())) for part in item):
+        return {str(i): part for i, part in enumerate(item)} if len(item) > 1 else {"": item[0]}
+    return {"": item}
+
+
+def _as_rows(array: np.ndarray, shape: Sequence[int] | None, where: str) -> np.ndarray:
+    """Return an item with its rows along the first axis: a single row gets that axis.
+
+    Raises
+    ------
+    ValueError
+        If it is a number and nothing says that a row is one, or fits to no `shape`.
+    """
+    if shape is None:
+        if array.ndim == 0:
+            raise ValueError(
+                f"{where} is the number {array}: a block has its rows along the first axis. If each item "
+                f"is one row, say what a row is like: sample_shape=() for numbers"
+            )
+        return array
+    if array.shape == tuple(shape):
+        return array[np.newaxis]
+    if array.ndim > 0 and array.shape[1:] == tuple(shape):
+        return array
+    raise ValueError(
+        f"{where} has shape {array.shape}: by sample_shape={tuple(shape)} a row has that shape, and a "
+        f"block of rows (n, *{tuple(shape)})"
+    )
+
+
+@dataclass(frozen=True)
+class ArrayReader:
+    """Reads arrays, and dicts or tuples of them.
+
+    Parameters
+    ----------
+    layout : Layout
+    shapes : mapping of str to tuple of int or None
+        By field: the shape that tells a row from a block.
+    first : str
+        What messages call the first item.
+    """
+
+    layout: Layout
+    shapes: Mapping[str, tuple[int, ...] | None]
+    first: str
+
+    def block(self, item: Any, where: str) -> Block:
+        """Return the rows of an item.
+
+        Raises
+        ------
+        TypeError
+            If it is nothing of numbers, or of another dtype than the first.
+        ValueError
+            If it has other names, or rows of another shape, than the first.
+        """
+        parts = named_parts(item)
+        names = [field.name for field in self.layout.fields]
+        if set(parts) != set(names):
+            raise ValueError(
+                f"{where} has {_names(parts)}, and {self.first} has {_names(names)}: all blocks of a "
+                f"source need the same"
+            )
+        rows = {}
+        for field in self.layout.fields:
+            at = f"{where}[{field.name!r}]" if field.name else where
+            array = _as_rows(as_numbers(parts[field.name], at), self.shapes.get(field.name), at)
+            rows[field.name] = array
+            if array.shape[1:] != field.shape and array.size:
+                raise ValueError(
+                    f"{at} has shape {array.shape}, so its rows have shape {array.shape[1:]}; those of "
+                    f"{self.first} have shape {field.shape}"
+                    + _hint(array, field.shape, self.shapes.get(field.name))
+                )
+            if array.dtype != field.dtype and array.size:
+                raise TypeError(
+                    f"{at} has dtype {array.dtype}, and {self.first} has {field.dtype}: convert all "
+                    f"blocks to one, .astype({field.dtype.name!r})"
+                )
+        equal_lengths(rows, where)
+        return ArrayBlock(self.layout, tuple(rows.values()), where)
+
+
+def _names(names: Any) -> str:
+    return "one array" if list(names) == [""] else ", ".join(map(repr, names))
+
+
+def _hint(array: np.ndarray, shape: tuple[int, ...], given: tuple[int, ...] | None) -> str:
+    if given is None and array.shape == shape:
+        return f". If each item is one row, say so: sample_shape={shape}"
+    return ""
+
+
+@dataclass(frozen=True)
+class FrameReader:
+    """Reads data frames of pandas."""
+
+    selection: Selection
+
+    @property
+    def layout(self) -> Layout:
+        """One field of all columns."""
+        return self.selection.layout
+
+    def block(self, item: Any, where: str) -> Block:
+        """Return the rows of a frame.
+
+        Raises
+        ------
+        SchemaError
+            If its columns are others than those of the first.
+        TypeError
+            If it is no frame.
+        """
+        if not is_frame(item):
+            raise TypeError(
+                f"{where} is a {type(item).__name__}, and those before were data frames"
+            )
+        self.selection.check(frame_schema(item), where)
+        return frame_block(item, self.selection, where)
+
+
+@dataclass(frozen=True)
+class ArrowReader:
+    """Reads tables and record batches of Arrow."""
+
+    selection: Selection
+
+    @property
+    def layout(self) -> Layout:
+        """One field of all columns."""
+        return self.selection.layout
+
+    def block(self, item: Any, where: str) -> Block:
+        """Return the rows of a table.
+
+        Raises
+        ------
+        SchemaError
+            If its columns are others than those of the first.
+        TypeError
+            If it is no table.
+        """
+        if not _is_arrow_item(item):
+            raise TypeError(
+                f"{where} is a {type(item).__name__}, and those before were Arrow tables"
+            )
+        table = _table(item)
+        self.selection.check(schema_of(table.schema), where)
+        return table_block(table, self.selection, where)
+
+
+def _is_arrow_item(item: Any) -> bool:
+    return is_arrow(item) or (hasattr(item, "__arrow_c_array__") and hasattr(item, "schema"))
+
+
+def _table(item: Any) -> Any:
+    return need_pyarrow("a block of Arrow's").table(item)

@@ -1,0 +1,106 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rows of iterables: blocks of any size, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pymc.variational.streaming.sources.arrays import SampleShape
+from pymc.variational.streaming.sources.items import ItemReader, read_first
+from pymc.variational.streaming.sources.layout import Block, Layout, Source
+from pymc.variational.streaming.sources.passes import Passes
+
+__all__ = ["IterableSource"]
+
+
+@dataclass(frozen=True, eq=False)
+class IterableSource(Source):
+    """Rows of an iterable of blocks.
+
+    Parameters
+    ----------
+    open : callable
+        Returns the blocks of a pass.
+    n_rows : int, optional
+    sample_shape : tuple of int, or dict of str to tuple, optional
+        What one row is like: it tells a row from a block of rows.
+    one_shot : bool
+        Whether `open` is known to return one iterator each time.
+
+    Examples
+    --------
+    >>> from pymc.variational.streaming.sources.iterables import IterableSource
+    >>> source = IterableSource(lambda: [np.zeros((2, 3)), np.zeros((5, 3))])
+    >>> [block.n_rows for block in source.blocks()]
+    [2, 5]
+    """
+
+    open: Callable[[], Iterable[Any]]
+    n_rows: int | None = None  # type: ignore[misc]
+    sample_shape: SampleShape = None
+    one_shot: bool = False
+    _passes: Passes[Any] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_passes", Passes(self.open, _has_rows))
+
+    @cached_property
+    def _reader(self) -> ItemReader:
+        return read_first(self._passes.peek(), self.sample_shape, "block 0")
+
+    @property
+    def layout(self) -> Layout:
+        """What a batch is like. The first block is read for it, and then used in the first pass.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If that block is nothing of numbers, or there is none.
+        """
+        return self._reader.layout
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Rows and schema: nothing else is known beforehand."""
+        return {"kind": "iterable", "n_rows": self.n_rows, "schema": self.layout.schema}
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the blocks of a pass that have rows, counted from 0 in messages.
+
+        Raises
+        ------
+        ExhaustedSourceError
+            If they can be read only once, and were; or if a later pass is empty.
+        TypeError, ValueError
+            If a block is not like the first one.
+        """
+        reader = self._reader
+        for number, item in enumerate(self._passes.start()):
+            block = reader.block(item, f"block {number}")
+            if block.n_rows:
+                yield block
+
+
+def _has_rows(item: Any) -> bool:
+    """Return whether a block has rows, as far as can be seen before it is read."""
+    shape = getattr(item, "shape", None)
+    if isinstance(shape, tuple):
+        return shape[:1] != (0,)
+    if isinstance(item, dict):
+        return not item or any(map(_has_rows, item.values()))
+    return not isinstance(item, list) or len(item) > 0

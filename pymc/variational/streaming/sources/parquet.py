@@ -1,0 +1,263 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rows of Parquet files: a row group at a time, whatever the size of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pymc.variational.counts import check_count
+from pymc.variational.streaming.sources.arrow_columns import (
+    need_pyarrow,
+    reading,
+    schema_of,
+    table_block,
+)
+from pymc.variational.streaming.sources.layout import Block, Layout, Source
+from pymc.variational.streaming.sources.schema import Columns, SchemaError, Selection
+from pymc.variational.streaming.sources.shards import (
+    Files,
+    OpenFiles,
+    Path,
+    Shard,
+    find_files,
+    open_parquet,
+    read_shard,
+)
+
+__all__ = ["ParquetSource", "parquet_source"]
+
+#: What a row group may take in memory unless the user allows more
+MAX_ROW_GROUP_BYTES = 2**32
+
+
+def parquet_source(
+    path: Path | Iterable[Path],
+    columns: Columns = None,
+    *,
+    filesystem: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+    max_row_group_bytes: int = MAX_ROW_GROUP_BYTES,
+) -> ParquetSource:
+    """Read rows from files of Parquet, one row group at a time.
+
+    Only the footers are read here: they have the number of rows and the schema of each file (a shard).
+    Columns are found by name, so that shards may have them in another order. Shards without rows are
+    left out.
+
+    Parameters
+    ----------
+    path : str, Path, or list of them
+        A file; a folder, with the folders in it; a pattern such as ``"flights/2013-*.parquet"``; or an
+        address that fsspec knows, such as ``"s3://bucket/flights/"``. Shards are read in the order of
+        their names, those of a list in its order.
+    columns : list of str, str or dict, optional
+        A list of names gives batches of shape (batch_size, n_columns), of the dtype that NumPy gives to
+        these columns together: float32 columns stay float32, and a bool counts as 0 or 1. One name
+        gives batches of shape (batch_size,). A dict, ``{"X": ["distance", "dep_delay"], "y":
+        "arr_delay"}``, gives dicts of both kinds. By default all columns, in the order of the first
+        shard.
+    filesystem : fsspec.AbstractFileSystem, optional
+        Where `path` is, if it is not on this machine and no address says it.
+    storage_options : dict, optional
+        What fsspec needs to open an address, such as ``{"anon": True}``.
+    max_row_group_bytes : int
+        A row group that would take more memory than this is refused before it is read: a small file may
+        hold a very large one.
+
+    Returns
+    -------
+    ParquetSource
+        To be given to :class:`pymc.DataLoader`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no file is there.
+    OSError
+        If a shard cannot be read: cut short, damaged, or no Parquet. Names the shard and row group.
+    SchemaError
+        A ValueError. A column is not there or not numeric, or a shard has other columns, or columns of
+        other types, than the first. Names both shards and the column.
+    ValueError
+        If all shards are empty, or a row group is too large; when rows are read, for a null, and for an
+        integer beyond 2**53 that is to be a float. Names shard, row group, column and row.
+    ImportError
+        If pyarrow, or fsspec for an address, is not installed.
+
+    Notes
+    -----
+    A shard with checksums of its pages (``pyarrow.parquet.write_table(..., write_page_checksum=True)``)
+    is checked by them. Without, no reader can tell a changed number from the right one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pyarrow as pa
+    >>> import pyarrow.parquet as pq
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> for i in range(3):
+    ...     shard = pa.table({"x": np.arange(4.0), "y": np.arange(4)})
+    ...     pq.write_table(shard, f"{folder.name}/part-{i}.parquet")
+    >>> source = pm.parquet_source(folder.name, columns={"X": ["x"], "y": "y"})
+    >>> source.n_rows
+    12
+    >>> source.part_lengths
+    (4, 4, 4)
+    >>> source.layout.batch(source.layout.empty(2))["y"].dtype
+    dtype('int64')
+    >>> folder.cleanup()
+    """
+    need_pyarrow("parquet_source")
+    limit = check_count("max_row_group_bytes", max_row_group_bytes, "parquet_source")
+    files = find_files(path, filesystem, storage_options)
+    selection, shards = None, []
+    for i, name in enumerate(files.names):
+        file = open_parquet(files, i)
+        shard = read_shard(files, i, file)
+        shards.append(shard)
+        if shard.n_rows == 0:
+            continue
+        with reading(name):
+            schema = schema_of(file.schema_arrow)
+        if selection is None:
+            selection = Selection.of(schema, columns, name)
+        else:
+            selection.check(schema, name)
+        _check_size(shard, selection, limit)
+    if selection is None:
+        raise ValueError(
+            f"path={path!r} of parquet_source: all files ({len(files.names)}) are empty, so there are no "
+            f"rows to fit a model to"
+        )
+    return ParquetSource(files, tuple(shards), selection, limit)
+
+
+def _check_size(shard: Shard, selection: Selection, limit: int) -> None:
+    """Refuse a row group whose numbers alone take too much memory."""
+    width = sum(selection.schema.dtype(n, shard.name).itemsize for n in selection.names)
+    largest = max(range(len(shard.group_lengths)), key=shard.group_lengths.__getitem__)
+    n_bytes = shard.group_lengths[largest] * width
+    _check_bytes(f"{shard.name}, row group {largest}: the columns to read", n_bytes, limit)
+
+
+def _check_bytes(what: str, n_bytes: int, limit: int) -> None:
+    if n_bytes > limit:
+        raise ValueError(
+            f"{what} take {n_bytes:,} bytes in memory, more than max_row_group_bytes={limit:,} of "
+            f"parquet_source. Write the file with smaller row groups (row_group_size=100_000), or raise "
+            f"the limit"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ParquetSource(Source):
+    """Rows of Parquet files. :func:`parquet_source` makes one.
+
+    Parameters
+    ----------
+    files : Files
+    shards : tuple of Shard
+        One a file.
+    selection : Selection
+    max_row_group_bytes : int
+    """
+
+    files: Files
+    shards: tuple[Shard, ...]
+    selection: Selection
+    max_row_group_bytes: int = MAX_ROW_GROUP_BYTES
+    _open: OpenFiles = field(default_factory=OpenFiles, repr=False)
+
+    @property
+    def layout(self) -> Layout:
+        """The fields and their columns."""
+        return self.selection.layout
+
+    @cached_property
+    def n_rows(self) -> int:
+        """How many rows all shards have, from their footers."""
+        return sum(shard.n_rows for shard in self.shards)
+
+    @cached_property
+    def part_lengths(self) -> tuple[int, ...]:
+        """Rows of each row group that has some, shard by shard."""
+        return tuple(self.shards[i].group_lengths[group] for i, group in self._parts)
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[int, int], ...]:
+        """The shard, and the row group in it, of each part."""
+        return tuple(
+            (i, group)
+            for i, shard in enumerate(self.shards)
+            for group, n_rows in enumerate(shard.group_lengths)
+            if n_rows > 0
+        )
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Schema and shards, each with its size and a digest of its footer."""
+        return {
+            "kind": "parquet",
+            "n_rows": self.n_rows,
+            "schema": self.layout.schema,
+            "shards": [
+                {
+                    "name": shard.name,
+                    "bytes": shard.n_bytes,
+                    "rows": shard.n_rows,
+                    "row_groups": len(shard.group_lengths),
+                    "footer": shard.footer,
+                }
+                for shard in self.shards
+            ],
+        }
+
+    def read(self, part: int) -> Block:
+        """Return the rows of a row group.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read, or the shard is another one than when the source was made.
+        ValueError
+            For a null.
+        """
+        i, group = self._parts[part]
+        shard = self.shards[i]
+        where = f"{shard.name}, row group {group}"
+        with self._open.borrow(self.files, i, shard) as file:
+            with reading(where):
+                n_bytes = file.metadata.row_group(group).total_byte_size
+            _check_bytes(f"{where}: its pages, decompressed,", n_bytes, self.max_row_group_bytes)
+            with reading(where):
+                table = file.read_row_group(group, columns=list(self.selection.names))
+                if table.num_rows != shard.group_lengths[group]:
+                    raise ValueError(
+                        f"it has {table.num_rows} rows, and its footer says "
+                        f"{shard.group_lengths[group]}"
+                    )
+                _check_types(table, self.selection, where)
+        return table_block(table, self.selection, where)
+
+
+def _check_types(table: Any, selection: Selection, where: str) -> None:
+    found = schema_of(table.schema)
+    for name in selection.names:
+        expected = selection.schema.dtype(name, selection.where)
+        if found.dtype(name, where) != expected:
+            raise SchemaError(f"column {name!r} is {found.dtype(name, where)}, not {expected}")

@@ -1,0 +1,234 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rows from whatever gives Apache Arrow."""
+
+import pickle
+import sys
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.ipc
+import pytest
+
+from pymc.variational.streaming.sources.arrow import TABLE_ROWS, arrow_source
+from pymc.variational.streaming.sources.dataset import as_source
+from pymc.variational.streaming.sources.layout import ExhaustedSourceError
+from pymc.variational.streaming.sources.schema import SchemaError
+from tests.variational.streaming.sources.test_dataset import rows_of, write_all
+
+N = 50
+COLUMNS = {
+    "x": np.linspace(0, 1, N, dtype="f4"),
+    "late": np.arange(N) % 3 == 0,
+    "day": np.arange(N, dtype="i2"),
+}
+TABLE = pa.table(COLUMNS)
+EXPECTED = np.stack([column.astype("f4") for column in COLUMNS.values()], axis=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arrow")
+    pa.csv.write_csv(
+        TABLE.cast(pa.schema({**dict.fromkeys(COLUMNS, pa.float32())})), folder / "t.csv"
+    )
+    with pa.ipc.new_file(folder / "t.arrow", TABLE.schema) as file:
+        file.write_table(TABLE, max_chunksize=20)
+    return folder
+
+
+OPENED = {
+    "table": (lambda folder: TABLE, N),
+    "record batch": (lambda folder: TABLE.to_batches()[0], N),
+    "polars": (lambda folder: pl.DataFrame(COLUMNS), N),
+    "dataset": (lambda folder: pa.dataset.dataset(folder / "t.arrow", format="ipc"), None),
+    "csv": (lambda folder: lambda: pa.csv.open_csv(folder / "t.csv"), None),
+    "ipc": (lambda folder: lambda: pa.ipc.open_file(folder / "t.arrow"), None),
+    "tables": (lambda folder: lambda: [TABLE[:7], TABLE[7:7], TABLE[7:]], None),
+    "reader": (lambda folder: lambda: TABLE.to_reader(max_chunksize=9), None),
+    "pandas": (lambda folder: lambda: pd.DataFrame(COLUMNS), None),
+}
+
+
+@pytest.mark.parametrize("kind", OPENED)
+def test_rows(kind, folder):
+    opened, n_rows = OPENED[kind]
+    source = arrow_source(opened(folder))
+    assert source.n_rows == n_rows
+    (field,) = source.layout.fields
+    assert field.columns == tuple(COLUMNS)
+    np.testing.assert_allclose(rows_of(source), EXPECTED, rtol=1e-6)
+
+
+def test_duckdb():
+    connection = duckdb.connect()
+    flights = TABLE  # which duckdb finds by this name
+    relation = connection.sql("select x, late, day from flights order by day")
+    rows = rows_of(arrow_source(relation, {"X": ["x", "late"], "day": "day"}))
+    np.testing.assert_array_equal(rows["X"], EXPECTED[:, :2])
+    np.testing.assert_array_equal(rows["day"], COLUMNS["day"])
+
+
+@pytest.mark.parametrize(
+    ["columns", "shape", "dtype"],
+    [
+        (["x", "day"], (2,), "f4"),
+        (["late", "day"], (2,), "i2"),
+        (["late"], (1,), "?"),
+        ("x", (), "f4"),
+        (None, (3,), "f4"),
+    ],
+)
+def test_dtype_of_columns_together(columns, shape, dtype):
+    (field,) = arrow_source(TABLE, columns).layout.fields
+    assert field.shape == shape
+    assert field.dtype == np.dtype(dtype)
+
+
+def test_other_columns_of_a_dataset_are_not_read(folder):
+    dataset = pa.dataset.dataset(folder / "t.arrow", format="ipc")
+    source = arrow_source(dataset, ["day", "x"])
+    assert source.selection.schema.names == ("day", "x")
+    np.testing.assert_array_equal(rows_of(source), EXPECTED[:, [2, 0]])
+    with pytest.raises(SchemaError, match="found 0 columns 'y' in the dataset"):
+        arrow_source(dataset, ["y"])
+
+
+def test_numbers_are_not_copied():
+    block = arrow_source(TABLE, ["day", "x"]).read(0)
+    for name, column in zip(("day", "x"), block.columns[0]):
+        assert column.ctypes.data == TABLE[name].chunk(0).buffers()[1].address
+
+
+def test_large_table_has_parts():
+    table = pa.table({"x": np.arange(TABLE_ROWS + 5)})
+    assert arrow_source(table).part_lengths == (TABLE_ROWS, 5)
+
+
+@pytest.mark.parametrize("data", [TABLE, pl.DataFrame(COLUMNS), [TABLE[:9], TABLE[9:]]])
+def test_a_loader_may_be_given_arrow_itself(data):
+    np.testing.assert_array_equal(rows_of(as_source(data)), EXPECTED)
+
+
+def test_table_goes_to_another_process():
+    source = arrow_source(TABLE)
+    rows_of(source)
+    np.testing.assert_array_equal(rows_of(pickle.loads(pickle.dumps(source))), EXPECTED)
+
+
+def test_given_number_of_rows():
+    assert arrow_source(lambda: TABLE, n_rows=np.int64(N)).n_rows == N
+    with pytest.raises(TypeError, match=r"n_rows=2\.5 of arrow_source has to be a whole number"):
+        arrow_source(TABLE, n_rows=2.5)
+
+
+@pytest.mark.parametrize(
+    ["data", "match"],
+    [
+        (TABLE.to_reader(), "a RecordBatchReader, can be read only once.*lambda: open"),
+        (3, "a int, does not give Arrow record batches"),
+        (lambda: 3, "a int does not give Arrow record batches: what arrow_source opens"),
+        (lambda: [3], "a int does not give"),
+    ],
+)
+def test_what_gives_no_batches(data, match):
+    with pytest.raises(TypeError, match=match):
+        rows_of(arrow_source(data))
+
+
+def test_factory_of_a_used_reader():
+    reader = TABLE.to_reader()
+    source = arrow_source(lambda: reader)
+    np.testing.assert_array_equal(write_all(source.layout, source.blocks()), EXPECTED)
+    with pytest.raises(ExhaustedSourceError, match="is empty at the next pass"):
+        next(source.blocks())
+
+
+NULL = pa.table({"x": [1.0, 2.0, None], "day": [1, 2, 3]})
+LARGE = pa.table({"x": [0.5, 1.5], "id": [1, -(2**53) - 1]})
+
+
+@pytest.mark.parametrize(
+    ["batches", "columns", "error", "match"],
+    [
+        (TABLE, ["y"], SchemaError, "found 0 columns 'y' in the record batches.*the columns there are 'x', 'late'"),
+        (TABLE, [], TypeError, r"columns=\[\] has to be a name, or a list of at least one name"),
+        (TABLE, [0], TypeError, r"columns=\[0\] has to be a name"),
+        (TABLE, ["x", "x"], ValueError, r"columns=\['x', 'x'\] names a column twice"),
+        (TABLE, {}, ValueError, "columns={} has to name at least one field"),
+        (TABLE, {"": "x"}, ValueError, "has to name at least one field, each by a name"),
+        (TABLE.append_column("s", pa.array(["a"] * N)), None, SchemaError, "column 's'.*of type string"),
+        (TABLE.append_column("t", pa.array([0] * N, pa.date32())), None, SchemaError, "type date32"),
+        (NULL, None, ValueError, "slice 0 of the table, column 'x', row 2: the value is null"),
+        (lambda: [NULL[:2], NULL], None, ValueError, "record batch 1, column 'x', row 2: .* null"),
+        (LARGE, None, ValueError, r"column 'id', row 1: -9007199254740993 is beyond 2\*\*53"),
+        (lambda: [LARGE, TABLE], None, SchemaError, "record batch 1 lacks 'id'"),
+        (lambda: [TABLE, TABLE.drop(["x"])], None, SchemaError, "record batch 1 lacks 'x'"),
+        (lambda: [], None, ValueError, "the source has no rows"),
+        (TABLE[:0], None, ValueError, "the source has no rows"),
+    ],
+)  # fmt: skip
+def test_bad_columns(batches, columns, error, match):
+    with pytest.raises(error, match=match):
+        rows_of(arrow_source(batches, columns))
+
+
+def test_integers_of_a_field_of_their_own_are_exact():
+    rows = rows_of(arrow_source(LARGE, {"x": "x", "id": "id"}))
+    assert rows["id"].tolist() == [1, -(2**53) - 1]
+
+
+def test_file_that_cannot_be_read(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,y\n1,2\n3,4,5\n")
+    with pytest.raises(
+        OSError, match=r"the record batches cannot be read.*Expected 2 columns, got 3"
+    ):
+        rows_of(arrow_source(lambda: pa.csv.open_csv(path)))
+
+
+def test_row_of_a_null_in_a_later_chunk():
+    table = pa.concat_tables([NULL.drop(["x"]), pa.table({"day": [4, None]})])
+    block = as_source([table])
+    with pytest.raises(ValueError, match="block 0, column 'day', row 4: the value is null"):
+        rows_of(block)
+
+
+def test_blocks_of_several_chunks():
+    chunks = [pa.table({"x": np.arange(n, dtype="f4")}) for n in (4, 3, 5)]
+    (block,) = as_source([pa.concat_tables(chunks)]).blocks()
+    expected = np.concatenate([np.arange(n) for n in (4, 3, 5)])
+    out, places = np.zeros((12, 1), "f4"), np.random.default_rng(0).permutation(12)
+    assert block.write((out,), places[2:], 2, 12)
+    np.testing.assert_array_equal(out[places[2:], 0], expected[2:])
+    assert block.write((out,), 1, 3, 9)
+    np.testing.assert_array_equal(out[1:7, 0], expected[3:9])
+
+
+def test_row_that_is_not_finite_in_a_later_chunk():
+    chunks = [pa.table({"x": x}) for x in ([0.0, 1.0], [0.0, np.nan])]
+    (block,) = as_source([pa.concat_tables(chunks)]).blocks()
+    assert not block.write((np.zeros((4, 1)),), 0, 0, 4)
+    assert list(map(str, block.bad_rows(1, 4))) == ["row 3, column 'x'"]
+
+
+def test_error_without_pyarrow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r'pip install "pymc-minibatch\[stream\]"'):
+        arrow_source(TABLE)

@@ -1,0 +1,445 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Sources of whatever a loader can be given: the rows they have, and what they refuse."""
+
+import itertools
+import json
+import pickle
+
+from types import SimpleNamespace
+
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import numpy as np
+import pandas as pd
+import pytest
+
+from hypothesis import given
+
+from pymc.variational.streaming.sources.dataset import IterableDataset, as_source
+from pymc.variational.streaming.sources.layout import ExhaustedSourceError
+
+X = np.arange(60.0).reshape(20, 3)
+
+
+class Tensor:
+    """As much of a tensor of torch as NumPy sees."""
+
+    def __init__(self, value, requires_grad=False):
+        self.value, self.requires_grad = np.asarray(value), requires_grad
+        self.shape, self.dtype = self.value.shape, f"torch.{self.value.dtype}"
+
+    def __array__(self, dtype=None, copy=None):
+        if self.requires_grad:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+        return self.value
+
+    def __len__(self):
+        return len(self.value)
+
+
+class Samples:
+    """A dataset in the manner of torch, with no ``__iter__``."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, i):
+        return self.samples[i]
+
+
+class SizedStream(IterableDataset):
+    """As those of torch: with a ``__getitem__`` that only raises."""
+
+    def __getitem__(self, i):
+        raise NotImplementedError
+
+    def __len__(self):
+        return len(X)
+
+
+def torch_loader(dataset, batch_size=7):
+    return SimpleNamespace(dataset=dataset, batch_size=batch_size)
+
+
+def write_all(layout, blocks):
+    """Return all rows of blocks, each written to its place in one array a field."""
+    blocks = list(blocks)
+    out = layout.empty(sum(block.n_rows for block in blocks))
+    at = 0
+    for block in blocks:
+        assert block.n_rows > 0
+        assert block.write(out, at, 0, block.n_rows)
+        at += block.n_rows
+    return layout.batch(out)
+
+
+def rows_of(source):
+    """Return all rows, which are the same in a second pass and in parts."""
+    first = write_all(source.layout, source.blocks())
+    parts = source.part_lengths
+    again = source.blocks() if parts is None else [source.read(i) for i in range(len(parts))]
+    np.testing.assert_equal(write_all(source.layout, again), first)
+    json.dumps(source.identity)
+    return first
+
+
+def as_blocks(array, *stops):
+    return np.split(array, stops)
+
+
+@pytest.mark.parametrize(
+    ["data", "n_rows"],
+    [
+        pytest.param(X, 20, id="array"),
+        pytest.param(np.asfortranarray(X), 20, id="columns"),
+        pytest.param(X.astype(">f8"), 20, id="byte order"),
+        pytest.param(Tensor(X), 20, id="tensor"),
+        pytest.param(pd.DataFrame(X), 20, id="frame"),
+        pytest.param(as_blocks(X, 1, 1, 7), None, id="blocks"),
+        pytest.param([X[:0], X, np.empty(0)], None, id="empty blocks"),
+        pytest.param(lambda: iter(as_blocks(X, 5)), None, id="factory"),
+        pytest.param(lambda: X, None, id="factory of an array"),
+        pytest.param(lambda: pd.DataFrame(X), None, id="factory of a frame"),
+        pytest.param(lambda: {"": X}, None, id="factory of a dict"),
+        pytest.param(IterableDataset(lambda: as_blocks(X, 5), n_rows=20), 20, id="dataset"),
+        pytest.param(IterableDataset(as_blocks(X, 5)), None, id="dataset of blocks"),
+        pytest.param(IterableDataset(list(X), sample_shape=(3,)), None, id="dataset of rows"),
+        pytest.param([b.tolist() for b in as_blocks(X, 5)], None, id="lists"),
+        pytest.param([pd.DataFrame(b) for b in as_blocks(X, 5)], None, id="frames"),
+        pytest.param(torch_loader(SimpleNamespace(tensors=(Tensor(X),))), 20, id="TensorDataset"),
+        pytest.param(torch_loader(Samples(list(map(Tensor, X)))), 20, id="samples"),
+        pytest.param(torch_loader(Samples([(row,) for row in X])), 20, id="samples in tuples"),
+        pytest.param(Samples(list(X)), 20, id="dataset of samples"),
+        pytest.param(torch_loader(list(X)), 20, id="list of samples"),
+        pytest.param(torch_loader(IterableDataset(lambda: iter(X))), None, id="stream of samples"),
+        pytest.param(torch_loader(IterableDataset([X]), None), None, id="stream of batches"),
+        pytest.param(torch_loader(SizedStream(lambda: iter(X))), 20, id="sized stream"),
+    ],
+)
+def test_rows(data, n_rows):
+    source = as_source(data)
+    assert source.n_rows == n_rows
+    assert source.layout.fields[0].shape == (3,)
+    np.testing.assert_array_equal(rows_of(source), X)
+
+
+NAMED = {"X": X, "y": np.arange(20)}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(NAMED, id="arrays"),
+        pytest.param(
+            [{k: v[i:j] for k, v in NAMED.items()} for i, j in [(0, 3), (3, 20)]], id="blocks"
+        ),
+        pytest.param(lambda: ({"y": y, "X": x} for x, y in zip(*NAMED.values())), id="rows"),
+        pytest.param(Samples([{"X": x, "y": y} for x, y in zip(*NAMED.values())]), id="samples"),
+    ],
+)
+def test_named_rows(data):
+    shape = {"X": (3,), "y": ()} if callable(data) else None
+    rows = rows_of(as_source(data, sample_shape=shape))
+    assert set(rows) == set(NAMED)
+    for name, expected in NAMED.items():
+        np.testing.assert_array_equal(rows[name], expected)
+        assert rows[name].dtype == expected.dtype
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [(X[:5], X[:5, 0]), (X[5:], X[5:, 0])],
+        torch_loader(SimpleNamespace(tensors=(Tensor(X), Tensor(X[:, 0])))),
+        torch_loader(Samples([(Tensor(x), x[0]) for x in X])),
+        torch_loader(Samples([(Tensor(x), float(x[0])) for x in X])),
+    ],
+    ids=["blocks", "TensorDataset", "samples", "samples with numbers"],
+)
+def test_tuples_are_named_by_place(data):
+    rows = rows_of(as_source(data))
+    np.testing.assert_array_equal(rows["0"], X)
+    np.testing.assert_array_equal(rows["1"], X[:, 0])
+
+
+@given(
+    array=hnp.arrays("f4", st.tuples(st.integers(1, 30), st.integers(1, 3), st.integers(1, 2))),
+    stops=st.lists(st.integers(0, 30), max_size=6).map(sorted),
+)
+def test_blocks_of_any_size(array, stops):
+    array = np.nan_to_num(array, posinf=0, neginf=0)
+    np.testing.assert_array_equal(rows_of(as_source(as_blocks(array, *stops))), array)
+    np.testing.assert_array_equal(rows_of(as_source(array)), array)
+
+
+def test_memory_map_is_neither_flattened_nor_copied(tmp_path):
+    mapped = np.memmap(tmp_path / "rows", "f4", "w+", shape=(300_000, 3, 2))
+    mapped[:] = np.arange(300_000)[:, None, None]
+    source = as_source(mapped)
+    assert source.n_rows == 300_000
+    assert source.layout.fields[0].shape == (3, 2)
+    assert len(source.part_lengths) > 1
+    assert np.shares_memory(source.read(1).arrays[0], mapped)
+    np.testing.assert_array_equal(rows_of(source), mapped)
+
+
+@pytest.mark.parametrize("n_rows", [None, 4])
+def test_rows_or_blocks_by_sample_shape(n_rows):
+    numbers = [1.0, 2.0, 3.0, 4.0]
+    dataset = IterableDataset(numbers, n_rows=n_rows, sample_shape=())
+    assert as_source(dataset).n_rows == n_rows
+    np.testing.assert_array_equal(rows_of(as_source(dataset)), numbers)
+    mixed = [X[0], X[1:5], X[5]]
+    np.testing.assert_array_equal(rows_of(as_source(mixed, sample_shape=(3,))), X[:6])
+    assert as_source(np.ones((4, 2)), sample_shape=[2]).n_rows == 4
+    assert as_source([np.arange(4.0)]).layout.fields[0].shape == ()
+
+
+@pytest.mark.parametrize("data", [{"X": X}, [{"X": X}], X, [X]])
+def test_sample_shape_of_other_names(data):
+    named = isinstance(data, dict) or isinstance(data[0], dict)
+    shape, there = ((3,), "'X'") if named else ({"y": (3,)}, "one array")
+    with pytest.raises(ValueError, match=f"sample_shape=.* does not fit to .*, which has {there}"):
+        rows_of(as_source(data, sample_shape=shape))
+
+
+def test_class_with_iter():
+    class Noise(IterableDataset):
+        n_rows = 8
+        sample_shape = (2,)
+
+        def __init__(self):
+            pass
+
+        def __iter__(self):
+            return iter(np.ones((8, 2)))
+
+    source = as_source(Noise())
+    assert source.n_rows == 8
+    assert rows_of(source).shape == (8, 2)
+
+
+def test_blocks_are_opened_once_more_for_each_pass():
+    opened = []
+
+    def blocks():
+        opened.append(1)
+        yield from as_blocks(X, 4, 9)
+
+    source = as_source(blocks)
+    assert not opened
+    assert source.layout.fields[0].dtype == np.float64  # the pass that is begun here is the first
+    for n_passes in (1, 2):
+        assert sum(block.n_rows for block in source.blocks()) == 20
+        assert len(opened) == n_passes
+
+
+def test_infinite_blocks():
+    source = as_source(lambda: itertools.repeat(X))
+    assert sum(block.n_rows for block in itertools.islice(source.blocks(), 5)) == 100
+
+
+def test_one_shot_is_read_once_and_nothing_is_lost():
+    source = as_source(iter(as_blocks(X, 4)))
+    assert source.one_shot
+    np.testing.assert_array_equal(write_all(source.layout, source.blocks()), X)
+    with pytest.raises(ExhaustedSourceError, match="can be read only once"):
+        next(source.blocks())
+
+
+def test_factory_of_a_used_iterator():
+    blocks = iter(as_blocks(X, 4))
+    source = as_source(lambda: blocks)
+    np.testing.assert_array_equal(write_all(source.layout, source.blocks()), X)
+    with pytest.raises(ExhaustedSourceError, match="gave the iterator that it had given before"):
+        next(source.blocks())
+
+
+def test_source_that_restarts_empty():
+    blocks = iter(as_blocks(X, 4))
+    source = as_source(lambda: (block for block in blocks))
+    np.testing.assert_array_equal(write_all(source.layout, source.blocks()), X)
+    with pytest.raises(ExhaustedSourceError, match="is empty at the next pass"):
+        next(source.blocks())
+
+
+def test_nothing_is_kept_of_a_block():
+    import gc
+    import weakref
+
+    made = []
+
+    def blocks():
+        for _ in range(3):
+            block = np.ones((4, 2))
+            made.append(weakref.ref(block))
+            yield block
+            del block
+
+    for block in as_source(blocks).blocks():
+        del block
+        gc.collect()
+        assert sum(ref() is not None for ref in made[:-1]) == 0
+
+
+@pytest.mark.parametrize("data", [X, pd.DataFrame(X), Samples(list(X)), as_blocks(X, 5)])
+def test_identity_tells_data_sets_apart(data):
+    identity = as_source(data).identity
+    assert identity == as_source(data).identity
+    other = np.vstack([X, X]) if not isinstance(data, list) else [X.astype("f4")]
+    assert as_source(other).identity != identity
+
+
+def test_identity_of_arrays_sees_values():
+    changed = X.copy()
+    changed[-1, -1] = 7
+    for make in (np.asarray, pd.DataFrame):
+        assert as_source(make(changed)).identity != as_source(make(X)).identity
+
+
+def read_some():
+    return [X[:4], X[4:]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [X, pd.DataFrame(X), [X], read_some, IterableDataset(read_some), torch_loader(list(X))],
+)
+def test_sources_go_to_other_processes(data):
+    source = as_source(data)
+    rows_of(source)
+    np.testing.assert_array_equal(rows_of(pickle.loads(pickle.dumps(source))), X)
+
+
+def test_source_is_its_own_source():
+    source = as_source(X)
+    assert as_source(source) is source
+
+
+def test_rows_that_are_not_finite_are_named():
+    bad = X.copy()
+    bad[[3, 5], 1] = np.nan, np.inf
+    block = as_source(bad).read(0)
+    assert not block.write((np.empty((20, 3)),), 0, 0, 20)
+    assert list(map(str, block.bad_rows(4, 20))) == ["row 5, column 1"]
+    block = as_source(pd.DataFrame(bad, columns=list("abc"))).read(0)
+    assert list(map(str, block.bad_rows(0, 20))) == ["row 3, column 'b'", "row 5, column 'b'"]
+
+
+FRAME = pd.DataFrame({"a": np.arange(4, dtype="i2"), "b": [True, False, True, True]})
+
+
+def test_columns_of_a_frame():
+    frame = FRAME.assign(c=pd.array([1, 2, 3, 4], dtype="Int16"), d=np.float32(0.5))
+    source = as_source(frame)
+    (field,) = source.layout.fields
+    assert field.columns == ("a", "b", "c", "d")
+    assert field.dtype == np.float32
+    np.testing.assert_array_equal(rows_of(source), frame.to_numpy(dtype="f4"))
+
+
+@pytest.mark.parametrize(
+    ["frame", "error", "match"],
+    [
+        (
+            FRAME.assign(c="x"),
+            ValueError,
+            r"column 'c' of the DataFrame is of type str.*columns=\[...\]",
+        ),
+        (
+            FRAME.assign(c=pd.array([1, None, 3, 4], dtype="Int64")),
+            ValueError,
+            "column 'c', row 1: .*missing",
+        ),
+        (
+            FRAME.assign(c=2**60, d=0.5),
+            ValueError,
+            r"column 'c', row 0: 1152921504606846976 is beyond 2\*\*53",
+        ),
+        (FRAME[:0], ValueError, "the DataFrame has no rows"),
+        (pd.concat([FRAME, FRAME], axis=1), ValueError, "found 2 columns 'a' in the DataFrame"),
+    ],
+)
+def test_bad_frame(frame, error, match):
+    with pytest.raises(error, match=match):
+        rows_of(as_source(frame))
+
+
+@pytest.mark.parametrize(
+    ["data", "sample_shape", "error", "match"],
+    [
+        ("flights/", None, TypeError, "'flights/' is a path: open it as pm.parquet_source"),
+        (3, None, TypeError, "rows cannot come from a int: give an array"),
+        (np.float64(3), None, ValueError, "data is array.*a number: rows are along the first axis"),
+        (np.zeros((0, 3)), None, ValueError, "data has no rows"),
+        (np.zeros((4, 0)), None, ValueError, r"shape \(4, 0\): its rows are empty"),
+        (np.array(["a"]), None, TypeError, "data has dtype <U1, and a model computes with numbers"),
+        (np.zeros(3, "M8[s]"), None, TypeError, "data has dtype datetime64"),
+        (np.ma.masked_equal([1, 2], 2), None, ValueError, "data has masked values"),
+        (X, (4,), ValueError, r"rows have shape \(3,\), and not sample_shape=\(4,\)"),
+        (FRAME, (2,), ValueError, "is for arrays and iterables of arrays: .* rows of a DataFrame"),
+        (as_source(X), (3,), ValueError, "is for arrays .* rows of a ArraySource are is known"),
+        (X, 3, TypeError, "sample_shape=3 has to be the shape of one row"),
+        (X, (0,), ValueError, "sample_shape=0 of a loader has to be at least 1"),
+        (X, (2.0,), TypeError, "sample_shape=2.0 of a loader has to be a whole number"),
+        ({}, None, ValueError, "data is empty"),
+        ({"X": X, "y": X[:5]}, None, ValueError, "different numbers of rows: {'X': 20, 'y': 5}"),
+        (Tensor(X, requires_grad=True), None, TypeError, "cannot be read as an array.*requires grad"),
+        ([1.0, 2.0], None, ValueError, r"block 0 is the number 1.0.*sample_shape=\(\)"),
+        ([np.array(1.0)], None, ValueError, "block 0 is the number 1.0"),
+        ([], None, ValueError, "the source has no rows: it has no blocks"),
+        ([X[:0], X[:0]], None, ValueError, "no blocks, or only empty ones"),
+        ([X, X[:, :2]], None, ValueError, r"block 1 has shape \(20, 2\).*those of block 0 have shape \(3,\)"),
+        ([X, X[0]], None, ValueError, r"single|one row, say so: sample_shape=\(3,\)"),
+        ([X, X.astype("f4")], None, TypeError, r"block 1 has dtype float32.*astype\('float64'\)"),
+        ([X, {"X": X}], None, ValueError, "block 1 has 'X', and block 0 has one array"),
+        ([{"X": X}, {"Z": X}], None, ValueError, "block 1 has 'Z', and block 0 has 'X'"),
+        ([{"X": X, "y": X[:3, 0]}], None, ValueError, "arrays of block 0 have different numbers of rows"),
+        ([X, X[:, :2]], (3,), ValueError, r"block 1 has shape \(20, 2\): by sample_shape=\(3,\)"),
+        ([X, [["a", "b", "c"]]], None, TypeError, "block 1 has dtype <U1"),
+        ([[[1], [2, 3]]], None, TypeError, "block 0, of type list, cannot be read as an array"),
+        ([FRAME, FRAME.assign(c=1)], None, ValueError, "block 1 has 'c', which block 0 does not have"),
+        ([FRAME, FRAME.astype("f8")], None, ValueError, "column 'a' of block 1 is float64, and int16"),
+        ([FRAME, X], None, TypeError, "block 1 is a ndarray, and those before were data frames"),
+        (lambda: 3, None, TypeError, "the function that opens the data returned a int"),
+        (torch_loader(Samples([])), None, ValueError, "no rows: its length is 0"),
+        (torch_loader(Samples([X[0], X[0, :2]])), None, ValueError, "sample 1 is not like sample 0"),
+        (torch_loader(Samples([X[0], X[1].astype("f4")])), None, ValueError, "sample 1 is not like"),
+        (torch_loader(Samples([X[0]] * 1024 + [X])), None, ValueError, "sample 1024 is not like sample 0"),
+    ],
+)  # fmt: skip
+def test_bad_data(data, sample_shape, error, match):
+    with pytest.raises(error, match=match):
+        rows_of(as_source(data, sample_shape=sample_shape))
+
+
+@pytest.mark.parametrize("n_rows", [0, -1, 2.5, True])
+def test_bad_number_of_rows(n_rows):
+    with pytest.raises((TypeError, ValueError), match=r"n_rows=.* of IterableDataset has to be"):
+        IterableDataset([X], n_rows=n_rows)
+    with pytest.raises((TypeError, ValueError), match=r"n_rows=.* of Blocks has to be"):
+        as_source(type("Blocks", (list,), {"n_rows": n_rows})())
+
+
+def test_dataset_of_nothing():
+    with pytest.raises(TypeError, match="blocks of IterableDataset is of type ndarray"):
+        IterableDataset(X)
+    with pytest.raises(TypeError, match="blocks of IterableDataset is of type int"):
+        IterableDataset(3)
+    with pytest.raises(TypeError, match=r"Empty has no blocks.*define __iter__"):
+        iter(type("Empty", (IterableDataset,), {})())

@@ -1,0 +1,334 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Rows of Parquet files, whole ones and others."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pymc.variational.streaming.sources.parquet import parquet_source
+from pymc.variational.streaming.sources.schema import SchemaError
+from tests.variational.streaming.sources.test_dataset import rows_of
+
+N = 40
+COLUMNS = {
+    "dep_delay": np.linspace(-5, 90, N, dtype="f4"),
+    "distance": np.arange(N, dtype="f4") * 100,
+    "arr_delay": np.linspace(-9, 80, N, dtype="f4"),
+}
+TABLE = pa.table(COLUMNS)
+EXPECTED = np.stack(list(COLUMNS.values()), axis=1)
+
+
+def write(path, table, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **{"row_group_size": 8, "write_page_checksum": True, **options})
+    return path
+
+
+@pytest.fixture
+def flights(tmp_path):
+    """A folder of shards: one of 15 rows in two row groups, one of no rows, one of 25 rows in four."""
+    write(tmp_path / "flights" / "2013" / "part-0.parquet", TABLE[:15])
+    write(tmp_path / "flights" / "2013" / "part-1.parquet", TABLE[:0])
+    write(tmp_path / "flights" / "2014" / "part-0.parquet", TABLE[15:])
+    tmp_path.joinpath("flights", "_SUCCESS").touch()
+    tmp_path.joinpath("flights", "2013", ".part-0.parquet.crc").touch()
+    return tmp_path / "flights"
+
+
+def addresses(folder):
+    files = sorted(folder.rglob("*/part*.parquet"))
+    return {
+        "folder": folder,
+        "folder as text": f"{folder}/",
+        "pattern": f"{folder}/*/part-?.parquet",
+        "recursive pattern": f"{folder}/**/*.parquet",
+        "list": files,
+        "list of folders": [folder / "2013", folder / "2014"],
+        "address": f"file://{folder}",
+        "pattern in an address": f"file://{folder}/*/*.parquet",
+    }
+
+
+@pytest.mark.parametrize("kind", addresses(Path()))
+def test_where_files_are(flights, kind):
+    source = parquet_source(addresses(flights)[kind])
+    assert source.n_rows == N
+    assert source.part_lengths == (8, 7, 8, 8, 8, 1)
+    assert source.layout.fields[0].columns == tuple(COLUMNS)
+    np.testing.assert_array_equal(rows_of(source), EXPECTED)
+
+
+def test_one_file_in_memory_of_another_machine():
+    filesystem = fsspec.filesystem("memory")
+    with filesystem.open("/flights/a.parquet", "wb") as file:
+        pq.write_table(TABLE, file)
+    for source in (
+        parquet_source("memory://flights/a.parquet"),
+        parquet_source("/flights", filesystem=filesystem),
+    ):
+        np.testing.assert_array_equal(rows_of(source), EXPECTED)
+        assert source.shards[0].name == "a.parquet"
+
+
+def test_columns_are_fields(flights):
+    source = parquet_source(flights, {"X": ["arr_delay", "dep_delay"], "y": "distance"})
+    rows = rows_of(source)
+    np.testing.assert_array_equal(rows["X"], EXPECTED[:, [2, 0]])
+    np.testing.assert_array_equal(rows["y"], EXPECTED[:, 1])
+    assert {array.dtype for array in rows.values()} == {np.dtype("f4")}
+
+
+def test_columns_by_name_in_another_order(flights):
+    write(
+        flights / "2014" / "part-0.parquet",
+        TABLE.select(["arr_delay", "dep_delay", "distance"])[15:],
+    )
+    np.testing.assert_array_equal(rows_of(parquet_source(flights)), EXPECTED)
+
+
+def test_names_are_sorted_and_lists_are_not(tmp_path):
+    files = [write(tmp_path / f"{i}.parquet", pa.table({"i": [i]})) for i in range(3)]
+    assert rows_of(parquet_source(tmp_path, "i")).tolist() == [0, 1, 2]
+    assert rows_of(parquet_source(files[::-1], "i")).tolist() == [2, 1, 0]
+
+
+def test_only_footers_are_read_before_rows(flights, monkeypatch):
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", None)
+    source = parquet_source(flights)
+    assert source.n_rows == N
+    assert source.layout.empty(3)[0].shape == (3, 3)
+
+
+def test_bools_count_as_numbers(tmp_path):
+    late = np.arange(9) % 2 == 0
+    path = write(tmp_path / "a.parquet", pa.table({"late": late, "x": np.ones(9, "f4")}))
+    np.testing.assert_array_equal(rows_of(parquet_source(path))[:, 0], late)
+
+
+def test_unread_columns_may_be_of_any_type(tmp_path):
+    table = TABLE.append_column("carrier", pa.array(["UA"] * N))
+    path = write(tmp_path / "a.parquet", table)
+    np.testing.assert_array_equal(rows_of(parquet_source(path, list(COLUMNS))), EXPECTED)
+
+
+def widened(table):
+    return table.set_column(1, "distance", table["distance"].cast("float64"))
+
+
+OTHER_SCHEMAS = {
+    "missing": (lambda t: t.drop(["distance"]), "lacks 'distance', which 2013/part-0.parquet has"),
+    "extra": (
+        lambda t: t.append_column("carrier", pa.array(np.arange(len(t)))),
+        "has 'carrier', which 2013/part-0.parquet does not have",
+    ),
+    "widened": (widened, "is float64, and float32 in 2013/part-0.parquet: all parts of a data set"),
+    "not numeric": (
+        lambda t: t.set_column(1, "distance", t["distance"].cast("string")),
+        "is of type string, and a model computes with numbers",
+    ),
+    "twice": (
+        lambda t: t.append_column("distance", t["distance"]),
+        "found 2 columns 'distance' in 2014/part-0.parquet",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_SCHEMAS)
+def test_shard_of_another_schema(flights, kind):
+    change, message = OTHER_SCHEMAS[kind]
+    write(flights / "2014" / "part-0.parquet", change(TABLE[15:]))
+    with pytest.raises(SchemaError, match=message) as caught:
+        parquet_source(flights)
+    assert "2014/part-0.parquet" in str(caught.value)
+
+
+def test_schema_of_an_empty_shard_does_not_matter(flights):
+    write(flights / "2013" / "part-1.parquet", pa.table({"index": pa.array([], pa.null())}))
+    assert parquet_source(flights).n_rows == N
+
+
+def test_only_empty_shards(tmp_path):
+    for i in range(2):
+        write(tmp_path / f"{i}.parquet", TABLE[:0])
+    with pytest.raises(ValueError, match=r"path=.*all files \(2\) are empty"):
+        parquet_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ["path", "error", "match"],
+    [
+        (
+            "nowhere.parquet",
+            FileNotFoundError,
+            "path='nowhere.parquet'.*there is no such file or folder",
+        ),
+        ("nowhere-*.parquet", FileNotFoundError, "no file matches"),
+        ("file:///nowhere", FileNotFoundError, "there is no such file or folder"),
+        (3, TypeError, "path=3 of parquet_source has to be a path"),
+        ([], TypeError, r"path=\[\] of parquet_source has to be a path"),
+        ([3], TypeError, r"path=\[3\] of parquet_source has to be a path"),
+    ],
+)
+def test_no_files(path, error, match):
+    with pytest.raises(error, match=match):
+        parquet_source(path)
+
+
+def test_folder_without_parquet(tmp_path):
+    tmp_path.joinpath("_old.parquet").touch()
+    with pytest.raises(FileNotFoundError, match=r"no file ends in \.parquet"):
+        parquet_source(tmp_path)
+
+
+def test_file_twice(flights):
+    with pytest.raises(ValueError, match=r"part-0\.parquet' twice: rows would count twice"):
+        parquet_source([flights, flights / "2013" / "part-0.parquet"])
+
+
+def test_null_is_named(tmp_path):
+    path = write(tmp_path / "a.parquet", pa.table({"x": [0.5] * 9, "y": [1] * 8 + [None]}))
+    source = parquet_source(path)
+    with pytest.raises(ValueError, match=r"a\.parquet, row group 1, column 'y', row 0: .*null"):
+        source.read(1)
+    assert rows_of(parquet_source(path, ["x"])).shape == (9, 1)
+
+
+def test_integer_that_a_float_does_not_hold(tmp_path):
+    table = pa.table({"x": np.ones(9), "id": [0] * 8 + [2**53 + 1]})
+    path = write(tmp_path / "a.parquet", table)
+    message = r"a\.parquet, row group 1, column 'id', row 0: 9007199254740993 is beyond 2\*\*53"
+    with pytest.raises(ValueError, match=message):
+        rows_of(parquet_source(path))
+    assert rows_of(parquet_source(path, "id"))[-1] == 2**53 + 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: raw[:-4] + b"PAR2",
+        lambda raw: b"",
+        lambda raw: b"not a file of Parquet, whatever its name says",
+    ],
+    ids=["cut", "magic", "nothing", "text"],
+)
+def test_damaged_file(flights, damage):
+    path = flights / "2014" / "part-0.parquet"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(OSError, match=r"2014/part-0\.parquet cannot be read; it may be damaged"):
+        parquet_source(flights)
+
+
+def test_damaged_page(flights):
+    path = flights / "2014" / "part-0.parquet"
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 4] ^= 1
+    path.write_bytes(raw)
+    source = parquet_source(flights)
+    with pytest.raises(OSError, match=r"2014/part-0\.parquet, row group \d cannot be read"):
+        rows_of(source)
+
+
+def test_mutated_files():
+    """No damage is read as other numbers, or ends the interpreter: in a process that it may end."""
+    script = Path(__file__).with_name("mutated_parquet.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "60"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = json.loads(done.stdout)
+    assert counts.pop("refused") > 30
+    assert set(counts) <= {"unchanged"}
+
+
+def test_bomb_is_not_read(tmp_path, monkeypatch):
+    n_rows = 2_000_000
+    zeros = pa.table({"x": np.zeros(n_rows), "y": np.zeros(n_rows)})
+    path = write(tmp_path / "a.parquet", zeros, row_group_size=n_rows)
+    assert path.stat().st_size < n_rows / 50
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", None)
+    message = (
+        r"a\.parquet, row group 0: .* 32,000,000 bytes in memory, more than max_row_group_bytes="
+    )
+    with pytest.raises(ValueError, match=message):
+        parquet_source(path, max_row_group_bytes=10_000_000)
+    assert parquet_source(path, ["x"], max_row_group_bytes=20_000_000).n_rows == n_rows
+    with pytest.raises(
+        ValueError, match="max_row_group_bytes=0 of parquet_source has to be at least 1"
+    ):
+        parquet_source(path, max_row_group_bytes=0)
+
+
+def test_shard_that_changes(flights):
+    source = parquet_source(flights)
+    write(flights / "2014" / "part-0.parquet", TABLE[:25])
+    with pytest.raises(OSError, match=r"2014/part-0\.parquet changed since the source was made"):
+        rows_of(source)
+
+
+def test_identity(flights, tmp_path):
+    identity = parquet_source(flights).identity
+    assert str(tmp_path) not in json.dumps(identity)
+    assert identity["n_rows"] == N
+    assert [s["name"] for s in identity["shards"]] == [
+        f"{year}/part-{i}.parquet" for year, i in [(2013, 0), (2013, 1), (2014, 0)]
+    ]
+    moved = flights.rename(tmp_path / "moved")
+    assert parquet_source(moved).identity == identity
+    write(moved / "2014" / "part-0.parquet", TABLE[15:][::-1])
+    assert parquet_source(moved).identity != identity
+    assert parquet_source(moved, ["distance"]).identity["schema"] != identity["schema"]
+
+
+def test_other_processes_open_files_of_their_own(flights):
+    source = parquet_source(flights)
+    rows_of(source)
+    np.testing.assert_array_equal(rows_of(pickle.loads(pickle.dumps(source))), EXPECTED)
+
+
+def test_few_files_stay_open(tmp_path):
+    for i in range(9):
+        write(tmp_path / f"{i}.parquet", TABLE[i : i + 2])
+    source = parquet_source(tmp_path)
+    rows_of(source)
+    assert len(source._open._files) <= 4
+
+
+def test_error_without_pyarrow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        ImportError, match=r'parquet_source reads by pyarrow: pip install "pymc-min'
+    ):
+        parquet_source("a.parquet")
+
+
+def test_error_without_fsspec(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(ImportError, match="'s3://a' is opened by fsspec: pip install"):
+        parquet_source("s3://a")
