@@ -15,9 +15,11 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -26,9 +28,76 @@ from pytensor.compile.mode import get_mode
 from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.variational.report import Setting
 
-__all__ = ["backend_name", "check_callbacks", "settings_of", "take_compile_kwargs"]
+__all__ = [
+    "argument_names",
+    "backend_name",
+    "check_callbacks",
+    "check_known",
+    "settings_of",
+    "take_compile_kwargs",
+]
 
 BACKENDS = {"NumbaLinker": "numba", "JAXLinker": "jax", "PerformLinker": "python"}
+
+#: Arguments of all fits that :func:`take_compile_kwargs` takes.
+OF_COMPILER = frozenset({"compile_kwargs", "fn_kwargs"})
+
+KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def argument_names(cls: type, method: str) -> frozenset[str] | None:
+    """Tell which arguments a method takes by name: its own, and those that it passes on to its bases.
+
+    Returns
+    -------
+    frozenset of str
+        None if the last one of them takes any name.
+
+    Examples
+    --------
+    >>> from pymc.variational.fit_arguments import argument_names
+    >>> class Base:
+    ...     def updates(self, obj_n_mc=None): ...
+    >>> class Own(Base):
+    ...     def updates(self, power=1, **kwargs): ...
+    >>> sorted(argument_names(Own, "updates"))
+    ['obj_n_mc', 'power']
+    """
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if method not in vars(base):
+            continue
+        parameters = inspect.signature(getattr(base, method)).parameters.values()
+        names.update(p.name for p in parameters if p.kind in KINDS)
+        if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters):
+            return frozenset(names - {"self"})
+    return None
+
+
+def check_known(where: str, given: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Refuse arguments that nothing takes.
+
+    Parameters
+    ----------
+    where : str
+        What the user called.
+    given : mapping of str to object
+    names : iterable of str
+        Of the arguments that it takes.
+
+    Raises
+    ------
+    TypeError
+        With the names that are near, or else all.
+    """
+    known = sorted(set(names) - {"self"})
+    unknown = [name for name in given if name not in known]
+    if not unknown:
+        return
+    got = ", ".join(f"{name}={given[name]!r}" for name in unknown)
+    near = [match for name in unknown for match in get_close_matches(name, known)]
+    advice = f"Near it are {', '.join(near)}" if near else f"It takes {', '.join(known)}"
+    raise TypeError(f"{where} got {got}, which nothing in a fit takes. {advice}")
 
 
 def check_callbacks(callbacks: Any) -> tuple[Callable, ...]:

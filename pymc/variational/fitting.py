@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 import warnings
@@ -33,8 +34,11 @@ from pymc.variational.compiled import Step, make_step
 from pymc.variational.counts import check_count
 from pymc.variational.feeds import Feed
 from pymc.variational.fit_arguments import (
+    OF_COMPILER,
+    argument_names,
     backend_name,
     check_callbacks,
+    check_known,
     settings_of,
     take_compile_kwargs,
 )
@@ -199,7 +203,15 @@ class Fitting:
         -------
         FitState
             Also in `state`. The shared variables of its step have the values before the first one.
+
+        Raises
+        ------
+        TypeError
+            If an argument is unknown.
         """
+        of_updates = argument_names(type(self.objective), "updates")
+        if of_updates is not None:
+            check_known("A fit", kwargs, self.fit_names() | of_updates)
         callbacks = check_callbacks(callbacks)
         for callback in callbacks:
             next_call(callback, 0)  # refuses a rate that is none
@@ -214,6 +226,15 @@ class Fitting:
             group.include_transformed = include_transformed
         self.state = FitState(0, step, callbacks, score, tail, report, feed=feed)
         return self.state
+
+    @classmethod
+    def fit_names(cls) -> frozenset[str]:
+        """Names of the arguments of `fit` itself, without those of the objective's updates."""
+        of_fits = [
+            inspect.signature(vars(base)["fit"]) for base in cls.__mro__ if "fit" in vars(base)
+        ]
+        named = {p for signature in of_fits for p in signature.parameters}
+        return OF_COMPILER.union(named) - {"self", "kwargs"}
 
     def _feed(self, data: Any, data_name: str) -> Feed | None:
         """Find the variables of the model that a loader feeds."""
@@ -333,15 +354,15 @@ class Fitting:
         _log_end(n, end)
 
     def _call_at_end(
-        self, state: FitState, end: LoopEnd, error: Exception | None
-    ) -> Exception | None:
+        self, state: FitState, end: LoopEnd, error: BaseException | None
+    ) -> BaseException | None:
         """Call what wants to know that a fit has ended; return what is to be raised."""
         losses = end.losses if state.score else None
         for callback in state.callbacks:
             if getattr(callback, "at_end", False):
                 try:
                     callback(self.approx, losses, state.i + end.n_steps)
-                except Exception as late:
+                except BaseException as late:
                     if error is None:
                         error = late
                     else:
@@ -350,7 +371,7 @@ class Fitting:
 
     def _take_steps(
         self, state: FitState, n: int, progress: FitProgress, interrupts: Interrupts
-    ) -> tuple[LoopEnd, Exception | None]:
+    ) -> tuple[LoopEnd, BaseException | None]:
         """Take steps; return how they ended, and what the fit raises when all is kept."""
         try:
             end = run_loop(

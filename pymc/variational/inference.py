@@ -11,6 +11,8 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
+import inspect
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from pymc.minibatch.plates import local_axes
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.averaging import TailAverage
 from pymc.variational.counts import check_count
+from pymc.variational.fit_arguments import argument_names, check_known
 from pymc.variational.fitting import Fitting
 from pymc.variational.report import FitReport
 
@@ -213,6 +216,7 @@ def fit(
     (1, 100)
     """
     n = check_count("n", n, "a fit", least=0)
+    check_fit_arguments("pm.fit", kwargs, method)
     feed = None
     if data is not None:
         if batch_size is not None:
@@ -244,11 +248,56 @@ def fit(
     )
 
 
+def check_fit_arguments(
+    where: str,
+    given: Mapping[str, Any],
+    method: Any = "advi",
+    *,
+    more: Iterable[str] = (),
+    without: Iterable[str] = (),
+) -> None:
+    """Refuse what neither a method's `fit` takes, nor the objective that it passes arguments to.
+
+    Parameters
+    ----------
+    where : str
+        What the user called.
+    given : mapping of str to object
+        Its arguments.
+    method : str or :class:`Inference`
+    more, without : iterable of str
+        Names of arguments that it takes besides, and that it does not take.
+
+    Raises
+    ------
+    TypeError
+    """
+    is_made = isinstance(method, released.Inference)
+    cls = type(method) if is_made else released.Inference
+    objective = type(method.objective) if is_made else released.KL.objective_class
+    of_updates = argument_names(objective, "updates")
+    if of_updates is not None:  # an operator of the user's own may take any
+        own = inspect.signature(fit).parameters.keys() - {"kwargs"}
+        check_known(where, given, {*own, *cls.fit_names(), *of_updates, *more}.difference(without))
+
+
 def model_of(method: Any, model: Any = None) -> Any:
-    """Tell which model `method` and `model` of :func:`pymc.fit` are about."""
-    if model is None and isinstance(method, released.Inference):
-        return method.approx.model
-    return released.pm.modelcontext(model)
+    """Tell which model `method` and `model` of :func:`pymc.fit` are about.
+
+    Raises
+    ------
+    ValueError
+        If they are about two.
+    """
+    if not isinstance(method, released.Inference):
+        return released.pm.modelcontext(model)
+    if model is not None and model is not method.approx.model:
+        raise ValueError(
+            f"method={method!r} was made for another model than model={model.name or 'the one given'}, so "
+            "that data would go into one, and the other would be fitted. Leave model= out, or make the "
+            f"method for it: pm.{type(method).__name__}(model=model)"
+        )
+    return method.approx.model
 
 
 def make_inference(

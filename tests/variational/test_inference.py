@@ -28,6 +28,9 @@ import pymc as pm
 
 from pymc.minibatch.state import IndexState
 from pymc.model.transform.minibatch import minibatch_model
+from pymc.variational.inference import KLqp
+from pymc.variational.operators import KL
+from pymc.variational.opvi import ObjectiveFunction
 from tests.variational.engine import (
     PYTHON,
     assert_same,
@@ -276,6 +279,39 @@ class TestArguments:
             pm.HalfNormal("sd")
             approx = pm.fit(3, random_seed=1, include_transformed=True, **quiet())
         assert all(group.include_transformed for group in approx.groups)
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (lambda: pm.fit(3, callback=[print]), r"pm.fit got callback=.*Near it are callbacks"),
+            (lambda: pm.fit(3, epochs=2), r"pm.fit got epochs=2, .*It takes average, backend"),
+            (lambda: pm.ADVI().fit(3, obj_optimiser=1), r"A fit got .*Near it are obj_optimizer"),
+        ],
+    )
+    def test_that_nothing_takes(self, call, message):
+        with normal_model(), pytest.raises(TypeError, match=message):
+            call()
+
+    def test_of_an_operator_of_ones_own(self):
+        """What its updates take, a fit takes."""
+
+        class Objective(ObjectiveFunction):
+            seen: list[float] = []
+
+            def updates(self, *, power=1.0, **kwargs):
+                self.seen.append(power)
+                return super().updates(**kwargs)
+
+        class Operator(KL):
+            objective_class = Objective
+
+        with normal_model():
+            inference = KLqp(pm.MeanField())
+            inference.objective = Operator(inference.approx)(None)
+            pm.fit(1, inference, power=2.0, obj_n_mc=1, **quiet())
+            with pytest.raises(TypeError, match=r"pm.fit got powr=2.*Near it are power"):
+                pm.fit(1, inference, powr=2.0)
+        assert Objective.seen == [2.0]
 
     def test_settings_of_the_report(self):
         with normal_model():

@@ -26,7 +26,7 @@ import pytensor
 from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import check_callbacks
 from pymc.variational.fitting import FitState
-from pymc.variational.inference import make_inference, model_of
+from pymc.variational.inference import check_fit_arguments, make_inference, model_of
 from pymc.variational.streaming.checkpoints.trainers import (
     CHECKPOINTING,
     Checkpoints,
@@ -41,6 +41,9 @@ __all__ = ["Trainer"]
 
 #: Arguments of `pm.fit` that say what is fitted; all others say how
 MAKING = frozenset(inspect.signature(make_inference).parameters) - {"method", "model", "batch_size"}
+
+#: Arguments of `pm.fit` that a trainer has itself
+OWN = frozenset({"n", "batch_size", "data", "data_name", "dataloader", "method", "model"})
 
 #: Arguments that a fit may have anew when it goes on with the step that was compiled
 GOING_ON = frozenset({"callbacks", "progressbar", "progressbar_theme"})
@@ -102,7 +105,7 @@ class Trainer(Resumable):
         data_name: str = "batch",
         **defaults: Any,
     ) -> None:
-        _check_arguments("pm.Trainer", defaults)
+        _check_arguments("pm.Trainer", defaults, method)
         self.model = model_of(method, model)
         self.dataloader = as_loader(dataloader)
         self._feed = feed_of(self.model, self.dataloader, data_name)
@@ -128,18 +131,21 @@ class Trainer(Resumable):
                 A folder for checkpoints, from which :meth:`load` makes a trainer that goes on. One is
                 written when the fit has ended, in whatever way but that the process was killed.
             checkpoint_every : int
-                Also at the steps that are multiples of it.
+                Also at the steps that are multiples of it, counted from the first fit on.
             keep : int
                 How many checkpoints are kept, 3 by default: the last ones.
 
         Returns
         -------
         :class:`Approximation`
+            As the last step left it. Ctrl-C ends a fit after the step that runs: it returns as it does
+            after `n` steps, with a last checkpoint, and ``approx.report.stopped`` is "interrupted".
+            SIGTERM ends it alike, with a last checkpoint, and then the process.
 
         Raises
         ------
         TypeError, ValueError
-            If arguments are wrong; nothing is read or compiled then.
+            If arguments are wrong or unknown; nothing is read or compiled then.
         FloatingPointError
             As :func:`pymc.fit`.
         Exception
@@ -147,7 +153,7 @@ class Trainer(Resumable):
             completed steps are kept: `approx`, `hist` and `position` are of the last one.
         """
         n = check_count("n", n, "Trainer.fit")
-        _check_arguments("Trainer.fit", kwargs)
+        _check_arguments("Trainer.fit", kwargs, self._method)
         options = {**self._defaults, **kwargs}
         plan = checkpoint_plan(self, options)
         kwargs = {name: value for name, value in kwargs.items() if name in options}
@@ -208,8 +214,9 @@ class Trainer(Resumable):
         for name in CHECKPOINTING:
             options.pop(name, None)
         making = {k: v for k, v in options.items() if k in MAKING}
-        if self._inference is None:
-            self._inference = make_inference(self._method, self.model, **making)
+        inference = self._inference
+        if inference is None:
+            inference = make_inference(self._method, self.model, **making)
         elif again := sorted(kwargs.keys() & MAKING):
             raise TypeError(
                 f"{', '.join(again)} of Trainer.fit say what is fitted, which this trainer does already. "
@@ -218,13 +225,14 @@ class Trainer(Resumable):
         fitting = {k: v for k, v in options.items() if k not in MAKING}
         for name in ("progressbar", "progressbar_theme"):
             fitting.pop(name, None)
-        self._arguments |= options
         n_before = 0 if self.state is None else self.state.i
         # Fast math lets other processes compile other bits, and costs a few percent to leave out
         with pytensor.config.change_flags(numba__fastmath=False):
-            made = self._inference.prepare(data=self._feed, **fitting)
-        self._inference.state = made._replace(i=n_before)  # steps are counted from the first fit on
-        return self._inference.state
+            made = inference.prepare(data=self._feed, **fitting)
+        inference.state = made._replace(i=n_before)  # steps are counted from the first fit on
+        self._inference = inference
+        self._arguments |= options  # a checkpoint has only what a step was made of
+        return inference.state
 
     def _set_callbacks(self, callbacks: Sequence[Any]) -> None:
         self._inference.state = self.inference.state._replace(callbacks=tuple(callbacks))
@@ -275,15 +283,17 @@ class Trainer(Resumable):
         return self._feed.n_used * self.dataloader.batch_size
 
 
-def _check_arguments(function: str, given: dict[str, Any]) -> None:
-    """Refuse what a trainer says itself."""
+def _check_arguments(function: str, given: dict[str, Any], method: Any) -> None:
+    """Refuse what a trainer says itself, and what nothing takes."""
     if "batch_size" in given:
         raise TypeError(
             f"batch_size={given['batch_size']!r} of {function}: the batches have that of the loader. "
             "Write pm.DataLoader(..., batch_size=...)"
         )
-    own = sorted(given.keys() & {"data", "method", "model", "dataloader", "data_name"})
+    own = sorted(given.keys() & OWN)
     if own:
         raise TypeError(
-            f"{function} takes no {', '.join(own)}: a trainer is made for one method, model and loader"
+            f"{function} takes no {', '.join(own)}: a trainer is made for one method, model and loader, and "
+            "`n` is the first argument of its fit"
         )
+    check_fit_arguments(function, given, method, more=CHECKPOINTING, without=OWN)

@@ -131,6 +131,16 @@ class TestSteps:
         assert_same(params_of(approx), params_of(inference.approx))
         assert_same([approx.hist], [inference.hist])
 
+    def test_arguments_that_failed_are_forgotten(self):
+        """A checkpoint after it has none of them, and the same trainer fits."""
+        trainer = trainer_of(*streamed())
+        before = dict(trainer._arguments)
+        with pytest.raises(TypeError, match="'list' object is not callable"):
+            trainer.fit(1, obj_optimizer=[])
+        assert (trainer._arguments, trainer.state) == (before, None)
+        trainer.fit(2)
+        assert "obj_optimizer" not in trainer._arguments
+
     def test_going_on_is_one_fit(self):
         outcomes = []
         for parts in [(30,), (1, 6, 23)]:
@@ -229,6 +239,16 @@ class TestArguments:
         trainer = Trainer(inference, dataloader=loader, **quiet())
         assert trainer.fit(3) is inference.approx
         assert len(inference.hist) == 3
+
+    def test_an_instance_of_another_model(self):
+        """Batches would go into one model, and the zeros of the other be fitted."""
+        loader, model = streamed()
+        inference = pm.ADVI(model=streamed()[1], random_seed=1)
+        with pytest.raises(ValueError, match="was made for another model than model="):
+            Trainer(inference, dataloader=loader, model=model)
+        with pytest.raises(ValueError, match="was made for another model than model="):
+            pm.fit(1, method=inference, model=model, data=loader)
+        Trainer(inference, dataloader=loader, model=inference.approx.model)
 
     def test_the_model_of_the_context(self):
         loader, model = streamed()
@@ -342,6 +362,15 @@ class TestModelAndLoader:
         seen = trainer.approx.sample(10, random_seed=1).posterior["z"]
         assert seen.sizes["obs"] == N
 
+    def test_rows_that_have_variables_are_not_left_out(self):
+        loader = DataLoader(np.zeros(N), batch_size=B, on_nan="skip")
+        with pm.Model() as model:
+            batch = pm.Data("batch", loader, dims="obs")
+            z = pm.Normal("z", 0, 1, dims="obs")
+            pm.Normal("y", z, 1, observed=batch, dims="obs")
+        with pytest.raises(ValueError, match="latent variables of rows, and on_nan='skip'"):
+            trainer_of(loader, model)
+
     def test_no_data(self, loader):
         with pm.Model() as model:
             pm.Normal("x")
@@ -381,6 +410,33 @@ class TestModelAndLoader:
             ValueError, match="for the fields '' of a batch, and the loader's have 'X', 'y'"
         ):
             trainer_of(DataLoader({"X": DATA, "y": DATA}, batch_size=B), streamed()[1])
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (
+                lambda loader, model: trainer_of(loader, model).fit(3, epochs=2),
+                r"Trainer.fit got epochs=2, which nothing in a fit takes. It takes average, ",
+            ),
+            (
+                lambda loader, model: trainer_of(loader, model, callback=[]),
+                r"pm.Trainer got callback=\[\], which .*Near it are callbacks",
+            ),
+            (
+                lambda loader, model: trainer_of(loader, model, checkpoint_evry=2),
+                "Near it are checkpoint_every, checkpoint",
+            ),
+            (lambda loader, model: trainer_of(loader, model, n=2), "pm.Trainer takes no n: "),
+            (
+                lambda loader, model: pm.fit(3, model=model, data=loader, optimizer=1),
+                "pm.fit got optimizer=1, .*Near it are obj_optimizer, test_optimizer",
+            ),
+        ],
+    )
+    def test_arguments_that_nothing_takes(self, loader, call, message):
+        with pytest.raises(TypeError, match=message):
+            call(loader, by_hand())
+        assert self.source.n_read <= 5  # the first look at a block
 
     def test_no_loader(self):
         with pytest.raises(
@@ -456,6 +512,19 @@ class TestNothingIsLost:
             4,
             Position(0, 32),
         )
+
+    def test_what_ends_the_process(self, tmp_path):
+        """All is kept, and the last checkpoint is written, before it is raised again."""
+
+        def leave(approx, losses, i):
+            if i == 4:
+                raise SystemExit("enough")
+
+        trainer = trainer_of(*streamed())
+        with pytest.raises(SystemExit, match="enough"):
+            trainer.fit(10, callbacks=[leave], checkpoint=tmp_path)
+        assert (trainer.batches_seen, len(trainer.hist), trainer.state.i) == (4, 4, 4)
+        assert [folder.name for folder in tmp_path.iterdir()] == ["step-000000004"]
 
     def test_ctrl_c_and_going_on(self):
         def interrupt(approx, losses, i):
