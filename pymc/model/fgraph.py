@@ -47,7 +47,16 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream import streamed, streams_in
 from pymc.minibatch.total_size import Term, infer_totals
 
-released = _layer.run_release(globals())
+
+class _ModelVar:
+    """What says that a variable is of a model, in front of its class: axes need no names."""
+
+    def __init__(self, name: str, dims: Sequence[str | None] = ()) -> None:
+        self.name = name
+        self.dims = tuple(dims)
+
+
+released = _layer.run_release(globals(), ModelVar=_ModelVar)
 
 if TYPE_CHECKING:
     # What our modules use of the release's

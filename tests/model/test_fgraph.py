@@ -29,6 +29,7 @@ from pymc.model.fgraph import (
     sharing_data,
 )
 from pymc.variational.minibatch_rv import unscaled_rv
+from tests.minibatch.streams import loader_of
 
 Y = np.arange(6.0)
 
@@ -115,3 +116,19 @@ def test_data_are_copied_or_shared():
     shared["y_data"].set_value(np.zeros(4))
     np.testing.assert_array_equal(model["y_data"].get_value(), Y)
     assert not np.shares_memory(clone_model(model)["y_data"].get_value(borrow=True), data)
+
+
+@pytest.mark.parametrize("kind", ["minibatch", "loader"])
+def test_axes_without_a_name(kind):
+    """Dims of some axes alone, which PyMC's graphs have no place for."""
+    data = np.arange(12.0).reshape(6, 2)
+    with pm.Model() as model:
+        if kind == "minibatch":
+            batch = pm.Minibatch(pm.Data("data", data, dims=("obs", None)), batch_size=2)
+        else:
+            batch = pm.Data("data", loader_of(data, 2), dims=("obs", None))
+        pm.Normal("lik", pm.Normal("mu"), 1, observed=batch[:, 0], dims="obs")
+    for made in (clone_model(model), pm.do(model, {"mu": 1.0}), pm.observe(model, {"mu": 1.0})):
+        assert made.named_vars_to_dims["data"] == ("obs", None)
+        assert set(made.dim_lengths) == {"obs"}
+        assert subsampled_dims(made).keys() == {"obs"}
