@@ -28,13 +28,11 @@ from pymc.variational.streaming.sources.arrow_columns import (
     table_block,
 )
 from pymc.variational.streaming.sources.layout import Block, Layout, Source
+from pymc.variational.streaming.sources.paths import Files, Path, find_files
 from pymc.variational.streaming.sources.schema import Columns, SchemaError, Selection
 from pymc.variational.streaming.sources.shards import (
-    Files,
     OpenFiles,
-    Path,
     Shard,
-    find_files,
     open_parquet,
     read_shard,
 )
@@ -62,9 +60,11 @@ def parquet_source(
     Parameters
     ----------
     path : str, Path, or list of them
-        A file; a folder, with the folders in it; a pattern such as ``"flights/2013-*.parquet"``; or an
-        address that fsspec knows, such as ``"s3://bucket/flights/"``. Shards are read in the order of
-        their names, those of a list in its order.
+        A file; a folder, with the folders in it and those linked from it; a pattern such as
+        ``"flights/2013-*.parquet"``; or an address that fsspec knows, such as
+        ``"s3://bucket/flights/"``. Shards are read in the order of their names, those of a list in its
+        order. In folders and patterns, names that begin with ``_`` or ``.`` are left out, as writers
+        use them for themselves (``_SUCCESS``, ``_temporary``), unless a pattern asks for them.
     columns : list of str, str or dict, optional
         A list of names gives batches of shape (batch_size, n_columns), of the dtype that NumPy gives to
         these columns together: float32 columns stay float32, and a bool counts as 0 or 1. One name
@@ -90,11 +90,12 @@ def parquet_source(
         If no file is there.
     OSError
         If a shard cannot be read: cut short, damaged, or no Parquet. Names the shard and row group.
+        If a folder cannot be listed.
     SchemaError
         A ValueError. A column is not there or not numeric, or a shard has other columns, or columns of
         other types, than the first. Names both shards and the column.
     ValueError
-        If all shards are empty, or a row group is too large; when rows are read, for a null, and for an
+        If all shards are empty, a file is there twice, or a row group is too large; when rows are read, for a null, and for an
         integer beyond 2**53 that is to be a float. Names shard, row group, column and row.
     ImportError
         If pyarrow, or fsspec for an address, is not installed.

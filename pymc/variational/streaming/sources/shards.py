@@ -11,162 +11,30 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Shards: which files a path stands for, and what is known of each from its footer."""
+"""Shards: what is known of each file from its footer, and which of them are open."""
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import itertools
 import os
-import re
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pymc.variational.streaming.sources.arrow_columns import need_pyarrow, reading
+from pymc.variational.streaming.sources.paths import Files
 
-__all__ = ["Files", "OpenFiles", "Shard", "find_files", "open_parquet", "read_shard"]
+__all__ = ["OpenFiles", "Shard", "open_parquet", "read_shard"]
 
-Path = str | os.PathLike[str]
-
-MAGIC = re.compile(r"[*?\[]")
-SUFFIXES = (".parquet", ".parq", ".pq")
 #: The last bytes of a Parquet file: the footer's length, and b"PAR1"
 TAIL = 8
 #: Files that stay open, each with its footer: where row groups come in a random order
 N_OPEN = 4
 #: How much of a column is read at a time, of a file on this machine
 READ_BYTES = 2**16
-
-
-@dataclass(frozen=True)
-class Files:
-    """Files to read, in a fixed order.
-
-    Parameters
-    ----------
-    paths : tuple of str
-    names : tuple of str
-        What messages and checkpoints call them: without the folder they all are in.
-    filesystem : fsspec filesystem, optional
-        Where they are, if not on this machine.
-    """
-
-    paths: tuple[str, ...]
-    names: tuple[str, ...]
-    filesystem: Any = None
-
-    def open(self, i: int) -> Any:
-        """Return file `i`, to be read by Arrow."""
-        if self.filesystem is None:
-            return need_pyarrow("parquet_source").OSFile(self.paths[i])
-        return self.filesystem.open(self.paths[i], "rb")
-
-
-def find_files(
-    path: Path | Iterable[Path], filesystem: Any, storage_options: Mapping[str, Any] | None
-) -> Files:
-    """Return the files that a path stands for, sorted by name; those of a list in its order.
-
-    Parameters
-    ----------
-    path : str, Path, or iterable of them
-        A file, a folder with all its folders, a pattern with ``*``, ``?`` or ``[...]``, or an address
-        that fsspec knows, such as ``"s3://bucket/flights/"``.
-    filesystem : fsspec filesystem, optional
-    storage_options : mapping, optional
-        For fsspec.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    TypeError
-        If `path` is no path.
-    ValueError
-        If a file is there twice.
-    """
-    if isinstance(path, str | os.PathLike):
-        path = [path]
-    given = list(path) if isinstance(path, Iterable) else []
-    if not given or not all(isinstance(p, str | os.PathLike) for p in given):
-        raise TypeError(
-            f"path={path!r} of parquet_source has to be a path, or a list of at least one: a file, a "
-            'folder, a pattern such as "flights/*.parquet", or an address such as "s3://bucket/flights"'
-        )
-    roots = [os.fspath(p) for p in given]
-    if filesystem is None and any("://" in root for root in roots):
-        filesystem, roots = _connect(roots, storage_options)
-    paths = [file for root in roots for file in _expand(root, filesystem)]
-    if len(set(paths)) < len(paths):
-        twice = next(p for i, p in enumerate(paths) if p in paths[:i])
-        raise ValueError(
-            f"path={roots!r} of parquet_source has {twice!r} twice: rows would count twice"
-        )
-    return Files(tuple(paths), _names(paths, filesystem), filesystem)
-
-
-def _connect(roots: list[str], options: Mapping[str, Any] | None) -> tuple[Any, list[str]]:
-    try:
-        # Optional: only addresses need it
-        from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise ImportError(
-            f'{roots[0]!r} is opened by fsspec: pip install "pymc-minibatch[stream]"'
-        ) from error
-    connected = [url_to_fs(root, **(options or {})) for root in roots]
-    filesystem = connected[0][0]
-    if any(other != filesystem for other, _ in connected):
-        raise ValueError(f"path={roots!r} of parquet_source are on different file systems")
-    return filesystem, [root for _, root in connected]
-
-
-def _expand(root: str, filesystem: Any) -> list[str]:
-    """Return the files of one path."""
-    if filesystem is not None:
-        is_folder, is_file = filesystem.isdir, filesystem.isfile
-    else:
-        is_folder, is_file = os.path.isdir, os.path.isfile
-    if is_file(root):
-        return [root]
-    if is_folder(root):
-        found = [f for f in _below(root, filesystem) if f.lower().endswith(SUFFIXES)]
-        wanted = f"no file ends in {', '.join(SUFFIXES)}"
-    else:
-        pattern = MAGIC.search(root) is not None
-        matches = _matching(root, filesystem) if pattern else []
-        found = [f for f in matches if is_file(f)]
-        wanted = "no file matches" if pattern else "there is no such file or folder"
-    if not found:
-        raise FileNotFoundError(f"path={root!r} of parquet_source: {wanted}")
-    return sorted(found)
-
-
-def _below(folder: str, filesystem: Any) -> list[str]:
-    """Return the files in a folder and its folders, without those of writers (``_SUCCESS``, ``.crc``)."""
-    if filesystem is not None:
-        files = filesystem.find(folder)
-    else:
-        files = [os.path.join(top, f) for top, _, names in os.walk(folder) for f in names]
-    inside = [(f, f[len(folder) :].strip("/" + os.sep)) for f in files]
-    return [f for f, rest in inside if not re.search(r"(^|[/\\])[._]", rest)]
-
-
-def _matching(pattern: str, filesystem: Any) -> list[str]:
-    if filesystem is not None:
-        return list(filesystem.glob(pattern))
-    return glob.glob(pattern, recursive=True)
-
-
-def _names(paths: list[str], filesystem: Any) -> tuple[str, ...]:
-    """Return what differs in paths: relative to the folder they all are in."""
-    full = paths if filesystem is not None else [os.path.abspath(p) for p in paths]
-    plain = [p.replace(os.sep, "/") for p in full]
-    folder = os.path.commonpath([os.path.dirname(p) for p in plain])
-    return tuple(p[len(folder) :].lstrip("/") for p in plain)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@
 """Rows of Parquet files, whole ones and others."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -332,3 +333,82 @@ def test_error_without_fsspec(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(ImportError, match="'s3://a' is opened by fsspec: pip install"):
         parquet_source("s3://a")
+
+
+@pytest.fixture
+def in_memory():
+    """A folder of another machine, with one file of rows and a hidden one."""
+    filesystem = fsspec.filesystem("memory")
+    for name in ("a", "_b"):
+        with filesystem.open(f"/hidden/{name}.parquet", "wb") as file:
+            pq.write_table(TABLE, file)
+    yield filesystem
+    filesystem.rm("/hidden", recursive=True)
+
+
+@pytest.mark.parametrize(
+    "path", ["memory://hidden", "hidden", "/hidden/", "memory://hidden/*.parquet"]
+)
+def test_hidden_files_of_a_file_system(in_memory, path):
+    source = parquet_source(path, filesystem=in_memory)
+    assert source.n_rows == N
+    assert source.files.names == ("a.parquet",)
+
+
+def test_relative_path_on_a_file_system(flights, monkeypatch):
+    monkeypatch.chdir(flights)
+    write(flights / "2013" / "_old.parquet", TABLE)
+    source = parquet_source("2013", filesystem=fsspec.filesystem("file"))
+    assert source.n_rows == 15
+
+
+@pytest.mark.parametrize("pattern", ["**/*.parquet", "*/*", "file:*/*"])
+def test_patterns_leave_hidden_files_out(flights, pattern):
+    write(flights / "_temporary" / "part-0.parquet", TABLE)
+    flights.joinpath("2013", "_SUCCESS").touch()
+    scheme, pattern = ("file://", pattern[5:]) if pattern.startswith("file:") else ("", pattern)
+    assert parquet_source(f"{scheme}{flights}/{pattern}").n_rows == N
+
+
+def test_patterns_that_ask_for_hidden_files(flights):
+    write(flights / "_kept" / "_a.parquet", TABLE)
+    assert parquet_source(f"{flights}/_k*/_?.parquet").n_rows == N
+    assert parquet_source(flights / "_kept" / "_a.parquet").n_rows == N
+
+
+def test_linked_folders_are_entered(flights, tmp_path):
+    write(tmp_path / "elsewhere" / "part-2.parquet", TABLE[:4])
+    flights.joinpath("more").symlink_to(tmp_path / "elsewhere")
+    assert parquet_source(flights).n_rows == N + 4
+    for name, target in {"2013/up": flights, "self": flights / "self"}.items():
+        flights.joinpath(name).symlink_to(target)
+    tmp_path.joinpath("elsewhere", "back").symlink_to(flights)
+    assert parquet_source(flights).n_rows == N + 4
+
+
+def test_folder_that_cannot_be_listed(flights, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith(("2014", "_old")):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    flights.joinpath("_old").mkdir()
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(
+        PermissionError, match="2014' cannot be listed, and its rows would be missing"
+    ):
+        parquet_source(flights)
+
+
+@pytest.mark.parametrize("spelling", ["{0}/../2013/part-0.parquet", "link.parquet"])
+def test_file_twice_by_two_names(flights, spelling):
+    one = flights / "2013" / "part-0.parquet"
+    other = flights / spelling.format("2013")
+    if spelling == "link.parquet":
+        other.symlink_to(one)
+    with pytest.raises(ValueError, match=r"twice, also as '.*part-0\.parquet': rows would count"):
+        parquet_source([one, str(other)])
+    with pytest.raises(ValueError, match=r"part-0\.parquet' twice: rows would count twice"):
+        parquet_source([str(one)] * 2)
