@@ -65,8 +65,8 @@ class LoopEnd:
         "finished", "interrupted", or the message of a callback's `StopIteration`.
     beside : array of float64, shape (n_steps, n)
         Losses that the steps have beside theirs.
-    error : Exception, optional
-        Of a callback, or of the source of batches: the caller raises it when all is kept.
+    error : BaseException, optional
+        Of a callback, or of the source of batches, SystemExit too: the caller raises it when all is kept.
     """
 
     n_steps: int
@@ -74,7 +74,7 @@ class LoopEnd:
     seconds: float
     stopped: str
     beside: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class NotFinite(Exception):
@@ -169,7 +169,7 @@ def run_loop(
             run.stopped = str(stop) or "stopped by a callback"
         except NotFinite:
             raise
-        except Exception as error:
+        except BaseException as error:
             run.stopped, run.error = f"{type(error).__name__}: {error}", error
         finally:
             step.store(run.state)
@@ -193,7 +193,7 @@ class _Loop:
         self.approx, self.callbacks, self.progress = approx, callbacks, progress
         self.history, self.beside, self.pace = LossHistory(), [np.empty((0, 0))], Pace()
         self.state, self.done, self.stopped = step.load(), 0, "finished"
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._start = time.perf_counter()
 
     def end(self) -> LoopEnd:

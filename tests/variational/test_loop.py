@@ -230,16 +230,17 @@ class TestCallbacks:
         assert (end.n_steps, len(end.losses), end.stopped) == (6, 6, "interrupted")
         assert x.get_value() == 0.5**6
 
-    def test_another_error(self):
+    @pytest.mark.parametrize("error", [RuntimeError, SystemExit, GeneratorExit])
+    def test_another_error(self, error):
         x, step = halving()
 
         def fail(approx, losses, i):
             if i == 6:
-                raise RuntimeError("of the callback")
+                raise error("of the callback")
 
         end = loop(step, 100, fail)  # the caller raises it, when it has kept the steps
         assert str(end.error) == "of the callback"
-        assert (end.n_steps, end.stopped) == (6, "RuntimeError: of the callback")
+        assert (end.n_steps, end.stopped) == (6, f"{error.__name__}: of the callback")
         assert x.get_value() == 0.5**6
 
     def test_values_that_it_sets_when_it_stops(self):

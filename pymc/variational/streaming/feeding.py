@@ -83,11 +83,18 @@ def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:
         If the model has no such placeholders, or the batches do not fit into them.
     """
     loader = as_loader(data)
+    has_rows = bool(local_axes(model))
+    if has_rows and loader.on_nan == "skip":
+        raise ValueError(
+            "The model has latent variables of rows, and on_nan='skip' of the loader would leave rows out, "
+            "whose variables then never leave their initial values. Clean the data first, and leave "
+            "on_nan out"
+        )
     targets = find_targets(model, loader, data_name)
     variables = [target.variable for target in targets]
     given = [*(field.dtype for field in loader.layout.fields), np.dtype("int64")]
     dtypes = [given[target.place] for target in targets]
-    total = loader.total_size if local_axes(model) else None
+    total = loader.total_size if has_rows else None
     return Feed(variables, opened(loader, targets, total), Position(), dtypes)
 
 
