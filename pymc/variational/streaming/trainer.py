@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import pytensor
 
+from rich.theme import Theme
+
 from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import check_callbacks
 from pymc.variational.fitting import FitState
@@ -45,8 +47,8 @@ MAKING = frozenset(inspect.signature(make_inference).parameters) - {"method", "m
 #: Arguments of `pm.fit` that a trainer has itself
 OWN = frozenset({"n", "batch_size", "data", "data_name", "dataloader", "method", "model"})
 
-#: Arguments that a fit may have anew when it goes on with the step that was compiled
-GOING_ON = frozenset({"callbacks", "progressbar", "progressbar_theme"})
+#: Arguments that are of one call alone, beside those of checkpoints
+SHOWN = ("progressbar", "progressbar_theme")
 
 
 class Trainer(Resumable):
@@ -110,7 +112,7 @@ class Trainer(Resumable):
         self.dataloader = as_loader(dataloader)
         self._feed = feed_of(self.model, self.dataloader, data_name)
         self._method = method
-        self._defaults = defaults
+        self._defaults = dict(defaults)
         self._arguments = {"method": method, "data_name": data_name}
         self._fit_id = new_fit_id()
         self._inference: Any = None
@@ -123,9 +125,10 @@ class Trainer(Resumable):
         n : int
             Number of steps, and of batches: at least 1.
         **kwargs
-            Arguments of :func:`pymc.fit`, in place of those that the trainer was made with. A second call
-            goes on with step, optimizer and losses; if it has arguments of the step, that is made anew,
-            from the parameters as they are. Apart from those:
+            Arguments of :func:`pymc.fit`, in place of those that the trainer was made with. Later calls
+            keep them, callbacks too, apart from `progressbar` and those below. A second call goes on with
+            step, optimizer and losses; if it has arguments of the step, that is made anew with them and the
+            ones before, from the parameters as they are. Apart from those:
 
             checkpoint : str or path
                 A folder for checkpoints, from which :meth:`load` makes a trainer that goes on. One is
@@ -156,23 +159,29 @@ class Trainer(Resumable):
         _check_arguments("Trainer.fit", kwargs, self._method)
         options = {**self._defaults, **kwargs}
         plan = checkpoint_plan(self, options)
-        kwargs = {name: value for name, value in kwargs.items() if name in options}
-        if self.state is None or kwargs.keys() - GOING_ON:
-            self.prepare(**kwargs)
-        elif "callbacks" in kwargs:
-            self._set_callbacks(check_callbacks(kwargs["callbacks"]))
-        shown = {k: v for k, v in options.items() if k in GOING_ON - {"callbacks"}}
+        kept = {k: v for k, v in kwargs.items() if k in options and k not in SHOWN}
+        if self.state is None or kept.keys() - {"callbacks"}:
+            self.prepare(**kept)
+        elif "callbacks" in kept:
+            self._set_callbacks(check_callbacks(kept["callbacks"]))
+            self._defaults |= kept
+        shown = {k: v for k, v in options.items() if k in SHOWN}
         self._take(n, plan, shown)
         return self.approx
 
-    def refine(self, n: int, **kwargs: Any) -> None:
-        """Take `n` more steps with the step of the last fit, from where it stopped.
+    def refine(
+        self,
+        n: int,
+        progressbar: bool | None = None,
+        progressbar_theme: Theme | None = None,
+    ) -> None:
+        """Take `n` more steps with the step and the callbacks of the last fit, from where it stopped.
 
         Parameters
         ----------
         n : int
-        **kwargs
-            `progressbar` and `progressbar_theme`.
+        progressbar, progressbar_theme
+            As of :meth:`fit`. Default: those that the trainer was made with.
         """
         n = check_count("n", n, "Trainer.refine")
         if self.state is None:
@@ -181,8 +190,9 @@ class Trainer(Resumable):
             )
         options = dict(self._defaults)
         plan = checkpoint_plan(self, options)
-        shown = {k: v for k, v in options.items() if k in GOING_ON - {"callbacks"}}
-        self._take(n, plan, {**shown, **kwargs})
+        asked = {"progressbar": progressbar, "progressbar_theme": progressbar_theme}
+        shown = {k: v for k, v in options.items() if k in SHOWN}
+        self._take(n, plan, shown | {k: v for k, v in asked.items() if v is not None})
 
     def _take(self, n: int, plan: Any, shown: dict[str, Any]) -> None:
         """Take steps, and write checkpoints after the user's callbacks of a step."""
@@ -223,7 +233,7 @@ class Trainer(Resumable):
                 "Make another pm.Trainer for it"
             )
         fitting = {k: v for k, v in options.items() if k not in MAKING}
-        for name in ("progressbar", "progressbar_theme"):
+        for name in SHOWN:
             fitting.pop(name, None)
         n_before = 0 if self.state is None else self.state.i
         # Fast math lets other processes compile other bits, and costs a few percent to leave out
@@ -231,6 +241,7 @@ class Trainer(Resumable):
             made = inference.prepare(data=self._feed, **fitting)
         inference.state = made._replace(i=n_before)  # steps are counted from the first fit on
         self._inference = inference
+        self._defaults |= {k: v for k, v in kwargs.items() if k not in CHECKPOINTING}
         self._arguments |= options  # a checkpoint has only what a step was made of
         return inference.state
 

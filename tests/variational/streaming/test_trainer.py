@@ -226,6 +226,27 @@ class TestArguments:
         assert (len(trainer.hist), trainer.position) == (4, Position(0, 32))
         assert trainer.state.i == 4
 
+    def test_arguments_of_an_earlier_call_stay(self):
+        trainer, seen = trainer_of(*streamed()), []
+
+        def note(approx, losses, i):
+            seen.append(i)
+
+        trainer.fit(2, obj_optimizer=pm.sgd(learning_rate=0.0), callbacks=[note])
+        before = params_of(trainer.approx)
+        trainer.fit(2, score=True)
+        assert_same(before, params_of(trainer.approx))
+        trainer.fit(1, callbacks=[])
+        trainer.fit(1, score=True)
+        assert seen == [1, 2, 3, 4]
+
+    def test_refine_takes_no_callbacks(self):
+        trainer = trainer_of(*streamed())
+        trainer.fit(1)
+        with pytest.raises(TypeError, match=r"refine.* unexpected keyword argument 'callbacks'"):
+            trainer.refine(1, callbacks=[])
+        trainer.refine(1, progressbar=False)
+
     def test_callbacks_of_a_later_call(self):
         trainer, seen = trainer_of(*streamed()), []
         trainer.fit(3)
