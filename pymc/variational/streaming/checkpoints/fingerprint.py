@@ -25,7 +25,11 @@ from typing import Any
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.type import RandomType
 
+from pymc.printing import str_for_dist
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.step import StepGraph, host_value
 from pymc.variational.streaming.checkpoints.graph_text import (
@@ -55,7 +59,7 @@ def model_fingerprint(model: Any) -> dict[str, Any]:
     >>> with pm.Model(coords={"group": ["a", "b"]}) as model:
     ...     sigma = pm.HalfNormal("sigma", dims="group")
     >>> model_fingerprint(model)["variables"]
-    {'sigma': "HalfNormal, free, dims ('group',), TensorType(float64, shape=(None,)), LogTransform"}
+    {'sigma': "HalfNormal(0, 1), free, dims ('group',), TensorType(float64, shape=(None,)), LogTransform"}
     """
     variables = {rv.name: _variable_text(model, rv) for rv in model.basic_RVs}
     potentials = {term.name: plain_text(term.type) for term in model.potentials}
@@ -64,20 +68,36 @@ def model_fingerprint(model: Any) -> dict[str, Any]:
 
 
 def _variable_text(model: Any, rv: Variable) -> str:
-    bare = unscaled_rv(rv)[0]
-    op: Any = bare.owner.op if bare.owner is not None else bare
-    names = getattr(op, "_print_name", None)
-    kind = names[0] if names else type(op).__name__
     role = "observed" if rv in model.observed_RVs else "free"
     dims = model.named_vars_to_dims.get(rv.name)
     transform = model.rvs_to_transforms.get(rv)
     parts = [
-        kind,
+        _distribution_text(model, unscaled_rv(rv)[0]),
         role,
         "no dims" if dims is None else f"dims {tuple(dims)}",
         plain_text(model.rvs_to_values[rv].type),
     ]
     return ", ".join(parts + ([] if transform is None else [type(transform).__name__]))
+
+
+def _distribution_text(model: Any, rv: Variable) -> str:
+    """Write a distribution as models print it, with variables that may change by their names."""
+    if rv.owner is None:
+        return type(rv).__name__
+    named = [var for var in model.named_vars.values() if not isinstance(var, SharedVariable)]
+    held = {
+        var: var.type(name=var.name or "shared")
+        for var in ancestors([rv, *named])
+        if isinstance(var, SharedVariable) and not isinstance(var.type, RandomType)
+    }
+    alike, *known = graph_replace([rv, *named], held, strict=False)
+    try:
+        return str_for_dist(alike, named_vars={*known, *held.values()} - {alike}).split(" ~ ", 1)[
+            -1
+        ]
+    except (AssertionError, AttributeError, TypeError, ValueError):  # not all can be printed
+        names = getattr(rv.owner.op, "_print_name", None)
+        return names[0] if names else type(rv.owner.op).__name__
 
 
 def _dim_text(model: Any, dim: Any) -> str:
@@ -110,7 +130,7 @@ def step_fingerprint(
     Returns
     -------
     dict of str
-        "graph": a hash. "data": by name, what no step changes, with a hash of its bytes.
+        "graph": a hash, since a graph has thousands of lines. "data": by name, what no step changes, with a hash of its bytes.
     """
     hashed = sha256()
     for line in graph_lines(graph.outputs, graph.shared):

@@ -162,7 +162,13 @@ def _restore(trainer: Any, tree: Mapping[str, Any], found: Path) -> None:
     inference = trainer.inference
     changing = _changing(trainer.state.step)
     fixed = _fixed(inference.approx, changing)
-    lines = list(differences(tree["step"], _step_texts(trainer), "step"))
+    lines = [
+        f"{line}: what a step computes has another hash, and the variables look the same. It may be an "
+        "array, a number beyond three digits, an expression, or what a function of yours does"
+        if line.startswith("step, graph: ")
+        else line
+        for line in differences(tree["step"], _step_texts(trainer), "step")
+    ]
     for here, there in ((changing, tree["state"]), (fixed, tree["fixed"])):
         lines += differences(
             dict.fromkeys(there, "a value"), dict.fromkeys(here, "a value"), "state"

@@ -34,6 +34,7 @@ from pymc.variational.streaming.checkpoints.errors import (
     CheckpointMismatchError,
     DamagedCheckpointError,
 )
+from pymc.variational.streaming.checkpoints.fingerprint import model_fingerprint
 from tests.variational.engine import PYTHON
 
 X = np.random.default_rng(1).normal(2, 1, size=6)
@@ -161,7 +162,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "other, lines",
     [
-        ({"prior": pm.Exponential}, ["variables, sigma: 'HalfNormal, free", "now"]),
+        ({"prior": pm.Exponential}, ["variables, sigma: 'HalfNormal\\(0, 1\\), free", "now"]),
         ({"length": 3}, [r"dims, group: 'length 2, coords \w+' in the checkpoint, 'length 3"]),
         (
             {"transform": pm.distributions.transforms.log},
@@ -181,9 +182,20 @@ def test_another_variable(saved):
     with plain_model() as model:
         pm.Normal("more")
     with pytest.raises(
-        CheckpointMismatchError, match=r"more: none in the checkpoint, 'Normal, free"
+        CheckpointMismatchError, match=r"more: none in the checkpoint, 'Normal\(0, 1\), free"
     ):
         pm.load_approximation(saved, model=model)
+
+
+def test_shared_variables_by_name():
+    """Their values may change in the course of a fit."""
+    scale = pytensor.shared(3.0, "scale")
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0, scale)
+        pm.Mixture("mix", [0.5, 0.5], [pm.Normal.dist(mu, 1), pm.Normal.dist(mu * scale, 2)])
+    texts = model_fingerprint(model)["variables"]
+    assert texts["mu"].startswith("Normal(0, scale), free")
+    assert texts["mix"].startswith("Mixture(<constant>, Normal(mu, 1), Normal(f(mu")
 
 
 def test_guide_of_no_guides(saved):

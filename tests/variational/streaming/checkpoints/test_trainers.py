@@ -229,7 +229,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"loader": open_loader(ROWS.astype("float32"))},
             "loader, schema: .*float64.* in the checkpoint, .*float32.* now",
         ),
-        ({"local": True}, "model, variables, z: none in the checkpoint, .Normal, free"),
+        ({"local": True}, "model, variables, z: none in the checkpoint, .Normal.0, 1., free"),
         ({"obj_n_mc": 3}, "obj_n_mc: 2 in the checkpoint, 3 now"),
         ({"method": "fullrank_advi"}, "method: 'advi' in the checkpoint, 'fullrank_advi' now"),
         ({"obj_optimizer": pm.adam()}, "obj_optimizer: .*0.05.* in the checkpoint, .*0.001.* now"),
@@ -243,8 +243,15 @@ def test_another_fit(saved, quick, options, line):
 
 def test_another_constant_in_the_model(saved, quick):
     loader = open_loader()
-    with pytest.raises(CheckpointMismatchError, match=r"step, graph: '.*' in the checkpoint, '"):
+    with pytest.raises(
+        CheckpointMismatchError,
+        match=r"mu: 'Normal\(0, 10\), .*checkpoint, 'Normal\(0, 9\), .* now",
+    ):
         pm.Trainer.load(saved, dataloader=loader, model=make_model(loader, prior=9.0))
+    with pytest.raises(
+        CheckpointMismatchError, match=r"step, graph: '.*' in the checkpoint, '.*an array, a number"
+    ):
+        pm.Trainer.load(saved, dataloader=loader, model=make_model(loader, prior=10.001))
 
 
 def test_another_backend(saved, quick):
