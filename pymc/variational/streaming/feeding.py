@@ -26,6 +26,7 @@ from pymc.minibatch.plates import local_axes
 from pymc.variational.feeds import Batches, Feed, Opened
 from pymc.variational.streaming.loading.order import Position
 from pymc.variational.streaming.placeholders import Target, find_targets
+from pymc.variational.streaming.sources.torch_loaders import shuffles
 
 __all__ = ["as_loader", "feed_of"]
 
@@ -40,7 +41,7 @@ def as_loader(data: Any) -> Any:
     Raises
     ------
     TypeError
-        If it is neither.
+        If it is neither, or a loader that chooses among the rows of its data set, or changes them.
     """
     from pymc.variational.streaming.loading.loader import (
         DataLoader,  # Numba kernels: when a stream is fitted
@@ -55,9 +56,7 @@ def as_loader(data: Any) -> Any:
             f"attributes `dataset` and `batch_size`, and it is of type {type(data).__name__}. Write "
             "pm.DataLoader(data, batch_size=...)"
         )
-    # A sampler of torch says by its class that it shuffles
-    shuffle = type(getattr(data, "sampler", None)).__name__ == "RandomSampler"
-    return DataLoader(data.dataset, batch_size=batch_size, shuffle=shuffle)
+    return DataLoader(data, batch_size=batch_size, shuffle=shuffles(data))
 
 
 def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:

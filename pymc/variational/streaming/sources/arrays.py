@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,113 +25,23 @@ from typing import Any
 import numpy as np
 
 from pymc.variational.streaming.sources.copying import copy_rows
-from pymc.variational.streaming.sources.layout import Arrays, BadValue, Block, Field, Layout, Source
+from pymc.variational.streaming.sources.layout import Arrays, BadValue, Block, Layout, Source
+from pymc.variational.streaming.sources.parts import Slices
+from pymc.variational.streaming.sources.values import (
+    as_numbers,
+    equal_lengths,
+    field_of,
+    is_stored,
+    named_shapes,
+    stored_or_numbers,
+)
 
-__all__ = [
-    "ArrayBlock",
-    "ArraySource",
-    "SampleShape",
-    "as_numbers",
-    "digest",
-    "equal_lengths",
-    "evenly_spaced",
-    "field_of",
-    "named_shapes",
-]
-
-SampleShape = Sequence[int] | Mapping[str, Sequence[int]] | None
-"""The shape of one row, or of one row of each field."""
+__all__ = ["ArrayBlock", "ArraySource", "digest", "evenly_spaced"]
 
 #: Bytes of the rows that are read at once: small parts shuffle better
-PART_BYTES = 2**20
+SLICE_BYTES = 2**20
 #: Rows, evenly spaced, by which a checkpoint recognises an array
 DIGEST_ROWS = 64
-
-
-def as_numbers(value: Any, where: str) -> np.ndarray:
-    """Return what a user gave as an array of numbers, without a copy if it is one.
-
-    Parameters
-    ----------
-    value : array_like
-        An array, a tensor that NumPy can read, or nested lists.
-    where : str
-        For messages.
-
-    Raises
-    ------
-    TypeError
-        If it cannot be an array, or is one of something else than numbers.
-    ValueError
-        If some of it is masked.
-    """
-    if np.ma.is_masked(value):
-        raise ValueError(
-            f"{where} has masked values, and a likelihood needs a number in each row: fill them, or "
-            f"leave these rows out"
-        )
-    try:
-        array = np.asarray(value)
-    except Exception as error:
-        raise TypeError(
-            f"{where}, of type {type(value).__name__}, cannot be read as an array of numbers: {error}"
-        ) from error
-    if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"{where} has dtype {array.dtype}, and a model computes with numbers: store it as "
-            f"integers or floats"
-        )
-    return array
-
-
-def named_shapes(
-    sample_shape: SampleShape, names: Iterable[str], where: str
-) -> dict[str, tuple[int, ...] | None]:
-    """Return the shape of a row for each array, None where it was not given.
-
-    Raises
-    ------
-    ValueError
-        If shapes are given for other arrays than there are.
-    """
-    names = list(names)
-    if sample_shape is None:
-        return dict.fromkeys(names)
-    given = sample_shape if isinstance(sample_shape, Mapping) else {"": sample_shape}
-    if set(given) != set(names):
-        have = "one array" if names == [""] else ", ".join(map(repr, names))
-        raise ValueError(
-            f"sample_shape={sample_shape!r} does not fit to {where}, which has {have}: give one shape for "
-            f'one array, and a dict for several, such as {{"X": (3,), "y": ()}}'
-        )
-    return {name: tuple(given[name]) for name in names}
-
-
-def field_of(name: str, array: np.ndarray, where: str) -> Field:
-    """Return the field of rows along the first axis.
-
-    Raises
-    ------
-    ValueError
-        If a row holds nothing.
-    """
-    if 0 in array.shape[1:]:
-        raise ValueError(f"{where} has shape {array.shape}: its rows are empty")
-    return Field(name, array.shape[1:], array.dtype.newbyteorder("="))
-
-
-def equal_lengths(arrays: Mapping[str, np.ndarray], where: str) -> int:
-    """Return how many rows arrays have.
-
-    Raises
-    ------
-    ValueError
-        If one has another number of rows than the others.
-    """
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if len(set(lengths.values())) != 1:
-        raise ValueError(f"the arrays of {where} have different numbers of rows: {lengths}")
-    return next(iter(lengths.values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,14 +86,14 @@ class ArrayBlock(Block):
         return sorted(found, key=lambda bad: bad.row)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ArraySource(Source):
     """Rows of an array, or of several that belong together.
 
     Parameters
     ----------
-    named : mapping of str to ndarray, shape (n_rows, ...)
-        By field.
+    named : mapping of str to array, shape (n_rows, ...)
+        By field. Of an array that is stored elsewhere, slices are read one by one.
     where : str
         What messages call them.
 
@@ -213,7 +123,9 @@ class ArraySource(Source):
         named = data if isinstance(data, Mapping) else {"": data}
         if not named:
             raise ValueError(f"{where} is empty: it has no arrays")
-        arrays = {n: as_numbers(a, f"{where}[{n!r}]" if n else where) for n, a in named.items()}
+        arrays = {
+            n: stored_or_numbers(a, f"{where}[{n!r}]" if n else where) for n, a in named.items()
+        }
         shapes = named_shapes(sample_shape, named, where)
         for name, array in arrays.items():
             _check_rows(array, shapes[name], f"{where}[{name!r}]" if name else where)
@@ -232,14 +144,14 @@ class ArraySource(Source):
         return len(next(iter(self.named.values())))
 
     @cached_property
-    def _part_length(self) -> int:
-        return max(PART_BYTES // self.layout.row_bytes, 1)
+    def _slices(self) -> Slices:
+        multiple = max(map(_chunk_rows, self.named.values()))
+        return Slices.of_bytes(self.n_rows, self.layout.row_bytes, SLICE_BYTES, multiple)
 
     @cached_property
     def part_lengths(self) -> tuple[int, ...]:
-        """Rows of slices of about a megabyte."""
-        full, rest = divmod(self.n_rows, self._part_length)
-        return (self._part_length,) * full + (rest,) * (rest > 0)
+        """Rows of slices of about a megabyte, or of a chunk of what is stored in chunks."""
+        return self._slices.lengths
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -253,15 +165,20 @@ class ArraySource(Source):
 
     def read(self, part: int) -> Block:
         """Return a slice of the arrays."""
-        start = part * self._part_length
-        some = tuple(
-            array[start : start + self.part_lengths[part]] for array in self.named.values()
-        )
-        return ArrayBlock(self.layout, some, self.where, start)
+        rows = self._slices[part]
+        some = tuple(as_numbers(array[rows], self.where) for array in self.named.values())
+        return ArrayBlock(self.layout, some, self.where, rows.start)
+
+
+def _chunk_rows(array: Any) -> int:
+    """Return how many rows are stored together, which are read together."""
+    chunks = getattr(array, "chunks", None)
+    first = chunks[0] if isinstance(chunks, tuple) and chunks else 1
+    return first if isinstance(first, int) else 1
 
 
 def _check_rows(array: np.ndarray, sample_shape: Sequence[int] | None, where: str) -> None:
-    if array.ndim == 0:
+    if array.shape == ():
         raise ValueError(
             f"{where} is {array!r}, a number: rows are along the first axis of an array"
         )
@@ -281,5 +198,9 @@ def evenly_spaced(n_rows: int) -> np.ndarray:
 
 def digest(array: np.ndarray) -> str:
     """Return SHA-256 of some rows: it tells data sets apart, and reads next to nothing."""
-    some = array[evenly_spaced(len(array))]
+    places = evenly_spaced(len(array))
+    if is_stored(array):  # which know slices best
+        some = np.concatenate([np.asarray(array[i : i + 1]) for i in places.tolist()])
+    else:
+        some = array[places]
     return hashlib.sha256(np.ascontiguousarray(some).tobytes()).hexdigest()

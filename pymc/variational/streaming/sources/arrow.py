@@ -33,6 +33,7 @@ from pymc.variational.streaming.sources.arrow_columns import (
 from pymc.variational.streaming.sources.layout import Block, Layout, Source
 from pymc.variational.streaming.sources.passes import Passes
 from pymc.variational.streaming.sources.schema import Columns, Selection
+from pymc.variational.streaming.sources.series import is_series
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,8 +113,8 @@ def arrow_source(
 
 
 def is_arrow(data: Any) -> bool:
-    """Return whether data give record batches by themselves."""
-    return hasattr(data, "__arrow_c_stream__") or _is_dataset(data)
+    """Return whether data give record batches by themselves; one column gives none."""
+    return not is_series(data) and (hasattr(data, "__arrow_c_stream__") or _is_dataset(data))
 
 
 def _is_dataset(data: Any) -> bool:
@@ -164,7 +165,7 @@ def _opened(factory: Callable[[], Any]) -> Iterator[pa.RecordBatch]:
     return record_batches(factory())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ArrowSource(Source):
     """Rows of record batches. :func:`arrow_source` makes one.
 

@@ -24,6 +24,7 @@ import numpy as np
 from pymc.variational.streaming.sources.columns import ColumnBlock, JoinedBlock
 from pymc.variational.streaming.sources.layout import Block
 from pymc.variational.streaming.sources.schema import Schema, Selection
+from pymc.variational.streaming.sources.series import series_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,19 +109,10 @@ def table_block(table: pa.Table | pa.RecordBatch, selection: Selection, where: s
     batches = table.to_batches() if hasattr(table, "to_batches") else [table]
     pieces, at = [], 0
     for batch in batches:
-        columns = {n: _numbers(batch.column(n), n, where, at) for n in selection.names}
+        columns = {
+            name: series_numbers(batch.column(name), f"{where}, column {name!r}", at)
+            for name in selection.names
+        }
         pieces.append(ColumnBlock(selection.layout, selection.arrays(columns), where, at))
         at += batch.num_rows
     return pieces[0] if len(pieces) == 1 else JoinedBlock(tuple(pieces), where)
-
-
-def _numbers(column: pa.Array, name: str, where: str, first_row: int) -> np.ndarray:
-    if column.null_count:
-        nulls = np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
-        raise ValueError(
-            f"{where}, column {name!r}, row {first_row + nulls[0]}: the value is null"
-            + (f", as are {len(nulls) - 1} more here" if len(nulls) > 1 else "")
-            + ". A likelihood needs a number in each row: fill nulls, or leave these rows out, when "
-            "the data are written"
-        )
-    return column.to_numpy(zero_copy_only=False)  # bits, which bools are, have to be copied

@@ -24,13 +24,16 @@ from typing import Any
 import numpy as np
 
 from pymc.variational.counts import check_count
-from pymc.variational.streaming.sources.arrays import ArraySource, SampleShape, as_numbers
+from pymc.variational.streaming.sources.arrays import ArraySource
 from pymc.variational.streaming.sources.arrow import arrow_source, is_arrow
 from pymc.variational.streaming.sources.frames import FrameSource, is_frame
 from pymc.variational.streaming.sources.items import named_parts
 from pymc.variational.streaming.sources.iterables import IterableSource
 from pymc.variational.streaming.sources.layout import Source
 from pymc.variational.streaming.sources.samples import SampleSource
+from pymc.variational.streaming.sources.series import is_series
+from pymc.variational.streaming.sources.torch_loaders import check_torch_loader
+from pymc.variational.streaming.sources.values import SampleShape, as_numbers
 
 __all__ = ["IterableDataset", "as_source"]
 
@@ -105,6 +108,14 @@ class IterableDataset:
         if sample_shape is not None:
             self.sample_shape = check_sample_shape(sample_shape)
 
+    def __repr__(self) -> str:
+        """Say what it reads, and read nothing for it."""
+        blocks = [getattr(self._blocks, "__qualname__", type(self._blocks).__name__)]
+        known = [] if self.n_rows is None else [f"n_rows={self.n_rows}"]
+        shape = [] if self.sample_shape is None else [f"sample_shape={self.sample_shape}"]
+        parts = [*(blocks if self._blocks is not None else []), *known, *shape]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
     def __iter__(self) -> Iterator[Any]:
         """Return the blocks of a fresh pass."""
         if self._blocks is None:
@@ -146,10 +157,11 @@ def as_source(data: Any, *, sample_shape: Any = None) -> Source:
     Parameters
     ----------
     data : array, dict of arrays, DataFrame, Arrow table, Source, IterableDataset, iterable or callable
-        Arrays and memory-maps: rows are along the first axis, and nothing is copied as a whole. An
+        Arrays, memory-maps, and arrays of h5py, zarr or dask, whose slices are read: rows are along the
+        first axis, and nothing is copied as a whole. One column of pandas, polars or Arrow is one too. An
         iterable of blocks, or a function without arguments that opens one. A loader in the manner of
         torch: the rows are those of its ``.dataset``; its own batches, their order and their number are
-        not looked at.
+        not looked at, so that it must not choose among rows, or change them.
     sample_shape : tuple of int, or dict of str to tuple, optional
         See :class:`IterableDataset`.
 
@@ -188,7 +200,7 @@ def as_source(data: Any, *, sample_shape: Any = None) -> Source:
         return arrow_source(data)
     if isinstance(data, Mapping):
         return ArraySource.of(data, "data", shape)
-    if hasattr(data, "shape") and hasattr(data, "dtype"):
+    if is_series(data) or (hasattr(data, "shape") and hasattr(data, "dtype")):
         return ArraySource.of(data, "data", shape)
     if hasattr(data, "dataset"):
         return _from_torch(data, shape)
@@ -217,7 +229,9 @@ def _iterable(data: Any, shape: SampleShape) -> Source:
 def _opened(factory: Callable[[], Any]) -> Iterable[Any]:
     blocks = factory()
     once = hasattr(blocks, "read_next_batch")
-    if hasattr(blocks, "shape") or isinstance(blocks, Mapping) or (is_arrow(blocks) and not once):
+    if hasattr(blocks, "shape") or isinstance(blocks, Mapping) or is_series(blocks):
+        return [blocks]
+    if is_arrow(blocks) and not once:
         return [blocks]  # which is one block: its items would be rows, columns or names
     if not isinstance(blocks, Iterable):
         raise TypeError(
@@ -236,7 +250,10 @@ def _has_samples(data: Any) -> bool:
 
 def _from_torch(loader: Any, shape: SampleShape) -> Source:
     """Return the rows of the dataset of somebody else's loader."""
+    check_torch_loader(loader)
     dataset = loader.dataset
+    if isinstance(dataset, Source | Mapping) or is_frame(dataset):
+        return as_source(dataset, sample_shape=shape)
     tensors = getattr(dataset, "tensors", None)
     if isinstance(tensors, tuple) and tensors:  # a TensorDataset: no need to go sample by sample
         named = (

@@ -24,15 +24,17 @@ import numpy as np
 from pymc.variational.streaming.sources.arrays import digest, evenly_spaced
 from pymc.variational.streaming.sources.columns import ColumnBlock
 from pymc.variational.streaming.sources.layout import Block, Layout, Source
+from pymc.variational.streaming.sources.parts import Slices
 from pymc.variational.streaming.sources.schema import Schema, Selection
+from pymc.variational.streaming.sources.series import series_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["FrameSource", "frame_block", "frame_schema", "is_frame"]
 
-#: Bytes of the rows that are read at once
-PART_BYTES = 2**22
+#: Bytes of the rows that are read at once: each slice of a frame has its price for each column
+FRAME_BYTES = 2**22
 
 
 def is_frame(data: Any) -> TypeGuard[pd.DataFrame]:
@@ -72,25 +74,13 @@ def frame_block(
     """
     position = {str(name): j for j, name in enumerate(frame.columns)}
     columns = {
-        name: _numbers(frame.iloc[:, position[name]], name, where, first_row)
+        name: series_numbers(frame.iloc[:, position[name]], f"{where}, column {name!r}", first_row)
         for name in selection.names
     }
     return ColumnBlock(selection.layout, selection.arrays(columns), where, first_row)
 
 
-def _numbers(series: pd.Series, name: str, where: str, first_row: int) -> np.ndarray:
-    if isinstance(series.dtype, np.dtype):
-        return series.to_numpy()
-    missing = np.flatnonzero(series.isna())
-    if len(missing):
-        raise ValueError(
-            f"{where}, column {name!r}, row {first_row + missing[0]}: the value is missing. A "
-            f"likelihood needs a number in each row: fill missing values, or drop these rows"
-        )
-    return series.to_numpy(dtype=_dtype(series.dtype))
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FrameSource(Source):
     """Rows of a data frame, as a matrix of all its columns.
 
@@ -128,15 +118,17 @@ class FrameSource(Source):
         """How many rows the frame has."""
         return len(self.frame)
 
+    def _told(self) -> list[str]:
+        return [*super()._told(), f"columns {shown(self.selection.names)}"]
+
     @cached_property
-    def _part_length(self) -> int:
-        return max(PART_BYTES // self.layout.row_bytes, 1)
+    def _slices(self) -> Slices:
+        return Slices.of_bytes(self.n_rows, self.layout.row_bytes, FRAME_BYTES)
 
     @cached_property
     def part_lengths(self) -> tuple[int, ...]:
         """Rows of slices of some megabytes."""
-        full, rest = divmod(self.n_rows, self._part_length)
-        return (self._part_length,) * full + (rest,) * (rest > 0)
+        return self._slices.lengths
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -160,6 +152,5 @@ class FrameSource(Source):
         ValueError
             If a value is missing.
         """
-        start = part * self._part_length
-        some = self.frame.iloc[start : start + self.part_lengths[part]]
-        return frame_block(some, self.selection, "the DataFrame", start)
+        rows = self._slices[part]
+        return frame_block(self.frame.iloc[rows], self.selection, "the DataFrame", rows.start)

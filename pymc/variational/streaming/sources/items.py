@@ -24,19 +24,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pymc.variational.streaming.sources.arrays import (
-    ArrayBlock,
+from pymc.variational.streaming.sources.arrays import ArrayBlock
+from pymc.variational.streaming.sources.arrow import is_arrow
+from pymc.variational.streaming.sources.arrow_columns import need_pyarrow, schema_of, table_block
+from pymc.variational.streaming.sources.frames import frame_block, frame_schema, is_frame
+from pymc.variational.streaming.sources.layout import Block, Layout
+from pymc.variational.streaming.sources.schema import Selection
+from pymc.variational.streaming.sources.series import is_series
+from pymc.variational.streaming.sources.values import (
     SampleShape,
     as_numbers,
     equal_lengths,
     field_of,
     named_shapes,
 )
-from pymc.variational.streaming.sources.arrow import is_arrow
-from pymc.variational.streaming.sources.arrow_columns import need_pyarrow, schema_of, table_block
-from pymc.variational.streaming.sources.frames import frame_block, frame_schema, is_frame
-from pymc.variational.streaming.sources.layout import Block, Layout
-from pymc.variational.streaming.sources.schema import Selection
 
 __all__ = ["ItemReader", "named_parts", "read_first"]
 
@@ -92,7 +93,9 @@ def named_parts(item: Any) -> Mapping[str, Any]:
     """
     if isinstance(item, Mapping):
         return item
-    if isinstance(item, tuple) and any(len(getattr(part, "shape", ())) for part in item):
+    if isinstance(item, tuple) and any(
+        is_series(part) or len(getattr(part, "shape", ())) for part in item
+    ):
         return {str(i): part for i, part in enumerate(item)} if len(item) > 1 else {"": item[0]}
     return {"": item}
 
@@ -167,10 +170,11 @@ class ArrayReader:
                     f"{self.first} have shape {field.shape}"
                     + _hint(array, field.shape, self.shapes.get(field.name))
                 )
-            if array.dtype != field.dtype and array.size:
+            if array.dtype.newbyteorder("=") != field.dtype and array.size:
+                both = np.result_type(array.dtype, field.dtype).name
                 raise TypeError(
                     f"{at} has dtype {array.dtype}, and {self.first} has {field.dtype}: convert all "
-                    f"blocks to one, .astype({field.dtype.name!r})"
+                    f"blocks to one that holds both, .astype({both!r})"
                 )
         equal_lengths(rows, where)
         return ArrayBlock(self.layout, tuple(rows.values()), where)

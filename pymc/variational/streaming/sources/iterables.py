@@ -17,18 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-from pymc.variational.streaming.sources.arrays import SampleShape
 from pymc.variational.streaming.sources.items import ItemReader, read_first
 from pymc.variational.streaming.sources.layout import Block, Layout, Source
 from pymc.variational.streaming.sources.passes import Passes
+from pymc.variational.streaming.sources.values import SampleShape
 
 __all__ = ["IterableSource"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IterableSource(Source):
     """Rows of an iterable of blocks.
 
@@ -57,7 +57,10 @@ class IterableSource(Source):
     _passes: Passes[Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_passes", Passes(self.open, _has_rows))
+        object.__setattr__(self, "_passes", Passes(self.open, _may_have_rows))
+
+    def _told(self) -> list[str]:
+        return [_name_of(self.open), *super()._told()]
 
     @cached_property
     def _reader(self) -> ItemReader:
@@ -96,11 +99,18 @@ class IterableSource(Source):
                 yield block
 
 
-def _has_rows(item: Any) -> bool:
+def _name_of(opened: Any) -> str:
+    """Return how users call what they gave: the function's name, or the class."""
+    while isinstance(opened, partial) and opened.args:  # of what was given
+        opened = opened.args[0]
+    return getattr(opened, "__qualname__", type(opened).__name__)
+
+
+def _may_have_rows(item: Any) -> bool:
     """Return whether a block has rows, as far as can be seen before it is read."""
     shape = getattr(item, "shape", None)
     if isinstance(shape, tuple):
         return shape[:1] != (0,)
     if isinstance(item, dict):
-        return not item or any(map(_has_rows, item.values()))
+        return not item or any(map(_may_have_rows, item.values()))
     return not isinstance(item, list) or len(item) > 0

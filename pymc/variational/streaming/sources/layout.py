@@ -39,6 +39,19 @@ class ExhaustedSourceError(ValueError):
     """A source that gives its rows once was asked for them again, or a later pass had none."""
 
 
+def shown(names: Sequence[str], most: int = 4) -> str:
+    """Return a few names for `repr`.
+
+    Examples
+    --------
+    >>> from pymc.variational.streaming.sources.layout import shown
+    >>> shown(["a", "b", "c"], most=2)
+    "'a', 'b', and 1 more"
+    """
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*map(repr, names[:most]), *more])
+
+
 class BadValue(NamedTuple):
     """Where a value is not finite: the row of a block, the name of a field, and the column's name.
 
@@ -115,9 +128,22 @@ class Layout:
     >>> batch = layout.batch(layout.empty(5))
     >>> batch["X"].shape, batch["y"].shape
     ((5, 2), (5,))
+
+    Raises
+    ------
+    ValueError
+        If the name ``""`` is one of several: that array would be the whole batch.
     """
 
     fields: tuple[Field, ...]
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in self.fields]
+        if len(names) > 1 and "" in names:
+            raise ValueError(
+                f"the arrays of a batch are called {names}, and the name '' is that of an only one: name "
+                f"each of several"
+            )
 
     @property
     def named(self) -> bool:
@@ -201,6 +227,14 @@ class Source(ABC):
 
     #: Whether a second pass is known to be impossible: the source is an iterator.
     one_shot: bool = False
+
+    def __repr__(self) -> str:
+        """Say what it reads, and read nothing for it."""
+        return f"{type(self).__name__}({', '.join(self._told())})"
+
+    def _told(self) -> list[str]:
+        """What `repr` says: here, the number of rows."""
+        return ["rows not counted" if self.n_rows is None else f"{self.n_rows:,} rows"]
 
     @property
     @abstractmethod

@@ -165,7 +165,7 @@ def _check_bytes(what: str, n_bytes: int, limit: int) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ParquetSource(Source):
     """Rows of Parquet files. :func:`parquet_source` makes one.
 
@@ -193,6 +193,11 @@ class ParquetSource(Source):
     def n_rows(self) -> int:
         """How many rows all shards have, from their footers."""
         return sum(shard.n_rows for shard in self.shards)
+
+    def _told(self) -> list[str]:
+        names = [shard.name for shard in self.shards]
+        files = f"{names[0]!r}" if len(names) == 1 else f"{len(names)} files"
+        return [files, *super()._told(), f"columns {shown(self.selection.names)}"]
 
     @cached_property
     def part_lengths(self) -> tuple[int, ...]:

@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
@@ -50,8 +52,8 @@ class Passes[Item]:
         self, open: Callable[[], Iterable[Item]], has_rows: Callable[[Item], bool] | None = None
     ) -> None:
         self._open = open
-        self._has_rows = _has_rows if has_rows is None else has_rows
-        self._last: Iterator[Item] | None = None
+        self._has_rows = _not_empty if has_rows is None else has_rows
+        self._last: Callable[[], Iterator[Item] | None] = _nothing
         self._begun: Iterator[Item] | None = None  # a pass of which items were looked at
         self._had_rows = False
 
@@ -86,13 +88,13 @@ class Passes[Item]:
             begun, self._begun = self._begun, None
             return begun
         items = iter(self._open())
-        if items is self._last:
+        if items is self._last():
             raise ExhaustedSourceError(
                 f"the source gave the iterator that it had given before, a {type(items).__name__}, and "
                 f"that can be read only once. Give what can be read again: a list of blocks, or a "
                 f"function that returns a new iterator at each call"
             )
-        self._last = items
+        self._last = _reference(items)
         filled = filter(self._has_rows, items)
         first = next(filled, _END)
         if first is not _END:
@@ -109,12 +111,26 @@ class Passes[Item]:
 _END: Any = object()
 
 
+def _nothing() -> None:
+    return None
+
+
+def _reference[Item](items: Iterator[Item]) -> Callable[[], Iterator[Item] | None]:
+    """Return what gives an iterator as long as others hold it: what it opened is closed with its reader."""
+    try:
+        return weakref.ref(items)
+    except (
+        TypeError
+    ):  # iterators of NumPy's, of lists and the like, which have opened nothing themselves
+        return lambda: items
+
+
 def _resume[Item](held: list[Item], rest: Iterator[Item]) -> Iterator[Item]:
     """Yield an item, of which nothing is kept, and the rest."""
     yield held.pop()
     yield from rest
 
 
-def _has_rows(item: Any) -> bool:
+def _not_empty(item: Any) -> bool:
     """Return whether an item is not of length 0; what has no length is looked at later."""
     return not isinstance(item, Sized) or len(item) > 0

@@ -202,10 +202,8 @@ def _hidden(parts: Iterable[str], asked: Iterable[str] = ()) -> bool:
 
 
 def _matching(pattern: str, filesystem: Any) -> list[str]:
-    if filesystem is not None:
-        found, pure = filesystem.glob(pattern), PurePosixPath
-    else:
-        found, pure = glob.glob(pattern, recursive=True), PurePath
+    found = filesystem.glob(pattern) if filesystem else glob.glob(pattern, recursive=True)
+    pure = PurePosixPath if filesystem else PurePath
     parts = pure(pattern).parts
     n_fixed = next(i for i, part in enumerate(parts) if MAGIC.search(part))
     asked = [part for part in parts[n_fixed:] if part.startswith(HIDDEN)]

@@ -22,9 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from pymc.variational.streaming.sources.arrays import ArrayBlock, as_numbers, field_of
+from pymc.variational.streaming.sources.arrays import ArrayBlock
 from pymc.variational.streaming.sources.items import named_parts
 from pymc.variational.streaming.sources.layout import Block, Layout, Source
+from pymc.variational.streaming.sources.parts import Slices
+from pymc.variational.streaming.sources.values import as_numbers, field_of
 
 __all__ = ["SampleSource"]
 
@@ -32,7 +34,7 @@ __all__ = ["SampleSource"]
 PART_ROWS = 1024
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SampleSource(Source):
     """Rows of a dataset with ``__getitem__`` and ``__len__``: each sample is a row.
 
@@ -62,11 +64,17 @@ class SampleSource(Source):
         """How many samples there are."""
         return len(self.dataset)
 
+    def _told(self) -> list[str]:
+        return [f"samples of {type(self.dataset).__name__}", *super()._told()]
+
+    @cached_property
+    def _slices(self) -> Slices:
+        return Slices(self.n_rows, PART_ROWS)
+
     @cached_property
     def part_lengths(self) -> tuple[int, ...]:
         """How many samples are gathered at once."""
-        full, rest = divmod(self.n_rows, PART_ROWS)
-        return (PART_ROWS,) * full + (rest,) * (rest > 0)
+        return self._slices.lengths
 
     @cached_property
     def layout(self) -> Layout:
@@ -105,8 +113,8 @@ class SampleSource(Source):
         TypeError, ValueError
             If a sample is nothing of numbers, or is not like the others.
         """
-        start = part * PART_ROWS
-        rows = self._stack(range(start, start + self.part_lengths[part]))
+        start, stop = self._slices[part].start, self._slices[part].stop
+        rows = self._stack(range(start, stop))
         expected = {f.name: (f.shape, f.dtype) for f in self.layout.fields}
         found = {name: (array.shape[1:], array.dtype) for name, array in rows.items()}
         if found != expected:

@@ -51,6 +51,14 @@ class Schema:
     dtypes: tuple[np.dtype | None, ...]
     types: tuple[str, ...]
 
+    @cached_property
+    def _places(self) -> dict[str, list[int]]:
+        """Where each name is: there may be thousands, and each is asked for."""
+        places: dict[str, list[int]] = {}
+        for i, name in enumerate(self.names):
+            places.setdefault(name, []).append(i)
+        return places
+
     def dtype(self, name: str, where: str) -> np.dtype:
         """Return the dtype of a column.
 
@@ -59,17 +67,16 @@ class Schema:
         SchemaError
             If it is not there, or twice, or holds no numbers.
         """
-        n_found = self.names.count(name)
-        if n_found != 1:
+        places = self._places.get(name, [])
+        if len(places) != 1:
             raise SchemaError(
-                f"found {n_found} columns {name!r} in {where}, and one is needed: the columns there are "
+                f"found {len(places)} columns {name!r} in {where}, and one is needed: the columns there are "
                 f"{listed(self.names)}"
             )
-        dtype = self.dtypes[self.names.index(name)]
+        dtype = self.dtypes[places[0]]
         if dtype is None:
-            kind = self.types[self.names.index(name)]
             raise SchemaError(
-                f"column {name!r} of {where} is of type {kind}, and a model computes with numbers: "
+                f"column {name!r} of {where} is of type {self.types[places[0]]}, and a model computes with numbers: "
                 f"leave it out by columns=[...], or store it as integers or floats"
             )
         return dtype
@@ -162,6 +169,11 @@ _SAME = "all parts of a data set need the same columns, of the same types"
 
 
 def _field(name: str, columns: str | Sequence[str], schema: Schema, where: str) -> Field:
+    if isinstance(columns, set | frozenset):
+        raise TypeError(
+            f"columns={columns!r} is a set, which has no order, and that of the columns of a batch has to "
+            f"be the same in each process: give a list, {sorted(map(str, columns))}"
+        )
     names = (columns,) if isinstance(columns, str) else tuple(columns)
     if not names or not all(isinstance(n, str) for n in names):
         raise TypeError(

@@ -23,12 +23,16 @@ import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from hypothesis import given
 
 from pymc.variational.streaming.sources.dataset import IterableDataset, as_source
 from pymc.variational.streaming.sources.layout import ExhaustedSourceError
+from pymc.variational.streaming.sources.schema import Schema, Selection
+from pymc.variational.streaming.sources.torch_loaders import check_torch_loader, shuffles
 
 X = np.arange(60.0).reshape(20, 3)
 
@@ -60,6 +64,25 @@ class Samples:
 
     def __getitem__(self, i):
         return self.samples[i]
+
+
+class Stored:
+    """As much as h5py's and zarr's arrays share: they are read by slices."""
+
+    def __init__(self, value, chunks=None):
+        self._value, self.chunks, self.n_read = value, chunks, 0
+        self.shape, self.dtype = value.shape, value.dtype
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        assert isinstance(rows, slice)
+        self.n_read += len(self._value[rows])
+        return self._value[rows]
+
+    def __array__(self, dtype=None, copy=None):
+        raise MemoryError("all of it at once")
 
 
 class SizedStream(IterableDataset):
@@ -112,6 +135,8 @@ def as_blocks(array, *stops):
         pytest.param(pd.DataFrame(X), 20, id="frame"),
         pytest.param(as_blocks(X, 1, 1, 7), None, id="blocks"),
         pytest.param([X[:0], X, np.empty(0)], None, id="empty blocks"),
+        pytest.param([X[:5].astype(">f8"), X[5:]], None, id="blocks of two byte orders"),
+        pytest.param([X[:5], X[5:].astype(">f8")], None, id="blocks of other byte orders"),
         pytest.param(lambda: iter(as_blocks(X, 5)), None, id="factory"),
         pytest.param(lambda: X, None, id="factory of an array"),
         pytest.param(lambda: pd.DataFrame(X), None, id="factory of a frame"),
@@ -122,6 +147,8 @@ def as_blocks(array, *stops):
         pytest.param([b.tolist() for b in as_blocks(X, 5)], None, id="lists"),
         pytest.param([pd.DataFrame(b) for b in as_blocks(X, 5)], None, id="frames"),
         pytest.param(torch_loader(SimpleNamespace(tensors=(Tensor(X),))), 20, id="TensorDataset"),
+        pytest.param(torch_loader(as_source(X)), 20, id="source in a loader"),
+        pytest.param(torch_loader(pd.DataFrame(X)), 20, id="frame in a loader"),
         pytest.param(torch_loader(Samples(list(map(Tensor, X)))), 20, id="samples"),
         pytest.param(torch_loader(Samples([(row,) for row in X])), 20, id="samples in tuples"),
         pytest.param(Samples(list(X)), 20, id="dataset of samples"),
@@ -407,6 +434,17 @@ def test_bad_frame(frame, error, match):
         ([X, X[:, :2]], None, ValueError, r"block 1 has shape \(20, 2\).*those of block 0 have shape \(3,\)"),
         ([X, X[0]], None, ValueError, r"single|one row, say so: sample_shape=\(3,\)"),
         ([X, X.astype("f4")], None, TypeError, r"block 1 has dtype float32.*astype\('float64'\)"),
+        ([[1, 2], [1.5, 2]], None, TypeError, r"block 1 has dtype float64.*astype\('float64'\)"),
+        ({"": X, "y": X}, None, ValueError, r"called \['', 'y'\], and the name '' is that of an only"),
+        ([{"": X, "y": X}], None, ValueError, r"called \['', 'y'\]"),
+        (Samples([{"": 1.0, "y": 2.0}]), None, ValueError, r"called \['', 'y'\]"),
+        (pd.Series([1, None], dtype="Int64"), None, ValueError, "data, row 1: the value is missing"),
+        (pl.Series([None, None, 2]), None, ValueError, "data, row 0: the value is null, as are 1 more"),
+        ({"y": pa.chunked_array([[1], [None]])}, None, ValueError, r"data\['y'\], row 1: the value is null"),
+        (pd.Series(["a"]), None, TypeError, "data has dtype .*, and a model computes with numbers"),
+        (Stored(np.array(["a"])), None, TypeError, "data has dtype <U1"),
+        (Stored(X[:0]), None, ValueError, "data has no rows"),
+        ({"X": Stored(X), "y": X[:5]}, None, ValueError, "different numbers of rows: {'X': 20, 'y': 5}"),
         ([X, {"X": X}], None, ValueError, "block 1 has 'X', and block 0 has one array"),
         ([{"X": X}, {"Z": X}], None, ValueError, "block 1 has 'Z', and block 0 has 'X'"),
         ([{"X": X, "y": X[:3, 0]}], None, ValueError, "arrays of block 0 have different numbers of rows"),
@@ -443,3 +481,116 @@ def test_dataset_of_nothing():
         IterableDataset(3)
     with pytest.raises(TypeError, match=r"Empty has no blocks.*define __iter__"):
         iter(type("Empty", (IterableDataset,), {})())
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series([1.0, 2.0, 3.0], index=[5, 1, 2]),
+        pd.Series([1, 2, 3], dtype="Int64"),
+        pl.Series("a", [1.0, 2.0, 3.0]),
+        pa.chunked_array([[1.0, 2.0], [3.0]]),
+        pa.array([1.0, 2.0, 3.0]),
+    ],
+    ids=["pandas", "nullable", "polars", "chunks", "Arrow"],
+)
+def test_one_column_is_an_array(column, whole):
+    for data in [column] if whole else [[column], lambda: column, lambda: iter([column])]:
+        source = as_source(data)
+        assert source.layout.fields[0].shape == ()
+        np.testing.assert_array_equal(rows_of(source), [1, 2, 3])
+    pair = {"y": column, "z": np.arange(3)} if whole else [(column, column)]
+    assert len(rows_of(as_source(pair))) == 2
+
+
+def test_stored_array_is_read_by_slices():
+    stored = Stored(np.arange(600_000.0).reshape(300_000, 2), chunks=(50_000, 1))
+    source = as_source(stored)
+    assert source.n_rows == 300_000
+    assert stored.n_read == 0
+    assert source.part_lengths == (100_000,) * 3
+    assert source.read(2).write(source.layout.empty(100_000), 0, 0, 100_000)
+    assert stored.n_read == 100_000
+    np.testing.assert_array_equal(rows_of(source), stored._value)
+    assert source.identity == as_source(stored._value).identity
+    np.testing.assert_array_equal(rows_of(as_source({"X": Stored(X), "y": X[:, 0]}))["X"], X)
+
+
+def test_generator_that_is_left_is_closed():
+    ends = []
+
+    def blocks():
+        try:
+            yield from as_blocks(X, 4, 9)
+        finally:
+            ends.append("closed")
+
+    source = as_source(blocks)
+    rows = source.blocks()
+    next(rows)
+    assert ends == []
+    rows.close()
+    assert ends == ["closed"]
+
+
+def test_iterator_of_the_users_stays_open():
+    blocks = (block for block in as_blocks(X, 4, 9))
+    rows = as_source(blocks).blocks()
+    next(rows)
+    rows.close()
+    np.testing.assert_array_equal(next(blocks), X[4:9])
+
+
+def sampled(**attributes):
+    """A loader of torch, with samplers and functions that are called by the names of their classes."""
+    kinds = {
+        name: type(value, (), {"__name__": value})() for name, value in attributes.items() if value
+    }
+    return SimpleNamespace(dataset=Samples(list(X)), batch_size=4, **kinds)
+
+
+@pytest.mark.parametrize(
+    ["attributes", "match"],
+    [
+        ({"sampler": "SubsetRandomSampler"}, "the sampler SubsetRandomSampler, .*Subset"),
+        ({"sampler": "WeightedRandomSampler"}, "the sampler WeightedRandomSampler, .*leaves out"),
+        ({"sampler": "RandomSampler", "batch_sampler": "Mine"}, "the batch_sampler Mine, which"),
+        ({"collate_fn": "halve"}, "makes its batches by collate_fn=.* would not be called"),
+    ],
+)
+def test_loader_that_chooses_or_changes_rows(attributes, match):
+    with pytest.raises(TypeError, match=match):
+        as_source(sampled(**attributes))
+
+
+def test_sampler_of_a_batch_sampler():
+    loader = sampled(sampler="SequentialSampler", batch_sampler="BatchSampler")
+    check_torch_loader(loader)
+    loader.batch_sampler.sampler = sampled(sampler="SubsetRandomSampler").sampler
+    with pytest.raises(TypeError, match="the sampler SubsetRandomSampler"):
+        check_torch_loader(loader)
+
+
+@pytest.mark.parametrize("sampler", [None, "SequentialSampler", "RandomSampler"])
+def test_loader_of_all_rows(sampler):
+    loader = sampled(sampler=sampler, batch_sampler="BatchSampler", collate_fn="default_collate")
+    np.testing.assert_array_equal(rows_of(as_source(loader)), X)
+    assert shuffles(loader) == (sampler == "RandomSampler")
+
+
+@pytest.mark.parametrize("columns", [{"b", "a"}, frozenset("ab"), {"X": {"a", "b"}}])
+def test_columns_without_an_order(columns):
+    f8 = np.dtype("f8")
+    schema = Schema(("a", "b"), (f8, f8), ("double", "double"))
+    with pytest.raises(TypeError, match=r"columns=.* is a set, which has no order.*\['a', 'b'\]"):
+        Selection.of(schema, columns, "flights")
+
+
+def test_columns_are_found_without_a_search():
+    class Names(tuple):
+        index = count = None
+
+    dtypes = (np.dtype("f4"), np.dtype("i2"))
+    schema = Schema(Names("ab"), dtypes, ("float", "int16"))
+    assert tuple(schema.dtype(name, "flights") for name in "ab") == dtypes

@@ -356,6 +356,7 @@ def test_hidden_files_of_a_file_system(in_memory, path):
 
 
 def test_relative_path_on_a_file_system(flights, monkeypatch):
+    flights = flights.rename(flights.with_name("_raw"))
     monkeypatch.chdir(flights)
     write(flights / "2013" / "_old.parquet", TABLE)
     source = parquet_source("2013", filesystem=fsspec.filesystem("file"))

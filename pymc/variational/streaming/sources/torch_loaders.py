@@ -1,0 +1,75 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Loaders in the manner of torch: whether their rows are those of their data set, and in which order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["check_torch_loader", "shuffles"]
+
+#: Samplers of torch that give all rows of a data set; the last one goes with its iterable data sets
+SAMPLERS = {"SequentialSampler", "RandomSampler", "_InfiniteConstantSampler"}
+BATCH_SAMPLER = "BatchSampler"
+#: What torch makes batches with, unless users say otherwise: it changes no value
+COLLATES = {"default_collate", "default_convert"}
+
+
+def shuffles(loader: Any) -> bool:
+    """Return whether a loader shuffles. A sampler of torch says it by its class."""
+    return _name(getattr(loader, "sampler", None)) == "RandomSampler"
+
+
+def check_torch_loader(loader: Any) -> None:
+    """Check that a loader gives all rows of its ``.dataset``, as they are there.
+
+    Only the data set is read. What the loader itself does to rows would be lost in silence.
+
+    Parameters
+    ----------
+    loader : object with the attribute ``dataset``
+        Its ``sampler``, ``batch_sampler`` and ``collate_fn`` are looked at where it has them.
+
+    Raises
+    ------
+    TypeError
+        If it has a sampler that may choose among rows, or a function of its own that makes batches.
+    """
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    if batch_sampler is not None and _name(batch_sampler) != BATCH_SAMPLER:
+        _refuse_sampler(loader, "batch_sampler", batch_sampler)
+    for owner in (loader, batch_sampler):
+        sampler = getattr(owner, "sampler", None)
+        if sampler is not None and _name(sampler) not in SAMPLERS:
+            _refuse_sampler(loader, "sampler", sampler)
+    collate = getattr(loader, "collate_fn", None)
+    if collate is not None and getattr(collate, "__name__", None) not in COLLATES:
+        raise TypeError(
+            f"the loader, a {_name(loader)}, makes its batches by collate_fn={collate!r}, which would not "
+            f"be called: rows are read from loader.dataset. Give the samples their form in the data set's "
+            f"__getitem__, or give the batches themselves, as a function that opens them: "
+            f"pm.DataLoader(lambda: iter(loader), batch_size=...)"
+        )
+
+
+def _refuse_sampler(loader: Any, kind: str, sampler: Any) -> None:
+    raise TypeError(
+        f"the loader, a {_name(loader)}, has the {kind} {_name(sampler)}, which would not be asked: all "
+        f"rows of loader.dataset are read, with those that it leaves out. Give the rows that are meant: "
+        f"pm.DataLoader(torch.utils.data.Subset(loader.dataset, indices), batch_size=...)"
+    )
+
+
+def _name(value: Any) -> str:
+    return type(value).__name__

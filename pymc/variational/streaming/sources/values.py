@@ -1,0 +1,157 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What users give as arrays: numbers in rows along the first axis, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pymc.variational.streaming.sources.layout import Field
+from pymc.variational.streaming.sources.series import is_series, series_numbers
+
+__all__ = [
+    "SampleShape",
+    "as_numbers",
+    "equal_lengths",
+    "field_of",
+    "is_stored",
+    "named_shapes",
+    "stored_or_numbers",
+]
+
+SampleShape = Sequence[int] | Mapping[str, Sequence[int]] | None
+"""The shape of one row, or of one row of each field."""
+
+
+def as_numbers(value: Any, where: str) -> np.ndarray:
+    """Return what a user gave as an array of numbers, without a copy if it is one.
+
+    Parameters
+    ----------
+    value : array_like
+        An array, a tensor that NumPy can read, one column of pandas, polars or Arrow, or nested lists.
+    where : str
+        For messages.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be an array, or is one of something else than numbers.
+    ValueError
+        If some of it is masked, null or missing.
+    """
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{where} has masked values, and a likelihood needs a number in each row: fill them, or "
+            f"leave these rows out"
+        )
+    try:
+        array = None if is_series(value) else np.asarray(value)
+    except Exception as error:
+        raise TypeError(
+            f"{where}, of type {type(value).__name__}, cannot be read as an array of numbers: {error}"
+        ) from error
+    array = series_numbers(value, where) if array is None else array
+    _check_dtype(array.dtype, where)
+    return array
+
+
+def is_stored(value: Any) -> bool:
+    """Return whether data are an array outside memory, of which slices are read: of h5py, zarr, dask.
+
+    What shares its memory with other libraries is in memory.
+    """
+    return (
+        not isinstance(value, np.ndarray)
+        and isinstance(getattr(value, "dtype", None), np.dtype)
+        and isinstance(getattr(value, "shape", None), tuple)
+        and hasattr(value, "__getitem__")
+        and not (hasattr(value, "__array_interface__") or hasattr(value, "__dlpack__"))
+        and not is_series(value)
+    )
+
+
+def stored_or_numbers(value: Any, where: str) -> Any:
+    """Return an array in memory, and what is stored elsewhere as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See :func:`as_numbers`.
+    """
+    if not is_stored(value):
+        return as_numbers(value, where)
+    _check_dtype(value.dtype, where)
+    return value
+
+
+def _check_dtype(dtype: np.dtype, where: str) -> None:
+    if dtype.kind not in "biuf":
+        raise TypeError(
+            f"{where} has dtype {dtype}, and a model computes with numbers: store it as "
+            f"integers or floats"
+        )
+
+
+def named_shapes(
+    sample_shape: SampleShape, names: Iterable[str], where: str
+) -> dict[str, tuple[int, ...] | None]:
+    """Return the shape of a row for each array, None where it was not given.
+
+    Raises
+    ------
+    ValueError
+        If shapes are given for other arrays than there are.
+    """
+    names = list(names)
+    if sample_shape is None:
+        return dict.fromkeys(names)
+    given = sample_shape if isinstance(sample_shape, Mapping) else {"": sample_shape}
+    if set(given) != set(names):
+        have = "one array" if names == [""] else ", ".join(map(repr, names))
+        raise ValueError(
+            f"sample_shape={sample_shape!r} does not fit to {where}, which has {have}: give one shape for "
+            f'one array, and a dict for several, such as {{"X": (3,), "y": ()}}'
+        )
+    return {name: tuple(given[name]) for name in names}
+
+
+def field_of(name: str, array: np.ndarray, where: str) -> Field:
+    """Return the field of rows along the first axis.
+
+    Raises
+    ------
+    ValueError
+        If a row holds nothing.
+    """
+    if 0 in array.shape[1:]:
+        raise ValueError(f"{where} has shape {array.shape}: its rows are empty")
+    return Field(name, array.shape[1:], array.dtype.newbyteorder("="))
+
+
+def equal_lengths(arrays: Mapping[str, np.ndarray], where: str) -> int:
+    """Return how many rows arrays have.
+
+    Raises
+    ------
+    ValueError
+        If one has another number of rows than the others.
+    """
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"the arrays of {where} have different numbers of rows: {lengths}")
+    return next(iter(lengths.values()))
