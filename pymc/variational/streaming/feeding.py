@@ -83,7 +83,7 @@ def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:
     """
     loader = as_loader(data)
     has_rows = bool(local_axes(model))
-    if has_rows and loader.on_nan == "skip":
+    if has_rows and loader.leaves_out:
         raise ValueError(
             "The model has latent variables of rows, and on_nan='skip' of the loader would leave rows out, "
             "whose variables then never leave their initial values. Clean the data first, and leave "

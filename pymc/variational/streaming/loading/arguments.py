@@ -15,14 +15,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pymc.variational.counts import check_count
-from pymc.variational.streaming.sources.layout import ExhaustedSourceError, Source
+from pymc.variational.streaming.sources.layout import Block, ExhaustedSourceError, Source
 
-__all__ = ["check_choice", "check_flag", "check_timeout", "check_total_size", "make_seed"]
+__all__ = [
+    "Sizes",
+    "check_choice",
+    "check_flag",
+    "check_timeout",
+    "check_total_size",
+    "leaves_out",
+    "make_seed",
+]
+
+#: How many rows are looked at together when those are counted that are finite.
+STEP = 65_536
+
+
+class Sizes(NamedTuple):
+    """How many rows there are.
+
+    Attributes
+    ----------
+    total_size : int
+        Rows of the data that are fitted.
+    n_read : int
+        Rows of a pass over the source, as far as that is known: with those that are left out.
+    """
+
+    total_size: int
+    n_read: int
 
 
 def make_seed(seed: Any, function: str) -> int:
@@ -96,8 +122,15 @@ def check_timeout(timeout: Any, n_ahead: int) -> float | None:
     return float(timeout)
 
 
-def check_total_size(total_size: Any, source: Source) -> int:
+def leaves_out(on_nan: str, source: Source) -> bool:
+    """Tell whether rows of a source may be left out: whether it has floats, and `on_nan` is "skip"."""
+    return on_nan == "skip" and any(f.dtype.kind == "f" for f in source.layout.fields)
+
+
+def check_total_size(total_size: Any, source: Source, on_nan: str = "raise") -> Sizes:
     """Check how many rows there are in all; for ``"auto"``, ask the source or count them.
+
+    Rows that `on_nan` leaves out are no rows of the data, so that all have to be looked at.
 
     Raises
     ------
@@ -106,30 +139,50 @@ def check_total_size(total_size: Any, source: Source) -> int:
         read again after they were counted.
     """
     if isinstance(total_size, str) and total_size == "auto":
-        n_rows = _count(source) if source.n_rows is None else source.n_rows
-        if n_rows == 0:
+        skips = leaves_out(on_nan, source)
+        n_rows = None if skips else source.n_rows
+        sizes = _count(source, skips) if n_rows is None else Sizes(n_rows, n_rows)
+        if sizes.n_read == 0:
             raise ValueError("the source of rows that DataLoader was given has none: it is empty")
-        return n_rows
+        if sizes.total_size == 0:
+            raise ValueError(
+                f"on_nan='skip' of DataLoader would leave out all {sizes.n_read} rows: each has a value "
+                f"that is NaN or infinite. Drop the column that is never finite"
+            )
+        return sizes
     if total_size is None or isinstance(total_size, str):
         raise TypeError(
             f"total_size={total_size!r} of DataLoader has to be the number of rows of the data, or 'auto'. "
             f"Without it a likelihood is not scaled from a batch to all rows, and the posterior is too wide"
         )
-    return check_count("total_size", total_size, "DataLoader")
+    total_size = check_count("total_size", total_size, "DataLoader")
+    return Sizes(total_size, source.n_rows or total_size)
 
 
-def _count(source: Source) -> int:
-    """Count the rows by a pass, and see whether another one could follow."""
+def _count(source: Source, finite: bool) -> Sizes:
+    """Count the rows, and those that are finite, by a pass, and see whether another one could follow."""
     if source.one_shot:
         raise ValueError(_COUNT_ONCE)
-    n_rows = sum(block.n_rows for block in source.blocks())
+    n_rows, n_bad = 0, 0
+    for block in source.blocks():
+        n_rows += block.n_rows
+        n_bad += _count_bad(block) if finite else 0
+        del block  # before the next one is read
     try:
         again = n_rows == 0 or any(block.n_rows for block in source.blocks())
     except ExhaustedSourceError as error:
         raise ValueError(_COUNT_ONCE) from error
     if not again:
         raise ValueError(_COUNT_ONCE)
-    return n_rows
+    return Sizes(n_rows - n_bad, n_rows)
+
+
+def _count_bad(block: Block) -> int:
+    starts = range(0, block.n_rows, STEP)
+    return sum(
+        len({bad.row for bad in block.bad_rows(start, min(start + STEP, block.n_rows))})
+        for start in starts
+    )
 
 
 _COUNT_ONCE = (

@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,11 +84,14 @@ class PassEnd(NamedTuple):
     ----------
     n_rows : int
         How many rows the pass had, with those that were skipped.
+    n_kept : int or None
+        How many without them; None if the pass was not read from its start.
     n_batches : int
         With which batch of the chunk it is over, counted from 1.
     """
 
     n_rows: int
+    n_kept: int | None
     n_batches: int
 
 
@@ -108,8 +111,9 @@ class Chunk:
         Row numbers.
     positions : array of int64, shape (n_batches, 2)
         Where the stream stands after each batch: the epoch, and the rows of it that were used.
-    n_skipped : int
-        Rows left out since a value was not finite, as far as they were met in making this chunk.
+    skipped : array of int64, shape (n_skipped, 2)
+        Epoch and place in its order of the rows that were left out since a value was not finite, as far
+        as they were met in making this chunk.
     pass_end : PassEnd, optional
         Where a pass ends in this chunk: the first of several.
     release : callable
@@ -120,7 +124,7 @@ class Chunk:
     values: tuple[np.ndarray, ...]
     rows: np.ndarray
     positions: np.ndarray
-    n_skipped: int = 0
+    skipped: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int64))
     pass_end: PassEnd | None = None
     release: Callable[[], None] = _keep
 
@@ -129,7 +133,9 @@ class Chunk:
         """How many batches there are."""
         return len(self.positions)
 
-    def batch(self, layout: Layout, k: int) -> np.ndarray | dict[str, np.ndarray]:
+    def batch(
+        self, layout: Layout, k: int, *, numbered: bool = True
+    ) -> np.ndarray | dict[str, np.ndarray]:
         """Return a copy of a batch as users see it: an array, or a dict of arrays, that know their rows."""
-        rows = self.rows[k].copy()
+        rows = self.rows[k].copy() if numbered else None
         return layout.batch(tuple(StreamBatch.of(v[k].copy(), rows) for v in self.values))

@@ -67,6 +67,7 @@ class _Passes:
         self._one = one or recipe.source.one_shot
         self._rows: PassRows | None = None
         self._n_good = 0
+        self._n_skipped: int | None = 0  # unknown in a pass that was not read from its start
         self.over = False
 
     def write_window(self, filling: Filling, most: int | None) -> None:
@@ -98,6 +99,8 @@ class _Passes:
         epoch, row = self._position.epoch, self._position.row
         start = self._recipe.order.window_at(epoch, row).start
         self._rows = self._recipe.open_pass(epoch, start)
+        whole = self._rows.n_taken == 0 or self._recipe.on_nan != "skip"
+        self._n_skipped = 0 if whole else None
         return self._rows
 
     def _write(self, rows: PassRows, filling: Filling, most: int | None) -> None:
@@ -110,6 +113,8 @@ class _Passes:
         window = Window(rows.n_taken, min(limits) - rows.n_taken)
         slab, at = filling.slab, filling.n_rows
         written = write_window(slab, at, rows, order, epoch, window, self._recipe.on_nan)
+        if self._n_skipped is not None:
+            self._n_skipped += len(written.skipped)
         if self._position.row > window.start:
             written = drop_first(slab, at, written, self._position.row)
         filling.note(written, epoch)
@@ -117,7 +122,8 @@ class _Passes:
 
     def _end(self, rows: PassRows, filling: Filling) -> None:
         self._check(rows)
-        filling.note_pass_end(rows.n_taken)
+        skipped = self._n_skipped
+        filling.note_pass_end(rows.n_taken, None if skipped is None else rows.n_taken - skipped)
         self.over = self._one
         self._position = Position(self._position.epoch + 1)
         self._rows, self._n_good = None, 0

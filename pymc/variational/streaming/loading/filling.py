@@ -70,17 +70,16 @@ class Filling:
     ----------
     n_rows : int
         Rows that are there.
-    n_skipped : int
-        Rows that were left out.
     """
 
     def __init__(self, slab: Slab, batch_size: int) -> None:
         self.slab = slab
         self.batch_size = batch_size
         self.n_rows = 0
-        self.n_skipped = 0
+        self._skipped = [_NO_POSITIONS]
         self._positions = [_NO_POSITIONS]
-        self._pass_end: tuple[int, int] | None = None  # rows of a pass, and rows here when it ended
+        # Rows of a pass, those that were kept, and rows here when it ended
+        self._pass_end: tuple[int, int | None, int] | None = None
 
     @property
     def n_batches(self) -> int:
@@ -93,12 +92,13 @@ class Filling:
         last_rows = written.used_at(np.arange(first, written.n_rows, self.batch_size))
         self._positions.append(np.stack([np.full_like(last_rows, epoch), last_rows], axis=1))
         self.n_rows += written.n_rows
-        self.n_skipped += written.n_skipped
+        skipped = written.skipped
+        self._skipped.append(np.stack([np.full_like(skipped, epoch), skipped], axis=1))
 
-    def note_pass_end(self, pass_rows: int) -> None:
+    def note_pass_end(self, pass_rows: int, n_kept: int | None) -> None:
         """Take note that a pass of so many rows ended with what is here; the first counts."""
         if self._pass_end is None:
-            self._pass_end = (pass_rows, self.n_rows)
+            self._pass_end = (pass_rows, n_kept, self.n_rows)
 
     def rest(self, n_batches: int) -> Filling:
         """Return a copy of the rows behind some batches."""
@@ -106,8 +106,8 @@ class Filling:
         copies = tuple(a[start : self.n_rows].copy() for a in self.slab.arrays())
         rest = Filling(Slab(copies[:-1], copies[-1]), self.batch_size)
         rest.n_rows = self.n_rows - start
-        if self._pass_end is not None and self._pass_end[1] > start:
-            rest._pass_end = (self._pass_end[0], self._pass_end[1] - start)
+        if self._pass_end is not None and self._pass_end[2] > start:
+            rest._pass_end = (*self._pass_end[:2], self._pass_end[2] - start)
         return rest
 
     def moved_to(self, slab: Slab) -> Filling:
@@ -125,9 +125,9 @@ class Filling:
 
     def tail(self, epoch: int) -> Chunk:
         """Return all rows as one batch, smaller than others, with which a pass ends."""
-        pass_rows = self._pass_end[0] if self._pass_end is not None else self.n_rows
+        pass_rows, n_kept = (self._pass_end or (self.n_rows, None))[:2]
         self._positions = [np.array([[epoch, pass_rows]])]
-        return self._chunk(1, self.n_rows, PassEnd(pass_rows, 1), _keep)
+        return self._chunk(1, self.n_rows, PassEnd(pass_rows, n_kept, 1), _keep)
 
     def _chunk(
         self, n_batches: int, size: int, end: PassEnd | None, release: Callable[[], None]
@@ -137,7 +137,7 @@ class Filling:
             values=tuple(a[:n_rows].reshape(*shape, *a.shape[1:]) for a in self.slab.values),
             rows=self.slab.rows[:n_rows].reshape(shape),
             positions=np.concatenate(self._positions)[:n_batches],
-            n_skipped=self.n_skipped,
+            skipped=np.concatenate(self._skipped),
             pass_end=end,
             release=release,
         )
@@ -145,10 +145,10 @@ class Filling:
     def _end_within(self, n_rows: int, last: bool) -> PassEnd | None:
         if self._pass_end is None:
             return None
-        pass_rows, end = self._pass_end
+        pass_rows, n_kept, end = self._pass_end
         if end > n_rows and not last:
             return None
-        return PassEnd(pass_rows, -(-min(end, n_rows) // self.batch_size))
+        return PassEnd(pass_rows, n_kept, -(-min(end, n_rows) // self.batch_size))
 
 
 def _keep() -> None:

@@ -22,6 +22,8 @@ from contextlib import closing
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
 from pymc.variational.counts import check_count
 from pymc.variational.streaming.loading.ahead import ForkedError, read_ahead
 from pymc.variational.streaming.loading.arguments import (
@@ -29,6 +31,7 @@ from pymc.variational.streaming.loading.arguments import (
     check_flag,
     check_timeout,
     check_total_size,
+    leaves_out,
     make_seed,
 )
 from pymc.variational.streaming.loading.batch import Chunk
@@ -74,13 +77,14 @@ class DataLoader:
         The order of all passes follows from it. By default it is drawn, and kept as ``loader.seed``.
     total_size : int or "auto"
         How many rows there are: ``len(loader)``. With "auto" the source's ``n_rows``; if it knows none, the
-        rows are counted now, by a pass over the source.
+        rows are counted now, by a pass over the source; so they are if `on_nan` is "skip" and there are
+        floats, since rows that are left out do not count.
     drop_last : bool
         Whether iterating leaves out the last batch of a pass if it has fewer rows than `batch_size`. A
         trainer leaves out nothing: these rows open the first batch of the next pass.
     on_nan : {"raise", "skip"}
         What to do with a row in which a value is NaN or infinite: raise a ValueError that names it, or
-        leave it out. ``loader.n_skipped`` counts them.
+        leave it out, as if it was not in the data. ``loader.n_skipped`` counts them.
     sample_shape : tuple of int, optional
         The shape of one row, where the source could be giving rows or blocks of them.
     timeout : float, optional
@@ -97,7 +101,7 @@ class DataLoader:
         How many rows there are: what the ``total_size`` of a likelihood should be.
     seed : int
     n_skipped : int
-        Rows left out so far since a value was not finite.
+        Rows left out so far since a value was not finite: each counts once a pass.
 
     Raises
     ------
@@ -108,7 +112,8 @@ class DataLoader:
     Warns
     -----
     UserWarning
-        Once, at the end of a complete pass, if it did not have `total_size` rows.
+        Once, at the end of a complete pass, if it did not have `total_size` rows, those left out not
+        counted.
 
     Notes
     -----
@@ -160,7 +165,9 @@ class DataLoader:
         self._timeout = check_timeout(timeout, self._prefetch)
         self.source: Source = open_rows(dataset, sample_shape)
         self.n_skipped = 0
-        self.total_size = check_total_size(total_size, self.source)
+        self._sizes = check_total_size(total_size, self.source, self.on_nan)
+        self.total_size = self._sizes.total_size
+        self._skipped_to: dict[int, int] = {}
         if self.batch_size > self.total_size:
             raise ValueError(
                 f"batch_size={self.batch_size} of DataLoader is more than the {self.total_size} rows of the "
@@ -203,7 +210,12 @@ class DataLoader:
             rows = self._asked_buffer or max(BUFFER_ROWS, 10 * self.batch_size)
         else:
             rows = max(WINDOW_BYTES // max(1, self.layout.row_bytes), self.batch_size)
-        return min(rows, self.total_size)
+        return min(rows, self._sizes.n_read)
+
+    @cached_property
+    def leaves_out(self) -> bool:
+        """Whether rows may be left out: row numbers of the source are not those of the data then."""
+        return leaves_out(self.on_nan, self.source)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -230,7 +242,7 @@ class DataLoader:
         ------
         StreamBatch or dict of str to StreamBatch
             Arrays of shape ``(batch_size, ...)`` that own their memory, with the numbers of their rows
-            as ``batch.rows``.
+            as ``batch.rows``: None where rows may be left out, of which the data are without.
         """
         epoch, self._epoch = self._epoch, self._epoch + 1
         return self._iterate(epoch)
@@ -238,11 +250,11 @@ class DataLoader:
     def _iterate(self, epoch: int) -> Iterator[Any]:
         with closing(self._ahead(self._read_pass(epoch))) as chunks:
             for chunk in chunks:
-                self.n_skipped += chunk.n_skipped
+                self._count_skipped(chunk)
                 for k in range(chunk.n_batches):
                     if chunk.pass_end is not None and chunk.pass_end.n_batches == k + 1:
                         self._compare_total(chunk)
-                    yield chunk.batch(self.layout, k)
+                    yield chunk.batch(self.layout, k, numbered=not self.leaves_out)
                 self._compare_total(chunk)
                 chunk.release()
                 del chunk
@@ -282,7 +294,7 @@ class DataLoader:
             with closing(self._ahead(self._read(position, n_batches))) as chunks:
                 try:
                     for chunk in chunks:
-                        self.n_skipped += chunk.n_skipped
+                        self._count_skipped(chunk)
                         self._compare_total(chunk)
                         position = Position(*chunk.positions[-1].tolist())
                         n_batches = None if n_batches is None else n_batches - chunk.n_batches
@@ -307,7 +319,7 @@ class DataLoader:
     @cached_property
     def _recipe(self) -> Recipe:
         order = Order(
-            self.seed, self.buffer_size, self.shuffle, self.buffer_size >= self.total_size
+            self.seed, self.buffer_size, self.shuffle, self.buffer_size >= self._sizes.n_read
         )
         return Recipe(self.source, order, self.batch_size, self.on_nan, self._open_pass)
 
@@ -318,17 +330,28 @@ class DataLoader:
             self._one_shot_rows = open_pass(self.source, self._recipe.order, epoch, row)
         return self._one_shot_rows  # what an iterator gave is there once: go on with it
 
+    def _count_skipped(self, chunk: Chunk) -> None:
+        """Count rows that were left out, if they were not met before, in a window that is read again."""
+        for epoch in np.unique(chunk.skipped[:, 0]).tolist():
+            places = chunk.skipped[chunk.skipped[:, 0] == epoch, 1]
+            known = self._skipped_to.get(epoch, 0)
+            self.n_skipped += int((places >= known).sum())
+            self._skipped_to[epoch] = max(known, int(places.max()) + 1)
+
     def _compare_total(self, chunk: Chunk) -> None:
         """Warn, once, if the first complete pass had another number of rows than was said."""
-        if chunk.pass_end is None or self._compared:
+        if chunk.pass_end is None or chunk.pass_end.n_kept is None or self._compared:
             return
         self._compared = True
-        if chunk.pass_end.n_rows != self.total_size:
+        n_kept = chunk.pass_end.n_kept
+        n_skipped = chunk.pass_end.n_rows - n_kept
+        if n_kept != self.total_size:
+            beside = f", beside {n_skipped} that were left out" if n_skipped else ""
             warnings.warn(
                 f"total_size={self.total_size} was given to DataLoader, but a complete pass over the "
-                f"source has seen {chunk.pass_end.n_rows} rows. Likelihoods are scaled to total_size rows, "
+                f"source has seen {n_kept} rows{beside}. Likelihoods are scaled to total_size rows, "
                 f"so the posterior is that of more or fewer data than there are: write "
-                f"total_size={chunk.pass_end.n_rows}, or 'auto'",
+                f"total_size={n_kept}, or 'auto'",
                 UserWarning,
                 stacklevel=3,
             )

@@ -59,6 +59,9 @@ class Slab:
         return (*self.values, self.rows)
 
 
+_NONE = np.empty(0, np.int64)
+
+
 class Written(NamedTuple):
     """What a window put into a slab.
 
@@ -69,13 +72,13 @@ class Written(NamedTuple):
     used : int or array of int64, shape (n_rows,)
         How many rows of the pass's order are used up with each of them: one more each time, from an int
         for the first; or for each.
-    n_skipped : int
-        Rows left out since a value was not finite.
+    skipped : array of int64
+        How many rows of the pass's order come before each that was left out since a value was not finite.
     """
 
     n_rows: int
     used: int | np.ndarray
-    n_skipped: int
+    skipped: np.ndarray = _NONE
 
     def used_at(self, which: np.ndarray) -> np.ndarray:
         """Return how many rows of the pass are used up with some of the rows."""
@@ -121,7 +124,7 @@ def write_window(
     if places is not None and n_read < window.n_rows:
         bad = _close_holes(slab, at, np.sort(places[:n_read]), bad)
     if not bad:
-        return Written(n_read, window.start + 1, 0)
+        return Written(n_read, window.start + 1)
     return _leave_out(slab, at, window.start, n_read, bad)
 
 
@@ -154,11 +157,12 @@ def _close_holes(slab: Slab, at: int, taken: np.ndarray, bad: Sequence[int]) -> 
 
 def _leave_out(slab: Slab, at: int, start: int, n_read: int, bad: Sequence[int]) -> Written:
     """Move rows together over the bad ones."""
-    kept = np.delete(np.arange(n_read), np.asarray(bad) - at)
+    left_out = np.sort(np.asarray(bad)) - at
+    kept = np.delete(np.arange(n_read), left_out)
     _move(slab, at, kept + at)
     used = start + 1 + kept
     used[-1:] = start + n_read  # bad rows at the end are used up with the last good one
-    return Written(len(kept), used, n_read - len(kept))
+    return Written(len(kept), used, start + left_out)
 
 
 def _move(slab: Slab, at: int, taken: np.ndarray) -> None:
@@ -183,7 +187,8 @@ def drop_first(slab: Slab, at: int, written: Written, n_rows: int) -> Written:
     """
     used = written.used_at(np.arange(written.n_rows))
     left = np.flatnonzero(used > n_rows)
+    skipped = written.skipped[written.skipped >= n_rows]
     if len(left) == written.n_rows:
-        return written
+        return written._replace(skipped=skipped)
     _move(slab, at, left + at)
-    return Written(len(left), used[left], written.n_skipped)
+    return Written(len(left), used[left], skipped)

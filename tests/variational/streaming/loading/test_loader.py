@@ -258,9 +258,11 @@ class TestTotals:
         loader = DataLoader(numbers(7, 13), 5, total_size=20)
         list(loader), list(loader.chunks(n_batches=9))
 
-    def test_rows_that_were_skipped_are_there(self):
+    def test_rows_that_were_skipped_do_not_count(self):
         source = Blocks([np.array([1.0, np.nan, 3.0, 4.0])])
-        list(DataLoader(source, 2, total_size=4, on_nan="skip"))
+        list(DataLoader(source, 2, total_size=3, on_nan="skip"))
+        with pytest.warns(UserWarning, match=r"total_size=4 .* seen 3 rows, beside 1 that were"):
+            list(DataLoader(source, 2, total_size=4, on_nan="skip"))
 
 
 class TestChunks:
@@ -374,7 +376,7 @@ class TestNaN:
         loader = DataLoader(
             Blocks(self.BLOCKS),
             2,
-            total_size=10,
+            total_size=7,
             shuffle=shuffle,
             buffer_size=buffer_size,
             seed=1,
@@ -382,7 +384,9 @@ class TestNaN:
             drop_last=False,
         )
         batches = list(loader)
-        assert sorted(all_rows(batch.rows for batch in batches)) == [0, 1, 2, 4, 6, 7, 8]
+        kept = self.BLOCKS.reshape(10, 2)[[0, 1, 2, 4, 6, 7, 8]]
+        assert np.array_equal(np.sort(np.concatenate(batches), axis=0), kept)
+        assert {batch.rows is None for batch in batches} == {True}
         assert np.isfinite(np.concatenate(batches)).all()
         assert loader.n_skipped == 3
 
@@ -392,7 +396,7 @@ class TestNaN:
             return DataLoader(
                 Blocks(self.BLOCKS),
                 2,
-                total_size=10,
+                total_size=7,
                 shuffle=shuffle,
                 buffer_size=4,
                 seed=1,
@@ -406,8 +410,46 @@ class TestNaN:
 
     def test_bad_rows_at_the_end_of_a_pass_are_used_up(self):
         source = Blocks([np.array([1.0, 2.0, 3.0, 4.0, np.nan])])
-        loader = DataLoader(source, 2, total_size=5, on_nan="skip")
+        loader = DataLoader(source, 2, on_nan="skip")
         assert chunk_rows(loader, n_batches=3)[1].tolist() == [[0, 2], [0, 5], [1, 2]]
+
+    @pytest.mark.parametrize("as_parts", [True, False])
+    def test_auto_counts_the_finite_rows(self, as_parts):
+        source = Blocks(self.BLOCKS, as_parts=as_parts)
+        loader = DataLoader(source, 2, on_nan="skip", shuffle=True, buffer_size=10, seed=1)
+        assert (len(loader), loader.total_size, loader.n_batches) == (7, 7, 3)
+        assert loader.buffer_size == 10  # rows are shuffled before some are left out
+        list(loader)
+
+    def test_integers_are_not_counted(self):
+        source = numbers(10, 10, as_parts=True)
+        assert len(DataLoader(source, 2, on_nan="skip")) == 20
+        assert source.reads == []
+
+    def test_auto_with_nothing_finite(self):
+        with pytest.raises(ValueError, match="on_nan='skip' of DataLoader would leave out all 4"):
+            DataLoader(Blocks([np.full(4, np.nan)]), 2, on_nan="skip")
+
+    @pytest.mark.parametrize(("shuffle", "n_skipped"), [(False, 6), (True, 9)])
+    def test_skipped_rows_count_once_a_pass(self, shuffle, n_skipped):
+        """Two passes and a batch, of which a shuffled window is that of a whole pass."""
+
+        def loader(blocks=self.BLOCKS):
+            return DataLoader(
+                Blocks(blocks), 2, shuffle=shuffle, buffer_size=10, seed=1, on_nan="skip"
+            )
+
+        one, position, third = loader(), Position(), Position()
+        for k in range(8):
+            chunk = next(one.chunks(position, 1))
+            position = Position(*chunk.positions[-1].tolist())
+            third = position if k == 2 else third
+        assert (position.epoch, one.n_skipped) == (2, n_skipped)
+        order = chunk_rows(loader(np.zeros((2, 5, 2))), n_batches=5)[0].ravel()
+        n_before = len({3, 5, 9}.intersection(order[: third.row].tolist()))
+        resumed = loader()
+        list(resumed.chunks(third, n_batches=5))
+        assert resumed.n_skipped == n_skipped - n_before
 
     def test_nothing_is_left(self):
         source = Blocks([np.full(4, np.nan)])
