@@ -111,14 +111,14 @@ def _streamed(
     names = [var.name for var in named.values()]
     if data_name != "batch" and data_name not in names:
         raise KeyError(
-            f"data_name={data_name!r} is no pm.Data that was made from a loader: {_listed(names)}"
+            f"data_name={data_name!r} is no pm.Data that was made from a loader: {_in_words(names)}"
         )
     known = [field.name for field in loader.layout.fields]
     missing = [name for name in named if name not in known]
     if missing:
         raise ValueError(
-            f"The model has pm.Data for the fields {_listed(missing)} of a batch, and the loader's have "
-            f"{_listed(known)}: the model was made with another loader"
+            f"The model has pm.Data for the fields {_in_words(missing)} of a batch, and the loader's have "
+            f"{_in_words(known)}: the model was made with another loader"
         )
     if streamed.total != loader.total_size:
         raise ValueError(
@@ -145,14 +145,14 @@ def _by_name(model: Any, loader: Any, data_name: str) -> Mapping[str, SharedVari
     if not loader.layout.named:
         if data_name not in data:
             raise KeyError(
-                f"data_name={data_name!r} is no pm.Data of the model, which has {_listed(data)}"
+                f"data_name={data_name!r} is no pm.Data of the model, which has {_in_words(data)}"
             )
         return {"": data[data_name]}
     names = [field.name for field in loader.layout.fields]
     found = {name: data[name] for name in names if name in data}
     if not found:
         raise KeyError(
-            f"The loader's batches have {_listed(names)}, and the model's pm.Data are {_listed(data)}: a "
+            f"The loader's batches have {_in_words(names)}, and the model's pm.Data are {_in_words(data)}: a "
             "batch goes to the pm.Data of its names"
         )
     return found
@@ -180,7 +180,7 @@ def _check_totals(model: Any, loader: Any, placeholders: Iterable[SharedVariable
             )
     if not n_terms and not any(held.intersection(ancestors([term])) for term in model.potentials):
         raise ValueError(
-            f"No observed variable of the model depends on {_listed(v.name for v in held)}, so that the "
+            f"No observed variable of the model depends on {_in_words(v.name for v in held)}, so that the "
             "batches of the loader would change nothing. Use it as observed= or in a parameter"
         )
 
@@ -190,7 +190,7 @@ def _check_field(field: Field, placeholder: SharedVariable, loader: Any) -> None
     value = placeholder.get_value(borrow=True)
     wanted = f"pm.Data {placeholder.name!r} of the model has rows of shape {value.shape[1:]}"
     if value.ndim != len(field.shape) + 1 or value.shape[1:] != field.shape:
-        columns = f", the columns {_listed(field.columns)}" if field.columns else ""
+        columns = f", the columns {_in_words(field.columns)}" if field.columns else ""
         raise ValueError(
             f"{wanted}, and the loader's are of shape {field.shape}{columns}. Make it by "
             f"pm.Data({placeholder.name!r}, loader), or as zeros of shape "
@@ -203,5 +203,5 @@ def _check_field(field: Field, placeholder: SharedVariable, loader: Any) -> None
         )
 
 
-def _listed(names: Iterable[Any]) -> str:
+def _in_words(names: Iterable[Any]) -> str:
     return ", ".join(map(repr, names)) or "none"

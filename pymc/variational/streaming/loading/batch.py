@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,12 +35,18 @@ class StreamBatch(np.ndarray):
         The place of each row in the source's own, unshuffled order. Columns of a batch and some of its rows
         have them too; of any other result it is None, since it need not hold the same rows.
 
+    Notes
+    -----
+    A batch is the user's, to be changed as well. Its values may be changed in place; that its rows were
+    reordered in place, by ``batch.sort(axis=0)`` or ``rng.shuffle(batch)``, cannot be seen, and `rows` is
+    then wrong. Reorder by an index, ``batch[order]``, which reorders `rows` too.
+
     Examples
     --------
     >>> from pymc.variational.streaming.loading.batch import StreamBatch
     >>> batch = StreamBatch.of(np.array([[1.0, 2.0], [3.0, 4.0]]), rows=np.array([7, 5]))
-    >>> batch[:, 0].rows, batch[1:].rows, batch.T.rows
-    (array([7, 5]), array([5]), None)
+    >>> batch[:, 0].rows, batch[..., 0].rows, batch[1:].rows, batch.T.rows
+    (array([7, 5]), array([7, 5]), array([5]), None)
     """
 
     rows: np.ndarray | None
@@ -60,17 +66,34 @@ class StreamBatch(np.ndarray):
         """Return what NumPy does, with the row numbers where the first axis is still of rows."""
         result = super().__getitem__(index)
         if self.rows is not None and isinstance(result, StreamBatch):
-            first = index[0] if isinstance(index, tuple) and index else index
-            if isinstance(first, slice):
-                result.rows = self.rows[first]
-            elif isinstance(first, list | np.ndarray) and not isinstance(index, tuple):
-                chosen = self.rows[np.asarray(first)] if np.ndim(first) == 1 else None
-                result.rows = chosen
+            result.rows = _rows_at(self.rows, index, self.ndim)
         return result
 
     def __reduce__(self) -> Any:
         """Pickle the row numbers too."""
         return _restore, (np.asarray(self), self.rows)
+
+
+def _rows_at(rows: np.ndarray, index: Any, ndim: int) -> np.ndarray | None:
+    """Return the row numbers of ``batch[index]``; None where the first axis is not of rows any more."""
+    first, *others = index if isinstance(index, tuple) and index else (index,)
+    if isinstance(first, list | np.ndarray):
+        return rows[np.asarray(first)] if not others and np.ndim(first) == 1 else None
+    lists = [part for part in others if isinstance(part, list | tuple | np.ndarray)]
+    numbers = [part for part in others if isinstance(part, int | np.integer)]
+    if (
+        lists and len(lists) + len(numbers) > 1
+    ):  # NumPy makes one axis of these, which may come first
+        return None
+    if first is Ellipsis:
+        first = slice(None) if _n_indexed(others) < ndim else None
+    return rows[first] if isinstance(first, slice) else None
+
+
+def _n_indexed(parts: Iterable[Any]) -> int:
+    """Return how many axes an index takes: a mask as many as it has itself."""
+    arrays = (np.asarray(part) for part in parts if part is not None)
+    return sum(array.ndim if array.dtype == bool else 1 for array in arrays)
 
 
 def _restore(values: np.ndarray, rows: np.ndarray | None) -> StreamBatch:
@@ -95,7 +118,7 @@ class PassEnd(NamedTuple):
     n_batches: int
 
 
-def _keep() -> None:
+def leave_memory() -> None:
     """Leave the memory of a chunk to the garbage collector."""
 
 
@@ -126,7 +149,7 @@ class Chunk:
     positions: np.ndarray
     skipped: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int64))
     pass_end: PassEnd | None = None
-    release: Callable[[], None] = _keep
+    release: Callable[[], None] = leave_memory
 
     @property
     def n_batches(self) -> int:

@@ -58,8 +58,8 @@ class Recipe:
         return Slabs(self.source.layout, self.order.window_rows + self.batch_size - 1)
 
 
-class _Passes:
-    """Passes one after the other, written window by window."""
+class _PassWriter:
+    """Writes passes one after the other, window by window."""
 
     def __init__(self, recipe: Recipe, position: Position, *, one: bool) -> None:
         self._recipe = recipe
@@ -168,7 +168,7 @@ def read_chunks(recipe: Recipe, position: Position, n_batches: int | None) -> It
     Chunk
         With at least one batch each.
     """
-    passes, slabs = _Passes(recipe, position, one=False), recipe.slabs()
+    passes, slabs = _PassWriter(recipe, position, one=False), recipe.slabs()
     exact = recipe.source.one_shot or not recipe.order.shuffle
     filling = Filling(slabs.take(), recipe.batch_size)
     while n_batches is None or n_batches > 0:
@@ -205,7 +205,7 @@ def read_one_pass(recipe: Recipe, epoch: int, *, drop_last: bool) -> Iterator[Ch
     Chunk
         The last one may have no batch, and say only that the pass has ended.
     """
-    passes, slabs = _Passes(recipe, Position(epoch), one=True), recipe.slabs()
+    passes, slabs = _PassWriter(recipe, Position(epoch), one=True), recipe.slabs()
     filling = Filling(slabs.take(), recipe.batch_size)
     while not passes.over:
         while filling.n_batches == 0 and not passes.over:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pymc.variational.streaming.loading.batch import Chunk, PassEnd
+from pymc.variational.streaming.loading.batch import Chunk, PassEnd, leave_memory
 from pymc.variational.streaming.loading.windows import Slab, Written
 from pymc.variational.streaming.sources.layout import Layout
 
@@ -127,7 +127,7 @@ class Filling:
         """Return all rows as one batch, smaller than others, with which a pass ends."""
         pass_rows, n_kept = (self._pass_end or (self.n_rows, None))[:2]
         self._positions = [np.array([[epoch, pass_rows]])]
-        return self._chunk(1, self.n_rows, PassEnd(pass_rows, n_kept, 1), _keep)
+        return self._chunk(1, self.n_rows, PassEnd(pass_rows, n_kept, 1), leave_memory)
 
     def _chunk(
         self, n_batches: int, size: int, end: PassEnd | None, release: Callable[[], None]
@@ -149,7 +149,3 @@ class Filling:
         if end > n_rows and not last:
             return None
         return PassEnd(pass_rows, n_kept, -(-min(end, n_rows) // self.batch_size))
-
-
-def _keep() -> None:
-    """Leave memory to the garbage collector."""
