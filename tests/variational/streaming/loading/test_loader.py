@@ -545,7 +545,7 @@ class TestBatches:
             ([0, 2], [7, 3]),
             (np.array([True, False, False, True]), [7, 1]),
             (0, None),
-            (..., None),
+            (..., [7, 5, 3, 1]),
             ((0, slice(None)), None),
             (([0, 1], [0, 1]), None),
             (None, None),
