@@ -117,6 +117,11 @@ class Trainer(Resumable):
         self._fit_id = new_fit_id()
         self._inference: Any = None
 
+    def __repr__(self) -> str:
+        """Say what it fits to what, and how far it is."""
+        method = self._method if isinstance(self._method, str) else type(self._method).__name__
+        return f"Trainer({method!r}, {self.dataloader!r}, batches_seen={self.batches_seen})"
+
     def fit(self, n: int, **kwargs: Any) -> Any:
         """Take `n` steps, each with the next batch.
 

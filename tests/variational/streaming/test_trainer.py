@@ -100,6 +100,11 @@ class TestSteps:
             Position(1, 46),
         )
 
+    def test_repr(self):
+        trainer = trainer_of(*streamed())
+        text = "DataLoader(ArraySource(50 rows, float64 of shape (2,) each), batch_size=8)"
+        assert repr(trainer) == f"Trainer('advi', {text}, batches_seen=0)"
+
     @pytest.mark.parametrize("shuffle", [False, True])
     def test_callbacks_see_the_batch_of_their_step(self, shuffle):
         """And the last batch is there when the fit has ended; a pass's tail opens the next pass."""

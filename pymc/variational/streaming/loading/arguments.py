@@ -15,12 +15,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pymc.variational.counts import check_count
-from pymc.variational.streaming.sources.layout import Block, ExhaustedSourceError, Source
+from pymc.variational.streaming.sources.layout import (
+    Block,
+    ExhaustedSourceError,
+    Layout,
+    Source,
+)
 
 __all__ = [
     "Sizes",
@@ -31,6 +37,9 @@ __all__ = [
     "leaves_out",
     "make_seed",
 ]
+
+#: Passes on what an iterator gives, and may raise if that takes too long.
+type Wait = Callable[[Iterator[Any]], Iterator[Any]]
 
 #: How many rows are looked at together when those are counted that are finite.
 STEP = 65_536
@@ -122,15 +131,29 @@ def check_timeout(timeout: Any, n_ahead: int) -> float | None:
     return float(timeout)
 
 
-def leaves_out(on_nan: str, source: Source) -> bool:
+def leaves_out(on_nan: str, layout: Layout) -> bool:
     """Tell whether rows of a source may be left out: whether it has floats, and `on_nan` is "skip"."""
-    return on_nan == "skip" and any(f.dtype.kind == "f" for f in source.layout.fields)
+    return on_nan == "skip" and any(f.dtype.kind == "f" for f in layout.fields)
 
 
-def check_total_size(total_size: Any, source: Source, on_nan: str = "raise") -> Sizes:
+def check_total_size(
+    total_size: Any, source: Source, on_nan: str = "raise", wait: Wait = iter
+) -> Sizes:
     """Check how many rows there are in all; for ``"auto"``, ask the source or count them.
 
     Rows that `on_nan` leaves out are no rows of the data, so that all have to be looked at.
+
+    Parameters
+    ----------
+    total_size : int or "auto"
+    source : Source
+    on_nan : {"raise", "skip"}
+    wait : callable (iterator) -> iterator
+        What is read goes through it.
+
+    Returns
+    -------
+    Sizes
 
     Raises
     ------
@@ -139,9 +162,9 @@ def check_total_size(total_size: Any, source: Source, on_nan: str = "raise") -> 
         read again after they were counted.
     """
     if isinstance(total_size, str) and total_size == "auto":
-        skips = leaves_out(on_nan, source)
+        skips = on_nan == "skip" and any(wait(leaves_out(on_nan, s.layout) for s in [source]))
         n_rows = None if skips else source.n_rows
-        sizes = _count(source, skips) if n_rows is None else Sizes(n_rows, n_rows)
+        sizes = _count(source, skips, wait) if n_rows is None else Sizes(n_rows, n_rows)
         if sizes.n_read == 0:
             raise ValueError("the source of rows that DataLoader was given has none: it is empty")
         if sizes.total_size == 0:
@@ -159,17 +182,17 @@ def check_total_size(total_size: Any, source: Source, on_nan: str = "raise") -> 
     return Sizes(total_size, source.n_rows or total_size)
 
 
-def _count(source: Source, finite: bool) -> Sizes:
+def _count(source: Source, finite: bool, wait: Wait) -> Sizes:
     """Count the rows, and those that are finite, by a pass, and see whether another one could follow."""
     if source.one_shot:
         raise ValueError(_COUNT_ONCE)
     n_rows, n_bad = 0, 0
-    for block in source.blocks():
+    for block in wait(source.blocks()):
         n_rows += block.n_rows
         n_bad += _count_bad(block) if finite else 0
         del block  # before the next one is read
     try:
-        again = n_rows == 0 or any(block.n_rows for block in source.blocks())
+        again = n_rows == 0 or any(block.n_rows for block in wait(source.blocks()))
     except ExhaustedSourceError as error:
         raise ValueError(_COUNT_ONCE) from error
     if not again:

@@ -88,7 +88,8 @@ class DataLoader:
     sample_shape : tuple of int, optional
         The shape of one row, where the source could be giving rows or blocks of them.
     timeout : float, optional
-        How many seconds to wait for rows before a TimeoutError. By default, for ever.
+        How many seconds to wait for rows before a TimeoutError: those of a buffer, the first block, or the
+        next one while rows are counted. By default, for ever.
     prefetch : int
         How many buffers are read ahead, by a thread; 0 for no thread. Each has `buffer_size` rows, or about
         4 MB if rows are not shuffled.
@@ -158,6 +159,11 @@ class DataLoader:
         if isinstance(dataset, ShuffledRows):
             self.shuffle, seed = True, dataset.seed if seed is None else seed
             self._asked_buffer = self._asked_buffer or dataset.buffer_size
+        if self._asked_buffer is not None and not self.shuffle:
+            raise ValueError(
+                f"buffer_size={buffer_size!r} of DataLoader is how many rows are shuffled together, and "
+                f"shuffle=False: write shuffle=True, or leave buffer_size out"
+            )
         self.seed = make_seed(seed, name)
         self.drop_last = check_flag("drop_last", drop_last, name)
         self.on_nan: OnNaN = check_choice("on_nan", on_nan, ("raise", "skip"), name)
@@ -165,7 +171,9 @@ class DataLoader:
         self._timeout = check_timeout(timeout, self._prefetch)
         self.source: Source = open_rows(dataset, sample_shape)
         self.n_skipped = 0
-        self._sizes = check_total_size(total_size, self.source, self.on_nan)
+        self._sizes = check_total_size(
+            total_size, self.source, self.on_nan, iter if self._timeout is None else self._ahead
+        )
         self.total_size = self._sizes.total_size
         self._skipped_to: dict[int, int] = {}
         if self.batch_size > self.total_size:
@@ -177,10 +185,23 @@ class DataLoader:
         self._compared = False
         self._one_shot_rows: PassRows | None = None
 
-    @property
+    def __repr__(self) -> str:
+        """Say what it reads and how, and read nothing for it."""
+        parts = [repr(self.source), f"batch_size={self.batch_size}"]
+        if self.shuffle:
+            buffer = "" if self._asked_buffer is None else f", buffer_size={self._asked_buffer}"
+            parts.append(f"shuffle=True{buffer}, seed={self.seed}")
+        if self.source.n_rows != self.total_size:
+            parts.append(f"total_size={self.total_size}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    @cached_property
     def layout(self) -> Layout:
-        """What a batch is like: names, shapes of rows, dtypes."""
-        return self.source.layout
+        """What a batch is like: names, shapes of rows, dtypes. The first block may be read for it."""
+        if self._timeout is None:
+            return self.source.layout
+        with closing(self._ahead(source.layout for source in [self.source])) as looks:
+            return next(looks)
 
     @property
     def columns(self) -> tuple[str, ...] | dict[str, tuple[str, ...] | None] | None:
@@ -215,7 +236,7 @@ class DataLoader:
     @cached_property
     def leaves_out(self) -> bool:
         """Whether rows may be left out: row numbers of the source are not those of the data then."""
-        return leaves_out(self.on_nan, self.source)
+        return leaves_out(self.on_nan, self.layout)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -312,9 +333,9 @@ class DataLoader:
     def _read(self, position: Position, n_batches: int | None) -> Iterator[Chunk]:
         yield from read_chunks(self._recipe, position, n_batches)
 
-    def _ahead(self, chunks: Iterator[Chunk]) -> Generator[Chunk]:
-        name = f"the source of rows ({type(self.source).__name__})"
-        return read_ahead(chunks, n_ahead=self._prefetch, timeout=self._timeout, name=name)
+    def _ahead[T](self, items: Iterator[T]) -> Generator[T]:
+        name = f"the data of DataLoader, {self.source!r},"
+        return read_ahead(items, n_ahead=self._prefetch, timeout=self._timeout, name=name)
 
     @cached_property
     def _recipe(self) -> Recipe:

@@ -48,6 +48,13 @@ class ShuffledRows(IterableDataset):
         self.seed = seed
         self._epoch = 0
 
+    def __repr__(self) -> str:
+        """Say what it reads and how, and read nothing for it."""
+        return (
+            f"shuffle_buffer({self.source!r}, buffer_size={self.buffer_size}, "
+            f"batch_size={self.batch_size}, seed={self.seed})"
+        )
+
     def __iter__(self) -> Iterator[Any]:
         """Yield batches of the next pass; the last one may be smaller."""
         epoch, self._epoch = self._epoch, self._epoch + 1

@@ -25,7 +25,14 @@ from typing import Any
 import numpy as np
 
 from pymc.variational.streaming.sources.copying import copy_rows
-from pymc.variational.streaming.sources.layout import Arrays, BadValue, Block, Layout, Source
+from pymc.variational.streaming.sources.layout import (
+    Arrays,
+    BadValue,
+    Block,
+    Layout,
+    Source,
+    shown,
+)
 from pymc.variational.streaming.sources.parts import Slices
 from pymc.variational.streaming.sources.values import (
     as_numbers,
@@ -137,6 +144,12 @@ class ArraySource(Source):
     def layout(self) -> Layout:
         """A field for each array."""
         return Layout(tuple(field_of(n, array, self.where) for n, array in self.named.items()))
+
+    def _told(self) -> list[str]:
+        fields = self.layout.fields
+        names = [f"fields {shown([field.name for field in fields])}"] if self.layout.named else []
+        kinds = [f"{field.dtype} of shape {field.shape} each" for field in fields[: not names]]
+        return [*super()._told(), *names, *kinds]
 
     @property
     def n_rows(self) -> int:

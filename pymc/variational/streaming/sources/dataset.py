@@ -110,7 +110,7 @@ class IterableDataset:
 
     def __repr__(self) -> str:
         """Say what it reads, and read nothing for it."""
-        blocks = [getattr(self._blocks, "__qualname__", type(self._blocks).__name__)]
+        blocks = [getattr(self._blocks, "__name__", type(self._blocks).__name__)]
         known = [] if self.n_rows is None else [f"n_rows={self.n_rows}"]
         shape = [] if self.sample_shape is None else [f"sample_shape={self.sample_shape}"]
         parts = [*(blocks if self._blocks is not None else []), *known, *shape]

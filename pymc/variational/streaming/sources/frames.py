@@ -23,7 +23,7 @@ import numpy as np
 
 from pymc.variational.streaming.sources.arrays import digest, evenly_spaced
 from pymc.variational.streaming.sources.columns import ColumnBlock
-from pymc.variational.streaming.sources.layout import Block, Layout, Source
+from pymc.variational.streaming.sources.layout import Block, Layout, Source, shown
 from pymc.variational.streaming.sources.parts import Slices
 from pymc.variational.streaming.sources.schema import Schema, Selection
 from pymc.variational.streaming.sources.series import series_numbers

@@ -103,7 +103,7 @@ def _name_of(opened: Any) -> str:
     """Return how users call what they gave: the function's name, or the class."""
     while isinstance(opened, partial) and opened.args:  # of what was given
         opened = opened.args[0]
-    return getattr(opened, "__qualname__", type(opened).__name__)
+    return getattr(opened, "__name__", type(opened).__name__)
 
 
 def _may_have_rows(item: Any) -> bool:

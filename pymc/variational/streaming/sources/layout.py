@@ -22,14 +22,14 @@ from __future__ import annotations
 import math
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["BadValue", "Block", "ExhaustedSourceError", "Field", "Layout", "Source"]
+__all__ = ["BadValue", "Block", "ExhaustedSourceError", "Field", "Layout", "Source", "shown"]
 
 JSON = dict[str, Any]
 Arrays = tuple[np.ndarray, ...]

@@ -23,6 +23,7 @@ import time
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import pymc as pm
@@ -48,6 +49,10 @@ def chunk_rows(loader, position=Position(), n_batches=None):
 
 def loader_rows(loader) -> list[int]:
     return all_rows(batch.rows for batch in loader)
+
+
+def unread():
+    raise AssertionError("it was read")
 
 
 class TestSizes:
@@ -138,6 +143,10 @@ class TestSizes:
         with pytest.raises(error, match=message):
             DataLoader(ROWS, **{"batch_size": 4, "shuffle": True, argument: value})
 
+    def test_a_buffer_without_a_shuffle(self):
+        with pytest.raises(ValueError, match=r"buffer_size=5 of DataLoader .* write shuffle=True"):
+            DataLoader(ROWS, 4, buffer_size=5)
+
     def test_a_time_limit_needs_the_thread(self):
         with pytest.raises(ValueError, match=r"timeout=1 .* prefetch=1"):
             DataLoader(ROWS, 4, timeout=1, prefetch=0)
@@ -217,9 +226,65 @@ class TestIteration:
         loader = DataLoader(source, 4, timeout=0.1)
         batches = iter(loader)
         assert len([next(batches), next(batches)]) == 2
-        with pytest.raises(TimeoutError, match=r"the source of rows \(Blocks\) .* timeout=0.1"):
+        with pytest.raises(
+            TimeoutError, match=r"data of DataLoader, Blocks\(16 rows\), gave .* timeout=0.1"
+        ):
             next(batches)
         released.set()
+
+    @pytest.mark.parametrize("total_size", ["auto", 10])
+    def test_a_source_that_hangs_before(self, total_size):
+        """While rows are counted, and at the first look at a block."""
+        released = threading.Event()
+
+        def hang():
+            released.wait()
+            yield np.zeros((10, 2))
+
+        with pytest.raises(
+            TimeoutError, match=r"Source\(hang, rows not counted\), gave no rows for timeout=0.1"
+        ):
+            DataLoader(hang, 4, total_size=total_size, timeout=0.1).layout
+        released.set()
+        assert DataLoader(hang, 4, timeout=10).layout.fields[0].shape == (2,)
+
+
+class TestRepr:
+    """What is read and how, in a line, and nothing is read for it."""
+
+    @pytest.mark.parametrize(
+        ("data", "arguments", "text"),
+        [
+            (
+                ROWS,
+                {},
+                "DataLoader(ArraySource(20 rows, float64 of shape (2,) each), batch_size=4)",
+            ),
+            (
+                {"X": np.zeros((9, 2)), "y": np.zeros(9)},
+                {"shuffle": True, "buffer_size": 5, "seed": 1},
+                "DataLoader(ArraySource(9 rows, fields 'X', 'y'), batch_size=4, shuffle=True, "
+                "buffer_size=5, seed=1)",
+            ),
+            (
+                unread,
+                {"total_size": 7},
+                "DataLoader(IterableSource(unread, rows not counted), batch_size=4, total_size=7)",
+            ),
+        ],
+    )
+    def test_loaders(self, data, arguments, text):
+        assert repr(DataLoader(data, 4, **arguments)) == text
+
+    def test_sources(self):
+        frame = pd.DataFrame(np.zeros((3, 6)), columns=list("abcdef"))
+        shuffled = pm.shuffle_buffer(frame, buffer_size=3, batch_size=2, seed=1)
+        assert repr(shuffled) == (
+            "shuffle_buffer(FrameSource(3 rows, columns 'a', 'b', 'c', 'd', and 2 more), buffer_size=3, "
+            "batch_size=2, seed=1)"
+        )
+        dataset = pm.IterableDataset(unread, n_rows=5, sample_shape=(2,))
+        assert repr(dataset) == "IterableDataset(unread, n_rows=5, sample_shape=(2,))"
 
 
 class TestTotals:
@@ -242,7 +307,9 @@ class TestTotals:
 
     @pytest.mark.parametrize("shuffle", [True, False])
     def test_chunks_that_stop_exactly_there(self, shuffle):
-        loader = DataLoader(numbers(7, 13), 5, total_size=25, shuffle=shuffle, buffer_size=6)
+        loader = DataLoader(
+            numbers(7, 13), 5, total_size=25, shuffle=shuffle, buffer_size=6 if shuffle else None
+        )
         with pytest.warns(UserWarning, match="seen 20 rows"):
             list(loader.chunks(n_batches=4))
 
@@ -306,7 +373,9 @@ class TestChunks:
     @pytest.mark.parametrize("shuffle", [True, False])
     def test_an_iterator_gives_no_more_rows_than_needed(self, shuffle):
         source = numbers(*[1] * 100, one_shot=True)
-        loader = DataLoader(source, 4, total_size=100, shuffle=shuffle, buffer_size=30)
+        loader = DataLoader(
+            source, 4, total_size=100, shuffle=shuffle, buffer_size=30 if shuffle else None
+        )
         rows, positions = chunk_rows(loader, n_batches=3)
         assert source.rows_read == 12
         assert sorted(rows.ravel()) == list(range(12))
@@ -378,7 +447,7 @@ class TestNaN:
             2,
             total_size=7,
             shuffle=shuffle,
-            buffer_size=buffer_size,
+            buffer_size=buffer_size if shuffle else None,
             seed=1,
             on_nan="skip",
             drop_last=False,
@@ -398,7 +467,7 @@ class TestNaN:
                 2,
                 total_size=7,
                 shuffle=shuffle,
-                buffer_size=4,
+                buffer_size=4 if shuffle else None,
                 seed=1,
                 on_nan="skip",
             )
@@ -436,7 +505,12 @@ class TestNaN:
 
         def loader(blocks=self.BLOCKS):
             return DataLoader(
-                Blocks(blocks), 2, shuffle=shuffle, buffer_size=10, seed=1, on_nan="skip"
+                Blocks(blocks),
+                2,
+                shuffle=shuffle,
+                buffer_size=10 if shuffle else None,
+                seed=1,
+                on_nan="skip",
             )
 
         one, position, third = loader(), Position(), Position()

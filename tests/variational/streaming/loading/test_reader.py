@@ -89,7 +89,9 @@ def test_one_block_is_held(as_parts, shuffle):
         return block
 
     source.read = read
-    loader = DataLoader(source, 4, total_size=60, shuffle=shuffle, buffer_size=10)
+    loader = DataLoader(
+        source, 4, total_size=60, shuffle=shuffle, buffer_size=10 if shuffle else None
+    )
     for chunk in loader.chunks(Position(0, 20), n_batches=40):
         chunk.release()
     assert len(alive) >= 50
