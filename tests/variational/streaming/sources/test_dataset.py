@@ -29,6 +29,7 @@ import pytest
 
 from hypothesis import given
 
+from pymc.variational.streaming.feeding import as_loader
 from pymc.variational.streaming.sources.dataset import IterableDataset, as_source
 from pymc.variational.streaming.sources.layout import ExhaustedSourceError
 from pymc.variational.streaming.sources.schema import Schema, Selection
@@ -399,7 +400,11 @@ def test_columns_of_a_frame():
             r"column 'c', row 0: 1152921504606846976 is beyond 2\*\*53",
         ),
         (FRAME[:0], ValueError, "the DataFrame has no rows"),
-        (pd.concat([FRAME, FRAME], axis=1), ValueError, "found 2 columns 'a' in the DataFrame"),
+        (
+            pd.concat([FRAME, FRAME], axis=1),
+            ValueError,
+            "column 'a' was asked for, and there are 2 of this name in the DataFrame",
+        ),
     ],
 )
 def test_bad_frame(frame, error, match):
@@ -559,9 +564,10 @@ def sampled(**attributes):
         ({"collate_fn": "halve"}, "makes its batches by collate_fn=.* would not be called"),
     ],
 )
-def test_loader_that_chooses_or_changes_rows(attributes, match):
+@pytest.mark.parametrize("use", [as_source, as_loader], ids=["as data", "of a fit"])
+def test_loader_that_chooses_or_changes_rows(attributes, match, use):
     with pytest.raises(TypeError, match=match):
-        as_source(sampled(**attributes))
+        use(sampled(**attributes))
 
 
 def test_sampler_of_a_batch_sampler():
@@ -576,7 +582,7 @@ def test_sampler_of_a_batch_sampler():
 def test_loader_of_all_rows(sampler):
     loader = sampled(sampler=sampler, batch_sampler="BatchSampler", collate_fn="default_collate")
     np.testing.assert_array_equal(rows_of(as_source(loader)), X)
-    assert shuffles(loader) == (sampler == "RandomSampler")
+    assert shuffles(loader) == as_loader(loader).shuffle == (sampler == "RandomSampler")
 
 
 @pytest.mark.parametrize("columns", [{"b", "a"}, frozenset("ab"), {"X": {"a", "b"}}])
