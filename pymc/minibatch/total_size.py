@@ -60,6 +60,10 @@ type Total = Variable | int | None
 
 _cheap_mode = Mode(linker="py", optimizer=None)
 _ONE_CALL = "put all the data of the term into one pm.Minibatch call"
+_ONE_LOADER = (
+    "all the data of the term have to come from the same loader: give it dicts of arrays, or a source of "
+    "all columns, and the model a pm.Data of it for each"
+)
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,7 @@ def _vouched(term: Term, given: list[Total], traced: Axes | None) -> list[Total]
     if not set(map(Rows, indexes([term.rv]))) <= set(map(Rows, found)):
         raise ValueError(
             f"{term.name!r}: its parameters are of another minibatch index than its observed value, "
-            f"so that x and y are out of step: {_ONE_CALL}"
+            f"so that x and y are out of step: {_advice(*found)}"
         )
     for k, axis in enumerate(traced or ()):
         if isinstance(axis, Rows):
@@ -244,6 +248,17 @@ def _vouched(term: Term, given: list[Total], traced: Axes | None) -> list[Total]
             check_given(f"{term.name!r}, axis {k}", given[k], axis)
     check_among(repr(term.name), given, found)
     return given
+
+
+def _advice(*found: Variable | Rows) -> str:
+    """Say how data stay in step with those of an index."""
+    ops = [(var.index if isinstance(var, Rows) else var).owner.op for var in found]
+    return _ONE_LOADER if any(op.source == "stream" for op in ops) else _ONE_CALL
+
+
+def _who(index: Variable) -> str:
+    """What subsamples a dim."""
+    return "a loader" if index.owner.op.source == "stream" else "pm.Minibatch"
 
 
 def check_not_on_plate(
@@ -259,9 +274,9 @@ def check_not_on_plate(
     for dim in dims or ():
         if dim in plates:
             raise ValueError(
-                f"{name!r} has the dim {dim!r}, which pm.Minibatch subsamples, but neither its "
+                f"{name!r} has the dim {dim!r}, which {_who(plates[dim])} subsamples, but neither its "
                 f"observed value nor its parameters are of the batch. In this model {dim!r} means "
-                f"the rows of the batch: {_ONE_CALL}, or give the full data a dim of their own"
+                f"the rows of the batch: {_advice(plates[dim])}, or give the full data a dim of their own"
             )
 
 
@@ -276,20 +291,20 @@ def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
         dim = term.dim(k)
         if dim in term.plates:
             raise ValueError(
-                f"{where} has the dim {dim!r}, which pm.Minibatch subsamples, but its observed "
-                f"value is not of the batch: {_ONE_CALL}"
+                f"{where} has the dim {dim!r}, which {_who(term.plates[dim])} subsamples, but its "
+                f"observed value is not of the batch: {_advice(term.plates[dim])}"
             )
         return None
     _check_between_draws(term, k)
     if isinstance(params, Rows) and params != rows:
         raise ValueError(
             f"{where}: two minibatch indexes meet, {rows} in the observed value and {params} in "
-            f"the parameters, so that x and y are out of step: {_ONE_CALL}"
+            f"the parameters, so that x and y are out of step: {_advice(rows, params)}"
         )
     if params is OWN:
         raise ValueError(
             f"{where}: the observed value is rows of {rows}, but a parameter has values of its own "
-            f"there and does not broadcast. If these are data, {_ONE_CALL}. If they are a variable "
+            f"there and does not broadcast. If these are data, {_advice(rows)}. If they are a variable "
             "with a slot for each row of the batch, other rows would reuse its slots at each step: "
             f"give it dims={rows.dim or '<the dim of the rows>'!r}"
             + (NAME_THE_DIM if rows.dim is None else "")
@@ -309,7 +324,7 @@ def _repeated(term: Term, k: int, value: Axis, params: Rows) -> Rows:
         return params
     raise ValueError(
         f"{term.name!r}, axis {k}: its parameters are rows of {params}, its observed value is not, "
-        f"so that x and y are out of step: {_ONE_CALL}"
+        f"so that x and y are out of step: {_advice(params)}"
     )
 
 

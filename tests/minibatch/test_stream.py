@@ -380,15 +380,23 @@ class TestOutOfStep:
         with pm.Model():
             y = pm.Data("a", loader_of(DATA, B), dims=("obs", "column"))[:, 2]
             x = pm.Minibatch(DATA[:, 0], batch_size=B)
-            with pytest.raises(ValueError, match="two minibatch indexes meet"):
+            with pytest.raises(
+                ValueError, match=r"two minibatch indexes meet.*from the same loader"
+            ):
                 pm.Normal("y", x, 1, observed=y, dims="obs")
 
     def test_data_of_all_rows(self):
         with pm.Model():
             y = pm.Data("a", loader_of(DATA, B), dims=("obs", "column"))[:, 2]
             x = pm.Data("x", DATA[:, 0], dims="obs")
-            with pytest.raises(ValueError, match="values of its own"):
+            with pytest.raises(
+                ValueError, match=r"values of its own.*from the same loader: give it"
+            ):
                 pm.Normal("y", x, 1, observed=y, dims="obs")
+            with pytest.raises(
+                ValueError, match=r"'obs', which a loader subsamples.*the same loader"
+            ):
+                pm.Normal("z", 0, 1, observed=x, dims="obs")
 
     def test_a_variable_with_slots_of_the_batch(self):
         with pm.Model():

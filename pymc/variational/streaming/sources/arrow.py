@@ -38,7 +38,7 @@ from pymc.variational.streaming.sources.series import is_series
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ArrowSource", "arrow_source", "is_arrow"]
+__all__ = ["ArrowSource", "arrow_source", "check_not_lazy", "is_arrow"]
 
 #: Rows of the batches into which a table in memory is cut, without a copy
 TABLE_ROWS = 2**16
@@ -106,10 +106,26 @@ def arrow_source(
         return ArrowSource(Passes(partial(record_batches, batches)), columns, n_rows, batches)
     if callable(batches):
         return ArrowSource(Passes(partial(_opened, batches)), columns, n_rows)
+    check_not_lazy(batches)
     raise TypeError(
         f"batches of arrow_source, a {type(batches).__name__}, does not give Arrow record batches "
         f"(__arrow_c_stream__), and is no function without arguments that opens something which does"
     )
+
+
+def check_not_lazy(data: Any) -> None:
+    """Refuse a query of polars that has no rows before it is run.
+
+    Raises
+    ------
+    TypeError
+        It says how to run it anew for each pass.
+    """
+    if type(data).__module__.partition(".")[0] == "polars" and hasattr(data, "collect"):
+        raise TypeError(
+            f"a {type(data).__name__} of polars is a query, which has no rows before it is run: write "
+            "`lambda: lf.collect()`, which runs it for each pass, or run it once, `lf.collect()`"
+        )
 
 
 def is_arrow(data: Any) -> bool:
@@ -155,6 +171,7 @@ def record_batches(data: Any) -> Iterator[pa.RecordBatch]:
         for part in data:
             yield from record_batches(part)
     else:
+        check_not_lazy(data)
         raise TypeError(
             f"a {type(data).__name__} does not give Arrow record batches: what arrow_source opens has to "
             f"be a reader, a table, or an iterable of record batches"

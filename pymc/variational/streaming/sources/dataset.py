@@ -25,7 +25,7 @@ import numpy as np
 
 from pymc.variational.counts import check_count
 from pymc.variational.streaming.sources.arrays import ArraySource
-from pymc.variational.streaming.sources.arrow import arrow_source, is_arrow
+from pymc.variational.streaming.sources.arrow import arrow_source, check_not_lazy, is_arrow
 from pymc.variational.streaming.sources.frames import FrameSource, is_frame
 from pymc.variational.streaming.sources.items import named_parts
 from pymc.variational.streaming.sources.iterables import IterableSource
@@ -220,6 +220,7 @@ def _iterable(data: Any, shape: SampleShape) -> Source:
         return IterableSource(partial(iter, data), n_rows, shape, one_shot=once)
     if callable(data):
         return IterableSource(partial(_opened, data), n_rows, shape)
+    check_not_lazy(data)
     raise TypeError(
         f"rows cannot come from a {type(data).__name__}: give an array, a dict of arrays, a data frame, "
         f"pm.parquet_source(...), an iterable of blocks, or a function without arguments that returns one"
@@ -234,6 +235,7 @@ def _opened(factory: Callable[[], Any]) -> Iterable[Any]:
     if is_arrow(blocks) and not once:
         return [blocks]  # which is one block: its items would be rows, columns or names
     if not isinstance(blocks, Iterable):
+        check_not_lazy(blocks)
         raise TypeError(
             f"the function that opens the data returned a {type(blocks).__name__}: it has to return an "
             f"iterable of blocks"

@@ -68,10 +68,14 @@ class Schema:
             If it is not there, or twice, or holds no numbers.
         """
         places = self._places.get(name, [])
-        if len(places) != 1:
+        if not places:
             raise SchemaError(
-                f"found {len(places)} columns {name!r} in {where}, and one is needed: the columns there are "
-                f"{listed(self.names)}"
+                f"column {name!r} was asked for, and there is none of this name in {where}, but {listed(self.names)}"
+            )
+        if len(places) > 1:
+            raise SchemaError(
+                f"column {name!r} was asked for, and there are {len(places)} of this name in {where}: "
+                f"rename all but one"
             )
         dtype = self.dtypes[places[0]]
         if dtype is None:

@@ -106,7 +106,9 @@ def test_other_columns_of_a_dataset_are_not_read(folder):
     source = arrow_source(dataset, ["day", "x"])
     assert source.selection.schema.names == ("day", "x")
     np.testing.assert_array_equal(rows_of(source), EXPECTED[:, [2, 0]])
-    with pytest.raises(SchemaError, match="found 0 columns 'y' in the dataset"):
+    with pytest.raises(
+        SchemaError, match="column 'y' was asked for, and there is none of this name in the dataset"
+    ):
         arrow_source(dataset, ["y"])
 
 
@@ -167,7 +169,7 @@ LARGE = pa.table({"x": [0.5, 1.5], "id": [1, -(2**53) - 1]})
 @pytest.mark.parametrize(
     ["batches", "columns", "error", "match"],
     [
-        (TABLE, ["y"], SchemaError, "found 0 columns 'y' in the record batches.*the columns there are 'x', 'late'"),
+        (TABLE, ["y"], SchemaError, "there is none of this name in the record batches, but 'x', 'late'"),
         (TABLE, [], TypeError, r"columns=\[\] has to be a name, or a list of at least one name"),
         (TABLE, [0], TypeError, r"columns=\[0\] has to be a name"),
         (TABLE, ["x", "x"], ValueError, r"columns=\['x', 'x'\] names a column twice"),
@@ -232,3 +234,16 @@ def test_error_without_pyarrow(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r'pip install "pymc-minibatch\[stream\]"'):
         arrow_source(TABLE)
+
+
+@pytest.mark.parametrize(
+    "opened", [lambda data: data, lambda data: lambda: data], ids=["", "function"]
+)
+@pytest.mark.parametrize("make", [arrow_source, as_source])
+def test_a_query_that_was_not_run(make, opened):
+    query = pl.DataFrame(COLUMNS).lazy()
+    with pytest.raises(
+        TypeError, match=r"LazyFrame of polars is a query.*`lambda: lf.collect\(\)`"
+    ):
+        make(opened(query)).layout
+    assert make(lambda: query.collect()).layout.fields[0].shape == (3,)

@@ -74,9 +74,6 @@ class Stored:
         self._value, self.chunks, self.n_read = value, chunks, 0
         self.shape, self.dtype = value.shape, value.dtype
 
-    def __len__(self):
-        return self.shape[0]
-
     def __getitem__(self, rows):
         assert isinstance(rows, slice)
         self.n_read += len(self._value[rows])

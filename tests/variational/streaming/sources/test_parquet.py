@@ -151,7 +151,7 @@ OTHER_SCHEMAS = {
     ),
     "twice": (
         lambda t: t.append_column("distance", t["distance"]),
-        "found 2 columns 'distance' in 2014/part-0.parquet",
+        "column 'distance' was asked for, and there are 2 of this name in 2014/part-0.parquet",
     ),
 }
 
