@@ -154,7 +154,7 @@ class ArraySource(Source):
     @property
     def n_rows(self) -> int:
         """How many rows the arrays have."""
-        return len(next(iter(self.named.values())))
+        return next(iter(self.named.values())).shape[0]
 
     @cached_property
     def _slices(self) -> Slices:
@@ -211,7 +211,7 @@ def evenly_spaced(n_rows: int) -> np.ndarray:
 
 def digest(array: np.ndarray) -> str:
     """Return SHA-256 of some rows: it tells data sets apart, and reads next to nothing."""
-    places = evenly_spaced(len(array))
+    places = evenly_spaced(array.shape[0])
     if is_stored(array):  # which know slices best
         some = np.concatenate([np.asarray(array[i : i + 1]) for i in places.tolist()])
     else:

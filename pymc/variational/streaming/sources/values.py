@@ -151,7 +151,7 @@ def equal_lengths(arrays: Mapping[str, np.ndarray], where: str) -> int:
     ValueError
         If one has another number of rows than the others.
     """
-    lengths = {name: len(array) for name, array in arrays.items()}
+    lengths = {name: array.shape[0] for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"the arrays of {where} have different numbers of rows: {lengths}")
     return next(iter(lengths.values()))
