@@ -41,15 +41,22 @@ OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 # What the patch adds to, or changes in, the namespace of PyMC
 PUBLIC = {
     "pymc.Amortized": pm.Amortized,
+    "pymc.DataLoader": pm.DataLoader,
+    "pymc.IterableDataset": pm.IterableDataset,
     "pymc.LowRank": pm.LowRank,
     "pymc.Minibatch": pm.Minibatch,
     "pymc.Potential": pm.Potential,
     "pymc.Renyi": pm.Renyi,
     "pymc.ReweightedWakeSleep": pm.ReweightedWakeSleep,
+    "pymc.Trainer": pm.Trainer,
+    "pymc.arrow_source": pm.arrow_source,
     "pymc.compile_pymc": pm.compile_pymc,
     "pymc.fit": pm.fit,
+    "pymc.load_approximation": pm.load_approximation,
     "pymc.minibatch_model": pm.minibatch_model,
+    "pymc.parquet_source": pm.parquet_source,
     "pymc.remove_minibatch": pm.remove_minibatch,
+    "pymc.shuffle_buffer": pm.shuffle_buffer,
 }
 # Dispatch by Op, with no names to call; those of a backend cannot be imported without it
 PRIVATE = {
