@@ -102,9 +102,11 @@ def opened(loader: Any, targets: list[Target], total: int | None = None) -> Open
 
     With a `total`, row numbers are below it.
     """
+    # From one fit to the next: who sets another position has another one opened
+    stream = loader.stream()
 
     def read(position: Position, n_batches: int) -> Iterator[Batches]:
-        with closing(loader.chunks(position, n_batches)) as chunks:
+        with closing(loader.chunks(position, n_batches, stream=stream)) as chunks:
             for chunk in chunks:
                 if total is not None:
                     _check_rows(chunk.rows, total)

@@ -605,6 +605,40 @@ class TestNothingIsLost:
         whole.fit(5)
         assert_same([trainer.hist], [whole.hist])
 
+    @pytest.mark.parametrize("end", ["stop", "error", "ctrl-c"])
+    def test_an_iterator_loses_nothing(self, end):
+        """What was read ahead of a fit that ended early is there for the next."""
+        trainer, seen = trainer_of(*streamed(Noting(length=5)(), total_size=N, sample_shape=(2,))), []
+
+        def note(approx, losses, i):
+            seen.append(trainer.model["batch"].get_value())
+            if i == 2:
+                if end == "ctrl-c":
+                    os.kill(os.getpid(), signal.SIGINT)
+                else:
+                    raise StopIteration if end == "stop" else RuntimeError("of the callback")
+
+        if end == "error":
+            with pytest.raises(RuntimeError, match="of the callback"):
+                trainer.fit(6, callbacks=[note])
+        else:
+            trainer.fit(6, callbacks=[note])
+        trainer.refine(4)
+        np.testing.assert_array_equal(np.concatenate(seen), DATA[:48])
+
+    def test_windows_are_read_once(self):
+        source = Noting(length=5)
+        loader = DataLoader(source, batch_size=B, total_size=N, shuffle=True, seed=1, prefetch=0)
+        trainer = trainer_of(loader, by_hand())
+        n_before = source.n_read
+        trainer.fit(1)
+        for _ in range(5):
+            trainer.refine(1)
+        assert source.n_read - n_before <= N
+        whole = trainer_of(loader, by_hand())
+        whole.fit(6)
+        assert_same([trainer.hist], [whole.hist])
+
     def test_two_at_once(self):
         loader, model = streamed()
         one, other = trainer_of(loader, model), trainer_of(loader, model)

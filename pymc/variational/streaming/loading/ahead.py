@@ -21,11 +21,11 @@ import queue
 import threading
 import weakref
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["ForkedError", "read_ahead"]
+__all__ = ["Failure", "ForkedError", "Line", "next_item", "read_ahead", "start_line"]
 
 #: How long a thread may take to end that was told to, in seconds: it may be in the middle of a read.
 PATIENCE = 2.0
@@ -38,31 +38,36 @@ class ForkedError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class _Failure:
+class Failure:
+    """An error in place of an item."""
+
     error: BaseException
 
 
 @dataclass(frozen=True, eq=False)
-class _Line:
+class Line:
     """What the two threads share. Neither holds the other's frames, so that each can end alone."""
 
     room: threading.Semaphore
     ready: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
     stopped: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
+    wake: Callable[[], None] = lambda: None  # what else the thread may wait for
 
     def stop(self) -> None:
         """Let the thread end, as soon as what it reads at the moment is there."""
         self.stopped.set()
+        self.wake()
         self.room.release()
 
     def join(self, seconds: float) -> None:
+        """Wait so long for the thread to end."""
         for thread in self.threads:
             if thread is not threading.current_thread():  # the garbage collector may run in any
                 thread.join(seconds)
 
 
-_LINES: weakref.WeakSet[_Line] = weakref.WeakSet()
+_LINES: weakref.WeakSet[Line] = weakref.WeakSet()
 
 
 @atexit.register
@@ -75,7 +80,7 @@ def _stop_all() -> None:
         line.join(PATIENCE)
 
 
-def _work(items: Iterator[Any], line: _Line) -> None:
+def _work(items: Iterator[Any], line: Line) -> None:
     """Put items on a line while there is room, then its end or what was raised."""
     try:
         while line.room.acquire() and not line.stopped.is_set():
@@ -87,7 +92,7 @@ def _work(items: Iterator[Any], line: _Line) -> None:
     except (
         BaseException
     ) as error:  # all of it, Ctrl-C in a source too, belongs to who reads the line
-        line.ready.put(_Failure(error))
+        line.ready.put(Failure(error))
     finally:
         if isinstance(items, Generator):
             items.close()
@@ -132,7 +137,7 @@ def read_ahead[T](
         yield from items
         return
     process = os.getpid()
-    line = _start(items, n_ahead)
+    line = start_line(items, n_ahead)
     patience = PATIENCE
     try:
         while (item := _next(line, timeout, name)) is not _END:
@@ -153,8 +158,9 @@ def read_ahead[T](
             line.join(patience)
 
 
-def _start(items: Iterator[Any], n_ahead: int) -> _Line:
-    line = _Line(threading.Semaphore(n_ahead))
+def start_line(items: Iterator[Any], n_ahead: int, wake: Callable[[], None] = lambda: None) -> Line:
+    """Start a thread that takes items ahead; `wake` is called where it has to end."""
+    line = Line(threading.Semaphore(n_ahead), wake=wake)
     thread = threading.Thread(target=_work, args=(items, line), name="pymc-read-ahead", daemon=True)
     line.threads.append(thread)
     _LINES.add(line)
@@ -162,14 +168,25 @@ def _start(items: Iterator[Any], n_ahead: int) -> _Line:
     return line
 
 
-def _next(line: _Line, timeout: float | None, name: str) -> Any:
+def _next(line: Line, timeout: float | None, name: str) -> Any:
+    item = next_item(line, timeout, name)
+    if isinstance(item, Failure):
+        raise item.error
+    return item
+
+
+def next_item(line: Line, timeout: float | None, name: str) -> Any:
+    """Return the next item, or a `Failure`; something else at the end.
+
+    Raises
+    ------
+    TimeoutError
+        Nothing is lost: it may be asked again.
+    """
     try:
-        item = line.ready.get(timeout=timeout)
+        return line.ready.get(timeout=timeout)
     except queue.Empty:
         raise TimeoutError(
             f"{name} gave no rows for timeout={timeout} seconds. If that can happen, pass a longer "
             f"timeout= to DataLoader; None waits for ever."
         ) from None
-    if isinstance(item, _Failure):
-        raise item.error
-    return item

@@ -15,15 +15,18 @@
 
 from __future__ import annotations
 
+import math
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from pymc.variational.streaming.loading.batch import Chunk
+from pymc.variational.streaming.loading.demand import Demand
 from pymc.variational.streaming.loading.filling import Filling, Slabs
 from pymc.variational.streaming.loading.order import Order, Position, Window
 from pymc.variational.streaming.loading.reader import PassRows
-from pymc.variational.streaming.loading.windows import OnNaN, drop_first, write_window
+from pymc.variational.streaming.loading.windows import OnNaN, Slab, drop_first, write_window
 from pymc.variational.streaming.sources.layout import ExhaustedSourceError, Source
 
 __all__ = ["OpenPass", "Recipe", "read_chunks", "read_one_pass"]
@@ -152,7 +155,7 @@ class _PassWriter:
             )
 
 
-def read_chunks(recipe: Recipe, position: Position, n_batches: int | None) -> Iterator[Chunk]:
+def read_chunks(recipe: Recipe, position: Position, demand: Demand) -> Iterator[Chunk]:
     """Yield full batches of pass after pass: the rest of one opens the first batch of the next.
 
     Parameters
@@ -160,34 +163,34 @@ def read_chunks(recipe: Recipe, position: Position, n_batches: int | None) -> It
     recipe : Recipe
     position : Position
         How much of the stream was used before.
-    n_batches : int, optional
-        How many in all; None for as many as there are, which ends with the rows of an iterator only.
+    demand : Demand
+        How many are wanted. When there are enough, it waits. Of shuffled rows that can be read again, all
+        of a window come, and else no more rows are read than that.
 
     Yields
     ------
     Chunk
         With at least one batch each.
     """
-    passes, slabs = _PassWriter(recipe, position, one=False), recipe.slabs()
+    writer, slabs = _PassWriter(recipe, position, one=False), recipe.slabs()
     exact = recipe.source.one_shot or not recipe.order.shuffle
-    filling = Filling(slabs.take(), recipe.batch_size)
-    while n_batches is None or n_batches > 0:
-        while filling.n_batches == 0 and not passes.over:
-            missing = None if n_batches is None else n_batches * recipe.batch_size - filling.n_rows
-            passes.write_window(filling, missing if exact else None)
-        n_here = filling.n_batches if n_batches is None else min(filling.n_batches, n_batches)
+    rest, n_made = Filling(Slab.empty(recipe.source.layout, 0), recipe.batch_size), 0
+    while demand.wait_for_more(n_made):
+        filling = rest.moved_to(slabs.take())
+        while filling.n_batches == 0 and not writer.over:
+            missing = (demand.n_batches - n_made) * recipe.batch_size - filling.n_rows
+            writer.write_window(filling, int(missing) if exact and missing < math.inf else None)
+        n_here = filling.n_batches
         if n_here == 0:
             return
-        n_batches = None if n_batches is None else n_batches - n_here
-        if n_batches == 0 and filling.n_rows == n_here * recipe.batch_size:
-            passes.look_for_end(filling)
-        rest = filling.rest(n_here) if n_batches != 0 else None
+        n_made += n_here
+        if n_made == demand.n_batches and filling.n_rows == n_here * recipe.batch_size:
+            writer.look_for_end(filling)
+        rest = filling.rest(n_here)
         yield filling.chunk(
-            n_here, last=passes.over, release=partial(slabs.give_back, filling.slab)
+            n_here, last=writer.over, release=partial(slabs.give_back, filling.slab)
         )
-        if rest is None:
-            return
-        filling = rest.moved_to(slabs.take())
+        del filling
 
 
 def read_one_pass(recipe: Recipe, epoch: int, *, drop_last: bool) -> Iterator[Chunk]:

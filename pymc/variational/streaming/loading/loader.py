@@ -19,13 +19,13 @@ import warnings
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
 
 from pymc.variational.counts import check_count
-from pymc.variational.streaming.loading.ahead import ForkedError, read_ahead
+from pymc.variational.streaming.loading.ahead import read_ahead
 from pymc.variational.streaming.loading.arguments import (
     check_choice,
     check_flag,
@@ -35,10 +35,17 @@ from pymc.variational.streaming.loading.arguments import (
     make_seed,
 )
 from pymc.variational.streaming.loading.batch import Chunk
-from pymc.variational.streaming.loading.chunks import Recipe, read_chunks, read_one_pass
+from pymc.variational.streaming.loading.chunks import (
+    OpenPass,
+    Recipe,
+    read_chunks,
+    read_one_pass,
+)
+from pymc.variational.streaming.loading.demand import Demand
 from pymc.variational.streaming.loading.order import Order, Position
-from pymc.variational.streaming.loading.reader import PassRows, open_pass
+from pymc.variational.streaming.loading.reader import OneShotPass, open_pass
 from pymc.variational.streaming.loading.shuffle import ShuffledRows, open_rows
+from pymc.variational.streaming.loading.streams import Stream
 from pymc.variational.streaming.loading.windows import OnNaN
 from pymc.variational.streaming.sources.layout import Layout, Source
 
@@ -183,7 +190,7 @@ class DataLoader:
             )
         self._epoch = 0
         self._compared = False
-        self._one_shot_rows: PassRows | None = None
+        self._stream: Stream | None = None
 
     def __repr__(self) -> str:
         """Say what it reads and how, and read nothing for it."""
@@ -254,7 +261,7 @@ class DataLoader:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle all but the rows that are being read: another process reads its own."""
-        return {**self.__dict__, "_one_shot_rows": None}
+        return {k: v for k, v in self.__dict__.items() if k != "_recipe"} | {"_stream": None}
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches of the next pass.
@@ -269,7 +276,7 @@ class DataLoader:
         return self._iterate(epoch)
 
     def _iterate(self, epoch: int) -> Iterator[Any]:
-        with closing(self._ahead(self._read_pass(epoch))) as chunks:
+        with closing(self._ahead(_read_pass(self, epoch))) as chunks:
             for chunk in chunks:
                 self._count_skipped(chunk)
                 for k in range(chunk.n_batches):
@@ -281,7 +288,11 @@ class DataLoader:
                 del chunk
 
     def chunks(
-        self, position: Position = Position(), n_batches: int | None = None
+        self,
+        position: Position = Position(),
+        n_batches: int | None = None,
+        *,
+        stream: Stream | None = None,
     ) -> Iterator[Chunk]:
         """Yield many batches at once, all of `batch_size` rows, in pass after pass.
 
@@ -291,6 +302,9 @@ class DataLoader:
             How much of the stream was used before.
         n_batches : int, optional
             How many batches in all. No more rows than these have are read from an iterator.
+        stream : Stream, optional
+            Of :meth:`stream`: it stays open, so that what is read ahead, and the rest of a window, are
+            there for the next call from where this one stopped. That of an iterator always does.
 
         Yields
         ------
@@ -311,45 +325,52 @@ class DataLoader:
         [[4 5 6 7]] [[0, 8]]
         [[8 9 0 1]] [[1, 2]]
         """
-        while n_batches is None or n_batches > 0:
-            with closing(self._ahead(self._read(position, n_batches))) as chunks:
-                try:
-                    for chunk in chunks:
-                        self._count_skipped(chunk)
-                        self._compare_total(chunk)
-                        position = Position(*chunk.positions[-1].tolist())
-                        n_batches = None if n_batches is None else n_batches - chunk.n_batches
-                        yield chunk
-                        del chunk
-                    return
-                except ForkedError:
-                    continue  # go on here, with a thread of this process
+        closes = stream is None and not self.source.one_shot
+        stream = self.stream() if stream is None else stream
+        try:
+            for chunk in stream.chunks(position, n_batches):
+                self._count_skipped(chunk)
+                self._compare_total(chunk)
+                yield chunk
+                del chunk
+        finally:
+            if closes:
+                stream.close()
 
-    # The next two run in the thread that reads ahead, with all that a source may take long for
+    def stream(self) -> Stream:
+        """Return what can be read on later, where it was left: for ``chunks(..., stream=stream)``.
 
-    def _read_pass(self, epoch: int) -> Iterator[Chunk]:
-        yield from read_one_pass(self._recipe, epoch, drop_last=self.drop_last)
+        That of an iterator is one and the same, for all who read it.
+        """
+        if self._stream is not None:
+            return self._stream
+        stream = Stream(
+            partial(_read, self),
+            one_shot=self.source.one_shot,
+            n_ahead=self._prefetch,
+            timeout=self._timeout,
+            name=self._name,
+        )
+        if self.source.one_shot:
+            self._stream = stream
+        return stream
 
-    def _read(self, position: Position, n_batches: int | None) -> Iterator[Chunk]:
-        yield from read_chunks(self._recipe, position, n_batches)
+    @property
+    def _name(self) -> str:
+        return f"the data of DataLoader, {self.source!r},"
 
     def _ahead[T](self, items: Iterator[T]) -> Generator[T]:
-        name = f"the data of DataLoader, {self.source!r},"
-        return read_ahead(items, n_ahead=self._prefetch, timeout=self._timeout, name=name)
+        return read_ahead(items, n_ahead=self._prefetch, timeout=self._timeout, name=self._name)
 
     @cached_property
     def _recipe(self) -> Recipe:
         order = Order(
             self.seed, self.buffer_size, self.shuffle, self.buffer_size >= self._sizes.n_read
         )
-        return Recipe(self.source, order, self.batch_size, self.on_nan, self._open_pass)
-
-    def _open_pass(self, epoch: int, row: int) -> PassRows:
-        if not self.source.one_shot:
-            return open_pass(self.source, self._recipe.order, epoch, row)
-        if self._one_shot_rows is None or epoch > 0:
-            self._one_shot_rows = open_pass(self.source, self._recipe.order, epoch, row)
-        return self._one_shot_rows  # what an iterator gave is there once: go on with it
+        opens: OpenPass = partial(open_pass, self.source, order)
+        if self.source.one_shot:
+            opens = OneShotPass(self.source, order)
+        return Recipe(self.source, order, self.batch_size, self.on_nan, opens)
 
     def _count_skipped(self, chunk: Chunk) -> None:
         """Count rows that were left out, if they were not met before, in a window that is read again."""
@@ -376,3 +397,19 @@ class DataLoader:
                 UserWarning,
                 stacklevel=3,
             )
+
+
+# The next two run in the thread that reads ahead, with all that a source may take long for; they hold no
+# loader meanwhile, or one that nobody else holds would never be collected
+
+
+def _read_pass(loader: DataLoader, epoch: int) -> Iterator[Chunk]:
+    recipe, drop_last = loader._recipe, loader.drop_last
+    del loader
+    yield from read_one_pass(recipe, epoch, drop_last=drop_last)
+
+
+def _read(loader: DataLoader, position: Position, demand: Demand) -> Iterator[Chunk]:
+    recipe = loader._recipe
+    del loader
+    yield from read_chunks(recipe, position, demand)

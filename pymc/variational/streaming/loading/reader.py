@@ -24,7 +24,7 @@ from typing import NamedTuple
 from pymc.variational.streaming.loading.order import Order
 from pymc.variational.streaming.sources.layout import Block, ExhaustedSourceError, Source
 
-__all__ = ["PassRows", "Piece", "open_pass"]
+__all__ = ["OneShotPass", "PassRows", "Piece", "open_pass"]
 
 
 class Piece(NamedTuple):
@@ -160,6 +160,20 @@ def open_pass(source: Source, order: Order, epoch: int, row: int) -> PassRows:
             f"rows: resume with the data set that the fit began with"
         )
     return rows
+
+
+class OneShotPass:
+    """The pass of an iterator, as `open_pass`: what it gave is there once, so that all go on with it."""
+
+    def __init__(self, source: Source, order: Order) -> None:
+        self._source, self._order = source, order
+        self._rows: PassRows | None = None
+
+    def __call__(self, epoch: int, row: int) -> PassRows:
+        """Return the rows that are still to come."""
+        if self._rows is None or epoch > 0:
+            self._rows = open_pass(self._source, self._order, epoch, row)
+        return self._rows
 
 
 def _in_order(source: Source) -> Iterator[tuple[Block, int]]:
