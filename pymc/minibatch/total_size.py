@@ -272,7 +272,7 @@ def check_not_on_plate(
         The message names the dim.
     """
     for dim in dims or ():
-        if dim in plates:
+        if dim is not None and dim in plates:
             raise ValueError(
                 f"{name!r} has the dim {dim!r}, which {_who(plates[dim])} subsamples, but neither its "
                 f"observed value nor its parameters are of the batch. In this model {dim!r} means "
@@ -289,7 +289,7 @@ def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
         rows = _repeated(term, k, value, params)
     else:
         dim = term.dim(k)
-        if dim in term.plates:
+        if dim is not None and dim in term.plates:
             raise ValueError(
                 f"{where} has the dim {dim!r}, which {_who(term.plates[dim])} subsamples, but its "
                 f"observed value is not of the batch: {_advice(term.plates[dim])}"

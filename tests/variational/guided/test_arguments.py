@@ -61,7 +61,7 @@ def not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"objective": pm.Renyi}, TypeError, r"objective=Renyi .* write objective=pm\.Renyi\(\)"),
         ({"guide": pm.LowRank}, TypeError, "guide <class .*LowRank'> of pm.fit, .* an object such"),
         ({"tf_n_mc": 3}, TypeError, "pm.fit got tf_n_mc=3, .* no test function"),
-        ({"rate": 0.1}, TypeError, "pm.fit got rate=0.1, .* it takes obj_n_mc, obj_optimizer"),
+        ({"rate": 0.1}, TypeError, "pm.fit got rate=0.1, which nothing in a fit takes"),
         ({"inf_kwargs": {"vfam": "mf"}}, TypeError, "inf_kwargs of pm.fit.* and not vfam"),
     ],
 )
