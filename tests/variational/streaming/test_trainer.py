@@ -608,7 +608,10 @@ class TestNothingIsLost:
     @pytest.mark.parametrize("end", ["stop", "error", "ctrl-c"])
     def test_an_iterator_loses_nothing(self, end):
         """What was read ahead of a fit that ended early is there for the next."""
-        trainer, seen = trainer_of(*streamed(Noting(length=5)(), total_size=N, sample_shape=(2,))), []
+        trainer, seen = (
+            trainer_of(*streamed(Noting(length=5)(), total_size=N, sample_shape=(2,))),
+            [],
+        )
 
         def note(approx, losses, i):
             seen.append(trainer.model["batch"].get_value())
