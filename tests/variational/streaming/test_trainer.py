@@ -196,6 +196,18 @@ class TestSteps:
         assert_same([*params_of(one), one.hist], [*params_of(other), other.hist])
         np.testing.assert_array_equal(plain["y"].get_value(), model["y"].get_value())
 
+    def test_rows_that_are_left_out(self):
+        """As if they were not in the data, bit for bit."""
+        spoilt = DATA.copy()
+        spoilt[::3, 1] = np.nan
+        clean = DATA[np.isfinite(spoilt).all(axis=1)]
+        one = trainer_of(*streamed(spoilt, on_nan="skip"))
+        one.fit(12)
+        other = trainer_of(*streamed(clean))
+        other.fit(12)
+        assert one.dataloader.total_size == len(clean) == 33
+        assert_same([*params_of(one.approx), one.hist], [*params_of(other.approx), other.hist])
+
     def test_a_guide_and_an_objective(self):
         loader, model = streamed()
         how = {"guide": "low_rank", "gradient": "stl", "reduction": "mean"}
