@@ -22,6 +22,7 @@ from itertools import combinations, permutations
 import cloudpickle
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
 import pytest
 import scipy.stats as st
 
@@ -137,6 +138,55 @@ class TestGraph:
         with pm.Model():
             batch = pm.Data("batch", loader_of(np.zeros((N, 1)), B), dims=("obs", None))
         assert trace(batch)[1] is SAME
+
+
+RESHAPED = {
+    "ravel": lambda x: x.ravel(),
+    "flatten": lambda x: x.flatten(),
+    "a column": lambda x: x.reshape((-1, 1)),
+    "repeat": lambda x: pt.repeat(x[:, 0], 2),
+    "a number of rows": lambda x: x.reshape((B, -1)),
+    "other rows": lambda x: x.reshape((x.shape[0], -1)).ravel(),
+}
+
+
+@pytest.mark.parametrize("build", RESHAPED.values(), ids=RESHAPED)
+def test_rows_of_any_length_are_not_taken_for_another_axis(build):
+    """A placeholder has no static length, and two axes without one may differ."""
+    with pm.Model():
+        batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
+        mu = pm.Normal("mu")
+        with pytest.raises(ValueError, match=r"mix(es)? the rows of a minibatch"):
+            pm.Normal("y", mu, 1, observed=build(batch))
+
+
+def test_a_flat_potential_is_refused_whatever_is_said():
+    with pm.Model():
+        batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
+        with pytest.raises(ValueError, match="mixes the rows of a minibatch with another axis"):
+            pm.Potential("loss", -abs(batch - pm.Normal("mu")).flatten(), total_size=N)
+
+
+KEPT = {
+    "an axis between": (lambda x: x.reshape((-1, 1, 3)), 0),
+    "an axis before": (lambda x: x.reshape((1, -1, 3)), 1),
+    "a product": (lambda x: (x @ np.ones(3)).reshape((-1, 1)), 0),
+    "one column": (lambda x: x[:, :1].flatten(), 0),
+    "by its length": (lambda x: x.reshape((x.shape[0], -1)), 0),
+    "by the length of another": (lambda x: (2 * x).reshape((x.shape[0], -1)), 0),
+    "columns twice": (lambda x: pt.repeat(x, 2, axis=1), 0),
+    "a column as often": (lambda x: pt.repeat(x[:, :1], 3, axis=1), 0),
+}
+
+
+@pytest.mark.parametrize(("build", "place"), KEPT.values(), ids=KEPT)
+def test_rows_of_any_length_are_followed_to_their_place(build, place):
+    with pm.Model() as model:
+        batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
+    axes = trace(build(batch))
+    assert [k for k, axis in enumerate(axes) if axis == Rows(subsampled_dims(model)["obs"])] == [
+        place
+    ]
 
 
 def twins():

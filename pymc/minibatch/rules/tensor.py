@@ -44,17 +44,20 @@ from pytensor.tensor.math import Argmax, Dot
 from pytensor.tensor.reshape import JoinDims, SplitDims
 from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.tensor.sort import ArgSortOp, SortOp
+from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
 from pymc.minibatch.provenance import (
     OWN,
     SAME,
     Axes,
     Axis,
+    Lost,
     Rows,
     RowsLost,
     follow,
     meet_all,
     refuse_rows,
+    trace,
     trace_inner,
 )
 
@@ -211,26 +214,58 @@ def _(op: Split, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 @follow.register(Reshape)
 def _(op: Reshape, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    old, new = node.inputs[0].type.shape, node.outputs[0].type.shape
     alike = all(axis is SAME for axis in inputs[0])
-    axes: list[Axis] = [SAME if alike else OWN] * len(new)
+    axes: list[Axis] = [SAME if alike else OWN] * node.outputs[0].type.ndim
     for k, axis in enumerate(inputs[0]):
         if isinstance(axis, Rows):
-            axes[_same_place(op, old, k, new)] = axis
+            axes[_same_place(op, node, inputs[0], k)] = axis
     return [tuple(axes)]
 
 
-def _same_place(op: Op, old: tuple, k: int, new: tuple) -> int:
-    """Find the axis of the new shape that axis `k` of the old one has become, elements in order."""
-    for j, length in enumerate(new):
-        before = (*old[:k], *new[:j])
-        if length == old[k] and None not in before and np.prod(old[:k]) == np.prod(new[:j]):
-            # Axes of length 1 in between do not matter: take the one after these
-            if length != 1 or k == j:
-                return j
+def _same_place(op: Op, node: Apply, axes: Axes, k: int) -> int:
+    """Find the axis of the new shape that the rows of axis `k` have become, elements in order."""
+    old, new = node.inputs[0].type.shape, node.outputs[0].type.shape
     known = None not in (*old, *new)
+    for j, length in enumerate(new):
+        if not _same_product(old[:k], new[:j]):
+            continue
+        if old[k] is None and length is None:
+            # Of any length, so that they may differ: as what is left over does
+            same = _same_product(old[k + 1 :], new[j + 1 :]) or _is_length(node, axes, k, j)
+            known = None not in (*old[k + 1 :], *new[j + 1 :])
+        else:
+            same = length == old[k]
+        # Axes of length 1 in between do not matter: take the one after these
+        if same and (length != 1 or k == j):
+            return j
     may = "mixes" if known else "may mix"
     raise RowsLost(f"{op} {may} the rows of a minibatch with another axis", certain=known)
+
+
+def _same_product(old: Sequence[int | None], new: Sequence[int | None]) -> bool:
+    """Tell whether two parts of shapes surely have the same number of elements."""
+    return None not in (*old, *new) and np.prod(old) == np.prod(new)  # type: ignore[arg-type]
+
+
+def _is_length(node: Apply, axes: Axes, k: int, j: int) -> bool:
+    """Tell whether entry `j` of the new shape is the length of axis `k`, as ``x.shape[k]``."""
+    x, shape = node.inputs
+    if shape.owner is None or not isinstance(shape.owner.op, MakeVector):
+        return False
+    entry = shape.owner.inputs[j].owner
+    if entry is None:
+        return False
+    if isinstance(entry.op, Shape_i):
+        of, place = entry.inputs[0], entry.op.i
+    elif isinstance(entry.op, Subtensor) and entry.inputs[0].owner is not None:
+        [picked] = indices_from_subtensor(entry.inputs[1:], entry.op.idx_list)
+        if not isinstance(entry.inputs[0].owner.op, Shape) or not isinstance(picked, Constant):
+            return False
+        of, place = entry.inputs[0].owner.inputs[0], int(picked.data)
+    else:
+        return False
+    found = axes if of is x else trace(of)
+    return not isinstance(found, Lost) and found[place] == axes[k]
 
 
 @follow.register(JoinDims)
