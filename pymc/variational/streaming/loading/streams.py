@@ -146,19 +146,19 @@ class _Reader:
         """Return the next batches, in one buffer; None at the end."""
         if os.getpid() != self._process and self._line is not None:
             raise ForkedError(f"{self._name} is read by a thread of another process")
-        here = 0 if self._lent is None else self._lent.chunk.n_batches - self._at
+        lent = self._lent
+        here = 0 if lent is None else lent.chunk.n_batches - self._at
         self._demand.raise_to(self._n_arrived - here + most)
-        if here == 0:
+        if lent is None or here == 0:
             self._let_go()
             chunk = self._next()
             if chunk is None:
                 return None
-            self._lent, self._at = _Lent(chunk), 0
-            self._n_arrived += chunk.n_batches
+            lent = self._lent = _Lent(chunk)
             here = chunk.n_batches
-        assert self._lent is not None
+            self._n_arrived += here
         start, self._at = self._at, self._at + int(min(here, most))
-        return self._lent.part(start, self._at)
+        return lent.part(start, self._at)
 
     def close(self, patience: float) -> None:
         """Stop reading."""
