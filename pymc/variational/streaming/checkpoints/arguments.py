@@ -16,8 +16,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from pytensor.compile.sharedvalue import SharedVariable
@@ -33,7 +33,7 @@ from pymc.variational.streaming.checkpoints.graph_text import plain_text
 
 __all__ = ["as_json", "from_json", "merged_arguments"]
 
-#: Values that are made of plain arguments.
+#: Values that are made of plain arguments, which are their attributes too.
 MADE = {cls.__name__: cls for cls in (ELBO, IWAE, LowRank, Renyi, ReweightedWakeSleep)}
 
 OPTIMIZERS = (
@@ -89,7 +89,7 @@ def _plain(value: Any) -> Any:
             return {"@optimizer": name, "arguments": _plain(value.keywords)}
     name = type(value).__name__
     if MADE.get(name) is type(value):
-        given = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+        given = {part: getattr(value, part) for part in signature(type(value)).parameters}
         return {"@made": name, "arguments": _plain(given)}
     raise NotPlain
 

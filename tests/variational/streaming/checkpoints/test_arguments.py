@@ -1,0 +1,49 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Arguments of a fit come back from JSON, or are asked for again."""
+
+from __future__ import annotations
+
+import json
+
+from typing import Any
+
+import pytest
+
+import pymc as pm
+
+from pymc.variational.streaming.checkpoints.arguments import (
+    MADE,
+    as_json,
+    from_json,
+)
+
+VALUES = [
+    pm.variational.objectives.ELBO(),
+    pm.variational.objectives.ELBO(gradient="stl"),
+    pm.IWAE(),
+    pm.IWAE(gradient="dreg"),
+    pm.LowRank(rank=3),
+    pm.Renyi(alpha=0.5, gradient="stl"),
+    pm.ReweightedWakeSleep(insomnia=0.5),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_what_is_made_of_plain_arguments(value: Any) -> None:
+    assert from_json(json.loads(json.dumps(as_json(value)))) == value
+
+
+def test_each_class_is_among_them() -> None:
+    assert {type(value).__name__ for value in VALUES} == MADE.keys()
