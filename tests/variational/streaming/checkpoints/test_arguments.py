@@ -23,6 +23,7 @@ import pytest
 
 import pymc as pm
 
+from pymc.variational.objectives import ELBO, IWAE, Renyi, ReweightedWakeSleep
 from pymc.variational.streaming.checkpoints.arguments import (
     MADE,
     as_json,
@@ -30,13 +31,13 @@ from pymc.variational.streaming.checkpoints.arguments import (
 )
 
 VALUES = [
-    pm.variational.objectives.ELBO(),
-    pm.variational.objectives.ELBO(gradient="stl"),
-    pm.IWAE(),
-    pm.IWAE(gradient="dreg"),
+    ELBO(),
+    ELBO(gradient="stl"),
+    IWAE(),
+    IWAE(gradient="dreg"),
     pm.LowRank(rank=3),
-    pm.Renyi(alpha=0.5, gradient="stl"),
-    pm.ReweightedWakeSleep(insomnia=0.5),
+    Renyi(alpha=0.5, gradient="stl"),
+    ReweightedWakeSleep(insomnia=0.5),
 ]
 
 
