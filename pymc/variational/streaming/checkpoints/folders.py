@@ -28,15 +28,17 @@ import numpy as np
 __all__ = [
     "FORMAT",
     "MANIFEST",
+    "REPLACED",
     "TENSORS",
     "VALUES",
     "Contents",
     "before",
     "canonical",
     "checkpoints",
-    "is_step",
+    "is_one",
     "signed",
     "step_folder",
+    "step_of",
 ]
 
 TENSORS, VALUES, MANIFEST = "state.safetensors", "checkpoint.json", "manifest.json"
@@ -45,6 +47,9 @@ TENSORS, VALUES, MANIFEST = "state.safetensors", "checkpoint.json", "manifest.js
 FORMAT = "PyMC checkpoint 1"
 
 _STEP = re.compile(r"step-(\d{9,18})")
+
+#: How the hidden name of a checkpoint ends that is being replaced.
+REPLACED = ".replaced"
 
 
 class Contents(NamedTuple):
@@ -74,9 +79,35 @@ def step_folder(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}"
 
 
-def is_step(path: Path) -> bool:
-    """Tell whether a folder is called as the checkpoint of a step is."""
-    return _STEP.fullmatch(path.name) is not None
+def step_of(path: Path) -> int | None:
+    """Tell which step a checkpoint is called after, if it is called as that of a step.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from pymc.variational.streaming.checkpoints.folders import step_of
+    >>> step_of(Path("fits/step-000012345")), step_of(Path("fits/best"))
+    (12345, None)
+    """
+    name = path.name
+    if name.startswith(".") and name.endswith(REPLACED):
+        name = name.removeprefix(".").removesuffix(REPLACED)
+    match = _STEP.fullmatch(name)
+    return None if match is None else int(match[1])
+
+
+def is_one(path: Path) -> bool:
+    """Tell whether a folder is a checkpoint, if perhaps a damaged one, and no folder of checkpoints.
+
+    A folder of checkpoints may be called like one of them, so the name alone does not tell.
+    """
+    if (path / MANIFEST).exists():
+        return True
+    return step_of(path) is not None and not _has_manifests(path)
+
+
+def _has_manifests(path: Path) -> bool:
+    return path.is_dir() and any((inner / MANIFEST).exists() for inner in path.glob("*step-*"))
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -86,11 +117,9 @@ def checkpoints(folder: Path) -> list[Path]:
     """
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):  # hidden names come first, and give way to others
-        name = path.name
-        if name.startswith(".") and name.endswith(".replaced"):
-            name = name.removeprefix(".").removesuffix(".replaced")
-        if match := _STEP.fullmatch(name):
-            found[int(match[1])] = path
+        step = step_of(path)
+        if step is not None and is_one(path):
+            found[step] = path
     return [found[step] for step in sorted(found)]
 
 

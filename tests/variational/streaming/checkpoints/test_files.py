@@ -205,6 +205,46 @@ def test_a_manifest_names_nothing_else(folder):
         read_newest(folder)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"format": NaN, "sha256": "x"}',
+        b'{"format": -Infinity}',
+        b'{"format": 1e999, "sha256": "x"}',
+        b'{"format": ' + b"[" * 900 + b"]" * 900 + b"}",
+    ],
+    ids=["nan", "infinity", "large", "deep"],
+)
+def test_numbers_that_json_has_not(folder, text):
+    save(folder, 3)
+    for k in (2, 3):
+        step_folder(folder, k).joinpath("manifest.json").write_bytes(text)
+    with pytest.raises(DamagedCheckpointError, match=r"manifest\.json of a checkpoint") as caught:
+        read_newest(folder)
+    assert caught.value.before == step_folder(folder, 1)
+
+
+def test_one_in_the_form_of_another_version_is_not_offered(folder):
+    other = signed({"format": "PyMC checkpoint 2", "more": []})
+    save(folder, 3)
+    step_folder(folder, 2).joinpath("manifest.json").write_bytes(other)
+    step_folder(folder, 3).joinpath("manifest.json").unlink()
+    with pytest.raises(DamagedCheckpointError, match="cannot be read") as caught:
+        read_newest(folder)
+    assert caught.value.before == step_folder(folder, 1)
+
+
+def test_a_folder_of_checkpoints_may_be_called_as_one_of_them(tmp_path):
+    folder = step_folder(tmp_path, 123)
+    save(folder, 1)
+    save(folder, 2)
+    save(tmp_path, 3, keep=1)
+    found, newest = read_newest(folder)
+    assert (found.name, newest.values["k"]) == ("step-000000002", 2)
+    assert read_newest(tmp_path)[0] == step_folder(tmp_path, 3)
+    assert checkpoints(folder) == [step_folder(folder, 1), step_folder(folder, 2)]
+
+
 def test_the_form_of_another_version(folder):
     path = step_folder(folder, 2) / "manifest.json"
     path.write_bytes(signed({"format": "PyMC checkpoint 2", "more": []}))
