@@ -49,6 +49,7 @@ __all__ = [
     "StreamIndexRV",
     "StreamedRows",
     "feeds",
+    "field_of",
     "is_stream",
     "needs_rows",
     "stream_index",
@@ -220,7 +221,8 @@ class Feeds:
         The numbers of the rows of the batch: int64, shape (n_rows,). They are a row's place in the
         source's own order, and -1 for a row that is nobody's.
     placeholders : dict of str to SharedVariable
-        By the name of the loader's field, ``""`` for the only one: shape (n_rows, ...).
+        By their names in the model: shape (n_rows, ...). :func:`field_of` tells whose values a
+        placeholder holds; two may hold the same.
     dim : str or None
         Of the rows.
     total : int
@@ -265,7 +267,7 @@ def feeds(model: Any) -> Feeds | None:
     ...     mu = pm.Normal("mu")
     ...     y = pm.Normal("y", mu, 1, observed=batch[:, 2], dims="obs")
     >>> fed = feeds(model)
-    >>> fed.placeholders[""] is model["batch"], fed.dim, fed.total, fed.batch_size
+    >>> fed.placeholders["batch"] is model["batch"], fed.dim, fed.total, fed.batch_size
     (True, 'obs', 1000, 2)
     """
     noted = list(getattr(model.root, "_streams", {}).values())
@@ -278,15 +280,12 @@ def feeds(model: Any) -> Feeds | None:
             "fit is fed by one. Put the fields of both into the batches of one loader, a dict of arrays"
         )
     [rows] = found
-    placeholders = {
-        field_of(var.owner.inputs[0]): var.owner.inputs[0]
-        for var in noted
-        if isinstance(var.owner.inputs[0], SharedVariable)
-    }
+    held = [var.owner.inputs[0] for var in noted]
+    placeholders = {var.name: var for var in held if isinstance(var, SharedVariable)}
     total = int(rows.total.data)  # type: ignore[attr-defined]
     return Feeds(rows.state, placeholders, rows.dim, total, rows.batch_size)
 
 
 def field_of(placeholder: Variable) -> str:
-    """Tell the name of the loader's field that a placeholder is for."""
+    """Tell the name of the loader's field that a placeholder is for: ``""`` is the only one."""
     return getattr(placeholder.tag, "field", "")

@@ -205,7 +205,7 @@ class TestClones:
         model = make(regression(by_name=True))
         fed = feeds(model)
         assert (fed.dim, fed.total, fed.batch_size) == ("obs", N, B)
-        assert fed.placeholders == {"": model["batch"]}
+        assert fed.placeholders == {"batch": model["batch"]}
         feed(model, DATA, [1, 4, 5])
         np.testing.assert_array_equal(fed.rows.get_value(), [1, 4, 5])
         logp = logp_of(model, {"w": W})
@@ -368,7 +368,7 @@ class TestFeeds:
         """As a trainer does it: nothing but values of shared variables."""
         model = by_rows()
         fed, rows = feeds(model), [4, 0, 2]
-        fed.placeholders[""].set_value(DATA[rows])
+        fed.placeholders["batch"].set_value(DATA[rows])
         fed.rows.set_value(np.array(rows))
         z = np.array([0.1, 0.2, 0.3])
         expected = N / 3 * st.norm(z, 1).logpdf(DATA[rows, 2]).sum()

@@ -135,7 +135,7 @@ class TestData:
                 batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
                 pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 2], dims="obs")
                 pm.set_data({"batch": DATA[:4]}, model=inner)
-        assert feeds(model).placeholders[""] is model["inner::batch"]
+        assert feeds(model).placeholders["inner::batch"] is model["inner::batch"]
         assert model["inner::batch"].get_value().shape == (4, 3)
 
 

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.given_rows import given_rows
 from pymc.minibatch.plates import local_axes
-from pymc.minibatch.stream import feeds
+from pymc.minibatch.stream import feeds, field_of, streams_in
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.streaming.sources.layout import Field
 
@@ -73,17 +73,18 @@ def find_targets(model: Any, loader: Any, data_name: str = "batch") -> list[Targ
     """
     streamed = feeds(model)
     if streamed is None:
-        named = _by_name(model, loader, data_name)
-        _check_totals(model, loader, named.values())
-        rows = None
+        held = _by_name(model, loader, data_name)
+        _check_totals(model, loader, held)
     else:
-        named, rows = _streamed(model, loader, data_name, streamed), streamed.rows
+        held = _streamed(model, loader, data_name, streamed)
+        _check_fed(model, held)
     fields = loader.layout.fields
-    for field in fields:
-        if field.name in named:
-            _check_field(field, named[field.name], loader)
-    targets = [Target(named[f.name], i) for i, f in enumerate(fields) if f.name in named]
-    return targets if rows is None else [*targets, Target(rows, len(fields))]
+    targets = []
+    for place, field in enumerate(fields):
+        for variable in (var for var, name in held.items() if name == field.name):
+            _check_field(field, variable, loader)
+            targets.append(Target(variable, place))
+    return targets if streamed is None else [*targets, Target(streamed.rows, len(fields))]
 
 
 def check_given_by_hand(model: Any) -> None:
@@ -105,16 +106,16 @@ def check_given_by_hand(model: Any) -> None:
 
 def _streamed(
     model: Any, loader: Any, data_name: str, streamed: Any
-) -> Mapping[str, SharedVariable]:
-    """Return the placeholders that were made from a loader, by field."""
-    named = streamed.placeholders
-    names = [var.name for var in named.values()]
+) -> Mapping[SharedVariable, str]:
+    """Return the placeholders that were made from a loader, and the field of each."""
+    held = {var: field_of(var) for var in streamed.placeholders.values()}
+    names = list(streamed.placeholders)
     if data_name != "batch" and data_name not in names:
         raise KeyError(
             f"data_name={data_name!r} is no pm.Data that was made from a loader: {_in_words(names)}"
         )
     known = [field.name for field in loader.layout.fields]
-    missing = [name for name in named if name not in known]
+    missing = [name for name in held.values() if name not in known]
     if missing:
         raise ValueError(
             f"The model has pm.Data for the fields {_in_words(missing)} of a batch, and the loader's have "
@@ -131,11 +132,33 @@ def _streamed(
             f"The model has variables of the rows of a batch of {streamed.batch_size}, and the loader's "
             f"have batch_size={loader.batch_size}. Make the model's pm.Data from this loader"
         )
-    return named
+    return held
 
 
-def _by_name(model: Any, loader: Any, data_name: str) -> Mapping[str, SharedVariable]:
-    """Return the plain `pm.Data` that a loader feeds, by field."""
+def _check_fed(model: Any, held: Collection[SharedVariable]) -> None:
+    """Check that terms depend on what is fed, and on no other rows of a stream."""
+    values = [model.rvs_to_values[rv] for rv in model.observed_RVs]
+    terms = [*model.basic_RVs, *values, *model.potentials]
+    used = {var.owner.inputs[0] for var in streams_in(terms)}
+    others = [var.name for var in used if isinstance(var, SharedVariable) and var not in held]
+    if others:
+        raise ValueError(
+            f"The model depends on {_in_words(others)}, a pm.Data of a loader that is not its own, so that "
+            "no batch would reach it. Make the model's pm.Data in the model itself"
+        )
+    if used.isdisjoint(held):
+        raise _no_term(held)
+
+
+def _no_term(held: Iterable[SharedVariable]) -> ValueError:
+    return ValueError(
+        f"No observed variable of the model depends on {_in_words(v.name for v in held)}, so that the "
+        "batches of the loader would change nothing. Use it as observed= or in a parameter"
+    )
+
+
+def _by_name(model: Any, loader: Any, data_name: str) -> Mapping[SharedVariable, str]:
+    """Return the plain `pm.Data` that a loader feeds, and the field of each."""
     data = {v.name: v for v in model.data_vars if isinstance(v, SharedVariable)}
     if not data:
         raise KeyError(
@@ -147,9 +170,9 @@ def _by_name(model: Any, loader: Any, data_name: str) -> Mapping[str, SharedVari
             raise KeyError(
                 f"data_name={data_name!r} is no pm.Data of the model, which has {_in_words(data)}"
             )
-        return {"": data[data_name]}
+        return {data[data_name]: ""}
     names = [field.name for field in loader.layout.fields]
-    found = {name: data[name] for name in names if name in data}
+    found = {data[name]: name for name in names if name in data}
     if not found:
         raise KeyError(
             f"The loader's batches have {_in_words(names)}, and the model's pm.Data are {_in_words(data)}: a "
@@ -179,10 +202,7 @@ def _check_totals(model: Any, loader: Any, placeholders: Iterable[SharedVariable
                 "total_size=len(loader)"
             )
     if not n_terms and not any(held.intersection(ancestors([term])) for term in model.potentials):
-        raise ValueError(
-            f"No observed variable of the model depends on {_in_words(v.name for v in held)}, so that the "
-            "batches of the loader would change nothing. Use it as observed= or in a parameter"
-        )
+        raise _no_term(held)
 
 
 def _check_field(field: Field, placeholder: SharedVariable, loader: Any) -> None:

@@ -301,7 +301,7 @@ class TestFunctionsOfData:
         model = of_globals()
         feed(model, DATA, ROWS)
         fed = feeds(model)
-        fed.placeholders[""].set_value(batch_of(DATA, [1, 2]))
+        fed.placeholders["batch"].set_value(batch_of(DATA, [1, 2]))
         with pytest.raises(ValueError, match="none that you chose"):
             pm.sample_prior_predictive(2, model=model)
 
