@@ -72,8 +72,8 @@ class FitState(NamedTuple):
     feed : Feed, optional
         Where the batches come from, in a fit of a stream.
     until : int, optional
-        At which step a run was to end that a checkpoint was taken of: the average of its parameters goes
-        on in one that ends there.
+        At which step a run was to end that ended early, or that a checkpoint was taken of: the average of
+        its parameters goes on in one that ends there.
     """
 
     i: int
@@ -337,7 +337,7 @@ class Fitting:
         progress = FitProgress(n, theme=theme, show=progressbar)
         with Interrupts() as interrupts:
             end, error = self._take_steps(state, n, progress, interrupts)
-            self._keep_end(state, end)
+            self._keep_end(state, n, end)
             if error is None and state.average is not None:
                 state.average.swap()
                 self.state = self.state and self.state._replace(averaged=True)
@@ -391,9 +391,10 @@ class Fitting:
             return bad.end, FloatingPointError(message)
         return end, end.error
 
-    def _keep_end(self, state: FitState, end: LoopEnd) -> None:
+    def _keep_end(self, state: FitState, n: int, end: LoopEnd) -> None:
         report = state.report.after(end.n_steps, end.seconds, end.stopped)
-        self.state = state._replace(i=state.i + end.n_steps, report=report, until=None)
+        until = None if end.n_steps == n else state.i + n
+        self.state = state._replace(i=state.i + end.n_steps, report=report, until=until)
         if state.score:
             self.hist = np.concatenate([self.hist, end.losses])
             self._keep(end.beside)

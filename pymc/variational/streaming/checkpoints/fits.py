@@ -47,10 +47,11 @@ from pymc.variational.streaming.loading.order import Position
 
 __all__ = ["CHECKPOINTING", "PARTS", "load_trainer", "trainer_tree"]
 
-#: Arguments of `fit` that change nothing of what it computes, or only where it starts from.
-NOT_SAVED = frozenset(
-    {"callbacks", "progressbar", "progressbar_theme", "random_seed", "start", "start_sigma"}
-)
+#: Arguments of `fit` that say where it starts from.
+STARTS = frozenset({"random_seed", "start", "start_sigma"})
+
+#: Those that change nothing of what it computes, or only where it starts from.
+NOT_SAVED = STARTS | {"callbacks", "progressbar", "progressbar_theme"}
 
 #: Arguments of `fit` about checkpoints.
 CHECKPOINTING = ("checkpoint", "checkpoint_every", "keep")
@@ -88,7 +89,7 @@ def trainer_tree(trainer: Any, end: LoopEnd | None, until: int | None) -> dict[s
         "position": [trainer.position.epoch, trainer.position.row],
         "batches_seen": trainer.batches_seen,
         "i": i,
-        "until": None if until == i else until,
+        "until": None if until == i else until or state.until,
         "averaged": state.averaged,
         "report": {**asdict(report), "settings": dict(report.settings)},
         "state": {name: host_value(var) for name, var in changing.items()},
@@ -138,6 +139,7 @@ def load_trainer(
     CheckpointMismatchError
         If it is another one.
     """
+    _check_given(given)
     asked = {n: value for n, value in given.items() if n not in NOT_SAVED.union(CHECKPOINTING)}
     arguments, lines = merged_arguments(tree["arguments"], asked)
     loader = as_loader(dataloader)
@@ -151,6 +153,20 @@ def load_trainer(
     _restore(trainer, tree, found)
     warn_of_versions(tree["versions"], versions(trainer.state.report.backend), found)
     return trainer
+
+
+def _check_given(given: Mapping[str, Any]) -> None:
+    """Refuse what would be another start.
+
+    Raises
+    ------
+    TypeError
+    """
+    if starts := sorted(STARTS & given.keys()):
+        raise TypeError(
+            f"Trainer.load takes no {', '.join(starts)}: the fit goes on with the parameters and the generators "
+            "of its checkpoint. Leave it out, or make a new pm.Trainer with it"
+        )
 
 
 def _through_json(values: Mapping[str, Any]) -> dict[str, Any]:

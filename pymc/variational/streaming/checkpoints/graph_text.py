@@ -30,8 +30,10 @@ from typing import Any
 
 import numpy as np
 
+from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import Op
+from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.type import Type
 
 __all__ = ["graph_lines", "hash_of_array", "plain_text"]
@@ -149,6 +151,12 @@ def plain_text(value: Any) -> str:
         return f"{type(value).__name__}{plain_text(parts)}"
     if isinstance(value, Enum):
         return str(value)
+    if isinstance(value, Mode):
+        rewrites = plain_text(value.provided_optimizer)
+        return f"{type(value).__name__}(linker={plain_text(value.provided_linker)}, rewrites={rewrites})"
+    if isinstance(value, RewriteDatabaseQuery):
+        parts = {part: getattr(value, part) for part in ("include", "exclude", "require")}
+        return plain_text({part: sorted(map(str, names)) for part, names in parts.items()})
     return _ADDRESS.sub("", repr(value))
 
 

@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from pytensor.compile.mode import Mode
+
 import pymc as pm
 
 from pymc.variational.objectives import ELBO, IWAE, Renyi, ReweightedWakeSleep
@@ -28,6 +30,7 @@ from pymc.variational.streaming.checkpoints.arguments import (
     MADE,
     as_json,
     from_json,
+    merged_arguments,
 )
 
 VALUES = [
@@ -48,3 +51,15 @@ def test_what_is_made_of_plain_arguments(value: Any) -> None:
 
 def test_each_class_is_among_them() -> None:
     assert {type(value).__name__ for value in VALUES} == MADE.keys()
+
+
+def test_modes_are_told_apart() -> None:
+    """By linker and rewrites, and not by where they are in memory."""
+    modes = [Mode(linker, "fast_run") for linker in ("py", "numba")]
+    modes += [modes[0].excluding("fusion"), Mode("py", "fast_compile")]
+    texts = [as_json(mode)["@again"] for mode in modes]
+    assert len(set(texts)) == len(modes)
+    assert texts[0] == as_json(Mode("py", "fast_run"))["@again"]
+    assert texts[0].startswith("Mode(linker='py', rewrites={'exclude': [")
+    _, [problem] = merged_arguments({"mode": as_json(modes[0])}, {"mode": modes[1]})
+    assert "linker='numba'" in problem

@@ -62,20 +62,16 @@ def make_model(loader: Any, prior: float = 10.0, local: bool = False) -> pm.Mode
 def make_trainer(loader: Any = None, local: bool = False, **kwargs: Any) -> Any:
     loader = open_loader() if loader is None else loader
     options = {"obj_optimizer": pm.adam(learning_rate=0.05), "random_seed": 1, "progressbar": False}
-    return pm.Trainer(
-        dataloader=loader, model=make_model(loader, local=local), **{**options, **kwargs}
-    )
+    if "model" not in kwargs:
+        options["model"] = make_model(loader, local=local)
+    return pm.Trainer(dataloader=loader, **{**options, **kwargs})
 
 
 def load(path: Path, loader: Any = None, local: bool = False, **kwargs: Any) -> Any:
     loader = open_loader() if loader is None else loader
-    return pm.Trainer.load(
-        path,
-        dataloader=loader,
-        model=make_model(loader, local=local),
-        progressbar=False,
-        **kwargs,
-    )
+    if "model" not in kwargs:
+        kwargs["model"] = make_model(loader, local=local)
+    return pm.Trainer.load(path, dataloader=loader, progressbar=False, **kwargs)
 
 
 def as_bytes(trainer: Any) -> dict[str, Any]:
@@ -105,14 +101,18 @@ def quick() -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bit_for_bit(tmp_path, backend):
-    """Saved three times in a pass of 11.5 batches, at its very end, and in the next one."""
-    whole = make_trainer(backend=backend)
+    """Saved three times in a pass of 11.5 batches, at its very end, and in the next one.
+
+    All trainers are of one model, for which a step is compiled once, and have loaders of their own.
+    """
+    model = make_model(open_loader())
+    whole = make_trainer(model=model, backend=backend)
     whole.fit(30)
-    stopped = make_trainer(backend=backend)
+    stopped = make_trainer(model=model, backend=backend)
     for n in (3, 2, 4, 14, 1):  # the second pass ends with batch 23
         stopped.fit(n)
         stopped.save(tmp_path)
-        stopped = load(tmp_path)
+        stopped = load(tmp_path, model=model)
     stopped.fit(6)
     assert stopped.position.epoch == 2
     assert as_bytes(stopped) == as_bytes(whole)
@@ -155,6 +155,33 @@ def test_an_average_goes_on_after_a_stop(tmp_path, quick):
     again = load(tmp_path)
     again.fit(7)
     assert as_bytes(again) == as_bytes(whole)
+
+
+@pytest.mark.parametrize("at", [7, 13])
+def test_an_average_goes_on_after_an_error(tmp_path, quick, at):
+    """In memory, and saved by hand; before the part that is averaged, and in it."""
+
+    def fail(approx: Any, losses: np.ndarray, i: int) -> None:
+        if i == at:
+            raise ZeroDivisionError("mine")
+
+    loader = open_loader()
+    model = make_model(loader)
+    whole = make_trainer(loader, model=model, average=0.5)
+    whole.fit(20)
+    stopped = make_trainer(loader, model=model, average=0.5)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        stopped.fit(20, callbacks=[fail])
+    again = load(stopped.save(tmp_path), loader, model=model)
+    for trainer in (again, stopped):
+        trainer.fit(20 - at, callbacks=[])
+        assert as_bytes(trainer) == as_bytes(whole)
+
+
+@pytest.mark.parametrize("given", [{"random_seed": 5}, {"start": {}, "start_sigma": {}}], ids=str)
+def test_another_start(saved, quick, given):
+    with pytest.raises(TypeError, match=f"Trainer.load takes no {', '.join(given)}: .*Leave it"):
+        load(saved, **given)
 
 
 def test_a_table_stays_in_its_memory(tmp_path, quick):
