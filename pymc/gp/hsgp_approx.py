@@ -20,17 +20,35 @@ from pytensor.graph.basic import Variable
 import pymc._layer as _layer
 
 from pymc.minibatch.rebuild import all_rows
+from pymc.minibatch.stream import streams_in
+from pymc.minibatch.streamed_data import as_streamed
+from pymc.model.core import Model
 
 
 def _full(X: Any) -> Any:
-    """All rows of a minibatch: what is fixed once for all batches cannot be of one of them."""
-    return all_rows([X])[0] if isinstance(X, Variable) else X
+    """All rows of a minibatch: what is fixed once for all batches cannot be of one of them.
+
+    Raises
+    ------
+    ValueError
+        If they come from a loader, since nobody has seen all of them yet.
+    """
+    if not isinstance(X, Variable):
+        return X
+    model = Model.get_context(error_if_none=False)  # type: ignore[attr-defined]
+    if streams_in([X if model is None else as_streamed(model, X)]):
+        raise ValueError(
+            "The centre of an HSGP, and its boundary by c=, are those of all rows of X, but these come in "
+            "batches from a loader, and none has been seen. Say before it over which range they are: "
+            "gp.prior_linearized(np.array([[least], [most]])), with a column for each column of X, fixes "
+            "both, and then gp.prior(name, X) takes batches"
+        )
+    return all_rows([X])[0]
 
 
 class _CenteredOnAllRows:
     def prior_linearized(self: Any, X: Any) -> Any:
-        full = _full(X)
-        if self._X_center is None and full is not X:
+        if self._X_center is None and (full := _full(X)) is not X:
             X_all = full.eval()
             self._X_center = (np.max(X_all, axis=0) + np.min(X_all, axis=0)) / 2
         return super().prior_linearized(X)  # type: ignore[misc]
