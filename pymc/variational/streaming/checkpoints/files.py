@@ -20,8 +20,6 @@ any point: the last checkpoint that was whole still is.
 
 from __future__ import annotations
 
-import re
-
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -42,16 +40,20 @@ from pymc.variational.streaming.checkpoints.folders import (
     before,
     canonical,
     signed,
+    step_of,
 )
 from pymc.variational.streaming.checkpoints.tensors import tensor_bytes
 
 __all__ = ["write"]
 
-_LEFT = re.compile(r"\.step-\d{9,18}\.(partial|old|replaced)")
-
 
 def write(
-    path: Path, contents: Contents, *, keep: int | None = None, disk: Disk | None = None
+    path: Path,
+    contents: Contents,
+    *,
+    keep: int | None = None,
+    disk: Disk | None = None,
+    owner: str = "",
 ) -> Path:
     """Write a checkpoint, and remove those that are not kept.
 
@@ -64,6 +66,8 @@ def write(
         How many checkpoints of steps to keep in the folder above, this one included. Default: all.
     disk : Disk, optional
         What writes.
+    owner : str
+        Who saves into the folder above: what others have not yet written to the end stays.
 
     Returns
     -------
@@ -76,10 +80,12 @@ def write(
         If it could not be written. Earlier checkpoints are untouched, this path included.
     """
     disk = disk or Disk()
-    partial = _beside(path, "partial")
+    half = f"{owner}.partial" if owner else "partial"
+    partial = _beside(path, half)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _tidy(path.parent, disk)
+        if step_of(path) is not None:
+            _tidy(path.parent, half, disk)
         remove_folder(disk, partial)
         disk.make_folder(partial)
         _fill(partial, contents, disk)
@@ -130,16 +136,24 @@ def _drop_older(path: Path, keep: int, disk: Disk) -> None:
             remove_folder(disk, gone)
 
 
-def _tidy(folder: Path, disk: Disk) -> None:
-    """Remove what a save that was killed left, and put back what it had only moved."""
+def _tidy(folder: Path, half: str, disk: Disk) -> None:
+    """Remove what an own save that was killed left, and put back what it had only moved.
+
+    Parameters
+    ----------
+    folder : Path
+    half : str
+        How the names end of what the owner has written in part.
+    disk : Disk
+    """
     for path in sorted(folder.iterdir()):
-        left = _LEFT.fullmatch(path.name)
-        if left is None:
+        name, _, kind = path.name.removeprefix(".").partition(".")
+        final = path.with_name(name)
+        if step_of(final) is None or path != _beside(final, kind):
             continue
-        final = path.with_name(path.name.removeprefix(".").rpartition(".")[0])
-        if left[1] == "replaced" and not final.exists():
+        if kind == "replaced" and not final.exists():
             disk.rename(path, final)
-        else:
+        elif kind in (half, "old", "replaced"):
             remove_folder(disk, path)
 
 

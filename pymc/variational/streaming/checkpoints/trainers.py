@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import uuid
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +26,12 @@ import numpy as np
 
 from pymc.variational.counts import check_count
 from pymc.variational.loop import LoopEnd
+from pymc.variational.streaming.checkpoints.claims import (
+    Claim,
+    check_folder,
+    claim,
+    hold,
+)
 from pymc.variational.streaming.checkpoints.disk import Disk
 from pymc.variational.streaming.checkpoints.errors import (
     CheckpointMismatchError,
@@ -37,8 +44,8 @@ from pymc.variational.streaming.checkpoints.fits import (
     load_trainer,
     trainer_tree,
 )
-from pymc.variational.streaming.checkpoints.folders import checkpoints, step_folder
-from pymc.variational.streaming.checkpoints.reading import read_checkpoint, read_newest
+from pymc.variational.streaming.checkpoints.folders import step_folder
+from pymc.variational.streaming.checkpoints.reading import read_newest
 from pymc.variational.streaming.checkpoints.state import pack, unpack
 from pymc.variational.streaming.loading.order import Position
 
@@ -63,6 +70,15 @@ class Resumable:
     approx: Any
     prepare: Any
 
+    @cached_property
+    def _run_id(self) -> str:
+        """Name this trainer, to tell it from others that go on with the same fit."""
+        return new_fit_id()
+
+    @property
+    def _claim(self) -> Claim:
+        return Claim(self._fit_id, self._run_id)
+
     def save(self, path: str | os.PathLike[str], *, keep: int | None = None) -> Path:
         """Write a checkpoint of the fit as it is.
 
@@ -84,9 +100,9 @@ class Resumable:
         TypeError
             If there was no fit yet, or something in it has no form in a checkpoint.
         ValueError
-            If the folder has checkpoints of another fit, or of later steps.
+            If the folder is that of another fit, or has checkpoints of later steps.
         OSError
-            If the disk is full, for one. Earlier checkpoints and the fit are as they were.
+            If the folder is a file, or the disk is full. Earlier checkpoints and the fit are as they were.
         """
         if self.state is None:
             raise TypeError("Need to call `.fit` first: there is nothing to save.")
@@ -94,6 +110,7 @@ class Resumable:
             keep = check_count("keep", keep, "Trainer.save")
         folder = Path(path).absolute()
         check_folder(self, folder)
+        claim(folder, self._claim)
         return save_trainer(self, folder, keep)
 
     @classmethod
@@ -158,6 +175,8 @@ class Resumable:
 class Checkpoints:
     """Writes checkpoints in the course of a fit; a callback, and the last one.
 
+    It makes the folder that of the fit, before its first step.
+
     Parameters
     ----------
     trainer : Trainer
@@ -185,6 +204,7 @@ class Checkpoints:
         self.every = every or max(until, 1)
         self.disk = disk
         self._end: LoopEnd | None = None
+        claim(folder, trainer._claim)
 
     def tell(self, end: LoopEnd) -> None:
         """Take what the loop has of its steps, before a call that is due."""
@@ -205,8 +225,8 @@ def checkpoint_plan(trainer: Any, options: dict[str, Any]) -> tuple[Path, int | 
 
     Raises
     ------
-    TypeError, ValueError
-        If one is wrong, or the folder is that of another fit.
+    TypeError, ValueError, OSError
+        If one is wrong, or the folder is that of another fit, or is a file, or cannot be written.
     """
     path, every, keep = (options.pop(name, None) for name in CHECKPOINTING)
     if path is None:
@@ -223,29 +243,6 @@ def checkpoint_plan(trainer: Any, options: dict[str, Any]) -> tuple[Path, int | 
     folder = Path(path).absolute()
     check_folder(trainer, folder)
     return folder, every, keep
-
-
-def check_folder(trainer: Any, folder: Path) -> None:
-    """Refuse a folder in which the next checkpoints would not be the last.
-
-    Raises
-    ------
-    ValueError
-    """
-    there = checkpoints(folder) if folder.is_dir() else []
-    if not there:
-        return
-    advice = "Give another folder, or go on with pm.Trainer.load(...)"
-    if there[-1] > step_folder(folder, trainer.batches_seen):
-        raise ValueError(
-            f"The folder {str(folder)!r} has the checkpoint {there[-1].name}, and this fit is at step "
-            f"{trainer.batches_seen}: what it saves would not be the last. {advice}, or remove what is later"
-        )
-    saved = read_checkpoint(there[-1]).values.get("fit")
-    if saved != trainer._fit_id:
-        raise ValueError(
-            f"The folder {str(folder)!r} has checkpoints of another fit, such as {there[-1].name}. {advice}"
-        )
 
 
 def save_trainer(
@@ -269,8 +266,10 @@ def save_trainer(
         At which step that call is to end.
     disk : Disk, optional
     """
+    hold(folder, trainer._claim)
     contents = pack(trainer_tree(trainer, end, until))
-    return write(step_folder(folder, trainer.batches_seen), contents, keep=keep, disk=disk)
+    path = step_folder(folder, trainer.batches_seen)
+    return write(path, contents, keep=keep, disk=disk, owner=trainer._fit_id)
 
 
 def new_fit_id() -> str:

@@ -128,6 +128,16 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes(folder):
     ]
 
 
+def test_what_another_is_writing_stays(folder):
+    """Of a fit in the same folder, or of an approximation beside."""
+    for name in (".step-000000003.mine.partial", ".step-000000003.other.partial"):
+        folder.joinpath(name).mkdir()
+    write(folder / "approx", contents(1))
+    assert len(list(folder.glob(".*"))) == 2
+    save(folder, 3, owner="mine")
+    assert [path.name for path in folder.glob(".*")] == [".step-000000003.other.partial"]
+
+
 def test_a_moved_checkpoint_counts_until_the_next_is_there(folder):
     step_folder(folder, 2).rename(folder / ".step-000000002.replaced")
     assert same(read_newest(folder)[1], contents(2))
