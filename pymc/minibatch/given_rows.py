@@ -27,7 +27,7 @@ from pymc.exceptions import ShapeError
 from pymc.minibatch.loaders import is_loader
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows
-from pymc.minibatch.stream import UNKNOWN_ROW, is_stream
+from pymc.minibatch.stream import UNKNOWN_ROW, is_fed, is_stream
 from pymc.minibatch.total_size import current_length
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "check_exact",
     "check_numbers",
     "check_rows_known",
+    "give_rows",
     "given_rows",
     "keep_given",
     "set_batch",
@@ -106,12 +107,36 @@ def set_batch(
             expected=len(array),
         )
     shared.set_value(array, borrow=True)
-    given = Given(shared.get_value(borrow=True), numbers, None if labels is None else tuple(labels))
-    shared.tag.given = given
-    others = [g for g in _given_by_name(model, Rows(index)).values() if g is not None]
-    known = all(given.agrees_with(other) for other in others)
-    Rows(index).state.set_value(numbers if known else np.full(len(array), UNKNOWN_ROW))
+    _note_given(model, shared, Rows(index), numbers, None if labels is None else tuple(labels))
     return True
+
+
+def give_rows(model: Any, name: str) -> None:
+    """Count what :func:`pymc.do` has put in the place of a placeholder as rows that the user gave.
+
+    Parameters
+    ----------
+    model : Model
+        What `do` has made.
+    name : str
+        Of a variable that was replaced; nothing is done where it is no placeholder.
+    """
+    var = model.root._streams.get(name)
+    if var is not None and not is_fed(shared := var.owner.inputs[0]):
+        n_rows = len(shared.get_value(borrow=True))
+        _note_given(model, shared, Rows(var.owner.inputs[1]), np.full(n_rows, UNKNOWN_ROW), None)
+
+
+def _note_given(
+    model: Any, shared: Any, rows: Rows, numbers: np.ndarray, labels: tuple[Any, ...] | None
+) -> None:
+    given = Given(shared.get_value(borrow=True), numbers, labels)
+    shared.tag.given = given
+    others = [g for g in _given_by_name(model, rows).values() if g is not None]
+    known = all(given.agrees_with(other) for other in others)
+    rows.state.set_value(  # type: ignore[attr-defined]
+        numbers if known else np.full(len(numbers), UNKNOWN_ROW)
+    )
 
 
 def _as_batch(name: str, values: Any, shared: Any) -> np.ndarray:

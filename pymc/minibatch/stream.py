@@ -50,6 +50,7 @@ __all__ = [
     "StreamedRows",
     "feeds",
     "field_of",
+    "is_fed",
     "is_stream",
     "needs_rows",
     "stream_index",
@@ -271,6 +272,7 @@ def feeds(model: Any) -> Feeds | None:
     (True, 'obs', 1000, 2)
     """
     noted = list(getattr(model.root, "_streams", {}).values())
+    noted = [var for var in noted if is_fed(var.owner.inputs[0])]
     found = list(dict.fromkeys(Rows(var.owner.inputs[1]) for var in noted))
     if not found:
         return None
@@ -280,10 +282,14 @@ def feeds(model: Any) -> Feeds | None:
             "fit is fed by one. Put the fields of both into the batches of one loader, a dict of arrays"
         )
     [rows] = found
-    held = [var.owner.inputs[0] for var in noted]
-    placeholders = {var.name: var for var in held if isinstance(var, SharedVariable)}
+    placeholders = {var.owner.inputs[0].name: var.owner.inputs[0] for var in noted}
     total = int(rows.total.data)  # type: ignore[attr-defined]
     return Feeds(rows.state, placeholders, rows.dim, total, rows.batch_size)
+
+
+def is_fed(placeholder: Variable) -> bool:
+    """Tell whether a placeholder is for batches, and not what `pm.do` has put in the place of one."""
+    return isinstance(placeholder, SharedVariable) and hasattr(placeholder.tag, "field")
 
 
 def field_of(placeholder: Variable) -> str:

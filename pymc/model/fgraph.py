@@ -222,9 +222,11 @@ def _streams_of(model: Any, names: Mapping[str, str]) -> dict[str, Variable]:
     indexes = {rows.state.name: rows.index for rows in map(Rows, model._minibatch_indexes)}
     result = {}
     for data in model.data_vars:
+        if not isinstance(data, SharedVariable):
+            continue
         if data in used:
             result[data.name] = used[data]
-        elif isinstance(data, SharedVariable) and data.name in names:
+        elif data.name in names:
             index = indexes.get(names[data.name])
             if index is not None:  # else no term uses the stream
                 result[data.name] = streamed(data, index)

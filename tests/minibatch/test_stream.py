@@ -33,6 +33,7 @@ from rich.console import Console
 import pymc as pm
 import pymc.dims as pmd
 
+from pymc.minibatch.given_rows import given_rows
 from pymc.minibatch.plates import subsampled_dims
 from pymc.minibatch.provenance import SAME, Rows, trace
 from pymc.minibatch.stream import StreamedRows, StreamIndexRV, feeds, is_stream, stream_index
@@ -493,3 +494,64 @@ class TestOtherFunctions:
         console = Console(file=StringIO(), width=120)
         console.print(model.table())
         assert "obs[2 of 6]" in console.file.getvalue()
+
+
+class TestObserve:
+    """Observed values that are rows of a stream are those of the clone."""
+
+    @pytest.mark.parametrize("by_name", [False, True])
+    def test_rows_are_those_that_the_clone_is_given(self, by_name):
+        with pm.Model() as model:
+            batch = pm.Data("batch", loader_of(DATA[:, 0], B), dims="obs")
+            mu = pm.Normal("mu")
+            pm.Normal("y", mu, 1, dims="obs")
+        observed = pm.observe(model, {"y": model["batch"] if by_name else 2 * batch})
+        assert feeds(observed).placeholders == {"batch": observed["batch"]}
+        assert feeds(observed).rows is not feeds(model).rows
+        feed(observed, DATA[:, 0], [0, 1])
+        factor = 1 if by_name else 2
+        expected = N / 2 * st.norm.logpdf(factor * DATA[:2, 0]).sum()
+        np.testing.assert_allclose(logp_of(observed, {"mu": 0.0}), expected, rtol=1e-10)
+
+    def test_plain_data(self):
+        with pm.Model() as model:
+            data = pm.Data("data", [1.0, 2.0])
+            mu = pm.Normal("mu")
+            pm.Normal("y", mu, 1, shape=data.shape)
+        observed = pm.observe(model, {"y": data})
+        pm.set_data({"data": [3.0]}, model=observed)
+        np.testing.assert_allclose(logp_of(observed, {"mu": 0.0}), st.norm.logpdf(3.0), rtol=1e-10)
+
+    def test_what_is_no_variable(self):
+        model = of_fields()
+        with pytest.raises(ValueError, match="not a random variable or deterministic"):
+            pm.observe(model, {"X": model["y"]})
+
+
+class TestDo:
+    """What is replaced is not fed."""
+
+    def test_a_placeholder(self):
+        model = of_fields()
+        done = pm.do(model, {"X": np.ones((B, 2))})
+        assert feeds(done).placeholders == {"y": done["y"]}
+        assert feeds(clone_model(done)).placeholders.keys() == {"y"}
+        pm.set_data({"y": FIELDS["y"][:2]}, model=done)
+        expected = N / 2 * st.norm(W.sum(), 1).logpdf(FIELDS["y"][:2]).sum()
+        np.testing.assert_allclose(logp_of(done, {"w": W}, "lik"), expected, rtol=1e-10)
+
+    def test_the_rows_are_given(self):
+        with pm.Model() as model:
+            batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
+            pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 2], dims="obs")
+        done = pm.do(model, {batch: DATA[:5]})
+        assert feeds(done) is None
+        assert len(given_rows(done, subsampled_dims(done)["obs"]).rows) == 5
+        expected = N / 5 * st.norm.logpdf(DATA[:5, 2]).sum()
+        np.testing.assert_allclose(logp_of(done, {"mu": 0.0}), expected, rtol=1e-10)
+
+    def test_a_function_of_the_rows(self):
+        model = of_fields()
+        with pytest.warns(UserWarning, match="references the variable"):
+            done = pm.do(model, {"X": 2 * model["X"]})
+        assert "do_X" not in done._streams

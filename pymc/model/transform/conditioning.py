@@ -20,13 +20,57 @@ from pytensor.graph.traversal import ancestors
 
 import pymc._layer as _layer
 
-from pymc.minibatch.provenance import indexes
+from pymc.minibatch.given_rows import give_rows
+from pymc.minibatch.provenance import Rows, indexes
+from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.stream import StreamedRows
+from pymc.minibatch.streamed_data import as_streamed
+from pymc.model.fgraph import ModelVar, fgraph_from_model, model_from_fgraph
 
 released = _layer.run_release(globals())
 
 
+@wraps(released.observe)
+def observe(model: Any, vars_to_observations: Mapping[Any, Any]) -> Any:
+    """As the release's, and observed values of the model's data are those of the clone's data."""
+    observed = {
+        model[var] if isinstance(var, str) else var: as_streamed(model, obs)
+        for var, obs in vars_to_observations.items()
+    }
+    used = set(ancestors([obs for obs in observed.values() if isinstance(obs, Variable)]))
+    known = {*model.basic_RVs, *model.deterministics}
+    if used.isdisjoint(model.data_vars) or not known.issuperset(observed):
+        return released.observe(model, vars_to_observations)
+    fgraph, memo = fgraph_from_model(model)
+    numbers = [Rows(var.owner.inputs[1]).state for var in model.root._streams.values()]
+    data = {var: _bare(memo[var]) for var in {*model.data_vars, *numbers}}
+    replacements = []
+    for var, obs in observed.items():
+        node = memo[var].owner
+        rv = node.inputs[0]
+        [value] = rebuild([rv.type.filter_variable(obs)], data)
+        new = released.model_observed_rv(rv, value, node.op.name, *node.op.dims)
+        replacements.append((memo[var], new))
+    released.toposort_replace(fgraph, replacements)
+    return model_from_fgraph(fgraph, mutate_fgraph=True)
+
+
+def _bare(var: Variable) -> Variable:
+    """Return what a variable of a model's graph is apart from that."""
+    while var.owner is not None and isinstance(var.owner.op, ModelVar):
+        var = var.owner.inputs[0]
+    return var
+
+
+def _placeholder(var: Any) -> Any:
+    """Return the variable of a model that holds the rows `var` of a stream; others as they are."""
+    streamed = isinstance(var, Variable) and var.owner is not None
+    return var.owner.inputs[0] if streamed and isinstance(var.owner.op, StreamedRows) else var
+
+
 @wraps(released.do)
 def do(model: Any, vars_to_interventions: Mapping[Any, Any], **kwargs: Any) -> Any:
+    vars_to_interventions = {_placeholder(k): new for k, new in vars_to_interventions.items()}
     old = {model[var] if isinstance(var, str) else var for var in vars_to_interventions}
     for var, new in vars_to_interventions.items():
         if isinstance(new, Variable) and indexes([new]) and not old.isdisjoint(ancestors([new])):
@@ -35,4 +79,7 @@ def do(model: Any, vars_to_interventions: Mapping[Any, Any], **kwargs: Any) -> A
                 "well. Use pm.minibatch_model(model, batch_size=...) to have a model take rows of its "
                 "own data, or give pm.do a minibatch of other data"
             )
-    return released.do(model, vars_to_interventions, **kwargs)
+    made = released.do(model, vars_to_interventions, **kwargs)
+    for var in old:
+        give_rows(made, var.name)
+    return made

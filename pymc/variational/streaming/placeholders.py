@@ -27,7 +27,7 @@ from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.given_rows import given_rows
 from pymc.minibatch.plates import local_axes
-from pymc.minibatch.stream import feeds, field_of, streams_in
+from pymc.minibatch.stream import feeds, field_of, is_fed, streams_in
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.streaming.sources.layout import Field
 
@@ -72,12 +72,12 @@ def find_targets(model: Any, loader: Any, data_name: str = "batch") -> list[Targ
         rows of a batch have another shape or kind of numbers than the model's placeholder.
     """
     streamed = feeds(model)
+    _check_fed(model, () if streamed is None else streamed.placeholders.values())
     if streamed is None:
         held = _by_name(model, loader, data_name)
         _check_totals(model, loader, held)
     else:
         held = _streamed(model, loader, data_name, streamed)
-        _check_fed(model, held)
     fields = loader.layout.fields
     targets = []
     for place, field in enumerate(fields):
@@ -140,13 +140,19 @@ def _check_fed(model: Any, held: Collection[SharedVariable]) -> None:
     values = [model.rvs_to_values[rv] for rv in model.observed_RVs]
     terms = [*model.basic_RVs, *values, *model.potentials]
     used = {var.owner.inputs[0] for var in streams_in(terms)}
-    others = [var.name for var in used if isinstance(var, SharedVariable) and var not in held]
+    replaced = sorted(str(var.name) for var in used if not is_fed(var))
+    if replaced:
+        raise ValueError(
+            f"pm.do has replaced {_in_words(replaced)}, which held rows of the loader's batches, by rows "
+            "that stay. Fit the model that pm.do was given, and use what it made for predictions"
+        )
+    others = sorted(str(var.name) for var in used if var not in held)
     if others:
         raise ValueError(
             f"The model depends on {_in_words(others)}, a pm.Data of a loader that is not its own, so that "
             "no batch would reach it. Make the model's pm.Data in the model itself"
         )
-    if used.isdisjoint(held):
+    if held and used.isdisjoint(held):
         raise _no_term(held)
 
 

@@ -87,3 +87,21 @@ class TestTerms:
             batch = pm.Data("batch", loader, dims=("obs", "column"))
             pm.Potential("loss", -abs(batch - pm.Normal("mu")), dims=("obs", "column"))
         assert find_targets(model, loader)[0].variable is model["batch"]
+
+    @pytest.mark.parametrize("replaced", [["x"], ["x", "y"]])
+    def test_of_what_pm_do_has_replaced(self, replaced):
+        loader = pm.DataLoader({"x": DATA[:, 0], "y": DATA[:, 1]}, batch_size=2)
+        with pm.Model() as model:
+            x, y = pm.Data("x", loader, dims="obs"), pm.Data("y", loader, dims="obs")
+            pm.Normal("likelihood", x * pm.Normal("slope"), 1, observed=y, dims="obs")
+        done = pm.do(model, {name: np.zeros(2) for name in replaced})
+        with pytest.raises(ValueError, match=r"pm\.do has replaced 'x'.*use what it made for"):
+            find_targets(done, loader)
+
+
+def test_observed_afterwards(loader):
+    with pm.Model() as model:
+        batch = pm.Data("batch", loader, dims=("obs", "column"))
+        pm.Normal("y", pm.Normal("mu"), 1, dims=("obs", "column"))
+    observed = pm.observe(model, {"y": batch})
+    assert find_targets(observed, loader)[0].variable is observed["batch"]
