@@ -50,6 +50,10 @@ from pymc.variational.streaming.checkpoints.fingerprint import (
 )
 from pymc.variational.streaming.checkpoints.reading import read_newest
 from pymc.variational.streaming.checkpoints.state import pack, restore, unlike, unpack
+from pymc.variational.streaming.checkpoints.validation import (
+    check_approximation,
+    check_generators,
+)
 
 __all__ = ["load_approximation", "put_results", "results_tree", "save_approximation"]
 
@@ -139,6 +143,7 @@ def load_approximation(
     if tree.get("kind") != "approximation":
         line = f"kind: {tree.get('kind')!r} in the checkpoint, 'approximation' now"
         raise CheckpointMismatchError(found, [f"{line}: use pm.Trainer.load"])
+    check_approximation(tree, found)
     try:
         saved = tree["approximation"]
         lines = list(differences(tree["model"], latent_fingerprint(model)))
@@ -149,7 +154,7 @@ def load_approximation(
             line = f"approximation: {saved['text']} in the checkpoint, {approx} now"
             raise CheckpointMismatchError(found, [line])
         _set_parameters(approx, saved["parameters"], found)
-        put_results(approx, saved)
+        put_results(approx, saved, found)
         warn_of_versions(tree["versions"], versions("python"), found)
     except (LookupError, AttributeError) as error:
         raise DamagedCheckpointError(found, f"it has no approximation ({error!r})") from error
@@ -182,8 +187,9 @@ def results_tree(approx: Any) -> dict[str, Any]:
     }
 
 
-def put_results(approx: Any, saved: Mapping[str, Any]) -> None:
+def put_results(approx: Any, saved: Mapping[str, Any], path: Path) -> None:
     """Give an approximation what :func:`results_tree` took."""
+    check_generators(saved, len(_owners(approx)), path)
     for owner, rng, transformed in zip(
         _owners(approx), saved["generators"], saved["include_transformed"], strict=True
     ):

@@ -42,10 +42,11 @@ from pymc.variational.streaming.checkpoints.fingerprint import (
     warn_of_versions,
 )
 from pymc.variational.streaming.checkpoints.state import pack, restore, unlike, unpack
+from pymc.variational.streaming.checkpoints.validation import check_trainer
 from pymc.variational.streaming.feeding import as_loader
 from pymc.variational.streaming.loading.order import Position
 
-__all__ = ["CHECKPOINTING", "PARTS", "load_trainer", "trainer_tree"]
+__all__ = ["CHECKPOINTING", "load_trainer", "trainer_tree"]
 
 #: Arguments of `fit` that say where it starts from.
 STARTS = frozenset({"random_seed", "start", "start_sigma"})
@@ -55,12 +56,6 @@ NOT_SAVED = STARTS | {"callbacks", "progressbar", "progressbar_theme"}
 
 #: Arguments of `fit` about checkpoints.
 CHECKPOINTING = ("checkpoint", "checkpoint_every", "keep")
-
-#: All that a checkpoint of a trainer has.
-PARTS = frozenset(
-    "kind fit model loader step versions arguments position batches_seen i until averaged report state "
-    "fixed results".split()
-)
 
 
 def trainer_tree(trainer: Any, end: LoopEnd | None, until: int | None) -> dict[str, Any]:
@@ -138,11 +133,14 @@ def load_trainer(
     ------
     CheckpointMismatchError
         If it is another one.
+    DamagedCheckpointError
+        If a value of it is none of a fit.
     """
     _check_given(given)
+    loader = as_loader(dataloader)
+    check_trainer(tree, found, loader.total_size)
     asked = {n: value for n, value in given.items() if n not in NOT_SAVED.union(CHECKPOINTING)}
     arguments, lines = merged_arguments(tree["arguments"], asked)
-    loader = as_loader(dataloader)
     model = model_of(arguments.get("method", "advi"), model)
     lines += differences(tree["model"], model_fingerprint(model), "model")
     lines += differences(tree["loader"], _through_json(loader.identity), "loader")
@@ -202,7 +200,7 @@ def _restore(trainer: Any, tree: Mapping[str, Any], found: Path) -> None:
     for here, there in ((changing, tree["state"]), (fixed, tree["fixed"])):
         for name, var in here.items():
             restore(var, there[name])
-    put_results(inference.approx, tree["results"])
+    put_results(inference.approx, tree["results"], found)
     inference.approx.report = report
     inference.hist, inference.state = tree["results"]["hist"], state
     trainer.position, trainer.batches_seen = Position(epoch, row), tree["batches_seen"]

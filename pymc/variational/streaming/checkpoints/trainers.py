@@ -33,14 +33,10 @@ from pymc.variational.streaming.checkpoints.claims import (
     hold,
 )
 from pymc.variational.streaming.checkpoints.disk import Disk
-from pymc.variational.streaming.checkpoints.errors import (
-    CheckpointMismatchError,
-    DamagedCheckpointError,
-)
+from pymc.variational.streaming.checkpoints.errors import CheckpointMismatchError
 from pymc.variational.streaming.checkpoints.files import write
 from pymc.variational.streaming.checkpoints.fits import (
     CHECKPOINTING,
-    PARTS,
     load_trainer,
     trainer_tree,
 )
@@ -167,8 +163,6 @@ class Resumable:
         if tree.get("kind") != "trainer":
             line = f"kind: {tree.get('kind')!r} in the checkpoint, 'trainer' now"
             raise CheckpointMismatchError(found, [f"{line}: use pm.load_approximation"])
-        if missing := sorted(PARTS - tree.keys()):
-            raise DamagedCheckpointError(found, f"it has no {', '.join(missing)}")
         return load_trainer(cls, found, tree, dataloader, model, kwargs)
 
 
