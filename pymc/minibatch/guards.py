@@ -18,7 +18,7 @@ The model's modules import the ones that these functions are in, so they are imp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
 from typing import Any
@@ -117,15 +117,28 @@ def _check_rows_of_draws(model: Any, given: Any, arguments: Mapping[str, Any]) -
             if found is None or dim not in found.sizes:
                 continue
             labels, n_rows = given.coords.get(dim), int(given.dim_lengths[dim].eval())
-            alike = found.sizes[dim] == n_rows
-            if alike and labels is not None and dim in found.coords:
-                alike = found.coords[dim].values.tolist() == list(labels)
+            alike, drawn = found.sizes[dim] == n_rows, None
+            if alike and dim in found.coords:
+                drawn = found.coords[dim].values.tolist()
+                alike = labels is None or drawn == list(labels)
+            if alike and labels is None and drawn not in (None, list(range(n_rows))):
+                raise ValueError(
+                    f"the draws of {rv.name!r} are of the rows {_some(drawn)} of the dim {dim!r}, and those "
+                    "that pm.set_data gave the model came without their numbers, so that they may be "
+                    "others. Give it the loader's own batch, or say which rows they are, as the draws do: "
+                    f"pm.set_data(..., coords={{{dim!r}: [...]}})"
+                )
             if not alike:
                 raise ValueError(
                     f"the draws of {rv.name!r} are of {found.sizes[dim]} rows of the dim {dim!r}, and not of the "
                     f"{n_rows} that pm.set_data gave the model, for which this is. Take draws of these rows, "
                     f"such as approx.sample(rows=batch.rows) or draws.isel({dim}=batch.rows), in their order"
                 )
+
+
+def _some(labels: Sequence[Any] | None) -> str:
+    first = ", ".join(map(repr, (labels or ())[:3]))
+    return first if len(labels or ()) <= 3 else f"{first}, ..."
 
 
 #: What functions of a model call the draws that they take.

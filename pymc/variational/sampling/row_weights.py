@@ -85,11 +85,12 @@ class RowWeights:
         """Check the arguments, and compile."""
         n_particles = check_count("n_particles", n_particles, function)
         if not hasattr(approx, "storage"):
+            streamed = hasattr(approx, "model") and is_streamed(approx.model)
             raise TypeError(
                 f"{function} takes what pm.fit returns for a model with latent variables of rows, or "
                 f"with guide= or objective=, and got {approx!r} of type {type(approx).__name__}, which "
                 "keeps no rows apart. Fit with guide='mean_field', or take pm.compute_log_likelihood of "
-                "draws"
+                f"draws{_OF_A_STREAM if streamed else ''}"
             )
         selection = _selection(approx, rows, function)
         axis = _the_axis(approx, function)
@@ -144,6 +145,10 @@ class RowWeights:
         labels = self.selection.computed.labels(self.axis, self.approx.model.coords.get(dim))
         labelled = xr.DataArray(array, {dim: labels}, (*dims, dim))
         return labelled.isel(self.selection.taken_later)
+
+
+# Both need data, and all that a streamed model holds is a batch of the fit
+_OF_A_STREAM = ". Its data come in batches from a loader: give the rows first, by pm.set_data"
 
 
 def _selection(approx: Any, rows: Any, function: str) -> RowSelection:

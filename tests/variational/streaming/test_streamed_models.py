@@ -251,6 +251,12 @@ class TestResults:
         found = pm.variational.log_evidence(approx, 2, random_seed=1)
         np.testing.assert_array_equal(found["obs"], ROWS)
 
+    @pytest.mark.parametrize("function", ["log_evidence", "log_weights"])
+    def test_a_fit_that_keeps_no_rows_apart(self, function):
+        approx = pm.ADVI(model=of_globals()).approx
+        with pytest.raises(TypeError, match=r"give the rows first, by pm\.set_data"):
+            getattr(pm.variational, function)(approx, 2)
+
     def test_diagnose_is_refused(self):
         with pytest.raises(ValueError, match="posterior of all rows"):
             pm.variational.diagnose(guided_approximation(of_rows()))
@@ -294,6 +300,17 @@ class TestFunctionsOfData:
             with pytest.raises(ValueError, match=r"rows=batch\.rows"):
                 pm.sample_posterior_predictive(draws, model=model)
         draws = approx.sample(2, rows=ROWS, var_names=["mu", "z"])
+        found = pm.sample_posterior_predictive(draws, model=model, progressbar=False)
+        np.testing.assert_array_equal(found.posterior_predictive["obs"], ROWS)
+
+    def test_rows_without_numbers(self):
+        """They may be others than those of the draws, unless both say which they are, or none does."""
+        model = of_rows()
+        draws = guided_approximation(model).sample(2, rows=ROWS, var_names=["mu", "z"])
+        pm.set_data({"batch": DATA[ROWS]}, model=model)
+        with pytest.raises(ValueError, match=r"draws of 'z' are of the rows .* came without their"):
+            pm.sample_posterior_predictive(draws, model=model)
+        pm.set_data({"batch": DATA[ROWS]}, model=model, coords={"obs": ROWS})
         found = pm.sample_posterior_predictive(draws, model=model, progressbar=False)
         np.testing.assert_array_equal(found.posterior_predictive["obs"], ROWS)
 
