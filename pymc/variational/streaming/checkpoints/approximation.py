@@ -43,10 +43,13 @@ from pymc.variational.streaming.checkpoints.errors import (
 from pymc.variational.streaming.checkpoints.files import write
 from pymc.variational.streaming.checkpoints.fingerprint import (
     differences,
-    model_fingerprint,
     named,
     versions,
     warn_of_versions,
+)
+from pymc.variational.streaming.checkpoints.latents import (
+    latent_differences,
+    latent_fingerprint,
 )
 from pymc.variational.streaming.checkpoints.reading import read_newest
 from pymc.variational.streaming.checkpoints.state import pack, restore, unlike, unpack
@@ -70,7 +73,7 @@ def save_approximation(approx: Any, path: str | os.PathLike[str]) -> Path:
         )
     tree = {
         "kind": "approximation",
-        "model": latent_fingerprint(approx.model),
+        "model": latent_fingerprint(approx.model, set(approx.params)),
         "versions": versions("python"),
         "approximation": {
             "class": _class_of(approx),
@@ -146,7 +149,7 @@ def load_approximation(
     check_approximation(tree, found)
     try:
         saved = tree["approximation"]
-        lines = list(differences(tree["model"], latent_fingerprint(model)))
+        lines = list(latent_differences(tree["model"], latent_fingerprint(model, set(params))))
         if lines:
             raise CheckpointMismatchError(found, lines)
         approx = _made(saved, model, guide, params)
@@ -159,18 +162,6 @@ def load_approximation(
     except (LookupError, AttributeError) as error:
         raise DamagedCheckpointError(found, f"it has no approximation ({error!r})") from error
     return approx
-
-
-def latent_fingerprint(model: Any) -> dict[str, Any]:
-    """Describe the free variables of a model, which an approximation is of."""
-    described = model_fingerprint(model)
-    free = {rv.name for rv in model.free_RVs}
-    dims = {str(dim) for name in free for dim in model.named_vars_to_dims.get(name) or ()}
-    kept = {"variables": free, "dims": dims}
-    return {
-        part: {name: text for name, text in described[part].items() if name in names}
-        for part, names in kept.items()
-    }
 
 
 def results_tree(approx: Any) -> dict[str, Any]:

@@ -187,6 +187,61 @@ def test_another_variable(saved):
         pm.load_approximation(saved, model=model)
 
 
+def bounded_model(upper: Any, scale: Any = 1.0) -> pm.Model:
+    with pm.Model() as model:
+        if upper == "data":
+            upper = pm.Data("limit", 2.0)
+        u = pm.Uniform("u", 0, pytensor.tensor.exp(upper))
+        pm.Normal("v", u, scale, shape=2)
+    return model
+
+
+@pytest.mark.parametrize(
+    "here, line",
+    [
+        ({"upper": pytensor.shared(5.0, "upper")}, "shared, upper: '0.0' in .*, '5.0' now"),
+        ({"scale": np.array([1.0, 2.0001])}, "priors, v: .* other hash|v: .*another hash"),
+        ({"scale": pytensor.shared(1.0, "upper")}, "priors, v: .*another hash"),
+    ],
+    ids=["bound", "constant", "graph"],
+)
+def test_another_support_or_prior(tmp_path, here, line):
+    """The printed distributions are the same."""
+    start = {"upper": pytensor.shared(0.0, "upper"), "scale": np.array([1.0, 2.0])}
+    with bounded_model(**start):
+        path = pm.MeanField(random_seed=1).save(tmp_path / "fit")
+    pm.load_approximation(path, model=bounded_model(**start))
+    with pytest.raises(CheckpointMismatchError, match=line):
+        pm.load_approximation(path, model=bounded_model(**{**start, **here}))
+
+
+def test_data_count_where_they_are_bounds(tmp_path):
+    with bounded_model("data") as model:
+        data = pm.Data("data", 1.0)
+        pm.Normal("w", data, 1)
+        path = pm.MeanField(random_seed=1).save(tmp_path / "fit")
+        pm.set_data({"data": 2.0})
+        pm.load_approximation(path)
+        pm.set_data({"limit": 3.0})
+        with pytest.raises(CheckpointMismatchError, match=r"shared, limit: '2\.0' in .*'3\.0' now"):
+            pm.load_approximation(path)
+
+
+def test_what_was_trained_may_have_had_another_value(tmp_path):
+    def model_of(value: float) -> tuple[pm.Model, Any]:
+        centre = pytensor.shared(value, "centre")
+        with pm.Model() as model:
+            pm.Normal("y", pm.Normal("mu", centre, 1), 1, observed=X)
+        return model, centre
+
+    model, centre = model_of(0.0)
+    approx = fitted(model, guide="mean_field", params=[centre])
+    path = approx.save(tmp_path / "fit")
+    model, again = model_of(7.0)
+    pm.load_approximation(path, model=model, params=[again])
+    assert again.get_value() == centre.get_value() != 0.0
+
+
 def test_shared_variables_by_name():
     """Their values may change in the course of a fit."""
     scale = pytensor.shared(3.0, "scale")
