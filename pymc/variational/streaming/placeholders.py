@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Constant
+from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.given_rows import given_rows
@@ -140,13 +140,13 @@ def _check_fed(model: Any, held: Collection[SharedVariable]) -> None:
     values = [model.rvs_to_values[rv] for rv in model.observed_RVs]
     terms = [*model.basic_RVs, *values, *model.potentials]
     used = {var.owner.inputs[0] for var in streams_in(terms)}
-    replaced = sorted(str(var.name) for var in used if not is_fed(var))
+    replaced = sorted(_name(var) for var in used if not is_fed(var))
     if replaced:
         raise ValueError(
             f"pm.do has replaced {_in_words(replaced)}, which held rows of the loader's batches, by rows "
             "that stay. Fit the model that pm.do was given, and use what it made for predictions"
         )
-    others = sorted(str(var.name) for var in used if var not in held)
+    others = sorted(_name(var) for var in used if var not in held)
     if others:
         raise ValueError(
             f"The model depends on {_in_words(others)}, a pm.Data of a loader that is not its own, so that "
@@ -154,6 +154,11 @@ def _check_fed(model: Any, held: Collection[SharedVariable]) -> None:
         )
     if held and used.isdisjoint(held):
         raise _no_term(held)
+
+
+def _name(var: Variable) -> str:
+    """Return the name of a variable, or of what it is made from: a shape may be specified of it."""
+    return next((above.name for above in ancestors([var]) if above.name), str(var))
 
 
 def _no_term(held: Iterable[SharedVariable]) -> ValueError:

@@ -90,11 +90,12 @@ class TestTerms:
 
     @pytest.mark.parametrize("replaced", [["x"], ["x", "y"]])
     def test_of_what_pm_do_has_replaced(self, replaced):
-        loader = pm.DataLoader({"x": DATA[:, 0], "y": DATA[:, 1]}, batch_size=2)
+        loader = pm.DataLoader({"x": DATA, "y": DATA[:, 1]}, batch_size=2)
         with pm.Model() as model:
-            x, y = pm.Data("x", loader, dims="obs"), pm.Data("y", loader, dims="obs")
-            pm.Normal("likelihood", x * pm.Normal("slope"), 1, observed=y, dims="obs")
-        done = pm.do(model, {name: np.zeros(2) for name in replaced})
+            x, y = pm.Data("x", loader), pm.Data("y", loader)
+            pm.Normal("likelihood", x[:, 0] * pm.Normal("slope"), 1, observed=y)
+        rows = {"x": np.zeros((2, 2)), "y": np.zeros(2)}
+        done = pm.do(model, {name: rows[name] for name in replaced})
         with pytest.raises(ValueError, match=r"pm\.do has replaced 'x'.*use what it made for"):
             find_targets(done, loader)
 
