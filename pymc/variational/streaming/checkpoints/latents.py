@@ -74,7 +74,7 @@ def latent_fingerprint(model: Any, trained: Collection[SharedVariable] = ()) -> 
     }
     # What is of rows may depend on the batch that is in its place now
     priors = {rv.name: _prior(rv) for rv in model.free_RVs if rv not in local_axes(model)}
-    hashes = {name: _hash(model, graphs) for name, graphs in priors.items()}
+    hashes = {name: _hash(model, model[name], graphs) for name, graphs in priors.items()}
     held = [var for name in priors for var in _held(model, model[name], priors[name])]
     fixed = [var for var in dict.fromkeys(held) if var not in trained]
     values = {name: _value_text(host_value(var)) for name, var in named(fixed).items()}
@@ -109,13 +109,14 @@ def _prior(rv: Variable) -> list[Variable]:
     return [var for var in dist_params(rv.owner) if not isinstance(var.type, RandomType)]
 
 
-def _hash(model: Any, graphs: Sequence[Variable]) -> str:
+def _hash(model: Any, rv: Variable, graphs: Sequence[Variable]) -> str:
     """Hash the graphs of a prior, with other variables of the model and what is shared by their names."""
     known = set(model.named_vars.values())
     within = dict.fromkeys(ancestors(graphs))  # in an order that is the same in each process
     inputs = [var for var in within if isinstance(var, SharedVariable) or var in known]
     names = [var.name or "" for var in inputs]
-    text = "\n".join([*names, *graph_lines(graphs, inputs)])
+    op = getattr(unscaled_rv(rv)[0].owner, "op", None)
+    text = "\n".join([plain_text(op), *names, *graph_lines(graphs, inputs)])
     return sha256(text.encode()).hexdigest()[:16]
 
 
