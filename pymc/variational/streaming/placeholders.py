@@ -158,7 +158,8 @@ def _check_fed(model: Any, held: Collection[SharedVariable]) -> None:
 
 def _name(var: Variable) -> str:
     """Return the name of a variable, or of what it is made from: a shape may be specified of it."""
-    return next((above.name for above in ancestors([var]) if above.name), str(var))
+    named = (v.name for v in ancestors([var]) if v.name and not isinstance(v, Constant))
+    return next(named, str(var))
 
 
 def _no_term(held: Iterable[SharedVariable]) -> ValueError:
