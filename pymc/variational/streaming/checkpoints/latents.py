@@ -83,19 +83,20 @@ def latent_fingerprint(model: Any, trained: Collection[SharedVariable] = ()) -> 
 
 def latent_differences(there: Any, here: Mapping[str, Any]) -> Iterator[str]:
     """Compare two models of an approximation: a line for each difference, in words where there are any."""
-    told = set()
-    for line in differences(there, here):
-        part, _, rest = line.partition(", ")
-        name = rest.partition(": ")[0]
-        if part == "variables":
-            told.add(name)
-        if part != "priors":
+    lines = list(differences(there, here))
+    told = {_name(line) for line in lines if line.startswith("variables, ")}
+    for line in lines:
+        if not line.startswith("priors, "):
             yield line
-        elif name not in told:
+        elif _name(line) not in told:
             yield (
                 f"{line}: the prior has another hash, and looks the same. It may be an array, a number "
                 "beyond three digits, or an expression"
             )
+
+
+def _name(line: str) -> str:
+    return line.partition(", ")[2].partition(": ")[0]
 
 
 def _prior(rv: Variable) -> list[Variable]:
