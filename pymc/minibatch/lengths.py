@@ -48,7 +48,7 @@ from pytensor.xtensor.vectorization import XRV
 
 from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, label, trace
 
-__all__ = ["check_no_length", "size_inputs"]
+__all__ = ["axis_of_length", "check_no_length", "size_inputs"]
 
 
 @singledispatch
@@ -184,11 +184,47 @@ def _used_as_number(node: Apply, lengths: Mapping[Variable, Rows]) -> Rows | Non
 
 def _picked(node: Apply, axes: Axes) -> Rows | None:
     """Tell of which rows an entry of a shape is the number."""
-    [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
-    if not isinstance(entry, Constant):
-        return None
-    axis = axes[int(entry.data)]
+    entry = _entry(node)
+    axis = None if entry is None else axes[entry]
     return axis if isinstance(axis, Rows) else None
+
+
+def _entry(node: Apply) -> int | None:
+    """Tell which entry of a vector an indexing takes; None where it is a slice, or not known."""
+    [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
+    return int(entry.data) if isinstance(entry, Constant) else None
+
+
+def axis_of_length(length: Variable) -> tuple[Variable, int] | None:
+    """Tell of which variable, along which axis, a number is the length.
+
+    Parameters
+    ----------
+    length : Variable
+
+    Returns
+    -------
+    variable, axis
+        None for what is not ``variable.shape[axis]``, with a known axis.
+
+    Examples
+    --------
+    >>> import pytensor.tensor as pt
+    >>> from pymc.minibatch.lengths import axis_of_length
+    >>> x = pt.matrix("x")
+    >>> axis_of_length(x.shape[1])
+    (x, 1)
+    """
+    node = length.owner
+    if node is None:
+        return None
+    if isinstance(node.op, Shape_i):
+        return node.inputs[0], node.op.i
+    shape = node.inputs[0].owner if isinstance(node.op, Subtensor) else None
+    if shape is None or not isinstance(shape.op, Shape):
+        return None
+    entry = _entry(node)
+    return None if entry is None else (shape.inputs[0], entry)
 
 
 def _message(name: str, rows: Rows, var: Variable) -> str:

@@ -28,14 +28,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import toposort
 from pytensor.tensor.basic import Alloc
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.shape import Shape, Shape_i
-from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
-from pymc.minibatch.lengths import size_inputs
+from pymc.minibatch.lengths import axis_of_length, size_inputs
 from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, indexes, rows_of, trace
 from pymc.minibatch.rebuild import with_inputs
 
@@ -143,13 +142,8 @@ class _Subsampled:
 
     def _is_other_length(self, node: Apply) -> bool:
         """Tell whether `node` is ``x.shape[k]`` of an axis that is not subsampled."""
-        shape = node.inputs[0].owner
-        if not isinstance(node.op, Subtensor) or shape is None or not isinstance(shape.op, Shape):
-            return False
-        [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
-        return isinstance(entry, Constant) and not self._is_subsampled(
-            shape.inputs[0], int(entry.data)
-        )
+        found = axis_of_length(node.outputs[0])
+        return found is not None and not self._is_subsampled(*found)
 
     def _become(
         self, memo: dict[Variable, Variable], node: Apply, inputs: Sequence[Variable]

@@ -42,6 +42,7 @@ from pymc.minibatch.provenance import (
     indexes,
     trace,
 )
+from pymc.minibatch.stream import is_stream
 from pymc.minibatch.user_terms import check_closed, mixed_inside
 
 __all__ = [
@@ -252,13 +253,12 @@ def _vouched(term: Term, given: list[Total], traced: Axes | None) -> list[Total]
 
 def _advice(*found: Variable | Rows) -> str:
     """Say how data stay in step with those of an index."""
-    ops = [(var.index if isinstance(var, Rows) else var).owner.op for var in found]
-    return _ONE_LOADER if any(op.source == "stream" for op in ops) else _ONE_CALL
+    return _ONE_LOADER if any(map(is_stream, found)) else _ONE_CALL
 
 
 def _who(index: Variable) -> str:
     """What subsamples a dim."""
-    return "a loader" if index.owner.op.source == "stream" else "pm.Minibatch"
+    return "a loader" if is_stream(index) else "pm.Minibatch"
 
 
 def check_not_on_plate(

@@ -11,12 +11,9 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-import os
 import warnings
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytensor.tensor as pt
@@ -38,6 +35,7 @@ from pymc.variational.draws import draw_anew
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.particles import fits_in_memory, over_particles
 from pymc.variational.results import add_fit
+from pymc.variational.saved import Saved
 
 
 def _with_one_draw(sample: Callable, node: Any) -> Any:
@@ -181,7 +179,7 @@ class _Operator:
         super().__init__(approx, *args, **kwargs)  # type: ignore[call-arg]
 
 
-class _Approximation:
+class _Approximation(Saved):
     def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
         by_scan = super().symbolic_sample_over_posterior  # type: ignore[misc]
         return _sample_over(self, node, self.inputs, self.symbolic_randoms, by_scan)
@@ -235,33 +233,6 @@ class _Approximation:
         with _model_of_results(model):  # deterministics on a subsampled dim are of all rows
             tree = super().sample(draws, **kwargs)  # type: ignore[misc]
         return add_fit(tree, self)
-
-    def save(self: Any, path: str | os.PathLike[str]) -> Path:
-        """Write the approximation to a folder, from which :func:`pymc.load_approximation` reads it.
-
-        Parameters
-        ----------
-        path : str or path
-            A folder, which must not be there yet.
-
-        Returns
-        -------
-        Path
-            The folder, absolute. It has arrays, JSON and hashes, and no pickle.
-
-        Raises
-        ------
-        FileExistsError
-        TypeError
-            If the approximation is made of groups of the user's own.
-        ImportError
-            If safetensors is not installed.
-        OSError
-            If the disk is full, for one: nothing is there then.
-        """
-        # By its name, and when it is called: it imports the approximations
-        checkpoints = import_module("pymc.variational.streaming.checkpoints.approximation")
-        return checkpoints.save_approximation(self, path)
 
 
 released = _layer.run_release(

@@ -44,8 +44,8 @@ from pytensor.tensor.math import Argmax, Dot
 from pytensor.tensor.reshape import JoinDims, SplitDims
 from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.tensor.sort import ArgSortOp, SortOp
-from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
+from pymc.minibatch.lengths import axis_of_length
 from pymc.minibatch.provenance import (
     OWN,
     SAME,
@@ -252,18 +252,10 @@ def _is_length(node: Apply, axes: Axes, k: int, j: int) -> bool:
     x, shape = node.inputs
     if shape.owner is None or not isinstance(shape.owner.op, MakeVector):
         return False
-    entry = shape.owner.inputs[j].owner
-    if entry is None:
+    length = axis_of_length(shape.owner.inputs[j])
+    if length is None:
         return False
-    if isinstance(entry.op, Shape_i):
-        of, place = entry.inputs[0], entry.op.i
-    elif isinstance(entry.op, Subtensor) and entry.inputs[0].owner is not None:
-        [picked] = indices_from_subtensor(entry.inputs[1:], entry.op.idx_list)
-        if not isinstance(entry.inputs[0].owner.op, Shape) or not isinstance(picked, Constant):
-            return False
-        of, place = entry.inputs[0].owner.inputs[0], int(picked.data)
-    else:
-        return False
+    of, place = length
     found = axes if of is x else trace(of)
     return not isinstance(found, Lost) and found[place] == axes[k]
 

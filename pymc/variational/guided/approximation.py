@@ -15,13 +15,9 @@
 
 from __future__ import annotations
 
-import os
-
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import cached_property
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,11 +36,12 @@ from pymc.variational.guided.storage import Storage
 from pymc.variational.guides.base import Guide, Site
 from pymc.variational.guides.rows_there import there_of_sites
 from pymc.variational.objectives.terms import Term, terms_of
+from pymc.variational.saved import Saved
 
 __all__ = ["GuidedApproximation"]
 
 
-class GuidedApproximation:
+class GuidedApproximation(Saved):
     """Guides of all variables of a model, and the values of their parameters.
 
     Parameters
@@ -301,31 +298,6 @@ class GuidedApproximation:
     def state(self) -> Any:
         """Means and standard deviations, mapped to the variables' own spaces as PyMC does."""
         return state_of(self)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the approximation to a folder, from which :func:`pymc.load_approximation` reads it.
-
-        Parameters
-        ----------
-        path : str or path
-            A folder, which must not be there yet.
-
-        Returns
-        -------
-        Path
-            The folder, absolute. It has arrays, JSON and hashes, and no pickle.
-
-        Raises
-        ------
-        FileExistsError
-        ImportError
-            If safetensors is not installed.
-        OSError
-            If the disk is full, for one: nothing is there then.
-        """
-        # By its name, and when it is called: it imports this module
-        checkpoints = import_module("pymc.variational.streaming.checkpoints.approximation")
-        return checkpoints.save_approximation(self, path)
 
     def bad_terms(self) -> list[tuple[str, float]]:
         """List terms of the model that are not finite at the mean, for the message of a failed fit."""

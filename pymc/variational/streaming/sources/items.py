@@ -18,7 +18,7 @@ The first item says what all are like. The others have to agree with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,7 +29,7 @@ from pymc.variational.streaming.sources.arrow import is_arrow
 from pymc.variational.streaming.sources.arrow_columns import need_pyarrow, schema_of, table_block
 from pymc.variational.streaming.sources.frames import frame_block, frame_schema, is_frame
 from pymc.variational.streaming.sources.layout import Block, Layout
-from pymc.variational.streaming.sources.schema import Selection
+from pymc.variational.streaming.sources.schema import Schema, Selection
 from pymc.variational.streaming.sources.series import is_series
 from pymc.variational.streaming.sources.values import (
     SampleShape,
@@ -65,10 +65,9 @@ def read_first(item: Any, sample_shape: SampleShape, where: str) -> ItemReader:
     ValueError
         If it has no rows along its first axis, or no numbers in a row.
     """
-    if is_frame(item):
-        return FrameReader(Selection.of(frame_schema(item), None, where))
-    if _is_arrow_item(item):
-        return ArrowReader(Selection.of(schema_of(_table(item).schema), None, where))
+    for kind in (_FRAMES, _ARROW):
+        if kind.has(item):
+            return TableReader.of(kind, item, where)
     parts = named_parts(item)
     shapes = named_shapes(sample_shape, parts, where)
     rows = {}
@@ -191,39 +190,39 @@ def _hint(array: np.ndarray, shape: tuple[int, ...], given: tuple[int, ...] | No
 
 
 @dataclass(frozen=True)
-class FrameReader:
-    """Reads data frames of pandas."""
+class _Tables:
+    """A kind of tables.
 
-    selection: Selection
+    Parameters
+    ----------
+    name : str
+        What messages call them.
+    has : callable
+        Tells whether an item is one.
+    open, schema : callable
+        An item as a table, and what its columns are.
+    block : callable
+        (table, selection, where) -> its rows.
+    """
 
-    @property
-    def layout(self) -> Layout:
-        """One field of all columns."""
-        return self.selection.layout
-
-    def block(self, item: Any, where: str) -> Block:
-        """Return the rows of a frame.
-
-        Raises
-        ------
-        SchemaError
-            If its columns are others than those of the first.
-        TypeError
-            If it is no frame.
-        """
-        if not is_frame(item):
-            raise TypeError(
-                f"{where} is a {type(item).__name__}, and those before were data frames"
-            )
-        self.selection.check(frame_schema(item), where)
-        return frame_block(item, self.selection, where)
+    name: str
+    has: Callable[[Any], bool]
+    open: Callable[[Any], Any]
+    schema: Callable[[Any], Schema]
+    block: Callable[[Any, Selection, str], Block]
 
 
 @dataclass(frozen=True)
-class ArrowReader:
-    """Reads tables and record batches of Arrow."""
+class TableReader:
+    """Reads tables of one kind, data frames for one."""
 
+    kind: _Tables
     selection: Selection
+
+    @classmethod
+    def of(cls, kind: _Tables, item: Any, where: str) -> TableReader:
+        """Read tables like this one, all columns."""
+        return cls(kind, Selection.of(kind.schema(kind.open(item)), None, where))
 
     @property
     def layout(self) -> Layout:
@@ -238,15 +237,15 @@ class ArrowReader:
         SchemaError
             If its columns are others than those of the first.
         TypeError
-            If it is no table.
+            If it is no table of this kind.
         """
-        if not _is_arrow_item(item):
+        if not self.kind.has(item):
             raise TypeError(
-                f"{where} is a {type(item).__name__}, and those before were Arrow tables"
+                f"{where} is a {type(item).__name__}, and those before were {self.kind.name}"
             )
-        table = _table(item)
-        self.selection.check(schema_of(table.schema), where)
-        return table_block(table, self.selection, where)
+        table = self.kind.open(item)
+        self.selection.check(self.kind.schema(table), where)
+        return self.kind.block(table, self.selection, where)
 
 
 def _is_arrow_item(item: Any) -> bool:
@@ -255,3 +254,9 @@ def _is_arrow_item(item: Any) -> bool:
 
 def _table(item: Any) -> Any:
     return need_pyarrow("a block of Arrow's").table(item)
+
+
+_FRAMES = _Tables("data frames", is_frame, lambda frame: frame, frame_schema, frame_block)
+_ARROW = _Tables(
+    "Arrow tables", _is_arrow_item, _table, lambda table: schema_of(table.schema), table_block
+)
