@@ -31,14 +31,14 @@ from pytensor.xtensor.type import XTensorVariable
 from pytensor.xtensor.vectorization import XRV
 
 from pymc.minibatch.lengths import check_no_length
-from pymc.minibatch.plates import as_axes, axes_of_dims
+from pymc.minibatch.plates import as_axes, axes_of_dims, value_axes
 from pymc.minibatch.provenance import NAME_THE_DIM, OWN, Axes, Axis, Lost, Rows, indexes, trace
 from pymc.minibatch.raw_data import raw_data
 from pymc.minibatch.stream import is_stream
+from pymc.minibatch.terms import check_log_probability
 from pymc.minibatch.total_size import check_no_diagonal, current_length
-from pymc.minibatch.user_terms import check_closed, mixed_inside
 
-__all__ = ["batch_initval", "check_free_variable"]
+__all__ = ["batch_initval", "check_free_variable", "check_local_prior"]
 
 
 def check_free_variable(
@@ -73,14 +73,13 @@ def check_free_variable(
         return
     check_no_diagonal(name, [row for row in rows if row is not None])
     _check_between_draws(rv, name, rows)
-    axes = mixed_inside(rv, as_axes(rows)) or trace(rv, known, free)
+    axes = trace(rv, known, free)
     if isinstance(axes, Lost):
         raise ValueError(
             f"The parameters of the free variable {name!r}: {axes.why}. What all rows share cannot "
             "depend on the rows of one batch, and a variable with a value for each row takes "
             "parameters row by row"
         )
-    check_closed(name, rv)
     for k, (row, axis) in enumerate(zip(rows, axes)):
         if row is not None:
             _check_local_axis(rv, name, k, row, axis)
@@ -93,6 +92,39 @@ def check_free_variable(
                 f"{NAME_THE_DIM if axis.dim is None else ''}; if it is data, pass observed=..."
             )
     check_no_length(repr(name), [rv])
+
+
+def check_local_prior(
+    rv: Variable,
+    name: str,
+    value: Variable,
+    transform: Any,
+    rows: Sequence[Rows | None],
+    known: Mapping[Variable, Axes | Lost],
+    free: Collection[Variable] = (),
+) -> None:
+    """Check that the prior of a local variable, with the Jacobian of its transform, is a sum over rows.
+
+    Parameters
+    ----------
+    rv : Variable
+    name : str
+    value : Variable
+        Its value variable.
+    transform : Transform or None
+    rows : sequence of Rows or None
+        The axes of the variable.
+    known, free
+        Passed on to :func:`~pymc.minibatch.provenance.trace`.
+
+    Raises
+    ------
+    ValueError
+        If rows depend on each other.
+    """
+    if any(rows):
+        axes = value_axes(as_axes(rows), value)
+        check_log_probability(name, rv, value, axes, known=known, free=free, transform=transform)
 
 
 def _where(name: str, k: int, rows: Rows) -> str:

@@ -20,7 +20,11 @@ gives something its size, as in ``pt.zeros(x.shape[0])``, it is right to follow 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import singledispatch
+from typing import Any
+
+import numpy as np
 
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import Op
@@ -36,19 +40,40 @@ from pytensor.tensor.basic import (
     MakeVector,
     ScalarFromTensor,
     TensorFromScalar,
+    get_scalar_constant_value,
 )
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
+from pytensor.tensor.exceptions import NotScalarConstantError
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.reshape import SplitDims
 from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
-from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
+from pytensor.tensor.subtensor import IncSubtensor, Subtensor, indices_from_subtensor
 from pytensor.tensor.type import integer_dtypes
+from pytensor.xtensor.basic import TensorFromXTensor, XTensorFromTensor
+from pytensor.xtensor.reduction import XReduce
 from pytensor.xtensor.shape import ExpandDims
-from pytensor.xtensor.vectorization import XRV
+from pytensor.xtensor.vectorization import XRV, XElemwise
 
-from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, label, trace
+from pymc.minibatch.provenance import (
+    Axes,
+    Axis,
+    Lost,
+    Rows,
+    found_axes,
+    indexes,
+    label,
+    rows_of,
+    trace,
+)
 
-__all__ = ["axis_of_length", "check_no_length", "size_inputs"]
+__all__ = [
+    "Count",
+    "axis_of_length",
+    "check_no_length",
+    "counts_of_rows",
+    "is_length_of",
+    "size_inputs",
+]
 
 
 @singledispatch
@@ -132,11 +157,51 @@ def check_no_length(
     ValueError
         The message names the variable whose length it is, and what to write.
     """
+    for var, count in counts_of_rows(outputs, known).items():
+        node = var.owner
+        if isinstance(node.op, Elemwise | XElemwise | RandomVariable) and not _is_cast(node):
+            if var.type.dtype not in integer_dtypes:
+                raise ValueError(_message(name, count.rows, var))
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number that is computed from the number of rows of a batch.
+
+    Parameters
+    ----------
+    rows : Rows
+        Of which rows.
+    is_multiple : bool
+        Whether it is the number itself, or a product with other lengths, such as ``x.size``.
+    """
+
+    rows: Rows
+    is_multiple: bool
+
+
+def counts_of_rows(
+    outputs: Sequence[Variable], known: Mapping[Variable, Axes | Lost] | None = None
+) -> dict[Variable, Count]:
+    """Find the numbers that are computed from the number of rows of a batch.
+
+    Parameters
+    ----------
+    outputs : sequence of Variable
+    known : mapping, optional
+        Passed on to :func:`~pymc.minibatch.provenance.trace`.
+
+    Returns
+    -------
+    dict of Variable to Count
+        In the order in which they are computed. A length that only gives something its size is none.
+    """
+    counts: dict[Variable, Count] = {}
     if not known and not indexes(outputs, by_shape=True):
-        return
-    lengths: dict[Variable, Rows] = {}
+        return counts
     shapes: dict[Variable, Axes] = {}  # vectors of lengths, one for each axis
     for node in toposort(outputs):
+        shape = shapes.get(node.inputs[0]) if node.inputs else None
         if isinstance(node.op, Shape | Shape_i):
             axes = trace(node.inputs[0], known)
             if isinstance(axes, Lost):
@@ -144,21 +209,48 @@ def check_no_length(
             if isinstance(node.op, Shape):
                 shapes[node.outputs[0]] = axes
             elif isinstance(axes[node.op.i], Rows):
-                lengths[node.outputs[0]] = axes[node.op.i]
-        elif node.inputs and node.inputs[0] in shapes and _is_cast(node):
-            shapes[node.outputs[0]] = shapes[node.inputs[0]]
-        elif node.inputs and node.inputs[0] in shapes and isinstance(node.op, Subtensor):
-            rows = _picked(node, shapes[node.inputs[0]])
-            if rows is not None:
-                lengths[node.outputs[0]] = rows
+                counts[node.outputs[0]] = Count(axes[node.op.i], True)
+        elif shape is not None and (_is_cast(node) or _leaves_rows(node, shape)):
+            shapes[node.outputs[0]] = shape
+        elif shape is not None and isinstance(node.op, Subtensor | CAReduce):
+            picked = rows_of(shape if isinstance(node.op, CAReduce) else _picked(node, shape))
+            if picked:
+                counts[node.outputs[0]] = Count(picked[0], len(picked) == 1)
         else:
-            used = _used_as_number(node, lengths)
-            if used is not None and isinstance(node.op, Elemwise | RandomVariable):
-                if not _is_cast(node) and node.outputs[-1].type.dtype not in integer_dtypes:
-                    raise ValueError(_message(name, used, node.outputs[-1]))
-            if used is not None and isinstance(node.op, _HAND_ON):
-                lengths[node.outputs[0]] = used
+            used = _used_as_number(node, counts)
+            if used is not None and isinstance(node.op, (*_HAND_ON, RandomVariable)):
+                same = _is_cast(node) or isinstance(node.op, _SAME_NUMBER)
+                counts[node.outputs[-1]] = Count(used.rows, used.is_multiple and same)
+    return counts
 
+
+def _leaves_rows(node: Apply, shape: Axes) -> bool:
+    """Tell whether lengths are written into a shape, and not to those of rows."""
+    if not isinstance(node.op, IncSubtensor):
+        return False
+    entries = indices_from_subtensor(node.inputs[2:], node.op.idx_list)
+    try:
+        written = np.arange(len(shape))[tuple(_fixed(entry) for entry in entries)]
+    except NotScalarConstantError:
+        return False
+    return not rows_of([shape[k] for k in np.atleast_1d(written)])
+
+
+def _fixed(entry: slice | Variable | None) -> Any:
+    """Write an entry of an indexing in numbers."""
+    if isinstance(entry, slice):
+        return slice(*map(_fixed, (entry.start, entry.stop, entry.step)))
+    return None if entry is None else int(get_scalar_constant_value(entry))
+
+
+_SAME_NUMBER = (
+    DimShuffle,
+    ScalarFromTensor,
+    TensorFromScalar,
+    CheckAndRaise,
+    TensorFromXTensor,
+    XTensorFromTensor,
+)
 
 _HAND_ON = (
     Elemwise,
@@ -169,24 +261,27 @@ _HAND_ON = (
     ScalarFromTensor,
     TensorFromScalar,
     CheckAndRaise,
+    TensorFromXTensor,
+    XTensorFromTensor,
+    XElemwise,
+    XReduce,
 )
 
 
 def _is_cast(node: Apply) -> bool:
-    return isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, Cast)
+    return isinstance(node.op, Elemwise | XElemwise) and isinstance(node.op.scalar_op, Cast)
 
 
-def _used_as_number(node: Apply, lengths: Mapping[Variable, Rows]) -> Rows | None:
+def _used_as_number(node: Apply, counts: Mapping[Variable, Count]) -> Count | None:
     sizes = set(size_inputs(node.op, node))
-    used = [lengths[v] for k, v in enumerate(node.inputs) if v in lengths and k not in sizes]
+    used = [counts[v] for k, v in enumerate(node.inputs) if v in counts and k not in sizes]
     return used[0] if used else None
 
 
-def _picked(node: Apply, axes: Axes) -> Rows | None:
-    """Tell of which rows an entry of a shape is the number."""
+def _picked(node: Apply, shape: Axes) -> Axes:
+    """Tell of which axis an entry of a shape is the length."""
     entry = _entry(node)
-    axis = None if entry is None else axes[entry]
-    return axis if isinstance(axis, Rows) else None
+    return () if entry is None else (shape[entry],)
 
 
 def _entry(node: Apply) -> int | None:
@@ -221,10 +316,21 @@ def axis_of_length(length: Variable) -> tuple[Variable, int] | None:
     if isinstance(node.op, Shape_i):
         return node.inputs[0], node.op.i
     shape = node.inputs[0].owner if isinstance(node.op, Subtensor) else None
+    if shape is not None and _is_cast(shape):  # as pt.mean has it
+        shape = shape.inputs[0].owner
     if shape is None or not isinstance(shape.op, Shape):
         return None
     entry = _entry(node)
     return None if entry is None else (shape.inputs[0], entry)
+
+
+def is_length_of(length: Variable, axis: Axis) -> bool:
+    """Tell a rule of :func:`~pymc.minibatch.provenance.follow` whether a number is the length of `axis`."""
+    of = axis_of_length(length)
+    if of is None:
+        return False
+    axes = found_axes(of[0])
+    return not isinstance(axes, Lost) and axes[of[1]] == axis
 
 
 def _message(name: str, rows: Rows, var: Variable) -> str:

@@ -48,6 +48,7 @@ __all__ = [
     "scaled_term",
     "subsampled_dims",
     "term_indexes",
+    "value_axes",
 ]
 
 
@@ -187,14 +188,19 @@ def known_axes(model: Any) -> dict[Variable, Axes | Lost]:
     for rv, rows in local_axes(model).items():
         value = root.rvs_to_values.get(rv)
         known[rv] = axes = as_axes(rows)
-        if value is not None:  # a transform may change the axes of a draw, which come last
-            own = (OWN,) * max(value.type.ndim - len(rows), 0)
-            known[value] = (*axes, *own)[: value.type.ndim]
+        if value is not None:
+            known[value] = value_axes(axes, value)
     for rv in root.observed_RVs:
         value = root.rvs_to_values[rv]
         if indexes([value]):
             known[rv] = trace(value)
     return known
+
+
+def value_axes(axes: Axes, value: Variable) -> Axes:
+    """Tell the axes of the value of a variable: a transform may change those of a draw, which come last."""
+    own = (OWN,) * max(value.type.ndim - len(axes), 0)
+    return (*axes, *own)[: value.type.ndim]
 
 
 def as_axes(rows: Iterable[Rows | None]) -> Axes:

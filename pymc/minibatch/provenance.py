@@ -26,6 +26,7 @@ an error only if it reaches a term of the model.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from functools import singledispatch
@@ -51,6 +52,7 @@ __all__ = [
     "Rows",
     "RowsLost",
     "follow",
+    "found_axes",
     "indexes",
     "same_draw",
     "trace",
@@ -183,6 +185,26 @@ def trace(
     found: dict[Variable, Axes | Lost] = dict(known or {})
     if var.owner is None:
         return found.get(var, _root_axes(var))
+    token = _running.set(found)
+    try:
+        return _trace(var, found, free)
+    finally:
+        _running.reset(token)
+
+
+#: What the trace that runs has found so far, for rules that meet a length and ask whose it is.
+_running: ContextVar[dict[Variable, Axes | Lost]] = ContextVar("_running")
+
+
+def found_axes(var: Variable) -> Axes | Lost:
+    """Return the axes of a variable that the trace which asks for a rule has come across."""
+    found = _running.get({})
+    return found[var] if var in found else trace(var)
+
+
+def _trace(
+    var: Variable, found: dict[Variable, Axes | Lost], free: Collection[Variable]
+) -> Axes | Lost:
     for node in toposort([var], blockers=list(found)):
         outputs = _follow_node(node, found)
         for output, axes in zip(node.outputs, outputs, strict=True):
@@ -282,10 +304,26 @@ def meet_all(inputs: Sequence[Axes], variables: Sequence[Variable], ndim: int) -
     """`meet` for each of the last `ndim` axes, aligned from the right as in broadcasting."""
     result = []
     for k in range(-ndim, 0):
-        aligned = [(axes[k], var) for axes, var in zip(inputs, variables) if len(axes) >= -k]
-        own = [label(var) for axis, var in aligned if axis is OWN]
-        result.append(meet([axis for axis, _ in aligned], own))
+        # The axes may be those that come before a core, as of a matrix
+        aligned = [
+            (axes[k], var, var.type.shape[len(axes) + k])
+            for axes, var in zip(inputs, variables)
+            if len(axes) >= -k
+        ]
+        own = [label(var) for axis, var, _ in aligned if axis is OWN]
+        axis = meet([axis for axis, *_ in aligned], own)
+        for same, var, length in aligned:
+            _check_length(axis, same, var, length)
+        result.append(axis)
     return tuple(result)
+
+
+def _check_length(axis: Axis, same: Axis, var: Variable, length: int | None) -> None:
+    """Refuse equal numbers of another number of rows than the batch's, which are data of all rows."""
+    if isinstance(axis, Rows) and same is SAME and length not in (None, 1, axis.batch_size):
+        raise RowsLost(
+            f"the rows of {axis} meet {length} values ({label(var)}) that are all alike: write one number"
+        )
 
 
 def refuse_rows(axes: Iterable[Axis], why: str) -> None:

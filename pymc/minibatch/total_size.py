@@ -24,12 +24,11 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 
-from pytensor.compile.mode import Mode
-from pytensor.graph.basic import Constant, Variable, equal_computations
-from pytensor.graph.traversal import explicit_graph_inputs
+from pytensor.graph.basic import Variable, equal_computations
 from pytensor.tensor.type_other import NoneConst
 from pytensor.xtensor.type import XTensorVariable
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.provenance import (
     NAME_THE_DIM,
@@ -43,7 +42,7 @@ from pymc.minibatch.provenance import (
     trace,
 )
 from pymc.minibatch.stream import is_stream
-from pymc.minibatch.user_terms import check_closed, mixed_inside
+from pymc.minibatch.terms import check_log_probability
 
 __all__ = [
     "Term",
@@ -59,7 +58,6 @@ __all__ = [
 
 type Total = Variable | int | None
 
-_cheap_mode = Mode(linker="py", optimizer=None)
 _ONE_CALL = "put all the data of the term into one pm.Minibatch call"
 _ONE_LOADER = (
     "all the data of the term have to come from the same loader: give it dicts of arrays, or a source of "
@@ -99,20 +97,6 @@ class Term:
 
     def dim(self, axis: int) -> str | None:
         return self.dims[axis] if self.dims else None
-
-
-def current_length(length: Any) -> int | None:
-    """Evaluate a length as it is now; None where that takes inputs, or there is none."""
-    from pymc.pytensorf import resolve_shapes
-
-    if not isinstance(length, Variable):
-        return None if length is None else int(length)
-    if isinstance(length, Constant):
-        return int(length.data)
-    if any(True for _ in explicit_graph_inputs([length])):
-        return None
-    [length] = resolve_shapes([length])
-    return int(length.eval(mode=_cheap_mode))
 
 
 def normalize_total_size(total_size: Any, ndim: int, name: str) -> list[Total]:
@@ -199,39 +183,46 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
     if not indexes([term.rv, term.value], known=term.known):
         check_not_on_plate(term.name, term.dims, term.plates)
         return given
-    check_closed(term.name, term.rv)
-    value_axes = trace(term.value, term.known, term.free)
-    params_axes = trace(term.rv, term.known, term.free)
-    if not isinstance(value_axes, Lost):
-        value_axes = mixed_inside(term.rv, value_axes) or value_axes
-    value = _traced(term, "observed value", value_axes, given)
-    params = _traced(term, "parameters", params_axes, given)
-    if value is None or params is None:
-        return _vouched(term, given, value or params)
-    rows = [_axis_rows(term, k, v, p) for k, (v, p) in enumerate(zip(value, params))]
-    check_no_diagonal(term.name, [axis for axis in rows if axis is not None])
-    check_no_length(repr(term.name), [term.rv, term.value])
-    return [_axis_total(term, k, axis, given[k]) for k, axis in enumerate(rows)]
+    value = trace(term.value, term.known, term.free)
+    params = trace(term.rv, term.known, term.free)
+    vouched = any(total is not None for total in given)
+    _check_traced(term, "observed value", value, vouched)
+    _check_traced(term, "parameters", params, vouched or not isinstance(value, Lost))
+    if isinstance(value, Lost) or (isinstance(params, Lost) and vouched):
+        totals = _vouched(term, given, params if isinstance(value, Lost) else value)
+    else:
+        # What is lost in the parameters is tried in the log-probability
+        rows = [
+            _axis_rows(term, k, axis, SAME if isinstance(params, Lost) else params[k])
+            for k, axis in enumerate(value)
+        ]
+        check_no_diagonal(term.name, [axis for axis in rows if axis is not None])
+        check_no_length(repr(term.name), [term.rv, term.value])
+        totals = [_axis_total(term, k, axis, given[k]) for k, axis in enumerate(rows)]
+        value = tuple(own if axis is None else axis for axis, own in zip(rows, value))
+    check_log_probability(
+        term.name, term.rv, term.value, value, known=term.known, free=term.free, vouched=vouched
+    )
+    return totals
 
 
-def _traced(term: Term, what: str, axes: Axes | Lost, given: Sequence[Total]) -> Axes | None:
-    """Return the axes; None where they are unknown and the user vouches for them."""
+def _check_traced(term: Term, what: str, axes: Axes | Lost, vouched: bool) -> None:
+    """Raise where the rows of a batch are mixed, or may be and nobody says that they are not."""
     if not isinstance(axes, Lost):
-        return axes
+        return
     if axes.certain:
         raise ValueError(
             f"{term.name!r}, {what}: {axes.why}. Compute it of all rows before pm.Minibatch, or use "
             "pm.minibatch_model, in which what mixes the rows of data alone stays of all rows"
         )
-    if all(total is None for total in given):
+    if not vouched:
         raise ValueError(
             f"{term.name!r}, {what}: {axes.why}. If each row of the result is of one row of the "
             "batch, and of that alone, say so by total_size=<rows in all>"
         )
-    return None
 
 
-def _vouched(term: Term, given: list[Total], traced: Axes | None) -> list[Total]:
+def _vouched(term: Term, given: list[Total], traced: Axes | Lost) -> list[Total]:
     """Take the totals as given where axes cannot be traced, and check what can be."""
     found = indexes([term.value]) or indexes([term.rv])
     if not set(map(Rows, indexes([term.rv]))) <= set(map(Rows, found)):
@@ -239,7 +230,7 @@ def _vouched(term: Term, given: list[Total], traced: Axes | None) -> list[Total]
             f"{term.name!r}: its parameters are of another minibatch index than its observed value, "
             f"so that x and y are out of step: {_advice(*found)}"
         )
-    for k, axis in enumerate(traced or ()):
+    for k, axis in enumerate(() if isinstance(traced, Lost) else traced):
         if isinstance(axis, Rows):
             _check_between_draws(term, k)
             if given[k] is None:

@@ -12,7 +12,7 @@
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
 from collections.abc import Sequence
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from pytensor.xtensor.type import XTensorVariable
 import pymc._layer as _layer
 
 from pymc.minibatch.ancestry import check_observed
-from pymc.minibatch.free_variables import batch_initval, check_free_variable
+from pymc.minibatch.free_variables import batch_initval, check_free_variable, check_local_prior
 from pymc.minibatch.given_rows import set_batch
 from pymc.minibatch.plates import (
     axes_of_dims,
@@ -107,22 +107,29 @@ class _Model:
     ) -> Variable:
         full_name = self.name_for(name)
         rv_var, observed = as_streamed(self, rv_var), as_streamed(self, observed)
+        check_prior = None
         if observed is None:
             kwargs["initval"] = as_streamed(self, kwargs.get("initval"))
             for index in indexes([rv_var]):
                 note_index(self, index)
             plates, known = subsampled_dims(self), known_axes(self)
-            check_free_variable(rv_var, full_name, dims, plates, known, self.root.free_RVs)
+            free = [*self.root.free_RVs]
+            check_free_variable(rv_var, full_name, dims, plates, known, free)
             if any(rows := axes_of_dims(dims or (), plates)):
+                check_prior = partial(check_local_prior, rows=rows, known=known, free=free)
                 lengths = local_shape(self, dims or ())
                 kwargs["initval"] = batch_initval(
                     kwargs.get("initval"), full_name, rows, lengths, known
                 )
         else:
             total_size = self._observed_totals(rv_var, full_name, observed, total_size, dims)
-        return super().register_rv(  # type: ignore[misc]
+        new = super().register_rv(  # type: ignore[misc]
             rv_var, name, observed=observed, total_size=total_size, dims=dims, **kwargs
         )
+        if check_prior is not None:
+            transform = self.rvs_to_transforms[new]
+            check_prior(new, full_name, self.rvs_to_values[new], transform)
+        return new
 
     def _observed_totals(
         self: Any,

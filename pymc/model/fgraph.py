@@ -32,7 +32,7 @@ from pytensor.xtensor.type import XTensorVariable
 
 import pymc._layer as _layer
 
-from pymc.minibatch.free_variables import check_free_variable
+from pymc.minibatch.free_variables import check_free_variable, check_local_prior
 from pymc.minibatch.given_rows import keep_given
 from pymc.minibatch.plates import (
     as_axes,
@@ -44,6 +44,7 @@ from pymc.minibatch.plates import (
 from pymc.minibatch.potentials import potential_scale
 from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, follow, trace
 from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.row_trials import is_marker
 from pymc.minibatch.stream import streamed, streams_in
 from pymc.minibatch.total_size import Term, infer_totals
 
@@ -246,14 +247,19 @@ def scale_terms(fgraph: Any) -> None:
         for node in fgraph.apply_nodes
         if isinstance(node.op, released.ModelFreeRV) and any(d in plates for d in node.op.dims)
     }
+    free: list[Variable] = []
     for node in fgraph.toposort():
         op = node.op
         if isinstance(op, released.ModelFreeRV):
-            check_free_variable(node.inputs[0], op.name, op.dims, plates, known)
+            rv, value = node.inputs
+            check_free_variable(rv, op.name, op.dims, plates, known, free)
+            rows = axes_of_dims(op.dims, plates)
+            check_local_prior(rv, op.name, value, op.transform, rows, known, free)
+            free.append(node.outputs[0])
         elif isinstance(op, released.ModelObservedRV):
             rv, value = node.inputs
             bare, given = unscaled_rv(rv)
-            term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths, known)
+            term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths, known, free)
             totals = infer_totals(term, given)
             observed = node.outputs[0]
             if [total is None for total in totals] != [total is None for total in given]:
@@ -262,7 +268,7 @@ def scale_terms(fgraph: Any) -> None:
         elif isinstance(op, released.ModelPotential):
             [var] = node.inputs
             scale = potential_scale(
-                var, None, name=op.name, dims=op.dims or None, known=known, free=()
+                var, None, name=op.name, dims=op.dims or None, known=known, free=free
             )
             if scale is not None:
                 fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)
@@ -307,6 +313,11 @@ def unscale_terms(fgraph: Any) -> None:
             [bare] = bare.owner.inputs
             value = as_xtensor(value, dims=bare.type.dims)
         _observe_anew(fgraph, node, bare, value)
+
+
+@is_marker.register(released.ModelVar)
+def _(op: Op) -> bool:
+    return True
 
 
 @follow.register(released.ModelVar)

@@ -176,7 +176,7 @@ class TestRefused:
             (sized_by_all_data, "those of a batch, but its length there is 4"),
             (of_the_number_of_rows, "'z' computes with the number of rows of a batch"),
             (on_the_diagonal, "'z': one minibatch index on two axes picks the diagonal"),
-            (custom_that_mixes, "The parameters of the free variable 'z': .* rows of a minibatch"),
+            (custom_that_mixes, "'z': .* has to be a sum over its rows"),
             (custom_that_hides_its_data, "the logp= of 'z' uses the minibatch index of dim 'obs'"),
         ],
         ids=lambda value: getattr(value, "__name__", ""),

@@ -35,6 +35,7 @@ from pytensor.tensor.subtensor import (
 from pytensor.tensor.type_other import SliceType
 
 from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.lengths import is_length_of
 from pymc.minibatch.provenance import (
     OWN,
     SAME,
@@ -74,14 +75,11 @@ def _takes_all(entry: object, length: int | None) -> bool:
     """Tell whether an entry is a slice of the whole axis, as those that scan makes are."""
     if not isinstance(entry, slice) or is_full(entry) or length is None:
         return is_full(entry)
-    try:
-        start, stop, step = (
-            default if bound is None else int(get_scalar_constant_value(bound))
-            for bound, default in ((entry.start, 0), (entry.stop, length), (entry.step, 1))
-        )
-    except NotScalarConstantError:
-        return False
-    return start == 0 and stop >= length and step == 1
+    start, stop, step = (
+        default if bound is None else _number(bound)
+        for bound, default in ((entry.start, 0), (entry.stop, length), (entry.step, 1))
+    )
+    return start == 0 and stop is not None and stop >= length and step == 1
 
 
 @follow.register(Subtensor)
@@ -111,13 +109,13 @@ def _(op: IncSubtensor, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [tuple(result)]
 
 
-def _each_place(entry: Any, length: int | None) -> Sequence[int | str] | None:
+def _each_place(entry: Any, rows: Rows, length: int | None) -> Sequence[int | str] | None:
     """Read ``arange(length)``, which takes all rows in order beside other arrays of indexes.
 
     Returns 0 for the axis of `entry` along which it counts, and "x" for each other one.
     """
     order: Sequence[int | str] = (0,)
-    if isinstance(entry, slice) or length is None:
+    if isinstance(entry, slice):
         return None
     if entry.owner is not None and isinstance(entry.owner.op, DimShuffle | Reshape):
         # A column of it, as beside indexes of two axes
@@ -126,14 +124,20 @@ def _each_place(entry: Any, length: int | None) -> Sequence[int | str] | None:
         if order.count(0) != 1 or entry.type.ndim != 1:
             return None
     if isinstance(entry, Constant):
-        return order if np.array_equal(entry.data, np.arange(length)) else None
+        return order if np.array_equal(entry.data, np.arange(length or 0)) else None
     if entry.owner is None or not isinstance(entry.owner.op, ARange):
         return None
+    start, stop, step = entry.owner.inputs
+    ends = is_length_of(stop, rows) or _number(stop) == length is not None
+    return order if (_number(start), _number(step)) == (0, 1) and ends else None
+
+
+def _number(var: Variable) -> int | None:
+    """Read a whole number that a graph fixes."""
     try:
-        bounds = [int(get_scalar_constant_value(bound)) for bound in entry.owner.inputs]
+        return int(get_scalar_constant_value(var))
     except NotScalarConstantError:
         return None
-    return order if bounds == [0, length, 1] else None
 
 
 def _entries(op: Subtensor, index_vars: Sequence[Variable], ndim: int) -> list[slice | Variable]:
@@ -157,7 +161,7 @@ def _view_axes(
     entries = _entries(op, index_vars, len(axes))
     for axis, entry, length in zip(axes, entries, x.type.shape):
         if isinstance(axis, Rows) and not _takes_all(entry, length):
-            each = _each_place(entry, length)
+            each = _each_place(entry, axis, length)
             if each is None:
                 raise RowsLost(BY_PLACE.format(op=op))
             kinds[entry] = tuple(axis if k == 0 else SAME for k in each)

@@ -45,19 +45,17 @@ from pytensor.tensor.reshape import JoinDims, SplitDims
 from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.tensor.sort import ArgSortOp, SortOp
 
-from pymc.minibatch.lengths import axis_of_length
+from pymc.minibatch.lengths import is_length_of
 from pymc.minibatch.provenance import (
     OWN,
     SAME,
     Axes,
     Axis,
-    Lost,
     Rows,
     RowsLost,
     follow,
     meet_all,
     refuse_rows,
-    trace,
     trace_inner,
 )
 
@@ -249,15 +247,10 @@ def _same_product(old: Sequence[int | None], new: Sequence[int | None]) -> bool:
 
 def _is_length(node: Apply, axes: Axes, k: int, j: int) -> bool:
     """Tell whether entry `j` of the new shape is the length of axis `k`, as ``x.shape[k]``."""
-    x, shape = node.inputs
+    _x, shape = node.inputs
     if shape.owner is None or not isinstance(shape.owner.op, MakeVector):
         return False
-    length = axis_of_length(shape.owner.inputs[j])
-    if length is None:
-        return False
-    of, place = length
-    found = axes if of is x else trace(of)
-    return not isinstance(found, Lost) and found[place] == axes[k]
+    return is_length_of(shape.owner.inputs[j], axes[k])
 
 
 @follow.register(JoinDims)

@@ -1,0 +1,383 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Terms of the log-probability are sums over rows, as the log-probability is written out (A18)."""
+
+import functools
+import re
+
+import numpy as np
+import pytensor.tensor as pt
+import pytest
+
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+
+import pymc as pm
+
+from pymc.distributions.dist_math import check_parameters
+from pymc.distributions.transforms import Chain, ZeroSumTransform, logodds, ordered, simplex
+from pymc.minibatch.provenance import Lost, Rows
+from pymc.minibatch.row_sums import summed_rows
+from tests.minibatch.enumeration import full_logp_and_gradient, mean_over_batches, some_point
+
+N, B = 6, 2
+rng = np.random.default_rng(18)
+X = rng.normal(size=(N, 3))
+Y = rng.normal(size=N)
+W = rng.uniform(1, 2, size=N)
+
+x, y, w = pm.Minibatch(X, Y, W, batch_size=B)
+v = pt.vector("v", shape=(None,))
+m = pt.vector("m", shape=(None,))
+mu = pt.scalar("mu")
+ll = -((v - mu) ** 2)
+ROWS = Rows(y.owner.inputs[1])
+KNOWN = {v: (ROWS,), m: (ROWS,)}
+
+SUMS = {
+    "a value for each row": ll,
+    "a sum": ll.sum(),
+    "a sum, scaled": 0.5 * ll.sum() / mu,
+    "a number of rows": (-0.5 * (v / mu) ** 2).sum() - v.shape[0] * pt.log(mu),
+    "a number of rows, by size": ll.sum() - v.size * pt.log(mu),
+    "ones": ll.sum() + (pt.ones(v.shape[0]) * pt.log(mu)).sum(),
+    "a constant": ll.sum() + 3.0,
+    "two sums": ll.sum() - pt.sqr(v).sum(),
+    "a dot product": -pt.dot(v - mu, v - mu),
+    "a matrix product": (x @ pt.vector("b")) @ (v - mu),
+    "all entries": (x * v[:, None] * mu).ravel().sum(),
+    "entries in another order": (x * v[:, None] * mu).ravel(),
+    "end to end": pt.concatenate([ll, 2 * ll]),
+    "a branch for all": pt.switch(mu > 0, ll.sum(), -np.inf),
+    "a condition on all rows": check_parameters(ll.sum(), mu > 0, v.sum() > 0),
+    "values left out by a switch": pt.switch(pt.isnan(v), 0, ll).sum(),
+    "values left out by a mask": ll[~pt.isnan(v)].sum(),
+    "values left out before": (-((v[~pt.isnan(v)] - mu) ** 2)).sum(),
+    "a mean of columns": (x * v[:, None]).mean(1),
+    "a ratio of sizes": ll * (v.size / v.shape[0]),
+    "a Categorical": pm.logp(
+        pm.Categorical.dist(logit_p=m[:, None] * np.arange(3.0)), pt.cast(v, "int64")
+    ),
+    "zeros of the shape": pt.zeros_like(v) + pt.log(mu),
+}
+
+MIXED = {
+    "a mean": (ll.mean(), "computes with a sum over the rows"),
+    "a sum over the number of rows": (ll.sum() / v.shape[0], "computes with a sum over the rows"),
+    "a mean of rows, then a sum": ((x * v[:, None]).mean(0).sum(), "computes with a sum over"),
+    "a prior": (ll.sum() + pt.log(mu), "is added to a sum over the rows"),
+    "a sum to each row": (ll + ll.sum(), "is added to a sum over the rows"),
+    "a sum end to end with a prior": (pt.concatenate([ll, mu[None]]), "is added to a sum over"),
+    "pairs": (v[:, None] * v[None, :], "pairs of rows"),
+    "a square of a sum": (v.sum() ** 2, "mixes the rows"),
+    "a product": (ll.prod(), "mixes the rows"),
+    "a mask of others": (pt.exp(-v[v > v.mean()]).sum(), "mixes the rows"),
+    "a softmax": (pm.math.log_softmax(v), "mixes the rows"),
+    "a log of a sum": (pt.logsumexp(v), "mixes the rows"),
+    "a running sum": (pt.cumsum(v), "mixes the rows"),
+    "an order": (pt.sort(v), "mixes the rows"),
+    "a lag": (v[1:] - mu * v[:-1], "by their place in the batch"),
+    "the first row": (v[0], "by their place in the batch"),
+    "a centre": (-((v - v.mean()) ** 2), "mixes the rows"),
+    "a covariance": (
+        pm.logp(pm.MvNormal.dist(pt.zeros(B), np.eye(B) + 0.2), v),
+        "values that are not of the batch|mixes the rows",
+    ),
+    "the number of rows in each": (ll * v.shape[0], "computes with a sum over the rows"),
+    "all data's equal numbers": (ll * np.full(N, 2.0), "that are all alike: write one number"),
+}
+
+
+@pytest.mark.parametrize("form", SUMS)
+def test_sums_over_rows(form):
+    assert summed_rows("lik", SUMS[form], KNOWN, [mu]) == {ROWS}
+
+
+@pytest.mark.parametrize("form", MIXED)
+def test_no_sums_over_rows(form):
+    term, why = MIXED[form]
+    found = summed_rows("lik", term, KNOWN, [mu])
+    assert isinstance(found, Lost) and found.certain
+    assert re.search(why, found.why)
+
+
+def test_what_is_of_no_rows():
+    assert summed_rows("lik", mu * 2, KNOWN, [mu]) == frozenset()
+
+
+def lag(value, rho):
+    return pt.concatenate([-(value[:1] ** 2) / 2, -((value[1:] - rho * value[:-1]) ** 2) / 2])
+
+
+def squares(value, mu):
+    return -((value - mu) ** 2)
+
+
+class Users:
+    """A model of each kind, in which a user's function is the likelihood of data."""
+
+    @staticmethod
+    def logp(fn, *params):
+        pm.CustomDist("lik", *params, logp=fn, observed=y)
+
+    @staticmethod
+    def dist(fn, *params):
+        pm.CustomDist("lik", *params, dist=fn, observed=y)
+
+    @staticmethod
+    def mixture(fn, *params):
+        custom = pm.CustomDist.dist(*params, logp=fn, shape=(B,))
+        pm.Mixture("lik", [0.5, 0.5], [custom, pm.Normal.dist(0, 1, shape=(B,))], observed=y)
+
+
+def effects(covariate):
+    def dist(x, b, size):
+        return pm.Normal.dist(b * covariate(x), 1, size=size)
+
+    return dist
+
+
+REFUSED = {
+    "AR(1)": lambda: Users.logp(lag, pm.Normal("rho")),
+    "Cox": lambda: Users.logp(
+        lambda value, eta: eta - pt.log(pt.cumsum(pt.exp(eta)[::-1])[::-1]),
+        x @ pm.Normal("b", shape=3),
+    ),
+    "the mean": lambda: Users.logp(lambda *args: squares(*args).mean(), pm.Normal("m")),
+    "the rows' number": lambda: Users.logp(
+        lambda value, mu: squares(value, mu) * value.shape[0], pm.Normal("m")
+    ),
+    "a component": lambda: Users.mixture(lag, pm.Normal("rho")),
+    "a batch in the closure": lambda: Users.logp(
+        lambda v, b: squares(v, x[:, 0] * b), pm.Normal("b")
+    ),
+    "a batch in that of a component": lambda: Users.mixture(
+        lambda v, b: squares(v, x[:, 0] * b), pm.Normal("b")
+    ),
+    "all data in the closure": lambda: Users.logp(
+        functools.partial(lambda v, m, weights: weights * squares(v, m), weights=W), pm.Normal("m")
+    ),
+    "equal data in the closure": lambda: Users.logp(
+        lambda v, m: np.full(N, 2.0) * squares(v, m), pm.Normal("m")
+    ),
+    "equal data as a parameter": lambda: pm.Normal(
+        "lik", pm.Normal("m"), np.full(N, 0.5), observed=y
+    ),
+    "differences of parameters": lambda: Users.dist(
+        effects(lambda x: pt.concatenate([x[:1], x[1:] - x[:-1]])), x[:, 0], pm.Normal("b")
+    ),
+    "centred parameters": lambda: Users.dist(
+        effects(lambda x: x - x.mean()), x[:, 0], pm.Normal("b")
+    ),
+    "a kernel of parameters": lambda: Users.dist(
+        effects(lambda x: pt.exp(-((x[:, None] - x[None]) ** 2)) @ x), x[:, 0], pm.Normal("b")
+    ),
+    "the number of parameters": lambda: Users.dist(
+        effects(lambda x: x * x.shape[0]), x[:, 0], pm.Normal("b")
+    ),
+    "a distance of means": lambda: pm.Simulator(
+        "lik",
+        lambda rng, mu, size: rng.normal(mu, 1, size=size),
+        pm.Normal("m"),
+        distance=lambda epsilon, data, sim: -abs(data.mean() - sim.mean()) / epsilon,
+        observed=y,
+    ),
+}
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_refused(form):
+    match = "sum over its rows|not among its parameters|computes with the number of rows"
+    with pm.Model(), pytest.raises(ValueError, match=f"'lik'.*({match})"):
+        REFUSED[form]()
+
+
+@pytest.mark.parametrize("size", [1, B])
+def test_all_data_in_the_closure_are_not_repeated(size):
+    """With a batch of one row, each would count once for every row of the data."""
+    batch = pm.Minibatch(Y, batch_size=size)
+    for weights in W, np.full(N, 2.0):
+        with pm.Model(), pytest.raises(ValueError, match="meet"):
+            pm.CustomDist(
+                "lik", pm.Normal("m"), logp=lambda v, m: weights * squares(v, m), observed=batch
+            )
+
+
+def scaled_normal(value, mu, s):
+    return (-(((value - mu) / s) ** 2) / 2).sum() - value.shape[0] * pt.log(s)
+
+
+RIGHT = {
+    "rows": lambda data: pm.CustomDist("lik", pm.Normal("m"), logp=squares, observed=data),
+    "their sum": lambda data: pm.CustomDist(
+        "lik", pm.Normal("m"), pm.HalfNormal("s"), logp=scaled_normal, observed=data
+    ),
+    "of some": lambda data: pm.CustomDist(
+        "lik", pm.Normal("m"), logp=lambda v, m: squares(v[v > 0], m).sum(), observed=data
+    ),
+    "a component": lambda data: pm.Mixture(
+        "lik",
+        [0.4, 0.6],
+        [
+            pm.CustomDist.dist(pm.Normal("m"), logp=squares, shape=data.shape),
+            pm.Normal.dist(0, 1, shape=data.shape),
+        ],
+        observed=data,
+    ),
+}
+
+
+@pytest.mark.parametrize("form", RIGHT)
+def test_what_is_accepted_is_unbiased(form):
+    with pm.Model() as model:
+        RIGHT[form](pm.Minibatch(Y, batch_size=B))
+    with pm.Model() as full:
+        RIGHT[form](pt.as_tensor(Y))
+    point = some_point(model)
+    np.testing.assert_allclose(
+        mean_over_batches(model, point), full_logp_and_gradient(full, point), rtol=1e-10, atol=1e-10
+    )
+
+
+class TestDerivedModels:
+    def full(self, logp):
+        with pm.Model(coords={"obs": range(N)}) as model:
+            data = pm.Data("y", Y, dims="obs")
+            pm.CustomDist("lik", pm.Normal("m"), logp=logp, observed=data, dims="obs")
+        return model
+
+    def test_refused(self):
+        with pytest.raises(ValueError, match=r"'lik'.*sum over its rows.*by their place"):
+            pm.minibatch_model(self.full(lag), batch_size=B)
+
+    def test_accepted(self):
+        full = self.full(squares)
+        model = pm.minibatch_model(full, batch_size=B)
+        point = some_point(full)
+        np.testing.assert_allclose(
+            mean_over_batches(model, point), full_logp_and_gradient(full, point), rtol=1e-10
+        )
+
+
+COORDS = {"obs": range(N), "k": range(3)}
+
+
+class TestLocalVariables:
+    @pytest.fixture
+    def model(self):
+        with pm.Model(coords=COORDS) as model:
+            pm.Minibatch(pm.Data("y", Y, dims="obs"), batch_size=B)
+            yield model
+
+    @pytest.mark.parametrize(
+        "prior",
+        [
+            lambda: pm.Normal("z", dims="obs", transform=ordered),
+            lambda: pm.Normal("z", dims=("k", "obs"), transform=ordered),
+            lambda: pm.Normal("z", dims="obs", transform=ZeroSumTransform([0])),
+            lambda: pm.Uniform("z", dims="obs", transform=simplex),
+            lambda: pm.CustomDist("z", 0.5, logp=lag, dims="obs"),
+            lambda: pm.CustomDist(
+                "z", dist=lambda size: pt.cumsum(pm.Normal.dist(size=size)), dims="obs"
+            ),
+        ],
+    )
+    def test_refused(self, model, prior):
+        with pytest.raises(ValueError, match=r"'z'.*sum over its rows"):
+            prior()
+
+    @pytest.mark.parametrize(
+        "prior",
+        [
+            lambda: pm.Normal("z", dims=("obs", "k"), transform=ordered),
+            lambda: pm.Normal("z", dims=("obs", "k"), transform=ZeroSumTransform([1])),
+            lambda: pm.Uniform("z", 0, 1, dims=("obs", "k"), transform=Chain([logodds, ordered])),
+            lambda: pm.ZeroSumNormal("z", pm.HalfNormal("s"), dims=("obs", "k")),
+            lambda: pm.Dirichlet("z", np.ones(3), dims=("obs", "k")),
+            lambda: pm.Uniform("z", 0, pm.HalfNormal("s"), dims="obs"),
+            lambda: pm.CustomDist("z", 0.5, logp=squares, dims="obs"),
+        ],
+    )
+    def test_accepted(self, model, prior):
+        prior()
+
+    def test_in_a_model_of_full_data(self):
+        with pm.Model(coords=COORDS) as full:
+            z = pm.Normal("z", dims="obs", transform=ordered)
+            pm.Normal("lik", z, 1, observed=pm.Data("y", Y, dims="obs"), dims="obs")
+        with pytest.raises(ValueError, match=r"'z'.*sum over its rows"):
+            pm.minibatch_model(full, batch_size=B)
+
+
+class Opaque(Op):
+    """A function of NumPy's, of which nobody knows anything."""
+
+    __props__ = ("fn",)
+
+    def __init__(self, fn):
+        self.fn = fn
+
+    def make_node(self, x):
+        return Apply(self, [x], [x.type()])
+
+    def perform(self, node, inputs, outputs):
+        outputs[0][0] = np.asarray(self.fn(inputs[0]), dtype=inputs[0].dtype)
+
+
+class TestOpsWithoutARule:
+    def observe(self, fn, total_size=None, data=Y):
+        batch = pm.Minibatch(data, batch_size=B)
+        mu = Opaque(fn)(batch * pm.Normal("b"))
+        pm.Normal("lik", mu, 1, observed=batch, total_size=total_size)
+
+    @pytest.mark.parametrize("total_size", [None, N])
+    def test_row_by_row(self, total_size):
+        with pm.Model():
+            self.observe(np.sin, total_size)
+
+    @pytest.mark.parametrize("total_size", [None, N])
+    @pytest.mark.parametrize("fn", [lambda a: a - a.mean(), np.cumsum, lambda a: a * len(a)])
+    def test_mixed(self, fn, total_size):
+        """What was tried is believed, and not who vouches for it."""
+        match = "that of five rows is not the sum of those of two and three"
+        with pm.Model(), pytest.raises(ValueError, match=match):
+            self.observe(fn, total_size)
+
+    def test_nothing_can_be_told_where_rows_are_alike(self):
+        with pm.Model(), pytest.raises(ValueError, match="say so by total_size="):
+            self.observe(np.sin, data=np.ones(N))
+        with pm.Model():
+            self.observe(np.sin, N, data=np.ones(N))
+
+    def test_local_variables(self):
+        def fit(fn):
+            with pm.Model(coords=COORDS):
+                batch = pm.Minibatch(pm.Data("y", Y, dims="obs"), batch_size=B)
+                z = pm.Normal("z", dims="obs")
+                pm.Normal("lik", Opaque(fn)(z), 1, observed=batch)
+
+        fit(np.sin)
+        with pytest.raises(ValueError, match="that of five rows"):
+            fit(lambda a: a - a.mean())
+
+    def test_of_a_model_of_full_data(self):
+        def full(fn):
+            with pm.Model(coords=COORDS) as model:
+                data = pm.Data("y", Y, dims="obs")
+                pm.Normal("lik", Opaque(fn)(data * pm.Normal("b")), 1, observed=data, dims="obs")
+            return model
+
+        pm.minibatch_model(full(np.sin), batch_size=B)
+        with pytest.raises(ValueError, match="that of five rows"):
+            pm.minibatch_model(full(np.cumsum), batch_size=B)
