@@ -20,7 +20,7 @@ graph that it makes, by the place of its rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pytensor.compile.sharedvalue import SharedVariable
@@ -105,7 +105,12 @@ def with_closed_over_rows(rv: Variable, axis: int, n_rows: int) -> Variable:
         return rv
     batch_ndim = rv.type.ndim - node.op.ndim_supp
     parts = _parts(node)
-    graph = None if getattr(node.op, "inline_logprob", False) else _graph(node, parts, rv)
+    graph = None
+    if not getattr(node.op, "inline_logprob", False):
+        try:
+            graph = _graph(node, parts, rv, n_rows)
+        except NotImplementedError:  # it has draws alone
+            return rv
     term = parts.inner_outputs[0] if graph is None else _before_sum(graph.logp)
     if not axis < batch_ndim or not axis < term.type.ndim:
         return rv
@@ -117,7 +122,8 @@ def with_closed_over_rows(rv: Variable, axis: int, n_rows: int) -> Variable:
         if alone and current_length(axis_length(root, axes[0])) == n_rows:
             data.append(root)
             ndims.append(ndim)
-    return _with_parameters(node, parts, graph, data, ndims) if data else rv
+    new = [_of_any_number(var, n_rows) for var in data]
+    return _with_parameters(node, parts, graph, dict(zip(data, new)), ndims) if data else rv
 
 
 def _parts(node: Apply) -> _Parts:
@@ -138,16 +144,16 @@ def _parts(node: Apply) -> _Parts:
     )
 
 
-def _graph(node: Apply, parts: _Parts, rv: Variable) -> _Graph:
-    value, params = _of_any_length(rv), [_of_any_length(var) for var in parts.params]
+def _graph(node: Apply, parts: _Parts, rv: Variable, n_rows: int) -> _Graph:
+    value, *params = [_of_any_number(var, n_rows) for var in (rv, *parts.params)]
     inputs = dict(zip(parts.params, params))
     logp = _logprob(node.op, [value], *(inputs.get(var, var) for var in node.inputs))
     return _Graph([value, *params], logp)
 
 
-def _of_any_length(var: Any) -> Variable:
-    """Make a variable for the rows of any batch, so that nothing is folded to the length of one."""
-    return var.type.clone(shape=tuple(1 if n == 1 else None for n in var.type.shape))()
+def _of_any_number(var: Any, n_rows: int) -> Variable:
+    """Make a variable of any number of rows, so that nothing is folded to the number of all."""
+    return var.type.clone(shape=tuple(None if n == n_rows else n for n in var.type.shape))()
 
 
 def _before_sum(logp: Variable) -> Variable:
@@ -158,15 +164,18 @@ def _before_sum(logp: Variable) -> Variable:
 
 
 def _with_parameters(
-    node: Apply, parts: _Parts, graph: _Graph | None, data: list[Variable], ndims: list[int]
+    node: Apply,
+    parts: _Parts,
+    graph: _Graph | None,
+    data: Mapping[Variable, Variable],
+    ndims: Sequence[int],
 ) -> Variable:
-    new = [_of_any_length(var) for var in data]
-    replaced = dict(zip(data, new))
+    new = list(data.values())
     draw, *updates = parts.inner_outputs
     if graph is None:
-        draw, *updates = rebuild([draw, *updates], replaced)
+        draw, *updates = rebuild([draw, *updates], data)
     else:
-        [logp] = rebuild([graph.logp], replaced)
+        [logp] = rebuild([graph.logp], data)
         graph = _Graph([*graph.inputs, *new], logp)
     op = node.op
     params, draws = safe_signature([*op.ndims_params, *ndims], [op.ndim_supp]).split("->")
