@@ -31,6 +31,7 @@ from pytensor.tensor.type_other import NoneConst
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.lengths import check_no_length
+from pymc.minibatch.missing import check_none_missing
 from pymc.minibatch.provenance import (
     NAME_THE_DIM,
     OWN,
@@ -200,6 +201,7 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
         check_not_on_plate(term.name, term.dims, term.plates)
         return given
     check_closed(term.name, term.rv)
+    check_none_missing(term.name, term.rv, term.value)
     value_axes = trace(term.value, term.known, term.free)
     params_axes = trace(term.rv, term.known, term.free)
     if not isinstance(value_axes, Lost):
