@@ -22,7 +22,7 @@ prove nothing: the mean of a prior for each of N groups is on no axis of the row
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,12 +50,15 @@ class Placed(NamedTuple):
     sizes : dict of Apply to list of int
         Nodes that a number gives their length, as in ``pt.zeros(1000)``, and their axes of rows.
     ends : dict of Variable to list of int
-        What is not computed row by row, such as a running sum, and its axes of rows.
+        What is not computed row by row, such as a running sum, or not known to be; its axes of rows.
+    coupled : list of Variable
+        Those of `ends` that surely are not.
     """
 
     data: dict[Variable, list[int]]
     sizes: dict[Apply, list[int]]
     ends: dict[Variable, list[int]]
+    coupled: list[Variable]
 
 
 def placed_rows(
@@ -89,37 +92,46 @@ def placed_rows(
         asked[var].add(axis)
     sizes: dict[Apply, list[int]] = {}
     ends: dict[Variable, list[int]] = {}
+    coupled: list[Variable] = []
     for node in reversed(list(toposort(list(asked), blockers=blockers))):
         outputs = [(k, axis) for k, out in enumerate(node.outputs) for axis in asked.get(out, ())]
-        found = list(_coming_out(node, outputs))
+        found, certain = _coming_out(node, outputs)
         for var, axis in found:
             asked[var].add(axis)
         if not found and not isinstance(node.op, Alloc | AllocEmpty | RNGConsumerOp):
-            ends |= {out: sorted(asked[out]) for out in node.outputs if out in asked}
+            ended = {out: sorted(asked[out]) for out in node.outputs if out in asked}
+            ends |= ended
+            coupled += ended if certain else ()
         numbers = {axis for _, axis in outputs if _is_number(_length(node, axis), n_rows)}
         if numbers:
             sizes[node] = sorted(numbers)
     roots = {v: sorted(axes) for v, axes in asked.items() if v.owner is None and v not in blockers}
-    return Placed(roots, sizes, ends)
+    return Placed(roots, sizes, ends, coupled)
 
 
-def _coming_out(node: Apply, outputs: Sequence[tuple[int, int]]) -> Iterator[tuple[Variable, int]]:
-    """Tell which axes of the inputs of `node` are, entry by entry, any of these axes of its outputs."""
-    if not outputs:
-        return
+def _coming_out(
+    node: Apply, outputs: Sequence[tuple[int, int]]
+) -> tuple[list[tuple[Variable, int]], bool]:
+    """Tell which axes of the inputs of `node` are, entry by entry, any of these axes of its outputs.
+
+    And whether this is certain of all that are not.
+    """
     alike: list[Axes] = [(SAME,) * getattr(var.type, "ndim", 0) for var in node.inputs]
     row = Rows(minibatch_index(2, 1))
-    for k, var in enumerate(node.inputs):
+    result, certain = [], True
+    for k, var in enumerate(node.inputs if outputs else ()):
         for axis, length in enumerate(getattr(var.type, "shape", ())):
             if length == 1:  # it broadcasts
                 continue
             one: Axes = (*alike[k][:axis], row, *alike[k][axis + 1 :])
             try:
                 found = follow(node.op, node, [*alike[:k], one, *alike[k + 1 :]])
-            except RowsLost:
+            except RowsLost as lost:
+                certain = certain and lost.certain
                 continue
             if any(found[output][place] == row for output, place in outputs):
-                yield var, axis
+                result.append((var, axis))
+    return result, certain
 
 
 # --- lengths that are numbers ---

@@ -433,16 +433,13 @@ def _data_on(
         if isinstance(node.op, ModelNamed)
     }
     placed = placed_rows(terms, n_rows, _free_variables(fgraph))
-    coupled = []
     for data, axes in (placed.data | placed.ends).items():
-        if not _is_data(data):
-            coupled += [data] * (data.owner is not None)
-        elif data not in uses and len(axes) == 1:
+        if data not in uses and len(axes) == 1 and _is_data(data):
             [axis] = axes
             named = (names.get(data) or (None,) * data.type.ndim)[axis]
             if named is None and current_length(axis_length(data, axis)) == n_rows:
                 uses[data] = axis
-    return uses, placed.sizes, coupled
+    return uses, placed.sizes, [end for end in placed.coupled if not _is_data(end)]
 
 
 def _is_data(var: Variable) -> bool:
