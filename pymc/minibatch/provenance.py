@@ -312,15 +312,17 @@ def meet_all(inputs: Sequence[Axes], variables: Sequence[Variable], ndim: int) -
         ]
         own = [label(var) for axis, var, _ in aligned if axis is OWN]
         axis = meet([axis for axis, *_ in aligned], own)
+        lengths = {n for a, _, n in aligned if isinstance(a, Rows)} - {None}
         for same, var, length in aligned:
-            _check_length(axis, same, var, length)
+            if same is SAME and isinstance(axis, Rows) and length not in (None, 1):
+                _check_length(axis, length, lengths or {axis.batch_size}, var)
         result.append(axis)
     return tuple(result)
 
 
-def _check_length(axis: Axis, same: Axis, var: Variable, length: int | None) -> None:
+def _check_length(axis: Rows, length: int, lengths: Collection[int | None], var: Variable) -> None:
     """Refuse equal numbers of another number of rows than the batch's, which are data of all rows."""
-    if isinstance(axis, Rows) and same is SAME and length not in (None, 1, axis.batch_size):
+    if length not in lengths:
         raise RowsLost(
             f"the rows of {axis} meet {length} values ({label(var)}) that are all alike: write one number"
         )

@@ -37,7 +37,7 @@ from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.provenance import label
 from pymc.minibatch.raw_data import raw_data
 from pymc.minibatch.total_size import current_length
-from pymc.pytensorf import convert_data
+from pymc.pytensorf import floatX
 
 __all__ = ["Minibatch", "axis_length", "row_count", "take_rows", "valid_batch_size"]
 
@@ -104,7 +104,8 @@ def Minibatch(
         If `sampling` is unknown, data are random, a batch is empty or larger than the data, the data differ in their number of rows, a dim
         is unknown, or a dim is subsampled in two ways.
     NotImplementedError
-        If data have missing values.
+        If integers are masked. NaN is data as any other, but no observed value: the variable that
+        observes it raises, unless it is a `CustomDist` with a `logp` of its own.
 
     Notes
     -----
@@ -229,19 +230,27 @@ def _as_data(value: Any) -> Variable:
             f"pm.Minibatch takes dense numeric data, got a {type(value).__name__} of dtype "
             f"{array.dtype}. Encode categories as numbers (.cat.codes), and make sparse data dense"
         )
-    # Integers are kept as they are: counts and codes may be large
-    if array.dtype.kind == "f" or isinstance(array, np.ma.MaskedArray):
-        array = convert_data(
-            value if hasattr(value, "dtype") or hasattr(value, "dtypes") else array
-        )
     if isinstance(array, np.ma.MaskedArray):
-        raise NotImplementedError(
-            f"pm.Minibatch got data with {int(np.ma.count_masked(array))} missing values (NaN), "
-            "which would be imputed by a latent variable each. Drop or fill these rows, or observe "
-            "them in a term of their own without pm.Minibatch"
-        )
-    # A copy, which `convert_data` may have made: the user may go on to write into the array
+        array = _filled(array)
+    # Integers are kept as they are: counts and codes may be large
+    if array.dtype.kind == "f":
+        array = floatX(array)
+    # A copy, which the conversion may have made: the user may go on to write into the array
     return raw_data(np.array(array) if np.may_share_memory(array, given) else array)
+
+
+def _filled(array: np.ma.MaskedArray) -> np.ndarray:
+    """Write NaN for what is masked."""
+    masked = int(np.ma.count_masked(array))
+    if not masked:
+        return np.ma.getdata(array)
+    if array.dtype.kind not in "fc":
+        raise NotImplementedError(
+            f"pm.Minibatch got data of dtype {array.dtype} with {masked} masked values, and there is no "
+            "NaN of that dtype to stand for them. Drop or fill these rows, or, if the model handles NaN in "
+            "them, give floats: array.astype(float).filled(np.nan)"
+        )
+    return array.filled(np.nan)
 
 
 def _current_model() -> Any | None:

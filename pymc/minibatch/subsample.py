@@ -30,11 +30,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import toposort
-from pytensor.tensor.basic import Alloc
+from pytensor.tensor.basic import Alloc, stack
 from pytensor.tensor.random.op import RNGConsumerOp
-from pytensor.tensor.shape import Shape, Shape_i
+from pytensor.tensor.shape import Shape, Shape_i, shape_i
 
 from pymc.minibatch.lengths import axis_of_length, size_inputs
+from pymc.minibatch.placed_rows import sized_inputs
 from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, indexes, rows_of, trace
 from pymc.minibatch.rebuild import with_inputs
 
@@ -46,6 +47,8 @@ def subsample(
     rows: Mapping[Variable, tuple[Variable, Axes]],
     lengths: Mapping[Variable, Variable],
     fixed: Collection[Variable] = (),
+    sizes: Mapping[Apply, Mapping[int, Variable]] | None = None,
+    known: Mapping[Variable, Axes | Lost] | None = None,
 ) -> list[Variable]:
     """Rewrite graphs of full data to graphs of a minibatch.
 
@@ -58,6 +61,11 @@ def subsample(
         For the length of each subsampled dim, that of the batch: scalar integers.
     fixed : collection of Variable
         What stays as it is, whatever it is computed from.
+    sizes : mapping of Apply to (mapping of int to Variable), optional
+        Nodes that a number gives their length, and what it becomes, by axis; see
+        :func:`~pymc.minibatch.placed_rows.placed_rows`.
+    known : mapping, optional
+        Axes of variables whose rows no data tell, such as those of local variables.
 
     Returns
     -------
@@ -68,7 +76,7 @@ def subsample(
     ValueError
         If something that is computed from the batch does not fit to it.
     """
-    graph = _Subsampled(rows, lengths)
+    graph = _Subsampled(rows, lengths, sizes or {}, known or {})
     for node in toposort(outputs, blockers=[*rows, *lengths, *fixed]):
         graph.visit(node)
     return [graph.batch.get(output, output) for output in outputs]
@@ -85,11 +93,14 @@ class _Subsampled:
         self,
         rows: Mapping[Variable, tuple[Variable, Axes]],
         lengths: Mapping[Variable, Variable],
+        sizes: Mapping[Apply, Mapping[int, Variable]],
+        known: Mapping[Variable, Axes | Lost],
     ) -> None:
         self.batch = {var: new for var, (new, _) in rows.items()}
         self.lengths = dict(lengths)
+        self.sizes = sizes
         # Of the full data's graph, traced as if the data were the rows of the batch
-        self.axes: dict[Variable, Axes | Lost] = {var: axes for var, (_, axes) in rows.items()}
+        self.axes = {**known, **{var: axes for var, (_, axes) in rows.items()}}
         self.random: set[Variable] = set()
 
     def visit(self, node: Apply) -> None:
@@ -98,21 +109,40 @@ class _Subsampled:
         elif not self._keeps_rows(node):
             return
         if isinstance(node.op, Shape | Shape_i):
-            [of] = node.inputs
-            if of in self.batch and self._is_subsampled(of, getattr(node.op, "i", None)):
-                self.lengths[node.outputs[0]] = node.op(self.batch[of])
+            self._visit_shape(node)
             return
         sizes = set(size_inputs(node.op, node))
         inputs = [
-            self.batch.get(var, self.lengths.get(var, var) if k in sizes else var)
+            self.lengths.get(var, self.batch.get(var, var))
+            if k in sizes
+            else self.batch.get(var, var)
             for k, var in enumerate(node.inputs)
         ]
+        if node in self.sizes:
+            inputs = sized_inputs(node, inputs, self.sizes[node])
         if any(new is not old for new, old in zip(inputs, node.inputs)):
             if isinstance(node.op, Alloc) and self.random.isdisjoint(node.outputs):
                 self.axes[node.outputs[0]] = self._filled_axes(node)
             self._become(self.batch, node, inputs)
-        elif any(var in self.lengths for var in node.inputs) and not self._is_other_length(node):
+        of_lengths = [var for var in node.inputs if var in self.lengths]
+        values = [var for var in node.inputs if var in self.batch and var not in self.lengths]
+        if of_lengths and not values and not self._is_other_length(node):
             self._become(self.lengths, node, [self.lengths.get(var, var) for var in node.inputs])
+
+    def _visit_shape(self, node: Apply) -> None:
+        [of], [shape] = node.inputs, node.outputs
+        if of not in self.batch:
+            return
+        new, axis = self.batch[of], getattr(node.op, "i", None)
+        if self._is_subsampled(of, axis):
+            self.lengths[shape] = node.op(new)
+        axes = trace(of, self.axes)
+        if of in self.random and not isinstance(axes, Lost):
+            # As a number, and without the random variable of all rows, which the model has no more
+            lengths = [
+                a.total if isinstance(a, Rows) else shape_i(new, k) for k, a in enumerate(axes)
+            ]
+            self.batch[shape] = stack(lengths) if axis is None else lengths[axis]
 
     def _keeps_rows(self, node: Apply) -> bool:
         """Tell whether `node`, computed from data alone, has rows wherever its inputs have."""
@@ -128,9 +158,11 @@ class _Subsampled:
         axes = trace(node.outputs[0], self.axes)
         if isinstance(axes, Lost):
             return _own_axes(node.outputs[0])
+        lengths = dict(enumerate(self.lengths.get(var) for var in node.inputs[1:]))
+        lengths.update(self.sizes.get(node, {}))
         found = [
-            indexes([self.lengths[var]], by_shape=True) if var in self.lengths else []
-            for var in node.inputs[1:]
+            [] if lengths[k] is None else indexes([lengths[k]], by_shape=True)
+            for k in range(len(axes))
         ]
         return tuple(Rows(own[0]) if own else axis for axis, own in zip(axes, found))
 
@@ -153,8 +185,9 @@ class _Subsampled:
         except (TypeError, ValueError, IndexError, AssertionError) as error:
             raise ValueError(
                 f"pm.minibatch_model: {node} does not fit to the rows of a batch ({error}). What "
-                "meets the rows of subsampled data has to be of them too, or broadcast: give all "
-                "data with a value for each row the dims= of these rows, in pm.Data. What couples the "
+                "meets the rows of subsampled data has to be of them too, or broadcast: give a free "
+                "variable with a value for each row the dims= of these rows, and so data, in pm.Data, whose "
+                "place in the model does not show that they are rows. What couples the "
                 "rows, such as the covariance of a Gaussian process, has none of a batch alone: use "
                 "pm.gp.HSGP, or fit all rows"
             ) from error

@@ -30,6 +30,7 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.lengths import check_no_length
+from pymc.minibatch.missing import check_none_missing
 from pymc.minibatch.provenance import (
     NAME_THE_DIM,
     OWN,
@@ -183,6 +184,7 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
     if not indexes([term.rv, term.value], known=term.known):
         check_not_on_plate(term.name, term.dims, term.plates)
         return given
+    check_none_missing(term.name, term.rv, term.value)
     value = trace(term.value, term.known, term.free)
     params = trace(term.rv, term.known, term.free)
     vouched = any(total is not None for total in given)

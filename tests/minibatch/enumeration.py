@@ -41,10 +41,14 @@ def batches(index_op: MinibatchIndexRV, n_rows: int) -> list[np.ndarray]:
     return [np.array(rows) for rows in combinations(range(n_rows), size)]
 
 
-def logp_and_gradient(model: pm.Model, terms: Sequence | None = None) -> list:
+def logp_and_gradient(
+    model: pm.Model, terms: Sequence | None = None, gradient: bool = True
+) -> list:
     """Graphs of the log-probability and its gradient."""
     logp = model.logp(terms)
-    if any(isinstance(v.owner.op, SimulatorRV) for v in ancestors(model.observed_RVs) if v.owner):
+    if not gradient or any(
+        isinstance(v.owner.op, SimulatorRV) for v in ancestors(model.observed_RVs) if v.owner
+    ):
         return [logp]  # it has no gradient
     return [logp, model.dlogp()]
 
@@ -54,6 +58,7 @@ def mean_over_batches(
     point: dict | None = None,
     reduce: Callable | None = np.mean,
     terms: Sequence | None = None,
+    gradient: bool = True,
 ) -> np.ndarray:
     """Average logp and gradient over all batches of all indexes of `model`; or give each of them.
 
@@ -61,7 +66,7 @@ def mean_over_batches(
     to those of these rows.
     """
     point = model.initial_point() if point is None else point
-    outputs = logp_and_gradient(model, terms)
+    outputs = logp_and_gradient(model, terms, gradient)
     found = model_indexes(model)
     # Deriving a logp clones an index: replace each clone by one input
     inputs = {index.owner.inputs[0]: pt.lvector() for index in found}
@@ -95,8 +100,8 @@ def mean_over_batches(
             np.ravel(point[v.name])[places[v]] if v in places else point[v.name]
             for v in model.value_vars
         ]
-        logp, *gradient = fn(*rows, *values)
-        results.append(np.hstack([logp, *_of_all_rows(model, gradient, point, places)]))
+        logp, *slopes = fn(*rows, *values)
+        results.append(np.hstack([logp, *_of_all_rows(model, slopes, point, places)]))
     return np.array(results) if reduce is None else reduce(results, axis=0)
 
 
@@ -122,10 +127,15 @@ def _of_all_rows(model: pm.Model, gradient: list, point: dict, places: dict) -> 
     return result
 
 
-def full_logp_and_gradient(model: pm.Model, point: dict | None = None) -> np.ndarray:
+def full_logp_and_gradient(
+    model: pm.Model, point: dict | None = None, gradient: bool = True
+) -> np.ndarray:
     point = model.initial_point() if point is None else point
     fn = pytensor.function(
-        model.value_vars, logp_and_gradient(model), mode=PYTHON, on_unused_input="ignore"
+        model.value_vars,
+        logp_and_gradient(model, gradient=gradient),
+        mode=PYTHON,
+        on_unused_input="ignore",
     )
     return np.hstack([np.ravel(o) for o in fn(*(point[v.name] for v in model.value_vars))])
 

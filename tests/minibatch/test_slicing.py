@@ -336,11 +336,20 @@ class TestErrors:
         with pytest.raises(ValueError, match="empty dict"):
             pm.Minibatch({})
 
-    def test_missing_values(self):
-        with pytest.raises(NotImplementedError, match="1 missing values"):
-            pm.Minibatch(np.array([1.0, np.nan, 2.0]), batch_size=2)
-        with pytest.raises(NotImplementedError, match="1 missing values"):
-            pm.Minibatch(np.ma.array([1, 2, 3], mask=[False, True, False]), batch_size=2)
+    def test_masked_integers(self):
+        masked = np.ma.array([1, 2, 3], mask=[False, True, False])
+        with pytest.raises(
+            NotImplementedError, match=r"int64 with 1 masked values.*astype\(float\)"
+        ):
+            pm.Minibatch(masked, batch_size=2)
+        batch = pm.Minibatch(masked.astype(float).filled(np.nan), batch_size=3)
+        np.testing.assert_array_equal(np.sort(evaluate(batch)[0]), [1, 3, np.nan])
+
+    def test_integers_without_a_mask_stay_as_they_are(self):
+        large = np.ma.array([2**40 + 3, 1])
+        batch = pm.Minibatch(large, batch_size=2)
+        assert batch.type.dtype == "int64"
+        assert sorted(evaluate(batch)[0]) == [1, 2**40 + 3]
 
     def test_the_user_s_array_is_copied(self):
         mine = np.ones(3)

@@ -17,18 +17,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.traversal import ancestors, explicit_graph_inputs
 from pytensor.graph.type import Type
+from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.free_variables import batch_initval
 from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
+from pymc.minibatch.placed_rows import placed_rows
 from pymc.minibatch.plates import (
+    as_axes,
     axes_of_dims,
     check_of_all_rows,
     known_axes,
@@ -37,7 +41,7 @@ from pymc.minibatch.plates import (
     model_indexes,
     plates_of,
 )
-from pymc.minibatch.provenance import Axes, Lost, Rows, trace
+from pymc.minibatch.provenance import Axes, Lost, Rows, label, trace
 from pymc.minibatch.raw_data import raw_data
 from pymc.minibatch.rebuild import FixedLengthError, all_rows, rebuild
 from pymc.minibatch.slicing import axis_length, row_count, take_rows, valid_batch_size
@@ -56,6 +60,7 @@ from pymc.model.fgraph import (
     sharing_data,
     unscale_terms,
 )
+from pymc.model.transform.closed_over import with_closed_over_rows
 
 __all__ = ["full_model", "minibatch_model", "model_op", "remove_minibatch"]
 
@@ -206,8 +211,10 @@ def minibatch_model(
     Parameters
     ----------
     model : Model, optional
-        A model of full data in :func:`pymc.Data` with dims; by default the one of the context. It
-        is not changed.
+        A model of full data; by default the one of the context. It is not changed. Observed values, or
+        :func:`pymc.Data`, have the dim that is subsampled. Other data, and constants, are rows of it where
+        their entries meet, one by one, those of a variable that has the dim: design matrices, group
+        indexes, offsets, weights. So models of Bambi are subsampled as they are.
     batch_size : int, or dict of str to int
         Rows of a batch: of the leading dim that all observed variables share, or by dim, such as
         ``{"obs": 500}``.
@@ -247,34 +254,69 @@ def minibatch_model(
     check_of_all_rows(model, sizes)
     with sharing_data():
         fgraph, _ = fgraph_from_model(model)
+    for dim in sizes:
+        _open_closures(fgraph, dim)
     batches: dict[Variable, Variable] = {}
     lengths: dict[Variable, Variable] = {}
+    numbers: dict[Apply, dict[int, Variable]] = {}
+    indexes: list[Variable] = []
+    ends: dict[Variable, str] = {}
     for dim, size in sizes.items():
-        uses = _data_on(fgraph, dim)
+        uses, sized, coupled = _data_on(fgraph, dim)
+        ends |= dict.fromkeys(coupled, dim)
         if not uses:
             raise ValueError(
-                f"batch_size of pm.minibatch_model has the dim {dim!r}, which no pm.Data and no "
-                f"observed value has; the model's dims are {sorted(model.dim_lengths)}"
+                f"batch_size of pm.minibatch_model has the dim {dim!r}, which no data of the model "
+                f"have; the model's dims are {sorted(model.dim_lengths)}"
             )
         rows = row_count(_agreeing([axis_length(data, k) for data, k in uses.items()], dim))
         now = current_length(rows)
         if now is not None:
             check_batch_size(size, now)
         index = minibatch_index(rows, size, sampling, dim)
+        indexes.append(index)
         for data, k in uses.items():
             batches[data] = take_rows(batches.get(data, _as_shared(data)), index, k)
         length = fgraph._dim_lengths[dim]
         lengths[length] = index.shape[0].astype(length.type.dtype)
+        for node, axes in sized.items():
+            numbers.setdefault(node, {}).update(dict.fromkeys(axes, index.shape[0]))
+    plates = plates_of(indexes)
+    known = {
+        rv: as_axes(axes_of_dims(rv.owner.op.dims, plates))
+        for rv in _free_variables(fgraph)
+        if rv.owner.op.dims
+    }
     # Named data stay full: they are what the rows are taken from
-    outputs = subsample(
-        [o for o in fgraph.outputs if not isinstance(model_op(o), ModelNamed)],
-        {data: (batch, _axes(batch)) for data, batch in batches.items()},
-        lengths,
-        # The lengths of other dims may come from data that are subsampled along another axis
-        fixed=[v for v in fgraph._dim_lengths.values() if v not in lengths],
-    )
     named = [o for o in fgraph.outputs if isinstance(model_op(o), ModelNamed)]
-    batched = _model_of(fgraph, [*outputs, *named])
+    try:
+        outputs = subsample(
+            [o for o in fgraph.outputs if o not in named],
+            {data: (batch, _axes(batch)) for data, batch in batches.items()},
+            lengths,
+            # The lengths of other dims may come from data that are subsampled along another axis
+            fixed=[v for v in fgraph._dim_lengths.values() if v not in lengths],
+            sizes=numbers,
+            known=known,
+        )
+        batched = _model_of(fgraph, [*outputs, *named])
+    except ValueError as error:
+        for end, dim in ends.items():
+            raise ValueError(_coupled(end, dim)) from error
+        raise
+    return _with_batch_initvals(batched)
+
+
+def _coupled(end: Variable, dim: str) -> str:
+    return (
+        f"pm.minibatch_model: along {dim!r} rows are coupled. {label(end)} does not compute them one by "
+        "one, as adstock, lags and running sums do not: a row needs others, which its batch does not "
+        'have. Subsample a dim along which rows are independent, such as batch_size={"geo": 100}, '
+        "or fit all rows"
+    )
+
+
+def _with_batch_initvals(batched: Model) -> Model:
     known = known_axes(batched)
     for rv, rows in local_axes(batched).items():
         initval, shape = (
@@ -334,18 +376,82 @@ def _sizes_by_dim(model: Model, batch_size: Any) -> dict[str, int]:
     return {str(dim): valid_batch_size(batch_size)}
 
 
-def _data_on(fgraph: Any, dim: str) -> dict[Variable, int]:
-    """Data of the model with the dim, and their axis: `pm.Data`, and observed values."""
-    uses: dict[Variable, int] = {}
+class _OnDim(NamedTuple):
+    """What of a model is on a dim, by its dims."""
+
+    data: dict[Variable, int]  # and their axis
+    terms: list[tuple[Variable, int]]
+    n_rows: int | None  # None where data differ, or the number is not known
+
+
+def _on_dim(fgraph: Any, dim: str) -> _OnDim:
+    data: dict[Variable, int] = {}
+    terms: list[tuple[Variable, int]] = []
     for node in fgraph.toposort():
-        op = node.op
-        if isinstance(op, ModelNamed | ModelObservedRV) and dim in op.dims:
-            data = node.inputs[-1]
-            while data.owner is not None and isinstance(data.owner.op, ModelNamed):
-                data = data.owner.inputs[0]
-            if data.owner is None:
-                uses[data] = op.dims.index(dim)
-    return uses
+        if isinstance(node.op, ModelVar) and dim in node.op.dims:
+            axis = node.op.dims.index(dim)
+            terms += [(var, axis) for var in node.inputs if var.owner is not None]
+            if isinstance(node.op, ModelNamed | ModelObservedRV):
+                root = _unnamed(node.inputs[-1])
+                if root.owner is None:
+                    data[root] = axis
+    found = {current_length(axis_length(var, k)) for var, k in data.items()}
+    found = found or {current_length(fgraph._dim_lengths.get(dim))}
+    return _OnDim(data, terms, found.pop() if len(found) == 1 else None)
+
+
+def _unnamed(data: Variable) -> Variable:
+    while data.owner is not None and isinstance(data.owner.op, ModelNamed):
+        data = data.owner.inputs[0]
+    return data
+
+
+def _open_closures(fgraph: Any, dim: str) -> None:
+    """Show the graph what the functions of a `CustomDist` close over."""
+    n_rows = _on_dim(fgraph, dim).n_rows
+    for node in fgraph.toposort():
+        if n_rows and isinstance(node.op, ModelObservedRV) and dim in node.op.dims:
+            rv, value = node.inputs
+            opened = with_closed_over_rows(rv, node.op.dims.index(dim), n_rows)
+            if opened is not rv:
+                fgraph.replace(node.outputs[0], node.op(opened, value), import_missing=True)
+
+
+def _data_on(
+    fgraph: Any, dim: str
+) -> tuple[dict[Variable, int], dict[Apply, list[int]], list[Variable]]:
+    """Data that are rows of the dim, with their axis; what a number gives the length; where rows end.
+
+    `pm.Data` and observed values say so by their dims; for others, and constants, their place tells.
+    """
+    uses, terms, n_rows = _on_dim(fgraph, dim)
+    if n_rows is None:
+        return uses, {}, []
+    names = {
+        _unnamed(node.inputs[-1]): node.op.dims
+        for node in fgraph.apply_nodes
+        if isinstance(node.op, ModelNamed)
+    }
+    placed = placed_rows(terms, n_rows, _free_variables(fgraph))
+    for data, axes in (placed.data | placed.ends).items():
+        if data not in uses and len(axes) == 1 and _is_data(data):
+            [axis] = axes
+            named = (names.get(data) or (None,) * data.type.ndim)[axis]
+            if named is None and current_length(axis_length(data, axis)) == n_rows:
+                uses[data] = axis
+    return uses, placed.sizes, [end for end in placed.coupled if not _is_data(end)]
+
+
+def _is_data(var: Variable) -> bool:
+    """Tell whether `var` is computed from data alone: what mixes their rows is of all of them."""
+    random = (v for v in ancestors([var]) if v.owner is not None)
+    return not any(True for _ in explicit_graph_inputs([var])) and not any(
+        isinstance(v.owner.op, RNGConsumerOp) for v in random
+    )
+
+
+def _free_variables(fgraph: Any) -> list[Variable]:
+    return [node.outputs[0] for node in fgraph.toposort() if isinstance(node.op, ModelFreeRV)]
 
 
 def _as_shared(data: Variable) -> Variable:

@@ -1,0 +1,193 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Data in the closure of a `CustomDist` become parameters of it, so that batches take rows of them.
+
+``logp=partial(weighted, weights=w)`` has a weight for each row, which the graph of the model does not
+show: the function is called when the log-probability is derived. What it closes over is found in the
+graph that it makes, by the place of its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.raise_op import CheckAndRaise
+from pytensor.tensor.math import Sum
+from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.utils import safe_signature
+
+from pymc.distributions.custom import CustomDistRV, CustomSymbolicDistRV
+from pymc.logprob.abstract import _logprob
+from pymc.minibatch.placed_rows import placed_rows
+from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.slicing import axis_length
+from pymc.minibatch.total_size import current_length
+
+__all__ = ["ClosedOverRV", "with_closed_over_rows"]
+
+
+class _Graph(NamedTuple):
+    """A log-probability, and the variables that stand for the value and the parameters in it."""
+
+    inputs: Sequence[Variable]
+    logp: Variable
+
+
+class ClosedOverRV(CustomSymbolicDistRV):
+    """A `CustomDist` that has what its functions closed over as its last parameters."""
+
+    def __init__(self, *args: Any, graph: _Graph | None, **kwargs: Any) -> None:
+        self.graph = graph
+        self.inline_logprob = graph is None
+        super().__init__(*args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and self.graph is other.graph  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+
+@_logprob.register(ClosedOverRV)
+def _closed_over_logprob(op: ClosedOverRV, values: Any, *inputs: Any, **kwargs: Any) -> Variable:
+    if op.graph is None:
+        raise NotImplementedError(f"the logp of {op} is derived from its graph")
+    _, _, params = op.get_input_output_type_idxs(op.extended_signature)[0]
+    new = [*values, *(inputs[k] for k in params)]
+    [logp] = rebuild([op.graph.logp], dict(zip(op.graph.inputs, new, strict=True)))
+    return logp
+
+
+class _Parts(NamedTuple):
+    """What a `CustomDist` is made of, and its graph of draws."""
+
+    size: Variable
+    params: list[Variable]
+    rngs: list[Variable]
+    inner_inputs: list[Variable]  # in the order of size, params, rngs
+    inner_outputs: list[Variable]  # draws, and updates of generators
+
+
+def with_closed_over_rows(rv: Variable, axis: int, n_rows: int) -> Variable:
+    """Make parameters of the data that the functions of a `CustomDist` close over, if they are rows.
+
+    Parameters
+    ----------
+    rv : Variable
+        Any random variable.
+    axis : int
+        Its axis of rows.
+    n_rows : int
+        How many rows there are in all.
+
+    Returns
+    -------
+    Variable
+        `rv`, if there are no such data, or it is another distribution; else one of the same
+        log-probability and draws.
+    """
+    node = rv.owner
+    if node is None or not isinstance(node.op, CustomDistRV | CustomSymbolicDistRV):
+        return rv
+    batch_ndim = rv.type.ndim - node.op.ndim_supp
+    parts = _parts(node)
+    graph = None
+    if not getattr(node.op, "inline_logprob", False):
+        try:
+            graph = _graph(node, parts, rv, n_rows)
+        except NotImplementedError:  # it has draws alone
+            return rv
+    term = parts.inner_outputs[0] if graph is None else _before_sum(graph.logp)
+    if not axis < batch_ndim or not axis < term.type.ndim:
+        return rv
+    data, ndims = [], []
+    for root, axes in placed_rows([(term, axis)], n_rows).data.items():
+        # Aligned from the right, as in broadcasting: axes after those of the draws are of one draw
+        ndim = root.type.ndim - (batch_ndim - axis + axes[0])
+        alone = isinstance(root, Constant | SharedVariable) and len(axes) == 1 and ndim >= 0
+        if alone and current_length(axis_length(root, axes[0])) == n_rows:
+            data.append(root)
+            ndims.append(ndim)
+    new = [_of_any_number(var, n_rows) for var in data]
+    return _with_parameters(node, parts, graph, dict(zip(data, new)), ndims) if data else rv
+
+
+def _parts(node: Apply) -> _Parts:
+    if isinstance(node.op, RandomVariable):
+        rng, size, *params = node.inputs
+        inner = [var if isinstance(var, Constant) else var.type() for var in (size, *params, rng)]
+        update, draw = node.op.make_node(inner[-1], *inner[:-1]).outputs
+        return _Parts(size, params, [rng], inner, [draw, update])
+    (rngs, size, params), _ = node.op.get_input_output_type_idxs(node.op.extended_signature)
+    order = [size, *params, *rngs]
+    opened = node.op.fgraph.unfreeze()
+    return _Parts(
+        node.inputs[size],
+        [node.inputs[k] for k in params],
+        [node.inputs[k] for k in rngs],
+        [opened.inputs[k] for k in order],
+        list(opened.outputs),
+    )
+
+
+def _graph(node: Apply, parts: _Parts, rv: Variable, n_rows: int) -> _Graph:
+    value, *params = [_of_any_number(var, n_rows) for var in (rv, *parts.params)]
+    inputs = dict(zip(parts.params, params))
+    logp = _logprob(node.op, [value], *(inputs.get(var, var) for var in node.inputs))
+    return _Graph([value, *params], logp)
+
+
+def _of_any_number(var: Any, n_rows: int) -> Variable:
+    """Make a variable of any number of rows, so that nothing is folded to the number of all."""
+    return var.type.clone(shape=tuple(None if n == n_rows else n for n in var.type.shape))()
+
+
+def _before_sum(logp: Variable) -> Variable:
+    """Return the log-probability of each row, where a function returns the sum of these."""
+    while logp.owner is not None and isinstance(logp.owner.op, Sum | CheckAndRaise):
+        logp = logp.owner.inputs[0]
+    return logp
+
+
+def _with_parameters(
+    node: Apply,
+    parts: _Parts,
+    graph: _Graph | None,
+    data: Mapping[Variable, Variable],
+    ndims: Sequence[int],
+) -> Variable:
+    new = list(data.values())
+    draw, *updates = parts.inner_outputs
+    if graph is None:
+        draw, *updates = rebuild([draw, *updates], data)
+    else:
+        [logp] = rebuild([graph.logp], data)
+        graph = _Graph([*graph.inputs, *new], logp)
+    op = node.op
+    params, draws = safe_signature([*op.ndims_params, *ndims], [op.ndim_supp]).split("->")
+    rngs = ",[rng]" * len(parts.rngs)
+    n_first = 1 + len(parts.params)
+    made = ClosedOverRV(
+        inputs=[*parts.inner_inputs[:n_first], *new, *parts.inner_inputs[n_first:]],
+        outputs=[draw, *updates],
+        extended_signature=f"[size],{params}{rngs}->{draws}{rngs}",
+        graph=graph,
+    )
+    made._print_name = op._print_name
+    rv = made.make_node(parts.size, *parts.params, *data, *parts.rngs).outputs[0]
+    rv.name = node.outputs[0 if isinstance(op, CustomSymbolicDistRV) else 1].name
+    return rv

@@ -1,0 +1,128 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+
+"""NaN: an error of what is observed, for every kind of array; of a covariate the model's own affair."""
+
+import numpy as np
+import pandas as pd
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+import pymc as pm
+import pymc.dims as pmd
+
+from tests.minibatch.enumeration import full_logp_and_gradient, mean_over_batches, some_point
+
+N, B = 6, 2
+Y = np.array([0.3, np.nan, 1.2, -0.4, np.nan, 0.8])
+
+
+def of_jax(array):
+    return pytest.importorskip("jax.numpy").asarray(array)
+
+
+def of_polars(array):
+    return pytest.importorskip("polars").Series([None if np.isnan(v) else v for v in array])
+
+
+KINDS = {
+    "array": np.array,
+    "float32": lambda y: y.astype("float32"),
+    "list": list,
+    "masked array": np.ma.masked_invalid,
+    "pandas": pd.Series,
+    "nullable pandas": lambda y: pd.Series(y).astype("Float64"),
+    "polars": of_polars,
+    "JAX": of_jax,
+    "shared variable": pytensor.shared,
+    "constant": pt.constant,
+    "expression": lambda y: 2 * pytensor.shared(y),
+    "named dims": lambda y: pmd.as_xtensor(y, dims=("obs",)).values,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_observed_nan_is_refused_for_every_kind_of_array(kind):
+    batch = pm.Minibatch(KINDS[kind](Y), batch_size=B)
+    with pm.Model():
+        mu = pm.Normal("mu")
+        with pytest.raises(NotImplementedError, match=r"'y' observes .* 2 missing values \(NaN\)"):
+            pm.Normal("y", mu, 1, observed=batch)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_without_nan_are_observed(kind):
+    with pm.Model() as model:
+        batch = pm.Minibatch(KINDS[kind](Y[~np.isnan(Y)]), batch_size=B)
+        pm.Normal("y", pm.Normal("mu"), 1, observed=batch)
+    assert len(model.observed_RVs) == 1
+
+
+def test_nan_is_refused_where_a_transformation_observes_it():
+    with pm.Model() as model:
+        pm.Normal("y", pm.Normal("mu"), 1, shape=B)
+    with pytest.raises(NotImplementedError, match=r"'y' observes .* 2 missing values"):
+        pm.observe(model, {"y": pm.Minibatch(Y, batch_size=B)})
+
+
+def test_what_is_filled_is_not_missing():
+    batch = pm.Minibatch(Y, batch_size=B)
+    with pm.Model() as model:
+        pm.Normal("y", pm.Normal("mu"), 1, observed=pt.switch(pt.isnan(batch), 0.0, batch))
+    assert_unbiased(model)
+
+
+def assert_unbiased(model):
+    full = pm.remove_minibatch(model)
+    point = some_point(full)
+    expected = full_logp_and_gradient(full, point)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(mean_over_batches(model, point), expected, 1e-10)
+
+
+def covariate(x, y, dims=None):
+    mu = pt.switch(pt.isnan(x), pm.Normal("if_missing"), pm.Normal("b") * x)
+    pm.Normal("lik", mu, 1, observed=y, dims=dims)
+
+
+def logp_that_leaves_out(value, mu):
+    left = pm.logp(pm.Normal.dist(mu, 1), pt.switch(pt.isnan(value), 0, value))
+    return pt.switch(pt.isnan(value), 0, left)
+
+
+def test_covariates_with_nan_are_the_model_s_affair():
+    with pm.Model() as model:
+        covariate(*pm.Minibatch(Y, np.arange(6.0), batch_size=B))
+    assert_unbiased(model)
+    with pm.Model(coords={"obs": range(N)}) as full:
+        covariate(pt.constant(Y), np.arange(6.0), dims="obs")
+    assert_unbiased(pm.minibatch_model(full, B))
+
+
+def test_a_custom_dist_may_leave_nan_out():
+    with pm.Model() as model:
+        batch = pm.Minibatch(Y, batch_size=B)
+        pm.CustomDist("y", pm.Normal("mu"), logp=logp_that_leaves_out, observed=batch)
+    assert_unbiased(model)
+
+
+def test_a_custom_dist_without_a_logp_may_not():
+    with pm.Model(), pytest.raises(NotImplementedError, match="2 missing values"):
+        pm.CustomDist(
+            "y",
+            pm.Normal("mu"),
+            dist=lambda mu, size: pm.Normal.dist(mu, 1, size=size),
+            observed=pm.Minibatch(Y, batch_size=B),
+        )
