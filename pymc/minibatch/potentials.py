@@ -22,9 +22,10 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.shape import shape_i
 
+from pymc.minibatch.factors import check_no_own_factor
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, rows_of, trace
-from pymc.minibatch.scaling import RowRatio, ratios, row_ratio, scale_factor
+from pymc.minibatch.scaling import RowRatio, ratios, scale_factor
 from pymc.minibatch.total_size import (
     check_among,
     check_given,
@@ -43,6 +44,7 @@ def potential_scale(
     dims: Sequence[str | None] | None,
     known: Mapping[Variable, Axes | Lost],
     free: Collection[Variable],
+    written: bool = False,
 ) -> Variable | None:
     """Tell what a Potential is to be multiplied by; None where it is not of a minibatch.
 
@@ -56,12 +58,14 @@ def potential_scale(
     dims : sequence of str or None
     known, free
         Passed on to :func:`~pymc.minibatch.provenance.trace`.
+    written : bool
+        Whether a user wrote it for a batch, perhaps with a factor N/B, and no transformation made it.
 
     Raises
     ------
     ValueError
         If it depends on a minibatch, and neither `dims` nor `total_size` say that it is a sum over
-        rows, or both contradict the data.
+        rows, both contradict the data, or it has a factor N/B already.
     """
     scaled = ratios(var)
     if any(node not in scaled for node in _all_ratios(var)):
@@ -78,7 +82,8 @@ def potential_scale(
         return None
     axes = trace(var, known, free)
     if var.type.ndim == 0:
-        return _summed_potential_scale(found, total_size, name)
+        rows = _summed_rows(found, total_size, name)
+        return _scale(name, var, [rows.total], [shape_i(rows.index, 0)], written)
     given = normalize_total_size(total_size, var.type.ndim, name)
     if isinstance(axes, Lost):
         if axes.certain or total_size is None:
@@ -87,7 +92,7 @@ def potential_scale(
                 "over the rows of the batch to a scalar and give total_size=<rows in all>"
             )
         check_among(f"Potential {name!r}", given, found)
-        return scale_factor(given, list(var.shape))
+        return _scale(name, var, given, list(var.shape), written)
     if dims is None and total_size is None:
         raise ValueError(
             f"Potential {name!r} depends on {_indexes_text(found)}, and nothing says that it is a "
@@ -113,15 +118,24 @@ def potential_scale(
         )
     check_no_diagonal(name, rows_of(axes))
     check_no_length(f"Potential {name!r}", [var])
+    return _scale(name, var, totals, lengths, written)
+
+
+def _scale(
+    name: str, var: Variable, totals: Sequence[Any], lengths: Sequence[Variable], written: bool
+) -> Variable:
+    if written:
+        check_no_own_factor(name, var, totals, lengths)
     return scale_factor(totals, lengths)
 
 
-def _summed_potential_scale(found: list[Variable], total_size: Any, name: str) -> Variable:
+def _summed_rows(found: list[Variable], total_size: Any, name: str) -> Rows:
     if total_size is None:
         raise ValueError(
             f"Potential {name!r} depends on {_indexes_text(found)} and has no axis of its rows, so "
             "how it is to be scaled to all rows is not known. Keep a value for each row and give "
-            "dims=, or, if it is a sum over the rows of the batch, give total_size=<rows in all>"
+            "dims=, or, if it is a sum over the rows of the batch, give total_size=<rows in all>. Both "
+            "multiply it by N/B: take out a factor N/B of your own"
         )
     if len(found) != 1:
         raise ValueError(
@@ -132,7 +146,7 @@ def _summed_potential_scale(found: list[Variable], total_size: Any, name: str) -
     [total] = normalize_total_size(total_size, 1, name)
     rows = Rows(found[0])
     check_given(f"Potential {name!r}", total, rows)
-    return row_ratio(rows.total, shape_i(rows.index, 0))
+    return rows
 
 
 def _all_ratios(var: Variable) -> list[Apply]:

@@ -71,7 +71,8 @@ def remove_minibatch(model: Model | None = None) -> Model:
     Returns
     -------
     Model
-        A model of the full data, with variables of the same names. A copy, if there is no minibatch.
+        A model of the full data, with variables of the same names, also if there is no minibatch. Its
+        data and coords are those of `model`: :func:`pymc.set_data` on the one shows in the other.
 
     Examples
     --------
@@ -207,7 +208,7 @@ def minibatch_model(
     ----------
     model : Model, optional
         A model of full data in :func:`pymc.Data` with dims; by default the one of the context. It
-        is not changed.
+        is not changed, but shares its data with the result.
     batch_size : int, or dict of str to int
         Rows of a batch: of the leading dim that all observed variables share, or by dim, such as
         ``{"obs": 500}``.
@@ -218,7 +219,8 @@ def minibatch_model(
     -------
     Model
         A model in which everything along the subsampled dims is of the batch, but for data and
-        coords, which stay full. Its log-probability is an unbiased estimate of that of `model`. A free
+        coords, which stay full, and are those of `model`: :func:`pymc.set_data` on the one shows in
+        the other. Its log-probability is an unbiased estimate of that of `model`. A free
         variable with a subsampled dim has the values of the rows of a batch, and its prior is scaled
         as the likelihood is; initial values of it go along.
 
