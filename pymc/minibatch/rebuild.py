@@ -160,7 +160,11 @@ def all_rows(
         return outputs
     for node in toposort(outputs):
         if isinstance(node.op, RowRatio) and node.inputs[0] in totals:
-            replacements[node.outputs[0]] = pt.constant(1, dtype=node.outputs[0].type.dtype)
+            total, ratio = node.inputs[0], node.outputs[0]
+            is_given = node.op.axis is not None  # which holds of all rows too
+            replacements[ratio] = (
+                node.op(total, total) if is_given else pt.constant(1, dtype=ratio.type.dtype)
+            )
     return rebuild(outputs, replacements, bypass=lambda node: taken_axis(node) is not None)
 
 

@@ -33,6 +33,7 @@ from pytensor.graph.traversal import toposort
 from pytensor.tensor.basic import Alloc
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.shape import Shape, Shape_i
+from pytensor.tensor.subtensor import AdvancedIncSubtensor, AdvancedSubtensor
 
 from pymc.minibatch.lengths import axis_of_length, size_inputs
 from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, indexes, rows_of, trace
@@ -102,7 +103,7 @@ class _Subsampled:
             if of in self.batch and self._is_subsampled(of, getattr(node.op, "i", None)):
                 self.lengths[node.outputs[0]] = node.op(self.batch[of])
             return
-        sizes = set(size_inputs(node.op, node))
+        sizes = set(size_inputs(node.op, node)) | self._places(node)
         inputs = [
             self.batch.get(var, self.lengths.get(var, var) if k in sizes else var)
             for k, var in enumerate(node.inputs)
@@ -113,6 +114,13 @@ class _Subsampled:
             self._become(self.batch, node, inputs)
         elif any(var in self.lengths for var in node.inputs) and not self._is_other_length(node):
             self._become(self.lengths, node, [self.lengths.get(var, var) for var in node.inputs])
+
+    def _places(self, node: Apply) -> set[int]:
+        """Tell which inputs pick elements by their places, as ``rows[pt.arange(n), choice]`` does."""
+        if not isinstance(node.op, AdvancedSubtensor | AdvancedIncSubtensor):
+            return set()
+        first = 1 if isinstance(node.op, AdvancedSubtensor) else 2
+        return set(range(first, len(node.inputs))) if node.inputs[0] in self.batch else set()
 
     def _keeps_rows(self, node: Apply) -> bool:
         """Tell whether `node`, computed from data alone, has rows wherever its inputs have."""

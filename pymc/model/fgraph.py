@@ -40,7 +40,7 @@ from pymc.minibatch.plates import (
     plates_of,
     term_indexes,
 )
-from pymc.minibatch.potentials import potential_scale
+from pymc.minibatch.potentials import potential_scale, without_given_totals
 from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, follow, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream import streamed, streams_in
@@ -294,9 +294,9 @@ def scale_terms(fgraph: Any) -> None:
                 observed = _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
             known[observed] = trace(value)
         elif isinstance(op, released.ModelPotential):
-            [var] = node.inputs
+            var, given = without_given_totals(node.inputs[0])
             scale = potential_scale(
-                var, None, name=op.name, dims=op.dims or None, known=known, free=()
+                var, given, name=op.name, dims=op.dims or None, known=known, free=()
             )
             if scale is not None:
                 fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)

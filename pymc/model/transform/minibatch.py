@@ -210,8 +210,8 @@ def minibatch_model(
         A model of full data in :func:`pymc.Data` with dims; by default the one of the context. It
         is not changed, but shares its data with the result.
     batch_size : int, or dict of str to int
-        Rows of a batch: of the leading dim that all observed variables share, or by dim, such as
-        ``{"obs": 500}``.
+        Rows of a batch: of the leading dim that all observed variables share, or Potentials where there
+        are none, or by dim, such as ``{"obs": 500}``.
     sampling : {"epoch", "without_replacement", "with_replacement"}
         See :func:`pymc.Minibatch`.
 
@@ -324,13 +324,16 @@ def _sizes_by_dim(model: Model, batch_size: Any) -> dict[str, int]:
                 'batch_size of pm.minibatch_model is empty: name a dim, as {"obs": 500}'
             )
         return {dim: valid_batch_size(size) for dim, size in batch_size.items()}
-    dims = {rv.name: model.named_vars_to_dims.get(rv.name, ()) for rv in model.observed_RVs}
+    known = model.named_vars_to_dims
+    # A model may have its likelihood in Potentials; those without dims are of no rows
+    terms = model.observed_RVs or [term for term in model.potentials if known.get(term.name)]
+    dims = {term.name: known.get(term.name, ()) for term in terms}
     leading = {d[0] if d else None for d in dims.values()}
     if len(leading) != 1 or None in leading:
         raise ValueError(
-            f"batch_size={batch_size} of pm.minibatch_model is for the leading dim that all "
-            f"observed variables share, but their dims are {dims}: give them dims, or name the "
-            'dims to subsample, as in batch_size={"obs": 500}'
+            f"batch_size={batch_size} of pm.minibatch_model is for the leading dim that all observed "
+            f"variables share, or Potentials where there are none, but their dims are {dims}: give them "
+            'dims, or name the dims to subsample, as in batch_size={"obs": 500}'
         )
     [dim] = leading
     return {str(dim): valid_batch_size(batch_size)}
