@@ -23,10 +23,15 @@ from functools import wraps
 from inspect import signature
 from typing import Any
 
+from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import toposort
+
 from pymc.minibatch.plates import local_axes, model_indexes
-from pymc.minibatch.provenance import Rows
-from pymc.minibatch.rebuild import FixedLengthError
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.provenance import Rows, indexes
+from pymc.minibatch.rebuild import FixedLengthError, taken_axis
+from pymc.minibatch.slicing import axis_length
+from pymc.minibatch.stream import StreamedRows, is_stream
+from pymc.minibatch.total_size import current_length
 
 __all__ = [
     "every_row",
@@ -95,10 +100,52 @@ def on_all_rows[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         bound.arguments["model"] = full
         if is_streamed(model):
             _check_rows_of_draws(model, full, bound.arguments)
-        with sharing_data():
-            return function(*bound.args, **bound.kwargs)
+        try:
+            with sharing_data():
+                return function(*bound.args, **bound.kwargs)
+        except ValueError as error:
+            if told := _of_lengths(f"pm.{function.__name__}", model):
+                raise told from error
+            raise
 
     return wrapper
+
+
+def _of_lengths(what: str, model: Any) -> ValueError | None:
+    """Say which data of `model` differ in length, where a computation on all rows has failed."""
+    for lengths in _lengths_by_index(model).values():
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{_named(data)} has {n}" for data, n in lengths.items())
+            names = [data.name for data in lengths if data in model.data_vars]
+            values = ", ".join(f"{name!r}: ..." for name in names)
+            fixed = "" if len(names) == len(lengths) else ", and put arrays into pm.Data for it"
+            return ValueError(
+                f"{what} needs all rows, but data of the same rows differ in length: {listed}. Give all of "
+                f"them one number of rows, by pm.set_data({{{values}}}){fixed}; observed values that are "
+                "not known, as in predictions, may be zeros"
+            )
+    return None
+
+
+def _named(data: Variable) -> str:
+    return "an array" if data.name is None else repr(data.name)
+
+
+def _lengths_by_index(model: Any) -> dict[Variable, dict[Variable, int]]:
+    """Tell the lengths of the data that each minibatch index takes rows of."""
+    found: dict[Variable, dict[Variable, int]] = {}
+    terms = [*model.basic_RVs, *model.rvs_to_values.values(), *model.potentials]
+    for node in toposort([*terms, *model.deterministics]):
+        axis = taken_axis(node)
+        if axis is None or isinstance(node.op, StreamedRows):
+            continue
+        data, [index] = node.inputs[0], indexes(node.inputs[1:])
+        length = current_length(axis_length(data, axis))
+        while data.owner is not None and taken_axis(data.owner) is not None:
+            data = data.owner.inputs[0]  # rows of another axis
+        if length is not None:
+            found.setdefault(Rows(index).state, {})[data] = length
+    return found
 
 
 def _check_rows_of_draws(model: Any, given: Any, arguments: Mapping[str, Any]) -> None:

@@ -18,21 +18,28 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import pytensor.tensor as pt
+
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.shape import shape_i
 
+from pymc.minibatch.factors import check_no_own_factor
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, rows_of, trace
-from pymc.minibatch.scaling import RowRatio, ratios, row_ratio, scale_factor
+from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.row_sums import summed_rows
+from pymc.minibatch.scaling import RowRatio, ratios, scale_factor
+from pymc.minibatch.terms import check_sum_over_rows, tried
 from pymc.minibatch.total_size import (
     check_among,
     check_given,
     check_no_diagonal,
+    current_length,
     normalize_total_size,
 )
 
-__all__ = ["potential_scale"]
+__all__ = ["potential_scale", "without_given_totals"]
 
 
 def potential_scale(
@@ -43,6 +50,7 @@ def potential_scale(
     dims: Sequence[str | None] | None,
     known: Mapping[Variable, Axes | Lost],
     free: Collection[Variable],
+    written: bool = False,
 ) -> Variable | None:
     """Tell what a Potential is to be multiplied by; None where it is not of a minibatch.
 
@@ -56,12 +64,14 @@ def potential_scale(
     dims : sequence of str or None
     known, free
         Passed on to :func:`~pymc.minibatch.provenance.trace`.
+    written : bool
+        Whether a user wrote it for a batch, perhaps with a factor N/B, and no transformation made it.
 
     Raises
     ------
     ValueError
         If it depends on a minibatch, and neither `dims` nor `total_size` say that it is a sum over
-        rows, or both contradict the data.
+        rows, both contradict the data, or it has a factor N/B already.
     """
     scaled = ratios(var)
     if any(node not in scaled for node in _all_ratios(var)):
@@ -78,16 +88,23 @@ def potential_scale(
         return None
     axes = trace(var, known, free)
     if var.type.ndim == 0:
-        return _summed_potential_scale(found, total_size, name)
+        rows = _summed_rows(found, total_size, name, written)
+        _check_sum(name, var, frozenset([rows]), known, free)
+        return _scale(name, var, [rows.total], [shape_i(rows.index, 0)], [0], written)
     given = normalize_total_size(total_size, var.type.ndim, name)
+    stated = [k for k, total in enumerate(given) if total is not None]
     if isinstance(axes, Lost):
         if axes.certain or total_size is None:
-            raise ValueError(
-                f"Potential {name!r}: {axes.why}. Keep a value for each row and give dims=, or sum "
-                "over the rows of the batch to a scalar and give total_size=<rows in all>"
+            instead = (
+                "Keep a value for each row, computed of that row alone, and give dims="
+                if axes.certain
+                else "If each value is of one row of the data, and of that alone, say so by dims= and by "
+                "total_size=<rows in all>"
             )
+            raise ValueError(f"Potential {name!r}: {axes.why}. {instead}")
         check_among(f"Potential {name!r}", given, found)
-        return scale_factor(given, list(var.shape))
+        _check_sum(name, var, frozenset(map(Rows, found)), known, free)
+        return _scale(name, var, given, list(var.shape), stated, written)
     if dims is None and total_size is None:
         raise ValueError(
             f"Potential {name!r} depends on {_indexes_text(found)}, and nothing says that it is a "
@@ -113,15 +130,93 @@ def potential_scale(
         )
     check_no_diagonal(name, rows_of(axes))
     check_no_length(f"Potential {name!r}", [var])
-    return scale_factor(totals, lengths)
+    return _scale(name, var, totals, lengths, stated, written)
 
 
-def _summed_potential_scale(found: list[Variable], total_size: Any, name: str) -> Variable:
+def _check_sum(
+    name: str,
+    var: Variable,
+    rows: frozenset[Rows],
+    known: Mapping[Variable, Axes | Lost],
+    free: Collection[Variable],
+) -> None:
+    """Check that a Potential, of which the user says so by `total_size`, is a sum over rows."""
+    what = f"Potential {name!r}"
+    summed = summed_rows(what, var, known, free)
+    if isinstance(summed, Lost) and not summed.certain:
+        summed = tried(summed, var, rows, known, free, vouched=True)
+    check_sum_over_rows(what, summed, rows)
+
+
+def _scale(
+    name: str,
+    var: Variable,
+    totals: Sequence[Any],
+    lengths: Sequence[Variable],
+    stated: Collection[int],
+    written: bool,
+) -> Variable:
+    if written:
+        check_no_own_factor(name, var, totals, lengths)
+    return scale_factor(totals, lengths, stated)
+
+
+def without_given_totals(var: Variable) -> tuple[Variable, list[Variable | None] | None]:
+    """Take the totals that a user has given for all rows out of a Potential.
+
+    A transformation to minibatches scales the term anew, by the same totals. Where batches are fed by hand,
+    the total is not that of the data, and stays where it is.
+
+    Parameters
+    ----------
+    var : Variable
+        A term with its scale.
+
+    Returns
+    -------
+    var : Variable
+        The term without.
+    total_size : list of scalar integer or None
+        An entry for each axis, or None where there is nothing to take.
+    """
+    nodes = [node for node in ratios(var) if node.op.axis is not None and _of_all_rows(node)]
+    if not nodes:
+        return var, None
+    totals: list[Variable | None] = [None] * max(var.type.ndim, 1)
+    for node in nodes:
+        totals[node.op.axis] = node.inputs[0]
+    ones = {n.outputs[0]: pt.constant(1, dtype=n.outputs[0].type.dtype) for n in nodes}
+    return rebuild([var], ones)[0], totals
+
+
+def _of_all_rows(ratio: Apply) -> bool:
+    from pymc.pytensorf import resolve_shapes  # which imports `rebuild`
+
+    total, length = resolve_shapes(ratio.inputs)
+    if indexes([length], by_shape=True):
+        return False
+    return current_length(total) == current_length(length)
+
+
+def _summed_rows(found: list[Variable], total_size: Any, name: str, written: bool) -> Rows:
+    if total_size is None and not written:
+        raise ValueError(
+            f"Potential {name!r} depends on {_indexes_text(found)} and has no axis of its rows, so "
+            "how it is to be scaled to all rows is not known. Keep a value for each row in the model of "
+            "all rows, and give the Potential the dims= of these rows there"
+        )
     if total_size is None:
         raise ValueError(
             f"Potential {name!r} depends on {_indexes_text(found)} and has no axis of its rows, so "
             "how it is to be scaled to all rows is not known. Keep a value for each row and give "
-            "dims=, or, if it is a sum over the rows of the batch, give total_size=<rows in all>"
+            "dims=, or, if it is a sum over the rows of the batch, give total_size=<rows in all>. Both "
+            "multiply it by N/B: take out a factor N/B of your own"
+        )
+    if not found:
+        raise ValueError(
+            f"Potential {name!r} is a scalar with total_size={total_size}, but of no minibatch, so how "
+            "many rows it is a sum over is not known. Leave total_size out, if these are all; for batches "
+            "that are fed by hand, or for pm.minibatch_model, keep a value for each row and give dims="
         )
     if len(found) != 1:
         raise ValueError(
@@ -132,7 +227,7 @@ def _summed_potential_scale(found: list[Variable], total_size: Any, name: str) -
     [total] = normalize_total_size(total_size, 1, name)
     rows = Rows(found[0])
     check_given(f"Potential {name!r}", total, rows)
-    return row_ratio(rows.total, shape_i(rows.index, 0))
+    return rows
 
 
 def _all_ratios(var: Variable) -> list[Apply]:

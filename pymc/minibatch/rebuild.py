@@ -37,7 +37,7 @@ from pymc.minibatch.rules.indexing import is_full
 from pymc.minibatch.scaling import RowRatio
 from pymc.minibatch.stream import StreamedRows, StreamIndexRV
 
-__all__ = ["FixedLengthError", "all_rows", "rebuild", "with_inputs"]
+__all__ = ["FixedLengthError", "all_rows", "rebuild", "taken_axis", "with_inputs"]
 
 
 class FixedLengthError(ValueError):
@@ -160,8 +160,12 @@ def all_rows(
         return outputs
     for node in toposort(outputs):
         if isinstance(node.op, RowRatio) and node.inputs[0] in totals:
-            replacements[node.outputs[0]] = pt.constant(1, dtype=node.outputs[0].type.dtype)
-    return rebuild(outputs, replacements, bypass=_takes_rows)
+            total, ratio = node.inputs[0], node.outputs[0]
+            is_given = node.op.axis is not None  # which holds of all rows too
+            replacements[ratio] = (
+                node.op(total, total) if is_given else pt.constant(1, dtype=ratio.type.dtype)
+            )
+    return rebuild(outputs, replacements, bypass=lambda node: taken_axis(node) is not None)
 
 
 def _length(index: Variable, lengths: Mapping[str, Variable] | None) -> Variable:
@@ -172,18 +176,24 @@ def _length(index: Variable, lengths: Mapping[str, Variable] | None) -> Variable
     return (lengths or {}).get(index.owner.op.dim or "", n_rows)
 
 
-def _takes_rows(node: Apply) -> bool:
-    """Tell whether `node` does nothing but take the rows of an index, or say that they are."""
+def taken_axis(node: Apply) -> int | None:
+    """Tell along which axis `node` takes the rows of an index, or says that they are.
+
+    Returns
+    -------
+    int or None
+        None where it does anything else.
+    """
     if isinstance(node.op, StreamedRows):
-        return True
+        return 0
     if not isinstance(node.op, AdvancedSubtensor | Index):
-        return False
+        return None
     if isinstance(node.op, Index):
         entries = list(node.inputs[1:])
     else:
         entries = list(indices_from_subtensor(node.inputs[1:], node.op.idx_list))
-    picks = [entry for entry in entries if not is_full(entry)]
-    return len(picks) == 1 and _is_index(picks[0])
+    picks = [k for k, entry in enumerate(entries) if not is_full(entry)]
+    return picks[0] if len(picks) == 1 and _is_index(entries[picks[0]]) else None
 
 
 def _is_index(entry: object) -> bool:

@@ -20,7 +20,7 @@ subsampled axes the factors multiply.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from pytensor.tensor.variable import TensorVariable
 from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.vectorization import XElemwise
 
-__all__ = ["ratios", "row_ratio", "scale_factor"]
+__all__ = ["RowRatio", "ratios", "scale_factor"]
 
 
 class RowRatio(Op):
@@ -45,9 +45,18 @@ class RowRatio(Op):
 
     Only a division, but one that can be found in a graph, so that no term is scaled twice. It is
     gone before a backend sees it.
+
+    Parameters
+    ----------
+    axis : int, optional
+        Of which axis of a Potential a user has given the number of all rows: what that vouches for holds
+        in each model that is made of this one. None where the data say it.
     """
 
-    __props__ = ()
+    __props__ = ("axis",)
+
+    def __init__(self, axis: int | None = None) -> None:
+        self.axis = axis
 
     def make_node(self, total: Any, batch: Any) -> Apply:
         inputs = [pt.as_tensor_variable(length, ndim=0) for length in (total, batch)]
@@ -56,9 +65,6 @@ class RowRatio(Op):
     def perform(self, node: Apply, inputs: Sequence[Any], outputs: Any) -> None:
         total, batch = inputs
         outputs[0][0] = np.asarray(total / batch, dtype=node.outputs[0].type.dtype)
-
-
-row_ratio = RowRatio()
 
 
 # Specialization is for modes that leave canonicalization out
@@ -73,7 +79,9 @@ def local_row_ratio(fgraph: Any, node: Apply) -> list[Variable]:
 
 
 def scale_factor(
-    totals: Sequence[Variable | float | None], shape: Sequence[Variable | int]
+    totals: Sequence[Variable | float | None],
+    shape: Sequence[Variable | int],
+    given: Collection[int] = (),
 ) -> TensorVariable:
     """Multiply the ratios of all axes.
 
@@ -83,6 +91,8 @@ def scale_factor(
         How many rows there are in all along each axis; None where an axis is not subsampled.
     shape : sequence of scalar integer
         The shape of the batch.
+    given : collection of int
+        Axes whose total a user has given.
 
     Returns
     -------
@@ -90,8 +100,8 @@ def scale_factor(
         The factor of the log-probability.
     """
     factors = [
-        row_ratio(total, length)
-        for total, length in zip(totals, shape, strict=True)
+        RowRatio(k if k in given else None)(total, length)
+        for k, (total, length) in enumerate(zip(totals, shape, strict=True))
         if total is not None
     ]
     if not factors:

@@ -226,7 +226,8 @@ def Potential(
         is a sum over rows, so that it is scaled to all rows.
     total_size : int, or sequence of int, None or Ellipsis, optional
         How many rows there are in all, along the leading axis or along each one; for a scalar, the
-        rows that it is a sum over. Only needed where `dims` cannot say it.
+        rows that it is a sum over. Only needed where `dims` cannot say it. Both multiply the term by
+        N/B, which has no place in `var` then.
 
     Returns
     -------
@@ -237,7 +238,7 @@ def Potential(
     ------
     ValueError
         If `var` depends on a minibatch and neither `dims` nor `total_size` are given, its rows are
-        mixed, or `total_size` contradicts the data.
+        mixed, it is multiplied by N/B already, or `total_size` contradicts the data.
 
     Warnings
     --------
@@ -274,5 +275,6 @@ def Potential(
         dims=[dims] if isinstance(dims, str) else dims,
         known=known,
         free=free,
+        written=True,
     )
     return released.Potential(name, var if scale is None else var * scale, model=model, dims=dims)

@@ -11,10 +11,9 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from copy import copy
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -41,7 +40,7 @@ from pymc.minibatch.plates import (
     plates_of,
     term_indexes,
 )
-from pymc.minibatch.potentials import potential_scale
+from pymc.minibatch.potentials import potential_scale, without_given_totals
 from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, follow, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.row_trials import is_marker
@@ -105,10 +104,10 @@ _sharing_data: ContextVar[bool] = ContextVar("_sharing_data", default=False)
 
 @contextmanager
 def sharing_data() -> Iterator[None]:
-    """Let models that are made from others in here have the arrays of these as their data.
+    """Let models that are made from others in here have the data of these, and the coords.
 
-    They have containers of their own, so that `pm.set_data` on the one does not show in the other.
-    Outside of it data are copied, as the release does.
+    The variables of `pm.Data`, and the lengths of dims, are the same in both: `pm.set_data` on the one
+    shows in the other. Outside of it they are copied, as the release does.
     """
     token = _sharing_data.set(True)
     try:
@@ -117,15 +116,48 @@ def sharing_data() -> Iterator[None]:
         _sharing_data.reset(token)
 
 
+class SharedCoords(MutableMapping):
+    """Coords of a model that shares its data with another one.
+
+    New values of the dims that both have are those of both. A dim that is added is of the one alone.
+
+    Parameters
+    ----------
+    of : mapping of str to tuple or None
+        The coords of the other model itself.
+    """
+
+    def __init__(self, of: MutableMapping[str, Any]) -> None:
+        self._of, self._names = of, dict.fromkeys(of)
+        self._own: dict[str, Any] = {}
+
+    def __getitem__(self, dim: str) -> Any:
+        return self._of[dim] if dim in self._names else self._own[dim]
+
+    def __setitem__(self, dim: str, values: Any) -> None:
+        (self._of if dim in self._names else self._own)[dim] = values
+
+    def __delitem__(self, dim: str) -> None:
+        del (self._names if dim in self._names else self._own)[dim]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._names, *self._own])
+
+    def __len__(self) -> int:
+        return len(self._names) + len(self._own)
+
+    def __repr__(self) -> str:
+        return repr(self.copy())
+
+    def copy(self) -> dict[str, Any]:
+        """Return the coords as they are now."""
+        return dict(self)
+
+
 def deepcopy_shared_variable(var: Any) -> Any:
-    if not _sharing_data.get() or isinstance(var.type, RandomType):
-        new = released.deepcopy_shared_variable(var)
-    else:
-        new = type(var)(
-            type=var.type, value=None, strict=None, container=copy(var.container), name=var.name
-        )
-        new.container.storage = [*var.container.storage]
-        new.tag = copy(var.tag)
+    if _sharing_data.get() and not isinstance(var.type, RandomType):
+        return var
+    new = released.deepcopy_shared_variable(var)
     keep_given(var, new)
     return new
 
@@ -163,6 +195,8 @@ def fgraph_from_model(
             )
             memo[rv] = op(*old.owner.inputs)
             fgraph.replace(old, memo[rv], import_missing=True)
+    if _sharing_data.get():
+        fgraph._coords = SharedCoords(model.root._coords)
     fgraph._streams = {
         name: Rows(var.owner.inputs[1]).state.name for name, var in model.root._streams.items()
     }
@@ -266,9 +300,14 @@ def scale_terms(fgraph: Any) -> None:
                 observed = _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
             known[observed] = trace(value)
         elif isinstance(op, released.ModelPotential):
-            [var] = node.inputs
+            var, totals_given = without_given_totals(node.inputs[0])
             scale = potential_scale(
-                var, None, name=op.name, dims=op.dims or None, known=known, free=free
+                var,
+                totals_given,
+                name=op.name,
+                dims=op.dims or None,
+                known=known,
+                free=free,
             )
             if scale is not None:
                 fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)

@@ -27,6 +27,11 @@ import numpy as np
 
 from rich.theme import Theme
 
+from pymc.minibatch.index import check_batch_size
+from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.provenance import Rows
+from pymc.minibatch.stream import is_stream
+from pymc.minibatch.total_size import current_length
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.calls import next_call
@@ -332,6 +337,7 @@ class Fitting:
 
     def _run(self, state: FitState, n: int, progressbar: bool, theme: Theme) -> None:
         """Take steps from `state` on, and tell in `hist`, `state` and `report` what they did."""
+        self._check_data()
         if state.average is not None and state.i + n != state.until:
             state.average.begin(n)
         progress = FitProgress(n, theme=theme, show=progressbar)
@@ -352,6 +358,19 @@ class Fitting:
                 stacklevel=3,
             )
         _log_end(n, end)
+
+    def _check_data(self) -> None:
+        """Raise where no batch can be taken from the data of the model as they are now.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer rows than in a batch, or data of the same rows differ in length.
+        """
+        for index in model_indexes(self.approx.model):
+            n_rows = current_length(Rows(index).total)
+            if n_rows is not None and not is_stream(index):
+                check_batch_size(Rows(index).batch_size, n_rows)
 
     def _call_at_end(
         self, state: FitState, end: LoopEnd, error: BaseException | None
@@ -384,6 +403,7 @@ class Fitting:
                 n_before=state.i,
                 feed=state.feed,
                 interrupts=interrupts,
+                check=self._check_data,
             )
         except NotFinite as bad:
             n_good = state.i + bad.end.n_steps

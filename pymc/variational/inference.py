@@ -98,9 +98,13 @@ class GuidedInference(released.Inference):  # type: ignore[name-defined]
             tail = TailAverage.of(dense, fraction, list(approx.storage.tables.values()))
         return *self.objective.updates(average=tail, **kwargs), tail
 
-    def _run(self, state: Any, *args: Any) -> None:
+    def _check_data(self) -> None:
+        super()._check_data()
         for table in self.objective.approx.storage.tables.values():
             table.check_rows()
+
+    def _run(self, state: Any, *args: Any) -> None:
+        for table in self.objective.approx.storage.tables.values():
             if state.feed is None:  # who feeds a step says which rows its batch has
                 table.check_known()
         super()._run(state, *args)
@@ -154,7 +158,8 @@ def fit(
     inf_kwargs : dict, optional
         More arguments of the method's class.
     batch_size : int or dict of str to int, optional
-        Fit on minibatches: the model is turned into one by :func:`pymc.minibatch_model`.
+        Fit on minibatches: the model is turned into one by :func:`pymc.minibatch_model`, which shares
+        its data. What a callback gives them by :func:`pymc.set_data`, the next step takes.
     guide : str, guide, or dict, optional
         What is fitted, in place of the method's: "mean_field", "full_rank", "low_rank",
         "row_full_rank", or an object such as :class:`pymc.LowRank` or :class:`pymc.Amortized`. A dict

@@ -121,6 +121,7 @@ def run_loop(
     n_before: int = 0,
     feed: Feed | None = None,
     interrupts: Interrupts | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> LoopEnd:
     """Take `n_steps` steps.
 
@@ -143,6 +144,9 @@ def run_loop(
         A batch for each step. Whenever a callback runs, its variables have the batch of that step.
     interrupts : Interrupts, optional
         Those of a caller that has more to do before a signal takes its course.
+    check : callable
+        Called after callbacks that gave the model data of another length: it raises where no step can
+        go on with these.
 
     Returns
     -------
@@ -154,7 +158,7 @@ def run_loop(
     NotFinite
         The state and the losses are those of the good steps before.
     """
-    run = _Loop(step, n_steps, n_before, feed, approx, tuple(callbacks), progress)
+    run = _Loop(step, n_steps, n_before, feed, approx, tuple(callbacks), progress, check)
     watched = [i for i, var in enumerate(step.shared) if var in set(params)]
     reading = nullcontext() if feed is None else feed.reading(n_steps)
     held_back = Interrupts() if interrupts is None else nullcontext(interrupts)
@@ -188,9 +192,11 @@ class _Loop:
         approx: Any,
         callbacks: tuple[Callback, ...],
         progress: FitProgress,
+        check: Callable[[], None],
     ) -> None:
         self.step, self.n_steps, self.n_before, self.feed = step, n_steps, n_before, feed
         self.approx, self.callbacks, self.progress = approx, callbacks, progress
+        self.check = check
         self.history, self.beside, self.pace = LossHistory(), [np.empty((0, 0))], Pace()
         self.state, self.done, self.stopped = step.load(), 0, "finished"
         self.error: BaseException | None = None
@@ -242,6 +248,7 @@ class _Loop:
         self.step.store(self.state)
         if self.feed is not None:
             self.feed.show()
+        shapes = self._shapes()
         try:
             with interrupts.allowed():
                 for callback in due:
@@ -250,8 +257,13 @@ class _Loop:
                         callback.tell(self.end())
                     losses = self.history.losses if self.step.has_loss else None
                     callback(self.approx, losses, self.n_before + self.done)
+            if self._shapes() != shapes:
+                self.check()
         finally:  # if it stops the fit too
             self.state = self.step.load()
+
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [np.shape(var.container.storage[0]) for var in self.step.shared]
 
 
 def _take(

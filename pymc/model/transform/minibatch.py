@@ -76,7 +76,8 @@ def remove_minibatch(model: Model | None = None) -> Model:
     Returns
     -------
     Model
-        A model of the full data, with variables of the same names. A copy, if there is no minibatch.
+        A model of the full data, with variables of the same names, also if there is no minibatch. Its
+        data and coords are those of `model`: :func:`pymc.set_data` on the one shows in the other.
 
     Examples
     --------
@@ -211,13 +212,14 @@ def minibatch_model(
     Parameters
     ----------
     model : Model, optional
-        A model of full data; by default the one of the context. It is not changed. Observed values, or
+        A model of full data; by default the one of the context. It is not changed, but shares
+        its data with the result. Observed values, or
         :func:`pymc.Data`, have the dim that is subsampled. Other data, and constants, are rows of it where
         their entries meet, one by one, those of a variable that has the dim: design matrices, group
         indexes, offsets, weights. So models of Bambi are subsampled as they are.
     batch_size : int, or dict of str to int
-        Rows of a batch: of the leading dim that all observed variables share, or by dim, such as
-        ``{"obs": 500}``.
+        Rows of a batch: of the leading dim that all observed variables share, or Potentials where there
+        are none, or by dim, such as ``{"obs": 500}``.
     sampling : {"epoch", "without_replacement", "with_replacement"}
         See :func:`pymc.Minibatch`.
 
@@ -225,7 +227,8 @@ def minibatch_model(
     -------
     Model
         A model in which everything along the subsampled dims is of the batch, but for data and
-        coords, which stay full. Its log-probability is an unbiased estimate of that of `model`. A free
+        coords, which stay full, and are those of `model`: :func:`pymc.set_data` on the one shows in
+        the other. Its log-probability is an unbiased estimate of that of `model`. A free
         variable with a subsampled dim has the values of the rows of a batch, and its prior is scaled
         as the likelihood is; initial values of it go along.
 
@@ -364,13 +367,16 @@ def _sizes_by_dim(model: Model, batch_size: Any) -> dict[str, int]:
                 'batch_size of pm.minibatch_model is empty: name a dim, as {"obs": 500}'
             )
         return {dim: valid_batch_size(size) for dim, size in batch_size.items()}
-    dims = {rv.name: model.named_vars_to_dims.get(rv.name, ()) for rv in model.observed_RVs}
+    known = model.named_vars_to_dims
+    # A model may have its likelihood in Potentials; those without dims are of no rows
+    terms = model.observed_RVs or [term for term in model.potentials if known.get(term.name)]
+    dims = {term.name: known.get(term.name, ()) for term in terms}
     leading = {d[0] if d else None for d in dims.values()}
     if len(leading) != 1 or None in leading:
         raise ValueError(
-            f"batch_size={batch_size} of pm.minibatch_model is for the leading dim that all "
-            f"observed variables share, but their dims are {dims}: give them dims, or name the "
-            'dims to subsample, as in batch_size={"obs": 500}'
+            f"batch_size={batch_size} of pm.minibatch_model is for the leading dim that all observed "
+            f"variables share, or Potentials where there are none, but their dims are {dims}: give them "
+            'dims, or name the dims to subsample, as in batch_size={"obs": 500}'
         )
     [dim] = leading
     return {str(dim): valid_batch_size(batch_size)}

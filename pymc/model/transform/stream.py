@@ -133,7 +133,9 @@ def model_without_rows(model: Model) -> Model:
 
 def _graph_of(model: Model) -> Any:
     with sharing_data():
-        return fgraph_from_model(model)[0]
+        fgraph: Any = fgraph_from_model(model)[0]
+    fgraph._coords = fgraph._coords.copy()  # those of some rows are not the model's
+    return fgraph
 
 
 def _streams(model: Model) -> list[Variable]:

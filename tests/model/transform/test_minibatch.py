@@ -373,17 +373,6 @@ def test_initial_values_survive_conditioning(transform):
     np.testing.assert_allclose(model.initial_point(1)["b"], np.ones(3))
 
 
-def test_set_data_moves_the_scale_and_leaves_the_full_model():
-    full = built(raw_observed)
-    batched = pm.minibatch_model(full, B)
-    back = pm.remove_minibatch(batched)
-    assert np.shares_memory(full["x"].get_value(borrow=True), back["x"].get_value(borrow=True))
-    with back:
-        pm.set_data({"x": np.zeros(N)})
-    np.testing.assert_array_equal(batched["x"].get_value(), X[:, 0])
-    np.testing.assert_array_equal(full["x"].get_value(), X[:, 0])
-
-
 def test_order_of_variables_is_kept():
     full = built(hierarchical)
     for model in (pm.minibatch_model(full, B), pm.remove_minibatch(pm.minibatch_model(full, B))):

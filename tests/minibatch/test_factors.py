@@ -1,0 +1,143 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""A Potential that has the factor N/B, or N, already."""
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+from scipy import stats
+
+import pymc as pm
+import pymc.dims as pmd
+
+from tests.minibatch.enumeration import full_logp_and_gradient, mean_over_batches, some_point
+
+N, B = 12, 2
+Y = np.linspace(-1, 2, N)
+
+
+def potential(form, n=N, b=B, **how):
+    """Make a model of `form`, a function of log-likelihoods, the batch and the data."""
+    with pm.Model(coords={"obs": range(n)}) as model:
+        data = pm.Data("y", np.linspace(-1, 2, n), dims="obs")
+        y = pm.Minibatch(data, batch_size=b, sampling="without_replacement")
+        ll = -((y - pm.Normal("mu")) ** 2)
+        pm.Potential("ll", form(ll, y, data), **how)
+    return model
+
+
+OF_A_SUM = {
+    "N/B": lambda ll, y, data: ll.sum() * (N / B),
+    "in two steps": lambda ll, y, data: ll.sum() * N / B,
+    "1/B first": lambda ll, y, data: N * (1 / B * ll.sum()),
+    "negative": lambda ll, y, data: -((N / B) * (-ll).sum()),
+    "a mean times N": lambda ll, y, data: pt.mean(ll) * N,
+    "a mean times the data's length": lambda ll, y, data: ll.mean() * data.shape[0],
+    "lengths": lambda ll, y, data: ll.sum() * (data.shape[0] / y.shape[0]),
+    "before the sum": lambda ll, y, data: (ll * (N / B)).sum(),
+    "beside a prior": lambda ll, y, data: (N / B) * ll.sum() - 0.5,
+    "around a bracket": lambda ll, y, data: (N / B) * (ll.sum() + ll.sum()),
+    "N": lambda ll, y, data: ll.sum() * N,
+    "single precision": lambda ll, y, data: ll.sum() * np.float32(N / B),
+}
+OF_ROWS = {
+    "N/B": lambda ll, y, data: ll * (N / B),
+    "in two steps": lambda ll, y, data: ll / B * N,
+    "for each row": lambda ll, y, data: ll * np.full(B, N / B),
+    "N": lambda ll, y, data: N * ll,
+}
+
+
+@pytest.mark.parametrize("form", OF_A_SUM.values(), ids=OF_A_SUM)
+def test_refuses_a_scaled_sum(form):
+    with pytest.raises(ValueError, match=r"factor .*multiplied by N/B = 12/2 = 6.*Take the factor"):
+        potential(form, total_size=N)
+
+
+@pytest.mark.parametrize("how", [{"dims": "obs"}, {"total_size": N}], ids=str)
+@pytest.mark.parametrize("form", OF_ROWS.values(), ids=OF_ROWS)
+def test_refuses_scaled_rows(form, how):
+    with pytest.raises(ValueError, match=r"factor .*multiplied by N/B = 12/2 = 6.*Take the factor"):
+        potential(form, **how)
+
+
+def test_refuses_a_mean():
+    with pytest.raises(ValueError, match=r"is a mean over the 2 rows .*total_size=12 .*their sum"):
+        potential(lambda ll, y, data: ll.mean(), total_size=N)
+
+
+@pytest.mark.parametrize("factor", [10, 11, 105 / 10])
+def test_refuses_a_rounded_ratio(factor):
+    with pytest.raises(ValueError, match="Take the factor out"):
+        potential(lambda ll, y, data: ll.sum() * factor, n=105, b=10, total_size=105)
+
+
+def test_refuses_it_of_batches_fed_by_hand():
+    with pm.Model():
+        batch = pm.Data("batch", Y[:B])
+        with pytest.raises(ValueError, match="factor 6 of its own"):
+            pm.Potential("ll", -((batch - pm.Normal("mu")) ** 2) * (N / B), total_size=N)
+
+
+def test_refuses_it_of_named_dims():
+    with pm.Model(coords={"obs": range(N)}):
+        data = pmd.Data("y", Y, dims="obs")
+        y = pm.Minibatch(data, batch_size=B)
+        ll = -((y - pmd.Normal("mu")) ** 2) * (N / B)
+        with pytest.raises(ValueError, match="factor 6 of its own"):
+            pmd.Potential("ll", ll)
+        with pytest.raises(ValueError, match="factor 6 of its own"):
+            pmd.Potential("sum", ll.sum(), total_size=N)
+
+
+def test_what_to_write_is_said_before():
+    with pytest.raises(ValueError, match=r"give total_size=.*take out a factor N/B of your own"):
+        potential(OF_A_SUM["N/B"])
+
+
+ACCEPTED = {
+    "none": (lambda ll, y, data: ll.sum(), {"total_size": N}, 1),
+    "a half": (lambda ll, y, data: 0.5 * ll.sum(), {"total_size": N}, 0.5),
+    "a half, for each row": (lambda ll, y, data: 0.5 * ll, {"dims": "obs"}, 0.5),
+    "a tempered likelihood": (lambda ll, y, data: ll.sum() / N, {"total_size": N}, 1 / N),
+    "data": (lambda ll, y, data: ll * pm.Data("weight", N / B), {"dims": "obs"}, N / B),
+    "shared": (lambda ll, y, data: ll.sum() * pytensor.shared(N / B), {"total_size": N}, N / B),
+    "in a term of a density": (lambda ll, y, data: ll * (N / B) + 0 * y, {"dims": "obs"}, N / B),
+}
+
+
+@pytest.mark.parametrize(("form", "how", "weight"), ACCEPTED.values(), ids=ACCEPTED)
+def test_other_numbers_are_the_models(form, how, weight):
+    model = potential(form, **how)
+    expected = stats.norm.logpdf(0.3) - weight * ((Y - 0.3) ** 2).sum()
+    [found, *_] = mean_over_batches(model, {"mu": np.array(0.3)})
+    np.testing.assert_allclose(found, expected)
+
+
+def test_a_number_is_no_factor_of_what_stands_beside_it():
+    potential(lambda ll, y, data: ll.sum() + N / B, total_size=N)
+
+
+def test_a_model_of_all_rows_has_the_factors_that_it_has():
+    with pm.Model(coords={"obs": range(N)}) as full:
+        y = pm.Data("y", Y, dims="obs")
+        pm.Normal("lik", pm.Normal("mu"), 1, observed=y, dims="obs")
+        pm.Potential("ll", (N / B) * -((y - full["mu"]) ** 2), dims="obs")
+    batched = pm.minibatch_model(full, B, sampling="without_replacement")
+    point = some_point(full)
+    np.testing.assert_allclose(
+        mean_over_batches(batched, point), full_logp_and_gradient(full, point)
+    )
