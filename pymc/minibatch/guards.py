@@ -23,6 +23,7 @@ from functools import wraps
 from inspect import signature
 from typing import Any
 
+from pymc.minibatch.batch_logp import use_all_rows
 from pymc.minibatch.plates import local_axes, model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import FixedLengthError
@@ -160,13 +161,7 @@ def refuse_minibatch[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         found = model_indexes(model)
         if found:
             name = f"pm.{function.__name__}"
-            instead = (
-                "Fit the model by pm.Trainer or pm.fit(data=loader), or put all rows into memory: "
-                "pm.Data(name, array) in the place of the loader"
-                if is_stream(found[0])
-                else "Fit the model by pm.fit, or use all rows: "
-                f"{name}(..., model=pm.remove_minibatch(model))"
-            )
+            instead = use_all_rows(found[0], f"{name}(..., model=pm.remove_minibatch(model))")
             raise ValueError(
                 f"{name} compares log-probabilities at different points, but those of this model "
                 f"are of other rows at each evaluation ({Rows(found[0])}), so its result would be "

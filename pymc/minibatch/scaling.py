@@ -28,11 +28,12 @@ import pytensor.scalar as ps
 import pytensor.tensor as pt
 
 from pytensor import config
+from pytensor.compile import optdb
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
-from pytensor.graph.rewriting.basic import node_rewriter
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
-from pytensor.tensor.rewriting.basic import register_canonicalize, register_specialize
+from pytensor.tensor.rewriting.basic import register_specialize
 from pytensor.tensor.variable import TensorVariable
 from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.vectorization import XElemwise
@@ -43,8 +44,8 @@ __all__ = ["ratios", "row_ratio", "scale_factor"]
 class RowRatio(Op):
     """All rows by the rows of the batch, as a float.
 
-    Only a division, but one that can be found in a graph, so that no term is scaled twice. It is
-    gone before a backend sees it.
+    Only a division, but one that can be found in a graph, so that no term is scaled twice, and a
+    log-probability of a minibatch is known when it is compiled. It is gone before a backend sees it.
     """
 
     __props__ = ()
@@ -57,12 +58,13 @@ class RowRatio(Op):
         total, batch = inputs
         outputs[0][0] = np.asarray(total / batch, dtype=node.outputs[0].type.dtype)
 
+    def do_constant_folding(self, fgraph: Any, node: Apply) -> bool:
+        return False
+
 
 row_ratio = RowRatio()
 
 
-# Specialization is for modes that leave canonicalization out
-@register_canonicalize
 @register_specialize
 @node_rewriter([RowRatio])
 def local_row_ratio(fgraph: Any, node: Apply) -> list[Variable]:
@@ -70,6 +72,18 @@ def local_row_ratio(fgraph: Any, node: Apply) -> list[Variable]:
     # Cast first: rewrites take the factors of a product apart, and int64 times float32 is float64
     total, batch = (pt.cast(length, node.outputs[0].type.dtype) for length in node.inputs)
     return [total / batch]
+
+
+# Not by canonicalization, in which others rewrite what they go on to compile
+optdb.register(
+    "row_ratios_to_divisions",
+    dfs_rewriter(local_row_ratio),
+    "fast_run",
+    "fast_compile",
+    "numba",
+    "jax",
+    position=0.02,
+)
 
 
 def scale_factor(
