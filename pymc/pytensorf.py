@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 def compile(
     inputs: Any, outputs: Any, random_seed: Any = None, mode: Any = None, **kwargs: Any
 ) -> Any:
-    if not kwargs.get("updates"):  # a step has them
-        asked = outputs if isinstance(outputs, list | tuple) else [outputs]
-        graphs = [out.variable if isinstance(out, Out) else out for out in asked]
-        check_one_function([graph for graph in graphs if isinstance(graph, Variable)])
+    updates = dict(kwargs.get("updates") or {})
+    asked = [*(outputs if isinstance(outputs, list | tuple) else [outputs]), *updates.values()]
+    graphs = [out.variable if isinstance(out, Out) else out for out in asked]
+    check_one_function([out for out in graphs if isinstance(out, Variable)], is_step=bool(updates))
     if compiles_to_jax(mode):
         outputs, kwargs = _with_constants(outputs, kwargs)
     return released.compile(inputs, outputs, random_seed=random_seed, mode=mode, **kwargs)

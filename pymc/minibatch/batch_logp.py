@@ -30,10 +30,10 @@ from pytensor.tensor.random.op import RNGConsumerOp
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import Rows, indexes, value_ancestors
-from pymc.minibatch.scaling import RowRatio
+from pymc.minibatch.scaling import LocalRowRatio, RowRatio, row_ratio
 from pymc.minibatch.stream import is_stream
 
-__all__ = ["check_one_function", "minibatch_logp", "use_all_rows"]
+__all__ = ["check_one_function", "local_ratio", "minibatch_logp", "use_all_rows"]
 
 _is_meant = ContextVar("_is_meant", default=False)
 
@@ -69,27 +69,51 @@ def minibatch_logp() -> Iterator[None]:
         _is_meant.reset(token)
 
 
-def check_one_function(outputs: Sequence[Variable]) -> None:
-    """Raise where a function of `outputs` is the log-probability of a minibatch at given values.
+def local_ratio(variable: str) -> RowRatio:
+    """Return the Op that scales the prior of a local variable: whoever knows of its rows says so."""
+    return row_ratio if _is_meant.get() else LocalRowRatio(variable)
+
+
+def check_one_function(outputs: Sequence[Variable], is_step: bool = False) -> None:
+    """Raise where `outputs` are compiled that come out wrong from who knows nothing of minibatches.
+
+    Parameters
+    ----------
+    outputs : sequence of Variable
+    is_step : bool, default False
+        Whether the function writes parameters of its own, as a step of a stochastic gradient does.
 
     Raises
     ------
     ValueError
-        The message names the index and what to do.
+        For the log-probability of a minibatch at given values, and for that of local variables. The
+        message names the index and what to do.
     """
     if _is_meant.get():
         return
-    ops = {type(var.owner.op) for var in value_ancestors(outputs) if var.owner is not None}
-    draws = {op for op in ops if issubclass(op, RNGConsumerOp)}
-    if RowRatio in ops and all(issubclass(op, MinibatchIndexRV) for op in draws):
-        for index in indexes(outputs):
-            raise ValueError(
+    ops = [var.owner.op for var in value_ancestors(outputs) if var.owner is not None]
+    local = sorted(op.variable for op in ops if isinstance(op, LocalRowRatio))
+    draws = [op for op in ops if isinstance(op, RNGConsumerOp)]
+    is_estimate = is_step or not all(isinstance(op, MinibatchIndexRV) for op in draws)
+    if not local and (is_estimate or not any(isinstance(op, RowRatio) for op in ops)):
+        return
+    for index in indexes(outputs, by_shape=bool(local)):
+        if local:
+            reason = (
+                f"the log-probability that is compiled has values of {local[0]!r} for the rows of a batch "
+                f"({Rows(index)}), which are others at each call. A method that does not know it gives all "
+                "batches the same values, and its result would be wrong"
+            )
+        else:
+            reason = (
                 "the log-probability of a minibatch is compiled as a function of given values, but it is "
                 f"of other rows at each call ({Rows(index)}). A sampler, an optimizer or a Laplace "
-                "approximation, which compare its values, would give a wrong result. "
-                f"{use_all_rows(index, 'give the method pm.remove_minibatch(model)')}. Where one batch's "
-                "log-probability is what you want, compile it in `with pm.minibatch_logp():`"
+                "approximation, which compare its values, would give a wrong result"
             )
+        raise ValueError(
+            f"{reason}. {use_all_rows(index, 'give the method pm.remove_minibatch(model)')}. Where one "
+            "batch's log-probability is what you want, compile it in `with pm.minibatch_logp():`"
+        )
 
 
 def use_all_rows(index: Variable, call: str) -> str:

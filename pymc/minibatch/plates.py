@@ -30,7 +30,7 @@ from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.provenance import OWN, Axes, Lost, Rows, indexes, trace
-from pymc.minibatch.scaling import scale_factor
+from pymc.minibatch.scaling import RowRatio, row_ratio, scale_factor
 from pymc.minibatch.stream import is_stream
 
 __all__ = [
@@ -124,20 +124,22 @@ def local_axes(model: Any) -> dict[Variable, tuple[Rows | None, ...]]:
     return {rv: rows for rv, rows in axes.items() if any(rows)}
 
 
-def local_scale(axes: tuple[Rows | None, ...]) -> TensorVariable:
+def local_scale(axes: tuple[Rows | None, ...], ratio: RowRatio = row_ratio) -> TensorVariable:
     """Tell what the prior of a local variable is multiplied by: N/B for each axis of rows.
 
     Parameters
     ----------
     axes : tuple of Rows or None
         Those of the variable; see :func:`local_axes`.
+    ratio : RowRatio, optional
+        Another Op for the ratios.
 
     Returns
     -------
     scalar of floatX
     """
     rows = [axis for axis in axes if axis is not None]
-    return scale_factor([r.total for r in rows], [shape_i(r.index, 0) for r in rows])
+    return scale_factor([r.total for r in rows], [shape_i(r.index, 0) for r in rows], ratio)
 
 
 def scaled_term(term: Variable, scale: Variable) -> Variable:

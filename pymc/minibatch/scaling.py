@@ -38,7 +38,7 @@ from pytensor.tensor.variable import TensorVariable
 from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.vectorization import XElemwise
 
-__all__ = ["ratios", "row_ratio", "scale_factor"]
+__all__ = ["LocalRowRatio", "RowRatio", "ratios", "row_ratio", "scale_factor"]
 
 
 class RowRatio(Op):
@@ -65,8 +65,17 @@ class RowRatio(Op):
 row_ratio = RowRatio()
 
 
+class LocalRowRatio(RowRatio):
+    """The ratio of the prior of a local variable, by its name: its values are of the batch's rows."""
+
+    __props__ = ("variable",)  # type: ignore[assignment]
+
+    def __init__(self, variable: str) -> None:
+        self.variable = variable
+
+
 @register_specialize
-@node_rewriter([RowRatio])
+@node_rewriter([RowRatio, LocalRowRatio])
 def local_row_ratio(fgraph: Any, node: Apply) -> list[Variable]:
     """``RowRatio(total, batch)`` -> ``cast(total, floatX) / cast(batch, floatX)``."""
     # Cast first: rewrites take the factors of a product apart, and int64 times float32 is float64
@@ -87,7 +96,9 @@ optdb.register(
 
 
 def scale_factor(
-    totals: Sequence[Variable | float | None], shape: Sequence[Variable | int]
+    totals: Sequence[Variable | float | None],
+    shape: Sequence[Variable | int],
+    ratio: RowRatio = row_ratio,
 ) -> TensorVariable:
     """Multiply the ratios of all axes.
 
@@ -97,6 +108,8 @@ def scale_factor(
         How many rows there are in all along each axis; None where an axis is not subsampled.
     shape : sequence of scalar integer
         The shape of the batch.
+    ratio : RowRatio, optional
+        Another Op for the ratios.
 
     Returns
     -------
@@ -104,7 +117,7 @@ def scale_factor(
         The factor of the log-probability.
     """
     factors = [
-        row_ratio(total, length)
+        ratio(total, length)
         for total, length in zip(totals, shape, strict=True)
         if total is not None
     ]

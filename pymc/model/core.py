@@ -24,7 +24,7 @@ from pytensor.xtensor.type import XTensorVariable
 import pymc._layer as _layer
 
 from pymc.minibatch.ancestry import check_observed
-from pymc.minibatch.batch_logp import minibatch_logp
+from pymc.minibatch.batch_logp import local_ratio, minibatch_logp
 from pymc.minibatch.free_variables import batch_initval, check_free_variable
 from pymc.minibatch.given_rows import set_batch
 from pymc.minibatch.plates import (
@@ -57,7 +57,9 @@ class _BaseModel:
         sum: bool = True,
     ) -> Variable | list[Variable]:
         """As the release's, and the priors of local variables are scaled to all rows."""
-        scales = {rv: local_scale(axes) for rv, axes in local_axes(self).items()}
+        scales = {
+            rv: local_scale(axes, local_ratio(rv.name)) for rv, axes in local_axes(self).items()
+        }
         if not scales:
             return super().logp(vars, jacobian=jacobian, sum=sum)  # type: ignore[misc]
         if vars is None:

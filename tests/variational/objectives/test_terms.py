@@ -85,8 +85,9 @@ def test_many_draws_are_the_draws_one_by_one(
     arrays = {n: rng.normal(size=(*lead[n], *point[v.name].shape)) for n, v in values.items()}
     terms = terms_of(model)
     many = at_draws([t.logp for t in terms], {values[n]: pt.constant(a) for n, a in arrays.items()})
-    found = pm.compile([], many, mode=PLAIN, random_seed=1)()
-    one = pm.compile(list(values.values()), [t.logp for t in terms], mode=PLAIN)
+    with pm.minibatch_logp():
+        found = pm.compile([], many, mode=PLAIN, random_seed=1)()
+        one = pm.compile(list(values.values()), [t.logp for t in terms], mode=PLAIN)
     for term, got in zip(terms, found):
         for i, k in np.ndindex(2, 3):
             pm.pytensorf.reseed_rngs(list(pm.pytensorf.find_rng_nodes([t.logp for t in terms])), 1)
