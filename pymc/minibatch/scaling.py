@@ -31,6 +31,7 @@ from pytensor import config
 from pytensor.compile import optdb
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
+from pytensor.graph.replace import _vectorize_node
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.rewriting.basic import register_specialize
@@ -39,6 +40,11 @@ from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.vectorization import XElemwise
 
 __all__ = ["LocalRowRatio", "RowRatio", "ratios", "row_ratio", "scale_factor"]
+
+
+def _quotient(total: Variable, batch: Variable) -> TensorVariable:
+    # Cast first: rewrites take the factors of a product apart, and int64 times float32 is float64
+    return pt.cast(total, config.floatX) / pt.cast(batch, config.floatX)
 
 
 class RowRatio(Op):
@@ -51,8 +57,8 @@ class RowRatio(Op):
     __props__ = ()
 
     def make_node(self, total: Any, batch: Any) -> Apply:
-        inputs = [pt.as_tensor_variable(length, ndim=0) for length in (total, batch)]
-        return Apply(self, inputs, [pt.scalar(dtype=config.floatX)])
+        inputs = [pt.as_tensor_variable(length) for length in (total, batch)]
+        return Apply(self, inputs, [_quotient(*inputs).type()])
 
     def perform(self, node: Apply, inputs: Sequence[Any], outputs: Any) -> None:
         total, batch = inputs
@@ -78,9 +84,13 @@ class LocalRowRatio(RowRatio):
 @node_rewriter([RowRatio, LocalRowRatio])
 def local_row_ratio(fgraph: Any, node: Apply) -> list[Variable]:
     """``RowRatio(total, batch)`` -> ``cast(total, floatX) / cast(batch, floatX)``."""
-    # Cast first: rewrites take the factors of a product apart, and int64 times float32 is float64
-    total, batch = (pt.cast(length, node.outputs[0].type.dtype) for length in node.inputs)
-    return [total / batch]
+    return [_quotient(*node.inputs)]
+
+
+@_vectorize_node.register(RowRatio)
+def vectorize_row_ratio(op: RowRatio, node: Apply, total: Variable, batch: Variable) -> Apply:
+    """Keep the Op, for lengths of each particle too, where a Blockwise would hide it."""
+    return op.make_node(total, batch)
 
 
 # Not by canonicalization, in which others rewrite what they go on to compile

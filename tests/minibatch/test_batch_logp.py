@@ -80,7 +80,14 @@ def streamed():
     return model
 
 
-MODELS = [observed, local, potential, derived, streamed]
+def rows_of_potential():
+    with pm.Model(coords={"obs": range(N)}) as model:
+        batch = pm.Minibatch(Y, batch_size=B)
+        pm.Potential("y", -((batch - pm.Normal("mu")) ** 2), dims="obs")
+    return model
+
+
+MODELS = [observed, local, potential, rows_of_potential, derived, streamed]
 
 
 def flat(model, graphs):
@@ -164,7 +171,7 @@ def test_one_function_of_jax_is_refused(method):
             method(make())
 
 
-@pytest.mark.parametrize("make", [observed, potential, derived])
+@pytest.mark.parametrize("make", [observed, potential, rows_of_potential, derived])
 def test_what_the_message_says_works(make):
     model, point = make(), {"mu": 0.3}
     with pytest.raises(
@@ -255,6 +262,10 @@ def test_values_of_rows_are_refused_in_a_step_too():
         value_of["z"]: z + pt.random.normal(size=B),
     }
     [loss] = graph_replace([-model.logp()], draws)
+    [index] = model_indexes(model)
+    many = vectorize_graph([loss], {index: index, mu: pt.zeros(3)})
+    with pytest.raises(ValueError, match=LOCAL):
+        pm.compile([], many)
     slopes = pt.grad(loss, [mu, z])
     for kwargs in ({}, {"updates": {p: p - g for p, g in zip([mu, z], slopes)}}):
         with pytest.raises(ValueError, match=LOCAL):

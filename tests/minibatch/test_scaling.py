@@ -19,8 +19,10 @@ import pytensor.tensor as pt
 import pytest
 
 from pytensor.compile.mode import get_mode
+from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.blockwise import Blockwise
 
 from pymc.minibatch.scaling import RowRatio, ratios, row_ratio, scale_factor
 
@@ -42,6 +44,15 @@ def test_ratio_stays_until_it_is_compiled(mode):
     assert is_in(ratio)
     compiled = pytensor.function([], ratio, mode=get_mode(mode).clone(linker="py"))
     assert not is_in(compiled.maker.fgraph.outputs[0]) and compiled() == 7
+
+
+def test_ratio_of_each_particle():
+    total, batch = pt.lscalars("total", "batch")
+    ratio = vectorize_graph(row_ratio(total, batch) * 2, {batch: pt.constant([2, 4])})
+    assert is_in(ratio) and not any(
+        isinstance(v.owner.op, Blockwise) for v in ancestors([ratio]) if v.owner
+    )
+    np.testing.assert_array_equal(ratio.eval({total: 8}, mode="FAST_COMPILE"), [8, 4])
 
 
 def test_factor_of_two_axes():

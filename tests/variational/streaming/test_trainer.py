@@ -195,7 +195,9 @@ class TestSteps:
 
         given, shared = Batches(), by_hand(name="x")
         given.total_size = total_size
-        with pytest.raises(TypeError, match=r"Write loader = pm\.DataLoader\(\.\.\., batch_size=\.\.\.\)"):
+        with pytest.raises(
+            TypeError, match=r"Write loader = pm\.DataLoader\(\.\.\., batch_size=\.\.\.\)"
+        ):
             pm.Data("x", given, model=shared)
         trainer = trainer_of(given, shared, data_name="x")
         approx = trainer.fit(2 * N // B)
