@@ -146,11 +146,13 @@ def _some(labels: Sequence[Any] | None) -> str:
 _DRAWS = ("trace", "idata", "dataset")
 
 
-def refuse_minibatch[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+def refuse_minibatch[**P, R](function: Callable[P, R], name: str | None = None) -> Callable[P, R]:
     """Make `function` refuse a `model` with minibatches: it needs one log-probability throughout.
 
-    The function raises a ValueError that names the index and what to do.
+    The function raises a ValueError that names the index and what to do; `name` is what users call it,
+    by default ``pm`` and its name.
     """
+    name = name or f"pm.{function.__name__}"
     parameters = signature(function)
 
     @wraps(function)
@@ -160,7 +162,6 @@ def refuse_minibatch[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         model = modelcontext(parameters.bind(*args, **kwargs).arguments.get("model"))
         found = model_indexes(model)
         if found:
-            name = f"pm.{function.__name__}"
             instead = use_all_rows(found[0], f"{name}(..., model=pm.remove_minibatch(model))")
             raise ValueError(
                 f"{name} compares log-probabilities at different points, but those of this model "
