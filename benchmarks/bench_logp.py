@@ -29,7 +29,7 @@ import tempfile
 import time
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -99,7 +99,8 @@ def compile_logp_dlogp(model: Any, mode: str) -> Callable[..., list]:
 
     logp = model.logp()
     outputs = [logp, *pytensor.grad(logp, model.value_vars)]
-    f = pm.compile(model.value_vars, outputs, mode=mode, random_seed=1)
+    with getattr(pm, "minibatch_logp", nullcontext)():  # plain PyMC has no guard
+        f = pm.compile(model.value_vars, outputs, mode=mode, random_seed=1)
     f.trust_input = True
     return f
 

@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pymc._layer as _layer
@@ -85,12 +85,13 @@ def Data(
     >>> model.dim_lengths["obs"].eval(), batch.eval().shape
     (array(2000), (100, 3))
     """
-    if (hasattr(value, "layout") and hasattr(value, "blocks")) or (
-        hasattr(value, "dataset") and hasattr(value, "batch_size") and not is_loader(value)
-    ):
+    is_source = hasattr(value, "layout") and hasattr(value, "blocks")
+    gives_rows = hasattr(value, "dataset") or isinstance(value, Iterable)
+    if not is_loader(value) and (is_source or (hasattr(value, "batch_size") and gives_rows)):
         raise TypeError(
-            f"pm.Data({name!r}, ...) got a {type(value).__name__}, which has rows but no batches of them: "
-            f"write pm.Data({name!r}, pm.DataLoader(..., batch_size=...))"
+            f"pm.Data({name!r}, ...) got a {type(value).__name__}, which does not say what the batches are "
+            "like. Write loader = pm.DataLoader(..., batch_size=...) of it, "
+            f"pm.Data({name!r}, loader), and fit by that loader"
         )
     if not is_loader(value):
         return released.Data(

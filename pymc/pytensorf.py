@@ -21,6 +21,7 @@ from pytensor.graph.basic import Variable
 
 import pymc._layer as _layer
 
+from pymc.minibatch.batch_logp import check_one_function
 from pymc.minibatch.provenance import same_draw
 from pymc.minibatch.raw_data import as_constants, compiles_to_jax
 from pymc.minibatch.rebuild import all_rows
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 def compile(
     inputs: Any, outputs: Any, random_seed: Any = None, mode: Any = None, **kwargs: Any
 ) -> Any:
+    updates = dict(kwargs.get("updates") or {})
+    asked = [*(outputs if isinstance(outputs, list | tuple) else [outputs]), *updates.values()]
+    graphs = [out.variable if isinstance(out, Out) else out for out in asked]
+    check_one_function([out for out in graphs if isinstance(out, Variable)], is_step=bool(updates))
     if compiles_to_jax(mode):
         outputs, kwargs = _with_constants(outputs, kwargs)
     return released.compile(inputs, outputs, random_seed=random_seed, mode=mode, **kwargs)

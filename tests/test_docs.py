@@ -53,6 +53,7 @@ PUBLIC = {
     "pymc.compile_pymc": pm.compile_pymc,
     "pymc.fit": pm.fit,
     "pymc.load_approximation": pm.load_approximation,
+    "pymc.minibatch_logp": pm.minibatch_logp,
     "pymc.minibatch_model": pm.minibatch_model,
     "pymc.parquet_source": pm.parquet_source,
     "pymc.remove_minibatch": pm.remove_minibatch,

@@ -89,7 +89,8 @@ def test_flights_are_complete(flights):
 def test_batches_of_one_pass_average_to_all_flights(demo, few_flights):
     # the total is inferred: with a wrong one, only the prior's part would agree
     model = demo.flights_model(few_flights, BATCH_SIZE)
-    of_batch = model.compile_logp(mode=PYTHON_MODE, random_seed=1)
+    with pm.minibatch_logp():
+        of_batch = model.compile_logp(mode=PYTHON_MODE, random_seed=1)
     of_all = pm.remove_minibatch(model).compile_logp(mode=PYTHON_MODE)
     point = model.initial_point()
     batches = [of_batch(point) for _ in range(N_BATCHES)]

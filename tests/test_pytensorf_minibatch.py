@@ -102,7 +102,7 @@ class TestBatchMoves:
         np.testing.assert_allclose(values.mean(0), np.ravel(full), rtol=1e-10)
 
     def test_logp(self, model):
-        with pytensor.config.change_flags(mode=PYTHON):
+        with pytensor.config.change_flags(mode=PYTHON), pm.minibatch_logp():
             point = {"b": np.array(0.3)}
             logp = model.compile_logp()
             full = pm.remove_minibatch(model).compile_logp()(point)
@@ -110,16 +110,18 @@ class TestBatchMoves:
 
     def test_dlogp(self, model):
         point = {"b": np.array(0.3)}
-        dlogp = model.compile_dlogp(mode=PYTHON)
+        with pm.minibatch_logp():
+            dlogp = model.compile_dlogp(mode=PYTHON)
         full = pm.remove_minibatch(model).compile_dlogp(mode=PYTHON)(point)
         self.check(one_pass(dlogp, point), full)
 
     def test_logp_dlogp_function(self, model):
         point = np.array([0.3])
-        function, full = (
-            m.logp_dlogp_function(ravel_inputs=True, mode=PYTHON)
-            for m in (model, pm.remove_minibatch(model))
-        )
+        with pm.minibatch_logp():
+            function, full = (
+                m.logp_dlogp_function(ravel_inputs=True, mode=PYTHON)
+                for m in (model, pm.remove_minibatch(model))
+            )
         for one in (function, full):
             one.set_extra_values({})
         values = one_pass(lambda p: np.hstack(function(p)), point)

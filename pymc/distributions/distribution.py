@@ -19,6 +19,7 @@ from pytensor.tensor.shape import shape_i
 
 import pymc._layer as _layer
 
+from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.loaders import refuse_loader
 from pymc.minibatch.plates import local_shape, subsampled_dims
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
@@ -44,6 +45,12 @@ class _Distribution:
 
 
 released = _layer.run_release(globals(), Distribution=_Distribution)
+
+
+@released._change_dist_size.register(MinibatchIndexRV)
+def change_index_size(op: Any, index: Variable, new_size: Any, expand: bool = False) -> Variable:
+    """Particles share the rows of a batch."""
+    return index
 
 
 def _model() -> Any:

@@ -26,6 +26,7 @@ from typing import Any
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import toposort
 
+from pymc.minibatch.batch_logp import use_all_rows
 from pymc.minibatch.plates import local_axes, model_indexes
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import FixedLengthError, taken_axis
@@ -192,11 +193,13 @@ def _some(labels: Sequence[Any] | None) -> str:
 _DRAWS = ("trace", "idata", "dataset")
 
 
-def refuse_minibatch[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+def refuse_minibatch[**P, R](function: Callable[P, R], name: str | None = None) -> Callable[P, R]:
     """Make `function` refuse a `model` with minibatches: it needs one log-probability throughout.
 
-    The function raises a ValueError that names the index and what to do.
+    The function raises a ValueError that names the index and what to do; `name` is what users call it,
+    by default ``pm`` and its name.
     """
+    name = name or f"pm.{function.__name__}"
     parameters = signature(function)
 
     @wraps(function)
@@ -206,14 +209,7 @@ def refuse_minibatch[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         model = modelcontext(parameters.bind(*args, **kwargs).arguments.get("model"))
         found = model_indexes(model)
         if found:
-            name = f"pm.{function.__name__}"
-            instead = (
-                "Fit the model by pm.Trainer or pm.fit(data=loader), or put all rows into memory: "
-                "pm.Data(name, array) in the place of the loader"
-                if is_stream(found[0])
-                else "Fit the model by pm.fit, or use all rows: "
-                f"{name}(..., model=pm.remove_minibatch(model))"
-            )
+            instead = use_all_rows(found[0], f"{name}(..., model=pm.remove_minibatch(model))")
             raise ValueError(
                 f"{name} compares log-probabilities at different points, but those of this model "
                 f"are of other rows at each evaluation ({Rows(found[0])}), so its result would be "

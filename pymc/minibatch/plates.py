@@ -125,20 +125,23 @@ def local_axes(model: Any) -> dict[Variable, tuple[Rows | None, ...]]:
     return {rv: rows for rv, rows in axes.items() if any(rows)}
 
 
-def local_scale(axes: tuple[Rows | None, ...]) -> TensorVariable:
+def local_scale(axes: tuple[Rows | None, ...], variable: str | None = None) -> TensorVariable:
     """Tell what the prior of a local variable is multiplied by: N/B for each axis of rows.
 
     Parameters
     ----------
     axes : tuple of Rows or None
         Those of the variable; see :func:`local_axes`.
+    variable : str, optional
+        Its name, which marks the ratio.
 
     Returns
     -------
     scalar of floatX
     """
     rows = [axis for axis in axes if axis is not None]
-    return scale_factor([r.total for r in rows], [shape_i(r.index, 0) for r in rows])
+    lengths = [shape_i(r.index, 0) for r in rows]
+    return scale_factor([r.total for r in rows], lengths, variable=variable)
 
 
 def scaled_term(term: Variable, scale: Variable) -> Variable:

@@ -25,7 +25,7 @@ an error only if it reaches a term of the model.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
@@ -56,6 +56,7 @@ __all__ = [
     "indexes",
     "same_draw",
     "trace",
+    "value_ancestors",
 ]
 
 
@@ -371,6 +372,11 @@ def indexes(
         for rows in () if isinstance(axes, Lost) else rows_of(axes):
             found.setdefault(rows.state, rows.index)
     return list(found.values())
+
+
+def value_ancestors(variables: Iterable[Variable]) -> Iterator[Variable]:
+    """Walk through what the values of `variables` depend on, in inner graphs too."""
+    return walk(list(variables), _parents, False)
 
 
 def same_draw(x: Variable, y: Variable) -> bool:

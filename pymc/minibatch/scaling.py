@@ -28,11 +28,13 @@ import pytensor.scalar as ps
 import pytensor.tensor as pt
 
 from pytensor import config
+from pytensor.compile import optdb
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
-from pytensor.graph.rewriting.basic import node_rewriter
+from pytensor.graph.replace import _vectorize_node
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
-from pytensor.tensor.rewriting.basic import register_canonicalize, register_specialize
+from pytensor.tensor.rewriting.basic import register_specialize
 from pytensor.tensor.variable import TensorVariable
 from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.vectorization import XElemwise
@@ -40,48 +42,73 @@ from pytensor.xtensor.vectorization import XElemwise
 __all__ = ["RowRatio", "ratios", "scale_factor"]
 
 
+def _quotient(total: Variable, batch: Variable) -> TensorVariable:
+    # Cast first: rewrites take the factors of a product apart, and int64 times float32 is float64
+    return pt.cast(total, config.floatX) / pt.cast(batch, config.floatX)
+
+
 class RowRatio(Op):
     """All rows by the rows of the batch, as a float.
 
-    Only a division, but one that can be found in a graph, so that no term is scaled twice. It is
-    gone before a backend sees it.
+    Only a division, but one that can be found in a graph, so that no term is scaled twice, and a
+    log-probability of a minibatch is known when it is compiled. It is gone before a backend sees it.
 
     Parameters
     ----------
     axis : int, optional
         Of which axis of a Potential a user has given the number of all rows: what that vouches for holds
         in each model that is made of this one. None where the data say it.
+    variable : str, optional
+        Of the prior of which local variable, whose values are of the batch's rows, it is the ratio.
     """
 
-    __props__ = ("axis",)
+    __props__ = ("axis", "variable")
 
-    def __init__(self, axis: int | None = None) -> None:
-        self.axis = axis
+    def __init__(self, axis: int | None = None, variable: str | None = None) -> None:
+        self.axis, self.variable = axis, variable
 
     def make_node(self, total: Any, batch: Any) -> Apply:
-        inputs = [pt.as_tensor_variable(length, ndim=0) for length in (total, batch)]
-        return Apply(self, inputs, [pt.scalar(dtype=config.floatX)])
+        inputs = [pt.as_tensor_variable(length) for length in (total, batch)]
+        return Apply(self, inputs, [_quotient(*inputs).type()])
 
     def perform(self, node: Apply, inputs: Sequence[Any], outputs: Any) -> None:
         total, batch = inputs
         outputs[0][0] = np.asarray(total / batch, dtype=node.outputs[0].type.dtype)
 
+    def do_constant_folding(self, fgraph: Any, node: Apply) -> bool:
+        return False
 
-# Specialization is for modes that leave canonicalization out
-@register_canonicalize
+
 @register_specialize
 @node_rewriter([RowRatio])
 def local_row_ratio(fgraph: Any, node: Apply) -> list[Variable]:
     """``RowRatio(total, batch)`` -> ``cast(total, floatX) / cast(batch, floatX)``."""
-    # Cast first: rewrites take the factors of a product apart, and int64 times float32 is float64
-    total, batch = (pt.cast(length, node.outputs[0].type.dtype) for length in node.inputs)
-    return [total / batch]
+    return [_quotient(*node.inputs)]
+
+
+@_vectorize_node.register(RowRatio)
+def vectorize_row_ratio(op: RowRatio, node: Apply, total: Variable, batch: Variable) -> Apply:
+    """Keep the Op, for lengths of each particle too, where a Blockwise would hide it."""
+    return op.make_node(total, batch)
+
+
+# Not by canonicalization, in which others rewrite what they go on to compile
+optdb.register(
+    "row_ratios_to_divisions",
+    dfs_rewriter(local_row_ratio),
+    "fast_run",
+    "fast_compile",
+    "numba",
+    "jax",
+    position=0.02,
+)
 
 
 def scale_factor(
     totals: Sequence[Variable | float | None],
     shape: Sequence[Variable | int],
     given: Collection[int] = (),
+    variable: str | None = None,
 ) -> TensorVariable:
     """Multiply the ratios of all axes.
 
@@ -93,6 +120,8 @@ def scale_factor(
         The shape of the batch.
     given : collection of int
         Axes whose total a user has given.
+    variable : str, optional
+        The local variable whose prior is scaled.
 
     Returns
     -------
@@ -100,7 +129,7 @@ def scale_factor(
         The factor of the log-probability.
     """
     factors = [
-        RowRatio(k if k in given else None)(total, length)
+        RowRatio(k if k in given else None, variable)(total, length)
         for k, (total, length) in enumerate(zip(totals, shape, strict=True))
         if total is not None
     ]

@@ -90,11 +90,30 @@ class IndexStateType(RandomType[np.ndarray]):
 index_state_type = IndexStateType()
 
 
+class _StateStorage(list):
+    """Where the value of a state is: what is written past the type's filter becomes a state too.
+
+    Reseeding a compiled function, pymc-extras puts generators there, or what JAX makes of one.
+    """
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        if isinstance(value, dict):
+            value = np.concatenate([value["jax_state"], np.zeros(2, dtype="uint32")])
+        elif isinstance(value, Generator):
+            value = index_state_type.filter(value)
+        super().__setitem__(place, value)
+
+
 class IndexState(RandomGeneratorSharedVariable):
     """Shared state of a minibatch index.
 
     It counts as a shared generator, so that PyMC finds, copies, updates and reseeds it.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.container.storage, _StateStorage):  # a clone has that of the first
+            self.container.storage = _StateStorage(self.container.storage)
 
     def __str__(self) -> str:
         return self.name or "IndexState"

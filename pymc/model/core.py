@@ -24,6 +24,7 @@ from pytensor.xtensor.type import XTensorVariable
 import pymc._layer as _layer
 
 from pymc.minibatch.ancestry import check_observed
+from pymc.minibatch.batch_logp import marked, minibatch_logp
 from pymc.minibatch.free_variables import batch_initval, check_free_variable, check_local_prior
 from pymc.minibatch.given_rows import set_batch
 from pymc.minibatch.plates import (
@@ -56,7 +57,7 @@ class _BaseModel:
         sum: bool = True,
     ) -> Variable | list[Variable]:
         """As the release's, and the priors of local variables are scaled to all rows."""
-        scales = {rv: local_scale(axes) for rv, axes in local_axes(self).items()}
+        scales = {rv: local_scale(axes, marked(rv.name)) for rv, axes in local_axes(self).items()}
         if not scales:
             return super().logp(vars, jacobian=jacobian, sum=sum)  # type: ignore[misc]
         if vars is None:
@@ -83,6 +84,22 @@ class _BaseModel:
         """As the release's; the placeholder of a stream takes any number of rows."""
         if not set_batch(self, name, values, coords):
             super().set_data(name, values, coords)  # type: ignore[misc]
+
+    # What is asked here is meant of one batch
+    @minibatch_logp()
+    def point_logps(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As the release's; of a batch, scaled to all rows."""
+        return super().point_logps(*args, **kwargs)  # type: ignore[misc]
+
+    @minibatch_logp()
+    def debug(self: Any, *args: Any, **kwargs: Any) -> None:
+        """As the release's; of a batch."""
+        super().debug(*args, **kwargs)  # type: ignore[misc]
+
+    @minibatch_logp()
+    def profile(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """As the release's; of a batch."""
+        return super().profile(*args, **kwargs)  # type: ignore[misc]
 
 
 class _Model:

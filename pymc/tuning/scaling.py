@@ -18,4 +18,6 @@ from pymc.minibatch.guards import refuse_minibatch
 released = _layer.run_release(globals())
 
 find_hessian = refuse_minibatch(released.find_hessian)
-find_hessian_diag = refuse_minibatch(released.find_hessian_diag)
+find_hessian_diag = refuse_minibatch(
+    released.find_hessian_diag, "pm.tuning.scaling.find_hessian_diag"
+)

@@ -33,6 +33,7 @@ from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.type import TensorType
 
+from pymc.minibatch.batch_logp import minibatch_logp
 from pymc.minibatch.raw_data import RawData
 from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
 from pymc.variational.rewrites import powers, reductions, reshapes
@@ -216,14 +217,15 @@ def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunct
         More of :func:`pytensor.function`'s.
     """
     values = graph.outputs[int(graph.has_loss) :]
-    function = compile(
-        [],
-        graph.outputs[0] if graph.has_loss else [],
-        updates=dict(zip((graph.shared[i] for i in graph.updated), values)),
-        random_seed=False,
-        mode=get_mode(mode).including(reductions.TAG, powers.TAG, reshapes.TAG),
-        **kwargs,
-    )
+    with minibatch_logp():
+        function = compile(
+            [],
+            graph.outputs[0] if graph.has_loss else [],
+            updates=dict(zip((graph.shared[i] for i in graph.updated), values)),
+            random_seed=False,
+            mode=get_mode(mode).including(reductions.TAG, powers.TAG, reshapes.TAG),
+            **kwargs,
+        )
     place = {var: i for i, var in enumerate(graph.shared)}
     order = tuple(place[given.variable] for given in function.maker.inputs)
     update_of = function.maker.fgraph.update_mapping

@@ -91,7 +91,8 @@ class TestStream:
             pm.Normal("lik", seen.prior("f", X=X + 10), 1, observed=Y)
         np.testing.assert_array_equal(ranged._X_center, seen._X_center)
         point = some_point(full)
-        evaluate = model.compile_fn(model.logp(), mode=PYTHON)
+        with pm.minibatch_logp():
+            evaluate = model.compile_fn(model.logp(), mode=PYTHON)
         found = []
         for rows in ([0, 1], [2, 3], [4, 5]):
             feed(model, {"x": X + 10, "y": Y}, rows)

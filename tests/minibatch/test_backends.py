@@ -62,9 +62,10 @@ def test_rows_match_in_a_million_draws(backend):
             first[0],
         ]
     )
-    evaluate, updates = pm.compile(
-        model.value_vars, outputs, mode=backend, random_seed=11, return_updates=True
-    )
+    with pm.minibatch_logp():
+        evaluate, updates = pm.compile(
+            model.value_vars, outputs, mode=backend, random_seed=11, return_updates=True
+        )
     assert [isinstance(state, IndexState) for state in updates] == [True]
     results = np.array([np.asarray(evaluate(0.0)) for _ in range(N_CALLS)])
     np.testing.assert_allclose(results[:, :3], 0, atol=1e-9)

@@ -275,7 +275,8 @@ class TestSwappedData:
         with pm.Model() as model:
             X = pm.Minibatch(pm.Data("X", small), batch_size=5)
             pm.Normal("lik", pm.Normal("mu", shape=3), 1, observed=X)
-        logp = model.compile_logp(mode=PYTHON)
+        with pm.minibatch_logp():
+            logp = model.compile_logp(mode=PYTHON)
         pm.set_data({"X": np.zeros((9, 3))}, model=model)
         prior_and_rows = 3 * (1 + 9) * norm.logpdf(0)  # 9 rows: the scale follows, 9 / 5
         np.testing.assert_allclose(logp({"mu": np.zeros(3)}), prior_and_rows)
@@ -295,7 +296,8 @@ def test_blocks_of_five_axes(batch_size, total_size, shape):
     assert X.type.shape == shape
     with pm.Model() as model:
         pm.Normal("lik", pm.Normal("mu"), 1, observed=X, total_size=total_size)
-    logp = model.compile_logp(vars=[model["lik"]], mode=PYTHON)
+    with pm.minibatch_logp():
+        logp = model.compile_logp(vars=[model["lik"]], mode=PYTHON)
     draw = pytensor.function([], X, mode=PYTHON)
     # Of uniform numbers, so blocks of any rows have nearly the same sum: 5 standard errors
     each = -0.5 * (data**2 + np.log(2 * np.pi))

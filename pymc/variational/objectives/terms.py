@@ -26,6 +26,7 @@ from typing import Any
 
 from pytensor.graph.basic import Variable
 
+from pymc.minibatch.batch_logp import minibatch_logp
 from pymc.minibatch.plates import known_axes
 from pymc.minibatch.provenance import Lost, Rows, trace
 from pymc.minibatch.scaling import scale_factor
@@ -83,10 +84,12 @@ def terms_of(model: Any, there: Sequence[RowsThere] = ()) -> list[Term]:
         If a term mixes the rows of a batch that is fed by hand, and has no `total_size` of its own.
     """
     variables = [*model.basic_RVs, *model.potentials]
+    with minibatch_logp():
+        logps = model.logp(vars=variables, sum=False)
     known = {**known_axes(model), **there_axes(model, there)}
     parts = [rows for rows in there if rows.given is not None and is_part(rows.length, rows.given)]
     terms = []
-    for var, logp in zip(variables, model.logp(vars=variables, sum=False)):
+    for var, logp in zip(variables, logps):
         by_hand = hand_totals(model, var) if there else {}
         terms.append(_term(var.name, logp, known, by_hand))
         if terms[-1].mixed and parts and not by_hand:

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -36,7 +36,8 @@ def as_loader(data: Any) -> Any:
 
     Parameters
     ----------
-    data : DataLoader, or a loader with the attributes `dataset` and `batch_size`
+    data : DataLoader, or a loader with the attribute `batch_size`
+        One that has no `dataset`, such as that of pymc-extras, is iterated: its batches are a pass.
 
     Raises
     ------
@@ -50,12 +51,15 @@ def as_loader(data: Any) -> Any:
     if isinstance(data, DataLoader):
         return data
     batch_size = getattr(data, "batch_size", None)
-    if batch_size is None or not hasattr(data, "dataset"):
+    if batch_size is None or not (hasattr(data, "dataset") or isinstance(data, Iterable)):
         raise TypeError(
             f"data={data!r} of a fit has to be a pm.DataLoader, or a loader of another library with the "
-            f"attributes `dataset` and `batch_size`, and it is of type {type(data).__name__}. Write "
-            "pm.DataLoader(data, batch_size=...)"
+            "attribute `batch_size` and either a `dataset` or batches to iterate over, and it is of type "
+            f"{type(data).__name__}. Write pm.DataLoader(data, batch_size=...)"
         )
+    if not hasattr(data, "dataset"):
+        total_size = getattr(data, "total_size", None)
+        return DataLoader(data, batch_size, total_size="auto" if total_size is None else total_size)
     return DataLoader(data, batch_size=batch_size, shuffle=shuffles(data))
 
 

@@ -62,7 +62,8 @@ class Trainer(Resumable):
     method : str or :class:`Inference`
         As of :func:`pymc.fit`.
     dataloader : DataLoader
-        Or a loader of another library, with attributes `dataset` and `batch_size`.
+        Or a loader of another library, with the attribute `batch_size`, and either `dataset` or batches to
+        iterate over.
     model : Model, default the one of the context
         Its data are made by ``pm.Data(name, dataloader, dims=...)``, or by ``pm.Data(name, zeros)`` with
         ``total_size=len(dataloader)`` for the observed variables.

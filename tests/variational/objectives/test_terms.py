@@ -52,7 +52,8 @@ def test_terms_add_up_to_the_log_probability(model: pm.Model) -> None:
     )
     values = [model.rvs_to_values[rv] for rv in model.free_RVs]
     point = model.initial_point()
-    both = pm.compile(values, [total, model.logp()], mode=PLAIN, random_seed=1)
+    with pm.minibatch_logp():
+        both = pm.compile(values, [total, model.logp()], mode=PLAIN, random_seed=1)
     parts, whole = both(**{v.name: np.full_like(point[v.name], 0.3) for v in values})
     np.testing.assert_allclose(parts, whole, rtol=1e-10)
     shapes = {term.name: (len(term.plate), term.logp.type.ndim) for term in terms}
@@ -84,8 +85,9 @@ def test_many_draws_are_the_draws_one_by_one(
     arrays = {n: rng.normal(size=(*lead[n], *point[v.name].shape)) for n, v in values.items()}
     terms = terms_of(model)
     many = at_draws([t.logp for t in terms], {values[n]: pt.constant(a) for n, a in arrays.items()})
-    found = pm.compile([], many, mode=PLAIN, random_seed=1)()
-    one = pm.compile(list(values.values()), [t.logp for t in terms], mode=PLAIN)
+    with pm.minibatch_logp():
+        found = pm.compile([], many, mode=PLAIN, random_seed=1)()
+        one = pm.compile(list(values.values()), [t.logp for t in terms], mode=PLAIN)
     for term, got in zip(terms, found):
         for i, k in np.ndindex(2, 3):
             pm.pytensorf.reseed_rngs(list(pm.pytensorf.find_rng_nodes([t.logp for t in terms])), 1)

@@ -180,6 +180,31 @@ class TestSteps:
         loader, model = streamed()
         assert_same(params_of(approx), params_of(trainer_of(loader, model).fit(5)))
 
+    @pytest.mark.parametrize("total_size", [N, None])
+    def test_a_loader_that_is_iterated(self, total_size):
+        """As that of pymc-extras: a batch size, a total, and batches of a pass, shuffled or not."""
+
+        class Batches:
+            batch_size = B
+
+            def __iter__(self):
+                yield from np.split(DATA, range(B, N, B))
+
+            def __len__(self):
+                return N // B  # batches
+
+        given, shared = Batches(), by_hand(name="x")
+        given.total_size = total_size
+        with pytest.raises(
+            TypeError, match=r"Write loader = pm\.DataLoader\(\.\.\., batch_size=\.\.\.\)"
+        ):
+            pm.Data("x", given, model=shared)
+        trainer = trainer_of(given, shared, data_name="x")
+        approx = trainer.fit(2 * N // B)
+        assert trainer.dataloader.total_size == N
+        loader, model = streamed()
+        assert_same(params_of(approx), params_of(trainer_of(loader, model).fit(2 * N // B)))
+
     def test_dicts(self):
         fields = {"X": DATA, "y": DATA[:, 0].astype("float32"), "unused": np.arange(N)}
         loader = DataLoader(fields, batch_size=B)

@@ -82,7 +82,8 @@ def test_batches_of_a_pass_average_to_all_flights(demo, few_flights, shards):
     # with a wrong total, only the prior's part would agree
     loader = demo.open_loader(shards, few_flights.coords["feature"], BATCH_SIZE)
     model = demo.streamed_model(loader, few_flights.coords)
-    of_batch = model.compile_logp(mode=PYTHON)
+    with pm.minibatch_logp():
+        of_batch = model.compile_logp(mode=PYTHON)
     of_all = pm.remove_minibatch(demo.flights_model(few_flights)).compile_logp(mode=PYTHON)
     point = model.initial_point()
     found = []

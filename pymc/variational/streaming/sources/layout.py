@@ -260,6 +260,13 @@ class Source(ABC):
         """Return the rows of a part, ``0 <= part < len(part_lengths)``."""
         raise NotImplementedError(f"{type(self).__name__} gives its blocks in order only.")
 
+    def __iter__(self) -> Iterator[np.ndarray | dict[str, np.ndarray]]:
+        """Yield the rows of a fresh pass, block by block, as a batch has them: what other loaders take."""
+        for block in self.blocks():
+            arrays = self.layout.empty(block.n_rows)
+            block.write(arrays, 0, 0, block.n_rows)
+            yield self.layout.batch(arrays)
+
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks of a fresh pass, in order.
 

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hypothesis import given
@@ -32,10 +33,27 @@ from hypothesis import given
 from pymc.variational.streaming.feeding import as_loader
 from pymc.variational.streaming.sources.dataset import IterableDataset, as_source
 from pymc.variational.streaming.sources.layout import ExhaustedSourceError
+from pymc.variational.streaming.sources.parquet import parquet_source
 from pymc.variational.streaming.sources.schema import Schema, Selection
 from pymc.variational.streaming.sources.torch_loaders import check_torch_loader, shuffles
 
 X = np.arange(60.0).reshape(20, 3)
+
+
+@pytest.mark.parametrize("shape", [None, (3,)])
+def test_a_source_is_iterated_block_by_block(shape, tmp_path):
+    """What the loader of pymc-extras reads: arrays of rows, again at each pass, and `n_rows`."""
+    pq.write_table(pa.table(dict(zip("abc", X.T))), tmp_path / "part.parquet", row_group_size=8)
+    parquet = parquet_source(tmp_path)
+    blocks = as_source(lambda: iter([X[:8], X[8:16], X[16:]]), sample_shape=shape)
+    for source in (parquet, blocks):
+        for _ in range(2):
+            found = list(source)
+            assert [len(block) for block in found] == [8, 8, 4]
+            np.testing.assert_array_equal(np.concatenate(found), X)
+    assert parquet.n_rows == 20
+    [named] = as_source({"x": X, "y": X[:, 0]})
+    np.testing.assert_array_equal(named["y"], X[:, 0])
 
 
 class Tensor:
