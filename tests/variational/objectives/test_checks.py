@@ -182,7 +182,7 @@ def test_arguments_of_a_fit(arguments: dict[str, Any], message: str) -> None:
 def test_gradients_of_an_upper_bound() -> None:
     with pytest.raises(ValueError, match=r"pm.Renyi\(alpha=-1\), an upper bound, leads away"):
         pm.Renyi(alpha=-1, gradient="reparam")
-    with pytest.raises(ValueError, match="gradient='score' is none of the objective 'pm.Renyi'"):
+    with pytest.raises(ValueError, match=r"gradient='score' is none of the objective 'pm\.Renyi'"):
         pm.Renyi(alpha=0.5, gradient="score")
 
 
