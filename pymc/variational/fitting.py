@@ -48,7 +48,7 @@ from pymc.variational.nonfinite import describe
 from pymc.variational.progress import FitProgress
 from pymc.variational.report import FitReport
 
-__all__ = ["FitState", "Fitting"]
+__all__ = ["FitState", "Fitting", "rng_of"]
 
 _log = logging.getLogger("pymc.variational.inference")
 
@@ -95,6 +95,15 @@ class Fitting:
     hist: np.ndarray
     state: FitState | None
     _maybe_score: Callable[[bool | None], bool]
+
+    def __init__(self, op: Any, approx: Any, tf: Any, **kwargs: Any) -> None:
+        """Refuse arguments that the operator does not take."""
+        taken = argument_names(op, "__init__") if isinstance(op, type) else None
+        if taken is not None:  # a user's own may take any
+            of_class = inspect.signature(type(self)).parameters.keys() - {"args", "kwargs"}
+            known = (taken - {"approx"} | of_class) - {"op", "tf"}
+            check_known(f"pm.{type(self).__name__}", kwargs, known)
+        super().__init__(op, approx, tf, **kwargs)  # type: ignore[call-arg]
 
     @property
     def method(self) -> str:
@@ -286,9 +295,7 @@ class Fitting:
         guarded = getattr(self.objective, "guarded", False)
         # A guarded step says by its loss that it went wrong
         loss = loss if score or guarded else None
-        # An Approximation of several groups has no generator of its own
-        rng = getattr(self.approx, "rng", None) or self.approx.groups[0].rng
-        seed = int(rng.randint(2**30, dtype=np.int64))
+        seed = int(rng_of(self.approx).randint(2**30, dtype=np.int64))
         model = self.approx.model
         step = make_step(
             updates,
@@ -412,6 +419,11 @@ class Fitting:
             name: np.concatenate([known.get(name, np.empty(0)), losses])
             for name, losses in zip(getattr(self.objective, "guide_losses", ()), beside.T)
         }
+
+
+def rng_of(approx: Any) -> np.random.RandomState:
+    """Return the generator of the seeds of an approximation; one of several groups has none of its own."""
+    return getattr(approx, "rng", None) or approx.groups[0].rng
 
 
 def _log_end(n: int, end: LoopEnd) -> None:
