@@ -183,10 +183,7 @@ def _by_name(model: Any, argument: str, given: Any, also: Collection[str] = ()) 
         raise TypeError(
             f"{argument} of pm.fit is a dict by variable, such as {{'mu': 0.1}}; got {given!r}"
         )
-    named: dict[str, Any] = {
-        key if isinstance(key, str) else getattr(key, "name", key): value
-        for key, value in given.items()
-    }
+    named: dict[str, Any] = {str(getattr(key, "name", key)): value for key, value in given.items()}
     known = _value_names(model)
     unknown = [name for name in named if name not in known and name not in also]
     if unknown:
