@@ -45,7 +45,7 @@ from pymc.variational.fit_arguments import (
 from pymc.variational.interrupts import Interrupts
 from pymc.variational.loop import ENDED, LoopEnd, NotFinite, run_loop
 from pymc.variational.nonfinite import describe
-from pymc.variational.progress import FitProgress
+from pymc.variational.progress import Compiling, FitProgress
 from pymc.variational.report import FitReport
 
 __all__ = ["FitState", "Fitting", "rng_of"]
@@ -137,7 +137,8 @@ class Fitting:
             Called after each step; one with an attribute `every` only where it divides `i`, which
             leaves the steps between to one compiled call. `StopIteration` ends the fit.
         progressbar : bool
-            Show a bar in a terminal or notebook, or a line now and then in a log.
+            Show a bar in a terminal or notebook, or a line now and then in a log, and before it that
+            the fit compiles.
         progressbar_theme : Theme
             Custom theme for the progress bar
         backend : str, optional
@@ -183,9 +184,10 @@ class Fitting:
         """
         n = check_count("n", n, "a fit", least=0)
         asked = {"average": average, "data": data, "data_name": data_name, **kwargs}
-        state = self.prepare(
-            score, callbacks, backend=backend, include_transformed=include_transformed, **asked
-        )
+        with Compiling(theme=progressbar_theme, show=progressbar):
+            state = self.prepare(
+                score, callbacks, backend=backend, include_transformed=include_transformed, **asked
+            )
         self._run(state, n, progressbar, progressbar_theme)
         return self.approx
 

@@ -28,6 +28,7 @@ from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import argument_names, check_known
 from pymc.variational.fitting import Fitting, rng_of
 from pymc.variational.opvi import group_arguments
+from pymc.variational.progress import Compiling
 from pymc.variational.report import FitReport
 
 
@@ -233,24 +234,26 @@ def fit(
         from pymc.variational.streaming.feeding import feed_of  # only a fit of a stream needs it
 
         feed = feed_of(model_of(method, model), data, data_name)
-    inference = make_inference(
-        method,
-        model,
-        random_seed,
-        start,
-        start_sigma,
-        inf_kwargs,
-        batch_size=batch_size,
-        guide=guide,
-        objective=objective,
-        n_particles=n_particles,
-        gradient=gradient,
-        reduction=reduction,
-        params=params,
-    )
-    return inference.fit(
-        n, backend=backend, include_transformed=include_transformed, data=feed, **kwargs
-    )
+    shown = {"theme": kwargs.get("progressbar_theme"), "show": kwargs.get("progressbar", True)}
+    with Compiling(**shown):
+        inference = make_inference(
+            method,
+            model,
+            random_seed,
+            start,
+            start_sigma,
+            inf_kwargs,
+            batch_size=batch_size,
+            guide=guide,
+            objective=objective,
+            n_particles=n_particles,
+            gradient=gradient,
+            reduction=reduction,
+            params=params,
+        )
+        return inference.fit(
+            n, backend=backend, include_transformed=include_transformed, data=feed, **kwargs
+        )
 
 
 def check_fit_arguments(
