@@ -124,6 +124,11 @@ ADVICE: tuple[tuple[frozenset[str], str, str], ...] = tuple(
             "data",
         ),
         (
+            "checkpoint checkpoints checkpointevery checkpointdir checkpointpath ckptpath savedir",
+            "Checkpoints are a trainer's: pm.Trainer(dataloader=...).fit(n, checkpoint='fits')",
+            "callbacks",
+        ),
+        (
             "localrv",
             "A variable of each row has dims of the rows: pm.Normal('z', dims='obs'), and pm.fit "
             "keeps its parameters; pm.Amortized computes them from data",
@@ -186,7 +191,9 @@ def check_known(where: str, given: Mapping[str, Any], names: Iterable[str]) -> N
     if not unknown:
         return
     got = ", ".join(f"{name}={given[name]!r}" for name in unknown)
-    listed = f"pm.{where.removeprefix('pm.')}" if " " not in where else "pm.ADVI.fit"
+    listed = f"pm.{where.removeprefix('pm.')}"
+    if " " in where:  # the fit of an instance
+        listed = "pm.ADVI.fit"
     advice = dict.fromkeys(_advice(name, given[name], known, listed) for name in unknown)
     raise TypeError(f"{where} got {got}, which nothing in a fit takes. {'. '.join(advice)}")
 

@@ -51,6 +51,7 @@ WHAT_TO_WRITE = {
     "num_samples": "obj_n_mc=3",
     "verbose": "progressbar=False",
     "draws": r"approx\.sample\(1000\)",
+    "checkpoint_every": r"pm\.Trainer\(dataloader=\.\.\.\)\.fit\(n, checkpoint='fits'\)",
     "calbacks": "Near it are callbacks",
     "nonsense": r"help\(pm\.fit\) lists what it takes",
 }
@@ -63,6 +64,12 @@ def test_a_fit_says_what_to_write(model: pm.Model, name: str) -> None:
     with pytest.raises(TypeError, match=message) as error:
         pm.fit(**arguments)
     assert len(str(error.value)) < 250  # no list of all names
+
+
+def test_what_it_says_is_there() -> None:
+    pm.adam(learning_rate=pm.variational.schedules.cosine_decay(0.01, 10))
+    assert all(callable(optimizer) for optimizer in (pm.adamax, pm.sgd))
+    assert callable(pm.variational.callbacks.CheckStationarity())
 
 
 def test_advice_is_for_who_takes_it() -> None:

@@ -210,6 +210,10 @@ class ELBO(_ParticleBound):
     ValueError
         For another gradient.
 
+    References
+    ----------
+    Geoffrey Roeder, Yuhuai Wu, David Duvenaud (2017), Sticking the landing, algorithm 1.
+
     Examples
     --------
     >>> from pymc.variational.objectives import ELBO
@@ -236,6 +240,11 @@ class IWAE(_ParticleBound):
     ------
     ValueError
         For another gradient.
+
+    References
+    ----------
+    Yuri Burda, Roger Grosse, Ruslan Salakhutdinov (2016), Importance weighted autoencoders, equation 8.
+    George Tucker et al. (2019), Doubly reparameterized gradient estimators, equation 6.
 
     Examples
     --------

@@ -352,8 +352,11 @@ def test_gradient_at_the_posterior_of_rows(objective: Any, n_particles: int) -> 
         np.testing.assert_allclose(values["obs_mu"], 0, atol=RTOL)
 
 
-@pytest.mark.parametrize("objective", [ELBO(), IWAE(), IWAE(gradient="dreg"), Renyi(0.5)])
-@pytest.mark.parametrize("with_global", [True, False])
+LOWER = [ELBO(), IWAE(), IWAE(gradient="dreg"), Renyi(0.5)]
+BATCHES = [*((bound, way) for way in (True, False) for bound in LOWER), (Renyi(-1.0), False)]
+
+
+@pytest.mark.parametrize("objective, with_global", BATCHES)
 def test_batches_have_the_mean_of_all_rows(objective: Any, with_global: bool) -> None:
     """Loss and gradients, over all batches of two of three rows."""
     full = evaluate(rows_model(with_global=with_global), objective, 2, **UNIT)
