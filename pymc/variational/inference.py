@@ -48,10 +48,10 @@ class _OfModel:
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if args or cls.__module__ != __name__ or cls.__name__ not in CLASSES:
             return super().__new__(cls)
-        family = released.MeanField if cls.__name__ == "ADVI" else released.FullRank
-        check_known(f"pm.{cls.__name__}", kwargs, group_arguments(family._group_class))
         model = released.pm.modelcontext(kwargs.get("model"))
         if not local_axes(model):
+            family = released.MeanField if cls.__name__ == "ADVI" else released.FullRank
+            check_known(f"pm.{cls.__name__}", kwargs, group_arguments(family._group_class))
             return super().__new__(cls)
         given = {name: value for name, value in kwargs.items() if name != "model"}
         _check_starts(f"pm.{cls.__name__} of a model with latent variables of rows", given)

@@ -177,9 +177,9 @@ def _check_group_arguments(group: Any) -> None:
 
 
 def group_arguments(cls: type) -> frozenset[str]:
-    """Tell which arguments a class of groups takes by name, besides the variables and the family."""
+    """Tell which arguments a class of groups takes by name, besides the variables."""
     made_of = argument_names(cls, "create_shared_params") or frozenset()
-    return made_of | {"model", "random_seed", "params", "options"}
+    return made_of | {"model", "random_seed", "params", "options", "vfam"}
 
 
 class _Group:

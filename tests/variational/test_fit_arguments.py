@@ -104,6 +104,7 @@ def test_names_have_one_advice_each() -> None:
         (lambda: pm.fit(1, "asvgd", start={"mu": 1}), "start of pm.fit is not of method='asvgd'"),
         (lambda: pm.fit(1, pm.ADVI(), start={"mu": 1}), r"start of pm.fit .* write pm.ADVI\(...\)"),
         (lambda: pm.MeanField(vfam="full_rank"), "vfam='full_rank', which is another family"),
+        (lambda: pm.ADVI(vfam="full_rank"), "vfam='full_rank', which is another family"),
         (
             lambda: pm.MeanField(params={"mu": [0.0], "rho": [0.0]}, start={"mu": 1}),
             "got start beside params",
@@ -123,6 +124,7 @@ def test_what_they_take(model: pm.Model) -> None:
     """What is refused above is refused by its name alone."""
     with model:
         pm.MeanField(random_seed=1, start={"mu": 1.0}, start_sigma={"mu": 2.0}, vfam="mf")
+        pm.ADVI(vfam="mean_field")
         pm.MeanField(params={"mu": np.zeros(1), "rho": np.zeros(1)})
         pm.Empirical(size=3, jitter=0.5, start={"mu": 1.0})
         pm.SVGD(n_particles=3, jitter=0.5, temperature=2.0)
