@@ -54,8 +54,9 @@ class _FullRankGroup:
         """Like the release's, with standard deviations on the diagonal, as of `MeanField`."""
         params = super().create_shared_params(start)  # type: ignore[misc]
         rows, columns = self.tril_indices
-        given = self._kwargs.get("start_sigma") if start_sigma is None else start_sigma
-        _set_rhos(self, params["L_tril"], np.flatnonzero(rows == columns), given)
+        if start_sigma is None:  # the release's class passes on `start` alone
+            start_sigma = getattr(self, "_kwargs", {}).get("start_sigma")
+        _set_rhos(self, params["L_tril"], np.flatnonzero(rows == columns), start_sigma)
         return params
 
 

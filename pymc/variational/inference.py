@@ -371,11 +371,6 @@ def make_inference(
             f"start_sigma of pm.fit is of method='advi' and 'fullrank_advi', and method is {method!r}, "
             "whose particles start at start with the noise of inf_kwargs={'jitter': ...}"
         )
-    if start is not None and name == "asvgd":
-        raise TypeError(
-            "start of pm.fit is not of method='asvgd'. Make it of an approximation that starts there: "
-            "method=pm.ASVGD(approx=pm.FullRank(model=model, start=...))"
-        )
     return classes[name](model=model, **{**(inf_kwargs or {}), **starts})
 
 

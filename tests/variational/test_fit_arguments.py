@@ -101,7 +101,6 @@ def test_names_have_one_advice_each() -> None:
         (lambda: pm.SVGD(n_particles=3, nonsense=1), "pm.SVGD got nonsense=1, .* temperature$"),
         (lambda: pm.fit(1, inf_kwargs={"nonsense": 1}), "pm.ADVI got nonsense=1"),
         (lambda: pm.fit(1, "svgd", inf_kwargs={"nonsense": 1}), "pm.SVGD got nonsense=1"),
-        (lambda: pm.fit(1, "asvgd", start={"mu": 1}), "start of pm.fit is not of method='asvgd'"),
         (lambda: pm.fit(1, pm.ADVI(), start={"mu": 1}), r"start of pm.fit .* write pm.ADVI\(...\)"),
         (lambda: pm.MeanField(vfam="full_rank"), "vfam='full_rank', which is another family"),
         (lambda: pm.ADVI(vfam="full_rank"), "vfam='full_rank', which is another family"),
@@ -118,6 +117,15 @@ def test_names_have_one_advice_each() -> None:
 def test_methods_and_approximations(model: pm.Model, call: Any, message: str) -> None:
     with model, pytest.raises(TypeError, match=message):
         call()
+
+
+def test_amortised_particles_have_no_start(model: pm.Model) -> None:
+    """They say what they are first, as in the release."""
+    with (
+        pytest.warns(UserWarning, match="experimental inference Operator"),
+        pytest.raises(TypeError, match=r"pm.ASVGD got start=\{\}, .*It takes approx, estimator, "),
+    ):
+        pm.fit(10, "asvgd", model=model, start={})
 
 
 def test_what_they_take(model: pm.Model) -> None:
