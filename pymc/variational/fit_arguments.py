@@ -18,12 +18,13 @@ from __future__ import annotations
 import inspect
 import warnings
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
 from pytensor.compile.mode import get_mode
+from pytensor.graph.basic import Variable
 
 from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.variational.report import Setting
@@ -33,6 +34,7 @@ __all__ = [
     "backend_name",
     "check_callbacks",
     "check_known",
+    "check_replaced",
     "settings_of",
     "take_compile_kwargs",
 ]
@@ -41,6 +43,99 @@ BACKENDS = {"NumbaLinker": "numba", "JAXLinker": "jax", "PerformLinker": "python
 
 #: Arguments of all fits that :func:`take_compile_kwargs` takes.
 OF_COMPILER = frozenset({"compile_kwargs", "fn_kwargs"})
+
+#: As many names as a message lists
+FEW = 10
+
+#: What other libraries call it, without underscores; what to write here; and an argument of who takes it
+ADVICE: tuple[tuple[frozenset[str], str, str], ...] = tuple(
+    (frozenset(names.split()), instead, argument)
+    for names, instead, argument in (
+        (
+            "lr learningrate stepsize initlr",
+            "The rate is the optimizer's: write obj_optimizer=pm.adam(learning_rate={value})",
+            "obj_optimizer",
+        ),
+        (
+            "optimizer optimiser opt optim solver",
+            "Write obj_optimizer=pm.adam(learning_rate=0.01), or pm.adamax, pm.sgd and others",
+            "obj_optimizer",
+        ),
+        (
+            "scheduler lrscheduler schedule lrschedule",
+            "A schedule is the optimizer's rate: write "
+            "obj_optimizer=pm.adam(learning_rate=pm.variational.schedules.cosine_decay(0.01, n))",
+            "obj_optimizer",
+        ),
+        (
+            "epochs maxepochs nepochs numepochs epoch",
+            "A fit is counted in steps of a batch each: {value} epochs are "
+            "n = {value} * math.ceil(N / batch_size) steps, of N rows",
+            "callbacks",
+        ),
+        (
+            "niter niters numiter numiters iter iters iterations niterations numiterations maxiter "
+            "maxiters maxiterations nsteps numsteps steps maxsteps step trainsteps numtrainsteps",
+            "The number of steps is n, the first argument: write n={value}",
+            "callbacks",
+        ),
+        (
+            "patience earlystopping earlystop tol tolerance mindelta rtol atol abstol reltol eps",
+            "A fit stops early by a callback: write "
+            "callbacks=[pm.variational.callbacks.CheckStationarity()]",
+            "callbacks",
+        ),
+        ("seed rngkey key randomstate rng rngseed", "Write random_seed={value}", "random_seed"),
+        (
+            "batchsize minibatch minibatchsize minibatches nbatch",
+            "Write batch_size=..., rows of a batch",
+            "batch_size",
+        ),
+        (
+            "nsamples numsamples mcsamples nmc nummcsamples samplesperstep nelbo numelbosamples",
+            "Draws of a step are obj_n_mc={value}",
+            "obj_n_mc",
+        ),
+        ("numparticles particles k", "Write n_particles={value}", "n_particles"),
+        (
+            "gradclip clip clipnorm clipgradnorm gradientclipval maxnorm maxgradnorm",
+            "Write total_grad_norm_constraint={value}",
+            "total_grad_norm_constraint",
+        ),
+        (
+            "verbose progress progressbars disableprogress quiet showprogress",
+            "Write progressbar=True or progressbar=False",
+            "progressbar",
+        ),
+        (
+            "init initvals initialvalues initialvals startvals",
+            "Write start={{'mu': ...}} by the names of variables",
+            "start",
+        ),
+        ("device devices accelerator platform gpu gpus", "Write backend='jax'", "backend"),
+        (
+            "draws tune chains cores",
+            "That is pm.sample's: draws of a fit are approx.sample(1000)",
+            "callbacks",
+        ),
+        (
+            "shuffle numworkers dataloader loader trainloader",
+            "Batches that are read are data=pm.DataLoader(rows, batch_size=..., shuffle=True)",
+            "data",
+        ),
+        (
+            "checkpoint checkpoints checkpointevery checkpointdir checkpointpath ckptpath savedir",
+            "Checkpoints are a trainer's: pm.Trainer(dataloader=...).fit(n, checkpoint='fits')",
+            "callbacks",
+        ),
+        (
+            "localrv",
+            "A variable of each row has dims of the rows: pm.Normal('z', dims='obs'), and pm.fit "
+            "keeps its parameters; pm.Amortized computes them from data",
+            "start",
+        ),
+    )
+)
 
 KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -88,16 +183,50 @@ def check_known(where: str, given: Mapping[str, Any], names: Iterable[str]) -> N
     Raises
     ------
     TypeError
-        With the names that are near, or else all.
+        With what to write instead: of arguments that other libraries have, what is theirs here; of
+        others the names that are near, or else all if they are few.
     """
     known = sorted(set(names) - {"self"})
     unknown = [name for name in given if name not in known]
     if not unknown:
         return
     got = ", ".join(f"{name}={given[name]!r}" for name in unknown)
-    near = [match for name in unknown for match in get_close_matches(name, known)]
-    advice = f"Near it are {', '.join(near)}" if near else f"It takes {', '.join(known)}"
-    raise TypeError(f"{where} got {got}, which nothing in a fit takes. {advice}")
+    listed = f"pm.{where.removeprefix('pm.')}"
+    if " " in where:  # the fit of an instance
+        listed = "pm.ADVI.fit"
+    advice = dict.fromkeys(_advice(name, given[name], known, listed) for name in unknown)
+    raise TypeError(f"{where} got {got}, which nothing in a fit takes. {'. '.join(advice)}")
+
+
+def _advice(name: str, value: Any, known: Sequence[str], listed: str) -> str:
+    """Say what to write for an argument of another library, or of another name."""
+    bare = name.lower().replace("_", "").replace("-", "")
+    for names, instead, argument in ADVICE:
+        if argument in known and bare in names:
+            return instead.format(value=repr(value))
+    near = get_close_matches(name, known)
+    if near:
+        return f"Near it are {', '.join(near)}"
+    return (
+        f"It takes {', '.join(known)}"
+        if len(known) <= FEW
+        else f"help({listed}) lists what it takes"
+    )
+
+
+def check_replaced(more_replacements: Any) -> None:
+    """Check the keys of an argument `more_replacements`: names would be in no graph.
+
+    Raises
+    ------
+    TypeError
+    """
+    wrong = [key for key in more_replacements or () if not isinstance(key, Variable)]
+    if wrong:
+        raise TypeError(
+            f"more_replacements has the key {wrong[0]!r}, but its keys are variables, as names are in no "
+            f"graph: write {{model[{wrong[0]!r}]: ...}}"
+        )
 
 
 def check_callbacks(callbacks: Any) -> tuple[Callable, ...]:

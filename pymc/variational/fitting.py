@@ -50,10 +50,10 @@ from pymc.variational.fit_arguments import (
 from pymc.variational.interrupts import Interrupts
 from pymc.variational.loop import ENDED, LoopEnd, NotFinite, run_loop
 from pymc.variational.nonfinite import describe
-from pymc.variational.progress import FitProgress
+from pymc.variational.progress import Compiling, FitProgress
 from pymc.variational.report import FitReport
 
-__all__ = ["FitState", "Fitting"]
+__all__ = ["FitState", "Fitting", "rng_of"]
 
 _log = logging.getLogger("pymc.variational.inference")
 
@@ -101,6 +101,15 @@ class Fitting:
     state: FitState | None
     _maybe_score: Callable[[bool | None], bool]
 
+    def __init__(self, op: Any, approx: Any, tf: Any, **kwargs: Any) -> None:
+        """Refuse arguments that the operator does not take."""
+        taken = argument_names(op, "__init__") if isinstance(op, type) else None
+        if taken is not None:  # a user's own may take any
+            of_class = inspect.signature(type(self)).parameters.keys() - {"args", "kwargs"}
+            known = (taken - {"approx"} | of_class) - {"op", "tf"}
+            check_known(f"pm.{type(self).__name__}", kwargs, known)
+        super().__init__(op, approx, tf, **kwargs)  # type: ignore[call-arg]
+
     @property
     def method(self) -> str:
         """What the report of a fit says."""
@@ -133,7 +142,8 @@ class Fitting:
             Called after each step; one with an attribute `every` only where it divides `i`, which
             leaves the steps between to one compiled call. `StopIteration` ends the fit.
         progressbar : bool
-            Show a bar in a terminal or notebook, or a line now and then in a log.
+            Show a bar in a terminal or notebook, or a line now and then in a log, and before it that
+            the fit compiles.
         progressbar_theme : Theme
             Custom theme for the progress bar
         backend : str, optional
@@ -179,9 +189,10 @@ class Fitting:
         """
         n = check_count("n", n, "a fit", least=0)
         asked = {"average": average, "data": data, "data_name": data_name, **kwargs}
-        state = self.prepare(
-            score, callbacks, backend=backend, include_transformed=include_transformed, **asked
-        )
+        with Compiling(theme=progressbar_theme, show=progressbar):
+            state = self.prepare(
+                score, callbacks, backend=backend, include_transformed=include_transformed, **asked
+            )
         self._run(state, n, progressbar, progressbar_theme)
         return self.approx
 
@@ -291,9 +302,7 @@ class Fitting:
         guarded = getattr(self.objective, "guarded", False)
         # A guarded step says by its loss that it went wrong
         loss = loss if score or guarded else None
-        # An Approximation of several groups has no generator of its own
-        rng = getattr(self.approx, "rng", None) or self.approx.groups[0].rng
-        seed = int(rng.randint(2**30, dtype=np.int64))
+        seed = int(rng_of(self.approx).randint(2**30, dtype=np.int64))
         model = self.approx.model
         step = make_step(
             updates,
@@ -432,6 +441,11 @@ class Fitting:
             name: np.concatenate([known.get(name, np.empty(0)), losses])
             for name, losses in zip(getattr(self.objective, "guide_losses", ()), beside.T)
         }
+
+
+def rng_of(approx: Any) -> np.random.RandomState:
+    """Return the generator of the seeds of an approximation; one of several groups has none of its own."""
+    return getattr(approx, "rng", None) or approx.groups[0].rng
 
 
 def _log_end(n: int, end: LoopEnd) -> None:

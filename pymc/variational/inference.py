@@ -26,7 +26,9 @@ from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.averaging import TailAverage
 from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import argument_names, check_known
-from pymc.variational.fitting import Fitting
+from pymc.variational.fitting import Fitting, rng_of
+from pymc.variational.opvi import group_arguments
+from pymc.variational.progress import Compiling
 from pymc.variational.report import FitReport
 
 
@@ -48,6 +50,8 @@ class _OfModel:
             return super().__new__(cls)
         model = released.pm.modelcontext(kwargs.get("model"))
         if not local_axes(model):
+            family = released.MeanField if cls.__name__ == "ADVI" else released.FullRank
+            check_known(f"pm.{cls.__name__}", kwargs, group_arguments(family._group_class))
             return super().__new__(cls)
         given = {name: value for name, value in kwargs.items() if name != "model"}
         _check_starts(f"pm.{cls.__name__} of a model with latent variables of rows", given)
@@ -152,9 +156,11 @@ def fit(
     model : :class:`Model`, default the one of the context
     random_seed : int, optional
     start : dict of str to array, optional
-        Starting point.
+        Starting point, by the name of a variable, or of its value variable.
     start_sigma : dict of str to array, optional
-        Starting standard deviations, for "advi" only.
+        Starting standard deviations on the unconstrained space, for "advi" and "fullrank_advi": by
+        the name of a variable, or of its value variable such as "s_log__"; one for all entries, or
+        one for each.
     inf_kwargs : dict, optional
         More arguments of the method's class.
     batch_size : int or dict of str to int, optional
@@ -233,24 +239,26 @@ def fit(
         from pymc.variational.streaming.feeding import feed_of  # only a fit of a stream needs it
 
         feed = feed_of(model_of(method, model), data, data_name)
-    inference = make_inference(
-        method,
-        model,
-        random_seed,
-        start,
-        start_sigma,
-        inf_kwargs,
-        batch_size=batch_size,
-        guide=guide,
-        objective=objective,
-        n_particles=n_particles,
-        gradient=gradient,
-        reduction=reduction,
-        params=params,
-    )
-    return inference.fit(
-        n, backend=backend, include_transformed=include_transformed, data=feed, **kwargs
-    )
+    shown = {"theme": kwargs.get("progressbar_theme"), "show": kwargs.get("progressbar", True)}
+    with Compiling(**shown):
+        inference = make_inference(
+            method,
+            model,
+            random_seed,
+            start,
+            start_sigma,
+            inf_kwargs,
+            batch_size=batch_size,
+            guide=guide,
+            objective=objective,
+            n_particles=n_particles,
+            gradient=gradient,
+            reduction=reduction,
+            params=params,
+        )
+        return inference.fit(
+            n, backend=backend, include_transformed=include_transformed, data=feed, **kwargs
+        )
 
 
 def check_fit_arguments(
@@ -349,12 +357,9 @@ def make_inference(
             f"{', '.join(asked)} of pm.fit needs the name of a method, got {method!r}, which has a "
             "guide and an objective already"
         )
-    if start_sigma is not None and method != "advi":
-        raise NotImplementedError(
-            f"start_sigma of pm.fit is of method='advi' only, and method is {method!r}"
-        )
     if isinstance(method, released.Inference):
-        return method
+        starts |= _given(inf_kwargs=inf_kwargs)
+        return _made_before(method, **starts)
     classes = {name: getattr(released, title) for title, name in CLASSES.items()}
     classes |= {"svgd": released.SVGD, "asvgd": released.ASVGD}
     if not isinstance(method, str):
@@ -365,7 +370,26 @@ def make_inference(
         raise KeyError(
             f"method={method!r} of pm.fit should be one of {set(classes)} or Inference instance"
         )
-    return classes[method.lower()](model=model, **{**(inf_kwargs or {}), **starts})
+    name = method.lower()
+    if start_sigma is not None and name not in METHODS:
+        raise NotImplementedError(
+            f"start_sigma of pm.fit is of method='advi' and 'fullrank_advi', and method is {method!r}, "
+            "whose particles start at start with the noise of inf_kwargs={'jitter': ...}"
+        )
+    return classes[name](model=model, **{**(inf_kwargs or {}), **starts})
+
+
+def _made_before(method: Any, random_seed: Any = None, **arguments: Any) -> Any:
+    """Take an instance as the method; a seed is that of the draws from here on."""
+    if arguments:
+        names = ", ".join(arguments)
+        raise TypeError(
+            f"{names} of pm.fit would change nothing in method={method!r}, which has been made already: "
+            f"write pm.{type(method).__name__}(...) with {names}"
+        )
+    if random_seed is not None:
+        rng_of(method.approx).seed(random_seed)
+    return method
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

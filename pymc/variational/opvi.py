@@ -14,8 +14,10 @@
 import warnings
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
+import numpy as np
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
@@ -32,6 +34,7 @@ from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
 from pymc.variational.draws import draw_anew
+from pymc.variational.fit_arguments import argument_names, check_known, check_replaced
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.particles import fits_in_memory, over_particles
 from pymc.variational.results import add_fit
@@ -145,9 +148,44 @@ def _model_of_results(model: Any) -> Any:
     return found
 
 
+def _check_group_arguments(group: Any) -> None:
+    """Refuse what a group of the release's own classes would not look at.
+
+    Raises
+    ------
+    TypeError
+    """
+    cls = type(group)
+    if cls.__module__ != "pymc.variational.approximations":  # a user's own may look at any
+        return
+    where = f"pm.{cls.__name__.removesuffix('Group')}"
+    if group._vfam is not None and released.Group.group_for_short_name(group._vfam) is not cls:
+        raise TypeError(
+            f"{where} got vfam={group._vfam!r}, which is another family than its own: leave it out, or "
+            f"write pm.fit(method=...), or Group(None, vfam={group._vfam!r})"
+        )
+    check_known(where, group._kwargs, group_arguments(cls))
+    given = [name for name, value in group._kwargs.items() if value is not None]
+    for instead in ("params", "trace"):
+        is_given = group.user_params is not None if instead == "params" else "trace" in given
+        unused = [name for name in given if name != instead]
+        if is_given and unused:
+            raise TypeError(
+                f"{where} got {', '.join(unused)} beside {instead}, which say all there is: leave "
+                f"{', '.join(unused)} out, or {instead}"
+            )
+
+
+def group_arguments(cls: type) -> frozenset[str]:
+    """Tell which arguments a class of groups takes by name, besides the variables."""
+    made_of = argument_names(cls, "create_shared_params") or frozenset()
+    return made_of | {"model", "random_seed", "params", "options", "vfam"}
+
+
 class _Group:
     def __init_group__(self: Any, group: Any) -> None:
         """Refuse variables that have a value for each row, of which a group would hold a batch."""
+        _check_group_arguments(self)
         local = [rv.name for rv in local_axes(self.model)]
         if local:
             raise ValueError(
@@ -161,6 +199,21 @@ class _Group:
 
         check_no_slots(self.model)
         super().__init_group__(group)  # type: ignore[misc]
+
+    def _prepare_start(self: Any, start: Any = None) -> np.ndarray:
+        """Like the release's, in the order of the group's variables, and within their supports."""
+        # Loads all guides
+        from pymc.variational.guides.starts import check_support, of_all_entries, read_starts
+
+        start = read_starts(self.model, start) if start else {}
+        start = {name: of_all_entries(self.model, name, x) for name, x in start.items()}
+        flat = super()._prepare_start(start)  # type: ignore[misc]
+        in_model = [self.model.rvs_to_values[rv].name for rv in self.model.free_RVs]
+        in_model = [name for name in in_model if name in self.ordering]
+        ends = np.cumsum([prod(self.ordering[name][2]) for name in in_model])
+        point = dict(zip(in_model, np.split(flat, ends[:-1])))
+        check_support(self.model, point, start)
+        return np.concatenate([point[name] for name in self.ordering])
 
     def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
         by_scan = super().symbolic_sample_over_posterior  # type: ignore[misc]
@@ -207,7 +260,13 @@ class _Approximation(Saved):
         Returns
         -------
         Variable, or list of Variable
+
+        Raises
+        ------
+        TypeError
+            If `more_replacements` has a key that is no variable.
         """
+        check_replaced(more_replacements)
         several = isinstance(node, list | tuple)
         nodes = list(node) if several else [node]
         if more_replacements:
@@ -222,6 +281,7 @@ class _Approximation(Saved):
     def set_size_and_deterministic(
         self: Any, node: Any, s: Any, d: Any, more_replacements: Any = None
     ) -> Any:
+        check_replaced(more_replacements)
         if more_replacements:
             _check_replacements(self.model, more_replacements)
         return super().set_size_and_deterministic(  # type: ignore[misc]

@@ -17,19 +17,77 @@ from __future__ import annotations
 
 import time
 
+from contextvars import ContextVar
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, TextColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.theme import Theme
 
 from pymc.progress_bar import CustomProgress
 from pymc.variational.history import LossHistory
 
-__all__ = ["FitProgress"]
+__all__ = ["Compiling", "FitProgress"]
 
 # Seconds between two changes of the bar, and, at first, between two lines of a log
 REFRESH, LINE = 0.2, 10.0
+
+
+class Compiling:
+    """Say at once that a fit compiles, until its bar comes, or this ends.
+
+    In a terminal or notebook it is a line with the time that it takes, which then goes; in a log it is a
+    line that stays. Within another one it says nothing more.
+
+    Parameters
+    ----------
+    theme : rich.theme.Theme, optional
+    show : bool
+        False prints nothing.
+    console : rich.console.Console, optional
+        Where to print; standard output if not given.
+    """
+
+    def __init__(
+        self, *, theme: Theme | None = None, show: bool = True, console: Console | None = None
+    ) -> None:
+        self._console = Console(theme=theme) if console is None else console
+        self._show = show
+        self._line: Progress | None = None
+        self._token: Any = None
+
+    def __enter__(self) -> Compiling:
+        if _compiling.get() is not None:
+            return self
+        self._token = _compiling.set(self)
+        if self._show and (self._console.is_terminal or self._console.is_jupyter):
+            self._line = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._line.add_task("Compiling")
+            self._line.start()
+        elif self._show:
+            self._console.print("Compiling ...")
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._token is not None:
+            self.stop()
+            _compiling.reset(self._token)
+
+    def stop(self) -> None:
+        """Take the line away."""
+        if self._line is not None:
+            self._line.stop()
+            self._line = None
+
+
+#: The one that shows, in this thread
+_compiling: ContextVar[Compiling | None] = ContextVar("compiling", default=None)
 
 
 class FitProgress:
@@ -71,6 +129,8 @@ class FitProgress:
         self._next_line = LINE
 
     def __enter__(self) -> FitProgress:
+        if (compiling := _compiling.get()) is not None:
+            compiling.stop()
         self._bar.__enter__()
         self._start = self._shown = time.perf_counter()
         return self

@@ -72,10 +72,10 @@ def fit_dataset(approx: Any) -> xr.Dataset | None:
     Returns
     -------
     Dataset or None
-        The variable ``loss``, in nats where the loss is a negative bound, times ``loss_factor`` where
-        the attributes have one, along ``step``, which counts from 1; it is not there for a fit without a score. The fields of the report are
-        attributes, and so are the settings in it; a bool is 0 or 1. None for an approximation that
-        was not fitted.
+        The variable ``loss``, in nats where it is a negative lower bound or an upper bound, times
+        ``loss_factor`` where the attributes have one, along ``step``, which counts from 1; it is not
+        there for a fit without a score. The fields of the report are attributes, and so are the
+        settings in it; a bool is 0 or 1. None for an approximation that was not fitted.
     """
     losses = np.asarray(getattr(approx, "hist", ()))
     report: FitReport | None = getattr(approx, "report", None)

@@ -30,9 +30,12 @@ import pymc as pm
 from pymc.minibatch.index import SAMPLING
 from pymc.variational import diagnose
 from tests.variational.fitting import (
+    BOUNDS,
     FALSE_ALARMS,
     METHODS,
+    OF_OBJECTIVES,
     RHO,
+    all_rows_case,
     assert_posterior,
     correlated_case,
     fit,
@@ -72,7 +75,17 @@ MINIBATCHES = [
 ]
 CORRELATED = [("advi", "jax", "float32"), ("fullrank_advi", "jax", "float64")]
 TWO_MODES = [("jax", "float64"), ("jax", "float32")]
+OBJECTIVES = [
+    ("elbo-stl", "jax"),
+    ("iwae", "jax"),
+    ("rws", "jax"),
+    ("renyi(0.5)-reparam", "numba"),
+    ("renyi(2.0)-dreg", "jax"),
+    ("renyi(-1.0)-score", "jax"),
+    ("renyi(-1.0)-dreg", "jax"),
+]
 if FULL:
+    OBJECTIVES = list(itertools.product(BOUNDS, BACKENDS))
     # ASVGD, which PyMC advises against, is only for one parameter: with two it is far too wide
     pairs = [(case, method) for case in CASES for method in METHODS]
     pairs = [pair for pair in pairs if pair[1] != "asvgd" or pair[0] == "A1"]
@@ -102,6 +115,32 @@ def test_minibatches(case_name, method, backend, float_name, sampling):
         approx = fit(case, case.model(sampling), method, seed=1, backend=backend)
         check_types(approx, backend, float_name)
         assert_posterior(moments(approx), case, method)
+
+
+@pytest.mark.parametrize("name, backend", [row(*values) for values in OBJECTIVES])
+def test_objectives(name, backend):
+    """A1 on all rows; the sign of a bound shows in where its fit goes (A23)."""
+    bound = BOUNDS[name]
+    case = all_rows_case(bound)
+    many = "obj_n_mc" if "elbo" in name else "n_particles"
+    approx = fit(
+        case,
+        case.model(""),
+        OF_OBJECTIVES,
+        seed=1,
+        backend=backend,
+        objective=bound.objective,
+        **{many: bound.n_particles},
+    )
+    assert_posterior(moments(approx), case, OF_OBJECTIVES)
+
+
+def test_tempered_posterior():
+    """`KLqp` of beta = 4: a quarter of the likelihood, and so of its rows."""
+    case = all_rows_case(n_data=25)
+    inference = pm.variational.KLqp(pm.MeanField(model=case.model("")), beta=4.0)
+    approx = fit(case, None, OF_OBJECTIVES, seed=1, inference=inference, backend="jax")
+    assert_posterior(moments(approx), case, OF_OBJECTIVES)
 
 
 @pytest.mark.parametrize("method, backend, float_name", [row(*values) for values in CORRELATED])

@@ -284,7 +284,7 @@ class TestArguments:
         ("call", "message"),
         [
             (lambda: pm.fit(3, callback=[print]), r"pm.fit got callback=.*Near it are callbacks"),
-            (lambda: pm.fit(3, epochs=2), r"pm.fit got epochs=2, .*It takes average, backend"),
+            (lambda: pm.fit(3, epochs=2), r"pm.fit got epochs=2, .* n = 2 \* math.ceil\(N"),
             (lambda: pm.ADVI().fit(3, obj_optimiser=1), r"A fit got .*Near it are obj_optimizer"),
         ],
     )

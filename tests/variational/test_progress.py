@@ -19,11 +19,16 @@ import re
 import numpy as np
 import pytest
 
+from pytensor.compile.mode import Mode
 from rich.console import Console
+
+import pymc as pm
 
 from pymc.variational import progress
 from pymc.variational.history import LossHistory
-from pymc.variational.progress import LINE, REFRESH, FitProgress
+from pymc.variational.progress import LINE, REFRESH, Compiling, FitProgress
+
+PYTHON = Mode(linker="py", optimizer=None)
 
 
 class Clock:
@@ -162,3 +167,74 @@ def test_no_steps(history):
     console = Console(file=io.StringIO())
     with FitProgress(0, console=console):
         pass
+
+
+def test_compiling_in_a_terminal():
+    """A line at once, which is gone when the bar is there."""
+    console = Console(force_terminal=True, file=io.StringIO(), width=80)
+    with Compiling(console=console):
+        assert "Compiling" in text(console.file)
+        with FitProgress(10, console=console):
+            erased = console.file.getvalue()
+            assert erased.rindex("\x1b[2K") > erased.rindex("Compiling")
+        assert "Compiling" not in console.file.getvalue()[len(erased) :]
+
+
+def test_compiling_in_a_log():
+    """One line, however many say so, and before the steps."""
+    console = Console(file=io.StringIO(), width=80)
+    with Compiling(console=console):
+        assert text(console.file) == "Compiling ...\n"
+        with Compiling(console=console), FitProgress(10, console=console):
+            pass
+    assert text(console.file).count("Compiling") == 1
+    with Compiling(console=console):
+        assert text(console.file).count("Compiling") == 2
+
+
+def test_compiling_ends_with_an_error():
+    console = Console(force_terminal=True, file=io.StringIO(), width=80)
+    with pytest.raises(ValueError, match="wrong"), Compiling(console=console) as compiling:
+        raise ValueError("wrong")
+    assert compiling._line is None
+    with Compiling(console=Console(file=(later := io.StringIO()))):
+        assert later.getvalue() == "Compiling ...\n"
+
+
+def test_a_fit_that_shows_nothing(capsys):
+    with Compiling(show=False), Compiling(), FitProgress(10, show=False):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_fits_say_that_they_compile(capsys, shown):
+    """At once: before anything is made, and once for each call."""
+    kwargs = {"progressbar": shown, "compile_kwargs": {"mode": PYTHON}, "random_seed": 1}
+    said = []
+    loader = pm.DataLoader(np.zeros((6, 1)), batch_size=3)
+    with pm.Model():
+        batch = pm.Data("batch", loader, dims=("obs", "column"))
+        pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 0], dims="obs")
+        trainer = pm.Trainer(dataloader=loader, **kwargs)
+        del kwargs["random_seed"]
+        for fit in (
+            lambda: pm.fit(2, data=loader, **kwargs),
+            lambda: pm.ADVI().fit(2, data=loader, **kwargs),
+            lambda: trainer.fit(2),
+        ):
+            fit()
+            said.append(capsys.readouterr().out.splitlines())
+    for lines in said:
+        assert [line[:9] for line in lines] == (["Compiling", "Fitting: "] if shown else [])
+
+
+def test_it_is_said_before_anything_is_made(capsys, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("it makes a method")
+
+    monkeypatch.setattr("pymc.variational.inference.make_inference", refuse)
+    with pm.Model(), pytest.raises(AssertionError, match="it makes a method"):
+        pm.Normal("mu")
+        pm.fit(2)
+    assert capsys.readouterr().out == "Compiling ...\n"

@@ -24,6 +24,7 @@ from pytensor.graph.basic import Variable
 
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.draws import draw_anew
+from pymc.variational.fit_arguments import check_replaced
 from pymc.variational.guides.base import Block, Guide
 from pymc.variational.objectives.base import own_space
 from pymc.variational.particles import at_draws
@@ -43,6 +44,7 @@ def sample_node(
     several = isinstance(node, list | tuple)
     nodes = list(node) if several else [node]
     model = approx.model
+    check_replaced(more_replacements)
     if more_replacements:
         new = {old: pt.as_tensor(value) for old, value in more_replacements.items()}
         # Latent variables are what is sampled: a replacement does not reach into their priors

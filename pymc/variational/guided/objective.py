@@ -39,7 +39,11 @@ from pymc.variational.guides.encoded import AmortizedGuide
 from pymc.variational.guides.encoders import model_parameters
 from pymc.variational.guides.starts import Starts, check_used
 from pymc.variational.objectives.base import Losses, Objective, Setting
-from pymc.variational.objectives.checks import check_plates, check_reparametrised
+from pymc.variational.objectives.checks import (
+    check_plates,
+    check_reparametrised,
+    check_upper_bound,
+)
 from pymc.variational.objectives.loss_factor import check_reduction, loss_factor
 from pymc.variational.rows.updates import guarded, row_updates
 from pymc.variational.updates import adagrad_window, total_norm_constraint
@@ -83,9 +87,12 @@ class GuidedObjective:
 
     def settings(self) -> dict[str, Any]:
         """What a report says of it."""
+        several = self.objective.of_particles and self.n_particles > 1
+        of_rows = any(guide.sites[0].plate for guide in self.approx.guides)
         return {
             "guide": str(self.approx),
             "objective": self.objective.name,
+            "bound": ("each row" if of_rows else "all rows together") if several else None,
             "gradient": getattr(self.objective, "gradient", None),
             "n_particles": self.n_particles,
             "reduction": self.reduction,
@@ -94,7 +101,9 @@ class GuidedObjective:
     def check(self) -> None:
         """Raise where the objective cannot be that of the model."""
         check_reparametrised(self.approx.guides, self.objective)
-        check_plates(self.setting({}), self.objective)
+        setting = self.setting({})
+        check_plates(setting, self.objective)
+        check_upper_bound(setting, self.objective)
 
     def setting(self, here: Here, n_outer: int = 1) -> Setting:
         """All that the objective is about, with what stands for each parameter."""
@@ -150,7 +159,8 @@ class GuidedObjective:
         Raises
         ------
         TypeError, ValueError
-            If an argument is unknown, or `obj_n_mc` no number of draws.
+            If an argument is unknown, `obj_n_mc` no number of draws, or an upper bound is asked for
+            `more_obj_params`.
         """
         if unknown:
             raise TypeError(
@@ -160,6 +170,7 @@ class GuidedObjective:
                 "total_grad_norm_constraint"
             )
         n_outer = check_count("obj_n_mc", 1 if obj_n_mc is None else obj_n_mc, "pm.fit")
+        check_upper_bound(self.setting({}), self.objective, more_obj_params or ())
         storage = self.approx.storage
         gathered = {plate: table.gather() for plate, table in storage.tables.items()}
         params = {plate: rows for plate, (_, rows) in gathered.items()}

@@ -15,12 +15,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 import pytensor
+
+from pytensor.graph.basic import Variable
 
 from pymc.initial_point import make_initial_point_fn
 from pymc.minibatch.guards import every_row
@@ -30,7 +33,15 @@ from pymc.variational.guides.base import Site
 from pymc.variational.guides.layout import Layout
 from pymc.variational.particles import as_tensor
 
-__all__ = ["Starts", "check_used"]
+__all__ = [
+    "Starts",
+    "check_support",
+    "check_used",
+    "of_all_entries",
+    "read_sigmas",
+    "read_starts",
+    "rhos_of_entries",
+]
 
 
 @dataclass(frozen=True)
@@ -42,8 +53,8 @@ class Starts:
     point : mapping of str to array
         Values of all rows on the unconstrained space, by the name of the value variable.
     sigmas : mapping of str to array
-        Standard deviations on the unconstrained space, by the name of the variable; ``softplus(0)``,
-        0.69, where there is none.
+        Standard deviations on the unconstrained space, by the name of the value variable;
+        ``softplus(0)``, 0.69, where there is none.
     """
 
     point: Mapping[str, np.ndarray]
@@ -65,26 +76,17 @@ class Starts:
             If a start is for a variable that the model does not have as a free one, of another shape,
             or not in its support; or a standard deviation is not a positive number.
         """
-        names = {rv.name for rv in model.free_RVs}
-        values = {model.rvs_to_values[rv].name for rv in model.free_RVs}
-        for argument, given in (("start", start), ("start_sigma", start_sigma)):
-            unknown = sorted(set(given or ()) - names - values)
-            if unknown:
-                raise ValueError(
-                    f"{argument} of pm.fit has {', '.join(map(repr, unknown))}, but the model's free "
-                    f"variables are {sorted(names)}"
-                )
+        start = read_starts(model, start or {})
         full = every_row(model)
-        sigmas = {name: _sigma(name, sigma) for name, sigma in (start_sigma or {}).items()}
         initial_point = make_initial_point_fn(
             model=full,
-            overrides={name: _of_all_entries(full, name, x) for name, x in (start or {}).items()},
+            overrides={name: of_all_entries(full, name, x) for name, x in start.items()},
             jitter_rvs=set(),
             return_transformed=True,
         )
-        point = _without_data(model, initial_point(random_seed), start or {})
-        _check_support(full, point, start or {})
-        return cls(point, sigmas)
+        point = _without_data(model, initial_point(random_seed), start)
+        check_support(full, point, start)
+        return cls(point, read_sigmas(model, start_sigma or {}))
 
     def means(self, layout: Layout) -> np.ndarray:
         """Where each entry starts: shape (size,), or (1 or rows, size)."""
@@ -96,10 +98,101 @@ class Starts:
         for site in layout.sites:
             name = site.value.name or ""
             shape = np.shape(self.point[name])
-            sigma = self.sigmas.get(site.name, self.sigmas.get(name))
-            rho = 0.0 if sigma is None else np.log(np.expm1(sigma))
-            rhos[name] = _broadcast("start_sigma", site.name, rho, shape)
+            sigma = self.sigmas.get(name)
+            rhos[name] = (
+                np.zeros(shape) if sigma is None else rhos_of_entries(site.name, sigma, shape)
+            )
         return _once_if_alike(layout.flatten(rhos)).astype(pytensor.config.floatX)
+
+
+def read_starts(model: Any, start: Mapping[Any, Any]) -> dict[str, Any]:
+    """Give the values of a start by name; deterministics, as of `pm.find_MAP`, start nothing.
+
+    Parameters
+    ----------
+    model : Model
+    start : mapping
+        By a variable, its name, or that of its value variable: on its own space, or on the
+        unconstrained one.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    named = _by_name(model, "start", start, also={var.name for var in model.deterministics})
+    known = _value_names(model)
+    return {name: value for name, value in named.items() if name in known}
+
+
+def read_sigmas(model: Any, start_sigma: Mapping[Any, Any]) -> dict[str, np.ndarray]:
+    """Give standard deviations on the unconstrained space by the name of the value variable.
+
+    Parameters
+    ----------
+    model : Model
+    start_sigma : mapping
+        By a variable, its name, or that of its value variable, such as "s" or "s_log__".
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    value_names = _value_names(model)
+    sigmas: dict[str, np.ndarray] = {}
+    for name, given in _by_name(model, "start_sigma", start_sigma).items():
+        sigma, value_name = _sigma(name, given), value_names[name]
+        if value_name in sigmas and not np.array_equal(sigmas[value_name], sigma):
+            raise ValueError(
+                f"start_sigma of pm.fit has {_short(sigma)} for {name!r} and "
+                f"{_short(sigmas[value_name])} for another name of the same variable: both are on the "
+                "unconstrained space. Give one of them"
+            )
+        sigmas[value_name] = sigma
+    return sigmas
+
+
+def rhos_of_entries(name: str, sigma: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Give each entry of a value the parameter whose softplus is its standard deviation.
+
+    Parameters
+    ----------
+    name : str
+    sigma : array
+        Of all entries, or one for each: in the value's shape, or in a row.
+    shape : sequence of int
+
+    Raises
+    ------
+    ValueError
+    """
+    if sigma.ndim == 1 and sigma.size == prod(shape):
+        sigma = sigma.reshape(shape)
+    sigma = _broadcast("start_sigma", name, sigma, tuple(shape))
+    return sigma + np.log(-np.expm1(-sigma))  # expm1 of a large one would be infinite
+
+
+def _value_names(model: Any) -> dict[str, str]:
+    """Map both names of each free variable to that of its value variable."""
+    both = {rv.name: model.rvs_to_values[rv].name for rv in model.free_RVs}
+    return {**{value: value for value in both.values()}, **both}
+
+
+def _by_name(model: Any, argument: str, given: Any, also: Collection[str] = ()) -> dict[str, Any]:
+    """Check the keys of a dict of starts."""
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"{argument} of pm.fit is a dict by variable, such as {{'mu': 0.1}}; got {given!r}"
+        )
+    named: dict[str, Any] = {str(getattr(key, "name", key)): value for key, value in given.items()}
+    known = _value_names(model)
+    unknown = [name for name in named if name not in known and name not in also]
+    if unknown:
+        names = sorted(rv.name for rv in model.free_RVs)
+        raise ValueError(
+            f"{argument} of pm.fit has {', '.join(map(repr, unknown))}, but the model's free "
+            f"variables are {names}"
+        )
+    return named
 
 
 def _once_if_alike(flat: np.ndarray) -> np.ndarray:
@@ -145,11 +238,25 @@ def _without_data(
     return point
 
 
-def _check_support(model: Any, point: Mapping[str, np.ndarray], start: Mapping[str, Any]) -> None:
+def check_support(model: Any, point: Mapping[str, np.ndarray], start: Mapping[str, Any]) -> None:
+    """Raise where a start is no value of its variable.
+
+    Parameters
+    ----------
+    model : Model
+    point : mapping of str to array
+        On the unconstrained space, by the name of the value variable; others are left out.
+    start : mapping of str to value
+        As given, by name.
+
+    Raises
+    ------
+    ValueError
+    """
     for rv in model.free_RVs:
         value = model.rvs_to_values[rv].name
         given = start.get(rv.name, start.get(value))
-        if given is not None and not np.isfinite(point[value]).all():
+        if given is not None and value in point and not np.isfinite(point[value]).all():
             raise ValueError(
                 f"start of pm.fit has {_short(given)} for {rv.name!r}, which is not within its support: "
                 "on the unconstrained space, where the guide would start, it is not finite. Give a "
@@ -157,9 +264,22 @@ def _check_support(model: Any, point: Mapping[str, np.ndarray], start: Mapping[s
             )
 
 
-def _of_all_entries(model: Any, name: str, start: Any) -> Any:
-    """Let one value be that of all entries of a variable."""
-    if isinstance(start, str) or name not in model.named_vars:
+def of_all_entries(model: Any, name: str, start: Any) -> Any:
+    """Let one value be that of all entries of a variable.
+
+    Parameters
+    ----------
+    model : Model
+    name : str
+        Of a variable, or of its value variable, of which the start stays as it is.
+    start : array_like, or str or Variable, which stay as they are
+
+    Raises
+    ------
+    ValueError
+        If it has another shape.
+    """
+    if isinstance(start, str | Variable) or name not in model.named_vars:
         return start
     shape = as_tensor(model[name]).shape.eval(mode="FAST_COMPILE")
     return _broadcast("start", name, start, tuple(map(int, shape)))
@@ -185,10 +305,11 @@ def _broadcast(argument: str, name: str, given: Any, shape: tuple[int, ...]) -> 
     try:
         return np.broadcast_to(given, shape)
     except ValueError:
+        space = " on the unconstrained space" if argument == "start_sigma" else ""
         raise ValueError(
             f"{argument} of pm.fit for {name!r} has the shape {np.shape(given)}, which does not broadcast "
-            f"to {shape}, that of the variable: where it has rows, those of all data, not of a batch. "
-            "Give one value for all entries, or one for each"
+            f"to {shape}, that of the variable{space}: where it has rows, those of all data, not of a "
+            "batch. Give one value for all entries, or one for each"
         ) from None
 
 

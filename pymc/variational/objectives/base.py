@@ -54,7 +54,7 @@ class Loss(NamedTuple):
     ----------
     name : str
     value : scalar Variable
-        In nats of all data, a negative bound or what has its gradient.
+        In nats of all data: a negative lower bound, an upper bound, or what has the gradient of it.
     parameters : tuple of Parameter or SharedVariable
     """
 
@@ -69,7 +69,7 @@ class Losses(NamedTuple):
     Parameters
     ----------
     reported : scalar Variable
-        The loss that the history has, in nats of all data: a negative bound.
+        The loss that the history has, in nats of all data: a negative lower bound, or an upper bound.
     minimised : tuple of Loss
         Each parameter is in one of them.
     beside : tuple of (str, scalar Variable)
@@ -142,7 +142,7 @@ class Objective(Protocol):
         """Whether gradients have to pass through the draws of the guides of rows."""
 
     def losses(self, setting: Setting) -> Losses:
-        """Build the losses, as graphs."""
+        """Build the losses, as graphs: all are minimised."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.plates import model_indexes
@@ -26,7 +27,7 @@ from pymc.variational.guides.fed_rows import fed_axes
 from pymc.variational.objectives.base import Objective, Setting
 from pymc.variational.objectives.terms import Term
 
-__all__ = ["check_plates", "check_reparametrised"]
+__all__ = ["check_plates", "check_reparametrised", "check_upper_bound"]
 
 
 def check_plates(setting: Setting, objective: Objective) -> None:
@@ -91,6 +92,47 @@ def _check_all_rows(setting: Setting, objective: Objective, instead: str) -> Non
 def _depends_on_rows(setting: Setting, term: Term) -> bool:
     local = {site.value for site in setting.sites if site.plate}
     return not local.isdisjoint(ancestors([term.logp]))
+
+
+def check_upper_bound(
+    setting: Setting, objective: Objective, trained: Sequence[SharedVariable] = ()
+) -> None:
+    """Raise where what is minimised would be no upper bound, or not one for the guides alone.
+
+    Parameters
+    ----------
+    setting : Setting
+    objective : Objective
+    trained : sequence of SharedVariable
+        What is minimised for besides the parameters of the guides.
+
+    Raises
+    ------
+    ValueError
+        The message says what to take instead.
+    """
+    if not getattr(objective, "is_upper", False):
+        return
+    name = f"objective {objective.name!r} of pm.fit"
+    if setting.n_particles == 1:
+        raise ValueError(
+            f"{name} with n_particles=1 is the ELBO, a lower bound, whose minimum is no posterior: an "
+            "upper bound needs particles. Write n_particles=64, or more, or take objective='elbo'"
+        )
+    trained = [*setting.model_parameters, *trained]
+    if trained:
+        raise ValueError(
+            f"{name} bounds log p(x) from above. Its minimum for parameters of the model, here "
+            f"{', '.join(repr(var.name) for var in trained)}, makes the data as unlikely as it can: take "
+            "a lower bound for them, such as objective='iwae'"
+        )
+    if setting.local_plates and len(setting.local_guides) < len(setting.guides):
+        rvs = [site.name for site in setting.sites if not site.plate]
+        raise ValueError(
+            f"{name} bounds each row from above, but the part of the global variables "
+            f"{', '.join(map(repr, rvs))} is a lower bound, so that the sum is neither: take "
+            "objective='elbo', 'iwae', or pm.Renyi(alpha=0.5)"
+        )
 
 
 def check_reparametrised(guides: Sequence[Guide], objective: Objective) -> None:

@@ -23,12 +23,29 @@ is Rényi's bound, the importance-weighted one at :math:`\alpha = 0`, and tends 
 :math:`w_k`, as :math:`\alpha \to 1`. It is taken for each row, and what is scaled to all rows and summed is
 the bound, never a weight.
 
+For :math:`\alpha \geq 0` it is a lower bound of :math:`\log p(x)`, and what is minimised is
+:math:`-\mathcal L_\alpha`. Below 0 it tends to an upper bound as the particles become many, the
+:math:`\chi` upper bound (CUBO) of order :math:`1 - \alpha`, and what is minimised is
+:math:`\mathcal L_\alpha` itself. K particles that all miss the posterior make it small, so that the gradient of
+the estimate leads away from there. That of its limit is taken instead, with normalised weights
+:math:`v_k \propto e^{(1 - \alpha) w_k}`: by the score of the guide,
+
+.. math::
+
+    \frac{\alpha}{1 - \alpha} \sum_k v_k \nabla_\phi \log q_\phi(z_k),
+
+or doubly reparametrised, :math:`\alpha \sum_k v_k \nabla w_k` through the draws alone. Both are biased by
+O(1/K), and lead to where the guide is the posterior.
+
 References
 ----------
 -   Yuri Burda, Roger Grosse, Ruslan Salakhutdinov (2016)
     Importance weighted autoencoders, equation 8. arXiv:1509.00519
 -   Yingzhen Li, Richard E. Turner (2016)
     Rényi divergence variational inference, equation 10. arXiv:1602.02311
+-   Adji B. Dieng et al. (2017)
+    Variational inference via χ upper bound minimization, equations 4 and 5. arXiv:1611.00328. Its
+    weights are relative to the largest one of the draws, here they are normalised.
 -   Geoffrey Roeder, Yuhuai Wu, David Duvenaud (2017)
     Sticking the landing, algorithm 1. arXiv:1703.09194
 -   George Tucker et al. (2019)
@@ -41,7 +58,7 @@ import numbers
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -65,6 +82,9 @@ __all__ = ["ELBO", "IWAE", "Renyi"]
 
 GRADIENTS = ("reparam", "stl", "dreg")
 
+#: Gradients of an upper bound
+OF_UPPER = ("score", "stl", "dreg")
+
 
 @dataclass(frozen=True)
 class _ParticleBound:
@@ -74,17 +94,24 @@ class _ParticleBound:
     ----------
     alpha : float
     gradient : str
-        "reparam", "stl" or "dreg".
+        "reparam", "stl", "dreg" or "score".
     """
 
     alpha: float
     gradient: str = "reparam"
 
-    needs_reparametrisation: ClassVar[bool] = True
-
     @property
     def of_particles(self) -> bool:
         return self.alpha != 1
+
+    @property
+    def is_upper(self) -> bool:
+        """Whether it bounds log p(x) from above, and is minimised."""
+        return self.alpha < 0
+
+    @property
+    def needs_reparametrisation(self) -> bool:
+        return self.gradient != "score"
 
     @property
     def name(self) -> str:
@@ -99,10 +126,14 @@ class _ParticleBound:
         return (pt.logsumexp(rest * weights, axis=axis) - pt.log(n_particles)) / rest
 
     def losses(self, setting: Setting) -> Losses:
-        """Build the losses: the bound's negative, and what has the gradient that was asked for."""
+        """Build the losses: the bound, negative if it is a lower one, and what has the gradient asked for."""
         draws = draw_all(setting)
         guides, rest = setting.guides, setting.model_parameters
-        loss = -total(setting, log_weights(setting, draws), self.bound)
+        bound = total(setting, log_weights(setting, draws), self.bound)
+        if self.is_upper:
+            upper = self._of_many_particles(setting, draws)
+            return Losses(bound, (Loss("bound", upper, setting.parameters_of(guides)),))
+        loss = -bound
         every = setting.parameters_of(guides)
         if self.gradient == "reparam":
             return Losses(loss, (Loss("bound", loss, (*every, *rest)),))
@@ -122,6 +153,24 @@ class _ParticleBound:
                 Loss("bound", loss, (*others, *untied(setting, mine))),
             ),
         )
+
+    def _of_many_particles(self, setting: Setting, draws: Draws) -> Variable:
+        """What has the gradient of the bound's limit, with normalised weights."""
+        if self.gradient == "score":
+            held_draws, _ = hold(setting, draws, setting.guides)
+            inner = log_weights(setting, held_draws)
+            factor = -self.alpha / (1 - self.alpha)
+        else:
+            inner = log_weights(setting, draws, held_in_logq(setting, setting.guides))
+            factor = self.alpha
+
+        def weighted(weights: Variable, axis: int) -> Variable:
+            return factor * (self._normalised(weights, axis) * weights).sum(axis=axis)
+
+        return total(setting, inner, weighted)
+
+    def _normalised(self, weights: Variable, axis: int) -> Variable:
+        return disconnected_grad(pt.special.softmax((1 - self.alpha) * weights, axis=axis))
 
     def _tied(self, setting: Setting, draws: Draws, guides: Sequence[Guide]) -> tuple[Loss, ...]:
         """The doubly reparametrised gradient through the guides, and the bound's through the model."""
@@ -143,12 +192,12 @@ class _ParticleBound:
         With normalised weights :math:`v_k` of :math:`e^{(1 - \alpha) w_k}`, :math:`c_k` is
         :math:`\alpha v_k + (1 - \alpha) v_k^2`: their squares for the importance-weighted bound.
         """
-        v = disconnected_grad(pt.special.softmax((1 - self.alpha) * weights, axis=axis))
+        v = self._normalised(weights, axis)
         return ((self.alpha * v + (1 - self.alpha) * v**2) * weights).sum(axis=axis)
 
 
 class ELBO(_ParticleBound):
-    """The evidence lower bound, the mean of the log-weights.
+    """The evidence lower bound, the mean of the log-weights. The loss is its negative, in nats.
 
     Parameters
     ----------
@@ -160,6 +209,10 @@ class ELBO(_ParticleBound):
     ------
     ValueError
         For another gradient.
+
+    References
+    ----------
+    Geoffrey Roeder, Yuhuai Wu, David Duvenaud (2017), Sticking the landing, algorithm 1.
 
     Examples
     --------
@@ -173,7 +226,9 @@ class ELBO(_ParticleBound):
 
 
 class IWAE(_ParticleBound):
-    """The importance-weighted bound, which tends to log p(x) as the particles become many.
+    """The importance-weighted bound, which tends to log p(x) from below as the particles become many.
+
+    The loss is its negative, in nats.
 
     Parameters
     ----------
@@ -185,6 +240,11 @@ class IWAE(_ParticleBound):
     ------
     ValueError
         For another gradient.
+
+    References
+    ----------
+    Yuri Burda, Roger Grosse, Ruslan Salakhutdinov (2016), Importance weighted autoencoders, equation 8.
+    George Tucker et al. (2019), Doubly reparameterized gradient estimators, equation 6.
 
     Examples
     --------
@@ -198,28 +258,50 @@ class IWAE(_ParticleBound):
 
 
 class Renyi(_ParticleBound):
-    """Rényi's bound.
+    """Rényi's bound: a lower bound of log p(x) for `alpha` of 0 and more, an upper one below 0.
+
+    The loss is the negative of a lower bound, and an upper bound as it is, in nats: it is always
+    minimised.
 
     Parameters
     ----------
     alpha : float
-        Order. 0 is the importance-weighted bound, 1 the ELBO; above 1 it is mode-seeking, and below 0
-        it is an upper bound with enough particles.
-    gradient : {"reparam", "stl", "dreg"}
-        As of `IWAE`.
+        Order. 0 is the importance-weighted bound, 1 the ELBO; above 1 it is mode-seeking. Below 0 it is
+        the χ upper bound of order ``1 - alpha``, the χ² bound at -1, whose guide covers the posterior.
+    gradient : str, optional
+        "reparam", the default, "stl" or "dreg" as of `IWAE`; for 1 "reparam" or "stl". Below 0 "score",
+        the default, which needs no gradient through draws, or "stl" or "dreg", which are one there:
+        without noise where the guide is the posterior, and slower from a start that is far off.
 
     Raises
     ------
     TypeError, ValueError
         If `alpha` is no finite number, or for another gradient.
 
+    Warnings
+    --------
+    Below 0 the K particles of a fit give an upper bound only where they reach what the posterior has: those
+    that miss it make the loss small, and it grows as the guide comes near. Take 50 particles and more, and
+    judge such a fit by its parameters or by :func:`pymc.variational.diagnose`, not by its loss.
+
+    `pm.fit` refuses such a bound with one particle, for parameters of the model (they would make the data
+    less likely), and for rows with variables of their own beside global variables, whose part is a lower
+    bound.
+
+    References
+    ----------
+    Yingzhen Li, Richard E. Turner (2016), Rényi divergence variational inference, equation 10.
+    Adji B. Dieng et al. (2017), Variational inference via χ upper bound minimization.
+
     Examples
     --------
     >>> pm.Renyi(alpha=0.5).name
     'renyi(alpha=0.5)'
+    >>> pm.Renyi(alpha=-1).gradient
+    'score'
     """
 
-    def __init__(self, alpha: float, gradient: str = "reparam") -> None:
+    def __init__(self, alpha: float, gradient: str | None = None) -> None:
         if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
             raise TypeError(
                 f"alpha={alpha!r} of pm.Renyi is the order of the bound, a number such as 0.5; got a "
@@ -229,8 +311,14 @@ class Renyi(_ParticleBound):
             raise ValueError(
                 f"alpha={alpha!r} of pm.Renyi is the order of the bound, a finite number such as 0.5"
             )
-        known = ("reparam", "stl") if alpha == 1 else GRADIENTS
-        super().__init__(float(alpha), valid_gradient(gradient, known, "pm.Renyi"))
+        known = OF_UPPER if alpha < 0 else ("reparam", "stl") if alpha == 1 else GRADIENTS
+        if alpha < 0 and gradient == "reparam":
+            raise ValueError(
+                f"gradient='reparam' of pm.Renyi(alpha={alpha:g}), an upper bound, leads away from the "
+                "posterior wherever few particles reach it: leave it out, which is gradient='score', or "
+                "write gradient='dreg'"
+            )
+        super().__init__(float(alpha), valid_gradient(gradient or known[0], known, "pm.Renyi"))
 
 
 def held_in_logq(setting: Setting, guides: Sequence[Guide]) -> Here:

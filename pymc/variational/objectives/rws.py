@@ -69,7 +69,8 @@ class ReweightedWakeSleep:
 
     The parameters of the model, and the guides of global variables, follow the importance-weighted
     bound (wake-theta), whose negative is what the history has. The guides of rows, or all guides where
-    nothing is of a row, minimise ``insomnia`` times wake-phi plus ``1 - insomnia`` times sleep-phi.
+    nothing is of a row, minimise ``insomnia`` times wake-phi plus ``1 - insomnia`` times sleep-phi. All
+    losses are in nats.
 
     Parameters
     ----------
@@ -88,6 +89,11 @@ class ReweightedWakeSleep:
     ``approx.guide_losses["wake_phi"]`` has one for each step, of the size of the history's.
 
     With one particle the weights say nothing, and wake-phi has a gradient of mean 0.
+
+    References
+    ----------
+    Jörg Bornschein, Yoshua Bengio (2015), Reweighted wake-sleep, section 2.
+    Tuan Anh Le et al. (2019), Revisiting reweighted wake-sleep, equations 5, 7 and 9.
 
     Examples
     --------

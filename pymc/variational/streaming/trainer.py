@@ -29,6 +29,7 @@ from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import check_callbacks
 from pymc.variational.fitting import FitState
 from pymc.variational.inference import check_fit_arguments, make_inference, model_of
+from pymc.variational.progress import Compiling
 from pymc.variational.streaming.checkpoints.trainers import (
     CHECKPOINTING,
     Checkpoints,
@@ -166,12 +167,15 @@ class Trainer(Resumable):
         options = {**self._defaults, **kwargs}
         plan = checkpoint_plan(self, options)
         kept = {k: v for k, v in kwargs.items() if k in options and k not in SHOWN}
+        shown = {k: v for k, v in options.items() if k in SHOWN}
         if self.state is None or kept.keys() - {"callbacks"}:
-            self.prepare(**kept)
+            with Compiling(
+                theme=shown.get("progressbar_theme"), show=shown.get("progressbar", True)
+            ):
+                self.prepare(**kept)
         elif "callbacks" in kept:
             self._set_callbacks(check_callbacks(kept["callbacks"]))
             self._defaults |= kept
-        shown = {k: v for k, v in options.items() if k in SHOWN}
         self._take(n, plan, shown)
         return self.approx
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytensor
 import pytest
 
 import pymc as pm
@@ -103,7 +104,7 @@ REFUSED = {
         r"'x', which depends on .* is on the plate row, c",
     ),
 }
-OBJECTIVES: list[Any] = ["iwae", pm.Renyi(alpha=0.5), pm.ReweightedWakeSleep()]
+OBJECTIVES: list[Any] = ["iwae", pm.Renyi(alpha=0.5), pm.Renyi(alpha=-1), pm.ReweightedWakeSleep()]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -128,7 +129,18 @@ def test_a_total_within_rows_by_hand_is_refused() -> None:
 def test_all_rows_by_hand_have_a_bound_of_particles() -> None:
     with pm.Model() as model:
         pm.Normal("x", pm.Normal("mu"), 1, observed=pm.Data("data", np.zeros(N)), total_size=N)
-    guided_inference(model, objective="iwae", n_particles=2)
+    fit = guided_inference(model, objective="iwae", n_particles=2)
+    assert fit.objective.settings()["bound"] == "all rows together"
+
+
+def test_the_report_says_whose_particles_a_bound_takes() -> None:
+    for objective, n_particles, bound in (
+        ("iwae", 2, "each row"),
+        ("iwae", 1, None),
+        ("elbo", 2, None),
+    ):
+        fit = guided_inference(rows_model(), objective=objective, n_particles=n_particles)
+        assert fit.objective.settings()["bound"] == bound
 
 
 def test_arguments_of_objectives() -> None:
@@ -165,6 +177,29 @@ def test_arguments_of_objectives() -> None:
 def test_arguments_of_a_fit(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pm.fit(1, model=rows_model(), progressbar=False, **arguments)
+
+
+def test_gradients_of_an_upper_bound() -> None:
+    with pytest.raises(ValueError, match=r"pm.Renyi\(alpha=-1\), an upper bound, leads away"):
+        pm.Renyi(alpha=-1, gradient="reparam")
+    with pytest.raises(ValueError, match=r"gradient='score' is none of the objective 'pm\.Renyi'"):
+        pm.Renyi(alpha=0.5, gradient="score")
+
+
+def test_an_upper_bound_is_of_guides_alone() -> None:
+    """Minimised for a decoder, or with one particle, or beside globals, it would lead astray."""
+    weight = pytensor.shared(1.0, name="weight")
+    with pm.Model() as decoder:
+        pm.Normal("x", weight * pm.Normal("z"), 1, observed=2.0)
+    upper: dict[str, Any] = {"objective": pm.Renyi(alpha=-1), "progressbar": False}
+    with pytest.raises(ValueError, match=r"parameters of the model, here 'weight', .*'iwae'"):
+        pm.fit(1, model=decoder, n_particles=2, params=[weight], **upper)
+    with pytest.raises(ValueError, match=r"parameters of the model, here 'weight', .*'iwae'"):
+        pm.fit(1, model=decoder, n_particles=2, more_obj_params=[weight], **upper)
+    with pytest.raises(ValueError, match=r"with n_particles=1 is the ELBO, .*n_particles=64"):
+        pm.fit(1, model=decoder, **upper)
+    with pytest.raises(ValueError, match=r"global variables 'mu' is a lower bound.*alpha=0.5"):
+        pm.fit(1, model=rows_model(with_global=True), n_particles=2, **upper)
 
 
 @pytest.mark.parametrize("n_particles", [2.0, True, "2"])

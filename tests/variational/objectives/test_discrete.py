@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import itertools
 
+from typing import Any
+
 import numpy as np
 import pytensor
 import pytest
@@ -34,7 +36,9 @@ OFF = (-0.2, 0.5)  # not the posterior
 EXACT = (np.log(P / (1 - P)) - THETA**2 / 2, THETA)  # p(c = 1 | x) is expit(a + b x)
 
 
-def switched(at: tuple[float, float], n_particles: int) -> Evaluation:
+def switched(
+    at: tuple[float, float], n_particles: int, objective: Any = None, n_params: int = 1
+) -> Evaluation:
     """c ~ Bernoulli(P), x ~ N(theta c, 1), and q(c = 1 | x) = expit(a + b x)."""
     theta, a, b = (
         pytensor.shared(np.array(value), name=name)
@@ -45,8 +49,8 @@ def switched(at: tuple[float, float], n_particles: int) -> Evaluation:
         c = pm.Bernoulli("c", np.full(2, P), dims="obs")
         pm.Normal("x", theta * c, 1, observed=batch, dims="obs")
     guide = pm.Amortized({"c": lambda x: pm.Bernoulli.dist(logit_p=a + b * x)}, [batch], "obs")
-    objective = pm.ReweightedWakeSleep()
-    return evaluate(model, objective, n_particles, guide=guide, params=[theta])
+    objective = objective or pm.ReweightedWakeSleep()
+    return evaluate(model, objective, n_particles, guide=guide, params=[theta][:n_params])
 
 
 def all_draws(n_particles: int) -> np.ndarray:
@@ -103,3 +107,16 @@ def test_exact_guide() -> None:
     for name in ("a", "b"):
         np.testing.assert_allclose(mass @ got[name], 0, atol=1e-12)
         assert abs(got[name]).max() > 0.1
+
+
+def test_upper_bound_by_the_score() -> None:
+    """The χ² bound needs no gradient through draws: of each, the score by weights squared, halved."""
+    c = all_draws(2)
+    loss = switched(OFF, 2, pm.Renyi(alpha=-1), n_params=0)
+    got = loss({loss.shapes[0]: c}, [0, 1])
+    w = 2 * weights(c, OFF)
+    right = (logsumexp(w, axis=1) - np.log(2)).sum(axis=1) / 2
+    np.testing.assert_allclose(got["loss"], right, rtol=RTOL)
+    score = c - expit(OFF[0] + OFF[1] * X)
+    right = -(softmax(w, axis=1) * score).sum(axis=(1, 2)) / 2
+    np.testing.assert_allclose(got["a"], right, rtol=RTOL, atol=1e-12)

@@ -131,8 +131,9 @@ def test_full_data_tell_the_order_apart() -> None:
 @pytest.mark.parametrize("objective", [IWAE(), Renyi(0.5), Renyi(2.0), Renyi(-1.0), ELBO()])
 def test_outer_draws_are_averaged(objective: Any) -> None:
     """Three draws of the bound of two particles: the mean of three bounds."""
-    one = evaluate(rows_model(with_global=True), objective, 2, **UNIT)
-    three = evaluate(rows_model(with_global=True), objective, 2, n_outer=3, **UNIT)
+    model = rows_model(with_global=not objective.is_upper)
+    one = evaluate(model, objective, 2, **UNIT)
+    three = evaluate(model, objective, 2, n_outer=3, **UNIT)
     rng = np.random.default_rng(2)
     mu, z = rng.normal(size=(3, 1)), rng.normal(size=(3, 2, 3, 1))
     together = three({(3, 1, 1): mu[None, :, None], (3, 2, 3, 1): z[None]}, range(3))
@@ -224,11 +225,54 @@ def test_renyi_bound_of_very_many_particles(alpha: float, of_rows: bool) -> None
 
 @pytest.mark.parametrize("alpha", [-1.0, 0.0, 0.5, 0.999, 2.0])
 def test_renyi_bound_at_each_draw(alpha: float) -> None:
+    """The loss is a lower bound's negative, and an upper bound."""
     loss = evaluate(rows_model(), Renyi(alpha), 3, gradients=False, **UNIT)
     noise = random_noise(5, 3)
     w = (1 - alpha) * log_weights(noise[..., 0])
-    right = -(mean_exp(w, 1) / (1 - alpha)).sum(axis=1)
+    sign = 1 if alpha < 0 else -1
+    right = sign * (mean_exp(w, 1) / (1 - alpha)).sum(axis=1)
     np.testing.assert_allclose(loss({shape_of(3): noise}, range(3))["loss"], right, rtol=RTOL)
+
+
+def upper_bound(alpha: float, mean: float, sd: float, x: float = 1.0) -> float:
+    """Log of E[w^n] / n, n = 1 - alpha, of z ~ N(0, 1) and x ~ N(z, 1) with the guide N(mean, sd)."""
+    n = 1 - alpha
+    at, of_posterior = x / 2, 0.5  # the posterior's mean and variance
+    precision = n / of_posterior - (n - 1) / sd**2
+    first = n * at / of_posterior - (n - 1) * mean / sd**2
+    rest = n * at**2 / of_posterior - (n - 1) * mean**2 / sd**2
+    scales = -n * np.log(2 * np.pi * of_posterior) + (n - 1) * np.log(2 * np.pi * sd**2)
+    log_chi = (scales + np.log(2 * np.pi / precision) + first**2 / precision - rest) / 2
+    return norm.logpdf(x, 0, 2**0.5) + log_chi / n
+
+
+@pytest.mark.parametrize("gradient", ["score", "stl", "dreg"])
+@pytest.mark.parametrize("alpha", [-0.5, -1.0])
+def test_upper_bound_and_its_gradient(alpha: float, gradient: str) -> None:
+    """With very many particles both are those of the χ bound in closed form, which is above log p(x)."""
+    n, mean, sd = 40_000, 0.3, 1.0
+    noise = norm.ppf((np.arange(n) + 0.5) / n).reshape(1, n, 1, 1)
+    at: dict[str, Any] = {"start": {"z": mean}, "start_sigma": {"z": sd}}
+    found = evaluate(rows_model([1.0], 1), Renyi(alpha, gradient), n, **at)(
+        {noise.shape[1:]: noise}, [0]
+    )
+    assert found["loss"][0] > norm.logpdf(1, 0, 2**0.5)
+    np.testing.assert_allclose(found["loss"][0], upper_bound(alpha, mean, sd), rtol=1e-4)
+    h = 1e-5
+    by_mean = upper_bound(alpha, mean + h, sd) - upper_bound(alpha, mean - h, sd)
+    by_sd = upper_bound(alpha, mean, sd + h) - upper_bound(alpha, mean, sd - h)
+    by_rho = by_sd * (1 - np.exp(-sd))  # the derivative of softplus
+    exact = np.array([by_mean, by_rho]) / (2 * h)
+    actual = np.ravel([found["obs_mu"], found["obs_rho"]])
+    np.testing.assert_allclose(actual, exact, rtol=2e-3)
+
+
+@pytest.mark.parametrize("gradient", ["score", "dreg"])
+def test_upper_bound_of_few_particles_leads_to_the_posterior(gradient: str) -> None:
+    """Where they all miss it, the gradient of the estimate itself would lead away."""
+    at: dict[str, Any] = {"start": {"z": 6.0}, "start_sigma": {"z": 0.5}}
+    loss = evaluate(rows_model([1.0], 1), Renyi(-1.0, gradient), 4, **at)
+    assert loss({shape_of(4, 1): random_noise(2000, 4, 1)}, [0])["obs_mu"].mean() > 0.1
 
 
 # A13
@@ -289,23 +333,30 @@ def test_sticking_the_landing_has_no_variance_at_the_posterior() -> None:
     np.testing.assert_allclose(plain["globals_mu"], np.sqrt(101) * noise, rtol=1e-9)
 
 
-@pytest.mark.parametrize("gradient", ["reparam", "stl", "dreg"])
-@pytest.mark.parametrize("n_particles", [1, 2])
-def test_gradient_at_the_posterior_of_rows(gradient: str, n_particles: int) -> None:
+AT_POSTERIOR = [(IWAE(gradient=g), n) for g in ("reparam", "stl", "dreg") for n in (1, 2)]
+AT_POSTERIOR += [(Renyi(-1.0, gradient=g), 2) for g in ("score", "stl", "dreg")]
+
+
+@pytest.mark.parametrize("objective, n_particles", AT_POSTERIOR)
+def test_gradient_at_the_posterior_of_rows(objective: Any, n_particles: int) -> None:
     """At the exact posterior all weights are alike, whatever the particles: the bound is log p(x)."""
     at: dict[str, Any] = {"start": {"z": 0.5}, "start_sigma": {"z": 0.5**0.5}}
-    loss = evaluate(rows_model([1.0], 1), IWAE(gradient=gradient), n_particles, **at)
+    loss = evaluate(rows_model([1.0], 1), objective, n_particles, **at)
     points, mass = hermite(30, n_particles)
     values = loss({shape_of(n_particles, 1): for_rows(points, 1)}, [0])
-    np.testing.assert_allclose(-values["loss"], norm.logpdf(1, 0, 2**0.5), rtol=RTOL)
+    bound = values["loss"] if objective.is_upper else -values["loss"]
+    np.testing.assert_allclose(bound, norm.logpdf(1, 0, 2**0.5), rtol=RTOL)
     np.testing.assert_allclose(np.tensordot(mass, values["obs_mu"], 1), 0, atol=RTOL)
     np.testing.assert_allclose(np.tensordot(mass, values["obs_rho"], 1), 0, atol=RTOL)
-    if gradient != "reparam":
+    if objective.gradient in ("stl", "dreg"):
         np.testing.assert_allclose(values["obs_mu"], 0, atol=RTOL)
 
 
-@pytest.mark.parametrize("objective", [ELBO(), IWAE(), IWAE(gradient="dreg"), Renyi(0.5)])
-@pytest.mark.parametrize("with_global", [True, False])
+LOWER = [ELBO(), IWAE(), IWAE(gradient="dreg"), Renyi(0.5)]
+BATCHES = [*((bound, way) for way in (True, False) for bound in LOWER), (Renyi(-1.0), False)]
+
+
+@pytest.mark.parametrize("objective, with_global", BATCHES)
 def test_batches_have_the_mean_of_all_rows(objective: Any, with_global: bool) -> None:
     """Loss and gradients, over all batches of two of three rows."""
     full = evaluate(rows_model(with_global=with_global), objective, 2, **UNIT)

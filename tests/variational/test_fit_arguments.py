@@ -1,0 +1,157 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Arguments that nothing takes: each is named, with what to write instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pymc as pm
+
+from pymc import variational
+from pymc.variational.fit_arguments import ADVICE, check_known
+from pymc.variational.opvi import Group
+
+
+@pytest.fixture(scope="module")
+def model() -> pm.Model:
+    with pm.Model() as model:
+        mu = pm.Normal("mu")
+        pm.Normal("y", mu, 1, observed=np.zeros(3))
+    return model
+
+
+WHAT_TO_WRITE = {
+    "lr": r"obj_optimizer=pm\.adam\(learning_rate=3\)",
+    "learning_rate": r"obj_optimizer=pm\.adam\(learning_rate=3\)",
+    "optimizer": r"Write obj_optimizer=pm\.adam\(learning_rate=0\.01\)",
+    "lr_scheduler": r"pm\.variational\.schedules\.cosine_decay\(0\.01, n\)",
+    "epochs": r"3 epochs are n = 3 \* math\.ceil\(N / batch_size\) steps",
+    "max_epochs": r"3 epochs are n = 3 \* math\.ceil\(N / batch_size\) steps",
+    "n_iter": "write n=3",
+    "steps": "write n=3",
+    "num_steps": "write n=3",
+    "maxIter": "write n=3",
+    "patience": r"callbacks=\[pm\.variational\.callbacks\.CheckStationarity\(\)\]",
+    "seed": "Write random_seed=3",
+    "num_samples": "obj_n_mc=3",
+    "verbose": "progressbar=False",
+    "draws": r"approx\.sample\(1000\)",
+    "checkpoint_every": r"pm\.Trainer\(dataloader=\.\.\.\)\.fit\(n, checkpoint='fits'\)",
+    "calbacks": "Near it are callbacks",
+    "nonsense": r"help\(pm\.fit\) lists what it takes",
+}
+
+
+@pytest.mark.parametrize("name", WHAT_TO_WRITE)
+def test_a_fit_says_what_to_write(model: pm.Model, name: str) -> None:
+    arguments: dict[str, Any] = {"model": model, name: 3}
+    message = rf"pm\.fit got {name}=3, .*{WHAT_TO_WRITE[name]}"
+    with pytest.raises(TypeError, match=message) as error:
+        pm.fit(**arguments)
+    assert len(str(error.value)) < 250  # no list of all names
+
+
+def test_what_it_says_is_there() -> None:
+    pm.adam(learning_rate=pm.variational.schedules.cosine_decay(0.01, 10))
+    assert all(callable(optimizer) for optimizer in (pm.adamax, pm.sgd))
+    assert callable(pm.variational.callbacks.CheckStationarity())
+
+
+def test_advice_is_for_who_takes_it() -> None:
+    """An argument of no fit is not offered where there is none of it."""
+    with pytest.raises(TypeError, match=r"f got seed=1, .*takes\. It takes start$"):
+        check_known("f", {"seed": 1}, ["start"])
+
+
+def test_names_have_one_advice_each() -> None:
+    names = [name for names, _, _ in ADVICE for name in names]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: pm.MeanField(nonsense=1),
+            "pm.MeanField got nonsense=1, .* takes model, options, ",
+        ),
+        (lambda: pm.FullRank(strat={}), r"pm.FullRank got strat=\{\}, .*Near it are start"),
+        (lambda: pm.MeanField(local_rv={}), r"pm.MeanField got local_rv=\{\}, .*dims='obs'"),
+        (lambda: pm.Empirical(size=3, nonsense=1), "pm.Empirical got nonsense=1, .* size, start, "),
+        (
+            lambda: Group(None, vfam="mf", nonsense=1) and pm.ADVI(nonsense=1),
+            "pm.ADVI got nonsense",
+        ),
+        (lambda: pm.FullRankADVI(local_rv={}), r"pm.FullRankADVI got local_rv=\{\}, .*dims='obs'"),
+        (lambda: pm.SVGD(n_particles=3, nonsense=1), "pm.SVGD got nonsense=1, .* temperature$"),
+        (lambda: pm.fit(1, inf_kwargs={"nonsense": 1}), "pm.ADVI got nonsense=1"),
+        (lambda: pm.fit(1, "svgd", inf_kwargs={"nonsense": 1}), "pm.SVGD got nonsense=1"),
+        (lambda: pm.fit(1, pm.ADVI(), start={"mu": 1}), r"start of pm.fit .* write pm.ADVI\(...\)"),
+        (lambda: pm.MeanField(vfam="full_rank"), "vfam='full_rank', which is another family"),
+        (lambda: pm.ADVI(vfam="full_rank"), "vfam='full_rank', which is another family"),
+        (
+            lambda: pm.MeanField(params={"mu": [0.0], "rho": [0.0]}, start={"mu": 1}),
+            "got start beside params",
+        ),
+        (
+            lambda: pm.fit(1, more_replacements={"mu": 1.0}),
+            r"more_replacements has the key 'mu', .* \{model\['mu'\]: ...\}",
+        ),
+    ],
+)
+def test_methods_and_approximations(model: pm.Model, call: Any, message: str) -> None:
+    with model, pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_amortised_particles_have_no_start(model: pm.Model) -> None:
+    """They say what they are first, as in the release."""
+    with (
+        pytest.warns(UserWarning, match="experimental inference Operator"),
+        pytest.raises(TypeError, match=r"pm.ASVGD got start=\{\}, .*It takes approx, estimator, "),
+    ):
+        pm.fit(10, "asvgd", model=model, start={})
+
+
+def test_what_they_take(model: pm.Model) -> None:
+    """What is refused above is refused by its name alone."""
+    with model:
+        pm.MeanField(random_seed=1, start={"mu": 1.0}, start_sigma={"mu": 2.0}, vfam="mf")
+        pm.ADVI(vfam="mean_field")
+        pm.MeanField(params={"mu": np.zeros(1), "rho": np.zeros(1)})
+        pm.Empirical(size=3, jitter=0.5, start={"mu": 1.0})
+        pm.SVGD(n_particles=3, jitter=0.5, temperature=2.0)
+        variational.KLqp(pm.MeanField(), beta=2.0)
+
+
+def test_groups_of_ones_own_take_what_they_look_at(model: pm.Model) -> None:
+    class Own(type(pm.MeanField(model=model).groups[0])):  # type: ignore[misc]
+        def __init_group__(self, group: Any) -> None:
+            self.power = self._kwargs["power"]
+            super().__init_group__(group)
+
+    assert Own([model["mu"]], model=model, power=2).power == 2
+
+
+def test_the_seed_of_a_fit_is_that_of_a_method_made_before(model: pm.Model) -> None:
+    seeds = []
+    for seed in (1, 1, 2):
+        method = pm.ADVI(model=model)
+        pm.variational.inference.make_inference(method, random_seed=seed)
+        seeds.append(method.approx.rng.randint(2**30))
+    assert seeds[0] == seeds[1] != seeds[2]
