@@ -16,8 +16,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import pytensor.tensor as pt
-
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
@@ -34,6 +32,7 @@ from pymc.minibatch.total_size import Term, infer_totals
 from pymc.variational.draws import draw_anew
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.particles import fits_in_memory, over_particles
+from pymc.variational.replacements import as_replacements
 from pymc.variational.results import add_fit
 from pymc.variational.sampling.groups import DrawnGroups
 from pymc.variational.saved import Saved
@@ -190,7 +189,7 @@ class _Approximation(Saved):
         node: Any,
         size: Any = None,
         deterministic: bool = False,
-        more_replacements: Mapping[Variable, Any] | None = None,
+        more_replacements: Mapping[Variable | str, Any] | None = None,
     ) -> Any:
         """Sample nodes over the posterior, anew at each evaluation.
 
@@ -201,18 +200,23 @@ class _Approximation(Saved):
             Number of draws, along a new leading axis. One draw, without that axis, if not given.
         deterministic : bool
             Whether the mean of the approximation takes the place of its draws.
-        more_replacements : mapping of Variable to Variable or array, optional
-            What to put in the place of other variables, such as a minibatch. The number of rows may
-            be another.
+        more_replacements : mapping of Variable or str to Variable or array, optional
+            What to put in the place of other variables, such as a minibatch, or of variables of the
+            model by name. The number of rows may be another.
 
         Returns
         -------
         Variable, or list of Variable
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the model has no variable of a name in `more_replacements`.
         """
         several = isinstance(node, list | tuple)
         nodes = list(node) if several else [node]
-        if more_replacements:
-            new = {old: pt.as_tensor(value) for old, value in more_replacements.items()}
+        new = as_replacements(self.model, more_replacements)
+        if new:
             # Latent variables are what is sampled: a replacement does not reach into their priors
             latent = {rv: rv for rv in self.model.free_RVs}
             nodes = rebuild(nodes, latent | new)
@@ -223,11 +227,10 @@ class _Approximation(Saved):
     def set_size_and_deterministic(
         self: Any, node: Any, s: Any, d: Any, more_replacements: Any = None
     ) -> Any:
-        if more_replacements:
-            _check_replacements(self.model, more_replacements)
-        return super().set_size_and_deterministic(  # type: ignore[misc]
-            node, s, d, more_replacements
-        )
+        new = as_replacements(self.model, more_replacements)
+        if new:
+            _check_replacements(self.model, new)
+        return super().set_size_and_deterministic(node, s, d, new)  # type: ignore[misc]
 
     def sample(
         self: Any,

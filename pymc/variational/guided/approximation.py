@@ -274,7 +274,7 @@ class GuidedApproximation(Saved):
         node: Any,
         size: Any = None,
         deterministic: bool = False,
-        more_replacements: Mapping[Variable, Any] | None = None,
+        more_replacements: Mapping[Variable | str, Any] | None = None,
     ) -> Any:
         """Put draws into nodes of the model, anew at each evaluation; rows are those of a batch.
 
