@@ -414,7 +414,7 @@ class Fitting:
         }
 
 
-def _log_end(n: int, end: LoopEnd, bound: str | None = None) -> None:
+def _log_end(n: int, end: LoopEnd, bound: Any = None) -> None:
     """Say how a run ended, as PyMC does, and of what its loss was a bound by particles."""
     if end.stopped not in ("finished", "interrupted"):
         _log.info(end.stopped)

@@ -32,7 +32,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
 from pymc.minibatch.given_rows import check_numbers
-from pymc.minibatch.index import WithoutReplacementIndexRV
+from pymc.minibatch.index import ROW_COUNTS_DIFFER, BatchSizeError, WithoutReplacementIndexRV
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream import is_stream
 from pymc.minibatch.total_size import current_length
@@ -290,11 +290,13 @@ def rows_in_all(plate: Sequence[Rows]) -> int:
     Raises
     ------
     ValueError
-        If that takes more than the values of shared variables.
+        If that takes more than the values of shared variables, or the data do not agree on it.
     """
     n_rows = 1
     for rows in plate:
         length = current_length(rows.total)
+        if length == ROW_COUNTS_DIFFER:
+            raise BatchSizeError(rows.batch_size, length)
         if length is None:
             raise ValueError(
                 f"The number of rows of {rows} is not known before the model runs, and each row "

@@ -144,6 +144,19 @@ class TestSameArguments:
         [whole] = of_full_data.sample_chunks(5)
         assert whole["mu"].shape == (1, 5, 40)
 
+    @pytest.mark.parametrize("kind", ["groups", "guided"])
+    def test_data_out_of_step(self, kind: str) -> None:
+        """Which have no number of rows: new data of none would be drawn in silence."""
+        approx = made_of(kind)
+        with approx.model:
+            pm.set_data({"data": X[:3]})
+        for draw in (approx.sample_posterior_predictive, lambda n: approx.sample(n, rows=[0])):
+            with pytest.raises(ValueError, match=r"different numbers of rows.*by one pm\.set_data"):
+                draw(5)
+        with approx.model:
+            pm.set_data({"seen": X[:3]})
+        assert approx.sample_posterior_predictive(5).posterior_predictive["y"].shape == (1, 5, 3)
+
     def test_what_needs_all_rows_of_some(self) -> None:
         with pytest.raises(TypeError, match=r"rows=.* takes no log_prior"):
             made_of("groups").sample(5, rows=[1], log_prior=True)
