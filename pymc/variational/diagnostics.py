@@ -15,8 +15,10 @@
 
 from __future__ import annotations
 
+import logging
+
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,20 +28,33 @@ import pytensor.tensor as pt
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
+from scipy.special import logsumexp
 
 from pymc.minibatch.guards import full_data_model, is_streamed
+from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.provenance import Rows
 from pymc.minibatch.scaling import RowRatio
 from pymc.pytensorf import compile, resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.variational.counts import check_count
 from pymc.variational.guided.approximation import GuidedApproximation
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
-from pymc.variational.sampling.joint_weights import joint_log_weights
+from pymc.variational.rows.table import rows_in_all
+from pymc.variational.sampling.joint_weights import global_draws, joint_log_weights
+from pymc.variational.sampling.log_density import (
+    LogDensity,
+    SubsampledLogDensity,
+    log_density,
+)
 
 __all__ = ["Diagnosis", "diagnose"]
 
 _MIN_DRAWS = 100
+_FEWEST_ROWS = 200
 # Log-ratios that differ by less are equal: no expectation could show it
 _EQUAL = 1e-8
+# Log-ratios that differ by more have no ratio as a float
+_UNDERFLOW = 700
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +65,32 @@ class Diagnosis:
     ----------
     khat : float
         Estimate of the shape k of the tail of the ratios: those of order 1/k and above have no
-        finite moment. -inf where all ratios are equal.
+        finite moment. Where no Pareto distribution fits: -inf if the ratios are about equal, and inf if a
+        few draws have all the weight.
     ess : float
         As many draws of the posterior the smoothed weights are worth; it means little where `khat`
         is above `threshold`.
     elbo : float
         Estimate of the evidence lower bound, in nats: the mean of `log_weights`.
     elbo_se : float
-        Its standard error.
+        Its standard error, from the number of draws.
     log_weights : array of float64, shape (n_draws,)
         :math:`\log p(y, z) + \log |\partial \theta / \partial z| - \log q(z)`, in nats, where z is
         a draw on the unconstrained space and θ the model's variables.
     smoothed_log_weights : array of float64, shape (n_draws,)
         The same, Pareto-smoothed and normalised: their exponentials sum to 1.
     points : mapping of str to array, shape (n_draws, ...)
-        The draws, by name of the value variable, on the unconstrained space.
+        The draws, by name of the value variable, on the unconstrained space. Those of rows are not kept
+        where they take over 270 MB.
+    n_rows : int, optional
+        How many rows the log-likelihood was computed of, where it was not computed of all.
+    elbo_rows_se : float
+        The standard error of `elbo` from these rows; 0 for all rows.
+    log_weights_se : float
+        The standard error of differences between log-weights from these rows.
+    wider : float, optional
+        About how many times as wide as the posterior the approximation is in all directions, where most of
+        the differences between ratios come from that; None where they do not.
     """
 
     khat: float
@@ -74,6 +100,10 @@ class Diagnosis:
     log_weights: np.ndarray = field(repr=False)
     smoothed_log_weights: np.ndarray = field(repr=False)
     points: Mapping[str, np.ndarray] = field(repr=False)
+    n_rows: int | None = None
+    elbo_rows_se: float = 0.0
+    log_weights_se: float = 0.0
+    wider: float | None = None
 
     @property
     def n_draws(self) -> int:
@@ -87,18 +117,57 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """Either "good", "usable" with its weights, or "unreliable"."""
-        if self.khat < 0.5:
+        """Either "good", "usable" with its weights, "unreliable", or "unknown" from so few rows.
+
+        A good one has a small `khat`, and weights that are worth half of its draws at least.
+        """
+        if self.log_weights_se > _largest_se(self.log_weights):
+            return "unknown"
+        if self.khat < 0.5 and self.ess >= self.n_draws / 2:
             return "good"
         return "usable" if self.khat < self.threshold else "unreliable"
 
     def __str__(self) -> str:
+        rows = "" if self.n_rows is None else f" and {self.n_rows:,} rows"
+        found = (
+            f"no Pareto k-hat from {self.n_draws:,} draws{rows}, of which few have all the weight"
+            if self.khat == np.inf or np.isnan(self.khat)
+            else f"Pareto k-hat {self.khat:.2f} from {self.n_draws:,} draws{rows}"
+        )
+        of_rows = "" if self.n_rows is None else f" (draws) ± {self.elbo_rows_se:.2g} (rows)"
+        known = self.verdict != "unknown"
         return (
-            f"Pareto k-hat {self.khat:.2f} from {self.n_draws:,} draws: {_SENTENCES[self.verdict]}. "
-            f"ELBO {self.elbo:,.2f} ± {self.elbo_se:.2g} nats; with their weights the draws are worth "
-            f"{self.ess:,.0f} of the posterior."
+            f"{found[0].upper()}{found[1:]}: {self._sentence()}. "
+            f"ELBO {self.elbo:,.2f} ± {self.elbo_se:.2g}{of_rows} nats"
+            + (
+                f"; with their weights the draws are worth {self.ess:,.0f} of the posterior."
+                if known
+                else "."
+            )
         )
 
+    def _sentence(self) -> str:
+        if self.verdict == "unknown":
+            return (
+                f"not known, since so few rows leave an error of {self.log_weights_se:.2g} nats in the "
+                f"log-weights, and {_largest_se(self.log_weights):.2g} is what can be borne. Take more of "
+                "them, by n_rows="
+            )
+        if self.verdict == "good" or self.wider is None:
+            return _SENTENCES[self.verdict]
+        return _WIDER[self.verdict].format(self.wider)
+
+
+#: The largest error of log-weights with which there is a verdict, in nats, or in their standard deviations.
+LARGEST_SE = 0.3
+
+#: Rows that the log-likelihood is computed of at first, where it is not computed of all.
+N_ROWS = 50_000
+
+#: Draws times rows up to which the log-likelihood is computed of all rows.
+AFFORDABLE = 250_000_000
+
+_log = logging.getLogger(__name__)
 
 _SENTENCES = {
     "good": "good, the approximation is close to the posterior",
@@ -113,12 +182,26 @@ _SENTENCES = {
     ),
 }
 
+_WIDER = {
+    "usable": (
+        "usable, if draws are weighted by smoothed_log_weights; without weights, expect standard "
+        "deviations that are too large, about {:.2g} times. More steps make the approximation narrower"
+    ),
+    "unreliable": (
+        "not to be trusted, the approximation is wider than the posterior in all directions, about {:.2g} "
+        "times, so that few of its draws are where the posterior is. The fit has not come to its "
+        "end: take more steps, or a larger learning rate"
+    ),
+}
+
 
 def diagnose(
     approx: Approximation | GuidedApproximation,
     draws: int = 1000,
     random_seed: RandomState = None,
     *,
+    n_rows: int | None = None,
+    progressbar: bool = True,
     backend: str | None = None,
     compile_kwargs: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
@@ -138,6 +221,13 @@ def diagnose(
         Number of draws, at least 100. The standard error of k-hat is about
         (1 + k) / √(3 √draws).
     random_seed : int, RandomState or Generator, optional
+    n_rows : int, optional
+        Of how many rows of the longest subsampled dim to compute the log-likelihood; of all, if it is their
+        number or above. Default: of all, up to 250 million draws times rows, and else of 50,000 or more,
+        until the error of log-weights is below 0.1 nats, or a tenth of their standard deviation. A model with variables of the rows, or
+        without minibatches, has them all.
+    progressbar : bool
+        Whether to show a bar, once it takes more than a second.
     backend : str, optional
         "numba", "jax" or "c", as in `pm.fit`, for the model's log-probability.
     compile_kwargs : mapping, optional
@@ -159,6 +249,12 @@ def diagnose(
 
     Notes
     -----
+    From a part of the rows the log-likelihood is estimated by its first-order expansion about the mean of the
+    draws, of all rows, and the remainder, of the part. The standard errors that this leaves in the ELBO
+    and in the log-weights come from the differences between 16 groups of these rows. The second one
+    makes k-hat an estimate of an estimate: above 0.3 nats, and 0.3 of their standard deviations, there is no
+    verdict.
+
     One number judges the joint distribution of all variables. With many of them it may be large
     while means and standard deviations are still good; what matters can then be compared with
     `pm.sample`.
@@ -192,19 +288,76 @@ def diagnose(
         )
     model = full_data_model(approx.model)
     options = resolve_backend_compile_kwargs(backend, dict(compile_kwargs or {}))
-    logp = model.logp()
-    _check_all_data(logp)
-    if isinstance(approx, GuidedApproximation):
-        points, log_weights = joint_log_weights(approx, draws, random_seed, options.get("mode"))
+    _check_all_data(model.logp())
+    guided = isinstance(approx, GuidedApproximation)
+    of_rows = guided and any(site.plate for site in approx.sites)
+    totals = (
+        {}
+        if of_rows
+        else {rows: rows_in_all([rows]) for rows in map(Rows, model_indexes(approx.model))}
+    )
+    n_rows = _check_n_rows(n_rows, totals)
+    if of_rows:
+        points, log_weights = joint_log_weights(
+            approx, draws, random_seed, options.get("mode"), progressbar
+        )
         _check_finite(log_weights)
         return _weigh(log_weights, points)
-    points, logq = _draw(approx, draws, random_seed)
-    values = {value.name: value for value in model.value_vars}
-    logp_of = compile([values[name] for name in points], logp, **options)
-    # One point at a time: draws by rows would be a large array
-    log_p = np.array([logp_of(*point) for point in zip(*points.values())], dtype="float64")
-    _check_finite(log_p - logq)
-    return _weigh(log_p - logq, points)
+    points, logq = (
+        global_draws(approx, draws, random_seed) if guided else _draw(approx, draws, random_seed)
+    )
+    n_all = max(totals.values(), default=0)
+    if n_rows is None and draws * n_all <= AFFORDABLE:
+        n_rows = n_all
+    found = None
+    if n_rows is None or n_rows < n_all:
+        [seed] = _get_seeds_per_chain(random_seed, 1)
+        found = _by_some_rows(
+            SubsampledLogDensity.of(approx.model, points, options),
+            logq,
+            n_rows,
+            np.random.default_rng(seed),
+            progressbar,
+        )
+    if found is None:
+        found = log_density(model, points, progressbar, options)
+    _check_finite(found.values - logq)
+    return replace(
+        _weigh(found.values - logq, points),
+        n_rows=found.n_rows,
+        elbo_rows_se=found.se,
+        log_weights_se=found.se_between,
+    )
+
+
+def _by_some_rows(
+    density: SubsampledLogDensity,
+    logq: np.ndarray,
+    n_rows: int | None,
+    rng: np.random.Generator,
+    show: bool,
+) -> LogDensity | None:
+    """Estimate the log-probability of draws; None where it takes more than half of the rows.
+
+    Without `n_rows` four times as many are taken until the error is a third of what can be borne.
+    """
+    n_all, n_draws = max(density.totals), len(logq)
+    some = n_rows or N_ROWS
+    while n_rows or 2 * some <= n_all:
+        _log.info(
+            f"diagnose computes the log-probability of {n_draws:,} draws by {some:,} of {n_all:,} rows"
+            f"{'' if n_rows else ', or more; n_rows= says how many'}"
+        )
+        found = density.estimate(some, rng, show)
+        if n_rows or found.se_between <= _largest_se(found.values - logq) / 3:
+            return found
+        some *= 4
+    return None
+
+
+def _largest_se(log_weights: np.ndarray) -> float:
+    """Return the largest error of log-weights with which there is a verdict: small beside what they are."""
+    return LARGEST_SE * max(1.0, float(log_weights.std()))
 
 
 def _draw(
@@ -227,20 +380,48 @@ def _weigh(log_weights: np.ndarray, points: Mapping[str, np.ndarray]) -> Diagnos
     from arviz_stats.base import array_stats
 
     n_draws = len(log_weights)
-    if np.ptp(log_weights) < _EQUAL:
-        smoothed, khat = np.full(n_draws, -np.log(n_draws)), -np.inf
-    else:
+    raw = log_weights - logsumexp(log_weights)
+    # The tail that ArviZ fits; where it is of one value, or of powers that underflow, nothing can be fitted
+    tail = np.sort(log_weights)[-min(n_draws // 5, int(3 * np.sqrt(n_draws))) :]
+    if _EQUAL < np.ptp(tail) < _UNDERFLOW:
         # ArviZ takes log-likelihoods, of which the ratios are the inverse
         smoothed, khat = array_stats.psislw(-log_weights)
+    else:
+        smoothed, khat = raw, np.nan
+    if np.isnan(khat):
+        smoothed, khat = raw, -np.inf if np.exp(-logsumexp(2 * raw)) > n_draws / 2 else np.inf
     return Diagnosis(
         khat=float(khat),
-        ess=float(1 / np.exp(2 * smoothed).sum()),
+        ess=float(np.exp(-logsumexp(2 * smoothed))),
         elbo=float(log_weights.mean()),
         elbo_se=float(log_weights.std(ddof=1) / np.sqrt(n_draws)),
         log_weights=log_weights,
         smoothed_log_weights=smoothed,
         points=points,
+        wider=_times_wider(log_weights, points),
     )
+
+
+def _times_wider(log_weights: np.ndarray, points: Mapping[str, np.ndarray]) -> float | None:
+    """Estimate how many times as wide as the posterior an approximation is, if it is that in all directions.
+
+    Of a normal posterior with standard deviations s and a normal approximation with r s, a log-ratio falls
+    by (r² - 1) / 2 times the squared distance from the mean, in standard deviations of the draws.
+    """
+    distance = np.zeros(len(log_weights))
+    for array in points.values():
+        if array.dtype.kind == "f":
+            flat = array.reshape(len(array), -1)
+            spread = flat.std(axis=0)
+            scaled = (flat - flat.mean(axis=0))[:, spread > 0] / spread[spread > 0]
+            distance += np.einsum("ij,ij->i", scaled, scaled)
+    if np.ptp(log_weights) < _EQUAL or np.ptp(distance) == 0:
+        return None
+    correlation = np.corrcoef(distance, log_weights)[0, 1]
+    if correlation > -np.sqrt(0.5):  # less than half of the variance
+        return None
+    slope = correlation * log_weights.std() / distance.std()
+    return float(np.sqrt(1 - 2 * slope))
 
 
 def _check_approx(approx: Any) -> None:
@@ -269,6 +450,25 @@ def _check_draws(draws: Any) -> int:
             f"largest ratios. Take at least {_MIN_DRAWS}, better 1000"
         )
     return int(draws)
+
+
+def _check_n_rows(n_rows: Any, totals: Mapping[Rows, int]) -> int | None:
+    """Check the argument `n_rows`."""
+    if n_rows is None:
+        return None
+    n_rows = check_count("n_rows", n_rows, "diagnose")
+    if not totals:
+        raise ValueError(
+            f"n_rows={n_rows} of diagnose is for models whose rows can be taken one by one: that have "
+            "minibatches, and no variable with a value for each row. Leave n_rows out: this one is "
+            "computed of all rows, and fewer draws, such as draws=200, take less time"
+        )
+    if n_rows < _FEWEST_ROWS and n_rows < max(totals.values()):
+        raise ValueError(
+            f"n_rows={n_rows} of diagnose is too few for an estimate of their error. Take at least "
+            f"{_FEWEST_ROWS}, better {N_ROWS:,}, or leave it out"
+        )
+    return n_rows
 
 
 def _check_all_data(logp: Variable) -> None:

@@ -24,7 +24,6 @@ from functools import partial
 from typing import Any
 
 from pytensor.compile.mode import get_mode
-from pytensor.graph.basic import Variable
 
 from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.variational.report import Setting
@@ -34,7 +33,6 @@ __all__ = [
     "backend_name",
     "check_callbacks",
     "check_known",
-    "check_replaced",
     "settings_of",
     "take_compile_kwargs",
 ]
@@ -212,21 +210,6 @@ def _advice(name: str, value: Any, known: Sequence[str], listed: str) -> str:
         if len(known) <= FEW
         else f"help({listed}) lists what it takes"
     )
-
-
-def check_replaced(more_replacements: Any) -> None:
-    """Check the keys of an argument `more_replacements`: names would be in no graph.
-
-    Raises
-    ------
-    TypeError
-    """
-    wrong = [key for key in more_replacements or () if not isinstance(key, Variable)]
-    if wrong:
-        raise TypeError(
-            f"more_replacements has the key {wrong[0]!r}, but its keys are variables, as names are in no "
-            f"graph: write {{model[{wrong[0]!r}]: ...}}"
-        )
 
 
 def check_callbacks(callbacks: Any) -> tuple[Callable, ...]:

@@ -366,7 +366,7 @@ class Fitting:
                 "a new iterator, gives as many passes as a fit needs",
                 stacklevel=3,
             )
-        _log_end(n, end)
+        _log_end(n, end, state.report.settings.get("bound"))
 
     def _check_data(self) -> None:
         """Raise where no batch can be taken from the data of the model as they are now.
@@ -448,8 +448,8 @@ def rng_of(approx: Any) -> np.random.RandomState:
     return getattr(approx, "rng", None) or approx.groups[0].rng
 
 
-def _log_end(n: int, end: LoopEnd) -> None:
-    """Say how a run ended, as PyMC does."""
+def _log_end(n: int, end: LoopEnd, bound: Any = None) -> None:
+    """Say how a run ended, as PyMC does, and of what its loss was a bound by particles."""
     if end.stopped not in ("finished", "interrupted"):
         _log.info(end.stopped)
     if n == 0:
@@ -460,4 +460,5 @@ def _log_end(n: int, end: LoopEnd) -> None:
     if len(end.losses):
         recent = end.losses[-1000:] if n >= 10 else end.losses[-1:]
         loss = f": {'Average ' if n >= 10 else ''}Loss = {recent.mean():,.5g}"
-    _log.info(f"{did} [{100 * end.n_steps // n:.0f}%]{loss}")
+    what = f", a bound {bound}" if bound else ""
+    _log.info(f"{did} [{100 * end.n_steps // n:.0f}%]{loss}{what}")

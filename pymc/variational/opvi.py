@@ -13,12 +13,11 @@
 #   limitations under the License.
 import warnings
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
-import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
@@ -34,10 +33,12 @@ from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
 from pymc.variational.draws import draw_anew
-from pymc.variational.fit_arguments import argument_names, check_known, check_replaced
+from pymc.variational.fit_arguments import argument_names, check_known
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.particles import fits_in_memory, over_particles
+from pymc.variational.replacements import as_replacements
 from pymc.variational.results import add_fit
+from pymc.variational.sampling.groups import DrawnGroups
 from pymc.variational.saved import Saved
 
 
@@ -242,7 +243,7 @@ class _Approximation(Saved):
         node: Any,
         size: Any = None,
         deterministic: bool = False,
-        more_replacements: Mapping[Variable, Any] | None = None,
+        more_replacements: Mapping[Variable | str, Any] | None = None,
     ) -> Any:
         """Sample nodes over the posterior, anew at each evaluation.
 
@@ -253,9 +254,9 @@ class _Approximation(Saved):
             Number of draws, along a new leading axis. One draw, without that axis, if not given.
         deterministic : bool
             Whether the mean of the approximation takes the place of its draws.
-        more_replacements : mapping of Variable to Variable or array, optional
-            What to put in the place of other variables, such as a minibatch. The number of rows may
-            be another.
+        more_replacements : mapping of Variable or str to Variable or array, optional
+            What to put in the place of other variables, such as a minibatch, or of variables of the
+            model by name. The number of rows may be another.
 
         Returns
         -------
@@ -263,14 +264,13 @@ class _Approximation(Saved):
 
         Raises
         ------
-        TypeError
-            If `more_replacements` has a key that is no variable.
+        ValueError, TypeError
+            If the model has no variable of a name in `more_replacements`.
         """
-        check_replaced(more_replacements)
         several = isinstance(node, list | tuple)
         nodes = list(node) if several else [node]
-        if more_replacements:
-            new = {old: pt.as_tensor(value) for old, value in more_replacements.items()}
+        new = as_replacements(self.model, more_replacements)
+        if new:
             # Latent variables are what is sampled: a replacement does not reach into their priors
             latent = {rv: rv for rv in self.model.free_RVs}
             nodes = rebuild(nodes, latent | new)
@@ -281,18 +281,120 @@ class _Approximation(Saved):
     def set_size_and_deterministic(
         self: Any, node: Any, s: Any, d: Any, more_replacements: Any = None
     ) -> Any:
-        check_replaced(more_replacements)
-        if more_replacements:
-            _check_replacements(self.model, more_replacements)
-        return super().set_size_and_deterministic(  # type: ignore[misc]
-            node, s, d, more_replacements
-        )
+        new = as_replacements(self.model, more_replacements)
+        if new:
+            _check_replacements(self.model, new)
+        return super().set_size_and_deterministic(node, s, d, new)  # type: ignore[misc]
 
-    def sample(self: Any, draws: int = 500, **kwargs: Any) -> Any:
+    def sample(
+        self: Any,
+        draws: int = 500,
+        *,
+        rows: Any = None,
+        var_names: Sequence[str] | str | None = None,
+        chunk: int | None = None,
+        random_seed: Any = None,
+        return_inferencedata: bool = True,
+        include_transformed: bool = False,
+        include_data: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Draw from the approximation.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws.
+        rows : slice, sequence of int or bool, or dict, optional
+            Which rows of the data deterministics are of, where the model has minibatches: positions, or
+            by dim, their coords, such as ``{"obs": ["a", "b"]}``. Default: all.
+        var_names : str or sequence of str, optional
+            Which variables. Default: free variables, and deterministics but for those of the rows whose
+            draws take over 270 MB.
+        chunk : int, optional
+            How many of the `rows` to compute at a time. Default: as many as make 4 million numbers.
+        random_seed : int, RandomState or Generator, optional
+        return_inferencedata : bool
+            Whether to return an ArviZ DataTree, or a MultiTrace.
+        include_transformed : bool
+            Whether variables that are transformed come on the unconstrained space too.
+        include_data : bool, optional
+            Whether the groups observed_data and constant_data come along. Default: if they take at most
+            67 MB, or `rows` are selected.
+        **kwargs
+            Of :func:`pymc.to_inference_data`, for all rows.
+
+        Returns
+        -------
+        DataTree or MultiTrace
+            With the groups posterior, observed_data, constant_data, and fit where there was one.
+
+        Warns
+        -----
+        UserWarning
+            If a deterministic is left out: its draws are large, or rows are selected and it is computed
+            over all rows.
+
+        Raises
+        ------
+        ValueError, KeyError, IndexError, TypeError
+            If there is no such row or variable.
+        MemoryError
+            If the draws would not fit in memory; nothing is drawn then.
+        """
+        asked = {
+            "rows": rows,
+            "var_names": var_names,
+            "chunk": chunk,
+            "random_seed": random_seed,
+            "return_inferencedata": return_inferencedata,
+            "include_transformed": include_transformed,
+            "include_data": include_data,
+        }
+        from pymc.variational.guided.results import draws_of_groups, posterior_draws
+
         model = released.pm.Model.get_context(error_if_none=False) or self.model
-        with _model_of_results(model):  # deterministics on a subsampled dim are of all rows
-            tree = super().sample(draws, **kwargs)  # type: ignore[misc]
-        return add_fit(tree, self)
+        if rows is None:
+            full = _model_of_results(model)  # deterministics on a subsampled dim are of all rows
+            sample = super().sample  # type: ignore[misc]
+            found = draws_of_groups(self, model, full, sample, draws, **asked, **kwargs)
+        else:
+            if kwargs:
+                raise TypeError(
+                    f"approx.sample(rows={rows!r}) takes no {', '.join(kwargs)}, which are of pm.to_inference_data "
+                    "and need all rows: leave them out, or leave rows out"
+                )
+            found = posterior_draws(DrawnGroups(self, model), draws, **asked)
+        return add_fit(found, self)
+
+    def sample_chunks(self: Any, draws: int = 500, **kwargs: Any) -> Iterator[Any]:
+        """Draw from the approximation, a part of the rows at a time.
+
+        As :meth:`~pymc.variational.guided.approximation.GuidedApproximation.sample_chunks`, which has the
+        parameters `rows`, `var_names`, `chunk` and `random_seed`. A model without minibatches has no rows,
+        and comes as one part.
+
+        Returns
+        -------
+        iterator of Dataset
+        """
+        from pymc.variational.guided.results import posterior_chunks
+
+        return posterior_chunks(DrawnGroups(self, self.model), draws, **kwargs)
+
+    def sample_posterior_predictive(self: Any, draws: int = 500, **kwargs: Any) -> Any:
+        """Draw new data of all rows or of some, without keeping the latent variables.
+
+        As :meth:`~pymc.variational.guided.approximation.GuidedApproximation.sample_posterior_predictive`,
+        which has the parameters `rows`, `var_names`, `chunk`, `random_seed` and `include_data`.
+
+        Returns
+        -------
+        DataTree
+        """
+        from pymc.variational.guided.results import predictive_draws
+
+        return predictive_draws(DrawnGroups(self, self.model), draws, **kwargs)
 
 
 released = _layer.run_release(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,13 +25,16 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.theme import Theme
 
-from pymc.progress_bar import CustomProgress
+from pymc.progress_bar import CustomProgress, default_progress_theme
 from pymc.variational.history import LossHistory
 
-__all__ = ["Compiling", "FitProgress"]
+__all__ = ["Compiling", "FitProgress", "with_bar"]
 
 # Seconds between two changes of the bar, and, at first, between two lines of a log
 REFRESH, LINE = 0.2, 10.0
+
+# Seconds that something has to take before it has a bar
+WORTH_A_BAR = 1.0
 
 
 class Compiling:
@@ -153,3 +157,40 @@ class FitProgress:
             self._bar.console.print(
                 f"Fitting: {n_done:,} of {self._n_steps:,} steps  {loss}  {speed}"
             )
+
+
+def with_bar[T](
+    items: Sequence[T], what: str, show: bool = True, console: Console | None = None
+) -> Iterator[T]:
+    """Yield items, with a bar once they take more than a second; in a log, with a line now and then.
+
+    Parameters
+    ----------
+    items : sequence
+    what : str
+        What is computed of them.
+    show : bool
+        False prints nothing.
+    console : rich.console.Console, optional
+        Where to print; standard output if not given.
+    """
+    start, next_line, bar = time.perf_counter(), LINE, None
+    console = console or Console(theme=default_progress_theme)
+    is_log = not (console.is_terminal or console.is_jupyter)
+    try:
+        for n_done, item in enumerate(items):
+            yield item
+            seconds = time.perf_counter() - start
+            if not show or seconds < WORTH_A_BAR:
+                continue
+            if bar is None:
+                bar = CustomProgress(console=console, refresh_per_second=1 / REFRESH)
+                task = bar.add_task(what, total=len(items))
+                bar.start()
+            bar.update(task, completed=n_done + 1)
+            if is_log and seconds > next_line and n_done + 1 < len(items):
+                next_line *= 2
+                console.print(f"{what}: {n_done + 1:,} of {len(items):,}")
+    finally:
+        if bar is not None:
+            bar.stop()

@@ -45,7 +45,10 @@ class FitReport:
     stopped : str
         "finished", "interrupted", or the message of the `StopIteration` that a callback raised.
     settings : mapping of str to str, int, float or bool
-        What the fit was asked for: the optimizer, `obj_n_mc`, `random_seed` and so on.
+        What the fit was asked for: the optimizer, `obj_n_mc`, `random_seed` and so on. For bounds of
+        particles such as "iwae" the entry "bound" says what each is of: "of each row of 'obs'", where rows
+        have latent variables and come in minibatches, or else "jointly of all variables and rows". The two are
+        different bounds, with different optima.
     loss_factor : float, optional
         What the losses in `hist` are multiplied by: divided by it, they are nats of all data. None where
         it is not known.
@@ -89,5 +92,11 @@ class FitReport:
         speed = f"{self.steps_per_second:,.0f} steps/s; " if self.seconds > 0 else ""
         return (
             f"{self.method}: {self.n_steps:,} steps in {self.seconds:.3g} s ({speed}{engine}), "
-            f"compiled in {self.compile_seconds:.3g} s, {self.stopped}"
+            f"compiled in {self.compile_seconds:.3g} s, {self.stopped}{self._bound()}"
         )
+
+    def _bound(self) -> str:
+        if "bound" not in self.settings:
+            return ""
+        what = [self.settings.get(name) for name in ("objective", "bound", "n_particles")]
+        return "; the {} bound is {}, by {} particles".format(*what)

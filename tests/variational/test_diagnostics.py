@@ -17,17 +17,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from io import StringIO
 from typing import Any
 
 import numpy as np
 import pytensor
 import pytest
 
+from rich.console import Console
 from scipy.stats import norm
 
 import pymc as pm
 
-from pymc.variational.diagnostics import Diagnosis, diagnose
+from pymc.variational import diagnostics, progress
+from pymc.variational.diagnostics import Diagnosis, _weigh, diagnose
+from pymc.variational.guided.objective import guided_approximation
+from pymc.variational.sampling import joint_weights, row_weights
+from pymc.variational.sampling.log_density import SubsampledLogDensity
+from tests.variational.guided.fits import X, local_model
+from tests.variational.guided.fits import exact as exact_of_rows
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -128,7 +136,65 @@ class TestGaussian:
             approx = set_mean_field(pm.MeanField(), 0, 1.5)
         result = diagnose(approx, draws=1000, random_seed=4)
         assert result.khat < 0.5
-        assert 0 < result.ess < 1000
+        assert 500 < result.ess < 1000
+        assert result.verdict == "good"
+
+
+class TestTooWide:
+    """A normal guide r times as wide as a normal posterior in D dimensions: ratios are bounded."""
+
+    @pytest.mark.parametrize(
+        "wider, n_dims, verdict, words",
+        [
+            # Weights are worth √(2r² - 1) / r² of the draws, to the power of D
+            (3, 1, "usable", "standard deviations that are too large, about "),
+            (3, 20, "unreliable", "wider than the posterior in all directions, about "),
+            # No Pareto distribution: the tail underflows, or overflows in ArviZ's fit
+            (
+                100,
+                2,
+                "unreliable",
+                "No Pareto k-hat from 1,000 draws, of which few have all the weight",
+            ),
+            (
+                10,
+                100,
+                "unreliable",
+                "No Pareto k-hat from 1,000 draws, of which few have all the weight",
+            ),
+        ],
+    )
+    def test_is_recognised(self, wider, n_dims, verdict, words):
+        with pm.Model():
+            pm.Normal("x", shape=n_dims)
+            approx = set_mean_field(pm.MeanField(), 0, wider)
+        result = diagnose(approx, draws=1000, random_seed=4)
+        assert result.verdict == verdict
+        assert words in str(result)
+        assert "nan" not in str(result)
+        assert "has mass where the approximation has little" not in str(result)
+        # The squared distance and the log-ratio are in proportion, up to the sample's own mean and
+        # variance, of relative standard error √(2/1000) by dimension
+        assert result.wider == pytest.approx(wider, rel=4 * np.sqrt(2 / 1000))
+        assert 1 <= result.ess < 500
+
+    def test_others_are_not(self, of_mean_field):
+        assert of_mean_field.wider is None
+        with pm.Model():
+            pm.Normal("x", shape=20)
+            narrow = set_mean_field(pm.MeanField(), 0, 0.5)
+        result = diagnose(narrow, draws=1000, random_seed=4)
+        assert result.wider is None
+        assert result.verdict == "unreliable"
+        assert "has mass where the approximation has little" in str(result)
+
+    def test_ratios_of_two_values(self):
+        """Of a discrete guide, for one: ArviZ fits no tail to them."""
+        near = _weigh(np.repeat([0.0, -0.1], 500), {})
+        assert (near.khat, near.verdict) == (-np.inf, "good")
+        far = _weigh(np.repeat([0.0, -50.0], [2, 998]), {})
+        assert (far.khat, far.verdict) == (np.inf, "unreliable")
+        assert far.ess == pytest.approx(2)
 
 
 class TestRatios:
@@ -208,6 +274,159 @@ class TestMinibatch:
         np.testing.assert_allclose(result.log_weights, self.log_evidence(), rtol=1e-10)
 
 
+class TestSubsample:
+    """A14 with rows: a regression whose slopes have correlation ρ, and its best mean-field guide."""
+
+    rho, n_rows = 0.9, 4000
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def approx(cls) -> Any:
+        rng = np.random.default_rng(11)
+        x = rng.multivariate_normal([0, 0], correlated(-cls.rho), size=cls.n_rows)
+        y = x @ [1.0, -1.0] + rng.normal(size=cls.n_rows)
+        with pm.Model():
+            rows, seen = pm.Minibatch(x, y, batch_size=100)
+            b = pm.Normal("b", 0, 100, shape=2)
+            pm.Normal("y", rows @ b, 1, observed=seen)
+            precision = x.T @ x + np.eye(2) / 100**2
+            mean = np.linalg.solve(precision, x.T @ y)
+            return set_mean_field(pm.MeanField(), mean, np.diag(precision) ** -0.5)
+
+    def test_all_rows_up_to_a_budget(self, approx, monkeypatch):
+        every = diagnose(approx, draws=100, random_seed=1)
+        assert (every.n_rows, every.elbo_rows_se, every.log_weights_se) == (None, 0, 0)
+        assert " rows" not in str(every)
+        monkeypatch.setattr(diagnostics, "AFFORDABLE", 100 * self.n_rows - 1)
+        monkeypatch.setattr(diagnostics, "N_ROWS", 1000)
+        some = diagnose(approx, draws=100, random_seed=1)
+        assert some.n_rows == 1000
+        assert "from 100 draws and 1,000 rows: " in str(some)
+        np.testing.assert_array_equal(some.points["b"], every.points["b"])
+        asked = diagnose(approx, draws=100, random_seed=1, n_rows=self.n_rows)
+        np.testing.assert_array_equal(asked.log_weights, every.log_weights)
+        # More than half of the rows cost as much as all: 1,000 leave too large an error
+        monkeypatch.setattr(diagnostics, "LARGEST_SE", 0.01)
+        exact = diagnose(approx, draws=100, random_seed=1)
+        np.testing.assert_array_equal(exact.log_weights, every.log_weights)
+
+    def test_the_error_is_as_stated(self, approx):
+        """Over 12 subsamples, in units of the standard errors, which have 15 degrees of freedom.
+
+        The mean square of 12 such ratios is within a factor of 3 of its mean but for one set of
+        subsamples in 10,000. Those of differences have 3 directions, those of the quadratic form.
+        """
+        exact = diagnose(approx, draws=100, random_seed=1)
+        points = {"b": exact.points["b"][:30]}
+        density = SubsampledLogDensity.of(approx.model, points, {})
+        every = (exact.log_weights + self.log_q(approx, exact))[:30]
+        common, between = [], []
+        for seed in range(12):
+            found = density.estimate(500, np.random.default_rng(seed))
+            error = found.values - every
+            common.append(error.mean() / found.se)
+            between.append(error.std() / found.se_between)
+        for ratios in (common, between):
+            assert 1 / 3 < np.mean(np.square(ratios)) < 3
+
+    @staticmethod
+    def log_q(approx: Any, diagnosis: Diagnosis) -> np.ndarray:
+        mean, sd = approx.mean.eval(), approx.std.eval()
+        return norm.logpdf(diagnosis.points["b"], mean, sd).sum(axis=1)
+
+    def test_k_of_some_rows(self, approx):
+        """By a quarter of the rows, for the same draws: an error of e nats changes k by about e."""
+        result = diagnose(approx, draws=400, random_seed=2, n_rows=1000)
+        every = diagnose(approx, draws=400, random_seed=2)
+        assert result.log_weights_se < 0.1
+        assert abs(result.khat - every.khat) < 4 * result.log_weights_se
+        assert abs(result.elbo - every.elbo) < 4 * result.elbo_rows_se
+        assert f"± {result.elbo_rows_se:.2g} (rows) nats" in str(result)
+
+    def test_no_verdict_from_too_few(self, approx, monkeypatch):
+        monkeypatch.setattr(diagnostics, "LARGEST_SE", 0.001)
+        result = diagnose(approx, draws=100, random_seed=1, n_rows=200)
+        assert result.verdict == "unknown"
+        assert "not known, since so few rows leave an error of" in str(result)
+        assert "Take more of them, by n_rows=" in str(result)
+
+    def test_of_guides(self, approx):
+        """Without rows of their own, as those of groups."""
+        guided = guided_approximation(
+            approx.model,
+            start={"b": approx.mean.eval()},
+            start_sigma={"b": approx.std.eval()},
+        )
+        every = diagnose(guided, draws=100, random_seed=3)
+        expected = diagnose(approx, draws=4000, random_seed=3)
+        error = np.hypot(every.elbo_se, expected.elbo_se)
+        assert abs(every.elbo - expected.elbo) < 4 * error
+        some = diagnose(guided, draws=100, random_seed=3, n_rows=1000)
+        np.testing.assert_array_equal(some.points["b"], every.points["b"])
+        assert abs(some.elbo - every.elbo) < 4 * some.elbo_rows_se
+
+    @pytest.mark.parametrize(
+        "n_rows, error, match",
+        [
+            (10, ValueError, "n_rows=10 of diagnose is too few for an estimate"),
+            (1.5, TypeError, "n_rows"),
+            (0, ValueError, "n_rows"),
+        ],
+    )
+    def test_refused(self, approx, n_rows, error, match):
+        with pytest.raises(error, match=match):
+            diagnose(approx, n_rows=n_rows)
+
+    @pytest.mark.parametrize("batch_size", [None, 2])
+    def test_where_rows_cannot_be_taken(self, batch_size):
+        with pytest.raises(ValueError, match=r"rows can be taken one by one.* Leave n_rows out"):
+            diagnose(exact_of_rows(local_model(batch_size=batch_size)), n_rows=1000)
+
+    def test_rows_of_their_own_part_by_part(self, monkeypatch):
+        """Draws that are too large to be kept: the log-weights are the log-evidence, draw by draw."""
+        approx = exact_of_rows(local_model())
+        every = diagnose(approx, 100, random_seed=1)
+        monkeypatch.setattr(joint_weights, "LARGE_DRAWS", 0)
+        monkeypatch.setattr(row_weights, "FLOATS_AT_ONCE", 300)
+        parts = diagnose(approx, 100, random_seed=1)
+        np.testing.assert_allclose(parts.log_weights, every.log_weights)
+        np.testing.assert_allclose(parts.log_weights, norm.logpdf(X, 0, 2**0.5).sum())
+        assert set(every.points) == {"z"}
+        assert not parts.points
+
+    def test_what_rows_share_part_by_part(self, monkeypatch):
+        with pm.Model() as model:
+            seen = pm.Minibatch(pm.Data("data", X, dims="obs"), batch_size=2)
+            mu = pm.Normal("mu")
+            z = pm.Normal("z", mu, 1, dims="obs")
+            pm.Normal("x", z, 1, observed=seen, dims="obs")
+        approx = guided_approximation(model, start={"z": X / 2}, start_sigma={"mu": 0.3})
+        every = diagnose(approx, 1000, random_seed=1)
+        monkeypatch.setattr(joint_weights, "LARGE_DRAWS", 0)
+        parts = diagnose(approx, 1000, random_seed=2)
+        assert set(parts.points) == {"mu"}
+        assert parts.points["mu"].std() == pytest.approx(0.3, rel=4 / np.sqrt(2000))
+        # With the prior and the entropy of mu in it; 4 standard errors
+        assert abs(parts.elbo - every.elbo) < 4 * np.hypot(parts.elbo_se, every.elbo_se)
+        assert parts.elbo_se == pytest.approx(every.elbo_se, rel=0.3)
+
+
+class TestBar:
+    def test_of_what_takes_long(self, monkeypatch):
+        monkeypatch.setattr(progress, "WORTH_A_BAR", 0.0)
+        monkeypatch.setattr(progress, "LINE", 0.0)
+        out = StringIO()
+        found = list(progress.with_bar([1, 2, 3], "Numbers", console=Console(file=out)))
+        assert found == [1, 2, 3]
+        assert "Numbers: 1 of 3" in out.getvalue()
+        assert "100%" in out.getvalue()
+
+    def test_none_of_what_does_not(self, capsys):
+        assert list(progress.with_bar([1, 2], "Numbers")) == [1, 2]
+        assert list(progress.with_bar([], "Numbers")) == []
+        assert capsys.readouterr().out == ""
+
+
 class TestSentences:
     @pytest.mark.parametrize(
         "khat, n_draws, verdict, words",
@@ -226,7 +445,7 @@ class TestSentences:
         assert result.verdict == verdict
         assert words in str(result)
         assert "ELBO -12.35 ± 0.01 nats" in str(replace(result, elbo=-12.349))
-        assert len(repr(result)) < 100
+        assert len(repr(result)) < 150
 
 
 class TestRefused:

@@ -29,6 +29,7 @@ import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.variational import particles
+from pymc.variational.guided.objective import guided_approximation
 from pymc.variational.operators import KSD
 from pymc.variational.test_functions import rbf
 
@@ -207,6 +208,33 @@ class TestMoreReplacements:
         loss = self.loss(model, {y: batch})
         full = -0.5 * (Y**2 + np.log(2 * np.pi)).sum()
         np.testing.assert_allclose(mean_over_batches(loss), full, rtol=1e-10)
+
+    @pytest.mark.parametrize("guided", [False, True])
+    def test_by_name(self, guided):
+        """In nodes, of both kinds of approximations: the rows may be fewer."""
+        model = regression()
+        approx = guided_approximation(model) if guided else pm.MeanField(model=model)
+        node = model["x"] + 0 * model["b"].sum()
+        for key in ("x", model["x"]):
+            new = approx.sample_node(node, size=2, more_replacements={key: X[:3] + 1})
+            np.testing.assert_array_equal(new.eval(mode=PYTHON), [X[:3] + 1] * 2)
+        match = r"more_replacements has 'X', but the variables of the model are \['x', 'y', "
+        with pytest.raises(ValueError, match=match):
+            approx.sample_node(node, more_replacements={"X": X})
+        with pytest.raises(TypeError, match="the key 0 of type int: write a variable, or its name"):
+            approx.sample_node(node, more_replacements={0: X})
+        with pytest.raises(TypeError, match=r"has to be a dict .*\{'x': new_rows\}"):
+            approx.sample_node(node, more_replacements=[X])
+
+    def test_by_name_in_a_fit(self):
+        with pm.Model() as model:
+            y = pm.Data("y", Y)
+            pm.Normal("lik", pm.Normal("b", shape=2)[0], 1, observed=y)
+        other = -0.5 * ((Y[:2] + 1) ** 2 + np.log(2 * np.pi)).sum()
+        for replaced in (self.loss(model, {"y": Y[:2] + 1}), self.loss(model, {y: Y[:2] + 1})):
+            np.testing.assert_allclose(replaced.eval(mode=PYTHON), other, rtol=1e-10)
+        with pytest.raises(ValueError, match="more_replacements has 'Y', but the variables of the"):
+            pm.ADVI(model=model).fit(1, more_replacements={"Y": Y}, progressbar=False)
 
     def test_minibatch_of_other_data(self):
         """Whose number of rows is not the one in the scale of the model."""

@@ -146,6 +146,7 @@ class GuidedApproximation(Saved):
         random_seed: RandomState = None,
         return_inferencedata: bool = True,
         include_transformed: bool = False,
+        include_data: bool | None = None,
     ) -> Any:
         """Draw from the approximation: all rows, with their coords, or some.
 
@@ -157,7 +158,8 @@ class GuidedApproximation(Saved):
             Which rows of the data: positions, or by dim, their coords, such as
             ``{"obs": ["a", "b"]}``, or a slice of positions. Default: all.
         var_names : str or sequence of str, optional
-            Which variables; only these are computed. Default: free variables and deterministics.
+            Which variables; only these are computed. Default: free variables, and deterministics but
+            for those of the rows whose draws take over 270 MB.
         chunk : int, optional
             How many rows to compute at a time. Default: as many as make 4 million numbers. All share
             the draws of the global variables.
@@ -167,6 +169,9 @@ class GuidedApproximation(Saved):
             Whether to return an ArviZ DataTree, or a MultiTrace.
         include_transformed : bool
             Whether variables that are transformed come on the unconstrained space too.
+        include_data : bool, optional
+            Whether the groups observed_data and constant_data come along. Default: if they take at most
+            67 MB, or `rows` are selected.
 
         Returns
         -------
@@ -177,12 +182,15 @@ class GuidedApproximation(Saved):
         Warns
         -----
         UserWarning
-            If rows are selected and a deterministic is computed over all rows; it is left out then.
+            If a deterministic is left out: rows are selected and it is computed over all rows, or its
+            draws are large.
 
         Raises
         ------
         ValueError, KeyError, IndexError, TypeError
             If there is no such row or variable.
+        MemoryError
+            If the draws would not fit in memory; nothing is drawn then.
         """
         return posterior_draws(
             self,
@@ -193,6 +201,7 @@ class GuidedApproximation(Saved):
             random_seed=random_seed,
             return_inferencedata=return_inferencedata,
             include_transformed=include_transformed,
+            include_data=include_data,
         )
 
     def sample_chunks(
@@ -227,6 +236,7 @@ class GuidedApproximation(Saved):
         var_names: Sequence[str] | str | None = None,
         chunk: int | None = None,
         random_seed: RandomState = None,
+        include_data: bool | None = None,
     ) -> xr.DataTree:
         """Draw new data of all rows or of some, without keeping the latent variables.
 
@@ -234,7 +244,7 @@ class GuidedApproximation(Saved):
 
         Parameters
         ----------
-        draws, rows, chunk, random_seed
+        draws, rows, chunk, random_seed, include_data
             As of `sample`.
         var_names : str or sequence of str, optional
             Which observed variables; all by default.
@@ -243,9 +253,20 @@ class GuidedApproximation(Saved):
         -------
         DataTree
             With the groups posterior_predictive, observed_data and constant_data.
+
+        Raises
+        ------
+        MemoryError
+            If the draws would not fit in memory; nothing is drawn then.
         """
         return predictive_draws(
-            self, draws, rows=rows, var_names=var_names, chunk=chunk, random_seed=random_seed
+            self,
+            draws,
+            rows=rows,
+            var_names=var_names,
+            chunk=chunk,
+            random_seed=random_seed,
+            include_data=include_data,
         )
 
     def sample_node(
@@ -253,7 +274,7 @@ class GuidedApproximation(Saved):
         node: Any,
         size: Any = None,
         deterministic: bool = False,
-        more_replacements: Mapping[Variable, Any] | None = None,
+        more_replacements: Mapping[Variable | str, Any] | None = None,
     ) -> Any:
         """Put draws into nodes of the model, anew at each evaluation; rows are those of a batch.
 

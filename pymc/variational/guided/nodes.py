@@ -24,10 +24,10 @@ from pytensor.graph.basic import Variable
 
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.draws import draw_anew
-from pymc.variational.fit_arguments import check_replaced
 from pymc.variational.guides.base import Block, Guide
 from pymc.variational.objectives.base import own_space
 from pymc.variational.particles import at_draws
+from pymc.variational.replacements import as_replacements
 from pymc.variational.sampling.functions import draw_guides, moments
 
 __all__ = ["sample_node"]
@@ -38,15 +38,14 @@ def sample_node(
     node: Any,
     size: Any = None,
     deterministic: bool = False,
-    more_replacements: Mapping[Variable, Any] | None = None,
+    more_replacements: Mapping[Variable | str, Any] | None = None,
 ) -> Any:
     """Put draws into nodes; the arguments are those of :meth:`GuidedApproximation.sample_node`."""
     several = isinstance(node, list | tuple)
     nodes = list(node) if several else [node]
     model = approx.model
-    check_replaced(more_replacements)
-    if more_replacements:
-        new = {old: pt.as_tensor(value) for old, value in more_replacements.items()}
+    new = as_replacements(model, more_replacements)
+    if new:
         # Latent variables are what is sampled: a replacement does not reach into their priors
         nodes = rebuild(nodes, {rv: rv for rv in model.free_RVs} | new)
     lead = () if size is None else (size,)

@@ -87,16 +87,24 @@ class GuidedObjective:
 
     def settings(self) -> dict[str, Any]:
         """What a report says of it."""
-        several = self.objective.of_particles and self.n_particles > 1
-        of_rows = any(guide.sites[0].plate for guide in self.approx.guides)
         return {
             "guide": str(self.approx),
             "objective": self.objective.name,
-            "bound": ("each row" if of_rows else "all rows together") if several else None,
             "gradient": getattr(self.objective, "gradient", None),
             "n_particles": self.n_particles,
+            "bound": self.bound,
             "reduction": self.reduction,
         }
+
+    @property
+    def bound(self) -> str | None:
+        """What the particles of a bound are of: each row, or all variables at once; None without any."""
+        if not self.objective.of_particles or self.n_particles == 1:
+            return None
+        plates = self.setting({}).local_plates
+        if not plates:
+            return "jointly of all variables and rows"
+        return "of each row of " + " x ".join(repr(rows.dim) for rows in plates[0])
 
     def check(self) -> None:
         """Raise where the objective cannot be that of the model."""

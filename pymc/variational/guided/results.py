@@ -15,21 +15,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import xarray as xr
 
 from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
+from pymc.minibatch.guards import is_streamed
 from pymc.sampling.deterministic import compute_deterministics
 from pymc.util import RandomState
 from pymc.variational.counts import check_count
 from pymc.variational.results import add_fit
+from pymc.variational.sampling.functions import row_axes
+from pymc.variational.sampling.groups import DrawnGroups
 from pymc.variational.sampling.outputs import latent_outputs, observed_outputs
 from pymc.variational.sampling.request import Request
 
-__all__ = ["posterior_chunks", "posterior_draws", "predictive_draws"]
+__all__ = ["draws_of_groups", "posterior_chunks", "posterior_draws", "predictive_draws"]
 
 
 def posterior_draws(
@@ -42,12 +46,16 @@ def posterior_draws(
     random_seed: RandomState = None,
     return_inferencedata: bool = True,
     include_transformed: bool = False,
+    include_data: bool | None = None,
 ) -> Any:
     """Draw from an approximation; the arguments are those of :meth:`GuidedApproximation.sample`."""
     function = "approx.sample"
     draws, chunk = _checked(draws, chunk, function)
     known = latent_outputs(approx.model, include_transformed or not return_inferencedata)
     request = Request.of(approx, known, rows, var_names, function)
+    if var_names is None:
+        request = request.without_large(draws)
+    request.check_memory(draws)
     # What is computed over all rows needs all variables
     needed = known if request.mixed else request.outputs
     arrays = request.arrays([o for o in needed if not o.mixed], draws, chunk, random_seed)
@@ -61,8 +69,79 @@ def posterior_draws(
     dataset = dataset[[output.name for output in request.outputs]]
     if not return_inferencedata:
         return _multi_trace(request, dataset)
-    tree = xr.DataTree.from_dict({"posterior": dataset, **request.data_groups()})
-    return add_fit(tree, approx)
+    groups = request.data_groups() if request.has_data(include_data) else {}
+    return add_fit(xr.DataTree.from_dict({"posterior": dataset, **groups}), approx)
+
+
+def draws_of_groups(
+    approx: Any,
+    model: Any,
+    full_model: Any,
+    sample: Callable,
+    draws: int,
+    *,
+    rows: None,
+    var_names: Sequence[str] | str | None,
+    chunk: int | None,
+    random_seed: RandomState,
+    return_inferencedata: bool,
+    include_transformed: bool,
+    include_data: bool | None,
+    **kwargs: Any,
+) -> Any:
+    """Draw from an approximation made of groups, all rows, by what the release draws.
+
+    Parameters
+    ----------
+    approx : Approximation
+    model : Model
+        Whose rows there are.
+    full_model : Model
+        The same on all rows.
+    sample : callable
+        The release's, which draws for the model of the context.
+
+    Other parameters are those of :meth:`pymc.Approximation.sample`.
+    """
+    function = "approx.sample"
+    draws, _ = _checked(draws, chunk, function)
+    known = latent_outputs(full_model, include_transformed or not return_inferencedata)
+    request = Request.of(DrawnGroups(approx, full_model), known, rows, var_names, function)
+    # Rows may be asked for of the model itself, but not of a stream, whose data are not at hand
+    axes = () if is_streamed(model) else row_axes(DrawnGroups(approx, model))
+    request = replace(request, axes=tuple(axes))
+    if var_names is None:
+        request = request.without_large(draws)
+    request.check_memory(draws)
+    with_data = return_inferencedata and request.has_data(include_data)
+    names = [output.name for output in request.outputs]
+    with _partly(full_model, names, with_data):
+        found = sample(
+            draws,
+            random_seed=random_seed,
+            return_inferencedata=return_inferencedata or var_names is not None,
+            include_transformed=include_transformed or not return_inferencedata,
+            **kwargs,
+        )
+    if return_inferencedata and not with_data and "observed_data" in found.children:
+        found.children["observed_data"].orphan()  # the release makes an empty one
+    if var_names is None:
+        return found
+    dataset = found.posterior.to_dataset()[names]
+    if not return_inferencedata:
+        return _multi_trace(request, dataset)
+    found["posterior"] = xr.DataTree(dataset)
+    return found
+
+
+def _partly(model: Any, names: Sequence[str], with_data: bool) -> Any:
+    """View a model without the deterministics that are not among `names`, and maybe without data."""
+    view = object.__new__(type(model))  # a copy by PyMC would be one of all graphs
+    vars(view).update(vars(model))
+    view.deterministics = [var for var in model.deterministics if var.name in names]
+    if not with_data:
+        view.observed_RVs, view.data_vars = [], []
+    return view
 
 
 def posterior_chunks(
@@ -90,14 +169,18 @@ def predictive_draws(
     var_names: Sequence[str] | str | None = None,
     chunk: int | None = None,
     random_seed: RandomState = None,
+    include_data: bool | None = None,
 ) -> xr.DataTree:
     """Draw new data; as :meth:`GuidedApproximation.sample_posterior_predictive`."""
     function = "approx.sample_posterior_predictive"
     draws, chunk = _checked(draws, chunk, function)
     known = observed_outputs(approx.model)
     request = Request.of(approx, known, rows, var_names, function, True, predictive=True)
+    request.check_memory(draws)
     arrays = request.arrays(request.outputs, draws, chunk, random_seed, predictive=True)
-    groups = {"posterior_predictive": request.dataset(arrays), **request.data_groups()}
+    groups = {"posterior_predictive": request.dataset(arrays)}
+    if request.has_data(include_data):
+        groups |= request.data_groups()
     return xr.DataTree.from_dict(groups)
 
 

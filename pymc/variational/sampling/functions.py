@@ -45,6 +45,7 @@ __all__ = [
     "draw_guides",
     "dynamic",
     "has_moments",
+    "index_variables",
     "moments",
     "row_axes",
     "row_params",
@@ -98,7 +99,7 @@ class RowFunction:
         mode : optional
             Of the compilation.
         """
-        indexes = _index_variables(outputs)
+        indexes = index_variables(outputs)
         positions = {rows: pt.lvector(f"rows_{rows.dim}") for rows in map(Rows, indexes)}
         of_rows = {index: positions[Rows(index)] for index in indexes}
         rebuilt = rows_of_streams(rebuild(outputs, of_rows))
@@ -133,7 +134,7 @@ def rows_of_streams(outputs: Sequence[Variable]) -> list[Variable]:
     return rebuild(outputs, taken) if taken else list(outputs)
 
 
-def _index_variables(outputs: Iterable[Variable]) -> list[Variable]:
+def index_variables(outputs: Iterable[Variable]) -> list[Variable]:
     """All indexes of minibatches in some graphs, clones too."""
     return [
         var

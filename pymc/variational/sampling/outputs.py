@@ -15,11 +15,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import pytensor
+
+from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
+from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.traversal import ancestors
+from pytensor.graph.utils import MissingInputError
 
 from pymc.minibatch.plates import known_axes, local_axes, rows_by_axis
 from pymc.minibatch.provenance import Lost, Rows, indexes, trace
@@ -28,8 +36,20 @@ from pymc.variational.minibatch_rv import (  # type: ignore[attr-defined]  # of 
     MinibatchRandomVariable,
     unscaled_rv,
 )
+from pymc.variational.particles import as_tensor
 
-__all__ = ["Output", "chosen", "latent_outputs", "observed_outputs"]
+__all__ = [
+    "Output",
+    "chosen",
+    "latent_outputs",
+    "n_bytes",
+    "observed_outputs",
+    "of_rows",
+    "with_lengths",
+]
+
+# The lengths of a graph, without the values that they are of
+_OF_SHAPES = Mode("py", RewriteDatabaseQuery(include=["ShapeOpt", "canonicalize"]))
 
 
 class Output(NamedTuple):
@@ -44,12 +64,27 @@ class Output(NamedTuple):
         For each axis, the rows that it holds; None for any other axis.
     mixed : str
         Why its rows cannot be computed part by part; empty where they can.
+    lengths : tuple of int
+        Of all axes, for all rows; empty before :func:`with_lengths` has found them.
     """
 
     name: str
     graph: Variable
     axes: tuple[Rows | None, ...]
     mixed: str = ""
+    lengths: tuple[int, ...] = ()
+
+    def size(self, positions: Mapping[Rows, np.ndarray]) -> int:
+        """Count the numbers of one draw, of the rows at some positions."""
+        lengths = self.lengths or tuple(length or 1 for length in self.graph.type.shape)
+        return math.prod(
+            length if axis is None else len(positions[axis])
+            for axis, length in zip(self.axes, lengths)
+        )
+
+    def n_bytes(self, positions: Mapping[Rows, np.ndarray], n_draws: int) -> int:
+        """Count the bytes of some draws, of the rows at some positions."""
+        return n_draws * self.size(positions) * np.dtype(self.graph.type.dtype).itemsize
 
 
 def latent_outputs(model: Any, include_transformed: bool = False) -> list[Output]:
@@ -128,3 +163,71 @@ def chosen(
             f"can return are {list(known)}"
         )
     return [known[name] for name in names]
+
+
+def with_lengths(outputs: Sequence[Output], full_model: Callable[[], Any]) -> list[Output]:
+    """Find the lengths of all axes, for all rows.
+
+    Parameters
+    ----------
+    outputs : sequence of Output
+    full_model : callable () -> Model
+        Makes the model on all rows; called where a length is not known without.
+    """
+    # What is computed over all rows has the length of a batch in the graph
+    static = {o.name: (None,) * len(o.axes) if o.mixed else o.graph.type.shape for o in outputs}
+    unknown = [
+        o.name
+        for o in outputs
+        if any(n is None and axis is None for n, axis in zip(static[o.name], o.axes))
+    ]
+    found: dict[str, Sequence[int]] = {}
+    if unknown:
+        named = full_model().named_vars
+        names = [name for name in unknown if name in named]
+        found = dict(zip(names, _shapes([named[name] for name in names])))
+    return [
+        o._replace(lengths=tuple(int(n or 1) for n in found.get(o.name, static[o.name])))
+        for o in outputs
+    ]
+
+
+def of_rows(outputs: Iterable[Output], model: Any) -> list[Output]:
+    """Take the outputs that have a value for each row of the data.
+
+    Parameters
+    ----------
+    outputs : iterable of Output
+        With lengths.
+    model : Model
+        On all rows. What has a dim or a length of an observed variable counts as of rows: a model of full
+        data has no other sign of them.
+    """
+    observed = model.observed_RVs
+    dims = {dim for rv in observed for dim in model.named_vars_to_dims.get(rv.name, ())}
+    shapes = _shapes([model.rvs_to_values[rv] for rv in observed])
+    lengths = {int(n) for shape in shapes for n in shape if n > 1}
+    return [
+        o
+        for o in outputs
+        if not dims.isdisjoint(model.named_vars_to_dims.get(o.name, ()))
+        or not lengths.isdisjoint(o.lengths)
+    ]
+
+
+def n_bytes(variables: Iterable[Variable]) -> int:
+    """Count the bytes of the values of some variables."""
+    found = list(dict.fromkeys(variables))
+    return sum(
+        math.prod(map(int, shape)) * np.dtype(var.type.dtype).itemsize
+        for var, shape in zip(found, _shapes(found))
+    )
+
+
+def _shapes(variables: Sequence[Variable]) -> list[Sequence[int]]:
+    """Compute the shapes of variables; lengths that cannot be computed without an input are 1."""
+    shapes = [as_tensor(var).shape for var in variables]
+    try:
+        return pytensor.function([], shapes, mode=_OF_SHAPES)() if shapes else []
+    except (NotImplementedError, MissingInputError):
+        return [[n or 1 for n in as_tensor(var).type.shape] for var in variables]

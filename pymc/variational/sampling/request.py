@@ -15,10 +15,11 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -32,14 +33,24 @@ from pymc.backends.arviz import (
     find_observations,
 )
 from pymc.minibatch.guards import every_row, full_data_model, is_streamed
+from pymc.minibatch.provenance import Rows
 from pymc.util import RandomState
+from pymc.variational.memory import check_fits, with_unit
 from pymc.variational.sampling.functions import row_axes
-from pymc.variational.sampling.outputs import Output, chosen
-from pymc.variational.sampling.sampler import RowSampler, rows_at_once
+from pymc.variational.sampling.outputs import Output, chosen, n_bytes, of_rows, with_lengths
+from pymc.variational.sampling.sampler import RowSampler, axis_along, rows_at_once
 from pymc.variational.sampling.selection import RowSelection, select_given, select_rows
 from pymc.variational.sampling.streams import data_needed
 
-__all__ = ["Request"]
+__all__ = ["LARGE_DATA", "LARGE_DETERMINISTIC", "Request"]
+
+_log = logging.getLogger(__name__)
+
+#: Bytes of draws above which a deterministic of rows is returned only where it is named.
+LARGE_DETERMINISTIC = 2**28
+
+#: Bytes of observed and constant data above which results have them only where they are asked for.
+LARGE_DATA = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +65,18 @@ class Request:
         What is returned, in this order.
     function : str
         Who asks, for messages.
+    axes : tuple of Rows
+        The axes of rows that may be asked for, for messages.
+    predictive : bool
+        Whether new data are asked for.
     """
 
     approx: Any
     selection: RowSelection
     outputs: tuple[Output, ...]
     function: str
+    axes: tuple[Rows, ...]
+    predictive: bool = False
 
     @classmethod
     def of(
@@ -97,7 +114,75 @@ class Request:
             if mixed:
                 warnings.warn(_of_all_rows(mixed, function) + " It is left out", stacklevel=4)
             named = [output for output in named if not output.mixed]
-        return cls(approx, selection, tuple(named), function)
+        request = cls(approx, selection, (), function, tuple(axes), predictive)
+        return replace(request, outputs=tuple(with_lengths(named, lambda: request.full_model)))
+
+    def without_large(self, n_draws: int) -> Request:
+        """Leave out deterministics of rows whose draws are large, with a warning."""
+        latent = {var.name for var in (*self.approx.model.free_RVs, *self.approx.model.value_vars)}
+        large = {
+            output.name: size
+            for output in self.outputs
+            if output.name not in latent
+            and (size := output.n_bytes(self.positions, n_draws)) > LARGE_DETERMINISTIC
+        }
+        if large:
+            suspects = [output for output in self.outputs if output.name in large]
+            large = {o.name: large[o.name] for o in of_rows(suspects, self.full_model)}
+        if not large:
+            return self
+        sizes = ", ".join(f"{name!r} ({with_unit(size)})" for name, size in large.items())
+        warnings.warn(
+            f"{self.function} leaves out {sizes}: deterministics with a value for each row of the data, whose "
+            f"{n_draws:,} draws are large. Name what you need of them, such as var_names={list(large)[:1]}"
+            f"{self._or_by_rows()}",
+            stacklevel=4,
+        )
+        return replace(self, outputs=tuple(o for o in self.outputs if o.name not in large))
+
+    def check_memory(self, n_draws: int) -> None:
+        """Raise a MemoryError where the draws would not fit."""
+        # Parts are written into the result; what comes as a whole is there twice for a moment
+        copies = 1 if axis_along(self.outputs, self.selection.computed) else 2
+        sizes = {output.name: output.n_bytes(self.positions, n_draws) for output in self.outputs}
+        check_fits(
+            sizes,
+            f"{self.function} of {n_draws:,} draws",
+            "Take fewer draws at a time; or name the variables that you need, by var_names=[...]"
+            f"{self._or_by_rows()}",
+            copies,
+        )
+
+    def has_data(self, include_data: bool | None) -> bool:
+        """Tell whether results have the data: as the user says, or where they are small or of some rows."""
+        if include_data is not None or not self.selection.is_all:
+            return include_data is not False
+        model = self._data_model
+        observed = [model.rvs_to_values[rv] for rv in model.observed_RVs]
+        size = n_bytes([*model.data_vars, *observed])
+        if size <= LARGE_DATA:
+            return True
+        _log.info(
+            f"{self.function} returns no observed_data and constant_data, which are {with_unit(size)}: they "
+            "come along by include_data=True"
+        )
+        return False
+
+    @property
+    def positions(self) -> Mapping[Rows, np.ndarray]:
+        """Where the rows are that are computed."""
+        return self.selection.computed.positions
+
+    def _or_by_rows(self) -> str:
+        """Say how to take less than all rows, where the model knows of rows."""
+        if not self.axes or self.selection.given:
+            return ""
+        some = "; or take some rows at a time, such as rows=slice(0, 1000)"
+        return (
+            some
+            if self.predictive
+            else f"{some}, or one part after the other, by approx.sample_chunks"
+        )
 
     @property
     def mixed(self) -> list[Output]:
@@ -108,6 +193,15 @@ class Request:
     def full_model(self) -> Any:
         model = self.approx.model
         return full_data_model(model) if self.selection.given else every_row(model)
+
+    @cached_property
+    def _data_model(self) -> Any:
+        """The model whose data results have: of a stream that gave no rows, without those."""
+        if not is_streamed(self.approx.model) or self.selection.given:
+            return self.full_model
+        from pymc.model.transform.stream import model_without_rows  # which imports the models
+
+        return model_without_rows(self.approx.model)
 
     def parts(
         self,
@@ -156,11 +250,7 @@ class Request:
 
     def data_groups(self) -> dict[str, xr.Dataset]:
         """Observed and constant data of the rows that are selected."""
-        model = self.full_model
-        if is_streamed(self.approx.model) and not self.selection.given:
-            from pymc.model.transform.stream import model_without_rows  # which imports the models
-
-            model = model_without_rows(self.approx.model)
+        model = self._data_model
         coords, dims = coords_and_dims_for_inferencedata(model)
         groups = {}
         for group, data in (

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from pymc.variational.counts import check_count
 from pymc.variational.guides.base import Plate
 from pymc.variational.guides.rows_there import RowsThere
 from pymc.variational.objectives.base import Setting, log_weights
+from pymc.variational.progress import with_bar
 from pymc.variational.sampling.functions import (
     RowFunction,
     draw_guides,
@@ -42,7 +43,7 @@ from pymc.variational.sampling.sampler import FLOATS_AT_ONCE, WORTH_COMPILING
 from pymc.variational.sampling.selection import RowSelection, select_given
 from pymc.variational.sampling.streams import given_or_raise
 
-__all__ = ["RowWeights"]
+__all__ = ["RowWeights", "has_one_axis"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,17 +128,31 @@ class RowWeights:
         particles = min(fit, self.n_particles)
         return particles, max(fit // particles, 1)
 
-    def parts(self) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """Yield log-weights, of shape (particles, rows), of parts of them, and where they are."""
+    def parts(
+        self, fed: Sequence[np.ndarray] | None = None, show: bool = False
+    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Yield log-weights, of shape (particles, rows), of parts of them, and where they are.
+
+        Parameters
+        ----------
+        fed : sequence of array, optional
+            Draws that `shared` made before.
+        show : bool
+            Whether to show a bar, once it takes a while.
+        """
         chosen, (n_each, n_rows) = self.selection.computed, self.at_once
-        fed = self.shared(self.n_particles, chosen)
-        for first in range(0, self.n_particles, n_each):
+        fed = self.shared(self.n_particles, chosen) if fed is None else fed
+        cells = [
+            (first, part, rows)
+            for first in range(0, self.n_particles, n_each)
+            for part, rows in chosen.chunks(self.axis, max(n_rows, 1))
+        ]
+        for first, part, rows in with_bar(cells, "Log-weights of rows", show):
             particles = slice(first, min(first + n_each, self.n_particles))
             mine = fed if self.same_globals else [block[particles] for block in fed]
-            for part, rows in chosen.chunks(self.axis, max(n_rows, 1)):
-                [weights] = self.by_row(particles.stop - first, rows, mine)
-                shape = (particles.stop - first, len(rows.positions[self.axis]))
-                yield particles, part, np.broadcast_to(weights, shape)
+            [weights] = self.by_row(particles.stop - first, rows, mine)
+            shape = (particles.stop - first, len(rows.positions[self.axis]))
+            yield particles, part, np.broadcast_to(weights, shape)
 
     def labelled(self, array: np.ndarray, dims: tuple[str, ...] = ()) -> xr.DataArray:
         """Name the axes of an array whose last one is that of the rows, and give these coords."""
@@ -157,6 +172,12 @@ def _selection(approx: Any, rows: Any, function: str) -> RowSelection:
         given = given_or_raise(approx.model, function)
         return select_given(row_axes(approx), given, rows, function)
     return Request.of(approx, (), rows, None, function).selection
+
+
+def has_one_axis(approx: Any) -> bool:
+    """Tell whether the rows of an approximation and its terms are of one axis, and can be told apart."""
+    plates = {one.plate for one in (*approx.terms, *approx.sites) if one.plate}
+    return [len(plate) for plate in plates] == [1] and not any(t.mixed for t in approx.terms)
 
 
 def _the_axis(approx: Any, function: str) -> Rows:

@@ -36,6 +36,7 @@ from pymc.variational.sampling.functions import (
     dynamic,
     row_params,
 )
+from pymc.variational.sampling.groups import DrawnGroups
 from pymc.variational.sampling.outputs import Output
 from pymc.variational.sampling.selection import RowSelection
 
@@ -63,6 +64,8 @@ class RowSampler:
         of `first`.
     n_fed : int
     n_draws : int
+    before : tuple of arrays
+        Draws that are given to `first`, and to `rest` with those of `first`.
     """
 
     along: Rows | None
@@ -72,6 +75,7 @@ class RowSampler:
     rest: RowFunction
     n_fed: int
     n_draws: int
+    before: tuple[np.ndarray, ...] = ()
 
     @classmethod
     def of(
@@ -87,7 +91,7 @@ class RowSampler:
 
         Parameters
         ----------
-        approx : GuidedApproximation
+        approx : GuidedApproximation or DrawnGroups
         outputs : sequence of Output
         selection : RowSelection
         n_draws : int
@@ -104,31 +108,42 @@ class RowSampler:
         seeds = _get_seeds_per_chain(random_seed, 2)
         compute = _at_free_variables if predictive else _at_value_variables
         draws, params = pt.lscalar("n_draws"), row_params(approx)
-        early = draw_guides(approx, params, (draws,))
+        before = approx.draw_before(n_draws, random_seed) if isinstance(approx, DrawnGroups) else {}
+        given = {
+            guide: tuple(
+                pt.tensor(site.name, dtype=array.dtype, shape=(None,) * array.ndim)
+                for site, array in zip(guide.sites, arrays)
+            )
+            for guide, arrays in before.items()
+        }
+        inputs = [var for block in given.values() for var in block]
+        early = draw_guides(approx, params, (draws,), given)
         needed = set(ancestors(compute(approx, outputs, early)))
         used = [guide for guide in approx.guides if needed.intersection(early.blocks[guide])]
-        ahead = [guide for guide in used if along not in guide.sites[0].plate]
+        ahead = [g for g in used if along not in g.sites[0].plate and g not in given]
         blocks = [var for guide in ahead for var in early.blocks[guide]]
         first = RowFunction.of(
             approx,
             [*blocks, *compute(approx, shared, early)],
             draws,
             _of_plates(params, ahead),
+            inputs,
             random_seed=seeds[0],
             mode=mode,
         )
         fed = {guide: tuple(map(dynamic, early.blocks[guide])) for guide in ahead}
-        late = draw_guides(approx, params, (draws,), fed)
+        late = draw_guides(approx, params, (draws,), given | fed)
         rest = RowFunction.of(
             approx,
             compute(approx, by_row, late),
             draws,
-            _of_plates(params, [guide for guide in used if guide not in fed]),
-            [var for block in fed.values() for var in block],
+            _of_plates(params, [g for g in used if g not in fed and g not in given]),
+            [*inputs, *(var for block in fed.values() for var in block)],
             random_seed=seeds[1],
             mode=mode,
         )
-        return cls(along, shared, by_row, first, rest, len(blocks), n_draws)
+        arrays = tuple(array for block in before.values() for array in block)
+        return cls(along, shared, by_row, first, rest, len(blocks), n_draws, arrays)
 
     def chunks(
         self, selection: RowSelection, chunk: int
@@ -137,8 +152,9 @@ class RowSampler:
 
         What is shared comes with the first part only.
         """
-        found = self.first(self.n_draws, selection)
-        fed, arrays = found[: self.n_fed], self._named(self.shared, found[self.n_fed :])
+        found = self.first(self.n_draws, selection, self.before)
+        fed = [*self.before, *found[: self.n_fed]]
+        arrays = self._named(self.shared, found[self.n_fed :])
         for part, rows in selection.chunks(self.along, chunk):
             if self.by_row:
                 arrays |= self._named(self.by_row, self.rest(self.n_draws, rows, fed))
@@ -195,18 +211,8 @@ def axis_along(outputs: Sequence[Output], selection: RowSelection) -> Rows | Non
 
 
 def floats(outputs: Sequence[Output], selection: RowSelection, n_draws: int) -> int:
-    """Count the numbers of some outputs; lengths that are not known count as 1."""
-    return n_draws * sum(
-        int(
-            np.prod(
-                [
-                    (length or 1) if axis is None else len(selection.positions[axis])
-                    for axis, length in zip(output.axes, output.graph.type.shape)
-                ]
-            )
-        )
-        for output in outputs
-    )
+    """Count the numbers of some outputs."""
+    return n_draws * sum(output.size(selection.positions) for output in outputs)
 
 
 def rows_at_once(

@@ -184,7 +184,9 @@ def select_rows(
             f"rows={rows!r} of {function} are positions along one subsampled dim, but the model has "
             f"{dims or 'none'}: write a dict, rows={{dim: coords}}"
             if dims
-            else f"rows={rows!r} of {function} selects rows, but no dim of the model is subsampled"
+            else f"rows={rows!r} of {function} selects rows, but no dim of the model is subsampled, so that "
+            "nothing says what a row is. Leave rows out, and select from the result, by .isel; "
+            "var_names= leaves out variables that you do not need"
         )
     [(axis, n_rows)] = totals.items()
     return RowSelection({axis: _positions(rows, n_rows, axis.dim, function)}, totals)
@@ -235,7 +237,7 @@ def _by_dim(
     if unknown:
         raise ValueError(
             f"rows of {function} has {', '.join(map(repr, unknown))}, but the subsampled dims are "
-            f"{sorted(str(dim) for dim in known)}. Select along another dim afterwards, by .sel"
+            f"{sorted(str(dim) for dim in known)}. Leave it out, and select from the result, by .sel"
         )
     return {
         known[dim]: _labelled(model, dim, chosen, totals[known[dim]], function)

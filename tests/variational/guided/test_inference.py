@@ -30,8 +30,9 @@ from scipy import stats
 import pymc as pm
 
 from pymc.variational.callbacks import CheckParametersConvergence, CheckStationarity, Tracker
-from pymc.variational.guided.objective import guided_approximation
+from pymc.variational.guided.objective import GuidedObjective, guided_approximation
 from pymc.variational.inference import GuidedInference, KLqp
+from pymc.variational.objectives import objective_of
 from pymc.variational.opvi import Group
 from pymc.variational.plots import fit_panels
 from pymc.variational.trajectory import flat_parameters, flat_scales
@@ -123,6 +124,33 @@ def test_the_report_says_what_was_optimised(fitted: Any) -> None:
     assert report.settings["reduction"] == "batch"
     assert report.settings["guide"].startswith("GuidedApproximation{MeanField[mu]")
     assert fitted.approx.sample(2)["fit"].attrs["loss_factor"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "bound"),
+    [(2, "of each row of 'obs'"), (None, "jointly of all variables and rows")],
+)
+def test_what_a_bound_of_particles_is_of(
+    batch_size: int | None, bound: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By row on minibatches, and jointly on full data: another bound, which the report names."""
+    model = local_model(batch_size=batch_size)
+    with caplog.at_level("INFO", "pymc"):
+        approx = pm.fit(2, model=model, objective="iwae", n_particles=3, **quiet())
+    assert approx.report.settings["bound"] == bound
+    assert str(approx.report).endswith(f"; the iwae bound is {bound}, by 3 particles")
+    assert caplog.messages[-1].endswith(f", a bound {bound}")
+    assert approx.sample(2)["fit"].attrs["bound"] == bound
+
+
+@pytest.mark.parametrize(
+    "options", [{"objective": "elbo"}, {"objective": "iwae", "n_particles": 1}]
+)
+def test_one_particle_has_no_such_choice(options: Any) -> None:
+    approx = guided_approximation(local_model())
+    objective = objective_of(options["objective"])
+    made = GuidedObjective(approx, objective, options.get("n_particles", 4))
+    assert made.bound is None
 
 
 @pytest.mark.parametrize(("reduction", "factor"), [("sum", 1.0), ("mean", 1 / 6)])

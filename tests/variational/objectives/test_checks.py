@@ -130,17 +130,7 @@ def test_all_rows_by_hand_have_a_bound_of_particles() -> None:
     with pm.Model() as model:
         pm.Normal("x", pm.Normal("mu"), 1, observed=pm.Data("data", np.zeros(N)), total_size=N)
     fit = guided_inference(model, objective="iwae", n_particles=2)
-    assert fit.objective.settings()["bound"] == "all rows together"
-
-
-def test_the_report_says_whose_particles_a_bound_takes() -> None:
-    for objective, n_particles, bound in (
-        ("iwae", 2, "each row"),
-        ("iwae", 1, None),
-        ("elbo", 2, None),
-    ):
-        fit = guided_inference(rows_model(), objective=objective, n_particles=n_particles)
-        assert fit.objective.settings()["bound"] == bound
+    assert fit.objective.settings()["bound"] == "jointly of all variables and rows"
 
 
 def test_arguments_of_objectives() -> None:

@@ -1,0 +1,150 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""How much memory is available, and an error for results that would not fit in it.
+
+psutil is no dependency of PyMC, and does not know the limits of containers and batch jobs (cgroups). So the
+system's files are read: ``/proc/meminfo`` and the cgroups of the process on Linux; elsewhere psutil,
+where it is installed, and else the machine's memory as `os.sysconf` has it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+__all__ = ["available_memory", "check_fits", "with_unit"]
+
+_ROOT = Path("/")
+
+
+def available_memory(root: Path = _ROOT) -> int | None:
+    """Return the bytes that this process can still take, without swap; None where it is not known.
+
+    Parameters
+    ----------
+    root : Path
+        Where the folders ``proc`` and ``sys`` are.
+    """
+    found = [*_of_machine(root), *_of_cgroups(root)]
+    return max(min(found), 0) if found else None
+
+
+def check_fits(sizes: Mapping[str, int], what: str, instead: str, copies: float = 1) -> None:
+    """Raise before arrays are made that would not fit in memory.
+
+    Parameters
+    ----------
+    sizes : mapping of str to int
+        Bytes of each array.
+    what : str
+        The call, for the message.
+    instead : str
+        A sentence that says what to write.
+    copies : float
+        How many times the arrays are held at once.
+
+    Raises
+    ------
+    MemoryError
+        With the bytes needed and available, and the largest array.
+
+    Examples
+    --------
+    >>> from pymc.variational.memory import check_fits
+    >>> check_fits({"mu": 8000}, "approx.sample(10)", "Take fewer draws")
+    """
+    needed, available = int(copies * sum(sizes.values())), available_memory()
+    if available is None or needed <= available:
+        return
+    largest = max(sizes, key=lambda name: sizes[name])
+    raise MemoryError(
+        f"{what} needs {with_unit(needed)} of memory, and {with_unit(available)} are available; the largest "
+        f"variable is {largest!r}, with {with_unit(sizes[largest])} of draws. {instead}"
+    )
+
+
+def with_unit(n_bytes: float) -> str:
+    """Write a number of bytes for a message.
+
+    Examples
+    --------
+    >>> from pymc.variational.memory import with_unit
+    >>> with_unit(48_000_000_000), with_unit(1_200_000)
+    ('48.0 GB', '1.2 MB')
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            break
+        n_bytes /= 1000
+    else:
+        unit = "TB"
+    return f"{n_bytes:,.0f} {unit}" if unit == "bytes" else f"{n_bytes:,.1f} {unit}"
+
+
+def _of_machine(root: Path) -> list[int]:
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return [1024 * int(line.split()[1])]
+    try:
+        import psutil  # optional
+
+        return [int(psutil.virtual_memory().available)]
+    except ImportError:
+        pass
+    try:
+        return [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, OSError, ValueError):  # no such call on Windows, no such name elsewhere
+        return []
+
+
+def _of_cgroups(root: Path) -> Iterator[int]:
+    """Yield what each memory limit on this process, and on the groups that it is in, leaves of it.
+
+    Pages of files that can be dropped at any time count as free, as they do in MemAvailable.
+    """
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        names = _V1 if controllers else _V2
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        group = top / path.strip("/")
+        # A container sees its own group as the top one, and maybe a path that is not there
+        for folder in dict.fromkeys([group, *group.parents, top]):
+            if not folder.is_relative_to(top):
+                continue
+            limit, used = (_number(folder / name) for name in names[:2])
+            if limit is not None and used is not None:
+                entries = dict(line.split() for line in _lines(folder / "memory.stat"))
+                yield limit - used + int(entries.get(names[2], 0))
+
+
+#: Files of a memory cgroup: its limit, what it uses, and the entry of memory.stat with its file pages.
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = ("memory.max", "memory.current", "inactive_file")
+
+
+def _number(file: Path) -> int | None:
+    """Read a number; None if there is none, as in "max"."""
+    text = "".join(_lines(file)).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []

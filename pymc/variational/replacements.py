@@ -1,0 +1,79 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What users put in the place of variables of a model: the argument `more_replacements`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytensor.tensor as pt
+
+from pytensor.graph.basic import Variable
+
+__all__ = ["as_replacements"]
+
+
+def as_replacements(model: Any, replacements: Any) -> dict[Variable, Variable]:
+    """Read the argument `more_replacements`.
+
+    Parameters
+    ----------
+    model : Model
+        Whose variables may be called by name.
+    replacements : mapping of Variable or str to Variable or array, or None
+
+    Returns
+    -------
+    dict of Variable to Variable
+
+    Raises
+    ------
+    ValueError
+        If the model has no variable of a name. What nothing depends on would stay as it is without a word.
+    TypeError
+        If it is no mapping of variables or names.
+
+    Examples
+    --------
+    >>> from pymc.variational.replacements import as_replacements
+    >>> with pm.Model() as model:
+    ...     x = pm.Data("x", [1.0, 2.0])
+    >>> list(as_replacements(model, {"x": np.zeros(3)})) == [x]
+    True
+    """
+    if replacements is None:
+        return {}
+    if not isinstance(replacements, Mapping):
+        raise TypeError(
+            f"more_replacements={replacements!r} has to be a dict from variables, or their names in the model, to "
+            "what takes their place, such as {'x': new_rows}"
+        )
+    named = {model.name_of(name): var for name, var in model.named_vars.items()}
+    named |= model.named_vars
+    found: dict[Variable, Variable] = {}
+    for key, value in replacements.items():
+        if isinstance(key, str) and key not in named:
+            raise ValueError(
+                f"more_replacements has {key!r}, but the variables of the model are {list(model.named_vars)}. A "
+                "variable that has no name there, such as a minibatch, is its own key: {x: new_rows}"
+            )
+        if not isinstance(key, str | Variable):
+            raise TypeError(
+                f"more_replacements has the key {key!r} of type {type(key).__name__}: write a variable, or its "
+                "name in the model"
+            )
+        new = value if isinstance(value, Variable) else pt.as_tensor(value)
+        found[named[key] if isinstance(key, str) else key] = new
+    return found
