@@ -27,8 +27,9 @@ from pymc.variational.streaming.sources.arrow_columns import (
     schema_of,
     table_block,
 )
+from pymc.variational.streaming.sources.filesystems import Path
 from pymc.variational.streaming.sources.layout import Block, Layout, Source, shown
-from pymc.variational.streaming.sources.paths import Files, Path, find_files
+from pymc.variational.streaming.sources.paths import Files, find_files
 from pymc.variational.streaming.sources.schema import Columns, SchemaError, Selection
 from pymc.variational.streaming.sources.shards import (
     OpenFiles,

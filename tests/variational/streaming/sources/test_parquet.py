@@ -14,7 +14,6 @@
 """Rows of Parquet files, whole ones and others."""
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -24,9 +23,12 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 
+from pymc.variational.streaming.sources import paths
 from pymc.variational.streaming.sources.parquet import parquet_source
 from pymc.variational.streaming.sources.schema import SchemaError
 from tests.variational.streaming.sources.test_dataset import rows_of
@@ -199,8 +201,36 @@ def test_no_files(path, error, match):
 
 def test_folder_without_parquet(tmp_path):
     tmp_path.joinpath("_old.parquet").touch()
-    with pytest.raises(FileNotFoundError, match=r"no file ends in \.parquet"):
+    tmp_path.joinpath("README").write_text("PAR")
+    with pytest.raises(FileNotFoundError, match="the folder has no file of Parquet"):
         parquet_source(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_files_of_parquet_by_any_name(tmp_path, kind):
+    names = ["a.parquet", "b", "c.parquet.gz", "d.PARQUET", "part-00000", "f.snappy"]
+    for i, name in enumerate(names):
+        write(tmp_path / name, TABLE[i : i + 1])
+    for name in ("README", "notes.txt", "_SUCCESS", ".b.crc"):
+        tmp_path.joinpath(name).write_text("of no rows")
+    where = {"path": tmp_path}
+    if kind == "memory":
+        filesystem = fsspec.filesystem("memory")
+        filesystem.put(str(tmp_path), "/by-any-name", recursive=True)
+        where = {"path": "/by-any-name", "filesystem": filesystem}
+    source = parquet_source(**where)
+    assert source.files.names == tuple(sorted(names))
+    np.testing.assert_array_equal(rows_of(source), EXPECTED[[0, 1, 2, 3, 5, 4]])
+    counted = pyarrow.dataset.dataset([str(tmp_path / name) for name in names]).count_rows()
+    assert source.n_rows == counted
+
+
+@pytest.mark.parametrize("cut", [slice(None, -9), slice(9, None)], ids=["end", "start"])
+def test_file_without_a_suffix_that_is_damaged(flights, cut):
+    raw = write(flights / "part-1", TABLE).read_bytes()
+    flights.joinpath("part-1").write_bytes(raw[cut])
+    with pytest.raises(OSError, match=r"part-1.* cannot be read"):
+        rows_of(parquet_source(flights))
 
 
 def test_file_twice(flights):
@@ -331,8 +361,10 @@ def test_error_without_pyarrow(monkeypatch):
 
 def test_error_without_fsspec(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
-    with pytest.raises(ImportError, match="'s3://a' is opened by fsspec: pip install"):
-        parquet_source("s3://a")
+    with pytest.raises(
+        ImportError, match=r"'zzz://a' is an address that fsspec cannot open .*install"
+    ):
+        parquet_source("zzz://a")
 
 
 @pytest.fixture
@@ -387,20 +419,23 @@ def test_linked_folders_are_entered(flights, tmp_path):
     assert parquet_source(flights).n_rows == N + 4
 
 
+class Restricted(pyarrow.fs.FSSpecHandler):
+    """Files of a machine that does not list a folder to everybody."""
+
+    def get_file_info_selector(self, selector):
+        if selector.base_dir.endswith(("2014", "_old")):
+            raise PermissionError(13, f"Cannot list directory '{selector.base_dir}'")
+        return super().get_file_info_selector(selector)
+
+
 def test_folder_that_cannot_be_listed(flights, monkeypatch):
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith(("2014", "_old")):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
+    monkeypatch.setattr(paths, "is_local", lambda filesystem: True)
     flights.joinpath("_old").mkdir()
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(
-        PermissionError, match="2014' cannot be listed, and its rows would be missing"
-    ):
-        parquet_source(flights)
+    filesystem = pyarrow.fs.PyFileSystem(Restricted(fsspec.filesystem("file")))
+    with pytest.raises(PermissionError, match=r"rows would be missing: .*2014'"):
+        parquet_source(flights, filesystem=filesystem)
+    flights.joinpath("2014").rename(flights / "2015")
+    assert parquet_source(flights, filesystem=filesystem).n_rows == N
 
 
 @pytest.mark.parametrize("spelling", ["{0}/../2013/part-0.parquet", "link.parquet"])
