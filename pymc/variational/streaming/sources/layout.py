@@ -23,7 +23,7 @@ import math
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -85,6 +85,9 @@ class Field:
     columns : tuple of str, optional
         The names of the columns where they are known: along the last axis of a row, or of the one
         number that a row is.
+    nullable : bool
+        Whether values may be missing, whatever the dtype: rows that a block tells of by
+        :meth:`Block.bad_rows`.
 
     Examples
     --------
@@ -97,6 +100,7 @@ class Field:
     shape: tuple[int, ...]
     dtype: np.dtype
     columns: tuple[str, ...] | None = None
+    nullable: bool = field(default=False, repr=False, compare=False)
 
     @property
     def row_bytes(self) -> int:
@@ -208,18 +212,19 @@ class Block(ABC):
         Returns
         -------
         bool
-            Whether all floats that were written are finite. :meth:`bad_rows` says which are not.
+            Whether no value is missing, and all floats that were written are finite. :meth:`bad_rows`
+            says which are not.
 
         Raises
         ------
         ValueError
-            If an integer is too large for the float of the field to hold it. The message names
-            the block, the column and the row.
+            If the dtype of the field does not hold a number, such as an integer too large for a float.
+            The message names the block, the column and the row.
         """
 
     @abstractmethod
     def bad_rows(self, start: int, stop: int) -> list[BadValue]:
-        """Return which values of rows ``start`` to ``stop`` are not finite, in the order of rows."""
+        """Return which values of rows ``start`` to ``stop`` are missing or not finite, in the order of rows."""
 
 
 class Source(ABC):

@@ -15,10 +15,12 @@
 
 from __future__ import annotations
 
+import math
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymc.variational.counts import check_count
 from pymc.variational.streaming.sources.arrow_columns import (
@@ -30,13 +32,22 @@ from pymc.variational.streaming.sources.arrow_columns import (
 from pymc.variational.streaming.sources.filesystems import Path
 from pymc.variational.streaming.sources.layout import Block, Layout, Source, shown
 from pymc.variational.streaming.sources.paths import Files, find_files
-from pymc.variational.streaming.sources.schema import Columns, SchemaError, Selection
+from pymc.variational.streaming.sources.schema import (
+    Columns,
+    DTypes,
+    Schema,
+    SchemaError,
+    Selection,
+)
 from pymc.variational.streaming.sources.shards import (
     OpenFiles,
     Shard,
     open_parquet,
     read_shard,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["ParquetSource", "parquet_source"]
 
@@ -48,6 +59,7 @@ def parquet_source(
     path: Path | Iterable[Path],
     columns: Columns = None,
     *,
+    dtypes: DTypes = None,
     filesystem: Any = None,
     storage_options: Mapping[str, Any] | None = None,
     max_row_group_bytes: int = MAX_ROW_GROUP_BYTES,
@@ -127,7 +139,7 @@ def parquet_source(
     need_pyarrow("parquet_source")
     limit = check_count("max_row_group_bytes", max_row_group_bytes, "parquet_source")
     files = find_files(path, filesystem, storage_options)
-    selection, shards = None, []
+    first, shards = None, []
     for i, name in enumerate(files.names):
         file = open_parquet(files, i)
         shard = read_shard(files, i, file)
@@ -135,23 +147,38 @@ def parquet_source(
         if shard.n_rows == 0:
             continue
         with reading(name):
-            schema = schema_of(file.schema_arrow)
-        if selection is None:
-            selection = Selection.of(schema, columns, name)
+            schema = _schema(file.schema_arrow, files.partitions[i])
+        if first is None:
+            first, joined = Selection.of(schema, columns, name, dtypes), schema
         else:
-            selection.check(schema, name)
-        _check_size(shard, selection, limit)
-    if selection is None:
+            first.check(schema, name)
+            joined = joined.joined(schema)
+        _check_size(shard, first, limit)
+    if first is None:
         raise ValueError(
             f"path={path!r} of parquet_source: all files ({len(files.names)}) are empty, so there are no "
             f"rows to fit a model to"
         )
+    # Of dtypes that hold the numbers of all shards, whichever comes first
+    selection = Selection.of(joined, columns, first.where, dtypes)
     return ParquetSource(files, tuple(shards), selection, limit)
+
+
+def _schema(schema: pa.Schema, partition: Mapping[str, pa.Scalar]) -> Schema:
+    """Return the columns of a file, and those that its path says beside them."""
+    beside = [name for name in partition if name not in schema.names]
+    for name in beside:
+        schema = schema.append(need_pyarrow("parquet_source").field(name, partition[name].type))
+    return schema_of(schema, beside)
 
 
 def _check_size(shard: Shard, selection: Selection, limit: int) -> None:
     """Refuse a row group whose numbers alone take too much memory."""
-    width = sum(selection.schema.dtype(n, shard.name).itemsize for n in selection.names)
+    schema = selection.schema
+    width = sum(
+        schema.dtype(n, shard.name).itemsize * math.prod(schema.shape(n, shard.name))
+        for n in selection.names
+    )
     largest = max(range(len(shard.group_lengths)), key=shard.group_lengths.__getitem__)
     n_bytes = shard.group_lengths[largest] * width
     _check_bytes(f"{shard.name}, row group {largest}: the columns to read", n_bytes, limit)
@@ -242,7 +269,7 @@ class ParquetSource(Source):
         OSError
             If it cannot be read, or the shard is another one than when the source was made.
         ValueError
-            For a null.
+            If a value cannot be converted to the dtype that was asked for.
         """
         i, group = self._parts[part]
         shard = self.shards[i]
@@ -252,19 +279,28 @@ class ParquetSource(Source):
                 n_bytes = file.metadata.row_group(group).total_byte_size
             _check_bytes(f"{where}: its pages, decompressed,", n_bytes, self.max_row_group_bytes)
             with reading(where):
+                # Of names that the file does not have, those of its path, it reads nothing
                 table = file.read_row_group(group, columns=list(self.selection.names))
                 if table.num_rows != shard.group_lengths[group]:
                     raise ValueError(
                         f"it has {table.num_rows} rows, and its footer says "
                         f"{shard.group_lengths[group]}"
                     )
-                _check_types(table, self.selection, where)
-        return table_block(table, self.selection, where)
+                _check_types(table, file.schema_arrow)
+        return table_block(_with_partition(table, self.files.partitions[i]), self.selection, where)
 
 
-def _check_types(table: Any, selection: Selection, where: str) -> None:
-    found = schema_of(table.schema)
-    for name in selection.names:
-        expected = selection.schema.dtype(name, selection.where)
-        if found.dtype(name, where) != expected:
-            raise SchemaError(f"column {name!r} is {found.dtype(name, where)}, not {expected}")
+def _check_types(table: pa.Table, schema: pa.Schema) -> None:
+    for column in table.schema:
+        expected = schema.field(column.name).type
+        if column.type != expected:
+            raise SchemaError(f"column {column.name!r} is {column.type}, not {expected}")
+
+
+def _with_partition(table: pa.Table, partition: Mapping[str, pa.Scalar]) -> pa.Table:
+    """Add the columns that the path of a file says, as far as the file has none of their names."""
+    for name, value in partition.items():
+        if name not in table.column_names:
+            repeated = need_pyarrow("parquet_source").repeat(value, table.num_rows)
+            table = table.append_column(name, repeated)
+    return table

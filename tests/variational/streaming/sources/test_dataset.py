@@ -454,7 +454,7 @@ def test_bad_frame(frame, error, match):
         ([X, [["a", "b", "c"]]], None, TypeError, "block 1 has dtype <U1"),
         ([[[1], [2, 3]]], None, TypeError, "block 0, of type list, cannot be read as an array"),
         ([FRAME, FRAME.assign(c=1)], None, ValueError, "block 1 has 'c', which block 0 does not have"),
-        ([FRAME, FRAME.astype("f8")], None, ValueError, "column 'a' of block 1 is float64, and int16"),
+        ([FRAME, FRAME.astype("f8") + 0.5], None, ValueError, r"block 1, column 'a', row 0: \d.5 is no int16"),
         ([FRAME, X], None, TypeError, "block 1 is a ndarray, and those before were data frames"),
         (lambda: 3, None, TypeError, "the function that opens the data returned a int"),
         (torch_loader(Samples([])), None, ValueError, "no rows: its length is 0"),
