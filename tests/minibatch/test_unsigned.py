@@ -25,7 +25,9 @@ from tests.minibatch.streams import loader_of
 PIXELS = np.arange(60, dtype="u1").reshape(20, 3)
 BATCHES = {
     "Minibatch": lambda dtype: pm.Minibatch(PIXELS.astype(dtype), batch_size=5),
-    "stream": lambda dtype: pm.Data("batch", loader_of(PIXELS.astype(dtype), 5), dims=("obs", None)),
+    "stream": lambda dtype: pm.Data(
+        "batch", loader_of(PIXELS.astype(dtype), 5), dims=("obs", None)
+    ),
 }
 WRAPPING = {
     "difference": lambda x: x[:, 0] - x[:, 1],

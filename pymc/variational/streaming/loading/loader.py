@@ -93,7 +93,8 @@ class DataLoader:
         What to do with a row in which a value is NaN or infinite: raise a ValueError that names it, or
         leave it out, as if it was not in the data. ``loader.n_skipped`` counts them.
     sample_shape : tuple of int, optional
-        The shape of one row, where the source could be giving rows or blocks of them.
+        The shape of one row, where the source could be giving rows or blocks of them. Where the source
+        knows it, it may be said and has to agree.
     timeout : float, optional
         How many seconds to wait for rows before a TimeoutError: those of a buffer, the first block, or the
         next one while rows are counted. By default, for ever.
