@@ -25,12 +25,15 @@ import numpy as np
 
 from pymc.variational.streaming.sources.columns import ColumnBlock, JoinedBlock
 from pymc.variational.streaming.sources.layout import Block
-from pymc.variational.streaming.sources.schema import Schema, Selection
+from pymc.variational.streaming.sources.schema import Schema, SchemaError, Selection
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["need_pyarrow", "reading", "schema_of", "table_block"]
+
+#: What pyarrow says of a value that is not of its column's type, wherever CSV is read
+CSV_CONVERSION = "CSV conversion error"
 
 
 def need_pyarrow(function: str) -> Any:
@@ -45,9 +48,7 @@ def need_pyarrow(function: str) -> Any:
         # Optional, and it takes a tenth of a second to load
         import pyarrow
     except ImportError as error:
-        raise ImportError(
-            f'{function} reads by pyarrow: pip install "pymc-minibatch[stream]"'
-        ) from error
+        raise ImportError(f"{function} reads by pyarrow: pip install pyarrow") from error
     return pyarrow
 
 
@@ -65,12 +66,20 @@ def reading(where: str, *errors: type[Exception]) -> Iterator[None]:
     ------
     OSError
         For any of these.
+    SchemaError
+        For a value of a CSV file that is not of the type which its first rows let expect.
     """
     try:
         yield
     except FileNotFoundError:
         raise
     except errors or Exception as error:
+        if CSV_CONVERSION in str(error):
+            raise SchemaError(
+                f"{where}: {error}. The types of a CSV file are inferred from its first rows, and this value is "
+                f"of another: say them, pyarrow.csv.open_csv(path, convert_options=pyarrow.csv.ConvertOptions("
+                f'column_types={{"x": pyarrow.float64()}})); and by null_values=[...] what stands for no value'
+            ) from error
         raise OSError(
             f"{where} cannot be read; it may be damaged, cut short or not be of this format: "
             f"{type(error).__name__}: {error}"

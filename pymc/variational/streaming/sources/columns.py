@@ -69,13 +69,22 @@ class ColumnBlock(Block):
     def _groups(self) -> tuple[tuple[ColumnGroup, ...], ...]:
         return tuple(map(group_columns, map(_single, self.columns)))
 
+    @cached_property
+    def _inexact(self) -> tuple[bool, ...]:
+        """Whether a field might not hold a number of its columns."""
+        return tuple(
+            not all(_holds(field.dtype, column.dtype) for column in columns)
+            for field, columns in zip(self.layout.fields, self.columns, strict=True)
+        )
+
     def write(self, out: Arrays, places: np.ndarray | int, start: int, stop: int) -> bool:
         """Write rows of all fields, see :meth:`.Block.write`."""
         finite = not any(mask[start:stop].any() for _, _, mask in self.missing)
         for i, (field, columns, array) in enumerate(
             zip(self.layout.fields, self.columns, out, strict=True)
         ):
-            self._check_exact(field, columns, start, stop)
+            if self._inexact[i]:
+                self._check_exact(field, columns, start, stop)
             if len(columns) == 1 and columns[0].ndim > 1:  # its values lie in rows already
                 finite &= copy_rows(columns[0], array, places, start, stop)
             else:
@@ -85,7 +94,7 @@ class ColumnBlock(Block):
 
     def _check_exact(self, field: Field, columns: Arrays, start: int, stop: int) -> None:
         """Raise if the dtype of the field does not hold a number of a column."""
-        if all(_holds(field.dtype, column.dtype) for column in columns) or start == stop:
+        if start == stop:
             return
         for name, column in _labelled(field, columns):
             part = column[start:stop]
@@ -137,18 +146,26 @@ def _holds(dtype: np.dtype, other: np.dtype) -> bool:
 
 def _inexact(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return which values a dtype does not hold; NaN and infinite ones are no matter of dtypes."""
+    if values.dtype.kind in "iu":
+        low, high = _ends(dtype)
+        if low <= values.min() and values.max() <= high:  # of all at once, as most are
+            return np.zeros(len(values), bool)
+        return (values < low) | (values > high)
     if dtype.kind == "f":
-        if values.dtype.kind in "iu":
-            largest = 2 ** (np.finfo(dtype).nmant + 1)  # each integer up to this one is held
-            return (values > largest) | (values < -largest)
         with np.errstate(over="ignore"):
             return (values.astype(dtype) != values) & np.isfinite(values)
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    if values.dtype.kind != "f":
-        return (values < low) | (values > high)
+    low, high = _ends(dtype)
     # As floats: the upper end rounds to one above what integers of 64 bits hold
     outside = (values < float(low)) | (values >= float(high) + 1)
     return (outside | (values != np.trunc(values))) & np.isfinite(values)
+
+
+def _ends(dtype: np.dtype) -> tuple[int, int]:
+    """Return between which integers a dtype holds each one."""
+    if dtype.kind == "f":
+        largest = 2 ** (np.finfo(dtype).nmant + 1)
+        return -largest, largest
+    return (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
 
 
 def _why_inexact(value: Any, field: Field, name: str) -> str:

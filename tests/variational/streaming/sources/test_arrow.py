@@ -210,6 +210,26 @@ def test_file_that_cannot_be_read(tmp_path):
         rows_of(arrow_source(lambda: pa.csv.open_csv(path)))
 
 
+@pytest.mark.parametrize("reader", ["open_csv", "dataset"])
+def test_types_of_csv_that_were_inferred(tmp_path, reader):
+    path = tmp_path / "t.csv"
+    path.write_text("x\n" + "1\n" * 200 + "0.5\n")
+    small = pa.csv.ReadOptions(block_size=100)
+
+    def opened(types=None):
+        convert = pa.csv.ConvertOptions(column_types=types)
+        if reader == "open_csv":
+            return arrow_source(
+                lambda: pa.csv.open_csv(path, read_options=small, convert_options=convert)
+            )
+        format = pa.dataset.CsvFileFormat(read_options=small, convert_options=convert)
+        return arrow_source(pa.dataset.dataset(path, format=format))
+
+    with pytest.raises(SchemaError, match=r"int64: invalid value '0.5'.*inferred.*column_types={"):
+        rows_of(opened())
+    assert rows_of(opened({"x": pa.float64()}))[-1] == 0.5
+
+
 def test_nulls_are_missing_values():
     table = pa.concat_tables([NULL, pa.table({"x": [4.0, 5.0], "day": [4, None]})])
     (block,) = as_source([table]).blocks()
@@ -410,7 +430,7 @@ def test_row_that_is_not_finite_in_a_later_chunk():
 
 def test_error_without_pyarrow(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r'pip install "pymc-minibatch\[stream\]"'):
+    with pytest.raises(ImportError, match="arrow_source reads by pyarrow: pip install pyarrow"):
         arrow_source(TABLE)
 
 
