@@ -345,6 +345,13 @@ def test_files_of_parquet_by_any_name(tmp_path, kind):
     assert source.n_rows == counted
 
 
+@pytest.mark.parametrize("name", ["a.PARQUET", "a.parquet.gz", "a.pq"])
+def test_damaged_file_that_is_of_parquet_by_its_name(flights, name):
+    flights.joinpath(name).write_bytes(b"of no rows")
+    with pytest.raises(OSError, match=rf"{name} cannot be read"):
+        parquet_source(flights)
+
+
 @pytest.mark.parametrize("cut", [slice(None, -9), slice(9, None)], ids=["end", "start"])
 def test_file_without_a_suffix_that_is_damaged(flights, cut):
     raw = write(flights / "part-1", TABLE).read_bytes()
