@@ -67,7 +67,9 @@ def test_what_has_a_sign_is_not(kind, expression):
 
 
 def test_differences_of_all_rows_are_of_the_release():
-    with warnings.catch_warnings(), pm.Model():
+    with warnings.catch_warnings(), pm.Model() as model:
         warnings.simplefilter("error")
-        x = pm.Data("x", PIXELS)
-        pm.Normal("y", x[:, 0] - x[:, 1], 1, observed=np.zeros(20))
+        x = pm.Data("x", PIXELS, dims=("obs", None))
+        pm.Normal("y", x[:, 0] - x[:, 1], 1, observed=np.zeros(20), dims="obs")
+    with pytest.warns(UserWarning, match="'y' depends on a difference of uint8 of a minibatch"):
+        pm.minibatch_model(model, batch_size=5)
