@@ -185,7 +185,7 @@ def _walk(folder: str, filesystem: Any, above: frozenset[str] = frozenset()) -> 
 
     On this machine each folder is listed by itself, as a link to a folder above would never end.
     """
-    from pyarrow.fs import FileSelector
+    from pyarrow.fs import FileSelector, FileType
 
     local = is_local(filesystem)
     try:
@@ -195,12 +195,32 @@ def _walk(folder: str, filesystem: Any, above: frozenset[str] = frozenset()) -> 
             f"path={folder!r} of parquet_source: the folder cannot be listed, and its rows would be "
             f"missing: {error}"
         ) from error
-    above |= {os.path.realpath(folder)} if local else set()
+    yield from infos
+    if not local:
+        return
+    _check_links(folder, {info.base_name for info in infos})
+    above |= {os.path.realpath(folder)}
     for info in infos:
-        yield info
-        if local and not info.is_file and not _hidden([info.base_name, ""]):
+        if info.type == FileType.Directory and not _hidden([info.base_name, ""]):
             if os.path.realpath(info.path) not in above:
                 yield from _walk(info.path, filesystem, above)
+
+
+def _check_links(folder: str, listed: set[str]) -> None:
+    """Raise if a link in a folder, which pyarrow does not list, leads to a file or folder that is gone."""
+    for name in set(os.listdir(folder)) - listed:
+        if _hidden([name, ""]) or not (PARQUET_NAME.search(name) or "." not in name):
+            continue
+        path = os.path.join(folder, name)
+        try:
+            os.stat(path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{path!r} is a link to {os.readlink(path)!r}, which is not there, and its rows would be "
+                f"missing: remove the link, or mount what it leads to"
+            ) from error
+        except OSError:  # a link to itself
+            continue
 
 
 def _is_parquet(path: str, filesystem: Any) -> bool:

@@ -14,6 +14,7 @@
 """Rows of Parquet files, whole ones and others."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -543,6 +544,19 @@ def test_linked_folders_are_entered(flights, tmp_path):
         flights.joinpath(name).symlink_to(target)
     tmp_path.joinpath("elsewhere", "back").symlink_to(flights)
     assert parquet_source(flights).n_rows == N + 4
+
+
+@pytest.mark.parametrize("name", ["part-9.parquet", "2015"])
+def test_link_to_what_is_gone(flights, tmp_path, name):
+    for other in ("notes.txt", "_old"):
+        flights.joinpath(other).symlink_to(tmp_path / "nowhere")
+    os.mkfifo(flights / "pipe")
+    assert parquet_source(flights).n_rows == N
+    flights.joinpath("2014", name).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        FileNotFoundError, match=rf"{name}' is a link to .*nowhere', which is not there"
+    ):
+        parquet_source(flights)
 
 
 class Restricted(pyarrow.fs.FSSpecHandler):
