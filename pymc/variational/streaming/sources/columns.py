@@ -119,7 +119,7 @@ class ColumnBlock(Block):
             for row in np.flatnonzero(~np.isfinite(column[start:stop]))
         ]
         found += [
-            BadValue(int(row) + start, field_name, f"{name!r} (null)", self.first_row)
+            BadValue(int(row) + start, field_name, repr(name), self.first_row, is_null=True)
             for field_name, name, mask in self.missing
             for row in np.flatnonzero(mask[start:stop])
         ]

@@ -55,18 +55,21 @@ def shown(names: Sequence[str], most: int = 4) -> str:
 class BadValue(NamedTuple):
     """Where a value is not finite: the row of a block, the name of a field, and the column's name.
 
-    Messages count rows from `first_row`, where the rows of a block have numbers in something larger.
+    Messages count rows from `first_row`, where the rows of a block have numbers in something larger. A
+    value that is `is_null` has no number of the field's dtype, which NaN would be of floats.
     """
 
     row: int
     field: str
     column: str
     first_row: int = 0
+    is_null: bool = False
 
     def __str__(self) -> str:
         place = [f"row {self.first_row + self.row}"]
         place += [f"field {self.field!r}"] if self.field else []
         place += [f"column {self.column}"] if self.column else []
+        place[-1] += " (null)" * self.is_null
         return ", ".join(place)
 
 

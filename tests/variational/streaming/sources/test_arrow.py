@@ -29,6 +29,7 @@ import pyarrow.ipc
 import pytest
 
 from pymc.variational.streaming.loading.loader import DataLoader
+from pymc.variational.streaming.loading.shuffle import shuffle_buffer
 from pymc.variational.streaming.sources.arrow import TABLE_ROWS, arrow_source
 from pymc.variational.streaming.sources.dataset import as_source
 from pymc.variational.streaming.sources.layout import ExhaustedSourceError
@@ -265,6 +266,12 @@ def test_rows_of_nulls_are_skipped_or_an_error(kind):
     with pytest.raises(ValueError, match="slice 0 of the table, row 1, field 'y', column 'y"):
         list(DataLoader(source, batch_size=1))
     assert len(DataLoader(arrow_source(table, {"x": "x"}), batch_size=1)) == 3
+    shuffled = shuffle_buffer(source, buffer_size=3, batch_size=3)
+    if source.layout.fields[0].dtype.kind == "f":
+        assert np.isnan(next(iter(shuffled))["y"]).sum() == 1  # for who reads it to look at
+    else:
+        with pytest.raises(ValueError, match=r"row 1, field 'y', column 'y' \(null\)"):
+            next(iter(shuffled))
 
 
 def test_column_without_any_value_in_a_later_batch():
