@@ -94,6 +94,11 @@ def delta_files(folder: str, filesystem: Any) -> list[tuple[str, dict[str, pa.Sc
     ValueError
         If the table is not on this machine, or has files of which only some rows count.
     """
+    if not is_local(filesystem):
+        raise ValueError(
+            f"{folder!r} is a {DELTA.name} on another machine, whose log deltalake has to open by itself: "
+            f"pm.arrow_source(deltalake.DeltaTable(address, storage_options={{...}}).to_pyarrow_dataset())"
+        )
     try:
         # Optional: only Delta tables need it
         from deltalake import DeltaTable
@@ -103,11 +108,6 @@ def delta_files(folder: str, filesystem: Any) -> list[tuple[str, dict[str, pa.Sc
             f"{folder!r} is a {DELTA.name}, with files of earlier versions that do not count: its log is "
             f"read by deltalake: pip install deltalake"
         ) from error
-    if not is_local(filesystem):
-        raise ValueError(
-            f"{folder!r} is a {DELTA.name} on another machine, whose log deltalake has to open by itself: "
-            f"pm.arrow_source(deltalake.DeltaTable(address, storage_options={{...}}).to_pyarrow_dataset())"
-        )
     from pyarrow import scalar
     from pyarrow.dataset import get_partition_keys
     from pyarrow.fs import SubTreeFileSystem

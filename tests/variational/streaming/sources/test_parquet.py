@@ -121,6 +121,15 @@ def test_home_folder(flights, monkeypatch):
         assert parquet_source(path).n_rows == N
 
 
+def test_sample_shape_of_a_first_draft(flights):
+    loader = DataLoader(parquet_source(flights), batch_size=4, sample_shape=(3,))
+    assert next(iter(loader)).shape == (4, 3)
+    with pytest.raises(
+        ValueError, match=r"sample_shape=\(4,\) contradicts ParquetSource\(3 files.*\(3,\)"
+    ):
+        DataLoader(parquet_source(flights), batch_size=4, sample_shape=(4,))
+
+
 def test_columns_are_fields(flights):
     source = parquet_source(flights, {"X": ["arr_delay", "dep_delay"], "y": "distance"})
     rows = rows_of(source)

@@ -15,11 +15,13 @@
 
 import sys
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pymc.variational.streaming.sources.arrow import arrow_source
 from pymc.variational.streaming.sources.parquet import parquet_source
 from tests.variational.streaming.sources.test_dataset import rows_of
 
@@ -69,6 +71,18 @@ def test_removed_files_are_not_read(tmp_path, kind, given, monkeypatch):
     assert parquet_source([tmp_path / inside / "part-1.parquet"]).n_rows == 2
 
 
+def test_delta_table_of_another_machine(tmp_path):
+    filesystem = fsspec.filesystem("memory")
+    write(tmp_path / "t", "t/_delta_log/0.json")
+    filesystem.put(str(tmp_path), "/delta", recursive=True)
+    with pytest.raises(ValueError, match=r"on another machine.*arrow_source\(deltalake.DeltaTable"):
+        parquet_source("memory://delta/t")
+    with pytest.raises(
+        ValueError, match="'/delta/t' is a table of Delta Lake, with a log of which"
+    ):
+        parquet_source("memory://delta")
+
+
 def test_folders_that_are_no_tables(tmp_path):
     write(tmp_path / "data", "metadata/about.json", "data/metadata/columns.json")
     write(tmp_path / "_old", "_old/_delta_log/0.json")
@@ -90,6 +104,11 @@ def test_delta_table(tmp_path):
     with pytest.raises(ValueError, match=r"DeltaTable.*file_uris"):
         parquet_source(path / "year=2013")
     assert parquet_source(deltalake.DeltaTable(path).file_uris()).n_rows == 7
+    for opened in (
+        deltalake.DeltaTable(path).to_pyarrow_dataset(),
+        lambda: deltalake.DeltaTable(path).scan(),
+    ):
+        assert len(rows_of(arrow_source(opened, ["x", "year"]))) == 7
 
 
 def test_delta_table_with_deletion_vectors(tmp_path, monkeypatch):
