@@ -251,7 +251,7 @@ class ArrowSource(Source):
     @property
     def identity(self) -> dict[str, Any]:
         """Rows and schema."""
-        return {"kind": "arrow", "n_rows": self.n_rows, "schema": self.layout.schema}
+        return {"kind": "arrow", "n_rows": self.n_rows, "schema": self.selection.identity}
 
     def read(self, part: int) -> Block:
         """Return a slice of a table in memory."""

@@ -261,7 +261,7 @@ class ParquetSource(Source):
         return {
             "kind": "parquet",
             "n_rows": self.n_rows,
-            "schema": self.layout.schema,
+            "schema": self.selection.identity,
             "shards": [
                 {
                     "name": shard.name,

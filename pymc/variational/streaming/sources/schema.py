@@ -219,6 +219,14 @@ class Selection:
         """The columns that are read, each once."""
         return tuple(dict.fromkeys(name for names in self.sources for name in names))
 
+    @property
+    def identity(self) -> list[dict[str, Any]]:
+        """The layout in JSON, with the columns of each field, whatever their shape."""
+        return [
+            {**field, "columns": field["columns"] or list(names)}
+            for field, names in zip(self.layout.schema, self.sources, strict=True)
+        ]
+
     def check(self, schema: Schema, where: str) -> None:
         """Check that another shard has the columns that are read, in any order, as numbers.
 

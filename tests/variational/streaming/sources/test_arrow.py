@@ -401,6 +401,13 @@ def test_lists_beside_other_columns():
         rows_of(arrow_source(lambda: [LISTS, shorter], "row"))
 
 
+def test_identity_tells_columns_apart():
+    both = LISTS.append_column("other", LISTS["image"])
+    first, second = (arrow_source(both, name).identity for name in ("image", "other"))
+    assert first != second
+    assert first == arrow_source(LISTS, "image").identity
+
+
 def test_bad_values_of_lists():
     column = pa.array([[1.0, 2.0], [3.0, np.inf]], pa.list_(pa.float64(), 2))
     for columns, place in (("v", "'v[1]'"), (["x", "v"], "'v[1]'")):
