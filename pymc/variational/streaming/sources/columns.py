@@ -94,17 +94,14 @@ class ColumnBlock(Block):
 
     def _check_exact(self, field: Field, columns: Arrays, start: int, stop: int) -> None:
         """Raise if the dtype of the field does not hold a number of a column."""
-        if start == stop:
+        parts = tuple(column[start:stop] for column in columns)
+        if start == stop or all(_all_held(part, field.dtype) for part in parts):
             return
-        for name, column in _labelled(field, columns):
-            part = column[start:stop]
-            if _holds(field.dtype, part.dtype):
-                continue
+        for name, part in _labelled(field, parts):
             rows = np.flatnonzero(_inexact(part, field.dtype))
             if len(rows):
-                row = self.first_row + start + int(rows[0])
                 raise ValueError(
-                    f"{self.where}, column {name}, row {row}: "
+                    f"{self.where}, column {name}, row {self.first_row + start + int(rows[0])}: "
                     + _why_inexact(part[rows[0]], field, name)
                 )
 
@@ -144,17 +141,26 @@ def _holds(dtype: np.dtype, other: np.dtype) -> bool:
     return np.can_cast(other, dtype, "safe")
 
 
+def _all_held(values: np.ndarray, dtype: np.dtype) -> bool:
+    """Return whether a dtype holds some numbers."""
+    if _holds(dtype, values.dtype):
+        return True
+    if values.dtype.kind in "iu":  # in two passes, without an array of their size
+        low, high = _ends(dtype)
+        return bool(low <= values.min() and values.max() <= high)
+    return not _inexact(values, dtype).any()
+
+
 def _inexact(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return which values a dtype does not hold; NaN and infinite ones are no matter of dtypes."""
-    if values.dtype.kind in "iu":
-        low, high = _ends(dtype)
-        if low <= values.min() and values.max() <= high:  # of all at once, as most are
-            return np.zeros(len(values), bool)
-        return (values < low) | (values > high)
-    if dtype.kind == "f":
+    if _holds(dtype, values.dtype):
+        return np.zeros(values.shape, bool)
+    if dtype.kind == "f" and values.dtype.kind == "f":
         with np.errstate(over="ignore"):
             return (values.astype(dtype) != values) & np.isfinite(values)
     low, high = _ends(dtype)
+    if values.dtype.kind != "f":
+        return (values < low) | (values > high)
     # As floats: the upper end rounds to one above what integers of 64 bits hold
     outside = (values < float(low)) | (values >= float(high) + 1)
     return (outside | (values != np.trunc(values))) & np.isfinite(values)
