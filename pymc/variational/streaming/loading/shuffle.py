@@ -78,7 +78,8 @@ def open_rows(data: Any, sample_shape: Any = None) -> Source:
     So rows keep their numbers, no rest is dropped, and what is shuffled already is not read in order.
     """
     behind = getattr(data, "source", None)
-    return behind if isinstance(behind, Source) else as_source(data, sample_shape=sample_shape)
+    rows = behind if isinstance(behind, Source) else data
+    return as_source(rows, sample_shape=sample_shape)
 
 
 def shuffle_buffer(

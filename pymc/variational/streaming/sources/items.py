@@ -34,6 +34,7 @@ from pymc.variational.streaming.sources.series import is_series
 from pymc.variational.streaming.sources.values import (
     SampleShape,
     as_numbers,
+    check_shapes,
     equal_lengths,
     field_of,
     named_shapes,
@@ -67,7 +68,10 @@ def read_first(item: Any, sample_shape: SampleShape, where: str) -> ItemReader:
     """
     for kind in (_FRAMES, _ARROW):
         if kind.has(item):
-            return TableReader.of(kind, item, where)
+            table = TableReader.of(kind, item, where)
+            if sample_shape is not None:
+                check_shapes(table.layout, sample_shape, where)
+            return table
     parts = named_parts(item)
     shapes = named_shapes(sample_shape, parts, where)
     rows = {}
