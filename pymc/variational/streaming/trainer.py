@@ -121,13 +121,13 @@ class Trainer(Resumable):
         method = self._method if isinstance(self._method, str) else type(self._method).__name__
         return f"Trainer({method!r}, {self.dataloader!r}, batches_seen={self.batches_seen})"
 
-    def fit(self, n: int, **kwargs: Any) -> Any:
+    def fit(self, n: int = 10_000, **kwargs: Any) -> Any:
         """Take `n` steps, each with the next batch.
 
         Parameters
         ----------
         n : int
-            Number of steps, and of batches: at least 1.
+            Number of steps, and of batches: at least 1. By default as many as those of :func:`pymc.fit`.
         **kwargs
             Arguments of :func:`pymc.fit`, in place of those that the trainer was made with. Later calls
             keep them, callbacks and those below too, apart from `progressbar`. A second call goes on with

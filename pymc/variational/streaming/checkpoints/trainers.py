@@ -343,7 +343,9 @@ def save_trainer(
     """
     hold(folder, trainer._claim)
     plan = trainer._plan
-    often = None if plan is None or plan.folder != folder else {"every": plan.every, "keep": plan.keep}
+    often = (
+        None if plan is None or plan.folder != folder else {"every": plan.every, "keep": plan.keep}
+    )
     contents = pack({**trainer_tree(trainer, end, until), "checkpointing": often})
     path = step_folder(folder, trainer.batches_seen)
     return write(path, contents, keep=keep, disk=disk, owner=trainer._fit_id)

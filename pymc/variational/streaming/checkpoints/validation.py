@@ -215,7 +215,9 @@ def check_trainer(tree: Mapping[str, Any], path: Path, total_size: Any = None) -
     DamagedCheckpointError
         It names the entry.
     """
-    _check({"checkpointing": None, **tree}, TRAINER, path)  # checkpoints of earlier versions have none
+    _check(
+        {"checkpointing": None, **tree}, TRAINER, path
+    )  # checkpoints of earlier versions have none
     named, seen, row = step_of(path), tree["batches_seen"], tree["position"][1]
     if named is not None and named != seen:
         problem = (

@@ -209,7 +209,7 @@ def test_where_a_fit_goes_on_is_its_users_choice(tmp_path, quick):
     assert steps_in(tmp_path / "third") == [12, 14]
     go_on(checkpoint_every=5).fit(2)
     assert steps_in(folder)[-2:] == [10, 11]
-    with pytest.raises(TypeError, match="keep=2 of Trainer.fit need a folder"):
+    with pytest.raises(TypeError, match=r"keep=2 of Trainer\.fit need a folder"):
         go_on().fit(2, checkpoint=None, keep=2)
 
 
@@ -230,7 +230,9 @@ def test_a_folder_that_a_fit_cannot_go_on_in(tmp_path, quick):
     """It was no error to go on without checkpoints, but nobody may think that there are some."""
     make_trainer().fit(4, checkpoint=tmp_path / "fits", checkpoint_every=2)
     earlier = load(tmp_path / "fits" / "step-000000002")
-    with pytest.warns(UserWarning, match=r"writes no checkpoints. .*step-000000004.* checkpoint=None"):
+    with pytest.warns(
+        UserWarning, match=r"writes no checkpoints. .*step-000000004.* checkpoint=None"
+    ):
         earlier.fit(1)
     best = shutil.copytree(tmp_path / "fits" / "step-000000004", tmp_path / "best")
     with pytest.warns(UserWarning, match=r"writes no checkpoints. .*in no folder of checkpoints"):
