@@ -53,9 +53,6 @@ class RowRatio(Op):
         inputs = [pt.as_tensor_variable(length, ndim=0) for length in (total, batch)]
         return Apply(self, inputs, [pt.scalar(dtype=config.floatX)])
 
-    def connection_pattern(self, node: Apply) -> list[list[bool]]:
-        return [[False], [False]]  # numbers of rows have no gradient
-
     def perform(self, node: Apply, inputs: Sequence[Any], outputs: Any) -> None:
         total, batch = inputs
         outputs[0][0] = np.asarray(total / batch, dtype=node.outputs[0].type.dtype)
