@@ -85,9 +85,10 @@ def Data(
     >>> model.dim_lengths["obs"].eval(), batch.eval().shape
     (array(2000), (100, 3))
     """
-    if (hasattr(value, "layout") and hasattr(value, "blocks")) or (
+    has_rows = (hasattr(value, "layout") and hasattr(value, "blocks")) or (
         hasattr(value, "dataset") and hasattr(value, "batch_size") and not is_loader(value)
-    ):
+    )
+    if has_rows and not hasattr(value, "__array__"):  # a frame may have columns of these names
         raise TypeError(
             f"pm.Data({name!r}, ...) got a {type(value).__name__}, which has rows but no batches of them: "
             f"write pm.Data({name!r}, pm.DataLoader(..., batch_size=...))"
