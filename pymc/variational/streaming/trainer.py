@@ -25,6 +25,7 @@ import pytensor
 
 from rich.theme import Theme
 
+from pymc.variational.compiled import one_at_a_time
 from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import check_callbacks
 from pymc.variational.fitting import FitState
@@ -210,6 +211,7 @@ class Trainer(Resumable):
         finally:
             self._set_callbacks(state.callbacks)
 
+    @one_at_a_time
     def prepare(self, **kwargs: Any) -> FitState:
         """Make and compile all that a fit needs, and take no step.
 
