@@ -204,7 +204,7 @@ class Trainer(Resumable):
         """Take steps, and write checkpoints after the user's callbacks of a step."""
         state = self.inference.state
         if plan is not None:
-            watching = Checkpoints(self, *plan, until=state.i + n)
+            watching = Checkpoints(self, **plan._asdict(), until=state.i + n)
             self._set_callbacks([*state.callbacks, watching])
         try:
             self.inference.refine(n, **shown)

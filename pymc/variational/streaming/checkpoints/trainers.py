@@ -41,7 +41,7 @@ from pymc.variational.streaming.checkpoints.fits import (
     load_trainer,
     trainer_tree,
 )
-from pymc.variational.streaming.checkpoints.folders import step_folder, step_of
+from pymc.variational.streaming.checkpoints.folders import is_one, step_folder, step_of
 from pymc.variational.streaming.checkpoints.reading import read_newest
 from pymc.variational.streaming.checkpoints.state import pack, unpack
 from pymc.variational.streaming.loading.order import Position
@@ -57,16 +57,16 @@ class Plan(NamedTuple):
 
     Parameters
     ----------
-    folder : Path, optional
-        None where a checkpoint was loaded that is in no folder of checkpoints.
+    folder : Path
+        Where a checkpoint was loaded that is in no folder of them: that checkpoint.
     every : int, optional
         Steps. None: only when a call of `fit` has ended.
     keep : int
     """
 
-    folder: Path | None
-    every: int | None
-    keep: int
+    folder: Path
+    every: int | None = None
+    keep: int = KEEP
 
 
 class Resumable:
@@ -215,7 +215,7 @@ class Resumable:
             raise CheckpointMismatchError(found, [f"{line}: use pm.load_approximation"])
         trainer = load_trainer(cls, found, tree, dataloader, model, kwargs)
         if (saved := tree.get("checkpointing")) is not None:
-            folder = None if step_of(found) is None else found.parent
+            folder = found if step_of(found) is None else found.parent
             trainer._plan = Plan(folder, saved["every"], saved["keep"])
         return trainer
 
@@ -294,17 +294,17 @@ def checkpoint_plan(before: Plan | None, options: dict[str, Any]) -> Plan | None
         return None
     if path is not None and not isinstance(path, str | os.PathLike):
         raise TypeError(f"checkpoint={path!r} of Trainer.fit has to be a folder, a str or a path")
-    before = before or Plan(None, None, KEEP)
-    return Plan(
-        before.folder if path is None else Path(path).absolute(),
-        every if "checkpoint_every" in given else before.every,
-        before.keep if keep is None else keep,
-    )
+    plan = before or Plan(Path())
+    if path is not None:
+        plan = plan._replace(folder=Path(path).absolute())
+    if "checkpoint_every" in given:
+        plan = plan._replace(every=every)
+    return plan if keep is None else plan._replace(keep=keep)
 
 
-def _can_go_on(trainer: Any, folder: Path | None) -> bool:
+def _can_go_on(trainer: Any, folder: Path) -> bool:
     """Tell whether a fit can save where it did before; warn if not."""
-    if folder is None:
+    if is_one(folder):
         problem = "The checkpoint that it goes on from is in no folder of checkpoints"
     else:
         try:
