@@ -46,6 +46,7 @@ from pymc.minibatch.total_size import (
     infer_totals,
     normalize_total_size,
 )
+from pymc.minibatch.unsigned import warn_of_unsigned
 
 
 class _BaseModel:
@@ -144,6 +145,7 @@ class _Model:
         plates = subsampled_dims(self)
         if found:
             value = observed if symbolic else as_tensor_variable(np.ma.getdata(observed))
+            warn_of_unsigned([rv_var, value], name)
             term = Term(name, rv_var, value, dims, plates, self.dim_lengths, known, free)
             totals = infer_totals(term, total_size)
             for dim, total in zip(dims or (), totals):
@@ -259,8 +261,11 @@ def Potential(
     model = released.modelcontext(model)
     var = as_streamed(model, var)
     known, free = _provenance(model)
-    for index in indexes([var], known=known):
+    found = indexes([var], known=known)
+    for index in found:
         note_index(model, index)
+    if found:
+        warn_of_unsigned([var], model.name_for(name))
     scale = potential_scale(
         var,
         total_size,

@@ -44,6 +44,7 @@ from pymc.minibatch.slicing import axis_length, row_count, take_rows, valid_batc
 from pymc.minibatch.stream import is_stream
 from pymc.minibatch.subsample import subsample
 from pymc.minibatch.total_size import current_length
+from pymc.minibatch.unsigned import warn_of_unsigned
 from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import (
     ModelFreeRV,
@@ -282,6 +283,8 @@ def minibatch_model(
             local_shape(batched, batched.named_vars_to_dims[rv.name]),
         )
         batched.rvs_to_initial_values[rv] = batch_initval(initval, rv.name, rows, shape, known)
+    for term in [*batched.observed_RVs, *batched.potentials]:
+        warn_of_unsigned([term, batched.rvs_to_values.get(term, term)], term.name)
     return batched
 
 

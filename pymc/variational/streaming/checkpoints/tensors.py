@@ -113,7 +113,6 @@ def _safetensors() -> tuple:
         from safetensors import SafetensorError, safe_open  # optional: only checkpoints need it
     except ImportError as error:
         raise ImportError(
-            "Checkpoints are files of safetensors, which is not installed: "
-            'pip install "pymc-minibatch[stream]"'
+            "Checkpoints are files of safetensors, which is not installed: pip install safetensors"
         ) from error
     return safe_open, SafetensorError

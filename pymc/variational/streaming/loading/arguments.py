@@ -132,8 +132,8 @@ def check_timeout(timeout: Any, n_ahead: int) -> float | None:
 
 
 def leaves_out(on_nan: str, layout: Layout) -> bool:
-    """Tell whether rows of a source may be left out: whether it has floats, and `on_nan` is "skip"."""
-    return on_nan == "skip" and any(f.dtype.kind == "f" for f in layout.fields)
+    """Tell whether `on_nan` is "skip", and rows of a source may be left out: it has floats, or nulls."""
+    return on_nan == "skip" and any(f.dtype.kind == "f" or f.nullable for f in layout.fields)
 
 
 def check_total_size(

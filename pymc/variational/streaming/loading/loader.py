@@ -86,15 +86,16 @@ class DataLoader(RowsOfSource):
     total_size : int or "auto"
         How many rows there are: ``len(loader)``. With "auto" the source's ``n_rows``; if it knows none, the
         rows are counted now, by a pass over the source; so they are if `on_nan` is "skip" and there are
-        floats, since rows that are left out do not count.
+        floats or may be nulls, since rows that are left out do not count.
     drop_last : bool
         Whether iterating leaves out the last batch of a pass if it has fewer rows than `batch_size`. A
         trainer leaves out nothing: these rows open the first batch of the next pass.
     on_nan : {"raise", "skip"}
-        What to do with a row in which a value is NaN or infinite: raise a ValueError that names it, or
+        What to do with a row in which a value is NaN, infinite or null: raise a ValueError that names it, or
         leave it out, as if it was not in the data. ``loader.n_skipped`` counts them.
     sample_shape : tuple of int, optional
-        The shape of one row, where the source could be giving rows or blocks of them.
+        The shape of one row, where the source could be giving rows or blocks of them. Where the source
+        knows it, it may be said and has to agree.
     timeout : float, optional
         How many seconds to wait for rows before a TimeoutError: those of a buffer, the first block, or the
         next one while rows are counted. By default, for ever.

@@ -83,9 +83,8 @@ def open_rows(data: Any, sample_shape: Any = None) -> Source:
 
     So rows keep their numbers, no rest is dropped, and what is shuffled already is not read in order.
     """
-    if isinstance(data, RowsOfSource) and not iterates_by_itself(data):
-        return data.source
-    return as_source(data, sample_shape=sample_shape)
+    behind = isinstance(data, RowsOfSource) and not iterates_by_itself(data)
+    return as_source(data.source if behind else data, sample_shape=sample_shape)
 
 
 def iterates_by_itself(data: RowsOfSource) -> bool:

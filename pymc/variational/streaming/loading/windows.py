@@ -117,7 +117,7 @@ def write_window(
         n_piece = piece.stop - piece.start
         where = at + n_read if places is None else places[n_read : n_read + n_piece]
         finite = _write_piece(slab, piece, where)
-        if not finite and on_nan != "keep":
+        if not finite:
             bad.extend(_bad_places(piece, where, on_nan))
         n_read += n_piece
         del piece  # its block, before the next one is read
@@ -137,9 +137,14 @@ def _write_piece(slab: Slab, piece: Piece, where: np.ndarray | int) -> bool:
 
 
 def _bad_places(piece: Piece, where: np.ndarray | int, on_nan: OnNaN) -> list[int]:
-    """Return where in the slab rows are that have a value which is not finite; or raise."""
+    """Return where in the slab rows are to be left out, as a value is not finite; or raise.
+
+    What has no number, such as a null of a column of integers, cannot be kept.
+    """
     bad = piece.block.bad_rows(piece.start, piece.stop)
-    if bad and on_nan == "raise":
+    if on_nan == "keep":
+        bad = [value for value in bad if value.is_null]
+    if bad and on_nan != "skip":
         others = f" (and {len(bad) - 1} more in these rows)" if len(bad) > 1 else ""
         raise ValueError(
             f"{piece.block.where}, {bad[0]}: a value is NaN or infinite{others}, so the loss would be "

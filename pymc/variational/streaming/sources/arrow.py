@@ -32,7 +32,7 @@ from pymc.variational.streaming.sources.arrow_columns import (
 )
 from pymc.variational.streaming.sources.layout import Block, Layout, Source
 from pymc.variational.streaming.sources.passes import Passes
-from pymc.variational.streaming.sources.schema import Columns, Selection
+from pymc.variational.streaming.sources.schema import Columns, DTypes, Selection
 from pymc.variational.streaming.sources.series import is_series
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def arrow_source(
     batches: Any,
     columns: Columns = None,
     n_rows: int | None = None,
+    *,
+    dtypes: DTypes = None,
 ) -> ArrowSource:
     """Read rows from record batches of Apache Arrow, one batch at a time.
 
@@ -62,6 +64,8 @@ def arrow_source(
     n_rows : int, optional
         How many rows there are, where you know it. Tables know it themselves; for anything else the
         rows are counted once by :class:`pymc.DataLoader`.
+    dtypes : dict of str to dtype, optional
+        As for :func:`pymc.parquet_source`.
 
     Returns
     -------
@@ -75,7 +79,8 @@ def arrow_source(
     SchemaError
         A ValueError. A column is not there or not numeric, or a later pass has other columns.
     ValueError
-        When rows are read: for a null, and for an integer beyond 2**53 that is to be a float.
+        When rows are read: for a number that does not fit the dtype, such as an integer beyond 2**53 that
+        is to be a float, or of a later batch where the first has another dtype.
     OSError
         When rows cannot be read.
     ImportError
@@ -99,13 +104,16 @@ def arrow_source(
     if n_rows is not None:
         n_rows = check_count("n_rows", n_rows, "arrow_source")
     if _is_dataset(batches):
-        names = Selection.of(schema_of(batches.schema), columns, "the dataset").names
-        return ArrowSource(Passes(partial(_scan, batches, names)), columns, n_rows)
+        schema = schema_of(batches.schema)
+        names = Selection.of(schema, columns, "the dataset", dtypes).names
+        columns = names if columns is None else columns
+        return ArrowSource(Passes(partial(_scan, batches, names)), columns, n_rows, dtypes=dtypes)
     if is_arrow(batches):
         _check_readable_again(batches)
-        return ArrowSource(Passes(partial(record_batches, batches)), columns, n_rows, batches)
+        passes = Passes(partial(record_batches, batches))
+        return ArrowSource(passes, columns, n_rows, batches, dtypes)
     if callable(batches):
-        return ArrowSource(Passes(partial(_opened, batches)), columns, n_rows)
+        return ArrowSource(Passes(partial(_opened, batches)), columns, n_rows, dtypes=dtypes)
     check_not_lazy(batches)
     raise TypeError(
         f"batches of arrow_source, a {type(batches).__name__}, does not give Arrow record batches "
@@ -194,12 +202,14 @@ class ArrowSource(Source):
     given_rows : int, optional
     data : object, optional
         What the batches are of, if it is not opened anew: it may know its number of rows.
+    dtypes : dict of str to dtype, optional
     """
 
     passes: Passes[pa.RecordBatch]
     columns: Columns = None
     given_rows: int | None = None
     data: Any = field(default=None, repr=False)
+    dtypes: DTypes = None
 
     @cached_property
     def _slices(self) -> list[pa.RecordBatch] | None:
@@ -228,7 +238,7 @@ class ArrowSource(Source):
         where = "the record batches"
         with self._reading(where):
             first = self.passes.peek()
-        return Selection.of(schema_of(first.schema), self.columns, where)
+        return Selection.of(schema_of(first.schema), self.columns, where, self.dtypes)
 
     def _reading(self, where: str) -> AbstractContextManager[None]:
         return reading(where, need_pyarrow("arrow_source").ArrowException, OSError)
@@ -241,16 +251,10 @@ class ArrowSource(Source):
     @property
     def identity(self) -> dict[str, Any]:
         """Rows and schema."""
-        return {"kind": "arrow", "n_rows": self.n_rows, "schema": self.layout.schema}
+        return {"kind": "arrow", "n_rows": self.n_rows, "schema": self.selection.identity}
 
     def read(self, part: int) -> Block:
-        """Return a slice of a table in memory.
-
-        Raises
-        ------
-        ValueError
-            For a null.
-        """
+        """Return a slice of a table in memory."""
         if self._slices is None:
             return super().read(part)
         return table_block(self._slices[part], self.selection, f"slice {part} of the table")
@@ -266,8 +270,6 @@ class ArrowSource(Source):
             If they cannot be read.
         SchemaError
             If their columns are others than at the first time.
-        ValueError
-            For a null.
         """
         if self._slices is not None:
             yield from super().blocks()

@@ -37,7 +37,12 @@ from pymc.variational.streaming.sources.torch_loaders import (
     is_torch_loader,
     tensors_of,
 )
-from pymc.variational.streaming.sources.values import SampleShape, as_numbers, is_array
+from pymc.variational.streaming.sources.values import (
+    SampleShape,
+    as_numbers,
+    check_shapes,
+    is_array,
+)
 
 __all__ = ["IterableDataset", "as_source"]
 
@@ -167,12 +172,12 @@ def as_source(data: Any, *, sample_shape: Any = None) -> Source:
         as many numbers. A loader of torch: the rows are those of its ``.dataset``; its own batches, their
         order and their number are not looked at, so that it must not choose among rows, or change them.
     sample_shape : tuple of int, or dict of str to tuple, optional
-        See :class:`IterableDataset`.
+        See :class:`IterableDataset`. Where the shape of a row is known, it has to be this one.
 
     Raises
     ------
     TypeError, ValueError
-        If `data` are none of these, or have no rows of numbers.
+        If `data` are none of these, or have no rows of numbers; if `sample_shape` contradicts them.
 
     Examples
     --------
@@ -183,11 +188,14 @@ def as_source(data: Any, *, sample_shape: Any = None) -> Source:
     (2,)
     """
     shape = check_sample_shape(sample_shape)
-    if shape is not None and (isinstance(data, Source) or is_frame(data) or is_arrow(data)):
-        raise ValueError(
-            f"sample_shape={sample_shape!r} is for arrays and iterables of arrays: what the rows of a "
-            f"{type(data).__name__} are is known"
-        )
+    source = _source_of(data, shape)
+    taken = isinstance(source, ArraySource | IterableSource) and source is not data
+    if shape is not None and not taken:  # its rows have a shape, whatever is said
+        check_shapes(source.layout, shape, repr(source))
+    return source
+
+
+def _source_of(data: Any, shape: SampleShape) -> Source:
     if isinstance(data, Source):
         return data
     if isinstance(data, str | bytes | os.PathLike):

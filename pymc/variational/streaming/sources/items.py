@@ -19,7 +19,7 @@ The first item says what all are like. The others have to agree with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +40,7 @@ from pymc.variational.streaming.sources.values import (
     SampleShape,
     as_field,
     as_numbers,
+    check_shapes,
     equal_lengths,
     field_of,
     named_shapes,
@@ -73,7 +74,10 @@ def read_first(item: Any, sample_shape: SampleShape, where: str) -> ItemReader:
     """
     for kind in (_FRAMES, _ARROW):
         if kind.has(item):
-            return TableReader.of(kind, item, where)
+            table = TableReader.of(kind, item, where)
+            if sample_shape is not None:
+                check_shapes(table.layout, sample_shape, where)
+            return table
     arrays = {n: as_numbers(a, _part(where, n)) for n, a in named_parts(item).items()}
     shapes = named_shapes(sample_shape, arrays, where)
     if sample_shape is None and _is_sample(arrays):
@@ -280,20 +284,8 @@ class TableReader:
                 f"{where} is a {type(item).__name__}, and those before were {self.kind.name}"
             )
         table = self.kind.open(item)
-        self.selection.check(self._held(self.kind.schema(table)), where)
+        self.selection.check(self.kind.schema(table), where)
         return self.kind.block(table, self.selection, where)
-
-    def _held(self, schema: Schema) -> Schema:
-        """Give columns whose numbers the floats of a field hold the dtypes of the first table."""
-        [field] = self.layout.fields
-        if field.dtype.kind != "f":
-            return schema
-        first = dict(zip(self.selection.schema.names, self.selection.schema.dtypes, strict=True))
-        dtypes = (
-            first.get(name) if dtype is not None and np.can_cast(dtype, field.dtype) else dtype
-            for name, dtype in zip(schema.names, schema.dtypes, strict=True)
-        )
-        return replace(schema, dtypes=tuple(dtypes))
 
 
 def _is_arrow_item(item: Any) -> bool:

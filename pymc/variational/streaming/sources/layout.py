@@ -23,7 +23,7 @@ import math
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -55,18 +55,21 @@ def shown(names: Sequence[str], most: int = 4) -> str:
 class BadValue(NamedTuple):
     """Where a value is not finite: the row of a block, the name of a field, and the column's name.
 
-    Messages count rows from `first_row`, where the rows of a block have numbers in something larger.
+    Messages count rows from `first_row`, where the rows of a block have numbers in something larger. A
+    value that is `is_null` has no number of the field's dtype, which NaN would be of floats.
     """
 
     row: int
     field: str
     column: str
     first_row: int = 0
+    is_null: bool = False
 
     def __str__(self) -> str:
         place = [f"row {self.first_row + self.row}"]
         place += [f"field {self.field!r}"] if self.field else []
         place += [f"column {self.column}"] if self.column else []
+        place[-1] += " (null)" * self.is_null
         return ", ".join(place)
 
 
@@ -85,6 +88,9 @@ class Field:
     columns : tuple of str, optional
         The names of the columns where they are known: along the last axis of a row, or of the one
         number that a row is.
+    nullable : bool
+        Whether values may be missing, whatever the dtype: rows that a block tells of by
+        :meth:`Block.bad_rows`.
 
     Examples
     --------
@@ -97,6 +103,7 @@ class Field:
     shape: tuple[int, ...]
     dtype: np.dtype
     columns: tuple[str, ...] | None = None
+    nullable: bool = field(default=False, repr=False, compare=False)
 
     @property
     def row_bytes(self) -> int:
@@ -208,18 +215,19 @@ class Block(ABC):
         Returns
         -------
         bool
-            Whether all floats that were written are finite. :meth:`bad_rows` says which are not.
+            Whether no value is missing, and all floats that were written are finite. :meth:`bad_rows`
+            says which are not.
 
         Raises
         ------
         ValueError
-            If an integer is too large for the float of the field to hold it. The message names
-            the block, the column and the row.
+            If the dtype of the field does not hold a number, such as an integer too large for a float.
+            The message names the block, the column and the row.
         """
 
     @abstractmethod
     def bad_rows(self, start: int, stop: int) -> list[BadValue]:
-        """Return which values of rows ``start`` to ``stop`` are not finite, in the order of rows."""
+        """Return which values of rows ``start`` to ``stop`` are missing or not finite, in the order of rows."""
 
 
 class Source(ABC):

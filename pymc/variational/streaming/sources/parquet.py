@@ -15,10 +15,12 @@
 
 from __future__ import annotations
 
+import math
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymc.variational.counts import check_count
 from pymc.variational.streaming.sources.arrow_columns import (
@@ -27,15 +29,25 @@ from pymc.variational.streaming.sources.arrow_columns import (
     schema_of,
     table_block,
 )
+from pymc.variational.streaming.sources.filesystems import Path
 from pymc.variational.streaming.sources.layout import Block, Layout, Source, shown
-from pymc.variational.streaming.sources.paths import Files, Path, find_files
-from pymc.variational.streaming.sources.schema import Columns, SchemaError, Selection
+from pymc.variational.streaming.sources.paths import Files, find_files
+from pymc.variational.streaming.sources.schema import (
+    Columns,
+    DTypes,
+    Schema,
+    SchemaError,
+    Selection,
+)
 from pymc.variational.streaming.sources.shards import (
     OpenFiles,
     Shard,
     open_parquet,
     read_shard,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["ParquetSource", "parquet_source"]
 
@@ -47,6 +59,7 @@ def parquet_source(
     path: Path | Iterable[Path],
     columns: Columns = None,
     *,
+    dtypes: DTypes = None,
     filesystem: Any = None,
     storage_options: Mapping[str, Any] | None = None,
     max_row_group_bytes: int = MAX_ROW_GROUP_BYTES,
@@ -54,24 +67,32 @@ def parquet_source(
     """Read rows from files of Parquet, one row group at a time.
 
     Only the footers are read here: they have the number of rows and the schema of each file (a shard).
-    Columns are found by name, so that shards may have them in another order. Shards without rows are
-    left out.
+    Columns are found by name, so that shards may have them in another order, and others beside them.
+    Shards without rows are left out.
 
     Parameters
     ----------
     path : str, Path, or list of them
         A file; a folder, with the folders in it and those linked from it; a pattern such as
-        ``"flights/2013-*.parquet"``; or an address that fsspec knows, such as
+        ``"flights/2013-*.parquet"``; or an address that fsspec or pyarrow knows, such as
         ``"s3://bucket/flights/"``. Shards are read in the order of their names, those of a list in its
-        order. In folders and patterns, names that begin with ``_`` or ``.`` are left out, as writers
-        use them for themselves (``_SUCCESS``, ``_temporary``), unless a pattern asks for them.
+        order. In a folder, files of Parquet count by any name. There and in patterns, names that begin
+        with ``_`` or ``.`` are left out, as writers use them for themselves (``_SUCCESS``,
+        ``_temporary``), unless a pattern asks for them, or they are of a partition (``_year=2013``). Of
+        a table of Delta Lake, the files count that its log names, which deltalake reads.
     columns : list of str, str or dict, optional
         A list of names gives batches of shape (batch_size, n_columns), of the dtype that NumPy gives to
         these columns together: float32 columns stay float32, and a bool counts as 0 or 1. One name
         gives batches of shape (batch_size,). A dict, ``{"X": ["distance", "dep_delay"], "y":
-        "arr_delay"}``, gives dicts of both kinds. By default all columns, in the order of the first
-        shard.
-    filesystem : fsspec.AbstractFileSystem, optional
+        "arr_delay"}``, gives dicts of both kinds. A column of lists of a fixed size k is k columns, one
+        of tensors a field of their shape. Folders such as ``year=2013/`` are columns too, where they are
+        named. By default all columns of the files, in the order of the first shard, without an index of
+        pandas that has no name.
+    dtypes : dict of str to dtype, optional
+        Columns that are converted, by name: dates to days since 1970, times to their unit, decimals and
+        text to numbers, such as ``{"day": "int32", "price": "float64"}``. By default a column has the
+        dtype that holds its numbers in all shards.
+    filesystem : pyarrow.fs.FileSystem or fsspec.AbstractFileSystem, optional
         Where `path` is, if it is not on this machine and no address says it.
     storage_options : dict, optional
         What fsspec needs to open an address, such as ``{"anon": True}``.
@@ -92,16 +113,21 @@ def parquet_source(
         If a shard cannot be read: cut short, damaged, or no Parquet. Names the shard and row group.
         If a folder cannot be listed.
     SchemaError
-        A ValueError. A column is not there or not numeric, or a shard has other columns, or columns of
-        other types, than the first. Names both shards and the column.
+        A ValueError. A column is not there in a shard, not numeric, or of values of another shape than in
+        the first; or all columns are read, and a shard has others. Names the shard and the column.
     ValueError
-        If all shards are empty, a file is there twice, or a row group is too large; when rows are read, for a null, and for an
-        integer beyond 2**53 that is to be a float. Names shard, row group, column and row.
+        If all shards are empty, a file is there twice, a row group is too large, or a folder is of a
+        table whose files of earlier versions would count (Iceberg, Hudi, Spark's file sink); when rows
+        are read, for a number that the dtype does not hold, such as an integer beyond 2**53 that is to
+        be a float. Names shard, row group, column, row and value.
     ImportError
-        If pyarrow, or fsspec for an address, is not installed.
+        If pyarrow, fsspec for an address, or deltalake for its tables, is not installed.
 
     Notes
     -----
+    A null is a missing value, as NaN is: an error when it is read, or a row that
+    ``DataLoader(..., on_nan="skip")`` leaves out.
+
     A shard with checksums of its pages (``pyarrow.parquet.write_table(..., write_page_checksum=True)``)
     is checked by them. Without, no reader can tell a changed number from the right one.
 
@@ -126,7 +152,7 @@ def parquet_source(
     need_pyarrow("parquet_source")
     limit = check_count("max_row_group_bytes", max_row_group_bytes, "parquet_source")
     files = find_files(path, filesystem, storage_options)
-    selection, shards = None, []
+    first, shards = None, []
     for i, name in enumerate(files.names):
         file = open_parquet(files, i)
         shard = read_shard(files, i, file)
@@ -134,23 +160,38 @@ def parquet_source(
         if shard.n_rows == 0:
             continue
         with reading(name):
-            schema = schema_of(file.schema_arrow)
-        if selection is None:
-            selection = Selection.of(schema, columns, name)
+            schema = _schema(file.schema_arrow, files.partitions[i])
+        if first is None:
+            first, joined = Selection.of(schema, columns, name, dtypes), schema
         else:
-            selection.check(schema, name)
-        _check_size(shard, selection, limit)
-    if selection is None:
+            first.check(schema, name)
+            joined = joined.joined(schema)
+        _check_size(shard, first, limit)
+    if first is None:
         raise ValueError(
             f"path={path!r} of parquet_source: all files ({len(files.names)}) are empty, so there are no "
             f"rows to fit a model to"
         )
+    # Of dtypes that hold the numbers of all shards, whichever comes first
+    selection = Selection.of(joined, columns, first.where, dtypes)
     return ParquetSource(files, tuple(shards), selection, limit)
+
+
+def _schema(schema: pa.Schema, partition: Mapping[str, pa.Scalar]) -> Schema:
+    """Return the columns of a file, and those that its path says beside them."""
+    beside = [name for name in partition if name not in schema.names]
+    for name in beside:
+        schema = schema.append(need_pyarrow("parquet_source").field(name, partition[name].type))
+    return schema_of(schema, beside)
 
 
 def _check_size(shard: Shard, selection: Selection, limit: int) -> None:
     """Refuse a row group whose numbers alone take too much memory."""
-    width = sum(selection.schema.dtype(n, shard.name).itemsize for n in selection.names)
+    schema = selection.schema
+    width = sum(
+        schema.dtype(n, shard.name).itemsize * math.prod(schema.shape(n, shard.name))
+        for n in selection.names
+    )
     largest = max(range(len(shard.group_lengths)), key=shard.group_lengths.__getitem__)
     n_bytes = shard.group_lengths[largest] * width
     _check_bytes(f"{shard.name}, row group {largest}: the columns to read", n_bytes, limit)
@@ -220,7 +261,7 @@ class ParquetSource(Source):
         return {
             "kind": "parquet",
             "n_rows": self.n_rows,
-            "schema": self.layout.schema,
+            "schema": self.selection.identity,
             "shards": [
                 {
                     "name": shard.name,
@@ -241,7 +282,7 @@ class ParquetSource(Source):
         OSError
             If it cannot be read, or the shard is another one than when the source was made.
         ValueError
-            For a null.
+            If a value cannot be converted to the dtype that was asked for.
         """
         i, group = self._parts[part]
         shard = self.shards[i]
@@ -251,19 +292,28 @@ class ParquetSource(Source):
                 n_bytes = file.metadata.row_group(group).total_byte_size
             _check_bytes(f"{where}: its pages, decompressed,", n_bytes, self.max_row_group_bytes)
             with reading(where):
+                # Of names that the file does not have, those of its path, it reads nothing
                 table = file.read_row_group(group, columns=list(self.selection.names))
                 if table.num_rows != shard.group_lengths[group]:
                     raise ValueError(
                         f"it has {table.num_rows} rows, and its footer says "
                         f"{shard.group_lengths[group]}"
                     )
-                _check_types(table, self.selection, where)
-        return table_block(table, self.selection, where)
+                _check_types(table, file.schema_arrow)
+        return table_block(_with_partition(table, self.files.partitions[i]), self.selection, where)
 
 
-def _check_types(table: Any, selection: Selection, where: str) -> None:
-    found = schema_of(table.schema)
-    for name in selection.names:
-        expected = selection.schema.dtype(name, selection.where)
-        if found.dtype(name, where) != expected:
-            raise SchemaError(f"column {name!r} is {found.dtype(name, where)}, not {expected}")
+def _check_types(table: pa.Table, schema: pa.Schema) -> None:
+    for column in table.schema:
+        expected = schema.field(column.name).type
+        if column.type != expected:
+            raise SchemaError(f"column {column.name!r} is {column.type}, not {expected}")
+
+
+def _with_partition(table: pa.Table, partition: Mapping[str, pa.Scalar]) -> pa.Table:
+    """Add the columns that the path of a file says, as far as the file has none of their names."""
+    for name, value in partition.items():
+        if name not in table.column_names:
+            repeated = need_pyarrow("parquet_source").repeat(value, table.num_rows)
+            table = table.append_column(name, repeated)
+    return table

@@ -76,11 +76,10 @@ def open_parquet(files: Files, i: int) -> Any:
 
     with reading(files.names[i]):
         # From afar, the columns of a row group are fetched together; else none is in memory before its turn
-        local = files.filesystem is None
         return parquet.ParquetFile(
             files.open(i),
-            pre_buffer=not local,
-            buffer_size=READ_BYTES if local else 0,
+            pre_buffer=not files.local,
+            buffer_size=READ_BYTES if files.local else 0,
             page_checksum_verification=True,
         )
 

@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 
 from pymc.minibatch.given_rows import check_exact
-from pymc.variational.streaming.sources.layout import Field
+from pymc.variational.streaming.sources.layout import Field, Layout
 from pymc.variational.streaming.sources.series import is_series, series_numbers
 
 __all__ = [
     "SampleShape",
     "as_field",
     "as_numbers",
+    "check_shapes",
     "equal_lengths",
     "field_of",
     "is_array",
@@ -168,6 +169,23 @@ def named_shapes(
             f"sample_shape={sample_shape!r} does not fit to {where}, which has {have}: write {advice}"
         )
     return {name: tuple(given[name]) for name in names}
+
+
+def check_shapes(layout: Layout, sample_shape: SampleShape, where: str) -> None:
+    """Check that rows, whose shapes are known, have those that a user says.
+
+    Raises
+    ------
+    ValueError
+        If they have others.
+    """
+    known = {field.name: field.shape for field in layout.fields}
+    if named_shapes(sample_shape, known, where) != known:
+        rows = known if layout.named else known[""]
+        raise ValueError(
+            f"sample_shape={sample_shape!r} contradicts {where}, whose rows have shape {rows}: write that, or "
+            f"leave it out, as the shape of these rows is known"
+        )
 
 
 def field_of(name: str, array: np.ndarray, where: str) -> Field:

@@ -23,10 +23,15 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 
+from pymc.variational.streaming.loading.loader import DataLoader
+from pymc.variational.streaming.sources import paths
 from pymc.variational.streaming.sources.parquet import parquet_source
 from pymc.variational.streaming.sources.schema import SchemaError
 from tests.variational.streaming.sources.test_dataset import rows_of
@@ -93,6 +98,38 @@ def test_one_file_in_memory_of_another_machine():
         assert source.shards[0].name == "a.parquet"
 
 
+@pytest.mark.parametrize("path", ["{}", "{}/*/*.parquet"])
+def test_file_systems_of_pyarrow(flights, path):
+    filesystem = pyarrow.fs.SubTreeFileSystem(str(flights.parent), pyarrow.fs.LocalFileSystem())
+    source = parquet_source(path.format("flights"), filesystem=filesystem)
+    assert source.files.names == tuple(
+        f"{y}/part-{i}.parquet" for y, i in [(2013, 0), (2013, 1), (2014, 0)]
+    )
+    np.testing.assert_array_equal(rows_of(pickle.loads(pickle.dumps(source))), EXPECTED)
+    with pytest.raises(TypeError, match="filesystem='s3' of parquet_source is of type str"):
+        parquet_source(flights, filesystem="s3")
+
+
+def test_address_that_only_pyarrow_opens(flights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    assert parquet_source(flights.as_uri()).n_rows == N
+
+
+def test_home_folder(flights, monkeypatch):
+    monkeypatch.setenv("HOME", str(flights.parent))
+    for path in ("~/flights", Path("~/flights"), "~/flights/*/*.parquet"):
+        assert parquet_source(path).n_rows == N
+
+
+def test_sample_shape_of_a_first_draft(flights):
+    loader = DataLoader(parquet_source(flights), batch_size=4, sample_shape=(3,))
+    assert next(iter(loader)).shape == (4, 3)
+    with pytest.raises(
+        ValueError, match=r"sample_shape=\(4,\) contradicts ParquetSource\(3 files.*\(3,\)"
+    ):
+        DataLoader(parquet_source(flights), batch_size=4, sample_shape=(4,))
+
+
 def test_columns_are_fields(flights):
     source = parquet_source(flights, {"X": ["arr_delay", "dep_delay"], "y": "distance"})
     rows = rows_of(source)
@@ -134,17 +171,12 @@ def test_unread_columns_may_be_of_any_type(tmp_path):
     np.testing.assert_array_equal(rows_of(parquet_source(path, list(COLUMNS))), EXPECTED)
 
 
-def widened(table):
-    return table.set_column(1, "distance", table["distance"].cast("float64"))
-
-
 OTHER_SCHEMAS = {
     "missing": (lambda t: t.drop(["distance"]), "lacks 'distance', which 2013/part-0.parquet has"),
     "extra": (
         lambda t: t.append_column("carrier", pa.array(np.arange(len(t)))),
         "has 'carrier', which 2013/part-0.parquet does not have",
     ),
-    "widened": (widened, "is float64, and float32 in 2013/part-0.parquet: all parts of a data set"),
     "not numeric": (
         lambda t: t.set_column(1, "distance", t["distance"].cast("string")),
         "is of type string, and a model computes with numbers",
@@ -163,6 +195,106 @@ def test_shard_of_another_schema(flights, kind):
     with pytest.raises(SchemaError, match=message) as caught:
         parquet_source(flights)
     assert "2014/part-0.parquet" in str(caught.value)
+
+
+def test_columns_that_nobody_asked_for(flights):
+    more = TABLE[15:].append_column("carrier", pa.array(["UA"] * 25)).drop(["arr_delay"])
+    write(flights / "2014" / "part-0.parquet", more)
+    source = parquet_source(flights, ["distance", "dep_delay"])
+    np.testing.assert_array_equal(rows_of(source), EXPECTED[:, [1, 0]])
+    with pytest.raises(SchemaError, match=r"lacks 'arr_delay'.*columns=\[...\]"):
+        parquet_source(flights)
+
+
+@pytest.mark.parametrize(
+    ["first", "second", "dtype"],
+    [
+        ([1], [2**40], "int64"),
+        (np.array([1], "i4"), [2**40], "int64"),
+        (np.array([0.5], "f4"), [0.1], "float64"),
+        ([0.5], [2], "float64"),
+        ([1], [0.5], "float64"),
+        ([True], [3], "int64"),
+        (pa.nulls(1), [0.5], "float64"),
+    ],
+)
+def test_shards_of_two_dtypes(tmp_path, first, second, dtype):
+    for names in ("ab", "ba"):  # whichever comes first
+        write(tmp_path / f"{names[0]}.parquet", pa.table({"x": first}))
+        write(tmp_path / f"{names[1]}.parquet", pa.table({"x": second}))
+        source = parquet_source(tmp_path, "x")
+        assert source.layout.fields[0].dtype == dtype
+        block = source.read("ab".index(names[1]))
+        out = source.layout.empty(1)
+        assert block.write(out, 0, 0, 1)
+        assert out[0][0] == second[0]
+
+
+def test_dtype_that_a_shard_does_not_fit(tmp_path):
+    write(tmp_path / "a.parquet", pa.table({"x": [1, 2]}))
+    write(tmp_path / "b.parquet", pa.table({"x": [0.5, 1.0]}))
+    write(tmp_path / "c.parquet", pa.table({"x": [2**53 + 1]}))
+    with pytest.raises(
+        ValueError, match=r"c\.parquet, row group 0, column 'x', row 0: 9007199254740993"
+    ):
+        rows_of(parquet_source(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"b\.parquet, row group 0, column 'x', row 0: 0.5 is no int64"
+    ):
+        rows_of(parquet_source(tmp_path, dtypes={"x": "int64"}))
+    assert rows_of(parquet_source(tmp_path / "a.parquet", dtypes={"x": "f4"})).dtype == "float32"
+
+
+def test_nulls_that_pandas_writes(tmp_path):
+    for i, x in enumerate([[1.0, None, 3.0], [None, 5.0]]):
+        pd.DataFrame({"x": x, "n": range(len(x))}).to_parquet(tmp_path / f"{i}.parquet")
+    source = parquet_source(tmp_path)
+    loader = DataLoader(source, batch_size=3, on_nan="skip")
+    assert len(loader) == 3
+    assert next(iter(loader)).tolist() == [[1, 0], [3, 2], [5, 1]]
+    message = r"0\.parquet, row group 0, row 1, column 'x': a value is NaN"
+    with pytest.raises(ValueError, match=message):
+        list(DataLoader(source, batch_size=3))
+
+
+@pytest.fixture
+def partitioned(tmp_path):
+    """A folder as Hive has them, in which pandas or Spark would find three columns more."""
+    for year, month in [(2013, 1), (2013, 2), (2014, 1)]:
+        folder = tmp_path / "flights" / f"_year={year}" / f"month={month}" / "carrier=U%20A"
+        write(folder / "part-0", pa.table({"x": [0.5 * month] * 9}))
+    tmp_path.joinpath("flights", "_temporary").mkdir()
+    return tmp_path / "flights"
+
+
+def test_partitions_are_columns(partitioned):
+    source = parquet_source(partitioned, {"X": ["x", "_year"], "month": "month"})
+    rows = rows_of(source)
+    np.testing.assert_array_equal(rows["X"], np.repeat([[0.5, 2013], [1, 2013], [0.5, 2014]], 9, 0))
+    np.testing.assert_array_equal(rows["month"], np.repeat([1, 2, 1], 9))
+    assert rows["month"].dtype == np.int32
+    assert rows_of(parquet_source(partitioned, "_year")).tolist() == [2013] * 18 + [2014] * 9
+    assert parquet_source(partitioned).layout.fields[0].columns == ("x",)
+    with pytest.raises(SchemaError, match=r"column 'carrier' of .* is of type string"):
+        parquet_source(partitioned, ["x", "carrier"])
+    only = rows_of(parquet_source(f"{partitioned}/_year=201*/month=2", ["month", "x"]))
+    np.testing.assert_array_equal(only, [[2, 1]] * 9)
+
+
+def test_partitions_without_a_value(tmp_path):
+    for i, value in enumerate(["1.5", "__HIVE_DEFAULT_PARTITION__"]):
+        write(tmp_path / f"z={value}" / "a.parquet", pa.table({"x": [i], "k": [i]}))
+    source = parquet_source(tmp_path, ["x", "z"], dtypes={"z": "float32"})
+    loader = DataLoader(source, batch_size=1, on_nan="skip")
+    assert len(loader) == 1
+    assert next(iter(loader)).tolist() == [[0, 1.5]]
+    only = parquet_source(tmp_path / "z=__HIVE_DEFAULT_PARTITION__", "x")
+    assert rows_of(only).tolist() == [1]
+
+
+def test_column_of_a_file_counts_rather_than_its_path(tmp_path):
+    write(tmp_path / "x=7" / "a.parquet", pa.table({"x": [1.0, 2.0]}))
+    assert rows_of(parquet_source(tmp_path, "x")).tolist() == [1, 2]
 
 
 def test_schema_of_an_empty_shard_does_not_matter(flights):
@@ -199,8 +331,43 @@ def test_no_files(path, error, match):
 
 def test_folder_without_parquet(tmp_path):
     tmp_path.joinpath("_old.parquet").touch()
-    with pytest.raises(FileNotFoundError, match=r"no file ends in \.parquet"):
+    tmp_path.joinpath("README").write_text("PAR")
+    with pytest.raises(FileNotFoundError, match="the folder has no file of Parquet"):
         parquet_source(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_files_of_parquet_by_any_name(tmp_path, kind):
+    names = ["a.parquet", "b", "c.parquet.gz", "d.PARQUET", "part-00000", "f.snappy"]
+    for i, name in enumerate(names):
+        write(tmp_path / name, TABLE[i : i + 1])
+    for name in ("README", "notes.txt", "_SUCCESS", ".b.crc"):
+        tmp_path.joinpath(name).write_text("of no rows")
+    where = {"path": tmp_path}
+    if kind == "memory":
+        filesystem = fsspec.filesystem("memory")
+        filesystem.put(str(tmp_path), "/by-any-name", recursive=True)
+        where = {"path": "/by-any-name", "filesystem": filesystem}
+    source = parquet_source(**where)
+    assert source.files.names == tuple(sorted(names))
+    np.testing.assert_array_equal(rows_of(source), EXPECTED[[0, 1, 2, 3, 5, 4]])
+    counted = pyarrow.dataset.dataset([str(tmp_path / name) for name in names]).count_rows()
+    assert source.n_rows == counted
+
+
+@pytest.mark.parametrize("name", ["a.PARQUET", "a.parquet.gz", "a.pq"])
+def test_damaged_file_that_is_of_parquet_by_its_name(flights, name):
+    flights.joinpath(name).write_bytes(b"of no rows")
+    with pytest.raises(OSError, match=rf"{name} cannot be read"):
+        parquet_source(flights)
+
+
+@pytest.mark.parametrize("cut", [slice(None, -9), slice(9, None)], ids=["end", "start"])
+def test_file_without_a_suffix_that_is_damaged(flights, cut):
+    raw = write(flights / "part-1", TABLE).read_bytes()
+    flights.joinpath("part-1").write_bytes(raw[cut])
+    with pytest.raises(OSError, match=r"part-1.* cannot be read"):
+        rows_of(parquet_source(flights))
 
 
 def test_file_twice(flights):
@@ -211,8 +378,9 @@ def test_file_twice(flights):
 def test_null_is_named(tmp_path):
     path = write(tmp_path / "a.parquet", pa.table({"x": [0.5] * 9, "y": [1] * 8 + [None]}))
     source = parquet_source(path)
-    with pytest.raises(ValueError, match=r"a\.parquet, row group 1, column 'y', row 0: .*null"):
-        source.read(1)
+    message = r"a\.parquet, row group 1, row 0, column 'y' \(null\): a value"
+    with pytest.raises(ValueError, match=message):
+        list(DataLoader(source, batch_size=1))
     assert rows_of(parquet_source(path, ["x"])).shape == (9, 1)
 
 
@@ -323,16 +491,16 @@ def test_few_files_stay_open(tmp_path):
 
 def test_error_without_pyarrow(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(
-        ImportError, match=r'parquet_source reads by pyarrow: pip install "pymc-min'
-    ):
+    with pytest.raises(ImportError, match="parquet_source reads by pyarrow: pip install pyarrow"):
         parquet_source("a.parquet")
 
 
 def test_error_without_fsspec(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
-    with pytest.raises(ImportError, match="'s3://a' is opened by fsspec: pip install"):
-        parquet_source("s3://a")
+    with pytest.raises(
+        ImportError, match=r"'zzz://a' is an address that fsspec cannot open .*install"
+    ):
+        parquet_source("zzz://a")
 
 
 @pytest.fixture
@@ -387,20 +555,36 @@ def test_linked_folders_are_entered(flights, tmp_path):
     assert parquet_source(flights).n_rows == N + 4
 
 
-def test_folder_that_cannot_be_listed(flights, monkeypatch):
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith(("2014", "_old")):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    flights.joinpath("_old").mkdir()
-    monkeypatch.setattr(os, "scandir", refuse)
+@pytest.mark.parametrize("name", ["part-9.parquet", "2015"])
+def test_link_to_what_is_gone(flights, tmp_path, name):
+    for other in ("notes.txt", "_old"):
+        flights.joinpath(other).symlink_to(tmp_path / "nowhere")
+    os.mkfifo(flights / "pipe")
+    assert parquet_source(flights).n_rows == N
+    flights.joinpath("2014", name).symlink_to(tmp_path / "nowhere")
     with pytest.raises(
-        PermissionError, match="2014' cannot be listed, and its rows would be missing"
+        FileNotFoundError, match=rf"{name}' is a link to .*nowhere', which is not there"
     ):
         parquet_source(flights)
+
+
+class Restricted(pyarrow.fs.FSSpecHandler):
+    """Files of a machine that does not list a folder to everybody."""
+
+    def get_file_info_selector(self, selector):
+        if selector.base_dir.endswith(("2014", "_old")):
+            raise PermissionError(13, f"Cannot list directory '{selector.base_dir}'")
+        return super().get_file_info_selector(selector)
+
+
+def test_folder_that_cannot_be_listed(flights, monkeypatch):
+    monkeypatch.setattr(paths, "is_local", lambda filesystem: True)
+    flights.joinpath("_old").mkdir()
+    filesystem = pyarrow.fs.PyFileSystem(Restricted(fsspec.filesystem("file")))
+    with pytest.raises(PermissionError, match=r"rows would be missing: .*2014'"):
+        parquet_source(flights, filesystem=filesystem)
+    flights.joinpath("2014").rename(flights / "2015")
+    assert parquet_source(flights, filesystem=filesystem).n_rows == N
 
 
 @pytest.mark.parametrize("spelling", ["{0}/../2013/part-0.parquet", "link.parquet"])
