@@ -87,7 +87,9 @@ def Data(
     """
     is_source = hasattr(value, "layout") and hasattr(value, "blocks")
     gives_rows = hasattr(value, "dataset") or isinstance(value, Iterable)
-    if not is_loader(value) and (is_source or (hasattr(value, "batch_size") and gives_rows)):
+    has_rows = is_source or (hasattr(value, "batch_size") and gives_rows)
+    # A frame may have columns of these names
+    if has_rows and not is_loader(value) and not hasattr(value, "__array__"):
         raise TypeError(
             f"pm.Data({name!r}, ...) got a {type(value).__name__}, which does not say what the batches are "
             "like. Write loader = pm.DataLoader(..., batch_size=...) of it, "

@@ -15,6 +15,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from pytensor.compile.io import Out
 from pytensor.graph.basic import Variable
@@ -23,20 +24,46 @@ import pymc._layer as _layer
 
 from pymc.minibatch.batch_logp import check_one_function
 from pymc.minibatch.provenance import same_draw
-from pymc.minibatch.raw_data import as_constants, compiles_to_jax
+from pymc.minibatch.raw_data import as_constants, compiles_to_jax, numbers_of
 from pymc.minibatch.rebuild import all_rows
 
 released = _layer.run_release(globals())
 
 if TYPE_CHECKING:
     # What our modules use of the release's
-    def convert_data(data: Any) -> Any: ...
     def floatX(X: Any) -> Any: ...
     def constant_fold(xs: Any, raise_not_constant: bool = True) -> Any: ...
     def resolve_shapes(shapes: Any) -> Any: ...
     def collect_default_updates(outputs: Any) -> dict[Any, Any]: ...
     def reseed_rngs(rngs: Any, seed: Any) -> None: ...
     def resolve_backend_compile_kwargs(backend: Any, compile_kwargs: Any) -> dict[str, Any]: ...
+
+
+def convert_data(data: Any) -> Any:
+    """Convert data to an array, or a variable, of floatX or of integers.
+
+    Integers keep their dtype where the one of 32 bits (16 with a floatX of 32) does not hold them all, and
+    where that is not known. Other dtypes than NumPy's are as of :func:`.numbers_of`.
+    """
+    if isinstance(data, Variable):
+        of_integers = str(getattr(data.type, "dtype", "")).startswith("int")
+        return data if of_integers else released.convert_data(data)
+    numbers = numbers_of(data)
+    converted = released.convert_data(numbers)
+    if isinstance(data, pd.DataFrame) and isinstance(numbers, np.ndarray):
+        return released.floatX(converted)  # as of all frames
+    return _with_all_integers(numbers, converted)
+
+
+def _with_all_integers(given: Any, converted: Any) -> Any:
+    """Return integers as they were given if they are beyond the dtype that they were converted to."""
+    if not (isinstance(converted, np.ndarray) and converted.dtype.kind == "i"):
+        return converted
+    array = np.asanyarray(given)
+    bounds, there = np.iinfo(converted.dtype), np.ma.compressed(array)
+    if not there.size or (bounds.min <= there.min() and there.max() <= bounds.max):
+        return converted
+    return array.copy()
 
 
 @wraps(released.compile)

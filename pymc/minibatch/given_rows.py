@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 
 from pytensor.graph.basic import Variable
+from pytensor.tensor.sharedvar import TensorSharedVariable
 
 from pymc.exceptions import ShapeError
 from pymc.minibatch.loaders import is_loader
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows
+from pymc.minibatch.raw_data import numbers_of
 from pymc.minibatch.stream import UNKNOWN_ROW, is_fed, is_stream
 from pymc.minibatch.total_size import current_length
 
@@ -34,6 +36,7 @@ __all__ = [
     "Given",
     "cast_rows",
     "check_exact",
+    "check_integers",
     "check_numbers",
     "check_rows_known",
     "give_rows",
@@ -211,6 +214,20 @@ def check_exact(array: np.ndarray, dtype: np.dtype, what: str) -> None:
             f"{what} got integers from {found[0]} to {found[1]}, not all of which {dtype} can hold "
             "exactly: shift or scale them, or read codes as smaller ones"
         )
+
+
+def check_integers(model: Any, name: str, values: Any) -> None:
+    """Raise where a `pm.Data` of integers would hold others than those that it is set to.
+
+    Raises
+    ------
+    ValueError
+    """
+    shared = model.named_vars.get(name)
+    if isinstance(shared, TensorSharedVariable) and not isinstance(values, Variable):
+        dtype = shared.type.numpy_dtype
+        if dtype.kind in "iu":
+            check_exact(np.asanyarray(numbers_of(values)), dtype, f"pm.set_data of {name!r}")
 
 
 def _exact(dtype: np.dtype) -> tuple[int, int]:

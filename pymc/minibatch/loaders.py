@@ -22,6 +22,8 @@ __all__ = ["LoaderRef", "is_loader", "refuse_loader"]
 
 def is_loader(value: Any) -> bool:
     """Tell whether `value` is a loader: it gives batches, and says what they are like."""
+    if hasattr(value, "__array__"):  # a frame, whose columns may have such names
+        return False
     return all(hasattr(value, name) for name in ("layout", "batch_size", "total_size"))
 
 

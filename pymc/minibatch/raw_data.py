@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytensor.tensor as pt
 
 from pytensor.compile.mode import get_mode
@@ -32,7 +33,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.type import TensorType
 
-__all__ = ["RawData", "as_constants", "compiles_to_jax", "raw_data"]
+__all__ = ["RawData", "as_constants", "compiles_to_jax", "numbers_of", "raw_data"]
 
 
 class RawData(TensorSharedVariable):
@@ -43,6 +44,44 @@ def raw_data(value: np.ndarray, name: str | None = None) -> RawData:
     """Make a shared variable of `value`, of its static shape."""
     type_ = TensorType(value.dtype, shape=value.shape)
     return RawData(type=type_, value=value, strict=False, name=name)
+
+
+def numbers_of(data: Any) -> Any:
+    """Make an array of numbers of what NumPy makes another one of; return all else as it is.
+
+    Parameters
+    ----------
+    data : object
+        Of a frame or column of pandas with several, or nullable, dtypes of numbers, NumPy makes one of
+        objects. In the array a missing value is NaN. A masked array of which nothing is masked is one of
+        values alone, and an array in another byte order one in the machine's.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pymc.minibatch.raw_data import numbers_of
+    >>> numbers_of(pd.DataFrame({"x": [0.5, 2.0], "yes": [True, False]}))
+    array([[0.5, 1. ],
+           [2. , 0. ]])
+    """
+    if isinstance(data, np.ndarray):
+        if isinstance(data, np.ma.MaskedArray) and not np.ma.is_masked(data):
+            data = data.filled()
+        return data if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="))
+    if not isinstance(data, pd.DataFrame | pd.Series):
+        return data
+    dtypes = list(data.dtypes) if isinstance(data, pd.DataFrame) else [data.dtype]
+    plain = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
+    if not all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in plain):
+        return data
+    of_one_kind = len({dtype.kind == "b" for dtype in plain}) == 1
+    if plain == dtypes and of_one_kind and all(dtype.isnative for dtype in plain):
+        return data
+    dtype = np.result_type(*plain).newbyteorder("=")
+    if data.isna().to_numpy().any():
+        dtype = dtype if dtype.kind == "f" else np.dtype("float64")
+        return data.to_numpy(dtype=dtype, na_value=np.nan)
+    return data.to_numpy(dtype=dtype)
 
 
 def compiles_to_jax(mode: Any) -> bool:

@@ -35,7 +35,7 @@ from pymc.minibatch.index import ROW_COUNTS_DIFFER, minibatch_index, sampling_op
 from pymc.minibatch.loaders import refuse_loader
 from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.provenance import label
-from pymc.minibatch.raw_data import raw_data
+from pymc.minibatch.raw_data import numbers_of, raw_data
 from pymc.minibatch.total_size import current_length
 from pymc.pytensorf import floatX
 
@@ -219,7 +219,7 @@ def _as_data(value: Any) -> Variable:
             raise TypeError(f"pm.Minibatch takes dense data, got {value} of type {value.type}")
         return value
     try:
-        given = array = np.asanyarray(value)
+        given = array = np.asanyarray(numbers_of(value))
     except ValueError as error:
         raise TypeError(
             "pm.Minibatch got a sequence that is no array; several data are arguments of their own, "

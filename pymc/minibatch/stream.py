@@ -31,6 +31,7 @@ import pytensor.tensor as pt
 
 from pytensor.compile import optdb
 from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
@@ -111,6 +112,13 @@ class StreamedRows(Op):
 
     def infer_shape(self, node: Apply, input_shapes: Any) -> list[Any]:
         return [input_shapes[0]]
+
+    def connection_pattern(self, node: Apply) -> list[list[bool]]:
+        return [[True], [False]]
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Variable]:
+        """Pass the gradient on to the placeholder: a Scan asks for that of all that is in it."""
+        return [cotangents[0], disconnected_type()]
 
     def __str__(self) -> str:
         return "StreamedRows"

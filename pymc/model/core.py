@@ -26,7 +26,7 @@ import pymc._layer as _layer
 from pymc.minibatch.ancestry import check_observed
 from pymc.minibatch.batch_logp import marked, minibatch_logp
 from pymc.minibatch.free_variables import batch_initval, check_free_variable, check_local_prior
-from pymc.minibatch.given_rows import set_batch
+from pymc.minibatch.given_rows import check_integers, set_batch
 from pymc.minibatch.plates import (
     axes_of_dims,
     known_axes,
@@ -84,6 +84,7 @@ class _BaseModel:
     ) -> None:
         """As the release's; the placeholder of a stream takes any number of rows."""
         if not set_batch(self, name, values, coords):
+            check_integers(self, name, values)
             super().set_data(name, values, coords)  # type: ignore[misc]
 
     # What is asked here is meant of one batch

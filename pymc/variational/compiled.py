@@ -11,12 +11,19 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Compiled steps and the shared variables they are about; each is compiled once for a model."""
+"""Compiled steps and the shared variables they are about; each is compiled once for a model.
+
+Fits of one model may run in several threads. Each has parameters, generators and states of the model's
+minibatch indexes of its own, and one step is made at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,10 +34,11 @@ from pytensor.compile.mode import Mode, get_mode, predefined_modes
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
+from pymc.minibatch.state import IndexState
 from pymc.variational.drivers import Driver, State, choose_driver
-from pymc.variational.step import StepGraph, compile_step, step_graph
+from pymc.variational.step import StepGraph, compile_step, host_value, step_graph
 
-__all__ = ["Step", "make_step"]
+__all__ = ["Step", "make_step", "one_at_a_time"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,21 @@ class _Compiled:
         )
 
 
+# PyTensor's flags, and the generators of a model that are seeded, are those of all threads
+_making = threading.RLock()
+
+
+def one_at_a_time[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function that makes steps wait for others that do, in other threads."""
+
+    @wraps(function)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _making:
+            return function(*args, **kwargs)
+
+    return alone
+
+
 # Steps that are kept for a model, the last ones
 MOST = 8
 
@@ -97,6 +120,7 @@ MOST = 8
 _compiled: WeakKeyDictionary[Any, list[_Compiled]] = WeakKeyDictionary()
 
 
+@one_at_a_time
 def make_step(
     updates: Mapping[SharedVariable, Variable],
     loss: Variable | None,
@@ -132,6 +156,7 @@ def make_step(
     Returns
     -------
     Step
+        It has states of the minibatch indexes of its own: those of the model stay as they were seeded.
 
     Examples
     --------
@@ -146,18 +171,26 @@ def make_step(
     graph = step_graph(updates, loss, random_seed, guarded, fed)
     settings = (*_mode_key(mode), model.check_bounds, tuple(compile_kwargs.items()))
     known = _compiled.setdefault(model, [])
+    shared = [_own(var) for var in graph.shared]
     for old in known:
         if old.settings == settings and old.graph.same_as(graph):
-            return old.bind(graph.shared, fed or ())
+            return old.bind(shared, fed or ())
     own = graph.on_own_variables()
     with model:
         function = compile_step(own, mode, **compile_kwargs)
-    inputs = [graph.shared[i] for i in function.order]
+    inputs = [shared[i] for i in function.order]
     driver = choose_driver(function, lambda driver: driver.load(inputs))
     own.forget_values()
     known.append(_Compiled(own, settings, driver, function.order))
     del known[:-MOST]
-    return known[-1].bind(graph.shared, fed or ())
+    return known[-1].bind(shared, fed or ())
+
+
+def _own(var: SharedVariable) -> SharedVariable:
+    """Copy the state of a minibatch index, which is the model's; all else is of one fit, or data."""
+    if not isinstance(var, IndexState):
+        return var
+    return type(var)(type=var.type, value=host_value(var), strict=False, name=var.name)
 
 
 def _mode_key(mode: Any) -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ from pymc.minibatch.total_size import current_length
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.calls import next_call
-from pymc.variational.compiled import Step, make_step
+from pymc.variational.compiled import Step, make_step, one_at_a_time
 from pymc.variational.counts import check_count
 from pymc.variational.feeds import Feed
 from pymc.variational.fit_arguments import (
@@ -196,6 +196,7 @@ class Fitting:
         self._run(state, n, progressbar, progressbar_theme)
         return self.approx
 
+    @one_at_a_time
     def prepare(
         self,
         score: bool | None = None,

@@ -208,6 +208,14 @@ def fit(
         If a loss or a parameter is nan or infinite. The approximation is then that of an
         :class:`Inference` made before: ``inference = pm.ADVI(); inference.fit(...)``.
 
+    Notes
+    -----
+    Fits may run in several threads, of one model too. Each has parameters, batches and `random_seed` of
+    its own, and takes the steps that it takes alone; they are compiled one after the other. On Numba the
+    last bits of losses may differ, as `numba__fastmath` of PyTensor's flags lets them. Data are the model's:
+    what `pm.set_data` changes in a callback changes for all. Two fits that are fed by a loader at once are
+    an error: make a model for each.
+
     Examples
     --------
     >>> with pm.Model():

@@ -31,6 +31,7 @@ from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import local_axes, model_indexes
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.stream import StreamedRows
 from pymc.minibatch.total_size import Term, infer_totals
 from pymc.variational.draws import draw_anew
 from pymc.variational.fit_arguments import argument_names, check_known
@@ -43,13 +44,14 @@ from pymc.variational.saved import Saved
 
 
 def _with_one_draw(sample: Callable, node: Any) -> Any:
-    """Draw each index once a step, outside of a Scan over particles, who share it."""
+    """Draw each index once a step, outside of a Scan over particles, who share it and a stream's rows."""
     several = isinstance(node, list | tuple)
     nodes = list(node) if several else [node]
-    # Deriving a log-probability clones an index; clones have one state, and stand for one draw
+    # Deriving a log-probability clones an index; clones have one state, and stand for one draw. Those of
+    # the rows of a stream have one placeholder
     clones: dict[Variable, list[Variable]] = {}
     for var in ancestors(nodes):
-        if var.owner is not None and isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1:
+        if _is_of_the_batch(var):
             clones.setdefault(var.owner.inputs[0], []).append(var)
     if not clones:
         return sample(node)
@@ -61,9 +63,17 @@ def _with_one_draw(sample: Callable, node: Any) -> Any:
     return graph_replace(draws, outward, strict=False)
 
 
-def _n_checked(index: Variable) -> int:
+def _is_of_the_batch(var: Variable) -> bool:
+    """Tell whether a variable is the index of a batch, or the rows of a stream."""
+    if var.owner is None:
+        return False
+    is_index = isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1
+    return is_index or isinstance(var.owner.op, StreamedRows)
+
+
+def _n_checked(var: Variable) -> int:
     """How much the number of rows depends on: one that is checked against more data is the better."""
-    return len(set(ancestors(index.owner.inputs[2:])))
+    return len(set(ancestors(var.owner.inputs[1:])))
 
 
 def _check_replacements(model: Any, replacements: Mapping[Variable, Variable]) -> None:

@@ -17,15 +17,51 @@
 from __future__ import annotations
 
 import os
+import pickle
+import sys
 
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
+from typing import Any, SupportsIndex
+
+import cloudpickle
 
 __all__ = ["Saved"]
 
+#: Whether cloudpickle was called for an approximation, of which it has to take the parts
+_at_work = ContextVar("_at_work", default=False)
+
 
 class Saved:
-    """An approximation that can be written to a folder: a mixin."""
+    """An approximation that can be written to a folder: a mixin.
+
+    It can be pickled, too, and has its model with it.
+    """
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Pickle by cloudpickle: a model has methods and functions that pickle does not take.
+
+        Raises
+        ------
+        pickle.PicklingError
+            If a part of the model, or of the fit, cannot be pickled by that either.
+        """
+        # Whoever calls that, or copies, has to reach the parts themselves
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if _at_work.get() or caller == "copy" or "cloudpickle" in caller:
+            return super().__reduce_ex__(protocol)
+        token = _at_work.set(True)
+        try:
+            return cloudpickle.loads, (cloudpickle.dumps(self, int(protocol)),)
+        except Exception as error:
+            raise pickle.PicklingError(
+                f"{self} cannot be pickled, since a part of its model, or of its fit, cannot be: {error}. Write "
+                "what was fitted to a folder by approx.save(path), and read it by "
+                "pm.load_approximation(path, model=...), with a model made by the same code"
+            ) from error
+        finally:
+            _at_work.reset(token)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the approximation to a folder, from which :func:`pymc.load_approximation` reads it.

@@ -14,6 +14,7 @@
 """A step is compiled once for a model, and shared by fits that keep their own variables."""
 
 import gc
+import threading
 import weakref
 
 import numpy as np
@@ -23,7 +24,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.compiled import make_step
+from pymc.variational.compiled import make_step, one_at_a_time
 from tests.variational.engine import (
     PYTHON,
     assert_same,
@@ -263,3 +264,74 @@ def test_noise_moves_on_without_a_loss():
         seen.append(x.get_value())
     increments = np.diff(seen, axis=0)
     assert len(np.unique(increments)) == increments.size
+
+
+def minibatch_model(n_rows=30):
+    rows = np.random.default_rng(1).normal(size=n_rows)
+    with pm.Model(coords={"obs": range(n_rows)}) as model:
+        x = pm.Minibatch(pm.Data("x", rows, dims="obs"), batch_size=3)
+        mu = pm.Normal("mu")
+        pm.Normal("y", mu, 1, observed=x, dims="obs")
+    return model
+
+
+class TestFitsOfOneModelAtOnce:
+    """As they are in threads: each has the rows that it has alone."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls):
+        return minibatch_model()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def alone(cls, model):
+        return {seed: fit(model, seed=seed).hist for seed in (1, 2)}
+
+    def test_one_is_made_while_the_other_waits(self, model, alone):
+        fits = {seed: pm.ADVI(model=model, random_seed=seed) for seed in alone}
+        for each in fits.values():
+            each.prepare(compile_kwargs={"mode": PYTHON})
+        for n in (5, 15):
+            for each in fits.values():
+                each.refine(n, progressbar=False)
+        assert_same([each.hist for each in fits.values()], list(alone.values()))
+
+    def test_one_within_the_other(self, model, alone):
+        """Whose steps were taken on after it, from a state of their own."""
+        inner = []
+
+        def callback(approx, losses, i):
+            if i == 10:
+                inner.append(fit(model, seed=2).hist)
+
+        outer = fit(model, callbacks=[callback]).hist
+        assert_same([outer, *inner], list(alone.values()))
+
+    def test_in_threads(self, alone):
+        """A step that both have is compiled once, by one while the other waits."""
+        model, hists = minibatch_model(), {}
+
+        def go(seed):
+            hists[seed] = fit(model, seed=seed).hist
+
+        threads = [threading.Thread(target=go, args=(seed,)) for seed in alone]
+        with counted_compilations() as graphs:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert len(graphs) == 1
+        assert_same([hists[seed] for seed in alone], list(alone.values()))
+
+    def test_nobody_waits_for_the_steps_of_another(self):
+        with pytest.raises(ZeroDivisionError, match="mine"):
+            one_at_a_time(fail)()
+        thread = threading.Thread(target=one_at_a_time(int))
+        thread.start()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def fail():
+    raise ZeroDivisionError("mine")

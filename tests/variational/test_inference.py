@@ -362,7 +362,11 @@ class TestBatchSize:
         with minibatch_model(normal_model(), batch_size=2):
             svgd = pm.SVGD(n_particles=3, random_seed=1)
         svgd.fit(0, **quiet())
-        [index] = [var for var in svgd.state.step.shared if isinstance(var, IndexState)]
-        read = [index.get_value()[2]]
-        svgd.fit(4, **quiet(callbacks=[lambda *_: read.append(index.get_value()[2])]))
+
+        def position():
+            [index] = [var for var in svgd.state.step.shared if isinstance(var, IndexState)]
+            return index.get_value()[2]
+
+        read = [position()]
+        svgd.fit(4, **quiet(callbacks=[lambda *_: read.append(position())]))
         np.testing.assert_array_equal(read, [0, 2, 4, 6, 8])

@@ -28,6 +28,7 @@ from pytensor.scan.op import Scan
 import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.stream import StreamedRows, stream_index, streamed_rows
 from pymc.variational import particles
 from pymc.variational.guided.objective import guided_approximation
 from pymc.variational.operators import KSD
@@ -260,3 +261,48 @@ def test_sampled_nodes_keep_their_form(by_scan):
     several = approx.sample_node([b.sum()], size=3)
     assert one.eval(mode=PYTHON).shape == (3,)
     assert [node.eval(mode=PYTHON).shape for node in several] == [(3,)]
+
+
+def streamed_regression():
+    """Two fields of a batch, and a shape that is known once a batch is there."""
+    loader = pm.DataLoader({"x": X, "y": Y}, batch_size=B, shuffle=True, seed=1)
+    with pm.Model() as model:
+        x, y = (pm.Data(name, loader, dims="obs") for name in ("x", "y"))
+        b = pm.Normal("b", shape=2)
+        pm.Normal("first", b[0] * x, 1, observed=y, dims="obs")
+        pm.Normal("second", b[1], 2, observed=x, dims="obs")
+        pm.Potential("third", -((b[0] - y) ** 2), dims="obs", total_size=N)
+    return loader, model
+
+
+@pytest.mark.parametrize(
+    ["method", "arguments"],
+    [("advi", {"obj_n_mc": 2}), ("svgd", {"inf_kwargs": {"n_particles": 3}})],
+)
+def test_particles_share_the_rows_of_a_stream(method, arguments, monkeypatch):
+    """A Scan, whose gradient is one of all that is in it, for batches of any size: it is the same fit."""
+    fits = []
+    for largest in (particles.LARGEST, 0):
+        monkeypatch.setattr(particles, "LARGEST", largest)
+        loader, model = streamed_regression()
+        options = {"random_seed": 1, "progressbar": False, "compile_kwargs": {"mode": PYTHON}}
+        fits.append(pm.fit(3, method=method, model=model, data=loader, **options, **arguments))
+    at_once, scanned = fits
+    np.testing.assert_allclose(at_once.hist, scanned.hist, rtol=1e-9)
+    for one, other in zip(at_once.params, scanned.params, strict=True):
+        np.testing.assert_allclose(one.get_value(), other.get_value(), rtol=1e-9)
+
+
+def test_no_rows_of_a_stream_in_a_scan(monkeypatch):
+    monkeypatch.setattr(particles, "LARGEST", 0)
+    logps = at_particles(pm.MeanField(model=streamed_regression()[1]))
+    inner = [node.op for op in scans([logps]) for node in op.fgraph.toposort()]
+    assert inner
+    assert not any(isinstance(op, MinibatchIndexRV | StreamedRows) for op in inner)
+
+
+def test_the_gradient_of_a_streams_rows():
+    x = pt.vector("x")
+    rows = streamed_rows(x, stream_index(total=N, batch_size=B))
+    gradient = pytensor.grad((rows**2).sum(), x).eval({x: X[:B]}, mode=PYTHON)
+    np.testing.assert_allclose(gradient, 2 * X[:B])

@@ -44,11 +44,17 @@ def as_loader(data: Any) -> Any:
     TypeError
         If it is neither, or a loader that chooses among the rows of its data set, or changes them.
     """
-    from pymc.variational.streaming.loading.loader import (
-        DataLoader,  # Numba kernels: when a stream is fitted
-    )
+    # Numba kernels: when a stream is fitted
+    from pymc.variational.streaming.loading.loader import DataLoader
+    from pymc.variational.streaming.loading.shuffle import iterates_by_itself
 
     if isinstance(data, DataLoader):
+        if iterates_by_itself(data):
+            raise TypeError(
+                f"data={data!r} of a fit is a {type(data).__name__} with an __iter__ of its own, which a fit "
+                "does not call: it reads the rows themselves. Write a function that yields blocks of the "
+                "rows as they should be, and pm.DataLoader(function, batch_size=...)"
+            )
         return data
     batch_size = getattr(data, "batch_size", None)
     if batch_size is None or not (hasattr(data, "dataset") or isinstance(data, Iterable)):

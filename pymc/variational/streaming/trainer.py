@@ -25,6 +25,7 @@ import pytensor
 
 from rich.theme import Theme
 
+from pymc.variational.compiled import one_at_a_time
 from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import check_callbacks
 from pymc.variational.fitting import FitState
@@ -34,7 +35,6 @@ from pymc.variational.streaming.checkpoints.trainers import (
     CHECKPOINTING,
     Checkpoints,
     Resumable,
-    checkpoint_plan,
     new_fit_id,
 )
 from pymc.variational.streaming.feeding import as_loader, feed_of
@@ -124,22 +124,23 @@ class Trainer(Resumable):
         method = self._method if isinstance(self._method, str) else type(self._method).__name__
         return f"Trainer({method!r}, {self.dataloader!r}, batches_seen={self.batches_seen})"
 
-    def fit(self, n: int, **kwargs: Any) -> Any:
+    def fit(self, n: int = 10_000, **kwargs: Any) -> Any:
         """Take `n` steps, each with the next batch.
 
         Parameters
         ----------
         n : int
-            Number of steps, and of batches: at least 1.
+            Number of steps, and of batches: at least 1. By default as many as those of :func:`pymc.fit`.
         **kwargs
             Arguments of :func:`pymc.fit`, in place of those that the trainer was made with. Later calls
-            keep them, callbacks too, apart from `progressbar` and those below. A second call goes on with
+            keep them, callbacks and those below too, apart from `progressbar`. A second call goes on with
             step, optimizer and losses; if it has arguments of the step, that is made anew with them and the
             ones before, from the parameters as they are. Apart from those:
 
             checkpoint : str or path
-                A folder for checkpoints, from which :meth:`load` makes a trainer that goes on. One is
-                written when the fit has ended, in whatever way but that the process was killed.
+                A folder for checkpoints, from which :meth:`load` makes a trainer that goes on, in the same
+                folder. One is written when the fit has ended, in whatever way but that the process was
+                killed. None: no more of them.
             checkpoint_every : int
                 Also at the steps that are multiples of it, counted from the first fit on.
             keep : int
@@ -165,7 +166,7 @@ class Trainer(Resumable):
         n = check_count("n", n, "Trainer.fit")
         _check_arguments("Trainer.fit", kwargs, self._method)
         options = {**self._defaults, **kwargs}
-        plan = checkpoint_plan(self, options)
+        plan = self._take_plan(options)
         kept = {k: v for k, v in kwargs.items() if k in options and k not in SHOWN}
         shown = {k: v for k, v in options.items() if k in SHOWN}
         if self.state is None or kept.keys() - {"callbacks"}:
@@ -199,7 +200,7 @@ class Trainer(Resumable):
                 "Need to call `.fit` first: `refine` goes on with the step of that fit."
             )
         options = dict(self._defaults)
-        plan = checkpoint_plan(self, options)
+        plan = self._take_plan(options)
         asked = {"progressbar": progressbar, "progressbar_theme": progressbar_theme}
         shown = {k: v for k, v in options.items() if k in SHOWN}
         self._take(n, plan, shown | {k: v for k, v in asked.items() if v is not None})
@@ -208,14 +209,14 @@ class Trainer(Resumable):
         """Take steps, and write checkpoints after the user's callbacks of a step."""
         state = self.inference.state
         if plan is not None:
-            folder, every, keep = plan
-            watching = Checkpoints(self, folder, every, keep, until=state.i + n)
+            watching = Checkpoints(self, **plan._asdict(), until=state.i + n)
             self._set_callbacks([*state.callbacks, watching])
         try:
             self.inference.refine(n, **shown)
         finally:
             self._set_callbacks(state.callbacks)
 
+    @one_at_a_time
     def prepare(self, **kwargs: Any) -> FitState:
         """Make and compile all that a fit needs, and take no step.
 

@@ -13,6 +13,7 @@
 #   limitations under the License.
 """`pm.Trainer` and `pm.fit(data=loader)`: exact batches, going on, and that nothing is lost."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -334,6 +335,15 @@ class TestArguments:
         with pytest.raises(error, match=message):
             trainer.fit(n)
         assert trainer.state is None
+
+    def test_without_a_number_as_many_as_pm_fit(self):
+        def stop(approx, losses, i):
+            raise StopIteration
+
+        trainer = trainer_of(*streamed())
+        trainer.fit(callbacks=[stop])
+        n = inspect.signature(pm.fit).parameters["n"].default
+        assert trainer.state.until == n == 10_000
 
     def test_refine_needs_a_fit(self):
         with pytest.raises(TypeError, match=r"call `.fit` first"):

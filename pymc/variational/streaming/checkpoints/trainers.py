@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import os
 import uuid
+import warnings
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -40,15 +41,32 @@ from pymc.variational.streaming.checkpoints.fits import (
     load_trainer,
     trainer_tree,
 )
-from pymc.variational.streaming.checkpoints.folders import step_folder
+from pymc.variational.streaming.checkpoints.folders import is_one, step_folder, step_of
 from pymc.variational.streaming.checkpoints.reading import read_newest
 from pymc.variational.streaming.checkpoints.state import pack, unpack
 from pymc.variational.streaming.loading.order import Position
 
-__all__ = ["CHECKPOINTING", "Checkpoints", "Resumable", "checkpoint_plan", "new_fit_id"]
+__all__ = ["CHECKPOINTING", "Checkpoints", "Plan", "Resumable", "checkpoint_plan", "new_fit_id"]
 
 #: How many checkpoints a fit keeps.
 KEEP = 3
+
+
+class Plan(NamedTuple):
+    """Where and how often a fit writes checkpoints.
+
+    Parameters
+    ----------
+    folder : Path
+        Where a checkpoint was loaded that is in no folder of them: that checkpoint.
+    every : int, optional
+        Steps. None: only when a call of `fit` has ended.
+    keep : int
+    """
+
+    folder: Path
+    every: int | None = None
+    keep: int = KEEP
 
 
 class Resumable:
@@ -57,6 +75,7 @@ class Resumable:
     _feed: Any
     _fit_id: str
     _arguments: dict[str, Any]
+    _plan: Plan | None = None
     dataloader: Any
     model: Any
     inference: Any
@@ -74,6 +93,34 @@ class Resumable:
     @property
     def _claim(self) -> Claim:
         return Claim(self._fit_id, self._run_id)
+
+    def _take_plan(self, options: dict[str, Any]) -> Plan | None:
+        """Take the arguments about checkpoints out of those of a call of `fit`.
+
+        Returns
+        -------
+        Plan
+            None if this call writes none.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            If one is wrong, or the folder is that of another fit, or is a file, or cannot be written.
+
+        Warns
+        -----
+        UserWarning
+            If no folder is given, and the fit cannot save in the one that it had.
+        """
+        is_given = options.get("checkpoint") is not None
+        plan = checkpoint_plan(self._plan, options)
+        if plan is not None:
+            if is_given:
+                check_folder(self, plan.folder)
+            elif not _can_go_on(self, plan.folder):
+                return None
+        self._plan = plan
+        return plan
 
     def save(self, path: str | os.PathLike[str], *, keep: int | None = None) -> Path:
         """Write a checkpoint of the fit as it is.
@@ -137,6 +184,9 @@ class Resumable:
         Trainer
             Its `fit(n)` takes n more steps: parameters, the optimizer, generators, `hist` and `position`
             go on. The average of ``fit(average=...)`` does too, where `n` are the steps that were left.
+            It writes checkpoints into the same folder, as often as the fit before did;
+            ``fit(n, checkpoint=..., checkpoint_every=...)`` says otherwise, and ``checkpoint=None`` writes
+            none.
 
         Notes
         -----
@@ -163,7 +213,11 @@ class Resumable:
         if tree.get("kind") != "trainer":
             line = f"kind: {tree.get('kind')!r} in the checkpoint, 'trainer' now"
             raise CheckpointMismatchError(found, [f"{line}: use pm.load_approximation"])
-        return load_trainer(cls, found, tree, dataloader, model, kwargs)
+        trainer = load_trainer(cls, found, tree, dataloader, model, kwargs)
+        if (saved := tree.get("checkpointing")) is not None:
+            folder = found if step_of(found) is None else found.parent
+            trainer._plan = Plan(folder, saved["every"], saved["keep"])
+        return trainer
 
 
 class Checkpoints:
@@ -209,34 +263,61 @@ class Checkpoints:
         save_trainer(self.trainer, self.folder, self.keep, end, self.until, self.disk)
 
 
-def checkpoint_plan(trainer: Any, options: dict[str, Any]) -> tuple[Path, int | None, int] | None:
+def checkpoint_plan(before: Plan | None, options: dict[str, Any]) -> Plan | None:
     """Take the arguments of `fit` about checkpoints out, and check them.
+
+    Parameters
+    ----------
+    before : Plan, optional
+        Of the fit up to now: it holds for what is not given.
+    options : dict
 
     Returns
     -------
-    folder, every, keep
+    Plan
         None without checkpoints.
 
     Raises
     ------
-    TypeError, ValueError, OSError
-        If one is wrong, or the folder is that of another fit, or is a file, or cannot be written.
+    TypeError, ValueError
     """
-    path, every, keep = (options.pop(name, None) for name in CHECKPOINTING)
-    if path is None:
+    given = {name: options.pop(name) for name in CHECKPOINTING if name in options}
+    path, every, keep = (given.get(name) for name in CHECKPOINTING)
+    every = None if every is None else check_count("checkpoint_every", every, "Trainer.fit")
+    keep = None if keep is None else check_count("keep", keep, "Trainer.fit")
+    if path is None and ("checkpoint" in given or before is None):
         if every is not None or keep is not None:
             raise TypeError(
                 f"checkpoint_every={every!r} and keep={keep!r} of Trainer.fit need a folder: write "
                 "checkpoint='folder' too"
             )
         return None
-    if not isinstance(path, str | os.PathLike):
+    if path is not None and not isinstance(path, str | os.PathLike):
         raise TypeError(f"checkpoint={path!r} of Trainer.fit has to be a folder, a str or a path")
-    every = None if every is None else check_count("checkpoint_every", every, "Trainer.fit")
-    keep = KEEP if keep is None else check_count("keep", keep, "Trainer.fit")
-    folder = Path(path).absolute()
-    check_folder(trainer, folder)
-    return folder, every, keep
+    plan = before or Plan(Path())
+    if path is not None:
+        plan = plan._replace(folder=Path(path).absolute())
+    if "checkpoint_every" in given:
+        plan = plan._replace(every=every)
+    return plan if keep is None else plan._replace(keep=keep)
+
+
+def _can_go_on(trainer: Any, folder: Path) -> bool:
+    """Tell whether a fit can save where it did before; warn if not."""
+    if is_one(folder):
+        problem = "The checkpoint that it goes on from is in no folder of checkpoints"
+    else:
+        try:
+            check_folder(trainer, folder)
+            return True
+        except (OSError, ValueError) as error:
+            problem = str(error)
+    warnings.warn(
+        f"This fit writes no checkpoints. {problem}. Write Trainer.fit(n, checkpoint='folder') with another "
+        "folder, or checkpoint=None to have none",
+        stacklevel=4,
+    )
+    return False
 
 
 def save_trainer(
@@ -261,7 +342,11 @@ def save_trainer(
     disk : Disk, optional
     """
     hold(folder, trainer._claim)
-    contents = pack(trainer_tree(trainer, end, until))
+    plan = trainer._plan
+    often = (
+        None if plan is None or plan.folder != folder else {"every": plan.every, "keep": plan.keep}
+    )
+    contents = pack({**trainer_tree(trainer, end, until), "checkpointing": often})
     path = step_folder(folder, trainer.batches_seen)
     return write(path, contents, keep=keep, disk=disk, owner=trainer._fit_id)
 

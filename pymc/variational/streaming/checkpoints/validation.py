@@ -74,6 +74,15 @@ def _each(value: Any, kinds: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(item, kinds) for item in value.values())
 
 
+def _is_often(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"every", "keep"}
+        and all(_is_count(n) and n > 0 for n in value.values() if n is not None)
+        and value["keep"] is not None
+    )
+
+
 def _are_losses(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f"
 
@@ -162,6 +171,10 @@ TRAINER: Schema = {
     ),
     "batches_seen": COUNT,
     "i": COUNT,
+    "checkpointing": Rule(
+        "none, or how often checkpoints are written and how many are kept",
+        lambda value: value is None or _is_often(value),
+    ),
     "until": Rule("a number of steps, or none", lambda value: value is None or _is_count(value)),
     "averaged": YES,
     "report": REPORT,
@@ -202,7 +215,9 @@ def check_trainer(tree: Mapping[str, Any], path: Path, total_size: Any = None) -
     DamagedCheckpointError
         It names the entry.
     """
-    _check(tree, TRAINER, path)
+    _check(
+        {"checkpointing": None, **tree}, TRAINER, path
+    )  # checkpoints of earlier versions have none
     named, seen, row = step_of(path), tree["batches_seen"], tree["position"][1]
     if named is not None and named != seen:
         problem = (

@@ -44,7 +44,7 @@ from pymc.variational.streaming.loading.chunks import (
 from pymc.variational.streaming.loading.demand import Demand
 from pymc.variational.streaming.loading.order import Order, Position
 from pymc.variational.streaming.loading.reader import OneShotPass, open_pass
-from pymc.variational.streaming.loading.shuffle import ShuffledRows, open_rows
+from pymc.variational.streaming.loading.shuffle import RowsOfSource, ShuffledRows, open_rows
 from pymc.variational.streaming.loading.streams import Stream
 from pymc.variational.streaming.loading.windows import OnNaN
 from pymc.variational.streaming.sources.layout import Layout, Source
@@ -59,7 +59,7 @@ BUFFER_ROWS = 100_000
 WINDOW_BYTES = 4 * 2**20
 
 
-class DataLoader:
+class DataLoader(RowsOfSource):
     """Batches of rows from a source that may be larger than memory.
 
     Iterating gives the batches of one pass over the rows; each time it is the next pass, in another order if
@@ -68,10 +68,10 @@ class DataLoader:
     Parameters
     ----------
     dataset : source of rows
-        An array or memory-map of shape ``(n_rows, ...)``, a dict of them, an iterable of blocks of rows, a
-        function without arguments that returns one, an :class:`IterableDataset`, what
-        :func:`parquet_source`, :func:`arrow_source` and :func:`shuffle_buffer` return, or a loader of another
-        library, whose rows are those of its attribute ``dataset``.
+        An array or memory-map of shape ``(n_rows, ...)``, a list of rows, a dict of arrays, an iterable of
+        blocks of rows, a function without arguments that returns one, an :class:`IterableDataset`, what
+        :func:`parquet_source`, :func:`arrow_source` and :func:`shuffle_buffer` return, or a loader of torch,
+        whose rows are those of its attribute ``dataset``.
     batch_size : int
         Rows of a batch.
     shuffle : bool
@@ -79,7 +79,8 @@ class DataLoader:
         rows, and parts of the source, such as the row groups of Parquet files, among each other.
     buffer_size : int, optional
         With `shuffle`, how many rows are shuffled together: by default 100,000, or ten batches if that is
-        more. Memory for twice as many is needed, since the next ones are read ahead.
+        more. Memory for twice as many is needed, since the next ones are read ahead. Without `shuffle` it
+        has no effect.
     seed : int, optional
         The order of all passes follows from it. By default it is drawn, and kept as ``loader.seed``.
     total_size : int or "auto"
@@ -167,11 +168,6 @@ class DataLoader:
         if isinstance(dataset, ShuffledRows):
             self.shuffle, seed = True, dataset.seed if seed is None else seed
             self._asked_buffer = self._asked_buffer or dataset.buffer_size
-        if self._asked_buffer is not None and not self.shuffle:
-            raise ValueError(
-                f"buffer_size={buffer_size!r} of DataLoader is how many rows are shuffled together, and "
-                f"shuffle=False: write shuffle=True, or leave buffer_size out"
-            )
         self.seed = make_seed(seed, name)
         self.drop_last = check_flag("drop_last", drop_last, name)
         self.on_nan: OnNaN = check_choice("on_nan", on_nan, ("raise", "skip"), name)

@@ -27,10 +27,16 @@ from pymc.variational.streaming.loading.reader import open_pass
 from pymc.variational.streaming.sources.dataset import IterableDataset, as_source
 from pymc.variational.streaming.sources.layout import Source
 
-__all__ = ["ShuffledRows", "open_rows", "shuffle_buffer"]
+__all__ = ["RowsOfSource", "ShuffledRows", "iterates_by_itself", "open_rows", "shuffle_buffer"]
 
 
-class ShuffledRows(IterableDataset):
+class RowsOfSource:
+    """What gives the rows of its `source`, each once a pass: who wants the rows may read that."""
+
+    source: Source
+
+
+class ShuffledRows(RowsOfSource, IterableDataset):
     """Rows of a source, shuffled: what `shuffle_buffer` returns.
 
     Parameters
@@ -77,9 +83,14 @@ def open_rows(data: Any, sample_shape: Any = None) -> Source:
 
     So rows keep their numbers, no rest is dropped, and what is shuffled already is not read in order.
     """
-    behind = getattr(data, "source", None)
-    rows = behind if isinstance(behind, Source) else data
-    return as_source(rows, sample_shape=sample_shape)
+    behind = isinstance(data, RowsOfSource) and not iterates_by_itself(data)
+    return as_source(data.source if behind else data, sample_shape=sample_shape)
+
+
+def iterates_by_itself(data: RowsOfSource) -> bool:
+    """Tell whether users derived a class with an ``__iter__`` of its own, which may give other rows."""
+    [owner, *_] = [cls for cls in type(data).__mro__ if "__iter__" in vars(cls)]
+    return RowsOfSource not in owner.__bases__
 
 
 def shuffle_buffer(

@@ -19,6 +19,7 @@ import os
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,17 @@ from pymc.variational.streaming.sources.items import named_parts
 from pymc.variational.streaming.sources.iterables import IterableSource
 from pymc.variational.streaming.sources.layout import Source
 from pymc.variational.streaming.sources.samples import SampleSource
-from pymc.variational.streaming.sources.series import is_series
-from pymc.variational.streaming.sources.torch_loaders import check_torch_loader
-from pymc.variational.streaming.sources.values import SampleShape, as_numbers, check_shapes
+from pymc.variational.streaming.sources.torch_loaders import (
+    check_torch_loader,
+    is_torch_loader,
+    tensors_of,
+)
+from pymc.variational.streaming.sources.values import (
+    SampleShape,
+    as_numbers,
+    check_shapes,
+    is_array,
+)
 
 __all__ = ["IterableDataset", "as_source"]
 
@@ -159,9 +168,9 @@ def as_source(data: Any, *, sample_shape: Any = None) -> Source:
     data : array, dict of arrays, DataFrame, Arrow table, Source, IterableDataset, iterable or callable
         Arrays, memory-maps, and arrays of h5py, zarr or dask, whose slices are read: rows are along the
         first axis, and nothing is copied as a whole. One column of pandas, polars or Arrow is one too. An
-        iterable of blocks, or a function without arguments that opens one. A loader in the manner of
-        torch: the rows are those of its ``.dataset``; its own batches, their order and their number are
-        not looked at, so that it must not choose among rows, or change them.
+        iterable of blocks, or a function without arguments that opens one. A list of rows, each a list of
+        as many numbers. A loader of torch: the rows are those of its ``.dataset``; its own batches, their
+        order and their number are not looked at, so that it must not choose among rows, or change them.
     sample_shape : tuple of int, or dict of str to tuple, optional
         See :class:`IterableDataset`. Where the shape of a row is known, it has to be this one.
 
@@ -203,9 +212,9 @@ def _source_of(data: Any, shape: SampleShape) -> Source:
         return arrow_source(data)
     if isinstance(data, Mapping):
         return ArraySource.of(data, "data", shape)
-    if is_series(data) or (hasattr(data, "shape") and hasattr(data, "dtype")):
+    if is_array(data) or _is_table(data, shape):
         return ArraySource.of(data, "data", shape)
-    if hasattr(data, "dataset"):
+    if is_torch_loader(data):
         return _from_torch(data, shape)
     if _has_samples(data):
         return SampleSource(data)
@@ -214,6 +223,8 @@ def _source_of(data: Any, shape: SampleShape) -> Source:
 
 def _iterable(data: Any, shape: SampleShape) -> Source:
     n_rows = getattr(data, "n_rows", None)
+    if callable(n_rows):  # a method of the user's
+        n_rows = None
     if n_rows is not None:
         n_rows = check_count("n_rows", n_rows, type(data).__name__)
     if isinstance(data, Iterator):
@@ -222,7 +233,7 @@ def _iterable(data: Any, shape: SampleShape) -> Source:
         once = isinstance(data, IterableDataset) and isinstance(data._blocks, Iterator)
         return IterableSource(partial(iter, data), n_rows, shape, one_shot=once)
     if callable(data):
-        return IterableSource(partial(_opened, data), n_rows, shape)
+        return IterableSource(partial(_opened, data, shape), n_rows, shape)
     check_not_lazy(data)
     raise TypeError(
         f"rows cannot come from a {type(data).__name__}: give an array, a dict of arrays, a data frame, "
@@ -230,11 +241,13 @@ def _iterable(data: Any, shape: SampleShape) -> Source:
     )
 
 
-def _opened(factory: Callable[[], Any]) -> Iterable[Any]:
+def _opened(factory: Callable[[], Any], shape: SampleShape) -> Iterable[Any]:
     blocks = factory()
     once = hasattr(blocks, "read_next_batch")
-    if hasattr(blocks, "shape") or isinstance(blocks, Mapping) or is_series(blocks):
+    if isinstance(blocks, Mapping) or is_frame(blocks) or is_array(blocks):
         return [blocks]
+    if _is_table(blocks, shape):
+        return [np.asarray(blocks)]
     if is_arrow(blocks) and not once:
         return [blocks]  # which is one block: its items would be rows, columns or names
     if not isinstance(blocks, Iterable):
@@ -244,6 +257,16 @@ def _opened(factory: Callable[[], Any]) -> Iterable[Any]:
             f"iterable of blocks"
         )
     return blocks
+
+
+def _is_table(data: Any, shape: SampleShape) -> bool:
+    """Return whether data are a list of rows, each a list of as many numbers, and no list of blocks."""
+    if not isinstance(data, list | tuple) or not data:
+        return False
+    if not all(isinstance(row, list | tuple) and len(row) == len(data[0]) > 0 for row in data):
+        return False
+    numbers = all(isinstance(value, Number | np.number | np.bool_) for row in data for value in row)
+    return numbers and (shape is None or shape == (len(data[0]),))
 
 
 def _has_samples(data: Any) -> bool:
@@ -259,15 +282,14 @@ def _from_torch(loader: Any, shape: SampleShape) -> Source:
     dataset = loader.dataset
     if isinstance(dataset, Source | Mapping) or is_frame(dataset):
         return as_source(dataset, sample_shape=shape)
-    tensors = getattr(dataset, "tensors", None)
-    if isinstance(tensors, tuple) and tensors:  # a TensorDataset: no need to go sample by sample
+    if (tensors := tensors_of(dataset)) is not None:
         named = (
             {"": tensors[0]} if len(tensors) == 1 else {str(i): t for i, t in enumerate(tensors)}
         )
         return ArraySource.of(named, "the loader's dataset", shape)
     streams = any(cls.__name__ == "IterableDataset" for cls in type(dataset).__mro__)
     if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not streams:
-        if hasattr(dataset, "shape") and hasattr(dataset, "dtype"):
+        if is_array(dataset):
             return ArraySource.of(dataset, "the loader's dataset", shape)
         return SampleSource(dataset)
     batched_by_loader = getattr(loader, "batch_size", None) is not None

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -31,7 +31,7 @@ from pymc.variational.streaming.sources.series import series_numbers
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FrameSource", "frame_block", "frame_schema", "is_frame"]
+__all__ = ["FrameSource", "first_schema", "frame_block", "frame_schema", "is_frame"]
 
 #: Bytes of the rows that are read at once: each slice of a frame has its price for each column
 FRAME_BYTES = 2**22
@@ -54,6 +54,18 @@ def frame_schema(frame: pd.DataFrame) -> Schema:
     )
 
 
+def first_schema(frame: pd.DataFrame) -> Schema:
+    """Return the schema by which a frame is read: floats for integers of which some are missing."""
+    schema = frame_schema(frame)
+    dtypes = tuple(
+        np.dtype("float64")
+        if plain is not None and plain.kind in "biu" and column.hasnans
+        else plain
+        for plain, (_, column) in zip(schema.dtypes, frame.items(), strict=True)
+    )
+    return replace(schema, dtypes=dtypes)
+
+
 def _dtype(dtype: Any) -> np.dtype | None:
     """Return the dtype of numbers; None for anything else. ``Int64`` and the like know theirs."""
     plain = dtype if isinstance(dtype, np.dtype) else getattr(dtype, "numpy_dtype", None)
@@ -70,11 +82,17 @@ def frame_block(
     Raises
     ------
     ValueError
-        If a value is missing (``pd.NA``). A NaN of a float column is one that is not finite.
+        If a value is missing (``pd.NA``) in a field of integers. In floats it is NaN.
     """
     position = {str(name): j for j, name in enumerate(frame.columns)}
+    integers = {c for f in selection.layout.fields if f.dtype.kind != "f" for c in f.columns or ()}
     columns = {
-        name: series_numbers(frame.iloc[:, position[name]], f"{where}, column {name!r}", first_row)
+        name: series_numbers(
+            frame.iloc[:, position[name]],
+            f"{where}, column {name!r}",
+            first_row,
+            nan=name not in integers,
+        )
         for name in selection.names
     }
     return ColumnBlock(selection.layout, selection.arrays(columns), where, first_row)
@@ -106,7 +124,7 @@ class FrameSource(Source):
         """
         if len(frame) == 0:
             raise ValueError("the DataFrame has no rows")
-        return cls(frame, Selection.of(frame_schema(frame), None, "the DataFrame"))
+        return cls(frame, Selection.of(first_schema(frame), None, "the DataFrame"))
 
     @property
     def layout(self) -> Layout:
@@ -150,7 +168,7 @@ class FrameSource(Source):
         Raises
         ------
         ValueError
-            If a value is missing.
+            If an integer beside a missing value is beyond 2**53.
         """
         rows = self._slices[part]
         return frame_block(self.frame.iloc[rows], self.selection, "the DataFrame", rows.start)

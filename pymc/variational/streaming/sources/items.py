@@ -27,12 +27,18 @@ import numpy as np
 from pymc.variational.streaming.sources.arrays import ArrayBlock
 from pymc.variational.streaming.sources.arrow import is_arrow
 from pymc.variational.streaming.sources.arrow_columns import need_pyarrow, schema_of, table_block
-from pymc.variational.streaming.sources.frames import frame_block, frame_schema, is_frame
+from pymc.variational.streaming.sources.frames import (
+    first_schema,
+    frame_block,
+    frame_schema,
+    is_frame,
+)
 from pymc.variational.streaming.sources.layout import Block, Layout
 from pymc.variational.streaming.sources.schema import Schema, Selection
 from pymc.variational.streaming.sources.series import is_series
 from pymc.variational.streaming.sources.values import (
     SampleShape,
+    as_field,
     as_numbers,
     check_shapes,
     equal_lengths,
@@ -72,13 +78,12 @@ def read_first(item: Any, sample_shape: SampleShape, where: str) -> ItemReader:
             if sample_shape is not None:
                 check_shapes(table.layout, sample_shape, where)
             return table
-    parts = named_parts(item)
-    shapes = named_shapes(sample_shape, parts, where)
-    rows = {}
-    for name, part in parts.items():
-        at = f"{where}[{name!r}]" if name else where
-        rows[name] = _as_rows(as_numbers(part, at), shapes.get(name), at)
-    equal_lengths(rows, where)
+    arrays = {n: as_numbers(a, _part(where, n)) for n, a in named_parts(item).items()}
+    shapes = named_shapes(sample_shape, arrays, where)
+    if sample_shape is None and _is_sample(arrays):
+        shapes = {name: array.shape for name, array in arrays.items()}
+    rows = {n: _as_rows(array, shapes[n], _part(where, n)) for n, array in arrays.items()}
+    equal_lengths(rows, where, _ONE_ROW if sample_shape is None else "")
     layout = Layout(tuple(field_of(name, array, where) for name, array in rows.items()))
     return ArrayReader(layout, shapes, where)
 
@@ -86,7 +91,8 @@ def read_first(item: Any, sample_shape: SampleShape, where: str) -> ItemReader:
 def named_parts(item: Any) -> Mapping[str, Any]:
     """Return the arrays of an item by name: those of a dict, and a tuple's by their places.
 
-    A tuple of numbers is an array.
+    A tuple of numbers is an array. So is a list, unless it has arrays that none could be made of, such as
+    torch's batches of (x, y) have.
 
     Examples
     --------
@@ -96,11 +102,35 @@ def named_parts(item: Any) -> Mapping[str, Any]:
     """
     if isinstance(item, Mapping):
         return item
-    if isinstance(item, tuple) and any(
-        is_series(part) or len(getattr(part, "shape", ())) for part in item
-    ):
+    if isinstance(item, tuple | list) and _has_parts(item):
         return {str(i): part for i, part in enumerate(item)} if len(item) > 1 else {"": item[0]}
     return {"": item}
+
+
+def _has_parts(item: Sequence[Any]) -> bool:
+    """Return whether a tuple or list is one of arrays, and no array itself."""
+    shapes = [_shape(part) for part in item]
+    are_arrays = any(len(shape) for shape in shapes)
+    if isinstance(item, list):
+        return are_arrays and len(set(shapes)) > 1
+    lists = [isinstance(part, list | tuple) for part in item]
+    return are_arrays or (any(lists) and not all(lists))
+
+
+def _shape(part: Any) -> tuple[Any, ...]:
+    return (len(part),) if is_series(part) else tuple(getattr(part, "shape", ()))
+
+
+def _is_sample(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Return whether arrays by name are one row: a number among them has no rows."""
+    return "" not in arrays and any(array.ndim == 0 for array in arrays.values())
+
+
+def _part(where: str, name: str) -> str:
+    return f"{where}[{name!r}]" if name else where
+
+
+_ONE_ROW = ". If each item is one row, say what a row is like: sample_shape={}"
 
 
 def _as_rows(array: np.ndarray, shape: Sequence[int] | None, where: str) -> np.ndarray:
@@ -164,7 +194,7 @@ class ArrayReader:
             )
         rows = {}
         for field in self.layout.fields:
-            at = f"{where}[{field.name!r}]" if field.name else where
+            at = _part(where, field.name)
             array = _as_rows(as_numbers(parts[field.name], at), self.shapes.get(field.name), at)
             rows[field.name] = array
             if array.shape[1:] != field.shape and array.size:
@@ -173,12 +203,15 @@ class ArrayReader:
                     f"{self.first} have shape {field.shape}"
                     + _hint(array, field.shape, self.shapes.get(field.name))
                 )
-            if array.dtype.newbyteorder("=") != field.dtype and array.size:
+            if not array.size:
+                continue
+            if (held := as_field(array, field.dtype, at)) is None:
                 both = np.result_type(array.dtype, field.dtype).name
                 raise TypeError(
                     f"{at} has dtype {array.dtype}, and {self.first} has {field.dtype}: convert all "
                     f"blocks to one that holds both, .astype({both!r})"
                 )
+            rows[field.name] = held
         equal_lengths(rows, where)
         return ArrayBlock(self.layout, tuple(rows.values()), where)
 
@@ -205,6 +238,8 @@ class _Tables:
         Tells whether an item is one.
     open, schema : callable
         An item as a table, and what its columns are.
+    first : callable
+        The columns of the first item, as all are to be read.
     block : callable
         (table, selection, where) -> its rows.
     """
@@ -213,6 +248,7 @@ class _Tables:
     has: Callable[[Any], bool]
     open: Callable[[Any], Any]
     schema: Callable[[Any], Schema]
+    first: Callable[[Any], Schema]
     block: Callable[[Any, Selection, str], Block]
 
 
@@ -226,7 +262,7 @@ class TableReader:
     @classmethod
     def of(cls, kind: _Tables, item: Any, where: str) -> TableReader:
         """Read tables like this one, all columns."""
-        return cls(kind, Selection.of(kind.schema(kind.open(item)), None, where))
+        return cls(kind, Selection.of(kind.first(kind.open(item)), None, where))
 
     @property
     def layout(self) -> Layout:
@@ -260,7 +296,11 @@ def _table(item: Any) -> Any:
     return need_pyarrow("a block of Arrow's").table(item)
 
 
-_FRAMES = _Tables("data frames", is_frame, lambda frame: frame, frame_schema, frame_block)
-_ARROW = _Tables(
-    "Arrow tables", _is_arrow_item, _table, lambda table: schema_of(table.schema), table_block
+def _table_schema(table: Any) -> Schema:
+    return schema_of(table.schema)
+
+
+_FRAMES = _Tables(
+    "data frames", is_frame, lambda frame: frame, frame_schema, first_schema, frame_block
 )
+_ARROW = _Tables("Arrow tables", _is_arrow_item, _table, _table_schema, _table_schema, table_block)

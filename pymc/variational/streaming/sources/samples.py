@@ -26,7 +26,7 @@ from pymc.variational.streaming.sources.arrays import ArrayBlock
 from pymc.variational.streaming.sources.items import named_parts
 from pymc.variational.streaming.sources.layout import Block, Layout, Source
 from pymc.variational.streaming.sources.parts import Slices
-from pymc.variational.streaming.sources.values import as_numbers, field_of
+from pymc.variational.streaming.sources.values import as_field, as_numbers, field_of
 
 __all__ = ["SampleSource"]
 
@@ -87,23 +87,13 @@ class SampleSource(Source):
         """
         if self.n_rows == 0:
             raise ValueError("the dataset has no rows: its length is 0")
-        rows = self._stack(range(1))
-        return Layout(tuple(field_of(n, array, "sample 0") for n, array in rows.items()))
+        first = _numbers(self.dataset[0], "sample 0")
+        return Layout(tuple(field_of(n, a[np.newaxis], "sample 0") for n, a in first.items()))
 
     @property
     def identity(self) -> dict[str, Any]:
         """Rows and schema."""
         return {"kind": "samples", "n_rows": self.n_rows, "schema": self.layout.schema}
-
-    def _stack(self, which: range) -> dict[str, np.ndarray]:
-        samples = [_numbers(self.dataset[i], f"sample {i}") for i in which]
-        first = samples[0]
-        for i, sample in zip(which, samples, strict=True):
-            if (found := _kinds(sample)) != (expected := _kinds(first)):
-                raise ValueError(
-                    f"sample {i} is not like sample {which[0]}: {found} and {expected} (shape and dtype)"
-                )
-        return {name: np.stack([sample[name] for sample in samples]) for name in first}
 
     def read(self, part: int) -> Block:
         """Return some samples.
@@ -111,16 +101,26 @@ class SampleSource(Source):
         Raises
         ------
         TypeError, ValueError
-            If a sample is nothing of numbers, or is not like the others.
+            If a sample is nothing of numbers, or is not like the first.
         """
         start, stop = self._slices[part].start, self._slices[part].stop
-        rows = self._stack(range(start, stop))
-        expected = {f.name: (f.shape, f.dtype) for f in self.layout.fields}
-        found = {name: (array.shape[1:], array.dtype) for name, array in rows.items()}
-        if found != expected:
-            raise ValueError(f"sample {start} is not like sample 0: {found} and {expected}")
-        arrays = tuple(rows[field.name] for field in self.layout.fields)
+        arrays = self.layout.empty(stop - start)
+        for i in range(start, stop):
+            sample = self._like_first(_numbers(self.dataset[i], f"sample {i}"), f"sample {i}")
+            for out, value in zip(arrays, sample, strict=True):
+                out[i - start] = value
         return ArrayBlock(self.layout, arrays, "the dataset", start)
+
+    def _like_first(self, sample: Mapping[str, np.ndarray], where: str) -> list[np.ndarray]:
+        fields = self.layout.fields
+        expected = {f.name: (f.shape, f.dtype.name) for f in fields}
+        found = {name: (array.shape, array.dtype.name) for name, array in sample.items()}
+        shapes = {name: shape for name, (shape, _) in found.items()}
+        if shapes == {field.name: field.shape for field in fields}:
+            held = [as_field(sample[f.name], f.dtype, where) for f in fields]
+            if all(array is not None for array in held):
+                return held  # type: ignore[return-value]
+        raise ValueError(f"{where} is not like sample 0: {found} and {expected} (shape and dtype)")
 
 
 def _numbers(sample: Any, where: str) -> dict[str, np.ndarray]:
@@ -129,7 +129,3 @@ def _numbers(sample: Any, where: str) -> dict[str, np.ndarray]:
         name: as_numbers(part, f"{where}[{name!r}]" if name else where)
         for name, part in parts.items()
     }
-
-
-def _kinds(sample: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {name: (array.shape, array.dtype.name) for name, array in sample.items()}

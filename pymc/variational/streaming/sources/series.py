@@ -19,10 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from pymc.minibatch.given_rows import check_exact
+
 __all__ = ["is_series", "series_numbers"]
 
 #: Whose classes are columns, and how they are called there. Who has one has imported the library
 SERIES = {"pandas": {"Series"}, "polars": {"Series"}, "pyarrow": {"Array", "ChunkedArray"}}
+#: The method of each that leaves out what is missing
+DROPS = {"pandas": "dropna", "polars": "drop_nulls", "pyarrow": "drop_null"}
 
 
 def is_series(data: Any) -> bool:
@@ -46,7 +50,7 @@ def _library(data: Any) -> str | None:
     return None
 
 
-def series_numbers(series: Any, where: str, first_row: int = 0) -> np.ndarray:
+def series_numbers(series: Any, where: str, first_row: int = 0, *, nan: bool = False) -> np.ndarray:
     """Return a column as an array of shape ``(n_rows,)``, without a copy where its memory allows it.
 
     Parameters
@@ -56,33 +60,56 @@ def series_numbers(series: Any, where: str, first_row: int = 0) -> np.ndarray:
         What messages call it.
     first_row : int
         What messages call its first row.
+    nan : bool
+        Whether what is missing becomes NaN, in floats, for who looks at rows that are not finite.
 
     Raises
     ------
     ValueError
-        If a value is missing. A NaN of a column of floats is one that is not finite.
+        If a value is missing, unless it becomes NaN; or if an integer beside it is beyond 2**53.
     """
-    library = _library(series)
+    library = _library(series) or ""
+    if library == "pandas" and isinstance(series.dtype, np.dtype):
+        return series.to_numpy()
+    missing = _missing(series, library)
+    if missing is None:
+        return _numbers(series, library)
+    if not nan:
+        _refuse(missing, "missing" if library == "pandas" else "null", where, first_row)
+    there = _numbers(getattr(series, DROPS[library])(), library)
+    if there.dtype.kind not in "biuf":
+        return there
+    dtype = there.dtype if there.dtype.kind == "f" else np.dtype("float64")
+    check_exact(there, dtype, where)
+    numbers = np.full(len(missing), np.nan, dtype)
+    numbers[~missing] = there
+    return numbers
+
+
+def _missing(series: Any, library: str) -> np.ndarray | None:
+    """Return where values are missing, None if nowhere."""
     if library == "pandas":
-        if isinstance(series.dtype, np.dtype):
-            return series.to_numpy()
-        _check_none(series.isna(), "missing", where, first_row)
+        missing = series.isna().to_numpy()
+        return missing if missing.any() else None
+    if library == "polars":
+        return series.is_null().to_numpy() if series.null_count() else None
+    return series.is_null().to_numpy(zero_copy_only=False) if series.null_count else None
+
+
+def _numbers(series: Any, library: str) -> np.ndarray:
+    """Return a column in which nothing is missing."""
+    if library == "pandas":
         return series.to_numpy(dtype=getattr(series.dtype, "numpy_dtype", None))
     if library == "polars":
-        if series.null_count():
-            _check_none(series.is_null().to_numpy(), "null", where, first_row)
         return series.to_numpy()
-    if series.null_count:
-        _check_none(series.is_null().to_numpy(zero_copy_only=False), "null", where, first_row)
     return series.to_numpy(zero_copy_only=False)  # bits, which bools are, have to be copied
 
 
-def _check_none(missing: Any, word: str, where: str, first_row: int) -> None:
+def _refuse(missing: np.ndarray, word: str, where: str, first_row: int) -> None:
     rows = np.flatnonzero(missing)
-    if len(rows):
-        raise ValueError(
-            f"{where}, row {first_row + rows[0]}: the value is {word}"
-            + (f", as are {len(rows) - 1} more here" if len(rows) > 1 else "")
-            + ". A likelihood needs a number in each row: fill such values, or leave these rows out, "
-            "when the data are written"
-        )
+    raise ValueError(
+        f"{where}, row {first_row + rows[0]}: the value is {word}"
+        + (f", as are {len(rows) - 1} more here" if len(rows) > 1 else "")
+        + ". A likelihood needs a number in each row: fill such values, or leave these rows out, "
+        "when the data are written"
+    )

@@ -17,13 +17,37 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["check_torch_loader", "shuffles"]
+__all__ = ["check_torch_loader", "is_torch_loader", "shuffles", "tensors_of"]
 
 #: Samplers of torch that give all rows of a data set; the last one goes with its iterable data sets
 SAMPLERS = {"SequentialSampler", "RandomSampler", "_InfiniteConstantSampler"}
 BATCH_SAMPLER = "BatchSampler"
 #: What torch makes batches with, unless users say otherwise: it changes no value
 COLLATES = {"default_collate", "default_convert"}
+
+
+def is_torch_loader(data: Any) -> bool:
+    """Return whether data are a loader in the manner of torch, whose rows are those of ``.dataset``.
+
+    A data set may have a `dataset` too, as a ``Subset`` has, and so may an iterable of users'. What these
+    give themselves are their rows.
+    """
+    if not (hasattr(data, "dataset") and hasattr(data, "batch_size")):
+        return False
+    gives = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+    return hasattr(data, "collate_fn") or not gives
+
+
+def tensors_of(dataset: Any) -> tuple[Any, ...] | None:
+    """Return the tensors of a ``TensorDataset``, which need not be read sample by sample.
+
+    None for what has samples of its own, such as tensors that are transformed on the way.
+    """
+    tensors, sample = getattr(dataset, "tensors", None), getattr(type(dataset), "__getitem__", None)
+    if not (isinstance(tensors, tuple) and tensors):
+        return None
+    of_torch = getattr(sample, "__module__", "").partition(".")[0] == "torch"
+    return tensors if sample is None or of_torch else None
 
 
 def shuffles(loader: Any) -> bool:

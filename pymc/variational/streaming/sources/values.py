@@ -20,15 +20,18 @@ from typing import Any
 
 import numpy as np
 
+from pymc.minibatch.given_rows import check_exact
 from pymc.variational.streaming.sources.layout import Field, Layout
 from pymc.variational.streaming.sources.series import is_series, series_numbers
 
 __all__ = [
     "SampleShape",
+    "as_field",
     "as_numbers",
     "check_shapes",
     "equal_lengths",
     "field_of",
+    "is_array",
     "is_stored",
     "named_shapes",
     "stored_or_numbers",
@@ -53,7 +56,7 @@ def as_numbers(value: Any, where: str) -> np.ndarray:
     TypeError
         If it cannot be an array, or is one of something else than numbers.
     ValueError
-        If some of it is masked, null or missing.
+        If some of it is masked. What is missing in a column is NaN.
     """
     if np.ma.is_masked(value):
         raise ValueError(
@@ -66,9 +69,43 @@ def as_numbers(value: Any, where: str) -> np.ndarray:
         raise TypeError(
             f"{where}, of type {type(value).__name__}, cannot be read as an array of numbers: {error}"
         ) from error
-    array = series_numbers(value, where) if array is None else array
+    array = series_numbers(value, where, nan=True) if array is None else array
     _check_dtype(array.dtype, where)
     return array
+
+
+def as_field(array: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray | None:
+    """Return an array of a later block in the dtype of the first one, where that holds it.
+
+    Returns
+    -------
+    ndarray or None
+        None for another dtype, unless it is one of integers where floats came before.
+
+    Raises
+    ------
+    ValueError
+        If an integer is too large for the floats.
+    """
+    if array.dtype.newbyteorder("=") == dtype:
+        return array
+    if not (array.dtype.kind in "biu" and dtype.kind == "f" and np.can_cast(array.dtype, dtype)):
+        return None
+    check_exact(array, dtype, where)
+    return array.astype(dtype)
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a value is an array, a tensor or one column: what NumPy can read as a whole.
+
+    A user's data set may have a `shape` and a `dtype` too.
+    """
+    ways = ("__array__", "__array_interface__", "__dlpack__")
+    return is_series(value) or (
+        hasattr(value, "shape")
+        and hasattr(value, "dtype")
+        and any(hasattr(value, way) for way in ways)
+    )
 
 
 def is_stored(value: Any) -> bool:
@@ -77,7 +114,8 @@ def is_stored(value: Any) -> bool:
     What shares its memory with other libraries is in memory.
     """
     return (
-        not isinstance(value, np.ndarray)
+        is_array(value)
+        and not isinstance(value, np.ndarray)
         and isinstance(getattr(value, "dtype", None), np.dtype)
         and isinstance(getattr(value, "shape", None), tuple)
         and hasattr(value, "__getitem__")
@@ -123,10 +161,12 @@ def named_shapes(
         return dict.fromkeys(names)
     given = sample_shape if isinstance(sample_shape, Mapping) else {"": sample_shape}
     if set(given) != set(names):
-        have = "one array" if names == [""] else ", ".join(map(repr, names))
+        have, advice = "one array", "the shape of one row, such as (3,), or () for a number"
+        if names != [""]:
+            have = ", ".join(map(repr, names))
+            advice = f"a dict of the shape of a row for each, such as {dict.fromkeys(names, (3,))}"
         raise ValueError(
-            f"sample_shape={sample_shape!r} does not fit to {where}, which has {have}: give one shape for "
-            f'one array, and a dict for several, such as {{"X": (3,), "y": ()}}'
+            f"sample_shape={sample_shape!r} does not fit to {where}, which has {have}: write {advice}"
         )
     return {name: tuple(given[name]) for name in names}
 
@@ -161,8 +201,14 @@ def field_of(name: str, array: np.ndarray, where: str) -> Field:
     return Field(name, array.shape[1:], array.dtype.newbyteorder("="))
 
 
-def equal_lengths(arrays: Mapping[str, np.ndarray], where: str) -> int:
+def equal_lengths(arrays: Mapping[str, np.ndarray], where: str, advice: str = "") -> int:
     """Return how many rows arrays have.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+    where, advice : str
+        For messages; ``{}`` in the advice stands for the shapes.
 
     Raises
     ------
@@ -171,5 +217,9 @@ def equal_lengths(arrays: Mapping[str, np.ndarray], where: str) -> int:
     """
     lengths = {name: array.shape[0] for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
-        raise ValueError(f"the arrays of {where} have different numbers of rows: {lengths}")
+        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+        raise ValueError(
+            f"the arrays of {where} have different numbers of rows: {lengths}"
+            + advice.format(shapes)
+        )
     return next(iter(lengths.values()))

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +38,8 @@ from pymc.variational.streaming.checkpoints.errors import (
     DamagedCheckpointError,
 )
 from pymc.variational.streaming.checkpoints.folders import checkpoints
+from pymc.variational.streaming.checkpoints.reading import read_checkpoint
+from pymc.variational.streaming.checkpoints.trainers import Checkpoints
 from tests.variational.engine import BACKENDS, JAX_COPIES
 from tests.variational.streaming.checkpoints.faults import FAULTS, SOAK, Counting
 
@@ -140,8 +143,109 @@ def test_what_a_checkpoint_in_the_midst_of_a_fit_goes_on_from(tmp_path, quick, k
     stopped.fit(20, checkpoint=tmp_path, checkpoint_every=8)
     again = load(tmp_path / "step-000000008", local=local)
     assert again.batches_seen == 8
-    again.fit(12)
+    again.fit(12, checkpoint=None)
     assert as_bytes(again) == as_bytes(whole) == as_bytes(stopped)
+
+
+def steps_in(folder: Path) -> list[int]:
+    return [int(path.name[-9:]) for path in checkpoints(folder)]
+
+
+class Killed(BaseException):
+    """The process is gone: nothing more is written."""
+
+
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def callback(approx: Any, losses: np.ndarray, i: int) -> None:
+        if i == step:
+            monkeypatch.setattr(Checkpoints, "__call__", lambda *_: None)
+            raise Killed("gone")
+
+    return callback
+
+
+def test_a_fit_that_goes_on_writes_checkpoints(tmp_path, quick):
+    """Killed twice, gone on with twice: the second kill costs no more than the first."""
+    loader = open_loader()
+    model = make_model(loader)
+    whole = make_trainer(loader, model=model)
+    whole.fit(30)
+    trainer = make_trainer(loader, model=model)
+    for kill, last, there in ((11, 8, [4, 8]), (22, 20, [12, 16, 20])):
+        arguments = {"checkpoint": tmp_path, "checkpoint_every": 4} if kill == 11 else {}
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed, match="gone"):
+            trainer.fit(30 - trainer.batches_seen, callbacks=[kill_at(kill, patch)], **arguments)
+        assert steps_in(tmp_path) == there
+        trainer = load(tmp_path, loader, model=model)
+        assert trainer.batches_seen == last
+    trainer.fit(10)
+    assert as_bytes(trainer) == as_bytes(whole)
+    assert steps_in(tmp_path) == [24, 28, 30]
+
+
+def test_where_a_fit_goes_on_is_its_users_choice(tmp_path, quick):
+    """Each argument that is given counts, for later calls too, and the others stay as they were."""
+    folder, other = tmp_path / "fits", tmp_path / "other"
+    loader = open_loader()
+    model = make_model(loader)
+    make_trainer(loader, model=model).fit(4, checkpoint=folder, checkpoint_every=2, keep=50)
+
+    def go_on(from_: Path = folder, **kwargs: Any) -> Any:
+        return load(from_, loader, model=model, **kwargs)
+
+    go_on().fit(3, checkpoint=None)
+    go_on(checkpoint=None).fit(3)
+    assert steps_in(folder) == [2, 4]
+    trainer = go_on()
+    trainer.fit(2, checkpoint_every=1)
+    trainer.fit(2)
+    trainer.refine(1)
+    assert steps_in(folder) == [2, 4, 5, 6, 7, 8, 9]
+    trainer.fit(3, checkpoint=other)
+    trainer.fit(2, checkpoint=None)
+    trainer.fit(2)
+    assert steps_in(other) == [10, 11, 12]
+    go_on(checkpoint=tmp_path / "third", checkpoint_every=6).fit(5)
+    assert steps_in(tmp_path / "third") == [12, 14]
+    go_on(checkpoint_every=5).fit(2)
+    assert steps_in(folder)[-2:] == [10, 11]
+    with pytest.raises(TypeError, match=r"keep=2 of Trainer\.fit need a folder"):
+        go_on().fit(2, checkpoint=None, keep=2)
+
+
+def test_what_was_saved_by_hand_is_left_alone(tmp_path, quick):
+    """Who saves by hand keeps all, and says when; in the folder of the fit it is one of the fit's."""
+    trainer = make_trainer()
+    trainer.fit(3, checkpoint=tmp_path / "fits", keep=1)
+    trainer.save(tmp_path / "mine")
+    load(tmp_path / "mine").fit(2)
+    assert steps_in(tmp_path / "mine") == [3]
+    trainer.refine(1)
+    trainer.save(tmp_path / "fits")
+    load(tmp_path / "fits").fit(2)
+    assert steps_in(tmp_path / "fits") == [6]
+
+
+def test_a_folder_that_a_fit_cannot_go_on_in(tmp_path, quick):
+    """It was no error to go on without checkpoints, but nobody may think that there are some."""
+    make_trainer().fit(4, checkpoint=tmp_path / "fits", checkpoint_every=2)
+    earlier = load(tmp_path / "fits" / "step-000000002")
+    with pytest.warns(
+        UserWarning, match=r"writes no checkpoints. .*step-000000004.* checkpoint=None"
+    ):
+        earlier.fit(1)
+    best = shutil.copytree(tmp_path / "fits" / "step-000000004", tmp_path / "best")
+    with pytest.warns(UserWarning, match=r"writes no checkpoints. .*in no folder of checkpoints"):
+        load(best).fit(1)
+    assert steps_in(tmp_path / "fits") == [2, 4]
+
+
+def test_a_checkpoint_of_an_earlier_version_says_nothing_of_others(saved, tmp_path, quick):
+    contents = read_checkpoint(saved)
+    del contents.values["checkpointing"]
+    again = load(files.write(tmp_path / saved.name, contents), obj_n_mc=2)
+    again.fit(1)
+    assert again.batches_seen == 4 and steps_in(tmp_path) == [3]
 
 
 def test_an_average_goes_on_after_a_stop(tmp_path, quick):
@@ -374,8 +478,11 @@ def slow(approx, losses, i):
 
 pytensor.config.mode = "FAST_COMPILE"
 folder, n = Path(sys.argv[1]), int(sys.argv[2])
-trainer = load(folder, callbacks=[slow]) if folder.exists() else make_trainer(callbacks=[slow])
-trainer.fit(n - trainer.batches_seen, checkpoint=folder, checkpoint_every=7)
+if folder.exists():  # which it goes on in by itself
+    trainer, where = load(folder, callbacks=[slow]), {}
+else:
+    trainer, where = make_trainer(callbacks=[slow]), {"checkpoint": folder, "checkpoint_every": 7}
+trainer.fit(n - trainer.batches_seen, **where)
 """
 
 

@@ -144,8 +144,11 @@ class TestSizes:
             DataLoader(ROWS, **{"batch_size": 4, "shuffle": True, argument: value})
 
     def test_a_buffer_without_a_shuffle(self):
-        with pytest.raises(ValueError, match=r"buffer_size=5 of DataLoader .* write shuffle=True"):
-            DataLoader(ROWS, 4, buffer_size=5)
+        """It is for who sets `shuffle` by a flag: without it, nothing of the loader depends on it."""
+        plain, other = DataLoader(ROWS, 4), DataLoader(ROWS, 4, shuffle=False, buffer_size=5)
+        assert (other.buffer_size, other.identity) == (plain.buffer_size, plain.identity)
+        assert repr(other) == repr(plain)
+        np.testing.assert_equal(list(other), list(plain))
 
     def test_a_time_limit_needs_the_thread(self):
         with pytest.raises(ValueError, match=r"timeout=1 .* prefetch=1"):

@@ -30,12 +30,14 @@ import pytest
 
 from hypothesis import given
 
+import pymc as pm
+
 from pymc.variational.streaming.feeding import as_loader
 from pymc.variational.streaming.loading.loader import DataLoader
-from pymc.variational.streaming.loading.shuffle import shuffle_buffer
+from pymc.variational.streaming.loading.shuffle import open_rows, shuffle_buffer
 from pymc.variational.streaming.sources.arrow import arrow_source
 from pymc.variational.streaming.sources.dataset import IterableDataset, as_source
-from pymc.variational.streaming.sources.layout import ExhaustedSourceError
+from pymc.variational.streaming.sources.layout import ExhaustedSourceError, Source
 from pymc.variational.streaming.sources.parquet import parquet_source
 from pymc.variational.streaming.sources.schema import Schema, Selection
 from pymc.variational.streaming.sources.torch_loaders import check_torch_loader, shuffles
@@ -286,7 +288,7 @@ def test_sample_shape_has_to_agree(kind):
         message = r"sample_shape=.*contradicts .*shape \(3,\): write that|sample_shape=\("
         with pytest.raises(ValueError, match=message):
             next(iter(DataLoader(rows, batch_size=4, sample_shape=wrong)))
-    with pytest.raises(ValueError, match="which has one array: give one shape"):
+    with pytest.raises(ValueError, match="which has one array: write the shape of one row"):
         next(iter(DataLoader(rows, batch_size=4, sample_shape={"X": (3,)})))
 
 
@@ -297,7 +299,7 @@ def test_sample_shapes_of_fields_have_to_agree():
     with pytest.raises(ValueError, match=r"contradicts .* shape {'X': \(2,\), 'y': \(\)}"):
         as_source(source, sample_shape={"X": (2,), "y": (1,)})
     with pytest.raises(
-        ValueError, match="which has 'X', 'y': give one shape for one array, and a dict"
+        ValueError, match="which has 'X', 'y': write a dict of the shape of a row for each"
     ):
         as_source(source, sample_shape=(3,))
 
@@ -446,9 +448,9 @@ def test_columns_of_a_frame():
             r"column 'c' of the DataFrame is of type str.*columns=\[...\]",
         ),
         (
-            FRAME.assign(c=pd.array([1, None, 3, 4], dtype="Int64")),
+            FRAME.assign(c=pd.array([2**60, None, 3, 4], dtype="Int64")),
             ValueError,
-            "column 'c', row 1: .*missing",
+            "column 'c' got integers .*1152921504606846976, not all of which float64 can hold",
         ),
         (
             FRAME.assign(c=2**60, d=0.5),
@@ -493,13 +495,17 @@ def test_bad_frame(frame, error, match):
         ([X, X[:, :2]], None, ValueError, r"block 1 has shape \(20, 2\).*those of block 0 have shape \(3,\)"),
         ([X, X[0]], None, ValueError, r"single|one row, say so: sample_shape=\(3,\)"),
         ([X, X.astype("f4")], None, TypeError, r"block 1 has dtype float32.*astype\('float64'\)"),
-        ([[1, 2], [1.5, 2]], None, TypeError, r"block 1 has dtype float64.*astype\('float64'\)"),
+        (iter([[1, 2], [1.5, 2]]), None, TypeError, r"block 1 has dtype float64.*astype\('float64'\)"),
+        ([[1.5, 2], [2**60, 2]], (), ValueError, r"block 1 got integers .* not all of which float64"),
         ({"": X, "y": X}, None, ValueError, r"called \['', 'y'\], and the name '' is that of an only"),
         ([{"": X, "y": X}], None, ValueError, r"called \['', 'y'\]"),
         (Samples([{"": 1.0, "y": 2.0}]), None, ValueError, r"called \['', 'y'\]"),
-        (pd.Series([1, None], dtype="Int64"), None, ValueError, "data, row 1: the value is missing"),
-        (pl.Series([None, None, 2]), None, ValueError, "data, row 0: the value is null, as are 1 more"),
-        ({"y": pa.chunked_array([[1], [None]])}, None, ValueError, r"data\['y'\], row 1: the value is null"),
+        (pl.Series([None, "a"]), None, TypeError, "data has dtype .*, and a model computes with numbers"),
+        ([pd.Series([1]), pd.Series([None], dtype="Int64")], None, TypeError, "block 1 has dtype float64"),
+        (
+            iter([pd.DataFrame({"a": pd.array([1, n], dtype="Int64")}) for n in (2, None)]),
+            None, ValueError, "block 1, column 'a', row 1: the value is missing",
+        ),
         (pd.Series(["a"]), None, TypeError, "data has dtype .*, and a model computes with numbers"),
         (Stored(np.array(["a"])), None, TypeError, "data has dtype <U1"),
         (Stored(X[:0]), None, ValueError, "data has no rows"),
@@ -512,6 +518,9 @@ def test_bad_frame(frame, error, match):
         ([[[1], [2, 3]]], None, TypeError, "block 0, of type list, cannot be read as an array"),
         ([FRAME, FRAME.assign(c=1)], None, ValueError, "block 1 has 'c', which block 0 does not have"),
         ([FRAME, FRAME.astype("f8") + 0.5], None, ValueError, r"block 1, column 'a', row 0: \d.5 is no int16"),
+        ([(X[0], X[0, :2])], None, ValueError, r"say what .*: sample_shape={'0': \(3,\), '1': \(2,\)}"),
+        ([{"X": X}], (3,), ValueError, r"has 'X': write a dict of .*, such as {'X': \(3,\)}"),
+        (X, {"x": (3,)}, ValueError, r"has one array: write the shape of one row, such as \(3,\)"),
         ([FRAME, X], None, TypeError, "block 1 is a ndarray, and those before were data frames"),
         (lambda: 3, None, TypeError, "the function that opens the data returned a int"),
         (torch_loader(Samples([])), None, ValueError, "no rows: its length is 0"),
@@ -654,3 +663,222 @@ def test_columns_are_found_without_a_search():
     dtypes = (np.dtype("f4"), np.dtype("i2"))
     schema = Schema(Names("ab"), dtypes, ("float", "int16"))
     assert tuple(schema.dtype(name, "flights") for name in "ab") == dtypes
+
+
+class Every:
+    """An iterable of users', which keeps what it reads under any name, and gives half of its rows."""
+
+    def __init__(self, **kept):
+        self.__dict__.update(kept)
+
+    def __iter__(self):
+        yield X[::2]
+
+
+HALF = X[::2]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"source": as_source(X)},
+        {"dataset": Samples(list(X))},
+        {"dataset": Samples(list(X)), "batch_size": 5},
+        {"dataset": SimpleNamespace(tensors=(X,)), "tensors": (X,)},
+        {"shape": X.shape, "dtype": X.dtype},
+        {"n_rows": lambda: 20},
+        {"layout": None, "columns": 3, "chunks": (5,), "sampler": None},
+    ],
+    ids=lambda kept: ", ".join(kept),
+)
+@pytest.mark.parametrize("base", [Every, IterableDataset])
+def test_what_a_users_object_gives_counts_and_not_what_it_keeps(kept, base):
+    cls = Every if base is Every else type("Own", (Every, IterableDataset), {"n_rows": None})
+    if base is IterableDataset and callable(kept.get("n_rows")):
+        kept = {}
+    for data in (cls(**kept), lambda: cls(**kept)):
+        np.testing.assert_array_equal(rows_of(open_rows(data)), HALF)
+        assert len(pm.DataLoader(data, batch_size=2)) == 10
+
+
+def test_a_source_of_users_that_wraps_another():
+    class Half(Source):
+        def __init__(self, source):
+            self.source = self.dataset = source
+
+        n_rows = property(lambda self: 10)
+        layout = property(lambda self: self.source.layout)
+        identity = property(lambda self: {"kind": "half"})
+
+        def blocks(self):
+            return as_source(HALF).blocks()
+
+    loader = pm.DataLoader(Half(as_source(X)), batch_size=5)
+    np.testing.assert_array_equal(np.concatenate(list(loader)), HALF)
+
+
+def test_rows_of_a_loader_are_those_of_its_source_unless_it_iterates_by_itself():
+    class Doubled(pm.DataLoader):
+        def __iter__(self):
+            for batch in super().__iter__():
+                yield 2 * batch
+
+    loader, doubled = pm.DataLoader(X, batch_size=4), Doubled(X, batch_size=4)
+    assert open_rows(loader) is loader.source
+    np.testing.assert_array_equal(rows_of(open_rows(doubled)), 2 * X)
+    assert as_loader(loader) is loader
+    with pytest.raises(
+        TypeError, match=r"is a Doubled with an __iter__ of its own, .* does not call"
+    ):
+        as_loader(doubled)
+
+
+class Subset(Samples):
+    """As torch's: it has the data set that it is a part of."""
+
+    def __init__(self, dataset, indices):
+        self.dataset, self.indices = dataset, indices
+        super().__init__([dataset[i] for i in indices])
+
+
+class Transformed(Samples):
+    """A data set of tensors that are transformed on their way, as many are written."""
+
+    def __init__(self, *tensors):
+        self.tensors = tensors
+        super().__init__([2 * row for row in tensors[0]])
+
+
+def test_data_sets_of_torch_are_read_by_their_samples():
+    even = Subset(Samples(list(X)), range(0, 20, 2))
+    for data in (even, torch_loader(even), torch_loader(Subset(even, range(10)))):
+        np.testing.assert_array_equal(rows_of(as_source(data)), HALF)
+    for data in (Transformed(X), torch_loader(Transformed(X))):
+        np.testing.assert_array_equal(rows_of(as_source(data)), 2 * X)
+    sized = Samples(list(2 * X))
+    sized.shape, sized.dtype = X.shape, X.dtype
+    np.testing.assert_array_equal(rows_of(as_source(torch_loader(sized))), 2 * X)
+
+
+def test_a_tensor_dataset_is_read_as_a_whole():
+    def getitem(self, row):
+        raise AssertionError("not sample by sample")
+
+    getitem.__module__ = "torch.utils.data.dataset"
+    cls = type("TensorDataset", (), {"__getitem__": getitem, "__len__": lambda self: 20})
+    dataset = cls()
+    dataset.tensors = (Tensor(X), Tensor(X[:, 0]))
+    np.testing.assert_array_equal(rows_of(as_source(torch_loader(dataset)))["0"], X)
+
+
+PAIRS = [(x, y) for x, y in zip(X, X[:, 0])]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(PAIRS, id="tuples"),
+        pytest.param(iter(PAIRS), id="iterator"),
+        pytest.param(lambda: iter(PAIRS), id="factory"),
+        pytest.param([(x.tolist(), float(y)) for x, y in PAIRS], id="lists and numbers"),
+        pytest.param([(Tensor(x), y) for x, y in PAIRS], id="tensors"),
+        pytest.param([[X[:7], X[:7, 0]], [X[7:], X[7:, 0]]], id="batches of a loader of torch"),
+        pytest.param(torch_loader(IterableDataset(lambda: iter(PAIRS))), id="stream of torch"),
+    ],
+)
+def test_samples_of_x_and_y(data):
+    """A number beside an array has no rows, so that each item is one row."""
+    source = as_source(data)
+    assert [field.shape for field in source.layout.fields] == [(3,), ()]
+    rows = write_all(source.layout, source.blocks())
+    np.testing.assert_array_equal(rows["0"], X)
+    np.testing.assert_array_equal(rows["1"], X[:, 0])
+
+
+def test_rows_of_a_dataset_of_hugging_face():
+    """Dicts of lists and Python's numbers, and a `shape` without a `dtype`."""
+
+    class Rows(list):
+        shape = (20, 2)
+
+    rows = Rows({"x": x.tolist(), "label": i % 2} for i, x in enumerate(X))
+    for data in (rows, lambda: rows):
+        found = rows_of(as_source(data))
+        np.testing.assert_array_equal(found["x"], X)
+        np.testing.assert_array_equal(found["label"], np.arange(20) % 2)
+    with pytest.raises(TypeError, match=r"block 0\['text'\] has dtype <U1"):
+        rows_of(as_source([{"text": "a", "label": 1}]))
+
+
+@pytest.mark.parametrize(
+    ["data", "shape", "expected"],
+    [
+        ([[1.0, 2.0], [3.0, 4.0]], None, [[1, 2], [3, 4]]),
+        ([[1, 2], [1.5, 2]], None, [[1, 2], [1.5, 2]]),
+        ([(1.0, True), (3, 4.0)], (2,), [[1, 1], [3, 4]]),
+        (lambda: [[1.0, 2.0], [3.0, 4.0]], None, [[1, 2], [3, 4]]),
+        ([[1.0, 2.0], [3.0, 4.0]], (), [1, 2, 3, 4]),
+        ([[1.0, 2.0], [3.0]], None, [1, 2, 3]),
+        ([np.array([1.0, 2.0]), np.array([3.0, 4.0])], None, [1, 2, 3, 4]),
+        ([[[1, 2], [3, 4]], [[5, 6], [7, 8]]], None, [[1, 2], [3, 4], [5, 6], [7, 8]]),
+    ],
+    ids=["lists", "mixed", "tuples", "factory", "numbers are rows", "ragged", "arrays", "blocks"],
+)
+def test_a_list_of_lists_of_numbers_has_a_row_in_each(data, shape, expected):
+    """As it has everywhere else; what was said to be blocks, and arrays, are blocks."""
+    np.testing.assert_array_equal(rows_of(as_source(data, sample_shape=shape)), expected)
+
+
+def test_integers_after_floats():
+    """What the floats of the first block hold: they are converted."""
+    floats, integers = X[:5], X[5:].astype(int)
+    for data in ([floats, integers], torch_loader(Samples([*floats, *integers]))):
+        np.testing.assert_array_equal(rows_of(as_source(data)), X)
+    first = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5], "c": [True, False]})
+    then = pd.DataFrame({"a": [1.5, 2.5], "b": [1, 2], "c": pd.array([1, 0], dtype="Int64")})
+    expected = np.concatenate([first.to_numpy("f8"), then.to_numpy("f8")])
+    # The floats in b make floats of all columns
+    np.testing.assert_array_equal(
+        rows_of(as_source([first, then.astype({"a": int})]))[:2], expected[:2]
+    )
+    np.testing.assert_array_equal(rows_of(as_source([then, first])), expected[[2, 3, 0, 1]])
+    with pytest.raises(ValueError, match=r"block 1, column 'a', row 0: 1.5 is no int64"):
+        rows_of(as_source([first[["a"]], then[["a"]]]))
+
+
+MISSING = {
+    "Int64": pd.Series([1, None, 3], dtype="Int64"),
+    "Float32": pd.Series([1, None, 3], dtype="Float32"),
+    "boolean": pd.Series([True, None, False], dtype="boolean"),
+    "pyarrow": pd.Series([1, None, 3], dtype="int64[pyarrow]"),
+    "polars": pl.Series([1, None, 3]),
+    "polars bool": pl.Series([True, None, False]),
+    "Arrow": pa.chunked_array([[1], [None, 3]]),
+}
+
+
+@pytest.mark.parametrize("kind", MISSING)
+def test_what_is_missing_is_not_finite(kind):
+    """So that `on_nan` decides: in one column, in a dict, and in a frame beside floats and integers."""
+    column = MISSING[kind]
+    data = [column, {"y": column}]
+    if isinstance(column, pd.Series):
+        data += [pd.DataFrame({"a": column}), pd.DataFrame({"a": column, "b": [0.5, 1, 2]})]
+        data += [[pd.DataFrame({"a": column, "b": [0.5, 1, 2]})]]
+    for each in data:
+        loader = pm.DataLoader(each, batch_size=2, on_nan="skip")
+        assert len(loader) == 2
+        [batch] = loader
+        batch = np.asarray(batch["y"] if isinstance(batch, dict) else batch).reshape(2, -1)
+        np.testing.assert_array_equal(batch[:, 0], [1, 0 if "bool" in kind else 3])
+        with pytest.raises(ValueError, match=r"row 1.*nan"):
+            list(pm.DataLoader(each, batch_size=3, on_nan="raise"))
+
+
+def test_nothing_missing_leaves_integers():
+    frame = pd.DataFrame(
+        {"a": pd.array([1, 2**60], dtype="Int64"), "b": pd.array([1, 2], dtype="UInt8")}
+    )
+    source = as_source(frame)
+    assert source.layout.fields[0].dtype == np.int64
+    np.testing.assert_array_equal(rows_of(source), [[1, 1], [2**60, 2]])
