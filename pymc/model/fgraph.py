@@ -43,6 +43,7 @@ from pymc.minibatch.plates import (
 from pymc.minibatch.potentials import potential_scale, without_given_totals
 from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, follow, trace
 from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.rules.random import check_marginalized
 from pymc.minibatch.stream import streamed, streams_in
 from pymc.minibatch.total_size import Term, infer_totals
 
@@ -287,6 +288,7 @@ def scale_terms(fgraph: Any) -> None:
         elif isinstance(op, released.ModelObservedRV):
             rv, value = node.inputs
             bare, given = unscaled_rv(rv)
+            check_marginalized(op.name, bare, trace(value))
             term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths, known)
             totals = infer_totals(term, given)
             observed = node.outputs[0]
@@ -294,9 +296,9 @@ def scale_terms(fgraph: Any) -> None:
                 observed = _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
             known[observed] = trace(value)
         elif isinstance(op, released.ModelPotential):
-            var, given = without_given_totals(node.inputs[0])
+            var, said = without_given_totals(node.inputs[0])
             scale = potential_scale(
-                var, given, name=op.name, dims=op.dims or None, known=known, free=()
+                var, said, name=op.name, dims=op.dims or None, known=known, free=()
             )
             if scale is not None:
                 fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)
