@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.traversal import toposort
@@ -109,6 +110,18 @@ def _(op: Scan, node: Apply) -> Iterable[int]:
     args = ScanArgs(node.inputs, node.outputs, op.inner_inputs, op.inner_outputs, op.info)
     lengths = {args.n_steps, *args.outer_in_nit_sot}
     return [k for k, var in enumerate(node.inputs) if var in lengths]
+
+
+@size_inputs.register(OpFromGraph)
+def _(op: OpFromGraph, node: Apply) -> Iterable[int]:
+    """What is a size, and nothing else, in the inner graph."""
+    values = set(op.inner_outputs)
+    for inner in reversed(list(toposort(op.inner_outputs))):
+        if isinstance(inner.op, MakeVector) and values.isdisjoint(inner.outputs):
+            continue
+        sizes = set(size_inputs(inner.op, inner))
+        values.update(var for k, var in enumerate(inner.inputs) if k not in sizes)
+    return [k for k, var in enumerate(op.inner_inputs) if var not in values]
 
 
 @size_inputs.register(RandomVariable)

@@ -44,6 +44,7 @@ from pymc.minibatch.potentials import potential_scale, without_given_totals
 from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, follow, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.row_trials import is_marker
+from pymc.minibatch.rules.random import check_marginalized
 from pymc.minibatch.stream import streamed, streams_in
 from pymc.minibatch.total_size import Term, infer_totals
 
@@ -293,6 +294,7 @@ def scale_terms(fgraph: Any) -> None:
         elif isinstance(op, released.ModelObservedRV):
             rv, value = node.inputs
             bare, given = unscaled_rv(rv)
+            check_marginalized(op.name, bare, trace(value))
             term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths, known, free)
             totals = infer_totals(term, given)
             observed = node.outputs[0]
@@ -300,14 +302,9 @@ def scale_terms(fgraph: Any) -> None:
                 observed = _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
             known[observed] = trace(value)
         elif isinstance(op, released.ModelPotential):
-            var, totals_given = without_given_totals(node.inputs[0])
+            var, said = without_given_totals(node.inputs[0])
             scale = potential_scale(
-                var,
-                totals_given,
-                name=op.name,
-                dims=op.dims or None,
-                known=known,
-                free=free,
+                var, said, name=op.name, dims=op.dims or None, known=known, free=free
             )
             if scale is not None:
                 fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)

@@ -217,7 +217,6 @@ MIXED = {
     "columns by place": (lambda x, y: x[np.arange(B), [0, 1, 2, 0]], True),
     "covariance of rows": (lambda x, y: pt.linalg.cholesky(x @ x.T + pt.eye(B)), None),
     "running mean": (lambda x, y: running_mean(y), True),
-    "mean of columns in steps": (lambda x, y: running_mean(x.T), False),
     "codes of groups": (lambda x, y: pt.unique(y, return_inverse=True)[1], True),
     "cholesky of rows": (lambda x, y: pt.linalg.cholesky(x @ x.T + pt.eye(B)), True),
     "solve of rows": (lambda x, y: pt.linalg.solve(pt.eye(B) * y, y), None),

@@ -15,22 +15,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import HasInnerGraph, Op
+from pytensor.graph.traversal import toposort
+from pytensor.tensor.basic import MakeVector
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
 
+from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.lengths import size_inputs
 from pymc.minibatch.provenance import (
     OWN,
     SAME,
     Axes,
+    Lost,
+    Rows,
     RowsLost,
     follow,
+    indexes,
+    meet,
     meet_all,
     refuse_rows,
+    rows_of,
+    trace,
     trace_inner,
 )
 
@@ -78,6 +88,109 @@ def _draw_axes(
         batches.append(param_axes[:split])
     ndim = draw.type.ndim - ndim_supp
     return (*meet_all([(SAME,) * ndim, *batches], [draw, *params], ndim), *(OWN,) * ndim_supp)
+
+
+def marginalized_axes(op: Any, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    """Follow variables of which pymc-extras has marginalized a discrete one that they depend on.
+
+    Their log-probability is a sum over its values for each of its elements. So they have rows along the
+    axes on which it has rows too; along another axis they belong to one element.
+
+    Parameters
+    ----------
+    op : MarginalFiniteDiscreteRV
+        Its inner graph draws the marginalized variable, and then those that depend on it;
+        `dims_connections` says which of its axes each of theirs is.
+    node : Apply
+    inputs : sequence of Axes
+    """
+    known: dict[Variable, Axes | Lost] = dict(zip(op.inner_inputs, inputs, strict=True))
+    sizes = {
+        op.inner_inputs[k]: indexes([node.inputs[k]], by_shape=True) for k in size_inputs(op, node)
+    }
+    lengths = {inner: Rows(found[0]) for inner, found in sizes.items() if found}
+    hidden, *rest = op.inner_outputs
+    known[hidden] = _own_draw(hidden, _traced(hidden, known), lengths)
+    axes: list[Axes] = [(OWN,) * getattr(out.type, "ndim", 0) for out in node.outputs]
+    axes[0] = _traced(hidden, known)
+    for k, (inner, connections) in enumerate(zip(rest, op.dims_connections), 1):
+        own = _own_draw(inner, _traced(inner, known), lengths)
+        axes[k] = tuple(
+            axis if apart else OWN for axis, apart in zip(own, _apart(hidden, connections))
+        )
+    return axes
+
+
+def _apart(hidden: Variable, connections: Sequence[int | None]) -> list[bool]:
+    """Tell along which axes each element has its own of the marginalized variable."""
+    batch_ndim = hidden.type.ndim - getattr(hidden.owner.op, "ndim_supp", 0)
+    return [at is not None and at < batch_ndim for at in connections]
+
+
+def check_marginalized(name: str, rv: Variable, axes: Axes | Lost) -> None:
+    """Raise where pymc-extras has marginalized a variable that rows of a minibatch share.
+
+    Parameters
+    ----------
+    name : str
+    rv : Variable
+        What is observed.
+    axes : Axes or Lost
+        Those of the observed value.
+
+    Raises
+    ------
+    ValueError
+        If the log-probability is no sum over rows or one of several variables together, or the batch is
+        drawn inside.
+    """
+    op: Any = None if rv.owner is None else rv.owner.op
+    if not hasattr(op, "marginalized_name"):
+        return
+    if any(isinstance(node.op, MinibatchIndexRV) for node in toposort(op.inner_outputs)):
+        raise ValueError(
+            f"{name!r} depends on {op.marginalized_name!r}, which was marginalized in a model of minibatches. "
+            "Marginalize it in the model of all rows, and take minibatches of what you get: "
+            "pm.minibatch_model(marginalize(pm.remove_minibatch(model), ...), batch_size=...)"
+        )
+    if isinstance(axes, Lost) or not rows_of(axes):
+        return
+    if op.n_dependent_rvs > 1:
+        raise ValueError(
+            f"{name!r} and {op.n_dependent_rvs - 1} more variables depend on {op.marginalized_name!r}, which was "
+            "marginalized: they have one log-probability together, which is not scaled to all rows. Observe "
+            "them as columns of one variable, leave it in the model, or fit all rows"
+        )
+    hidden = op.inner_outputs[0]
+    if hasattr(op, "dims_connections"):
+        apart = _apart(hidden, op.dims_connections[rv.owner.outputs.index(rv) - 1])
+    else:
+        apart = [getattr(hidden.owner.op, "ndim_supp", 1) == 0] * rv.type.ndim
+    if any(isinstance(axis, Rows) and not own for axis, own in zip(axes, apart, strict=True)):
+        raise ValueError(
+            f"{name!r} depends on {op.marginalized_name!r}, which was marginalized and which all rows of "
+            "the data share, so that the log-probability is no sum over rows, and a batch says nothing of it. "
+            "Give it a value for each row, leave it in the model, or fit all rows"
+        )
+
+
+def _traced(var: Variable, known: Mapping[Variable, Axes | Lost]) -> Axes:
+    axes = trace(var, known)
+    if isinstance(axes, Lost):
+        raise RowsLost(axes.why, axes.certain)
+    return axes
+
+
+def _own_draw(draw: Variable, axes: Axes, lengths: Mapping[Variable, Rows]) -> Axes:
+    """Tell the axes of a draw whose shape says which of them are as long as a batch."""
+    size = draw.owner.inputs[1].owner if isinstance(draw.owner.op, RandomVariable) else None
+    entries = size.inputs if size is not None and isinstance(size.op, MakeVector) else []
+    rows = [lengths.get(entry) for entry in entries]
+    rows += [None] * (len(axes) - len(rows))
+    return tuple(
+        meet([axis, row]) if row is not None else OWN if axis is SAME else axis
+        for axis, row in zip(axes, rows, strict=True)
+    )
 
 
 def _without_signature(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:

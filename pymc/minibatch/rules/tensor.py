@@ -58,6 +58,7 @@ from pymc.minibatch.provenance import (
     refuse_rows,
     trace_inner,
 )
+from pymc.minibatch.rules.random import marginalized_axes
 
 
 @follow.register(Elemwise)
@@ -273,4 +274,6 @@ def _(op: SplitDims, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 @follow.register(OpFromGraph)
 def _(op: OpFromGraph, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    if hasattr(op, "dims_connections"):
+        return marginalized_axes(op, node, inputs)
     return trace_inner(op, inputs)
