@@ -33,6 +33,7 @@ from pytensor.graph.traversal import toposort
 from pytensor.tensor.basic import Alloc, stack
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.shape import Shape, Shape_i, shape_i
+from pytensor.tensor.subtensor import AdvancedIncSubtensor, AdvancedSubtensor
 
 from pymc.minibatch.lengths import axis_of_length, size_inputs
 from pymc.minibatch.placed_rows import sized_inputs
@@ -111,7 +112,7 @@ class _Subsampled:
         if isinstance(node.op, Shape | Shape_i):
             self._visit_shape(node)
             return
-        sizes = set(size_inputs(node.op, node))
+        sizes = set(size_inputs(node.op, node)) | self._places(node)
         inputs = [
             self.lengths.get(var, self.batch.get(var, var))
             if k in sizes
@@ -143,6 +144,13 @@ class _Subsampled:
                 a.total if isinstance(a, Rows) else shape_i(new, k) for k, a in enumerate(axes)
             ]
             self.batch[shape] = stack(lengths) if axis is None else lengths[axis]
+
+    def _places(self, node: Apply) -> set[int]:
+        """Tell which inputs pick elements by their places, as ``rows[pt.arange(n), choice]`` does."""
+        if not isinstance(node.op, AdvancedSubtensor | AdvancedIncSubtensor):
+            return set()
+        first = 1 if isinstance(node.op, AdvancedSubtensor) else 2
+        return set(range(first, len(node.inputs))) if node.inputs[0] in self.batch else set()
 
     def _keeps_rows(self, node: Apply) -> bool:
         """Tell whether `node`, computed from data alone, has rows wherever its inputs have."""
