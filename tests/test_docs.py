@@ -124,6 +124,7 @@ def run_doctest(example: doctest.DocTest, clear_globs: bool = True) -> None:
     assert not failed, "".join(report)
 
 
+@pytest.mark.filterwarnings("ignore::Warning:bambi", "ignore::Warning:formulae")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_page_runs(page: Path) -> None:
     """Run the blocks of a page one after another, in one namespace."""

@@ -25,17 +25,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import toposort
-from pytensor.tensor.basic import Alloc, AllocEmpty, MakeVector, get_vector_length, stack
+from pytensor.tensor.basic import Alloc, AllocEmpty, get_vector_length, stack
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.shape import Reshape, SpecifyShape
+from pytensor.tensor.type_other import NoneTypeT
 
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.lengths import size_inputs
 from pymc.minibatch.provenance import SAME, Axes, Rows, RowsLost, follow
+from pymc.minibatch.total_size import current_length
 
 __all__ = ["Placed", "placed_rows", "sized_inputs"]
 
@@ -48,7 +48,7 @@ class Placed(NamedTuple):
     data : dict of Variable to list of int
         Roots of the graph, and their axes of rows.
     sizes : dict of Apply to list of int
-        Nodes that a number gives their length, as in ``pt.zeros(1000)``, and their axes of rows.
+        Nodes whose length is an input, as in ``pt.zeros(1000)``, and their axes of rows.
     ends : dict of Variable to list of int
         What is not computed row by row, such as a running sum, or not known to be; its axes of rows.
     coupled : list of Variable
@@ -103,7 +103,7 @@ def placed_rows(
             ended = {out: sorted(asked[out]) for out in node.outputs if out in asked}
             ends |= ended
             coupled += ended if certain else ()
-        numbers = {axis for _, axis in outputs if _is_number(_length(node, axis), n_rows)}
+        numbers = {axis for _, axis in outputs if _is_of_all(node, axis, n_rows)}
         if numbers:
             sizes[node] = sorted(numbers)
     roots = {v: sorted(axes) for v, axes in asked.items() if v.owner is None and v not in blockers}
@@ -134,7 +134,7 @@ def _coming_out(
     return result, certain
 
 
-# --- lengths that are numbers ---
+# --- lengths ---
 def _length_at(node: Apply, axis: int) -> tuple[int, int | None] | None:
     """Tell which input of `node` is the length of an axis of its output, or which entry of an input."""
     if isinstance(node.op, AllocEmpty):
@@ -149,29 +149,22 @@ def _length_at(node: Apply, axis: int) -> tuple[int, int | None] | None:
     return None
 
 
-def _length(node: Apply, axis: int) -> Variable | int | None:
+def _is_of_all(node: Apply, axis: int, n_rows: int) -> bool:
+    """Tell whether an input of `node` says that an axis of its output has as many entries as rows."""
     found = _length_at(node, axis)
     if found is None:
-        return None
+        return False
     position, entry = found
     length = node.inputs[position]
-    if entry is None:
-        return length
-    if isinstance(length, Constant):
-        known = np.ndim(length.data) == 1 and entry < len(length.data)
-        return int(length.data[entry]) if known else None
-    made = length.owner is not None and isinstance(length.owner.op, MakeVector)
-    return length.owner.inputs[entry] if made and entry < len(length.owner.inputs) else None
-
-
-def _is_number(length: Variable | int | None, n_rows: int) -> bool:
-    if isinstance(length, Constant):
-        length = None if length.data is None else int(length.data)
-    return isinstance(length, int) and length == n_rows
+    if entry is not None:
+        if getattr(length.type, "ndim", 0) != 1 or entry >= get_vector_length(length):
+            return False
+        length = length[entry]
+    return not isinstance(length.type, NoneTypeT) and current_length(length) == n_rows
 
 
 def sized_inputs(node: Apply, inputs: Sequence[Variable], lengths: Mapping[int, Variable]) -> list:
-    """Put other lengths into the inputs of a node that a number gives its length.
+    """Put other lengths into the inputs of a node whose length is an input.
 
     Parameters
     ----------

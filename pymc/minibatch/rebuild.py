@@ -113,7 +113,7 @@ def _rebuilt_inner(
 ) -> tuple[list[Variable], list[Variable]]:
     old = op.fgraph.unfreeze()
     inner = [
-        var.clone() if var.type.is_super(new) else new()
+        var.clone() if var.type == new else new()
         for var, new in zip(old.inputs, types, strict=True)
     ]
     return inner, rebuild(old.outputs, dict(zip(old.inputs, inner)))

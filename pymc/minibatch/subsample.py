@@ -63,7 +63,7 @@ def subsample(
     fixed : collection of Variable
         What stays as it is, whatever it is computed from.
     sizes : mapping of Apply to (mapping of int to Variable), optional
-        Nodes that a number gives their length, and what it becomes, by axis; see
+        Nodes whose length is an input, and what it becomes, by axis; see
         :func:`~pymc.minibatch.placed_rows.placed_rows`.
     known : mapping, optional
         Axes of variables whose rows no data tell, such as those of local variables.

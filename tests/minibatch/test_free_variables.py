@@ -216,7 +216,6 @@ class TestRefused:
         ("form", "message"),
         [
             (zero_sum_over_the_plate, WITHIN_A_DRAW),
-            (with_too_long_a_shape, "those of a batch, but its length there is 4"),
             (global_of_mixed_locals, "The parameters of the free variable 'z': .* mixes the rows"),
         ],
         ids=lambda value: getattr(value, "__name__", ""),

@@ -20,11 +20,13 @@ from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytensor.tensor as pt
 
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.traversal import ancestors, explicit_graph_inputs
 from pytensor.graph.type import Type
+from pytensor.tensor.basic import ARange
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.xtensor.type import XTensorVariable
 
@@ -281,6 +283,8 @@ def minibatch_model(
         indexes.append(index)
         for data, k in uses.items():
             batches[data] = take_rows(batches.get(data, _as_shared(data)), index, k)
+            if _is_row_numbers(data):  # as places, in the batch they are those of its rows
+                lengths[data] = pt.arange(index.shape[0], dtype=data.type.dtype)
         length = fgraph._dim_lengths[dim]
         lengths[length] = index.shape[0].astype(length.type.dtype)
         for node, axes in sized.items():
@@ -457,6 +461,17 @@ def _is_data(var: Variable) -> bool:
     return not any(True for _ in explicit_graph_inputs([var])) and not any(
         isinstance(v.owner.op, RNGConsumerOp) for v in random
     )
+
+
+def _is_row_numbers(var: Variable) -> bool:
+    """Tell whether `var` is ``arange(n)``."""
+    if isinstance(var, Constant):
+        data = np.asarray(var.data)
+        return data.ndim == 1 and data.dtype.kind in "iu" and np.array_equal(data, range(len(data)))
+    if var.owner is None or not isinstance(var.owner.op, ARange):
+        return False
+    start, _, step = var.owner.inputs
+    return current_length(start) == 0 and current_length(step) == 1
 
 
 def _free_variables(fgraph: Any) -> list[Variable]:

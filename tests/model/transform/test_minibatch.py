@@ -206,8 +206,22 @@ def reference_category():
     pm.Categorical("lik", logit_p=first, observed=G % 3, dims="obs")
 
 
+def picked_by_row_numbers():
+    """One element of each row, by arrays of row numbers; and effects of groups of one row."""
+    x = pm.Data("x", X, dims=x_dims)
+    eta = pm.math.log_softmax(x * pm.Normal("w", shape=3), axis=1)
+    one, other = eta[pt.arange(x.shape[0]), G % 3], eta[np.arange(N), G % 2]
+    mu = (
+        one
+        + other
+        + pm.Normal("a", shape=N)[np.arange(N)]
+        + pm.Normal("z", dims="obs")[pt.arange(N)]
+    )
+    pm.Normal("lik", mu, 1, observed=Y, dims="obs")
+
+
 def shapes_of_local_variables():
-    z = pm.Normal("z", dims=("obs", "feature"))
+    z = pm.Normal("z", shape=(N, 3), dims=("obs", "feature"))
     mu = (z * pt.ones(z.shape)).sum(1) / z.shape[1] + pt.zeros(z.shape[0]) + 1 / z.shape[0]
     pm.Normal("lik", mu, 1, observed=Y, dims="obs")
 
