@@ -39,7 +39,6 @@ from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.particles import fits_in_memory, over_particles
 from pymc.variational.replacements import as_replacements
 from pymc.variational.results import add_fit
-from pymc.variational.sampling.groups import DrawnGroups
 from pymc.variational.saved import Saved
 
 
@@ -296,6 +295,10 @@ class _Approximation(Saved):
             _check_replacements(self.model, new)
         return super().set_size_and_deterministic(node, s, d, new)  # type: ignore[misc]
 
+    def to_flat_input(self: Any, node: Any, more_replacements: Any = None) -> Any:
+        new = as_replacements(self.model, more_replacements)
+        return super().to_flat_input(node, more_replacements=new)  # type: ignore[misc]
+
     def sample(
         self: Any,
         draws: int = 500,
@@ -361,7 +364,9 @@ class _Approximation(Saved):
             "include_transformed": include_transformed,
             "include_data": include_data,
         }
+        # What results are made of is loaded when there are some, and not by `import pymc`
         from pymc.variational.guided.results import draws_of_groups, posterior_draws
+        from pymc.variational.sampling.groups import DrawnGroups
 
         model = released.pm.Model.get_context(error_if_none=False) or self.model
         if rows is None:
@@ -389,6 +394,7 @@ class _Approximation(Saved):
         iterator of Dataset
         """
         from pymc.variational.guided.results import posterior_chunks
+        from pymc.variational.sampling.groups import DrawnGroups
 
         return posterior_chunks(DrawnGroups(self, self.model), draws, **kwargs)
 
@@ -403,6 +409,7 @@ class _Approximation(Saved):
         DataTree
         """
         from pymc.variational.guided.results import predictive_draws
+        from pymc.variational.sampling.groups import DrawnGroups
 
         return predictive_draws(DrawnGroups(self, self.model), draws, **kwargs)
 

@@ -237,6 +237,14 @@ class TestMoreReplacements:
         with pytest.raises(ValueError, match="more_replacements has 'Y', but the variables of the"):
             pm.ADVI(model=model).fit(1, more_replacements={"Y": Y}, progressbar=False)
 
+    def test_by_name_in_graphs(self):
+        model = regression()
+        approx = pm.MeanField(model=model)
+        one = approx.symbolic_single_sample(2 * model["x"], more_replacements={"x": X[:3]})
+        np.testing.assert_array_equal(one.eval(mode=PYTHON), 2 * X[:3])
+        made = approx.set_size_and_deterministic(2 * model["x"], 1, 0, {"x": X[:3]})
+        np.testing.assert_array_equal(made.eval(mode=PYTHON), 2 * X[:3])
+
     def test_minibatch_of_other_data(self):
         """Whose number of rows is not the one in the scale of the model."""
         with pm.Model() as model:

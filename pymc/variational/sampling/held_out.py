@@ -38,6 +38,7 @@ import numpy as np
 import xarray as xr
 
 from pymc.util import RandomState
+from pymc.variational.memory import check_fits
 from pymc.variational.sampling.row_weights import RowWeights
 
 __all__ = ["log_evidence", "log_weights"]
@@ -50,6 +51,7 @@ def log_weights(
     *,
     same_globals: bool = False,
     random_seed: RandomState = None,
+    progressbar: bool = True,
 ) -> xr.DataArray:
     r"""Compute log-weights of particles of rows, log p - log q.
 
@@ -67,6 +69,8 @@ def log_weights(
         Whether all particles have one draw of the global variables, as in a bound of particles;
         each has its own by default.
     random_seed : int, RandomState or Generator, optional
+    progressbar : bool
+        Whether to show a bar, once it takes more than a second.
 
     Returns
     -------
@@ -78,6 +82,8 @@ def log_weights(
     ValueError, KeyError, IndexError, TypeError
         If the model has no rows, or rows of several plates, or rows that depend on each other, or
         there is no such row.
+    MemoryError
+        If the result would not fit in memory; nothing is drawn then.
 
     Examples
     --------
@@ -93,8 +99,14 @@ def log_weights(
     """
     function = "pm.variational.log_weights"
     made = RowWeights.of(approx, n_particles, rows, same_globals, random_seed, function)
+    check_fits(
+        {"log_weights": 8 * made.n_particles * made.n_rows},
+        f"{function} of {made.n_particles:,} particles of {made.n_rows:,} rows",
+        "Take some rows at a time, such as rows=slice(0, 1000), or fewer particles; log_evidence sums over "
+        "the particles part by part",
+    )
     result = np.empty((n_particles, made.n_rows))
-    for particles, part, weights in made.parts():
+    for particles, part, weights in made.parts(show=progressbar):
         result[particles, part] = weights
     return made.labelled(result, ("particle",))
 
@@ -106,6 +118,7 @@ def log_evidence(
     *,
     same_globals: bool = False,
     random_seed: RandomState = None,
+    progressbar: bool = True,
 ) -> xr.Dataset:
     r"""Estimate log p(x) of each row, from particles of it.
 
@@ -118,7 +131,7 @@ def log_evidence(
 
     Parameters
     ----------
-    approx, rows, same_globals, random_seed
+    approx, rows, same_globals, random_seed, progressbar
         As of :func:`log_weights`. With `same_globals` the result is log p(x | θ) for one draw of the
         global variables; by default θ is averaged over the guide.
     n_particles : int
@@ -150,7 +163,7 @@ def log_evidence(
     function = "pm.variational.log_evidence"
     made = RowWeights.of(approx, n_particles, rows, same_globals, random_seed, function)
     total, squares = np.full(made.n_rows, -np.inf), np.full(made.n_rows, -np.inf)
-    for _, part, weights in made.parts():
+    for _, part, weights in made.parts(show=progressbar):
         total[part] = np.logaddexp(total[part], np.logaddexp.reduce(weights, axis=0))
         squares[part] = np.logaddexp(squares[part], np.logaddexp.reduce(2 * weights, axis=0))
     # The relative variance of the weights, by their mean square and mean

@@ -24,7 +24,7 @@ from scipy import stats
 
 import pymc as pm
 
-from pymc.variational import log_evidence, log_weights
+from pymc.variational import log_evidence, log_weights, memory
 from pymc.variational.guided.objective import guided_approximation
 from pymc.variational.sampling import row_weights
 from tests.variational.guided.fits import NAMES, X, crossed_model, exact, local_model
@@ -128,6 +128,19 @@ def test_rows_of_a_model_of_globals_have_their_likelihood() -> None:
     approx = guided_approximation(model, start={"mu": 0.5}, start_sigma={"mu": 1e-9})
     expected = stats.norm(0.5, 1).logpdf(X)
     np.testing.assert_allclose(log_evidence(approx, 3)["log_evidence"], expected, atol=1e-7)
+
+
+def test_weights_that_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sum over particles needs no array of them."""
+    monkeypatch.setattr(memory, "available_memory", lambda: 8 * 6 * 100 - 1)
+    approx = exact(local_model())
+    match = (
+        r"log_weights of 100 particles of 6 rows needs 4.8 kB of memory.*rows=slice.*log_evidence"
+    )
+    with pytest.raises(MemoryError, match=match):
+        log_weights(approx, 100)
+    assert log_weights(approx, 100, rows=[0], progressbar=False).shape == (100, 1)
+    assert log_evidence(approx, 100).sizes["obs"] == 6
 
 
 def test_refusals() -> None:
