@@ -58,7 +58,7 @@ def as_loader(data: Any) -> Any:
             f"{type(data).__name__}. Write pm.DataLoader(data, batch_size=...)"
         )
     known = None if hasattr(data, "dataset") else getattr(data, "total_size", None)
-    total_size = "auto" if known is None else known
+    total_size: Any = "auto" if known is None else known
     return DataLoader(data, batch_size, shuffle=shuffles(data), total_size=total_size)
 
 
