@@ -235,6 +235,14 @@ def test_a_step_is_compiled():
     assert len({float(step()) for _ in range(N // B)}) == N // B
 
 
+def test_a_fit_says_it_for_itself():
+    """A frozen model keeps the graph that was made when nobody had said it."""
+    model = freeze_model(local())
+    model.logp(vars=[*model.basic_RVs, *model.potentials], sum=False)
+    approx = pm.fit(2, model=model, progressbar=False, compile_kwargs={"mode": PYTHON})
+    assert np.isfinite(approx.hist).all()
+
+
 def guided(model, n_particles):
     """Negative ELBO of a normal guide of mu at each particle, as fit_advi of pymc-extras writes it.
 

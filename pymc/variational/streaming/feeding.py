@@ -63,10 +63,9 @@ def as_loader(data: Any) -> Any:
             "attribute `batch_size` and either a `dataset` or batches to iterate over, and it is of type "
             f"{type(data).__name__}. Write pm.DataLoader(data, batch_size=...)"
         )
-    if not hasattr(data, "dataset"):
-        total_size = getattr(data, "total_size", None)
-        return DataLoader(data, batch_size, total_size="auto" if total_size is None else total_size)
-    return DataLoader(data, batch_size=batch_size, shuffle=shuffles(data))
+    known = None if hasattr(data, "dataset") else getattr(data, "total_size", None)
+    total_size: Any = "auto" if known is None else known
+    return DataLoader(data, batch_size, shuffle=shuffles(data), total_size=total_size)
 
 
 def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:

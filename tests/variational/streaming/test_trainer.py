@@ -186,10 +186,12 @@ class TestSteps:
         """As that of pymc-extras: a batch size, a total, and batches of a pass, shuffled or not."""
 
         class Batches:
-            batch_size = B
+            batch_size, n_read = B, 0
 
             def __iter__(self):
-                yield from np.split(DATA, range(B, N, B))
+                for batch in np.split(DATA, range(B, N, B)):
+                    self.n_read += 1
+                    yield batch
 
             def __len__(self):
                 return N // B  # batches
@@ -201,6 +203,7 @@ class TestSteps:
         ):
             pm.Data("x", given, model=shared)
         trainer = trainer_of(given, shared, data_name="x")
+        assert (given.n_read < N // B) == (total_size is not None)  # else rows are counted
         approx = trainer.fit(2 * N // B)
         assert trainer.dataloader.total_size == N
         loader, model = streamed()
