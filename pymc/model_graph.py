@@ -16,11 +16,11 @@ from typing import Any
 
 import pymc._layer as _layer
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.guards import shown_model
 from pymc.minibatch.plates import rows_by_axis, subsampled_dims
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream import is_stream
-from pymc.minibatch.total_size import current_length
 
 
 class BatchLength(int):

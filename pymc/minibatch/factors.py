@@ -33,8 +33,8 @@ from pytensor.xtensor.basic import TensorFromXTensor, XTensorFromTensor
 from pytensor.xtensor.reduction import XReduce
 from pytensor.xtensor.shape import Transpose
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.provenance import indexes
-from pymc.minibatch.total_size import current_length
 
 __all__ = ["check_no_own_factor"]
 

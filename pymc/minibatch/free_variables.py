@@ -30,13 +30,14 @@ from pytensor.xtensor.shape import Transpose
 from pytensor.xtensor.type import XTensorVariable
 from pytensor.xtensor.vectorization import XRV
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.plates import as_axes, axes_of_dims, value_axes
 from pymc.minibatch.provenance import NAME_THE_DIM, OWN, Axes, Axis, Lost, Rows, indexes, trace
 from pymc.minibatch.raw_data import raw_data
 from pymc.minibatch.stream import is_stream
 from pymc.minibatch.terms import check_log_probability
-from pymc.minibatch.total_size import check_no_diagonal, current_length
+from pymc.minibatch.total_size import check_no_diagonal
 
 __all__ = ["batch_initval", "check_free_variable", "check_local_prior"]
 

@@ -25,12 +25,12 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.sharedvar import TensorSharedVariable
 
 from pymc.exceptions import ShapeError
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.loaders import is_loader
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.raw_data import numbers_of
 from pymc.minibatch.stream import UNKNOWN_ROW, is_fed, is_stream
-from pymc.minibatch.total_size import current_length
 
 __all__ = [
     "Given",

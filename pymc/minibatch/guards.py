@@ -27,12 +27,12 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import toposort
 
 from pymc.minibatch.batch_logp import use_all_rows
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.plates import local_axes, model_indexes
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import FixedLengthError, taken_axis
 from pymc.minibatch.slicing import axis_length
 from pymc.minibatch.stream import StreamedRows, is_stream
-from pymc.minibatch.total_size import current_length
 
 __all__ = [
     "every_row",

@@ -32,10 +32,10 @@ from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.shape import Reshape, SpecifyShape
 from pytensor.tensor.type_other import NoneTypeT
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.lengths import size_inputs
 from pymc.minibatch.provenance import SAME, Axes, Rows, RowsLost, follow
-from pymc.minibatch.total_size import current_length
 
 __all__ = ["Placed", "placed_rows", "sized_inputs"]
 

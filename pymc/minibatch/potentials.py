@@ -24,6 +24,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.shape import shape_i
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.factors import check_no_own_factor
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, rows_of, trace
@@ -35,7 +36,6 @@ from pymc.minibatch.total_size import (
     check_among,
     check_given,
     check_no_diagonal,
-    current_length,
     normalize_total_size,
 )
 

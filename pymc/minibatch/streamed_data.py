@@ -27,6 +27,7 @@ from pytensor.graph.traversal import walk
 from pytensor.tensor.variable import TensorVariable
 
 from pymc.exceptions import ShapeError
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.loaders import LoaderRef
 from pymc.minibatch.plates import note_index
 from pymc.minibatch.provenance import Rows
@@ -36,7 +37,6 @@ from pymc.minibatch.stream import (
     stream_index,
     streamed,
 )
-from pymc.minibatch.total_size import current_length
 from pymc.pytensorf import convert_data
 
 __all__ = ["as_streamed", "stream_data"]

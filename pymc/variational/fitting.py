@@ -27,11 +27,11 @@ import numpy as np
 
 from rich.theme import Theme
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.index import check_batch_size
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream import is_stream
-from pymc.minibatch.total_size import current_length
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.calls import next_call

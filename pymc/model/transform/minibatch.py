@@ -30,6 +30,7 @@ from pytensor.tensor.basic import ARange
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.xtensor.type import XTensorVariable
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.free_variables import batch_initval
 from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
 from pymc.minibatch.placed_rows import placed_rows
@@ -49,7 +50,6 @@ from pymc.minibatch.rebuild import FixedLengthError, all_rows, rebuild
 from pymc.minibatch.slicing import axis_length, row_count, take_rows, valid_batch_size
 from pymc.minibatch.stream import is_stream
 from pymc.minibatch.subsample import subsample
-from pymc.minibatch.total_size import current_length
 from pymc.minibatch.unsigned import warn_of_unsigned
 from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import (

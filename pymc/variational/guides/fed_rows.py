@@ -28,10 +28,10 @@ from pytensor.graph.traversal import toposort
 from pytensor.tensor.shape import Shape, Shape_i
 from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.plates import known_axes
 from pymc.minibatch.provenance import SAME, Axes, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import ratios
-from pymc.minibatch.total_size import current_length
 from pymc.variational.minibatch_rv import unscaled_rv
 
 __all__ = ["Fed", "aligned", "check_no_slots", "fed_axes", "hand_totals", "is_part"]

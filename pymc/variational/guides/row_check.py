@@ -33,13 +33,13 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
 from pymc.logprob.basic import logp
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.plates import known_axes
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.slicing import take_rows
 from pymc.minibatch.stream import is_stream, streams_in
-from pymc.minibatch.total_size import current_length
 from pymc.variational.guides.base import Site
 from pymc.variational.guides.encoders import trainable
 from pymc.variational.guides.rows_there import RowsThere, there_axes

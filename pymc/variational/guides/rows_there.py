@@ -27,9 +27,9 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.plates import as_axes, local_axes
 from pymc.minibatch.provenance import OWN, Axes, Axis, Lost, Rows
-from pymc.minibatch.total_size import current_length
 from pymc.variational.guides.fed_rows import aligned, hand_totals
 from pymc.variational.minibatch_rv import unscaled_rv
 

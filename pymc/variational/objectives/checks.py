@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.traversal import ancestors
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.plates import model_indexes
-from pymc.minibatch.total_size import current_length
 from pymc.variational.guides.base import Guide
 from pymc.variational.guides.fed_rows import fed_axes
 from pymc.variational.objectives.base import Objective, Setting

@@ -31,11 +31,11 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.given_rows import check_numbers
 from pymc.minibatch.index import ROW_COUNTS_DIFFER, BatchSizeError, WithoutReplacementIndexRV
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream import is_stream
-from pymc.minibatch.total_size import current_length
 
 __all__ = ["RowTable", "aligned_zeros", "line_length"]
 

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from pymc.minibatch.current_length import current_length
 from pymc.minibatch.given_rows import Given
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream import UNKNOWN_ROW
-from pymc.minibatch.total_size import current_length
 from pymc.variational.guides.rows_there import RowsThere
 from pymc.variational.rows.table import rows_in_all
 
