@@ -189,7 +189,8 @@ class _Graph:
                 continue
             if part.rows or not self._is_constant(var):
                 raise RowsLost(
-                    f"{label(var)} is added to a sum over the rows of a minibatch, and is not one itself"
+                    f"{label(var)} is added to a sum over the rows of a minibatch, and is not one itself: "
+                    "put it into a pm.Potential of its own"
                 )
 
     def _is_constant(self, var: Variable) -> bool:
@@ -255,6 +256,10 @@ def _(op: Elemwise | XElemwise, node: Apply, graph: _Graph) -> _Part | None:
         alike = False
     elif isinstance(scalar_op, TrueDiv) and all(part.alike and part.over == over for part in parts):
         over, alike = frozenset(), False  # rows by rows
+    elif isinstance(scalar_op, TrueDiv) and parts[0].rows and parts[1].alike:
+        raise RowsLost(
+            f"{op} divides by the number of rows of a batch: take their sum, not their mean"
+        )
     elif len(of_rows) > 1 or (isinstance(scalar_op, TrueDiv) and not parts[0].rows):
         raise RowsLost(f"{op} computes with a sum over the rows of a minibatch")
     return _combined(node, [part.axes for part in parts], over, alike)

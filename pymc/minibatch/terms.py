@@ -112,10 +112,7 @@ def check_sum_over_rows(what: str, summed: frozenset[Rows] | Lost, rows: frozens
     ValueError
     """
     if isinstance(summed, Lost):
-        raise ValueError(
-            f"{what}: the log-probability of a minibatch has to be a sum over its rows, of terms that "
-            f"depend on one row each, but {summed.why}. " + (_COUPLED if summed.certain else _VOUCH)
-        )
+        raise ValueError(f"{what}: {summed.why}. {_RULE}{_COUPLED if summed.certain else _VOUCH}")
     for axis in summed - rows:
         raise ValueError(
             f"{what}: its log-probability is a sum over the rows of {axis}, which its value does not have, "
@@ -128,11 +125,14 @@ def check_sum_over_rows(what: str, summed: frozenset[Rows] | Lost, rows: frozens
         )
 
 
-_COUPLED = (
-    "Rows that depend on each other, such as those of a series, have to be one row of data with two axes, "
-    "of which pm.Minibatch takes the leading one; or fit all rows at once, without pm.Minibatch"
+_RULE = (
+    "The log-probability of a minibatch has to be a sum over its rows, each term of one row alone"
 )
-_VOUCH = "If each row's term is of that row alone, say so by total_size=<rows in all>"
+_COUPLED = (
+    ": rows that depend on each other, such as those of a series, have to be one row of data with two axes; "
+    "or fit all rows at once, without pm.Minibatch"
+)
+_VOUCH = ". If it is, say so by total_size=<rows in all>"
 
 
 def tried(

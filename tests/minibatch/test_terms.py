@@ -73,9 +73,9 @@ SUMS = {
 }
 
 MIXED = {
-    "a mean": (ll.mean(), "computes with a sum over the rows"),
-    "a sum over the number of rows": (ll.sum() / v.shape[0], "computes with a sum over the rows"),
-    "a mean of rows, then a sum": ((x * v[:, None]).mean(0).sum(), "computes with a sum over"),
+    "a mean": (ll.mean(), "take their sum, not their mean"),
+    "a sum over the number of rows": (ll.sum() / v.shape[0], "take their sum, not their mean"),
+    "a mean of rows, then a sum": ((x * v[:, None]).mean(0).sum(), "take their sum"),
     "a prior": (ll.sum() + pt.log(mu), "is added to a sum over the rows"),
     "a sum to each row": (ll + ll.sum(), "is added to a sum over the rows"),
     "a sum end to end with a prior": (pt.concatenate([ll, mu[None]]), "is added to a sum over"),
@@ -258,7 +258,7 @@ class TestDerivedModels:
         return model
 
     def test_refused(self):
-        with pytest.raises(ValueError, match=r"'lik'.*sum over its rows.*by their place"):
+        with pytest.raises(ValueError, match=r"'lik'.*by their place.*sum over its rows"):
             pm.minibatch_model(self.full(lag), batch_size=B)
 
     def test_accepted(self):
@@ -355,7 +355,7 @@ class TestOpsWithoutARule:
             self.observe(fn, total_size)
 
     def test_nothing_can_be_told_where_rows_are_alike(self):
-        with pm.Model(), pytest.raises(ValueError, match="say so by total_size="):
+        with pm.Model(), pytest.raises(ValueError, match="If it is, say so by total_size="):
             self.observe(np.sin, data=np.ones(N))
         with pm.Model():
             self.observe(np.sin, N, data=np.ones(N))
