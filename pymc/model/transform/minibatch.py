@@ -319,8 +319,8 @@ def _coupled(end: Variable, dim: str) -> str:
     return (
         f"pm.minibatch_model: along {dim!r} rows are coupled. {label(end)} does not compute them one by "
         "one, as adstock, lags and running sums do not: a row needs others, which its batch does not "
-        'have. Subsample a dim along which rows are independent, such as batch_size={"geo": 100}, '
-        "or fit all rows"
+        'have. Subsample a dim along which rows are independent, such as batch_size={"geo": 100}, or fit '
+        "all rows. An adstock goes if it is written as a sum of lags of data alone, each times its weight"
     )
 
 
