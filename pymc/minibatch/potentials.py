@@ -29,7 +29,7 @@ from pymc.minibatch.factors import check_no_own_factor
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, rows_of, trace
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.row_sums import summed_rows
+from pymc.minibatch.row_sums import summed_rows, with_filled
 from pymc.minibatch.scaling import RowRatio, ratios, scale_factor
 from pymc.minibatch.terms import check_sum_over_rows, tried
 from pymc.minibatch.total_size import (
@@ -81,16 +81,17 @@ def potential_scale(
         )
     # A transformation may have subsampled one more axis: only what is missing is scaled
     counted = {Rows(i) for node in scaled for i in indexes(node.inputs[1:], by_shape=True)}
-    found = [index for index in indexes([var], known=known) if Rows(index) not in counted]
+    axes = trace(var, with_filled(var, known, free), free)
+    rows = dict.fromkeys([*map(Rows, indexes([var], known=known)), *_filled(var, known, free)])
+    found = [axis.index for axis in rows if axis not in counted]
     if not found and (total_size is None or scaled):
         if not scaled:
             check_no_length(f"Potential {name!r}", [var])
         return None
-    axes = trace(var, known, free)
     if var.type.ndim == 0:
-        rows = _summed_rows(found, total_size, name, written)
-        _check_sum(name, var, frozenset([rows]), known, free)
-        return _scale(name, var, [rows.total], [shape_i(rows.index, 0)], [0], written)
+        over = _summed_rows(found, total_size, name, written)
+        _check_sum(name, var, frozenset([over]), known, free)
+        return _scale(name, var, [over.total], [shape_i(over.index, 0)], [0], written)
     given = normalize_total_size(total_size, var.type.ndim, name)
     stated = [k for k, total in enumerate(given) if total is not None]
     if isinstance(axes, Lost):
@@ -131,6 +132,19 @@ def potential_scale(
     check_no_diagonal(name, rows_of(axes))
     check_no_length(f"Potential {name!r}", [var])
     return _scale(name, var, totals, lengths, stated, written)
+
+
+def _filled(
+    var: Variable, known: Mapping[Variable, Axes | Lost], free: Collection[Variable]
+) -> Collection[Rows]:
+    """Tell which rows are in a term by their number alone, as those of ``pt.ones(n)``."""
+    if not indexes([var], by_shape=True):
+        return ()
+    try:
+        summed = summed_rows("it", var, known, free)
+    except ValueError:  # a number of rows, which is refused elsewhere
+        return ()
+    return () if isinstance(summed, Lost) else summed
 
 
 def _check_sum(

@@ -57,7 +57,7 @@ from pymc.minibatch.provenance import (
 )
 from pymc.minibatch.rebuild import rebuild
 
-__all__ = ["summed_rows"]
+__all__ = ["summed_rows", "with_filled"]
 
 
 def summed_rows(
@@ -88,17 +88,38 @@ def summed_rows(
     ValueError
         If it computes with the number of rows of the batch.
     """
-    known = dict(known or {})
-    counts = counts_of_rows([term], known)
-    for node in toposort([term]):
-        if isinstance(node.op, Alloc) and any(length in counts for length in node.inputs[1:]):
-            # Filled for each row
-            known[node.outputs[0]] = _filled_axes(node, counts, known, free)
-    graph = _Graph(name, known, free, counts)
+    known = with_filled(term, known or {}, free)
+    graph = _Graph(name, known, free, counts_of_rows([term], known))
     try:
         return graph.total(term).over
     except RowsLost as lost:
         return Lost(term.owner.op, lost.why, lost.certain)
+
+
+def with_filled(
+    term: Variable, known: Mapping[Variable, Axes | Lost], free: Collection[Variable] = ()
+) -> dict[Variable, Axes | Lost]:
+    """Add to what is known that ``pt.ones(x.shape[0])`` has rows: a sum over it counts them.
+
+    Parameters
+    ----------
+    term : Variable
+    known, free
+        Passed on to :func:`~pymc.minibatch.provenance.trace`.
+    """
+    counts = counts_of_rows([term], known)
+    found = dict(known)
+    for node in toposort([term]):
+        lengths = [counts.get(length) for length in node.inputs[1:]]
+        if isinstance(node.op, Alloc) and any(lengths):
+            axes = trace(node.outputs[0], found, free)
+            if not isinstance(axes, Lost):
+                axes = tuple(
+                    count.rows if count is not None and count.is_multiple else axis
+                    for axis, count in zip(axes, lengths)
+                )
+            found[node.outputs[0]] = axes
+    return found
 
 
 @dataclass(frozen=True)
@@ -313,23 +334,6 @@ def _mask(var: Variable) -> Variable | None:
     if len(entries) == 1 and isinstance(entries[0], Variable) and entries[0].type.dtype == "bool":
         return entries[0]
     return None
-
-
-def _filled_axes(
-    node: Apply,
-    counts: Mapping[Variable, Count],
-    known: Mapping[Variable, Axes | Lost],
-    free: Collection[Variable],
-) -> Axes | Lost:
-    """Tell the axes of ``pt.ones(x.shape[0])``, which are rows where their length is that of rows."""
-    axes = trace(node.outputs[0], known, free)
-    if isinstance(axes, Lost):
-        return axes
-    lengths = [counts.get(length) for length in node.inputs[1:]]
-    return tuple(
-        count.rows if count is not None and count.is_multiple else axis
-        for axis, count in zip(axes, lengths)
-    )
 
 
 def _any_axes(var: Variable) -> Axes:
