@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import math
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,11 @@ import pytensor.scalar as ps
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.traversal import explicit_graph_inputs, walk
+from pytensor.tensor.basic import Join, MakeVector
 from pytensor.tensor.elemwise import CAReduce, DimShuffle
-from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
+from pytensor.tensor.math import Dot
+from pytensor.tensor.reshape import JoinDims, SplitDims
+from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.xtensor.basic import TensorFromXTensor, XTensorFromTensor
 from pytensor.xtensor.reduction import XReduce
 from pytensor.xtensor.shape import Transpose
@@ -40,7 +43,17 @@ __all__ = ["check_no_own_factor"]
 
 _CHEAP = Mode(linker="py", optimizer=None)
 _TOLERANCE = 1e-3
-_MOST_TERMS = 64
+_MOST_TERMS, _MOST_FACTORS = 64, 6
+_ARRANGE = (
+    DimShuffle,
+    SpecifyShape,
+    Reshape,
+    JoinDims,
+    SplitDims,
+    TensorFromXTensor,
+    XTensorFromTensor,
+    Transpose,
+)
 
 
 def check_no_own_factor(
@@ -84,19 +97,27 @@ def check_no_own_factor(
         else f'pm.Potential("{name}", <a value for each row>, dims=...)'
     )
     asked = "total_size=" if summed else "dims= or total_size="
-    for factor, of_length in _factors(var, summed):
-        size = abs(factor)
+    for constants, of_length in _factors(var, summed):
+        size = abs(math.prod(constants))
         if summed and of_length and math.isclose(size, 1 / n_batch, rel_tol=_TOLERANCE):
             raise ValueError(
                 f"Potential {name!r} is a mean over the {n_batch} rows of a batch, but total_size={n_rows} "
                 f"says that it is their sum, which is multiplied by {ratio}. Write {form}"
             )
-        if _is_one_of(size, sizes):
+        own = next((f for f in _products_of_some(constants) if _is_one_of(f, sizes)), None)
+        if own is not None:
             raise ValueError(
-                f"Potential {name!r} has a factor {factor:.6g} of its own, and is multiplied by {ratio} "
-                f"besides, as {asked} asks: each row would count {size:.6g} times. Take the factor out: "
+                f"Potential {name!r} has a factor {own:.6g} of its own, and is multiplied by {ratio} "
+                f"besides, as {asked} asks: each row would count {own:.6g} times. Take the factor out: "
                 f"{form}. If it is no number of rows but one of your model's, give it as pm.Data"
             )
+
+
+def _products_of_some(constants: Sequence[float]) -> Iterator[float]:
+    """Multiply some of a few constants: N/B may be written as N and 1/B, and beside a -0.5."""
+    for number in range(1, min(len(constants), _MOST_FACTORS) + 1):
+        for some in combinations(constants[:_MOST_FACTORS], number):
+            yield abs(math.prod(some))
 
 
 def _is_one_of(size: float, sizes: Sequence[tuple[int, int]]) -> bool:
@@ -113,8 +134,8 @@ def _is_one_of(size: float, sizes: Sequence[tuple[int, int]]) -> bool:
     return False
 
 
-def _factors(var: Variable, summed: bool) -> list[tuple[float, bool]]:
-    """List the constant factor of each of the terms that `var` is a sum of.
+def _factors(var: Variable, summed: bool) -> list[tuple[tuple[float, ...], bool]]:
+    """List the constant factors of each of the terms that `var` is a sum of.
 
     Terms of the batch are taken apart as long as there is a sum over rows in them: those of a
     log-density have factors of their own.
@@ -127,22 +148,25 @@ def _factors(var: Variable, summed: bool) -> list[tuple[float, bool]]:
 
     Returns
     -------
-    list of (float, bool)
-        With the factor, whether a length is in it.
+    list of (tuple of float, bool)
+        With the factors, whether a length is in them.
     """
     number = _number(var)
     if number is not None:
-        return [number]
+        value, of_length = number
+        return [((value,), of_length)]
     node = var.owner
     if node is None:
-        return [(1.0, False)]
+        return [((), False)]
     scalar_op = getattr(node.op, "scalar_op", None)
     if _passes_on(node):
         return _factors(node.inputs[0], summed and not isinstance(node.op, CAReduce | XReduce))
+    if isinstance(node.op, Join | MakeVector) or scalar_op == ps.switch:
+        return [f for part in node.inputs if indexes([part]) for f in _factors(part, summed)]
     if scalar_op in (ps.neg, ps.sub, ps.add) and (summed or scalar_op == ps.neg):
         terms = [term for term in node.inputs if not summed or indexes([term])]
         return [factor for term in terms for factor in _factors(term, summed)]
-    if scalar_op == ps.mul:
+    if scalar_op == ps.mul or isinstance(node.op, Dot):
         return _products([_factors(factor, summed) for factor in node.inputs])
     if scalar_op == ps.true_div:
         above, below = node.inputs
@@ -150,15 +174,17 @@ def _factors(var: Variable, summed: bool) -> list[tuple[float, bool]]:
         found = _factors(above, summed)
         if divisor is None or divisor[0] == 0:
             return found
-        return [(factor / divisor[0], of or divisor[1]) for factor, of in found]
-    return [(1.0, False)]
+        return [((*factors, 1 / divisor[0]), of or divisor[1]) for factors, of in found]
+    return [((), False)]
 
 
-def _products(factors: Sequence[list[tuple[float, bool]]]) -> list[tuple[float, bool]]:
+def _products(
+    factors: Sequence[list[tuple[tuple[float, ...], bool]]],
+) -> list[tuple[tuple[float, ...], bool]]:
     if math.prod(map(len, factors)) > _MOST_TERMS:
-        return [(1.0, False)]
+        return [((), False)]
     return [
-        (math.prod(value for value, _ in chosen), any(of for _, of in chosen))
+        (tuple(value for values, _ in chosen for value in values), any(of for _, of in chosen))
         for chosen in product(*factors)
     ]
 
@@ -170,9 +196,7 @@ def _passes_on(node: Apply) -> bool:
         return op.scalar_op == ps.add
     if isinstance(op, XReduce):
         return op.binary_op == ps.add
-    if isinstance(
-        op, DimShuffle | SpecifyShape | TensorFromXTensor | XTensorFromTensor | Transpose
-    ):
+    if isinstance(op, _ARRANGE):
         return True
     return isinstance(getattr(op, "scalar_op", None), ps.Cast)
 

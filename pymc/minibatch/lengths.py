@@ -31,13 +31,12 @@ from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.traversal import toposort
 from pytensor.raise_op import CheckAndRaise
-from pytensor.scalar.basic import Cast
+from pytensor.scalar.basic import Cast, Mul
 from pytensor.scan.op import Scan
 from pytensor.scan.utils import ScanArgs
 from pytensor.tensor.basic import (
     Alloc,
     AllocEmpty,
-    Join,
     MakeVector,
     ScalarFromTensor,
     TensorFromScalar,
@@ -45,25 +44,29 @@ from pytensor.tensor.basic import (
 )
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
 from pytensor.tensor.exceptions import NotScalarConstantError
+from pytensor.tensor.extra_ops import Repeat
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.reshape import SplitDims
 from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
-from pytensor.tensor.subtensor import IncSubtensor, Subtensor, indices_from_subtensor
+from pytensor.tensor.subtensor import (
+    AdvancedIncSubtensor,
+    AdvancedSubtensor,
+    IncSubtensor,
+    Subtensor,
+    indices_from_subtensor,
+)
 from pytensor.tensor.type import integer_dtypes
 from pytensor.xtensor.basic import TensorFromXTensor, XTensorFromTensor
-from pytensor.xtensor.reduction import XReduce
 from pytensor.xtensor.shape import ExpandDims
 from pytensor.xtensor.vectorization import XRV, XElemwise
 
 from pymc.minibatch.provenance import (
     Axes,
-    Axis,
     Lost,
     Rows,
     found_axes,
     indexes,
     label,
-    rows_of,
     trace,
 )
 
@@ -72,7 +75,7 @@ __all__ = [
     "axis_of_length",
     "check_no_length",
     "counts_of_rows",
-    "is_length_of",
+    "rows_of_length",
     "size_inputs",
 ]
 
@@ -88,6 +91,7 @@ def _(op: Op, node: Apply) -> Iterable[int]:
     return range(len(node.inputs))
 
 
+@size_inputs.register(Repeat)
 @size_inputs.register(Alloc)
 @size_inputs.register(Reshape)
 @size_inputs.register(SplitDims)
@@ -212,32 +216,43 @@ def counts_of_rows(
     counts: dict[Variable, Count] = {}
     if not known and not indexes(outputs, by_shape=True):
         return counts
-    shapes: dict[Variable, Axes] = {}  # vectors of lengths, one for each axis
+    shapes: dict[Variable, _Lengths] = {}  # vectors of lengths, one for each axis
     for node in toposort(outputs):
+        op, [out, *_] = node.op, node.outputs
         shape = shapes.get(node.inputs[0]) if node.inputs else None
-        if isinstance(node.op, Shape | Shape_i):
-            axes = trace(node.inputs[0], known)
-            if isinstance(axes, Lost):
-                continue
-            if isinstance(node.op, Shape):
-                shapes[node.outputs[0]] = axes
-            elif isinstance(axes[node.op.i], Rows):
-                counts[node.outputs[0]] = Count(axes[node.op.i], True)
+        if isinstance(op, Shape):
+            shapes[out] = _lengths_of(node.inputs[0], known)
+        elif isinstance(op, Shape_i):
+            length = _lengths_of(node.inputs[0], known)[op.i]
+            counts |= {} if length is None else {out: length}
         elif shape is not None and (_is_cast(node) or _leaves_rows(node, shape)):
-            shapes[node.outputs[0]] = shape
-        elif shape is not None and isinstance(node.op, Subtensor | CAReduce):
-            picked = rows_of(shape if isinstance(node.op, CAReduce) else _picked(node, shape))
-            if picked:
-                counts[node.outputs[0]] = Count(picked[0], len(picked) == 1)
+            shapes[out] = shape
+        elif shape is not None and isinstance(op, Subtensor):
+            picked = _picked(node, shape)
+            if isinstance(picked, tuple):
+                shapes[out] = picked
+            elif picked is not None:
+                counts[out] = picked
         else:
-            used = _used_as_number(node, counts)
-            if used is not None and isinstance(node.op, (*_HAND_ON, RandomVariable)):
-                same = _is_cast(node) or isinstance(node.op, _SAME_NUMBER)
-                counts[node.outputs[-1]] = Count(used.rows, used.is_multiple and same)
+            used = _used_as_number(node, counts, shapes, known)
+            if used is not None:
+                counts |= dict.fromkeys(node.outputs, used)
     return counts
 
 
-def _leaves_rows(node: Apply, shape: Axes) -> bool:
+type _Lengths = tuple[Count | None, ...]
+
+
+def _lengths_of(var: Variable, known: Mapping[Variable, Axes | Lost] | None) -> _Lengths:
+    """Tell which lengths of `var` are numbers of rows, or depend on the rows of a batch."""
+    axes = trace(var, known)
+    if not isinstance(axes, Lost):
+        return tuple(Count(axis, True) if isinstance(axis, Rows) else None for axis in axes)
+    [index, *_] = indexes([var], by_shape=True, known=known)
+    return (Count(Rows(index), False),) * var.type.ndim
+
+
+def _leaves_rows(node: Apply, shape: _Lengths) -> bool:
     """Tell whether lengths are written into a shape, and not to those of rows."""
     if not isinstance(node.op, IncSubtensor):
         return False
@@ -246,7 +261,7 @@ def _leaves_rows(node: Apply, shape: Axes) -> bool:
         written = np.arange(len(shape))[tuple(_fixed(entry) for entry in entries)]
     except NotScalarConstantError:
         return False
-    return not rows_of([shape[k] for k in np.atleast_1d(written)])
+    return all(shape[k] is None for k in np.atleast_1d(written))
 
 
 def _fixed(entry: slice | Variable | None) -> Any:
@@ -265,36 +280,57 @@ _SAME_NUMBER = (
     XTensorFromTensor,
 )
 
-_HAND_ON = (
-    Elemwise,
-    DimShuffle,
-    CAReduce,
-    MakeVector,
-    Join,
-    ScalarFromTensor,
-    TensorFromScalar,
-    CheckAndRaise,
-    TensorFromXTensor,
-    XTensorFromTensor,
-    XElemwise,
-    XReduce,
-)
-
 
 def _is_cast(node: Apply) -> bool:
     return isinstance(node.op, Elemwise | XElemwise) and isinstance(node.op.scalar_op, Cast)
 
 
-def _used_as_number(node: Apply, counts: Mapping[Variable, Count]) -> Count | None:
-    sizes = set(size_inputs(node.op, node))
-    used = [counts[v] for k, v in enumerate(node.inputs) if v in counts and k not in sizes]
-    return used[0] if used else None
+def _used_as_number(
+    node: Apply,
+    counts: Mapping[Variable, Count],
+    shapes: Mapping[Variable, _Lengths],
+    known: Mapping[Variable, Axes | Lost] | None,
+) -> Count | None:
+    """Tell what number of rows is in the values of the outputs of `node`."""
+    values = [var for k, var in enumerate(node.inputs) if k not in _no_values(node)]
+    lengths = [c for var in values for c in shapes.get(var, ()) if c is not None]
+    used = [counts[var] for var in values if var in counts] + lengths
+    if isinstance(node.op, Scan):
+        args = ScanArgs(
+            node.inputs, node.outputs, node.op.inner_inputs, node.op.inner_outputs, node.op.info
+        )
+        if args.n_steps in counts and (args.outer_in_sit_sot or args.outer_in_mit_sot):
+            used.append(counts[args.n_steps])  # a state that goes on for as many steps
+    if isinstance(node.op, OpFromGraph):
+        axes = {inner: trace(var, known) for inner, var in zip(node.op.inner_inputs, node.inputs)}
+        inside = counts_of_rows(node.op.inner_outputs, axes)
+        used += [inside[out] for out in node.op.inner_outputs if out in inside]
+    if not used:
+        return None
+    is_product = isinstance(node.op, CAReduce) and isinstance(node.op.scalar_op, Mul)
+    same = _is_cast(node) or isinstance(node.op, _SAME_NUMBER) or (is_product and len(lengths) == 1)
+    return Count(used[0].rows, used[0].is_multiple and same)
 
 
-def _picked(node: Apply, shape: Axes) -> Axes:
-    """Tell of which axis an entry of a shape is the length."""
-    entry = _entry(node)
-    return () if entry is None else (shape[entry],)
+def _no_values(node: Apply) -> set[int]:
+    """Tell which inputs of `node` are not in the values that it returns: sizes, places, conditions."""
+    if isinstance(node.op, CheckAndRaise):
+        return set(range(1, len(node.inputs)))
+    if isinstance(node.op, Subtensor | AdvancedSubtensor):
+        return set(range(1, len(node.inputs)))
+    if isinstance(node.op, IncSubtensor | AdvancedIncSubtensor):
+        return set(range(2, len(node.inputs)))
+    return set(size_inputs(node.op, node))
+
+
+def _picked(node: Apply, shape: _Lengths) -> _Lengths | Count | None:
+    """Tell what an indexing picks of lengths."""
+    [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
+    try:
+        place = _fixed(entry)
+    except NotScalarConstantError:
+        return next((length for length in shape if length is not None), None)
+    return shape[place]
 
 
 def _entry(node: Apply) -> int | None:
@@ -337,13 +373,18 @@ def axis_of_length(length: Variable) -> tuple[Variable, int] | None:
     return None if entry is None else (shape.inputs[0], entry)
 
 
-def is_length_of(length: Variable, axis: Axis) -> bool:
-    """Tell a rule of :func:`~pymc.minibatch.provenance.follow` whether a number is the length of `axis`."""
+def rows_of_length(length: Variable) -> Rows | None:
+    """Tell a rule of :func:`~pymc.minibatch.provenance.follow` of which rows a number is the length."""
+    while length.owner is not None and (
+        _is_cast(length.owner) or isinstance(length.owner.op, ScalarFromTensor | TensorFromScalar)
+    ):
+        [length] = length.owner.inputs
     of = axis_of_length(length)
-    if of is None:
-        return False
-    axes = found_axes(of[0])
-    return not isinstance(axes, Lost) and axes[of[1]] == axis
+    axes = None if of is None else found_axes(of[0])
+    if of is None or axes is None or isinstance(axes, Lost):
+        return None
+    axis = axes[of[1]]
+    return axis if isinstance(axis, Rows) else None
 
 
 def _message(name: str, rows: Rows, var: Variable) -> str:

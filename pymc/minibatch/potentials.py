@@ -29,7 +29,7 @@ from pymc.minibatch.factors import check_no_own_factor
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, rows_of, trace
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.row_sums import summed_rows, with_filled
+from pymc.minibatch.row_sums import summed_rows
 from pymc.minibatch.scaling import RowRatio, ratios, scale_factor
 from pymc.minibatch.terms import check_sum_over_rows, tried
 from pymc.minibatch.total_size import (
@@ -81,7 +81,7 @@ def potential_scale(
         )
     # A transformation may have subsampled one more axis: only what is missing is scaled
     counted = {Rows(i) for node in scaled for i in indexes(node.inputs[1:], by_shape=True)}
-    axes = trace(var, with_filled(var, known, free), free)
+    axes = trace(var, known, free)
     rows = dict.fromkeys([*map(Rows, indexes([var], known=known)), *_filled(var, known, free)])
     found = [axis.index for axis in rows if axis not in counted]
     if not found and (total_size is None or scaled):
@@ -90,8 +90,9 @@ def potential_scale(
         return None
     if var.type.ndim == 0:
         over = _summed_rows(found, total_size, name, written)
+        scale = _scale(name, var, [over.total], [shape_i(over.index, 0)], [0], written)
         _check_sum(name, var, frozenset([over]), known, free)
-        return _scale(name, var, [over.total], [shape_i(over.index, 0)], [0], written)
+        return scale
     given = normalize_total_size(total_size, var.type.ndim, name)
     stated = [k for k, total in enumerate(given) if total is not None]
     if isinstance(axes, Lost):
@@ -104,8 +105,9 @@ def potential_scale(
             )
             raise ValueError(f"Potential {name!r}: {axes.why}. {instead}")
         check_among(f"Potential {name!r}", given, found)
+        scale = _scale(name, var, given, list(var.shape), stated, written)
         _check_sum(name, var, frozenset(map(Rows, found)), known, free)
-        return _scale(name, var, given, list(var.shape), stated, written)
+        return scale
     if dims is None and total_size is None:
         raise ValueError(
             f"Potential {name!r} depends on {_indexes_text(found)}, and nothing says that it is a "
@@ -157,7 +159,7 @@ def _check_sum(
     """Check that a Potential, of which the user says so by `total_size`, is a sum over rows."""
     what = f"Potential {name!r}"
     summed = summed_rows(what, var, known, free)
-    if isinstance(summed, Lost) and not summed.certain:
+    if isinstance(summed, Lost) and (summed.by_place or not summed.certain):
         summed = tried(summed, var, rows, known, free, vouched=True)
     check_sum_over_rows(what, summed, rows)
 

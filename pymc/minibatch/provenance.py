@@ -122,19 +122,23 @@ class Lost:
     certain : bool
         True where the rows are surely mixed; False for an Op that nothing is known about, which
         an explicit `total_size` may vouch for.
+    by_place : bool
+        Whether rows are picked by their place or carried along: a sum over them may still be a sum of
+        terms of one row each, which is worth trying.
     """
 
     op: Op
     why: str
     certain: bool
+    by_place: bool = False
 
 
 class RowsLost(Exception):
     """Raised by a rule: the rows of a minibatch do not come out of this node as rows."""
 
-    def __init__(self, why: str, certain: bool = True):
+    def __init__(self, why: str, certain: bool = True, by_place: bool = False):
         super().__init__(why)
-        self.why, self.certain = why, certain
+        self.why, self.certain, self.by_place = why, certain, by_place
 
 
 @singledispatch
@@ -232,7 +236,7 @@ def _follow_node(node: Apply, found: dict[Variable, Axes | Lost]) -> Sequence[Ax
     except RowsLost as lost:
         # No row comes in: nothing is lost, only the axes of the outputs are not known
         if isinstance(node.op, MinibatchIndexRV) or any(rows_of(axes) for axes in inputs):
-            return [Lost(node.op, lost.why, lost.certain)] * len(node.outputs)
+            return [Lost(node.op, lost.why, lost.certain, lost.by_place)] * len(node.outputs)
         return [_root_axes(output) for output in node.outputs]
 
 
@@ -257,7 +261,7 @@ def trace_inner(op: HasInnerGraph, inputs: Sequence[Axes]) -> list[Axes]:
     for inner in op.inner_outputs:
         axes = trace(inner, known)
         if isinstance(axes, Lost):
-            raise RowsLost(axes.why, axes.certain)
+            raise RowsLost(axes.why, axes.certain, axes.by_place)
         outputs.append(axes)
     return outputs
 

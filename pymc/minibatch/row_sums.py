@@ -22,15 +22,19 @@ sums of these, products with what all rows share) until what is left is row by r
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
+from typing import Any
 
+import numpy as np
+
+from pytensor.conditional.op import IfElse
 from pytensor.graph.basic import Apply, Constant, Variable, equal_computations
 from pytensor.graph.op import Op
-from pytensor.graph.traversal import ancestors, toposort
+from pytensor.graph.traversal import ancestors
 from pytensor.raise_op import CheckAndRaise
 from pytensor.scalar import Add, Cast, Identity, Mul, Neg, Sub, Switch, TrueDiv
-from pytensor.tensor.basic import Alloc, Join, ScalarFromTensor, TensorFromScalar
+from pytensor.tensor.basic import Join, ScalarFromTensor, TensorFromScalar
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Dot, Sum
@@ -41,7 +45,7 @@ from pytensor.xtensor.basic import TensorFromXTensor, XTensorFromTensor
 from pytensor.xtensor.reduction import XReduce
 from pytensor.xtensor.vectorization import XElemwise
 
-from pymc.minibatch.lengths import Count, check_no_length, counts_of_rows
+from pymc.minibatch.lengths import Count, axis_of_length, check_no_length, counts_of_rows
 from pymc.minibatch.provenance import (
     OWN,
     SAME,
@@ -57,7 +61,7 @@ from pymc.minibatch.provenance import (
 )
 from pymc.minibatch.rebuild import rebuild
 
-__all__ = ["summed_rows", "with_filled"]
+__all__ = ["summed_rows"]
 
 
 def summed_rows(
@@ -88,50 +92,26 @@ def summed_rows(
     ValueError
         If it computes with the number of rows of the batch.
     """
-    known = with_filled(term, known or {}, free)
+    known = known or {}
     graph = _Graph(name, known, free, counts_of_rows([term], known))
     try:
         return graph.total(term).over
     except RowsLost as lost:
-        return Lost(term.owner.op, lost.why, lost.certain)
-
-
-def with_filled(
-    term: Variable, known: Mapping[Variable, Axes | Lost], free: Collection[Variable] = ()
-) -> dict[Variable, Axes | Lost]:
-    """Add to what is known that ``pt.ones(x.shape[0])`` has rows: a sum over it counts them.
-
-    Parameters
-    ----------
-    term : Variable
-    known, free
-        Passed on to :func:`~pymc.minibatch.provenance.trace`.
-    """
-    counts = counts_of_rows([term], known)
-    found = dict(known)
-    for node in toposort([term]):
-        lengths = [counts.get(length) for length in node.inputs[1:]]
-        if isinstance(node.op, Alloc) and any(lengths):
-            axes = trace(node.outputs[0], found, free)
-            if not isinstance(axes, Lost):
-                axes = tuple(
-                    count.rows if count is not None and count.is_multiple else axis
-                    for axis, count in zip(axes, lengths)
-                )
-            found[node.outputs[0]] = axes
-    return found
+        return Lost(term.owner.op, lost.why, lost.certain, lost.by_place)
 
 
 @dataclass(frozen=True)
 class _Part:
     """A part of a log-probability: row by row along `axes`, and a sum over the rows in `over`.
 
-    `alike` says that all terms of the sum are the same, as they are of a number of rows.
+    `alike` says that all terms of the sum are the same, as they are of a number of rows; `shifted`, that
+    a constant is added to it, which moves no posterior as long as nothing multiplies it.
     """
 
     axes: Axes
     over: frozenset[Rows] = frozenset()
     alike: bool = False
+    shifted: bool = False
 
     @property
     def rows(self) -> frozenset[Rows]:
@@ -143,7 +123,7 @@ class _Part:
         if len(set(over)) < len(over) or not self.over.isdisjoint(over):
             raise RowsLost(f"{by} sums over pairs of rows of a minibatch")
         left = tuple(a for k, a in enumerate(self.axes) if k not in axes)
-        return _Part(left, self.over.union(over))
+        return _Part(left, self.over.union(over), shifted=self.shifted)
 
 
 @dataclass(frozen=True)
@@ -162,21 +142,28 @@ class _Graph:
         if node is not None and isinstance(node.op, Reshape | JoinDims | SplitDims):
             return self.total(node.inputs[0])
         if node is not None and isinstance(node.op, Join):
-            parts = [self.total(part) for part in node.inputs]
-            self.check_added(node.inputs, parts)
-            return _Part((), frozenset().union(*(part.over for part in parts)))
-        part = self.part(self._without_masks(var))
+            return self.added(node.inputs, [self.total(part) for part in node.inputs])
+        bare = self._without_masks(var)
+        if bare is not var:
+            return _Graph(
+                self.name, self.known, self.free, counts_of_rows([bare], self.known)
+            ).total(bare)
+        part = self.part(var)
         return part.summed(range(len(part.axes)))
 
     def _without_masks(self, var: Variable) -> Variable:
         """Leave out the masks of values of which a sum is taken: those that they drop are zeros of it."""
-        masked = [v for v in ancestors([var], [*self.known, *self.free]) if _mask(v) is not None]
-        masks = [_mask(v) for v in masked]
+        inner = list(ancestors([var], [*self.known, *self.free]))
+        masked = [v for v in inner if _mask(v) is not None]
+        masks: list[Any] = [_mask(v) for v in masked]
         if not masked or not equal_computations(masks, masks[:1] * len(masks)):
             return var
-        if not rows_of(self.part(masks[0]).axes):
+        [mask, *_] = masks
+        if not rows_of(self.part(mask).axes):
             return var
-        return rebuild([var], {v: v.owner.inputs[0] for v in masked})[0]
+        # How many there are is a sum over rows too, of the mask
+        lengths = {v: mask.sum().astype(v.type.dtype) for v in inner if _is_length(v, masked)}
+        return rebuild([var], {**{v: v.owner.inputs[0] for v in masked}, **lengths})[0]
 
     def part(self, var: Variable) -> _Part:
         """Tell what `var` is. Raises `RowsLost` where it is neither row by row nor a sum over rows."""
@@ -195,26 +182,29 @@ class _Graph:
         if found is not None:
             return found
         if isinstance(axes, Lost):
-            raise RowsLost(axes.why, axes.certain)
+            raise RowsLost(axes.why, axes.certain, axes.by_place)
         if counted is not None:
             raise RowsLost(f"{label(var)} is computed from the number of rows of a batch")
         if self.counts:
             check_no_length(self.name, [var], self.known)
         return _Part(axes)
 
-    def check_added(self, variables: Sequence[Variable], parts: Sequence[_Part]) -> None:
-        """Raise where parts are added that are not sums over the same rows."""
+    def added(self, variables: Sequence[Variable], parts: Sequence[_Part]) -> _Part:
+        """Tell of what rows the sum of parts is one; they have to be sums over the same rows."""
         first = next((part for part in parts if part.rows), _Part(()))
+        shifted = any(part.shifted for part in parts)
         for var, part in zip(variables, parts, strict=True):
             if part.over == first.over and (part.rows == first.rows or not first.over):
                 continue
-            if part.rows or not self._is_constant(var):
+            if part.rows or not self.is_constant(var):
                 raise RowsLost(
                     f"{label(var)} is added to a sum over the rows of a minibatch, and is not one itself: "
                     "put it into a pm.Potential of its own"
                 )
+            shifted = True
+        return _Part((), first.over, all(part.alike for part in parts), shifted)
 
-    def _is_constant(self, var: Variable) -> bool:
+    def is_constant(self, var: Variable) -> bool:
         """Tell whether neither parameters nor data are in `var`, so that it moves no posterior."""
         roots = (v for v in ancestors([var], self.free) if v.owner is None or v in self.free)
         return all(isinstance(root, Constant) for root in roots)
@@ -252,8 +242,7 @@ def peel(op: Op, node: Apply, graph: _Graph) -> _Part | None:
 @peel.register(XTensorFromTensor)
 def _(op: Op, node: Apply, graph: _Graph) -> _Part:
     first = graph.part(node.inputs[0])
-    axes = [first.axes, *map(_any_axes, node.inputs[1:])]
-    return _combined(node, axes, first.over, first.alike)
+    return _combined(node, [first.axes, *map(_any_axes, node.inputs[1:])], first)
 
 
 @peel.register(Elemwise)
@@ -268,22 +257,60 @@ def _(op: Elemwise | XElemwise, node: Apply, graph: _Graph) -> _Part | None:
         return None
     if not of_rows:  # a number of rows that is not one, such as its root
         return None
-    over, alike = of_rows[0].over, of_rows[0].alike
+    axes = [part.axes for part in parts]
     if isinstance(scalar_op, Add | Sub):
-        graph.check_added(node.inputs, parts)
-        alike = all(part.alike for part in parts)
-    elif isinstance(scalar_op, Switch):
-        graph.check_added(node.inputs[1:], parts[1:])
-        alike = False
-    elif isinstance(scalar_op, TrueDiv) and all(part.alike and part.over == over for part in parts):
-        over, alike = frozenset(), False  # rows by rows
-    elif isinstance(scalar_op, TrueDiv) and parts[0].rows and parts[1].alike:
+        return _combined(node, axes, graph.added(node.inputs, parts))
+    if isinstance(scalar_op, Switch):
+        return _combined(node, axes, _branches(node.inputs[1:], parts[1:], graph))
+    [first, *others] = of_rows
+    if (
+        isinstance(scalar_op, TrueDiv)
+        and others
+        and all(part.alike and part.over == first.over for part in parts)
+    ):
+        return _combined(node, axes, _Part(()))  # rows by rows
+    if isinstance(scalar_op, TrueDiv) and parts[0].rows and parts[1].alike:
         raise RowsLost(
-            f"{op} divides by the number of rows of a batch: take their sum, not their mean"
+            f"{op} divides by the number of rows of a batch: take their sum, not their mean",
+            by_place=True,
         )
-    elif len(of_rows) > 1 or (isinstance(scalar_op, TrueDiv) and not parts[0].rows):
-        raise RowsLost(f"{op} computes with a sum over the rows of a minibatch")
-    return _combined(node, [part.axes for part in parts], over, alike)
+    if others or (isinstance(scalar_op, TrueDiv) and not parts[0].rows):
+        raise RowsLost(f"{op} computes with a sum over the rows of a minibatch", by_place=True)
+    factors = [var for var, part in zip(node.inputs, parts) if part is not first]
+    if first.shifted and not all(map(graph.is_constant, factors)):
+        raise RowsLost(
+            f"{op} multiplies a constant beside a sum over the rows of a minibatch, which is no part of "
+            "any row"
+        )
+    return _combined(node, axes, first)
+
+
+@peel.register(IfElse)
+def _(op: IfElse, node: Apply, graph: _Graph) -> _Part | None:
+    condition, *branches = node.inputs
+    if len(branches) != 2 or graph.part(condition).rows:
+        return None
+    parts = [graph.part(var) for var in branches]
+    if not any(part.rows for part in parts):
+        return None
+    found = _branches(branches, parts, graph)
+    return replace(found, axes=parts[0].axes)
+
+
+def _branches(variables: Sequence[Variable], parts: Sequence[_Part], graph: _Graph) -> _Part:
+    """Tell what one of two parts is, by a condition: a constant is one only where it is no number or 0."""
+    found = graph.added(variables, parts)
+    for var, part in zip(variables, parts):
+        values = var
+        while values.owner is not None and isinstance(values.owner.op, DimShuffle):
+            [values] = values.owner.inputs
+        if not part.rows and found.over:
+            data = values.data if isinstance(values, Constant) else 1.0
+            if not (np.isinf(data) | np.equal(data, 0)).all():
+                raise RowsLost(
+                    f"{label(var)} stands for a sum over the rows of a minibatch, and is not one"
+                )
+    return replace(found, alike=False, shifted=any(part.shifted for part in parts))
 
 
 @peel.register(Sum)
@@ -320,9 +347,9 @@ def _(op: Dot | Blockwise, node: Apply, graph: _Graph) -> _Part | None:
     return _Part((together, *kept)).summed([0], op)
 
 
-def _combined(node: Apply, axes: Sequence[Axes], over: frozenset[Rows], alike: bool) -> _Part:
+def _combined(node: Apply, axes: Sequence[Axes], part: _Part) -> _Part:
     [found] = follow(node.op, node, axes)
-    return _Part(found, over, alike)
+    return replace(part, axes=found)
 
 
 def _mask(var: Variable) -> Variable | None:
@@ -334,6 +361,11 @@ def _mask(var: Variable) -> Variable | None:
     if len(entries) == 1 and isinstance(entries[0], Variable) and entries[0].type.dtype == "bool":
         return entries[0]
     return None
+
+
+def _is_length(var: Variable, of: Collection[Variable]) -> bool:
+    found = axis_of_length(var)
+    return found is not None and found[1] == 0 and found[0] in of
 
 
 def _any_axes(var: Variable) -> Axes:

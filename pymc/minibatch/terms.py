@@ -89,7 +89,7 @@ def check_log_probability(
     rows = frozenset(found)
     inside = {stand: parts[part] for stand, part in stands_for.items()}
     summed = summed_rows(repr(name), logp, {**inside, observed: axes})
-    if isinstance(summed, Lost) and not summed.certain:
+    if isinstance(summed, Lost) and (summed.by_place or not summed.certain):
         [whole] = rebuild([logp], {**stands_for, observed: value})
         summed = tried(summed, whole, rows, known, free, vouched)
     check_sum_over_rows(repr(name), summed, rows)
@@ -159,9 +159,11 @@ def tried(
         Whether `total_size` says that it is.
     """
     answer = adds_up(term, rows, known, free)
-    if answer or (answer is None and vouched):
+    if answer or (answer is None and vouched and not lost.certain):
         return rows
     if answer is None:
+        return lost
+    if lost.certain:
         return lost
     why = f"{lost.why}, and that of five rows is not the sum of those of two and three of them"
     return Lost(lost.op, why, certain=True)

@@ -51,6 +51,12 @@ OF_A_SUM = {
     "beside a prior": lambda ll, y, data: (N / B) * ll.sum() - 0.5,
     "around a bracket": lambda ll, y, data: (N / B) * (ll.sum() + ll.sum()),
     "N": lambda ll, y, data: ll.sum() * N,
+    "beside a factor of the density": lambda ll, y, data: (N / B) * (-0.5 * -ll).sum(),
+    "beside one and a parameter": lambda ll, y, data: 0.25 * ll.sum() * N / B / 2,
+    "in a branch": lambda ll, y, data: pt.switch(data[0] < 0, (N / B) * ll.sum(), -np.inf),
+    "reshaped": lambda ll, y, data: ((N / B) * ll).reshape((-1, 1)).sum(),
+    "end to end": lambda ll, y, data: pt.concatenate([(N / B) * ll, (N / B) * ll]).sum(),
+    "a dot product": lambda ll, y, data: pt.dot(ll, np.full(B, N / B)),
     "single precision": lambda ll, y, data: ll.sum() * np.float32(N / B),
 }
 OF_ROWS = {

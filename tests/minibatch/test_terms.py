@@ -20,6 +20,9 @@ import numpy as np
 import pytensor.tensor as pt
 import pytest
 
+from pytensor import scan
+from pytensor.compile.builders import OpFromGraph
+from pytensor.conditional import ifelse
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
@@ -65,6 +68,9 @@ SUMS = {
     "values left out by a mask": ll[~pt.isnan(v)].sum(),
     "values left out before": (-((v[~pt.isnan(v)] - mu) ** 2)).sum(),
     "a mean of columns": (x * v[:, None]).mean(1),
+    "a count of those that a mask leaves": ll[v > 0].sum() - v[v > 0].shape[0] * pt.log(mu),
+    "a branch of Python's kind": ifelse(mu > 0, ll.sum(), 2 * ll.sum()),
+    "a loop over rows": scan(lambda a: -((a - mu) ** 2), sequences=[v], return_updates=False).sum(),
     "a ratio of sizes": ll * (v.size / v.shape[0]),
     "a Categorical": pm.logp(
         pm.Categorical.dist(logit_p=m[:, None] * np.arange(3.0)), pt.cast(v, "int64")
@@ -76,6 +82,12 @@ MIXED = {
     "a mean": (ll.mean(), "take their sum, not their mean"),
     "a sum over the number of rows": (ll.sum() / v.shape[0], "take their sum, not their mean"),
     "a mean of rows, then a sum": ((x * v[:, None]).mean(0).sum(), "take their sum"),
+    "a mean of some": (ll[v > 0].mean(), "computes with a sum over the rows"),
+    "a constant times a parameter": ((ll.sum() + 5.0) * mu, "multiplies a constant beside a sum"),
+    "a constant by a condition": (
+        pt.switch(mu > 1, ll.sum(), -20.0),
+        "stands for a sum over the rows",
+    ),
     "a prior": (ll.sum() + pt.log(mu), "is added to a sum over the rows"),
     "a sum to each row": (ll + ll.sum(), "is added to a sum over the rows"),
     "a sum end to end with a prior": (pt.concatenate([ll, mu[None]]), "is added to a sum over"),
@@ -148,6 +160,50 @@ def effects(covariate):
     return dist
 
 
+N_ROWS = {
+    "stacked": lambda n: pt.stack([n, 1])[0],
+    "written": lambda n: pt.zeros(2)[0].set(n)[0],
+    "counted": lambda n: pt.arange(n).max() + 1,
+    "of ones": lambda n: pt.ones(n).sum(),
+    "of a diagonal": lambda n: pt.eye(n).sum(),
+    "of a loop": lambda n: scan(
+        lambda a: a + 1.0, outputs_info=[pt.zeros(())], n_steps=n, return_updates=False
+    )[-1],
+}
+LENGTHS = {
+    "sorted": lambda x: pt.sort(x).shape[0],
+    "of those above 0": lambda x: x[x > 0].shape[0],
+    "of others": lambda x: pt.unique(x).shape[0],
+    "end to end": lambda x: pt.concatenate([x, x]).shape[0],
+    "but the first": lambda x: x[1:].shape[0],
+    "as a vector": lambda x: pt.log(x.shape)[0],
+    "joined": lambda x: pt.concatenate([x.shape, [3]])[0],
+    "a part of it": lambda x: x.shape[:1].prod(),
+    **{name: lambda x, f=f: f(x.shape[0]) for name, f in N_ROWS.items()},
+}
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("place", ["sigma", "prior", "logp"])
+def test_numbers_of_rows_are_no_numbers_of_a_model(length, place):
+    """By whatever they are computed: on all rows they are others."""
+    number, match = LENGTHS[length], "number of rows|sum over its rows|mixes the rows"
+    with pm.Model(), pytest.raises(ValueError, match=match):
+        if place == "sigma":
+            pm.Normal("lik", 0, 1.0 * number(x[:, 0]), observed=y)
+        elif place == "prior":
+            pm.Normal("b", 0, 1.0 * number(y))
+        else:
+            Users.logp(lambda v, m: squares(v, m) / number(v), pm.Normal("m"))
+
+
+def test_numbers_of_rows_inside_of_an_op():
+    i, j = pt.vectors("i", "j")
+    op = OpFromGraph([i, j], [-((i - j) ** 2) / i.shape[0].astype("float64")])
+    with pm.Model(), pytest.raises(ValueError, match="number of rows"):
+        Users.logp(lambda v, m: op(v, m * pt.ones_like(v)), pm.Normal("m"))
+
+
 REFUSED = {
     "AR(1)": lambda: Users.logp(lag, pm.Normal("rho")),
     "Cox": lambda: Users.logp(
@@ -201,6 +257,13 @@ def test_refused(form):
     match = "sum over its rows|not among its parameters|computes with the number of rows"
     with pm.Model(), pytest.raises(ValueError, match=f"'lik'.*({match})"):
         REFUSED[form]()
+
+
+def test_one_arange_picks_of_one_axis():
+    z = pm.Minibatch(rng.normal(size=(N, 8)), Y, batch_size=B)
+    places = pt.arange(B)
+    with pm.Model(), pytest.raises(ValueError, match="values that are not of the batch"):
+        pm.Normal("lik", z[0][places, places], 1, observed=z[1])
 
 
 @pytest.mark.parametrize("size", [1, B])
@@ -353,6 +416,22 @@ class TestOpsWithoutARule:
         match = "that of five rows is not the sum of those of two and three"
         with pm.Model(), pytest.raises(ValueError, match=match):
             self.observe(fn, total_size)
+
+    def test_rows_of_a_group_are_mixed_however_many_groups_there_are(self):
+        """Rows that are tried have to share a group."""
+        rng = np.random.default_rng(1)
+        groups = np.repeat(np.arange(400), 5)
+        batch, g = pm.Minibatch(rng.normal(size=2000), groups, batch_size=50)
+        with pm.Model(), pytest.raises(ValueError, match="that of five rows"):
+            sums = pt.zeros(400)[g].inc(batch)
+            pm.Normal("lik", pm.Normal("a") * batch + sums[g], 1, observed=batch)
+
+        def integrated(value, g, a):
+            sums = pt.zeros(400)[g].inc(value - a)
+            return -squares(value, a).sum() + (sums**2).sum()
+
+        with pm.Model(), pytest.raises(ValueError, match=r"'lik'.*sum over its rows"):
+            pm.CustomDist("lik", g, pm.Normal("a"), logp=integrated, observed=batch)
 
     def test_nothing_can_be_told_where_rows_are_alike(self):
         with pm.Model(), pytest.raises(ValueError, match="If it is, say so by total_size="):

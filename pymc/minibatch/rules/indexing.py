@@ -35,7 +35,7 @@ from pytensor.tensor.subtensor import (
 from pytensor.tensor.type_other import SliceType
 
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.lengths import is_length_of
+from pymc.minibatch.lengths import rows_of_length
 from pymc.minibatch.provenance import (
     OWN,
     SAME,
@@ -71,15 +71,19 @@ def is_full(entry: slice | Variable) -> bool:
     return isinstance(entry, slice) and entry == slice(None)
 
 
-def _takes_all(entry: object, length: int | None) -> bool:
+def _takes_all(entry: object, axis: Axis, length: int | None) -> bool:
     """Tell whether an entry is a slice of the whole axis, as those that scan makes are."""
-    if not isinstance(entry, slice) or is_full(entry) or length is None:
+    if not isinstance(entry, slice) or is_full(entry):
         return is_full(entry)
-    start, stop, step = (
+    start, step = (
         default if bound is None else _number(bound)
-        for bound, default in ((entry.start, 0), (entry.stop, length), (entry.step, 1))
+        for bound, default in ((entry.start, 0), (entry.step, 1))
     )
-    return start == 0 and stop is not None and stop >= length and step == 1
+    if (start, step) != (0, 1) or entry.stop is None:
+        return (start, step) == (0, 1)
+    stop = _number(entry.stop)
+    known = length is not None and stop is not None and stop >= length
+    return known or (isinstance(axis, Rows) and rows_of_length(entry.stop) == axis)
 
 
 @follow.register(Subtensor)
@@ -128,7 +132,7 @@ def _each_place(entry: Any, rows: Rows, length: int | None) -> Sequence[int | st
     if entry.owner is None or not isinstance(entry.owner.op, ARange):
         return None
     start, stop, step = entry.owner.inputs
-    ends = is_length_of(stop, rows) or _number(stop) == length is not None
+    ends = rows_of_length(stop) == rows or _number(stop) == length is not None
     return order if (_number(start), _number(step)) == (0, 1) and ends else None
 
 
@@ -155,16 +159,16 @@ def _view_axes(
     """Tell the axes of ``x[...]``: those taken in full stay, those of arrays of integers come in."""
     kinds = dict(zip(index_vars, index_axes))
     out: list[Axis] = []
-    arrays: list[Variable] = []
+    arrays: list[tuple[Variable, Axes]] = []
     place = None  # where the axes of the index arrays go
     apart = False  # a slice stands between two of them: NumPy puts their axes first
     entries = _entries(op, index_vars, len(axes))
     for axis, entry, length in zip(axes, entries, x.type.shape):
-        if isinstance(axis, Rows) and not _takes_all(entry, length):
+        each = None
+        if isinstance(axis, Rows) and not _takes_all(entry, axis, length):
             each = _each_place(entry, axis, length)
             if each is None:
-                raise RowsLost(BY_PLACE.format(op=op))
-            kinds[entry] = tuple(axis if k == 0 else SAME for k in each)
+                raise RowsLost(BY_PLACE.format(op=op), by_place=True)
         if isinstance(entry, slice):
             out.append(axis)
             apart = apart or place is not None
@@ -177,9 +181,10 @@ def _view_axes(
                 place, apart = len(out), False
             elif apart:
                 place = 0
-            arrays.append(entry)
+            along = None if each is None else tuple(axis if k == 0 else SAME for k in each)
+            arrays.append((entry, kinds[entry] if along is None else along))
     if arrays:
-        ndim = max(entry.type.ndim for entry in arrays)
-        new = meet_all([kinds[entry] for entry in arrays], arrays, ndim)
+        ndim = max(entry.type.ndim for entry, _ in arrays)
+        new = meet_all([along for _, along in arrays], [entry for entry, _ in arrays], ndim)
         out[place:place] = [OWN if a is SAME else a for a in new]
     return tuple(out)

@@ -28,11 +28,11 @@ from pymc.minibatch.provenance import (
     Axes,
     Axis,
     Lost,
+    Rows,
     RowsLost,
     follow,
     label,
     meet,
-    refuse_rows,
     rows_of,
     trace,
 )
@@ -54,7 +54,9 @@ def _(op: Scan, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     )
     states = _states(args, outer)
     if states or args.outer_in_mit_mot:
-        refuse_rows([along], f"{op} carries a state from one row of a minibatch to the next")
+        if isinstance(along, Rows):
+            why = f"{op} carries a state from one row of a minibatch to the next"
+            raise RowsLost(why, by_place=True)
     if (args.outer_in_mit_mot or op.info.as_while) and any(rows_of(axes) for axes in inputs):
         raise RowsLost(f"the rows of a minibatch cannot be followed through {op}", certain=False)
     known: dict[Variable, Axes | Lost] = {
@@ -68,7 +70,7 @@ def _(op: Scan, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
             for inner, out in zip(args.inner_out_nit_sot, args.outer_out_nit_sot, strict=True)
         }
     except RowsLost as lost:  # what is lost at one step may be taken up at the next
-        raise RowsLost(lost.why, lost.certain and not states) from lost
+        raise RowsLost(lost.why, lost.certain and not states, lost.by_place) from lost
     found |= {state.stacked: (OWN, *state.axes) for state in states}
     return [found.get(out, (OWN,) * getattr(out.type, "ndim", 0)) for out in node.outputs]
 
@@ -116,12 +118,12 @@ def _follow_states(states: Sequence[_State], known: dict[Variable, Axes | Lost])
         for state in states:
             axes = trace(state.next, known)
             if isinstance(axes, Lost):
-                raise RowsLost(axes.why, axes.certain)
+                raise RowsLost(axes.why, axes.certain, axes.by_place)
             new = tuple(meet(pair) for pair in zip(state.axes, axes, strict=True))
             moved, state.axes = moved or new != state.axes, new
 
 
 def _stacked(along: Axis, step: Axes | Lost) -> Axes:
     if isinstance(step, Lost):
-        raise RowsLost(step.why, step.certain)
+        raise RowsLost(step.why, step.certain, step.by_place)
     return (OWN if along is SAME else along, *step)

@@ -105,10 +105,10 @@ def _(op: Index, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     for dim, axis, entry in zip(x.type.dims, inputs[0], entries):
         if not hasattr(entry.type, "dims"):  # a slice
             if isinstance(axis, Rows) and not is_full(entry):
-                raise RowsLost(BY_PLACE.format(op=op))
+                raise RowsLost(BY_PLACE.format(op=op), by_place=True)
             continue
         if isinstance(axis, Rows):
-            raise RowsLost(BY_PLACE.format(op=op))
+            raise RowsLost(BY_PLACE.format(op=op), by_place=True)
         kinds[dim], own[dim] = [], []
     for entry, entry_axes in zip(entries, inputs[1:]):
         for dim, axis in zip(getattr(entry.type, "dims", ()), entry_axes):

@@ -45,7 +45,7 @@ from pytensor.tensor.reshape import JoinDims, SplitDims
 from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.tensor.sort import ArgSortOp, SortOp
 
-from pymc.minibatch.lengths import is_length_of
+from pymc.minibatch.lengths import rows_of_length
 from pymc.minibatch.provenance import (
     OWN,
     SAME,
@@ -103,8 +103,11 @@ def _(op: DimShuffle, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 @follow.register(Alloc)
 def _(op: Alloc, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    """What is filled for each row, as ``pt.ones(x.shape[0])``, has rows: a sum over it counts them."""
     value, *_ = inputs
-    return [(SAME,) * (node.outputs[0].type.ndim - len(value)) + value]
+    axes = (SAME,) * (node.outputs[0].type.ndim - len(value)) + value
+    rows = map(rows_of_length, node.inputs[1:])
+    return [tuple(row if row and axis is SAME else axis for axis, row in zip(axes, rows))]
 
 
 @follow.register(AllocEmpty)
@@ -251,7 +254,7 @@ def _is_length(node: Apply, axes: Axes, k: int, j: int) -> bool:
     _x, shape = node.inputs
     if shape.owner is None or not isinstance(shape.owner.op, MakeVector):
         return False
-    return is_length_of(shape.owner.inputs[j], axes[k])
+    return rows_of_length(shape.owner.inputs[j]) == axes[k]
 
 
 @follow.register(JoinDims)
