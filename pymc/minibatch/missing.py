@@ -56,7 +56,8 @@ def check_none_missing(name: str, rv: Variable, value: Variable) -> None:
     NotImplementedError
         The message tells how many there are, and what to do.
     """
-    if _has_logp_of_its_own(rv) or any(map(is_stream, indexes([value]))):
+    found = indexes([value])
+    if not found or any(map(is_stream, found)) or _has_logp_of_its_own(rv):
         return
     if not any(map(_has_nan, _data(value))) or any(True for _ in explicit_graph_inputs([value])):
         return

@@ -320,7 +320,7 @@ def meet_all(inputs: Sequence[Axes], variables: Sequence[Variable], ndim: int) -
         lengths = {n for a, _, n in aligned if isinstance(a, Rows)} - {None}
         for same, var, length in aligned:
             if same is SAME and isinstance(axis, Rows) and length not in (None, 1):
-                _check_length(axis, length, lengths or {axis.batch_size}, var)
+                _check_length(axis, length, lengths or {axis.batch_size or length}, var)
         result.append(axis)
     return tuple(result)
 

@@ -199,7 +199,9 @@ def test_wrong_scale_fails(wrong):
     with pm.Model() as model:
         batch = pm.Minibatch(x, batch_size=batch_size)
         mu = pm.Normal("mu", 0, 1)
-        pm.Potential("lik", scale * pm.logp(pm.Normal.dist(mu, 1), batch), total_size=n_rows)
+        wrong_scale = pm.Data("scale", scale)
+        term = wrong_scale * pm.logp(pm.Normal.dist(mu, 1), batch)
+        pm.Potential("lik", term, total_size=n_rows)
     actual = moments(fit(case, model, "advi", seed=1, backend="jax"))
     with pytest.raises(AssertionError, match="not strictly ordered"):
         assert_posterior(actual, case, "advi")

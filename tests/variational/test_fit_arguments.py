@@ -108,10 +108,6 @@ def test_names_have_one_advice_each() -> None:
             lambda: pm.MeanField(params={"mu": [0.0], "rho": [0.0]}, start={"mu": 1}),
             "got start beside params",
         ),
-        (
-            lambda: pm.fit(1, more_replacements={"mu": 1.0}),
-            r"more_replacements has the key 'mu', .* \{model\['mu'\]: ...\}",
-        ),
     ],
 )
 def test_methods_and_approximations(model: pm.Model, call: Any, message: str) -> None:

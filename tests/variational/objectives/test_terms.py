@@ -101,7 +101,7 @@ def test_rows_that_cannot_be_told_apart() -> None:
     with pm.Model(coords={"obs": range(N_ROWS)}) as model:
         batch = pm.Minibatch(pm.Data("data", np.arange(5.0), dims="obs"), batch_size=BATCH)
         z = pm.Normal("z", dims="obs")
-        pm.Potential("sum", -(z.sum() ** 2), total_size=N_ROWS)
+        pm.Potential("sum", -(z**2).sum(), total_size=N_ROWS)
         pm.Normal("x", z, 1, observed=batch, dims="obs")
     [term] = [t for t in terms_of(model) if t.name == "sum"]
     assert term.mixed
