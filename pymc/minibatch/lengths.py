@@ -220,10 +220,12 @@ def counts_of_rows(
     for node in toposort(outputs):
         op, [out, *_] = node.op, node.outputs
         shape = shapes.get(node.inputs[0]) if node.inputs else None
+        if isinstance(op, Shape | Shape_i):
+            lengths = _lengths_of(node.inputs[0], known, counts)
         if isinstance(op, Shape):
-            shapes[out] = _lengths_of(node.inputs[0], known)
+            shapes[out] = lengths
         elif isinstance(op, Shape_i):
-            length = _lengths_of(node.inputs[0], known)[op.i]
+            length = lengths[op.i]
             counts |= {} if length is None else {out: length}
         elif shape is not None and (_is_cast(node) or _leaves_rows(node, shape)):
             shapes[out] = shape
@@ -243,8 +245,12 @@ def counts_of_rows(
 type _Lengths = tuple[Count | None, ...]
 
 
-def _lengths_of(var: Variable, known: Mapping[Variable, Axes | Lost] | None) -> _Lengths:
+def _lengths_of(
+    var: Variable, known: Mapping[Variable, Axes | Lost] | None, counts: Mapping[Variable, Count]
+) -> _Lengths:
     """Tell which lengths of `var` are numbers of rows, or depend on the rows of a batch."""
+    if var in counts:  # such as pt.arange(n)
+        return (Count(counts[var].rows, False),) * var.type.ndim
     axes = trace(var, known)
     if not isinstance(axes, Lost):
         return tuple(Count(axis, True) if isinstance(axis, Rows) else None for axis in axes)

@@ -164,6 +164,7 @@ N_ROWS = {
     "stacked": lambda n: pt.stack([n, 1])[0],
     "written": lambda n: pt.zeros(2)[0].set(n)[0],
     "counted": lambda n: pt.arange(n).max() + 1,
+    "of places": lambda n: pt.arange(n).shape[0],
     "of ones": lambda n: pt.ones(n).sum(),
     "of a diagonal": lambda n: pt.eye(n).sum(),
     "of a loop": lambda n: scan(
