@@ -25,16 +25,25 @@ import os
 import socket
 import uuid
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pymc.variational.streaming.checkpoints.disk import Disk, write_file
 from pymc.variational.streaming.checkpoints.errors import CheckpointSaveError
-from pymc.variational.streaming.checkpoints.folders import checkpoints, step_folder
+from pymc.variational.streaming.checkpoints.folders import checkpoints, step_folder, step_of
 from pymc.variational.streaming.checkpoints.reading import read_checkpoint
 
-__all__ = ["CLAIM", "Claim", "check_claim", "check_folder", "check_place", "claim", "hold"]
+__all__ = [
+    "CLAIM",
+    "Claim",
+    "check_claim",
+    "check_folder",
+    "check_own",
+    "check_place",
+    "claim",
+    "hold",
+]
 
 #: The file in a folder of checkpoints that says which fit saves there.
 CLAIM = ".fit.json"
@@ -52,12 +61,16 @@ class Claim:
         The trainer: two that go on from one checkpoint are one fit.
     host : str
     pid : int
+    after : int
+        The last step that the folder had a checkpoint of before it was this fit's: `keep` removes only
+        later ones.
     """
 
     fit: str
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
+    after: int = field(default=-1, compare=False)
 
 
 def check_folder(trainer: Any, folder: Path) -> None:
@@ -72,6 +85,24 @@ def check_folder(trainer: Any, folder: Path) -> None:
     if there:
         _check_last(trainer, folder, there[-1])
     check_claim(folder, trainer._fit_id)
+
+
+def check_own(trainer: Any, folder: Path) -> None:
+    """Refuse a folder of which nobody said that this fit may remove older checkpoints there.
+
+    An archive of single checkpoints is such a folder: it has no file of whose it is.
+
+    Raises
+    ------
+    ValueError, OSError
+    """
+    check_folder(trainer, folder)
+    owner = _owner(folder / CLAIM)
+    if (owner is None or owner.fit != trainer._fit_id) and folder.is_dir() and checkpoints(folder):
+        raise ValueError(
+            f"The folder {str(folder)!r} has checkpoints, but no file {CLAIM} of this fit, so it may be an "
+            "archive of copies. Given as checkpoint= it is written to, and what is in it now stays"
+        )
 
 
 def _check_last(trainer: Any, folder: Path, last: Path) -> None:
@@ -159,8 +190,9 @@ def claim(folder: Path, mine: Claim, disk: Disk | None = None) -> None:
     check_claim(folder, mine.fit)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if _owner(file) != mine:
-            _write(file, mine, disk)
+        owner = _owner(file)
+        if owner != mine:
+            _write(file, replace(mine, after=_after(folder, owner, mine)), disk)
     except FileExistsError:  # another was faster
         check_claim(folder, mine.fit)
     except OSError as error:
@@ -168,15 +200,22 @@ def claim(folder: Path, mine: Claim, disk: Disk | None = None) -> None:
     hold(folder, mine)
 
 
-def hold(folder: Path, mine: Claim) -> None:
-    """See that a folder still is that of a fit.
+def _after(folder: Path, owner: Claim | None, mine: Claim) -> int:
+    """Return the last step in a folder that was there before the fit first made it its own."""
+    if owner is not None and owner.fit == mine.fit:
+        return owner.after
+    return max((step_of(path) or 0 for path in checkpoints(folder)), default=-1)
+
+
+def hold(folder: Path, mine: Claim) -> Claim:
+    """See that a folder still is that of a fit, and return what its file says.
 
     Raises
     ------
     CheckpointSaveError
     """
     owner = _owner(folder / CLAIM)
-    if owner != mine:
+    if owner is None or owner != mine:
         who = "nobody" if owner is None else f"process {owner.pid} on {owner.host!r}"
         same = owner is not None and owner.fit == mine.fit
         raise CheckpointSaveError.of(
@@ -186,6 +225,7 @@ def hold(folder: Path, mine: Claim) -> None:
                 f"the folder is now that of {who}, which {'goes on with this fit' if same else 'has it'}",
             ),
         )
+    return owner
 
 
 def _write(file: Path, mine: Claim, disk: Disk) -> None:
@@ -205,7 +245,7 @@ def _owner(file: Path) -> Claim | None:
     try:
         values = json.loads(file.read_bytes())
         fit, run, host, pid = (values[name] for name in ("fit", "run", "host", "pid"))
-        return Claim(str(fit), str(run), str(host), int(pid))
+        return Claim(str(fit), str(run), str(host), int(pid), int(values.get("after", -1)))
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 

@@ -20,6 +20,8 @@ any point: the last checkpoint that was whole still is.
 
 from __future__ import annotations
 
+import json
+
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -54,6 +56,7 @@ def write(
     keep: int | None = None,
     disk: Disk | None = None,
     owner: str = "",
+    after: int = -1,
 ) -> Path:
     """Write a checkpoint, and remove those that are not kept.
 
@@ -63,11 +66,14 @@ def write(
         A folder, which is replaced if it is there; the folder above it is made.
     contents : Contents
     keep : int, optional
-        How many checkpoints of steps to keep in the folder above, this one included. Default: all.
+        How many checkpoints of the owner's steps to keep in the folder above, this one included. Default:
+        all.
     disk : Disk, optional
         What writes.
     owner : str
-        Who saves into the folder above: what others have not yet written to the end stays.
+        Which fit saves into the folder above: what others wrote stays, whole or not.
+    after : int
+        Checkpoints up to this step stay too.
 
     Returns
     -------
@@ -96,7 +102,12 @@ def write(
             raise CheckpointSaveError.of(path, error) from error
         raise
     if keep is not None:
-        _drop_older(path, keep, disk)
+        own = [
+            old
+            for old in before(path)
+            if (step_of(old) or 0) > after and (not owner or _fit_of(old) == owner)
+        ]
+        _drop(own[: 1 - keep or None], disk)
     return path
 
 
@@ -127,9 +138,17 @@ def _put(partial: Path, path: Path, disk: Disk) -> None:
     remove_folder(disk, replaced)
 
 
-def _drop_older(path: Path, keep: int, disk: Disk) -> None:
-    """Remove all but the last checkpoints; one that cannot be removed stays."""
-    for old in before(path)[: 1 - keep or None]:
+def _fit_of(path: Path) -> str | None:
+    """Read which fit wrote a checkpoint, None where that cannot be read."""
+    try:
+        return json.loads((path / VALUES).read_bytes())["fit"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _drop(paths: list[Path], disk: Disk) -> None:
+    """Remove checkpoints; one that cannot be removed stays."""
+    for old in paths:
         gone = _beside(old, "old")
         with suppress(OSError):
             disk.rename(old, gone)  # so that none is there in part

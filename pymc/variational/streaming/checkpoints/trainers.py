@@ -30,6 +30,7 @@ from pymc.variational.loop import LoopEnd
 from pymc.variational.streaming.checkpoints.claims import (
     Claim,
     check_folder,
+    check_own,
     claim,
     hold,
 )
@@ -131,7 +132,8 @@ class Resumable:
             A folder of checkpoints of this fit: the new one is ``step-000012345`` in it, by the number of
             steps up to now.
         keep : int, optional
-            How many checkpoints stay in the folder, the last ones. Default: all.
+            How many checkpoints stay in the folder, the last ones. Default: all. Those of other fits,
+            and those that were there before this fit saved in it, stay in any case.
 
         Returns
         -------
@@ -184,9 +186,10 @@ class Resumable:
         Trainer
             Its `fit(n)` takes n more steps: parameters, the optimizer, generators, `hist` and `position`
             go on. The average of ``fit(average=...)`` does too, where `n` are the steps that were left.
-            It writes checkpoints into the same folder, as often as the fit before did;
-            ``fit(n, checkpoint=..., checkpoint_every=...)`` says otherwise, and ``checkpoint=None`` writes
-            none.
+            It writes checkpoints into the same folder, as often as the fit before did, where that folder
+            has the file ``.fit.json`` of the fit: an archive of single checkpoints is left as it is, with a
+            warning. ``fit(n, checkpoint=..., checkpoint_every=...)`` says otherwise, and
+            ``checkpoint=None`` writes none.
 
         Notes
         -----
@@ -308,7 +311,7 @@ def _can_go_on(trainer: Any, folder: Path) -> bool:
         problem = "The checkpoint that it goes on from is in no folder of checkpoints"
     else:
         try:
-            check_folder(trainer, folder)
+            check_own(trainer, folder)
             return True
         except (OSError, ValueError) as error:
             problem = str(error)
@@ -341,14 +344,14 @@ def save_trainer(
         At which step that call is to end.
     disk : Disk, optional
     """
-    hold(folder, trainer._claim)
+    after = hold(folder, trainer._claim).after
     plan = trainer._plan
     often = (
         None if plan is None or plan.folder != folder else {"every": plan.every, "keep": plan.keep}
     )
     contents = pack({**trainer_tree(trainer, end, until), "checkpointing": often})
     path = step_folder(folder, trainer.batches_seen)
-    return write(path, contents, keep=keep, disk=disk, owner=trainer._fit_id)
+    return write(path, contents, keep=keep, disk=disk, owner=trainer._fit_id, after=after)
 
 
 def new_fit_id() -> str:

@@ -269,10 +269,19 @@ class Source(ABC):
         raise NotImplementedError(f"{type(self).__name__} gives its blocks in order only.")
 
     def __iter__(self) -> Iterator[np.ndarray | dict[str, np.ndarray]]:
-        """Yield the rows of a fresh pass, block by block, as a batch has them: what other loaders take."""
+        """Yield the rows of a fresh pass, block by block, as a batch has them: what other loaders take.
+
+        A float that is missing is NaN.
+
+        Raises
+        ------
+        ValueError
+            If a value is missing of a column that has no NaN, such as one of integers or bools.
+        """
         for block in self.blocks():
             arrays = self.layout.empty(block.n_rows)
-            block.write(arrays, 0, 0, block.n_rows)
+            if not block.write(arrays, 0, 0, block.n_rows):
+                _check_present(block)
             yield self.layout.batch(arrays)
 
     def blocks(self) -> Iterator[Block]:
@@ -285,3 +294,15 @@ class Source(ABC):
         """
         for part in range(len(self.part_lengths or ())):
             yield self.read(part)
+
+
+def _check_present(block: Block) -> None:
+    """Raise if a value of a block is missing and has no number."""
+    missing = [bad for bad in block.bad_rows(0, block.n_rows) if bad.is_null]
+    if missing:
+        others = f" (and {len(missing) - 1} more in these rows)" if len(missing) > 1 else ""
+        raise ValueError(
+            f"{block.where}, {missing[0]}: a value is missing{others}, and columns of integers or bools have "
+            "no NaN. Fill such values, store the column as floats, or give the source itself to "
+            "pm.DataLoader(source, batch_size=128, on_nan='skip'), which leaves such rows out"
+        )

@@ -86,8 +86,8 @@ def parquet_source(
         gives batches of shape (batch_size,). A dict, ``{"X": ["distance", "dep_delay"], "y":
         "arr_delay"}``, gives dicts of both kinds. A column of lists of a fixed size k is k columns, one
         of tensors a field of their shape. Folders such as ``year=2013/`` are columns too, where they are
-        named. By default all columns of the files, in the order of the first shard, without an index of
-        pandas that has no name.
+        named: integers, or by `dtypes` others, such as those of ``dose=1.5/``. By default all columns of
+        the files, in the order of the first shard, without an index of pandas that has no name.
     dtypes : dict of str to dtype, optional
         Columns that are converted, by name: dates to days since 1970, times to their unit, decimals and
         text to numbers, such as ``{"day": "int32", "price": "float64"}``. By default a column has the

@@ -107,6 +107,13 @@ class Schema:
         """
         place = self._place(name, where)
         dtype = self.dtypes[place]
+        if dtype is None and name in self.beside and self.types[place] == "string":
+            raise SchemaError(
+                f"column {name!r} of {where} is of type string, and a model computes with numbers: it is a "
+                f"partition, and folders such as {name}=1/ give numbers where all of them have integers. Other "
+                f"numbers, such as 1.5, are converted where you say so: dtypes={{{name!r}: 'float64'}}; text is "
+                "left out by columns=[...]"
+            )
         if dtype is None:
             raise SchemaError(
                 f"column {name!r} of {where} is of type {self.types[place]}, and a model computes with numbers: "

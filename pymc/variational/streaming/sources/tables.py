@@ -92,7 +92,8 @@ def delta_files(folder: str, filesystem: Any) -> list[tuple[str, dict[str, pa.Sc
     ImportError
         If deltalake, which reads the log, is not installed.
     ValueError
-        If the table is not on this machine, or has files of which only some rows count.
+        If the table is not on this machine, its log cannot be read, or it has files of which only some
+        rows count.
     """
     if not is_local(filesystem):
         raise ValueError(
@@ -102,7 +103,7 @@ def delta_files(folder: str, filesystem: Any) -> list[tuple[str, dict[str, pa.Sc
     try:
         # Optional: only Delta tables need it
         from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaProtocolError
+        from deltalake.exceptions import DeltaError, DeltaProtocolError
     except ImportError as error:
         raise ImportError(
             f"{folder!r} is a {DELTA.name}, with files of earlier versions that do not count: its log is "
@@ -119,6 +120,13 @@ def delta_files(folder: str, filesystem: Any) -> list[tuple[str, dict[str, pa.Sc
         raise ValueError(
             f"{folder!r} is a {DELTA.name} whose files cannot be read one by one ({error}): give what "
             f"deltalake reads, pm.arrow_source(lambda: deltalake.DeltaTable({folder!r}).scan())"
+        ) from error
+    except DeltaError as error:  # TableNotFoundError for one; some messages go on with a backtrace
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{folder!r} is a {DELTA.name} whose log, _delta_log, deltalake cannot read ({reason}): it may be "
+            "empty, damaged or copied in part. Copy the whole table again, or give the files that count as a "
+            "list: pm.parquet_source(['part-0.parquet', ...])"
         ) from error
     files = []
     for fragment in dataset.get_fragments():

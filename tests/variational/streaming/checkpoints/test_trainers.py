@@ -240,6 +240,30 @@ def test_a_folder_that_a_fit_cannot_go_on_in(tmp_path, quick):
     assert steps_in(tmp_path / "fits") == [2, 4]
 
 
+def test_an_archive_of_checkpoints_stays(tmp_path, quick):
+    """Copies of single checkpoints are nobody's to remove; `keep` counts what the fit itself wrote there."""
+    loader = open_loader()
+    model = make_model(loader)
+    fits, archive = tmp_path / "fits", tmp_path / "archive"
+    trainer = make_trainer(loader, model=model)
+    for n in (1, 2, 3):
+        trainer.fit(1, checkpoint=fits, keep=1)
+        name = f"step-00000000{n}"
+        shutil.copytree(fits / name, archive / name)
+    again = load(archive, loader, model=model)
+    with pytest.warns(UserWarning, match=r"writes no checkpoints. .*archive.*no file \.fit\.json"):
+        again.fit(2)
+    assert steps_in(archive) == [1, 2, 3]
+    again.fit(2, checkpoint=archive, checkpoint_every=1)
+    assert steps_in(archive) == [1, 2, 3, 7]
+    load(archive, loader, model=model).fit(2)  # it has its file now
+    assert steps_in(archive) == [1, 2, 3, 9]
+    make_trainer(loader, model=model).fit(8, checkpoint=tmp_path / "other")
+    shutil.copytree(tmp_path / "other" / "step-000000008", archive / "step-000000008")
+    load(archive, loader, model=model).fit(1)
+    assert steps_in(archive) == [1, 2, 3, 8, 10]
+
+
 def test_a_checkpoint_of_an_earlier_version_says_nothing_of_others(saved, tmp_path, quick):
     contents = read_checkpoint(saved)
     del contents.values["checkpointing"]

@@ -26,13 +26,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.ipc
+import pyarrow.parquet
 import pytest
 
 from pymc.variational.streaming.loading.loader import DataLoader
 from pymc.variational.streaming.loading.shuffle import shuffle_buffer
 from pymc.variational.streaming.sources.arrow import TABLE_ROWS, arrow_source
-from pymc.variational.streaming.sources.dataset import as_source
+from pymc.variational.streaming.sources.dataset import IterableDataset, as_source
 from pymc.variational.streaming.sources.layout import ExhaustedSourceError
+from pymc.variational.streaming.sources.parquet import parquet_source
 from pymc.variational.streaming.sources.schema import SchemaError
 from tests.variational.streaming.sources.test_dataset import rows_of, write_all
 
@@ -272,6 +274,29 @@ def test_rows_of_nulls_are_skipped_or_an_error(kind):
     else:
         with pytest.raises(ValueError, match=r"row 1, field 'y', column 'y' \(null\)"):
             next(iter(shuffled))
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_NULLS)
+@pytest.mark.parametrize("library", ["pyarrow", "polars", "parquet"])
+def test_iterating_makes_no_number_of_a_null(kind, library, tmp_path):
+    """Neither zero nor False; floats have NaN for it, and skipping still leaves the row out."""
+    table = pa.table({"y": KINDS_OF_NULLS[kind][0], "x": [0.5] * 3})
+    if library == "polars":
+        table = pl.from_arrow(table)
+    if library == "parquet":
+        pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+        source = parquet_source(tmp_path / "a.parquet", {"y": "y"})
+        place = r"a\.parquet, row group 0, "
+    else:
+        source, place = arrow_source(table, {"y": "y"}), ""
+    if source.layout.fields[0].dtype.kind == "f":
+        assert np.isnan(next(iter(source))["y"]).tolist() == [False, True, False]
+        return
+    message = place + r"row 1, field 'y', column 'y' \(null\): a value is missing"
+    with pytest.raises(ValueError, match=message):
+        list(source)
+    with pytest.raises(ValueError, match=message):
+        list(DataLoader(IterableDataset(lambda: iter(source)), batch_size=3))
 
 
 def test_column_without_any_value_in_a_later_batch():

@@ -281,6 +281,18 @@ def test_partitions_are_columns(partitioned):
     np.testing.assert_array_equal(only, [[2, 1]] * 9)
 
 
+def test_partitions_of_floats(tmp_path):
+    for dose in ("1.5", "2"):
+        write(tmp_path / f"dose={dose}" / "a.parquet", pa.table({"x": [1.0]}))
+    message = (
+        r"'dose' of dose=1\.5/a\.parquet .*where all of them have integers.*{'dose': 'float64'}"
+    )
+    with pytest.raises(SchemaError, match=message):
+        parquet_source(tmp_path, ["x", "dose"])
+    source = parquet_source(tmp_path, ["x", "dose"], dtypes={"dose": "float64"})
+    assert rows_of(source).tolist() == [[1, 1.5], [1, 2]]
+
+
 def test_partitions_without_a_value(tmp_path):
     for i, value in enumerate(["1.5", "__HIVE_DEFAULT_PARTITION__"]):
         write(tmp_path / f"z={value}" / "a.parquet", pa.table({"x": [i], "k": [i]}))

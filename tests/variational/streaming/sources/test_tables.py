@@ -111,6 +111,19 @@ def test_delta_table(tmp_path):
         assert len(rows_of(arrow_source(opened, ["x", "year"]))) == 7
 
 
+@pytest.mark.parametrize("log", [None, "", "{}", "no JSON"])
+def test_delta_table_whose_log_cannot_be_read(tmp_path, log):
+    pytest.importorskip("deltalake")
+    write(tmp_path / "t")
+    (tmp_path / "t" / "_delta_log").mkdir()
+    if log is not None:
+        (tmp_path / "t" / "_delta_log" / f"{0:020}.json").write_text(log)
+    with pytest.raises(
+        ValueError, match=r"/t' is a table of Delta Lake whose log, .* cannot read \("
+    ):
+        parquet_source(tmp_path / "t")
+
+
 def test_delta_table_with_deletion_vectors(tmp_path, monkeypatch):
     deltalake = pytest.importorskip("deltalake")
     deltalake.write_deltalake(tmp_path / "t", NEW)
