@@ -251,8 +251,11 @@ def diagnose(
     -----
     From a part of the rows the log-likelihood is estimated by its first-order expansion about the mean of the
     draws, of all rows, and the remainder, of the part. The standard errors that this leaves in the ELBO
-    and in the log-weights come from the differences between 16 groups of these rows. The second one
-    makes k-hat an estimate of an estimate: above 0.3 nats, and 0.3 of their standard deviations, there is no
+    and in the log-weights come from the differences between 16 groups of these rows. For 8 draws the
+    estimate is compared with all rows: a part without the few rows that a coefficient depends on, such as
+    those of a rare category, has no differences that say so. Where those from all rows are more than twice
+    as large, they are the standard errors. What they do not cover is rows that matter only for draws far
+    from these 8. The second one makes k-hat an estimate of an estimate: above 0.3 nats, and 0.3 of their standard deviations, there is no
     verdict.
 
     One number judges the joint distribution of all variables. With many of them it may be large
