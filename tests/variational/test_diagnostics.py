@@ -343,6 +343,14 @@ class TestSubsample:
         assert abs(result.elbo - every.elbo) < 4 * result.elbo_rows_se
         assert f"± {result.elbo_rows_se:.2g} (rows) nats" in str(result)
 
+    def test_large_numbers_are_whole(self, of_mean_field):
+        large = {"n_rows": 500, "log_weights_se": 123.4, "elbo_rows_se": 1234.5, "elbo_se": 0.123}
+        said = str(replace(of_mean_field, **large))
+        assert "an error of 123 nats in the log-weights" in said
+        assert "± 0.12 (draws) ± 1,234 (rows) nats" in said
+        wide = replace(of_mean_field, wider=123.4, khat=2.0)
+        assert "wider than the posterior in all directions, about 123 times" in str(wide)
+
     def test_rare_rows_that_are_all_missed(self, monkeypatch):
         """Three rows have all that is known of a coefficient: without them the remainder is 0."""
         x = np.zeros(2000)
