@@ -134,11 +134,11 @@ class Diagnosis:
             if self.khat == np.inf or np.isnan(self.khat)
             else f"Pareto k-hat {self.khat:.2f} from {self.n_draws:,} draws{rows}"
         )
-        of_rows = "" if self.n_rows is None else f" (draws) ± {self.elbo_rows_se:.2g} (rows)"
+        of_rows = "" if self.n_rows is None else f" (draws) ± {_digits(self.elbo_rows_se)} (rows)"
         known = self.verdict != "unknown"
         return (
             f"{found[0].upper()}{found[1:]}: {self._sentence()}. "
-            f"ELBO {self.elbo:,.2f} ± {self.elbo_se:.2g}{of_rows} nats"
+            f"ELBO {self.elbo:,.2f} ± {_digits(self.elbo_se)}{of_rows} nats"
             + (
                 f"; with their weights the draws are worth {self.ess:,.0f} of the posterior."
                 if known
@@ -149,13 +149,13 @@ class Diagnosis:
     def _sentence(self) -> str:
         if self.verdict == "unknown":
             return (
-                f"not known, since so few rows leave an error of {self.log_weights_se:.2g} nats in the "
-                f"log-weights, and {_largest_se(self.log_weights):.2g} is what can be borne. Take more of "
+                f"not known, since so few rows leave an error of {_digits(self.log_weights_se)} nats in the "
+                f"log-weights, and {_digits(_largest_se(self.log_weights))} is what can be borne. Take more of "
                 "them, by n_rows="
             )
         if self.verdict == "good" or self.wider is None:
             return _SENTENCES[self.verdict]
-        return _WIDER[self.verdict].format(self.wider)
+        return _WIDER[self.verdict].format(_digits(self.wider))
 
 
 #: The largest error of log-weights with which there is a verdict, in nats, or in their standard deviations.
@@ -185,10 +185,10 @@ _SENTENCES = {
 _WIDER = {
     "usable": (
         "usable, if draws are weighted by smoothed_log_weights; without weights, expect standard "
-        "deviations that are too large, about {:.2g} times. More steps make the approximation narrower"
+        "deviations that are too large, about {} times. More steps make the approximation narrower"
     ),
     "unreliable": (
-        "not to be trusted, the approximation is wider than the posterior in all directions, about {:.2g} "
+        "not to be trusted, the approximation is wider than the posterior in all directions, about {} "
         "times, so that few of its draws are where the posterior is. The fit has not come to its "
         "end: take more steps, or a larger learning rate"
     ),
@@ -251,8 +251,11 @@ def diagnose(
     -----
     From a part of the rows the log-likelihood is estimated by its first-order expansion about the mean of the
     draws, of all rows, and the remainder, of the part. The standard errors that this leaves in the ELBO
-    and in the log-weights come from the differences between 16 groups of these rows. The second one
-    makes k-hat an estimate of an estimate: above 0.3 nats, and 0.3 of their standard deviations, there is no
+    and in the log-weights come from the differences between 16 groups of these rows. For 8 draws the
+    estimate is compared with all rows: a part without the few rows that a coefficient depends on, such as
+    those of a rare category, has no differences that say so. Where those from all rows are more than twice
+    as large, they are the standard errors. What they do not cover is rows that matter only for draws far
+    from these 8. The second one makes k-hat an estimate of an estimate: above 0.3 nats, and 0.3 of their standard deviations, there is no
     verdict.
 
     One number judges the joint distribution of all variables. With many of them it may be large
@@ -353,6 +356,11 @@ def _by_some_rows(
             return found
         some *= 4
     return None
+
+
+def _digits(number: float) -> str:
+    """Write two digits, and all before the point."""
+    return f"{number:.2g}" if number < 99 else f"{number:,.0f}"
 
 
 def _largest_se(log_weights: np.ndarray) -> float:

@@ -33,6 +33,7 @@ __all__ = [
     "backend_name",
     "check_callbacks",
     "check_known",
+    "check_no_more",
     "settings_of",
     "take_compile_kwargs",
 ]
@@ -194,6 +195,22 @@ def check_known(where: str, given: Mapping[str, Any], names: Iterable[str]) -> N
         listed = "pm.ADVI.fit"
     advice = dict.fromkeys(_advice(name, given[name], known, listed) for name in unknown)
     raise TypeError(f"{where} got {got}, which nothing in a fit takes. {'. '.join(advice)}")
+
+
+def check_no_more(where: str, given: Mapping[str, Any]) -> None:
+    """Refuse arguments of a fit where it goes on with those that it has.
+
+    Raises
+    ------
+    TypeError
+    """
+    if given:
+        raise TypeError(
+            f"{where} got {', '.join(f'{name}={value!r}' for name, value in given.items())}, and takes n, "
+            "progressbar and progressbar_theme: it goes on with the optimizer, the callbacks and all else of "
+            "the last fit. For others write fit(n, obj_optimizer=pm.adam(learning_rate=0.01)), which starts "
+            "from the parameters as they are"
+        )
 
 
 def _advice(name: str, value: Any, known: Sequence[str], listed: str) -> str:

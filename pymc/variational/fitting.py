@@ -44,6 +44,7 @@ from pymc.variational.fit_arguments import (
     backend_name,
     check_callbacks,
     check_known,
+    check_no_more,
     settings_of,
     take_compile_kwargs,
 )
@@ -189,6 +190,7 @@ class Fitting:
         """
         n = check_count("n", n, "a fit", least=0)
         asked = {"average": average, "data": data, "data_name": data_name, **kwargs}
+        self._check_arguments(callbacks, average, kwargs)
         with Compiling(theme=progressbar_theme, show=progressbar):
             state = self.prepare(
                 score, callbacks, backend=backend, include_transformed=include_transformed, **asked
@@ -226,13 +228,7 @@ class Fitting:
         TypeError
             If an argument is unknown.
         """
-        of_updates = argument_names(type(self.objective), "updates")
-        if of_updates is not None:
-            check_known("A fit", kwargs, self.fit_names() | of_updates)
-        callbacks = check_callbacks(callbacks)
-        for callback in callbacks:
-            next_call(callback, 0)  # refuses a rate that is none
-        fraction = check_average(average)
+        callbacks, fraction = self._check_arguments(callbacks, average, kwargs)
         score = self._maybe_score(score)
         started = time.perf_counter()
         feed = self._feed(data, data_name)
@@ -243,6 +239,18 @@ class Fitting:
             group.include_transformed = include_transformed
         self.state = FitState(0, step, callbacks, score, tail, report, feed=feed)
         return self.state
+
+    def _check_arguments(
+        self, callbacks: Any, average: Any, kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Callable, ...], float | None]:
+        """Refuse what nothing takes, and check callbacks and the part that is averaged."""
+        of_updates = argument_names(type(self.objective), "updates")
+        if of_updates is not None:
+            check_known("A fit", kwargs, self.fit_names() | of_updates)
+        callbacks = check_callbacks(callbacks)
+        for callback in callbacks:
+            next_call(callback, 0)  # refuses a rate that is none
+        return callbacks, check_average(average)
 
     @classmethod
     def fit_names(cls) -> frozenset[str]:
@@ -268,7 +276,11 @@ class Fitting:
         return feed_of(model, data, data_name)
 
     def refine(
-        self, n: int, progressbar: bool = True, progressbar_theme: Theme = default_progress_theme
+        self,
+        n: int,
+        progressbar: bool = True,
+        progressbar_theme: Theme = default_progress_theme,
+        **kwargs: Any,
     ) -> None:
         """Take `n` more steps with the last compiled step, optimizer's state and callbacks.
 
@@ -278,7 +290,13 @@ class Fitting:
             Number of steps.
         progressbar, progressbar_theme
             As of `fit`.
+
+        Raises
+        ------
+        TypeError
+            If other arguments are given: those of the last fit stay, and `fit` takes new ones.
         """
+        check_no_more("refine", kwargs)
         n = check_count("n", n, "a fit", least=0)
         if self.state is None:
             raise TypeError(

@@ -42,6 +42,12 @@ def _check_starts(where: str, given: Iterable[str]) -> None:
         )
 
 
+def _check_class_arguments(name: str, given: Mapping[str, Any]) -> None:
+    """Check the arguments of a method's class that fits one group of all variables."""
+    family = released.MeanField if name == "ADVI" else released.FullRank
+    check_known(f"pm.{name}", given, group_arguments(family._group_class))
+
+
 class _OfModel:
     """What the name of a method makes of a model, in front of its class: guides where rows need them."""
 
@@ -50,8 +56,7 @@ class _OfModel:
             return super().__new__(cls)
         model = released.pm.modelcontext(kwargs.get("model"))
         if not local_axes(model):
-            family = released.MeanField if cls.__name__ == "ADVI" else released.FullRank
-            check_known(f"pm.{cls.__name__}", kwargs, group_arguments(family._group_class))
+            _check_class_arguments(cls.__name__, kwargs)
             return super().__new__(cls)
         given = {name: value for name, value in kwargs.items() if name != "model"}
         _check_starts(f"pm.{cls.__name__} of a model with latent variables of rows", given)
@@ -247,6 +252,8 @@ def fit(
         from pymc.variational.streaming.feeding import feed_of  # only a fit of a stream needs it
 
         feed = feed_of(model_of(method, model), data, data_name)
+    if guide is None and objective is None:
+        _check_inf_kwargs(method, model, inf_kwargs or {})
     shown = {"theme": kwargs.get("progressbar_theme"), "show": kwargs.get("progressbar", True)}
     with Compiling(**shown):
         inference = make_inference(
@@ -267,6 +274,14 @@ def fit(
         return inference.fit(
             n, backend=backend, include_transformed=include_transformed, data=feed, **kwargs
         )
+
+
+def _check_inf_kwargs(method: Any, model: Any, given: Mapping[str, Any]) -> None:
+    """Refuse what the class of a method does not take, before a fit says that it compiles."""
+    names = {title: name for name, title in CLASSES.items()}
+    name = names.get(method.lower()) if isinstance(method, str) else None
+    if given and name and not local_axes(model_of(method, model)):
+        _check_class_arguments(name, given)
 
 
 def check_fit_arguments(

@@ -221,9 +221,12 @@ class _Group:
         in_model = [self.model.rvs_to_values[rv].name for rv in self.model.free_RVs]
         in_model = [name for name in in_model if name in self.ordering]
         ends = np.cumsum([prod(self.ordering[name][2]) for name in in_model])
-        point = dict(zip(in_model, np.split(flat, ends[:-1])))
+        point = {
+            name: part.reshape(self.ordering[name][2])
+            for name, part in zip(in_model, np.split(flat, ends[:-1]))
+        }
         check_support(self.model, point, start)
-        return np.concatenate([point[name] for name in self.ordering])
+        return np.concatenate([point[name].ravel() for name in self.ordering])
 
     def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
         by_scan = super().symbolic_sample_over_posterior  # type: ignore[misc]

@@ -41,7 +41,8 @@ def as_replacements(model: Any, replacements: Any) -> dict[Variable, Variable]:
     Raises
     ------
     ValueError
-        If the model has no variable of a name. What nothing depends on would stay as it is without a word.
+        If the model has no variable of a name, which would stay as it is without a word, or one is replaced
+        twice.
     TypeError
         If it is no mapping of variables or names.
 
@@ -74,6 +75,11 @@ def as_replacements(model: Any, replacements: Any) -> dict[Variable, Variable]:
                 f"more_replacements has the key {key!r} of type {type(key).__name__}: write a variable, or its "
                 "name in the model"
             )
-        new = value if isinstance(value, Variable) else pt.as_tensor(value)
-        found[named[key] if isinstance(key, str) else key] = new
+        old = named[key] if isinstance(key, str) else key
+        if old in found:
+            raise ValueError(
+                f"more_replacements has {old.name!r} twice, by its name and as a variable, and one can take its "
+                "place. Give one of them"
+            )
+        found[old] = value if isinstance(value, Variable) else pt.as_tensor(value)
     return found

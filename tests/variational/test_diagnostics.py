@@ -343,6 +343,40 @@ class TestSubsample:
         assert abs(result.elbo - every.elbo) < 4 * result.elbo_rows_se
         assert f"± {result.elbo_rows_se:.2g} (rows) nats" in str(result)
 
+    def test_large_numbers_are_whole(self, of_mean_field):
+        large = {"n_rows": 500, "log_weights_se": 123.4, "elbo_rows_se": 1234.5, "elbo_se": 0.123}
+        said = str(replace(of_mean_field, **large))
+        assert "an error of 123 nats in the log-weights" in said
+        assert "± 0.12 (draws) ± 1,234 (rows) nats" in said
+        wide = replace(of_mean_field, wider=123.4, khat=2.0)
+        assert "wider than the posterior in all directions, about 123 times" in str(wide)
+
+    def test_rare_rows_that_are_all_missed(self, monkeypatch):
+        """Three rows have all that is known of a coefficient: without them the remainder is 0."""
+        x = np.zeros(2000)
+        x[[100, 900, 1500]] = 1
+        y = np.random.default_rng(1).normal(size=2000)
+        with pm.Model() as model:
+            rows, seen = pm.Minibatch(x, y, batch_size=100)
+            b = pm.Normal("b", 0, 10)
+            pm.Normal("y", rows * b, 1, observed=seen)
+            approx = set_mean_field(pm.MeanField(), x @ y / 3, 3 / np.sqrt(3))
+        every = diagnose(approx, draws=100, random_seed=1)
+        found = [diagnose(approx, draws=100, random_seed=s, n_rows=200) for s in range(4)]
+        assert all(one.verdict == "unknown" for one in found)
+        exact = norm.logpdf(y[:, None], np.outer(x, every.points["b"]), 1).sum(axis=0)
+        exact += norm.logpdf(every.points["b"], 0, 10)
+        density = SubsampledLogDensity.of(model, {"b": every.points["b"]}, {})
+        for seed in range(4):
+            some = density.estimate(200, np.random.default_rng(seed))
+            error = some.values - exact
+            assert abs(error.mean()) < 4 * some.se
+            assert error.std() < 4 * some.se_between
+        monkeypatch.setattr(diagnostics, "AFFORDABLE", 0)
+        monkeypatch.setattr(diagnostics, "N_ROWS", 200)
+        more = diagnose(approx, draws=100, random_seed=1)
+        np.testing.assert_array_equal(more.log_weights, every.log_weights)
+
     def test_no_verdict_from_too_few(self, approx, monkeypatch):
         monkeypatch.setattr(diagnostics, "LARGEST_SE", 0.001)
         result = diagnose(approx, draws=100, random_seed=1, n_rows=200)

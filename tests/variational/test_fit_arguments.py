@@ -115,6 +115,30 @@ def test_methods_and_approximations(model: pm.Model, call: Any, message: str) ->
         call()
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: pm.fit(1, inf_kwargs={"nonsense": 1}),
+        lambda: pm.fit(1, "fullrank_advi", inf_kwargs={"nonsense": 1}),
+        lambda: pm.ADVI().fit(1, lr=0.1),
+        lambda: pm.ADVI().fit(1, callbacks=print),
+        lambda: pm.ADVI().fit(1, average=2),
+    ],
+)
+def test_nothing_compiles_before_it_is_refused(
+    model: pm.Model, call: Any, capsys: pytest.CaptureFixture
+) -> None:
+    with model, pytest.raises((TypeError, ValueError), match=r"(nonsense|lr|callbacks|average)="):
+        call()
+    assert "Compiling" not in capsys.readouterr().out
+
+
+def test_to_refine_takes_no_others(model: pm.Model) -> None:
+    message = r"refine got lr=0.1, .* write fit\(n, obj_optimizer=pm.adam\(learning_rate=0.01\)\)"
+    with pytest.raises(TypeError, match=message):
+        pm.ADVI(model=model).refine(10, lr=0.1)
+
+
 def test_amortised_particles_have_no_start(model: pm.Model) -> None:
     """They say what they are first, as in the release."""
     with (

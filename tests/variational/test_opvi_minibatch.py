@@ -226,6 +226,8 @@ class TestMoreReplacements:
             approx.sample_node(node, more_replacements={0: X})
         with pytest.raises(TypeError, match=r"has to be a dict .*\{'x': new_rows\}"):
             approx.sample_node(node, more_replacements=[X])
+        with pytest.raises(ValueError, match="more_replacements has 'x' twice, by its name"):
+            approx.sample_node(node, more_replacements={"x": X, model["x"]: X})
 
     def test_by_name_in_a_fit(self):
         with pm.Model() as model:

@@ -23,7 +23,9 @@ from typing import Any
 import numpy as np
 import pytensor
 
+from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import explicit_graph_inputs
 
 from pymc.initial_point import make_initial_point_fn
 from pymc.minibatch.guards import every_row
@@ -42,6 +44,9 @@ __all__ = [
     "read_starts",
     "rhos_of_entries",
 ]
+
+#: A start may be rounded: up to this part of its largest entry
+ROUNDED = 0.05
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,14 @@ def _by_name(model: Any, argument: str, given: Any, also: Collection[str] = ()) 
         raise TypeError(
             f"{argument} of pm.fit is a dict by variable, such as {{'mu': 0.1}}; got {given!r}"
         )
-    named: dict[str, Any] = {str(getattr(key, "name", key)): value for key, value in given.items()}
+    named: dict[str, Any] = {}
+    for key, value in given.items():
+        name = str(getattr(key, "name", key))
+        if name in named:
+            raise ValueError(
+                f"{argument} of pm.fit has {name!r} twice, by its name and as a variable. Give one of them"
+            )
+        named[name] = value
     known = _value_names(model)
     unknown = [name for name in named if name not in known and name not in also]
     if unknown:
@@ -239,7 +251,7 @@ def _without_data(
 
 
 def check_support(model: Any, point: Mapping[str, np.ndarray], start: Mapping[str, Any]) -> None:
-    """Raise where a start is no value of its variable.
+    """Raise where a start is no value of its variable, or two starts of one variable differ.
 
     Parameters
     ----------
@@ -255,13 +267,55 @@ def check_support(model: Any, point: Mapping[str, np.ndarray], start: Mapping[st
     """
     for rv in model.free_RVs:
         value = model.rvs_to_values[rv].name
-        given = start.get(rv.name, start.get(value))
-        if given is not None and value in point and not np.isfinite(point[value]).all():
+        given = {name: start[name] for name in (rv.name, value) if name in start}
+        if not given or value not in point:
+            continue
+        named = given.get(rv.name, given.get(value))
+        if not np.isfinite(point[value]).all():
             raise ValueError(
-                f"start of pm.fit has {_short(given)} for {rv.name!r}, which is not within its support: "
+                f"start of pm.fit has {_short(named)} for {rv.name!r}, which is not within its support: "
                 "on the unconstrained space, where the guide would start, it is not finite. Give a "
                 "value that the variable can have"
             )
+        _check_same(model, rv, point, given)
+
+
+def _check_same(
+    model: Any, rv: Variable, point: Mapping[str, np.ndarray], given: Mapping[str, Any]
+) -> None:
+    """Raise where the value of a variable at `point` is not what was given, by one name or by both."""
+    value = model.rvs_to_values[rv]
+    by_graph = any(isinstance(start, str | Variable) for start in given.values())
+    if rv.name not in given or by_graph or model.rvs_to_transforms[rv] is None:
+        return
+    constrained = model.replace_rvs_by_values([rv])
+    inputs = [var for var in explicit_graph_inputs(constrained) if var in model.value_vars]
+    if any(var.name not in point for var in inputs):
+        return  # its bounds depend on a variable of another group
+    python = Mode(linker="py", optimizer=None)  # it is called once or twice
+    backward = pytensor.function(inputs, constrained, mode=python)
+
+    def on_own_space(at: Any) -> np.ndarray:
+        values = {**point, value.name: at}
+        return backward(*(np.asarray(values[var.name], var.type.dtype) for var in inputs))[0]
+
+    starts = on_own_space(point[value.name])
+    if value.name in given and not _about_equal(on_own_space(given[value.name]), given[rv.name]):
+        raise ValueError(
+            f"start of pm.fit has {_short(given[rv.name])} for {rv.name!r}, and "
+            f"{_short(given[value.name])} for {value.name!r}, which is the same variable on the "
+            "unconstrained space, and another value of it. Give one of them"
+        )
+    if not _about_equal(starts, given[rv.name]):
+        raise ValueError(
+            f"start of pm.fit has {_short(given[rv.name])} for {rv.name!r}, which is not within its support: "
+            f"it would start at {_short(starts)}. Give a value that the variable can have"
+        )
+
+
+def _about_equal(found: np.ndarray, given: Any) -> bool:
+    """Tell whether two values are equal up to a few digits: 0.33 in a simplex is a third."""
+    return np.allclose(found, given, rtol=0, atol=ROUNDED * float(np.max(np.abs(given), initial=0)))
 
 
 def of_all_entries(model: Any, name: str, start: Any) -> Any:

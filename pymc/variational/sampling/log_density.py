@@ -26,6 +26,10 @@ where :math:`f_S` scales its rows by N/m. Close to :math:`\bar z`, as the draws 
 the remainder of a row is of second order, and the error far below one nat. Without the expansion the
 rows of S would have a posterior of their own, many standard deviations away.
 
+The differences among the rows of S say how large the error is, but not where the rows that matter are few
+and S has none of them: those of a rare category have all the curvature of its coefficient, and without them
+the remainder is 0. So the estimate is compared with the values of all rows for a few draws.
+
 References
 ----------
 -   Matias Quiroz, Robert Kohn, Mattias Villani, Minh-Ngoc Tran (2019)
@@ -56,6 +60,12 @@ __all__ = ["LogDensity", "SubsampledLogDensity", "log_density"]
 
 #: Groups of rows by whose differences the error is estimated.
 N_GROUPS = 16
+
+#: Draws whose log-probability is computed of all rows, for comparison.
+N_COMPARED = 8
+
+#: Differences from these are the error, where they are so many times what the groups say of it.
+LARGEST_RATIO = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,10 +163,23 @@ class SubsampledLogDensity:
     @cached_property
     def first_order(self) -> np.ndarray:
         """The expansion of all rows, at all draws."""
-        return self._expansion([np.arange(total) for total in self.totals])
+        return self._expansion(self._all_rows)
+
+    @cached_property
+    def exact(self) -> np.ndarray:
+        """The log-probability of all rows, of the first draws; they are as good as any others."""
+        draws = list(zip(*self.points.values()))[:N_COMPARED]
+        return np.array([self.value(*draw, *self._all_rows) for draw in draws], dtype="float64")
+
+    @property
+    def _all_rows(self) -> list[np.ndarray]:
+        return [np.arange(total) for total in self.totals]
 
     def estimate(self, n_rows: int, rng: np.random.Generator, show: bool = False) -> LogDensity:
         """Estimate the log-probability of each draw.
+
+        The standard errors are those of differences between groups of the rows; or, where these say much
+        less, the differences from all rows, of a few draws.
 
         Parameters
         ----------
@@ -179,10 +202,15 @@ class SubsampledLogDensity:
         left = np.sqrt((1 - share) / N_GROUPS)  # of a sample without replacement
         common = remainders.mean(axis=1)
         between = (remainders - common[:, None]).var(axis=0, ddof=1)
+        values = self.first_order + remainders.mean(axis=0)
+        errors = values[: len(self.exact)] - self.exact
+        spread = errors.std(ddof=1)
         return LogDensity(
-            self.first_order + remainders.mean(axis=0),
-            float(left * common.std(ddof=1)),
-            float(left * np.sqrt(between.mean())),
+            values,
+            _larger(
+                left * common.std(ddof=1), np.hypot(errors.mean(), spread / np.sqrt(len(errors)))
+            ),
+            _larger(left * np.sqrt(between.mean()), spread),
             n_rows,
         )
 
@@ -198,6 +226,11 @@ class SubsampledLogDensity:
         return at_center + sum(
             np.tensordot(step, slope, axes=slope.ndim) for step, slope in zip(steps, slopes)
         )
+
+
+def _larger(stated: float, found: float) -> float:
+    """Return the error that was found, if it is not by chance larger than the one stated."""
+    return float(found if found > LARGEST_RATIO * stated else stated)
 
 
 def _groups(total: int, share: float, rng: np.random.Generator) -> list[np.ndarray]:

@@ -27,7 +27,7 @@ from rich.theme import Theme
 
 from pymc.variational.compiled import one_at_a_time
 from pymc.variational.counts import check_count
-from pymc.variational.fit_arguments import check_callbacks
+from pymc.variational.fit_arguments import check_callbacks, check_no_more
 from pymc.variational.fitting import FitState
 from pymc.variational.inference import check_fit_arguments, make_inference, model_of
 from pymc.variational.progress import Compiling
@@ -185,6 +185,7 @@ class Trainer(Resumable):
         n: int,
         progressbar: bool | None = None,
         progressbar_theme: Theme | None = None,
+        **kwargs: Any,
     ) -> None:
         """Take `n` more steps with the step and the callbacks of the last fit, from where it stopped.
 
@@ -194,6 +195,7 @@ class Trainer(Resumable):
         progressbar, progressbar_theme
             As of :meth:`fit`. Default: those that the trainer was made with.
         """
+        check_no_more("Trainer.refine", kwargs)
         n = check_count("n", n, "Trainer.refine")
         if self.state is None:
             raise TypeError(

@@ -115,6 +115,13 @@ def test_each_engine_and_class(model: pm.Model, engine: str) -> None:
         ({"start": {"nope": 1.0}}, ValueError, r"start of pm.fit has 'nope', .*\['W', 'p', 's'\]"),
         ({"start": {"y": 1.0}}, ValueError, "start of pm.fit has 'y'"),
         ({"start": {"s": -1.0}}, ValueError, "start of pm.fit has -1. for 's', .* its support"),
+        (
+            {"start": {"p": [0.2, 0.3, 0.9]}},
+            ValueError,
+            r"\[0.2 0.3 0.9\] for 'p', .* its support: it",
+        ),
+        ({"start": {"s": 1, "s_log__": 2}}, ValueError, "1 for 's', and 2 for 's_log__', which is"),
+        ({"start": {"s_log__": 2, "s": 1}}, ValueError, "1 for 's', and 2 for 's_log__', which is"),
         ({"start_sigma": {"W": np.ones(5)}}, ValueError, r"'W' has the shape \(5,\), .*\(2, 3\)"),
         ({"start_sigma": {"s": 0}}, ValueError, "start_sigma of pm.fit has 0 for 's'"),
         ({"start_sigma": {"s": 1.0, "s_log__": 2.0}}, ValueError, "another name of the same"),
@@ -127,6 +134,12 @@ def test_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         ENGINES[engine](model=model, **arguments)
+
+
+@pytest.mark.parametrize("argument", ["start", "start_sigma"])
+def test_a_variable_as_two_keys(model: pm.Model, argument: str) -> None:
+    with pytest.raises(ValueError, match=f"{argument} of pm.fit has 's' twice, by its name"):
+        pm.MeanField(model=model, **{argument: {"s": 1.0, model["s"]: 2.0}})
 
 
 def test_of_a_fit(model: pm.Model) -> None:
@@ -161,3 +174,18 @@ def test_a_maximum_is_a_start(model: pm.Model) -> None:
         mean = by_name(approx, approx.mean)
         np.testing.assert_allclose(mean["s"], np.log(0.5), rtol=1e-6)
         np.testing.assert_allclose(mean["W"], 1, rtol=1e-6)
+
+
+def test_a_start_may_be_rounded_and_bounds_depend_on_others() -> None:
+    with pm.Model() as model:
+        top = pm.HalfNormal("top")
+        pm.Uniform("u", 0, top)
+        pm.Dirichlet("p", np.ones(3))
+        pm.ZeroSumNormal("z", shape=3)
+        start = {"top": 2.0, "u": 1.5, "p": [0.33, 0.33, 0.33], "z": [1, -1, 0]}
+        approx = pm.MeanField(start=start)
+    mean = by_name(approx, approx.mean)
+    np.testing.assert_allclose(mean["u"], np.log(3), rtol=1e-5)
+    np.testing.assert_allclose(mean["p"], 0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"\[1 1 1\] for 'z', .* it would start at \["):
+        pm.MeanField(model=model, start={"z": [1, 1, 1]})
