@@ -82,11 +82,12 @@ def potential_scale(
     # A transformation may have subsampled one more axis: only what is missing is scaled
     counted = {Rows(i) for node in scaled for i in indexes(node.inputs[1:], by_shape=True)}
     axes = trace(var, known, free)
-    rows = dict.fromkeys([*map(Rows, indexes([var], known=known)), *_filled(var, known, free)])
+    picked = list(map(Rows, indexes([var], known=known)))
+    if not picked and not scaled:
+        check_no_length(f"Potential {name!r}", [var])
+    rows = dict.fromkeys([*picked, *_filled(var, known, free)])
     found = [axis.index for axis in rows if axis not in counted]
     if not found and (total_size is None or scaled):
-        if not scaled:
-            check_no_length(f"Potential {name!r}", [var])
         return None
     if var.type.ndim == 0:
         over = _summed_rows(found, total_size, name, written)

@@ -39,6 +39,8 @@ from pytensor.tensor.variable import TensorVariable
 from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.vectorization import XElemwise
 
+from pymc.minibatch.lengths import size_inputs
+
 __all__ = ["RowRatio", "ratios", "scale_factor"]
 
 
@@ -77,6 +79,12 @@ class RowRatio(Op):
 
     def do_constant_folding(self, fgraph: Any, node: Apply) -> bool:
         return False
+
+
+@size_inputs.register(RowRatio)
+def _(op: Op, node: Apply) -> range:
+    """The scale of a term is no number of the model."""
+    return range(len(node.inputs))
 
 
 @register_specialize
