@@ -171,6 +171,12 @@ N_ROWS = {
         lambda a: a + 1.0, outputs_info=[pt.zeros(())], n_steps=n, return_updates=False
     )[-1],
 }
+
+
+def of_length(number, x):
+    return number(x.shape[0])
+
+
 LENGTHS = {
     "sorted": lambda x: pt.sort(x).shape[0],
     "of those above 0": lambda x: x[x > 0].shape[0],
@@ -180,7 +186,7 @@ LENGTHS = {
     "as a vector": lambda x: pt.log(x.shape)[0],
     "joined": lambda x: pt.concatenate([x.shape, [3]])[0],
     "a part of it": lambda x: x.shape[:1].prod(),
-    **{name: lambda x, f=f: f(x.shape[0]) for name, f in N_ROWS.items()},
+    **{name: functools.partial(of_length, number) for name, number in N_ROWS.items()},
 }
 
 
