@@ -164,7 +164,7 @@ def fit(
         Starting point, by the name of a variable, or of its value variable.
     start_sigma : dict of str to array, optional
         Starting standard deviations on the unconstrained space, for "advi" and "fullrank_advi": by
-        the name of a variable, or of its value variable such as "s_log__"; one for all entries, or
+        the name of a variable, or of its value variable such as ``"s_log__"``; one for all entries, or
         one for each.
     inf_kwargs : dict, optional
         More arguments of the method's class.

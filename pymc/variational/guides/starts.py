@@ -136,7 +136,7 @@ def read_sigmas(model: Any, start_sigma: Mapping[Any, Any]) -> dict[str, np.ndar
     ----------
     model : Model
     start_sigma : mapping
-        By a variable, its name, or that of its value variable, such as "s" or "s_log__".
+        By a variable, its name, or that of its value variable, such as ``"s"`` or ``"s_log__"``.
 
     Raises
     ------
