@@ -32,6 +32,7 @@ from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.shape import Reshape, SpecifyShape
 from pytensor.tensor.type_other import NoneTypeT
 
+from pymc.logprob.abstract import MeasurableOp
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.lengths import size_inputs
@@ -99,7 +100,7 @@ def placed_rows(
         found, certain = _coming_out(node, outputs, row)
         for var, axis in found:
             asked[var].add(axis)
-        if not found and not isinstance(node.op, Alloc | AllocEmpty | RNGConsumerOp):
+        if not found and not isinstance(node.op, Alloc | AllocEmpty | MeasurableOp):
             ended = {out: sorted(asked[out]) for out in node.outputs if out in asked}
             ends |= ended
             coupled += ended if certain else ()

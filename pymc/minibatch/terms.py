@@ -27,6 +27,7 @@ from typing import Any
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import toposort
 
+from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, rows_of, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.row_sums import summed_rows
@@ -161,9 +162,7 @@ def tried(
     answer = adds_up(term, rows, known, free)
     if answer or (answer is None and vouched and not lost.certain):
         return rows
-    if answer is None:
-        return lost
-    if lost.certain:
+    if answer is None or lost.certain:
         return lost
     why = f"{lost.why}, and that of five rows is not the sum of those of two and three of them"
     return Lost(lost.op, why, certain=True)
@@ -179,10 +178,15 @@ def _of_any_length(var: Variable, axes: Axes | Lost) -> Variable:
 
 def _parameters(rv: Variable, given: Collection[Variable]) -> list[Variable]:
     """List what a distribution is made of, beside other distributions such as a mixture's."""
+    from pymc.logprob.abstract import MeasurableOp
+
     random: set[Variable] = set()
     found: dict[Variable, None] = {}
     for node in toposort([rv], blockers=given):
-        if is_random(node) or not random.isdisjoint(node.inputs):
+        # Those that pymc-extras marginalizes draw nothing
+        is_index = isinstance(node.op, MinibatchIndexRV)
+        is_distribution = is_random(node) or (isinstance(node.op, MeasurableOp) and not is_index)
+        if is_distribution or not random.isdisjoint(node.inputs):
             random.update(node.outputs)
             found |= {
                 var: None
@@ -201,7 +205,9 @@ def _log_probability(name: str, rv: Variable, value: Variable, transform: Any) -
 
     try:
         if transform is None:
-            return logp(rv, value, warn_rvs=False)
+            found = logp(rv, value, warn_rvs=False)
+            # Of several variables that have one together, it is the first
+            return found[0] if isinstance(found, list | tuple) else found
         rewrite = TransformValuesRewrite({value: transform})
         return conditional_logp({rv: value}, warn_rvs=False, extra_rewrites=rewrite)[value]
     except NotImplementedError:

@@ -186,5 +186,5 @@ def _view_axes(
     if arrays:
         ndim = max(entry.type.ndim for entry, _ in arrays)
         new = meet_all([along for _, along in arrays], [entry for entry, _ in arrays], ndim)
-        out[place:place] = [OWN if a is SAME else a for a in new]
+        out[place:place] = new
     return tuple(out)

@@ -44,6 +44,7 @@ from pytensor.tensor.math import Argmax, Dot
 from pytensor.tensor.reshape import JoinDims, SplitDims
 from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.tensor.sort import ArgSortOp, SortOp
+from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
 
 from pymc.minibatch.lengths import rows_of_length
 from pymc.minibatch.provenance import (
@@ -172,6 +173,10 @@ def _(op: Blockwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
         node.inputs,
         batch_ndim,
     )
+    if isinstance(op.core_op, Subtensor | AdvancedSubtensor):
+        cores = [axes[len(axes) - len(core) :] for axes, core in zip(inputs, op.inputs_sig)]
+        picked = follow(op.core_op, op._create_dummy_core_node(node.inputs), cores)
+        return [(*batch, *core) for core in picked]
     kept: dict[str, Axis] = {}
     for axes, core in zip(inputs, op.inputs_sig):
         for axis, name in zip(axes[len(axes) - len(core) :], core):
