@@ -160,7 +160,7 @@ def _check_sum(
     """Check that a Potential, of which the user says so by `total_size`, is a sum over rows."""
     what = f"Potential {name!r}"
     summed = summed_rows(what, var, known, free)
-    if isinstance(summed, Lost) and (summed.by_place or not summed.certain):
+    if isinstance(summed, Lost) and summed.is_worth_trying:
         summed = tried(summed, var, rows, known, free, vouched=True)
     check_sum_over_rows(what, summed, rows)
 

@@ -132,6 +132,11 @@ class Lost:
     certain: bool
     by_place: bool = False
 
+    @property
+    def is_worth_trying(self) -> bool:
+        """Whether a sum over the rows may still be one of terms of one row each."""
+        return self.by_place or not self.certain
+
 
 class RowsLost(Exception):
     """Raised by a rule: the rows of a minibatch do not come out of this node as rows."""

@@ -90,7 +90,7 @@ def check_log_probability(
     rows = frozenset(found)
     inside = {stand: parts[part] for stand, part in stands_for.items()}
     summed = summed_rows(repr(name), logp, {**inside, observed: axes})
-    if isinstance(summed, Lost) and (summed.by_place or not summed.certain):
+    if isinstance(summed, Lost) and summed.is_worth_trying:
         [whole] = rebuild([logp], {**stands_for, observed: value})
         summed = tried(summed, whole, rows, known, free, vouched)
     check_sum_over_rows(repr(name), summed, rows)

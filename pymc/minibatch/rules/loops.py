@@ -86,27 +86,17 @@ class _State:
 
 
 def _states(args: ScanArgs, outer: Mapping[Variable, Axes]) -> list[_State]:
-    one = [
-        _State([tap], new, stacked, outer[start][1:])
-        for tap, new, stacked, start in zip(
-            args.inner_in_sit_sot,
-            args.inner_out_sit_sot,
-            args.outer_out_sit_sot,
-            args.outer_in_sit_sot,
+    taps = [*([tap] for tap in args.inner_in_sit_sot), *args.inner_in_mit_sot]
+    return [
+        _State(at, new, stacked, outer[start][1:])
+        for at, new, stacked, start in zip(
+            taps,
+            [*args.inner_out_sit_sot, *args.inner_out_mit_sot],
+            [*args.outer_out_sit_sot, *args.outer_out_mit_sot],
+            [*args.outer_in_sit_sot, *args.outer_in_mit_sot],
             strict=True,
         )
     ]
-    several = [
-        _State(taps, new, stacked, outer[start][1:])
-        for taps, new, stacked, start in zip(
-            args.inner_in_mit_sot,
-            args.inner_out_mit_sot,
-            args.outer_out_mit_sot,
-            args.outer_in_mit_sot,
-            strict=True,
-        )
-    ]
-    return one + several
 
 
 def _follow_states(states: Sequence[_State], known: dict[Variable, Axes | Lost]) -> None:
