@@ -20,7 +20,7 @@ import pytensor.tensor as pt
 import pymc as pm
 
 from pymc.minibatch.provenance import Rows
-from pymc.variational.compiled import make_step
+from pymc.variational.engine.compiled import make_step
 from pymc.variational.rows.table import RowTable
 from pymc.variational.rows.updates import guarded, row_updates
 

@@ -21,7 +21,7 @@ import numpy as np
 
 import pymc._layer as _layer
 
-from pymc.variational.calls import CallTimes, check_every
+from pymc.variational.engine.calls import CallTimes, check_every
 from pymc.variational.trajectory import (
     Trajectory,
     flat_parameters,

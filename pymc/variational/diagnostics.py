@@ -36,16 +36,16 @@ from pymc.minibatch.provenance import Rows
 from pymc.minibatch.scaling import RowRatio
 from pymc.pytensorf import compile, resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.variational.approximation import GuidedApproximation
 from pymc.variational.counts import check_count
-from pymc.variational.guided.approximation import GuidedApproximation
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
-from pymc.variational.rows.table import rows_in_all
-from pymc.variational.sampling.joint_weights import global_draws, joint_log_weights
-from pymc.variational.sampling.log_density import (
+from pymc.variational.posterior.joint_weights import global_draws, joint_log_weights
+from pymc.variational.posterior.log_density import (
     LogDensity,
     SubsampledLogDensity,
     log_density,
 )
+from pymc.variational.rows.table import rows_in_all
 
 __all__ = ["Diagnosis", "diagnose"]
 

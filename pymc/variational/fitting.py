@@ -34,10 +34,12 @@ from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream import is_stream
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.averaging import TailAverage, check_average
-from pymc.variational.calls import next_call
-from pymc.variational.compiled import Step, make_step, one_at_a_time
 from pymc.variational.counts import check_count
-from pymc.variational.feeds import Feed
+from pymc.variational.engine.calls import next_call
+from pymc.variational.engine.compiled import Step, make_step, one_at_a_time
+from pymc.variational.engine.feeds import Feed
+from pymc.variational.engine.interrupts import Interrupts
+from pymc.variational.engine.loop import ENDED, LoopEnd, NotFinite, run_loop
 from pymc.variational.fit_arguments import (
     OF_COMPILER,
     argument_names,
@@ -48,8 +50,6 @@ from pymc.variational.fit_arguments import (
     settings_of,
     take_compile_kwargs,
 )
-from pymc.variational.interrupts import Interrupts
-from pymc.variational.loop import ENDED, LoopEnd, NotFinite, run_loop
 from pymc.variational.nonfinite import describe
 from pymc.variational.progress import Compiling, FitProgress
 from pymc.variational.report import FitReport

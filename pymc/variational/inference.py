@@ -69,7 +69,7 @@ released = _layer.run_release(globals(), Inference=Fitting, ADVI=_OfModel, FullR
 CLASSES = {"ADVI": "advi", "FullRankADVI": "fullrank_advi"}
 
 if TYPE_CHECKING:
-    from pymc.variational.guided.objective import GuidedObjective
+    from pymc.variational.fit_objective import GuidedObjective
 
     class Inference(Fitting): ...
 
@@ -441,7 +441,7 @@ def guided_inference(
     ValueError, TypeError, NotImplementedError
         If arguments contradict each other or the model.
     """
-    from pymc.variational.guided.objective import GuidedObjective, guided_approximation
+    from pymc.variational.fit_objective import GuidedObjective, guided_approximation
     from pymc.variational.objectives import objective_of
 
     if method.lower() not in METHODS:

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from pymc.pytensorf import compile
-from pymc.variational.compiled import Step
-from pymc.variational.drivers import State
-from pymc.variational.feeds import Fed
+from pymc.variational.engine.compiled import Step
+from pymc.variational.engine.drivers import State
+from pymc.variational.engine.feeds import Fed
 
 __all__ = ["describe"]
 

@@ -36,10 +36,10 @@ from pymc.minibatch.total_size import Term, infer_totals
 from pymc.variational.draws import draw_anew
 from pymc.variational.fit_arguments import argument_names, check_known
 from pymc.variational.minibatch_rv import unscaled_rv
-from pymc.variational.particles import fits_in_memory, over_particles
 from pymc.variational.replacements import as_replacements
 from pymc.variational.results import add_fit
 from pymc.variational.saved import Saved
+from pymc.variational.vectorize import fits_in_memory, over_particles
 
 
 def _with_one_draw(sample: Callable, node: Any) -> Any:
@@ -368,8 +368,8 @@ class _Approximation(Saved):
             "include_data": include_data,
         }
         # What results are made of is loaded when there are some, and not by `import pymc`
-        from pymc.variational.guided.results import draws_of_groups, posterior_draws
-        from pymc.variational.sampling.groups import DrawnGroups
+        from pymc.variational.posterior.groups import DrawnGroups
+        from pymc.variational.posterior.results import draws_of_groups, posterior_draws
 
         model = released.pm.Model.get_context(error_if_none=False) or self.model
         if rows is None:
@@ -388,7 +388,7 @@ class _Approximation(Saved):
     def sample_chunks(self: Any, draws: int = 500, **kwargs: Any) -> Iterator[Any]:
         """Draw from the approximation, a part of the rows at a time.
 
-        As :meth:`~pymc.variational.guided.approximation.GuidedApproximation.sample_chunks`, which has the
+        As :meth:`~pymc.variational.approximation.GuidedApproximation.sample_chunks`, which has the
         parameters `rows`, `var_names`, `chunk` and `random_seed`. A model without minibatches has no rows,
         and comes as one part.
 
@@ -396,23 +396,23 @@ class _Approximation(Saved):
         -------
         iterator of Dataset
         """
-        from pymc.variational.guided.results import posterior_chunks
-        from pymc.variational.sampling.groups import DrawnGroups
+        from pymc.variational.posterior.groups import DrawnGroups
+        from pymc.variational.posterior.results import posterior_chunks
 
         return posterior_chunks(DrawnGroups(self, self.model), draws, **kwargs)
 
     def sample_posterior_predictive(self: Any, draws: int = 500, **kwargs: Any) -> Any:
         """Draw new data of all rows or of some, without keeping the latent variables.
 
-        As :meth:`~pymc.variational.guided.approximation.GuidedApproximation.sample_posterior_predictive`,
+        As :meth:`~pymc.variational.approximation.GuidedApproximation.sample_posterior_predictive`,
         which has the parameters `rows`, `var_names`, `chunk`, `random_seed` and `include_data`.
 
         Returns
         -------
         DataTree
         """
-        from pymc.variational.guided.results import predictive_draws
-        from pymc.variational.sampling.groups import DrawnGroups
+        from pymc.variational.posterior.groups import DrawnGroups
+        from pymc.variational.posterior.results import predictive_draws
 
         return predictive_draws(DrawnGroups(self, self.model), draws, **kwargs)
 

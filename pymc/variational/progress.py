@@ -26,7 +26,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.theme import Theme
 
 from pymc.progress_bar import CustomProgress, default_progress_theme
-from pymc.variational.history import LossHistory
+from pymc.variational.engine.history import LossHistory
 
 __all__ = ["Compiling", "FitProgress", "with_bar"]
 

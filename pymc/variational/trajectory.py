@@ -15,20 +15,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import singledispatch
 from typing import Any
 
 import numpy as np
-
-from pymc.variational.approximations import FullRankGroup, MeanFieldGroup
 
 __all__ = [
     "Trajectory",
     "flat_parameters",
     "flat_scales",
     "mean_error",
-    "mean_field_scales",
     "split_rhat",
     "watched_params",
 ]
@@ -101,9 +96,7 @@ def watched_params(approx: Any) -> list[Any]:
     ValueError
         If there are none.
     """
-    params = getattr(approx, "dense_params", None)
-    if params is None:
-        return list(approx.params)
+    params = approx.dense_params
     if not params:
         raise ValueError(
             "All parameters of this fit are of rows of their own, which only change when the row is in "
@@ -125,56 +118,9 @@ def flat_scales(approx: Any) -> np.ndarray:
     An error divided by it is, for a location, in standard deviations of the guide, and for a
     parameter of scale relative to the standard deviation. It is 1 for parameters of other guides.
     """
-    known = {
-        group.params_dict[name]: scale
-        for group in approx.groups
-        for name, scale in parameter_scales(group).items()
-    }
-    if hasattr(approx, "guides"):
-        known |= approx.parameter_scales()
+    known = approx.parameter_scales()
     values = ((param, param.get_value(borrow=True)) for param in watched_params(approx))
     return np.concatenate([np.ravel(known.get(p, np.ones(np.shape(v)))) for p, v in values])
-
-
-@singledispatch
-def parameter_scales(group: Any) -> Mapping[str, np.ndarray]:
-    """Return the scales of the parameters of a group of variables, by name, in their shapes.
-
-    Register a function for the class of a new guide, where its parameters have one.
-    """
-    return {}
-
-
-@parameter_scales.register(MeanFieldGroup)
-def _of_mean_field(group: Any) -> Mapping[str, np.ndarray]:
-    rho = _values(group, "rho")
-    if rho is None:
-        return {}
-    return dict(zip(("mu", "rho"), mean_field_scales(rho)))
-
-
-def mean_field_scales(rho: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the scales of locations and of `rho`, where ``sd = log1p(exp(rho))``."""
-    sd = np.logaddexp(0, rho)
-    return sd, sd / _logistic(rho)  # d sd = logistic(rho) d rho
-
-
-@parameter_scales.register(FullRankGroup)
-def _of_full_rank(group: Any) -> Mapping[str, np.ndarray]:
-    entries = _values(group, "L_tril")
-    if entries is None:
-        return {}
-    rows, columns = group.tril_indices
-    diagonal = rows == columns
-    factor = np.where(diagonal, np.logaddexp(0, entries), entries)
-    sd = np.sqrt(np.bincount(rows, weights=factor**2))
-    return {"mu": sd, "L_tril": sd[rows] / np.where(diagonal, _logistic(entries), 1)}
-
-
-def _values(group: Any, name: str) -> np.ndarray | None:
-    """Return the values of a parameter, or None where a user gave expressions for parameters."""
-    param = group.params_dict[name]
-    return param.get_value().astype("float64") if hasattr(param, "get_value") else None
 
 
 def split_rhat(window: np.ndarray) -> np.ndarray:
@@ -225,8 +171,3 @@ def _of_varying(chains: np.ndarray, statistic: Any, constant: float) -> np.ndarr
     if varying.any():  # standardised, since ArviZ takes a range of less than 1e-15 for none
         result[varying] = statistic(((chains - mean)[varying]) / sd[varying])
     return result
-
-
-def _logistic(x: np.ndarray) -> np.ndarray:
-    """The derivative of softplus; SciPy's `expit` would load much that PyMC does not."""
-    return -np.expm1(-np.logaddexp(0, x))

@@ -28,8 +28,8 @@ from pytensor.compile.sharedvalue import SharedVariable
 
 import pymc as pm
 
-from pymc.variational import compiled
-from pymc.variational.compiled import Step, make_step
+from pymc.variational.engine import compiled
+from pymc.variational.engine.compiled import Step, make_step
 
 # No backend, and next to nothing to compile: for all that does not depend on the driver
 PYTHON = Mode(linker="py", optimizer="fast_compile")

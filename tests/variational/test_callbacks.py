@@ -37,7 +37,7 @@ from pymc.variational.callbacks import (
     CheckStationarity,
     Tracker,
 )
-from pymc.variational.calls import next_call
+from pymc.variational.engine.calls import next_call
 from pymc.variational.trajectory import Trajectory, flat_scales, mean_error, split_rhat
 
 NO_STEPS = [

@@ -24,7 +24,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.compiled import make_step, one_at_a_time
+from pymc.variational.engine.compiled import make_step, one_at_a_time
 from tests.variational.engine import (
     PYTHON,
     assert_same,

@@ -31,9 +31,9 @@ import pymc as pm
 
 from pymc.variational import diagnostics, progress
 from pymc.variational.diagnostics import Diagnosis, _weigh, diagnose
-from pymc.variational.guided.objective import guided_approximation
-from pymc.variational.sampling import joint_weights, row_weights
-from pymc.variational.sampling.log_density import SubsampledLogDensity
+from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.posterior import joint_weights, row_weights
+from pymc.variational.posterior.log_density import SubsampledLogDensity
 from tests.variational.guided.fits import X, local_model
 from tests.variational.guided.fits import exact as exact_of_rows
 

@@ -30,8 +30,8 @@ from pytensor.link.jax.dispatch import jax_typify
 import pymc as pm
 
 from pymc.minibatch.state import IndexState
-from pymc.variational.drivers.jax import BUFFER, JaxDriver, with_key
-from pymc.variational.step import StepFunction, compile_step, step_graph
+from pymc.variational.engine.drivers.jax import BUFFER, JaxDriver, with_key
+from pymc.variational.engine.step import StepFunction, compile_step, step_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore:The RandomType SharedVariables:UserWarning")
 

@@ -34,9 +34,9 @@ from pytensor.compile.ops import wrap_py
 
 import pymc as pm
 
-from pymc.variational.drivers import choice
-from pymc.variational.drivers.python import PythonDriver
-from pymc.variational.step import compile_step, step_graph
+from pymc.variational.engine.drivers import choice
+from pymc.variational.engine.drivers.python import PythonDriver
+from pymc.variational.engine.step import compile_step, step_graph
 from tests.variational.engine import (
     BACKENDS,
     JAX_COPIES,
@@ -340,7 +340,7 @@ import numpy as np
 import pytensor
 import pymc as pm
 from numba.core import event
-from pymc.variational.compiled import make_step
+from pymc.variational.engine.compiled import make_step
 
 x = pytensor.shared(np.ones(3), "x")
 model = pm.Model()

@@ -27,11 +27,11 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.calls import CallTimes
-from pymc.variational.compiled import make_step
-from pymc.variational.drivers.jax import JaxStepDriver
-from pymc.variational.feeds import Batches, Fed, Feed, InUse
-from pymc.variational.loop import NotFinite, run_loop
+from pymc.variational.engine.calls import CallTimes
+from pymc.variational.engine.compiled import make_step
+from pymc.variational.engine.drivers.jax import JaxStepDriver
+from pymc.variational.engine.feeds import Batches, Fed, Feed, InUse
+from pymc.variational.engine.loop import NotFinite, run_loop
 from pymc.variational.nonfinite import describe
 from pymc.variational.progress import FitProgress
 from pymc.variational.rows.updates import guarded

@@ -23,8 +23,8 @@ from threading import Timer
 import numpy as np
 import pytest
 
-from pymc.variational.interrupts import Interrupts
-from pymc.variational.loop import run_loop
+from pymc.variational.engine.interrupts import Interrupts
+from pymc.variational.engine.loop import run_loop
 from pymc.variational.progress import FitProgress
 from tests.variational.engine import bare_step, halving, shared
 

@@ -25,8 +25,8 @@ import pytest
 
 from rich.console import Console
 
-from pymc.variational.calls import CallTimes
-from pymc.variational.loop import NotFinite, Pace, run_loop
+from pymc.variational.engine.calls import CallTimes
+from pymc.variational.engine.loop import NotFinite, Pace, run_loop
 from pymc.variational.progress import FitProgress
 from pymc.variational.rows.updates import guarded
 from tests.variational.engine import bare_step, halving, shared

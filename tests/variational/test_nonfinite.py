@@ -23,7 +23,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.loop import NotFinite, run_loop
+from pymc.variational.engine.loop import NotFinite, run_loop
 from pymc.variational.nonfinite import ADVICE, describe
 from pymc.variational.progress import FitProgress
 from pymc.variational.rows.updates import guarded

@@ -29,8 +29,8 @@ import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.stream import StreamedRows, stream_index, streamed_rows
-from pymc.variational import particles
-from pymc.variational.guided.objective import guided_approximation
+from pymc.variational import vectorize
+from pymc.variational.fit_objective import guided_approximation
 from pymc.variational.operators import KSD
 from pymc.variational.test_functions import rbf
 
@@ -87,7 +87,7 @@ def at_particles(approx):
 def by_scan(request, monkeypatch):
     """Particles at once, or in a Scan as they are where their model is too large for that."""
     if request.param == "one by one":
-        monkeypatch.setattr(particles, "LARGEST", 0)
+        monkeypatch.setattr(vectorize, "LARGEST", 0)
     return request.param == "one by one"
 
 
@@ -292,8 +292,8 @@ def streamed_regression():
 def test_particles_share_the_rows_of_a_stream(method, arguments, monkeypatch):
     """A Scan, whose gradient is one of all that is in it, for batches of any size: it is the same fit."""
     fits = []
-    for largest in (particles.LARGEST, 0):
-        monkeypatch.setattr(particles, "LARGEST", largest)
+    for largest in (vectorize.LARGEST, 0):
+        monkeypatch.setattr(vectorize, "LARGEST", largest)
         loader, model = streamed_regression()
         options = {"random_seed": 1, "progressbar": False, "compile_kwargs": {"mode": PYTHON}}
         fits.append(pm.fit(3, method=method, model=model, data=loader, **options, **arguments))
@@ -304,7 +304,7 @@ def test_particles_share_the_rows_of_a_stream(method, arguments, monkeypatch):
 
 
 def test_no_rows_of_a_stream_in_a_scan(monkeypatch):
-    monkeypatch.setattr(particles, "LARGEST", 0)
+    monkeypatch.setattr(vectorize, "LARGEST", 0)
     logps = at_particles(pm.MeanField(model=streamed_regression()[1]))
     inner = [node.op for op in scans([logps]) for node in op.fgraph.toposort()]
     assert inner

@@ -24,7 +24,7 @@ import pymc as pm
 
 from pymc.minibatch.raw_data import RawData
 from pymc.minibatch.state import IndexState
-from pymc.variational.step import compile_step, step_graph
+from pymc.variational.engine.step import compile_step, step_graph
 from tests.variational.engine import PYTHON, shared
 
 

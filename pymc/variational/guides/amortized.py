@@ -32,7 +32,7 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import Site
+from pymc.variational.guides.base import Guide, Site
 from pymc.variational.guides.encoded import AmortizedGuide
 from pymc.variational.guides.encoders import batch_of, check_distribution, check_params, in_model
 from pymc.variational.guides.row_check import check_rows
@@ -41,7 +41,7 @@ from pymc.variational.guides.starts import Starts
 __all__ = ["Amortized"]
 
 
-class Amortized:
+class Amortized(Guide):
     """A guide whose distributions are functions of the data of a row.
 
     Parameters
@@ -85,7 +85,7 @@ class Amortized:
     """
 
     name = "amortized"
-    couples = False
+    takes_discrete = True
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Amortized:
         self.params = None if params is None else tuple(params)
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def variables(self) -> tuple[str, ...]:  # type: ignore[override]
         """The variables that it is for."""
         return tuple(self.encoders)
 

@@ -15,15 +15,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from pytensor.graph.basic import Variable
 
 from pymc.minibatch.plates import subsampled_dims
 from pymc.minibatch.provenance import Rows
-from pymc.variational.guides.base import Guide, Plate, Site, read_by
+from pymc.variational.guides.base import Guide, Plate, Site
 from pymc.variational.guides.fed_rows import check_no_slots
 from pymc.variational.guides.full_rank import FullRankGuide
 from pymc.variational.guides.low_rank import LowRank
@@ -32,51 +31,16 @@ from pymc.variational.guides.rows_there import RowsThere, rows_there
 from pymc.variational.guides.starts import Starts
 from pymc.vartypes import discrete_types
 
-__all__ = ["FAMILIES", "Family", "assemble", "there_of_guide"]
+__all__ = ["FAMILIES", "assemble", "there_of_guide"]
 
-
-class Family(Protocol):
-    """What a user gives for a guide: it makes one when the variables are known.
-
-    One that is for certain variables names them in an attribute `names`, a tuple of str; one for the
-    rows of a dim, which the model need not subsample, has an attribute `dim`.
-    """
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-
-    @property
-    def couples(self) -> bool:
-        """Whether it makes entries of different rows depend on each other, which rows must not."""
-
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> Guide:
-        """Make the guide of some variables, all of one plate."""
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """A family that is known by its name."""
-
-    name: str
-    make: Callable[[Sequence[Site], Starts], Guide]
-    couples: bool = False
-    of_rows: bool = False
-
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> Guide:
-        return self.make(sites, starts)
-
-
-_mean_field = Gaussian("mean_field", MeanFieldGuide)
-_full_rank = Gaussian("full_rank", FullRankGuide, couples=True)
 
 #: By what the user writes; the short names are PyMC's.
-FAMILIES: dict[str, Family] = {
-    "mean_field": _mean_field,
-    "mf": _mean_field,
-    "full_rank": _full_rank,
-    "fr": _full_rank,
-    "row_full_rank": Gaussian("row_full_rank", FullRankGuide, of_rows=True),
+FAMILIES: dict[str, Guide] = {
+    "mean_field": MeanFieldGuide(),
+    "mf": MeanFieldGuide(),
+    "full_rank": FullRankGuide(),
+    "fr": FullRankGuide(),
+    "row_full_rank": FullRankGuide(of_rows=True),
     "low_rank": LowRank(),
 }
 
@@ -90,12 +54,12 @@ def assemble(
     ----------
     model : Model
     sites : sequence of Site
-    guide : None, str, family, list of families, or dict
+    guide : None, str, guide, list of families, or dict
         Of all variables, or by variable: names, variables or tuples of them, which share one guide;
         None stands for all others.
     starts : Starts
     others : str
-        The family of variables that `guide` does not name.
+        The guide of variables that `guide` does not name.
 
     Returns
     -------
@@ -110,12 +74,12 @@ def assemble(
     left = {site.name: site for site in sites}
     bound: list[Guide] = []
     rest = FAMILIES[others]
-    for names, family in _requests(guide):
+    for names, guide in _requests(guide):
         if names is None:
-            rest = family
+            rest = guide
             continue
         mine = [_take(left, name, sites) for name in names]
-        bound += _bind(family, mine, starts, model)
+        bound += _bind(guide, mine, starts, model)
     check_no_slots(model, _rows_there(sites))
     return _in_order([*bound, *_bind(rest, left.values(), starts, model)])
 
@@ -139,7 +103,7 @@ def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
     waiting, ordered = list(guides), []
     while waiting:
         pending = {site.rv for guide in waiting for site in guide.sites}
-        free = [guide for guide in waiting if pending.isdisjoint(read_by(guide))]
+        free = [guide for guide in waiting if pending.isdisjoint(guide.reads())]
         if not free:
             names = sorted(rv.name for rv in pending)
             raise ValueError(
@@ -161,18 +125,18 @@ def there_of_guide(model: Any, guide: Any) -> list[RowsThere]:
         If a guide is none, or for a dim that the model does not have.
     """
     sampled = subsampled_dims(model)
-    dims = dict.fromkeys(getattr(family, "dim", None) for _, family in _requests(guide))
+    dims = dict.fromkeys(guide.dim for _, guide in _requests(guide))
     return [rows_there(model, dim) for dim in dims if dim is not None and dim not in sampled]
 
 
-def _requests(guide: Any) -> list[tuple[tuple[str, ...] | None, Family]]:
-    """Read the argument `guide`: names and the family of each; None for all others."""
+def _requests(guide: Any) -> list[tuple[tuple[str, ...] | None, Guide]]:
+    """Read the argument `guide`: names and the guide of each; None for all others."""
     if guide is None:
         return []
     if isinstance(guide, Mapping):
-        return [(_names(key), _family(value)) for key, value in guide.items()]
-    families = [_family(g) for g in guide] if isinstance(guide, list | tuple) else [_family(guide)]
-    return [(getattr(family, "names", None), family) for family in families]
+        return [(_names(key), _guide(value)) for key, value in guide.items()]
+    families = [_guide(g) for g in guide] if isinstance(guide, list | tuple) else [_guide(guide)]
+    return [(guide.variables, guide) for guide in families]
 
 
 def _names(key: Any) -> tuple[str, ...] | None:
@@ -182,7 +146,7 @@ def _names(key: Any) -> tuple[str, ...] | None:
     return tuple(k if isinstance(k, str) else getattr(k, "name", repr(k)) for k in keys)
 
 
-def _family(given: Any) -> Family:
+def _guide(given: Any) -> Guide:
     if isinstance(given, str):
         if given not in FAMILIES:
             raise ValueError(
@@ -190,7 +154,7 @@ def _family(given: Any) -> Family:
                 "such as pm.LowRank(rank=5) or pm.Amortized(...)"
             )
         return FAMILIES[given]
-    if isinstance(given, type) or not hasattr(given, "bind"):
+    if not isinstance(given, Guide):
         raise TypeError(
             f"guide {given!r} of pm.fit, of type {type(given).__name__}, is no guide: give one of "
             f"{', '.join(map(repr, FAMILIES))}, an object such as pm.Amortized(...), or a dict of "
@@ -211,45 +175,45 @@ def _take(left: dict[str, Site], name: str, sites: Sequence[Site]) -> Site:
     )
 
 
-def _bind(family: Family, sites: Iterable[Site], starts: Starts, model: Any) -> list[Guide]:
-    """Make a guide of a family for the variables of each plate."""
+def _bind(guide: Guide, sites: Iterable[Site], starts: Starts, model: Any) -> list[Guide]:
+    """Make a guide of a guide for the variables of each plate."""
     groups: dict[Plate, list[Site]] = {}
     for site in sites:
         groups.setdefault(site.plate, []).append(site)
     for plate, mine in groups.items():
-        _check_coupling(family, plate, [site.name for site in mine])
-        _check_continuous(family, mine)
-    return [family.bind(mine, starts, model) for mine in groups.values()]
+        _check_coupling(guide, plate, [site.name for site in mine])
+        _check_continuous(guide, mine)
+    return [guide.bind(mine, starts, model) for mine in groups.values()]
 
 
-def _check_coupling(family: Family, plate: Plate, names: Sequence[str]) -> None:
+def _check_coupling(guide: Guide, plate: Plate, names: Sequence[str]) -> None:
     listed, dims = ", ".join(map(repr, names)), ", ".join(str(rows.dim) for rows in plate)
-    if any(isinstance(rows, RowsThere) for rows in plate) and not hasattr(family, "dim"):
+    if any(isinstance(rows, RowsThere) for rows in plate) and guide.dim is None:
         raise ValueError(
-            f"guide {family.name!r} keeps parameters of each row, but which rows of {dims!r} are there "
+            f"guide {guide.name!r} keeps parameters of each row, but which rows of {dims!r} are there "
             f"only an index says, and the model has none: give {listed} an encoder in pm.Amortized, or "
             "subsample the dim by pm.Minibatch or batch_size="
         )
-    if family.couples and plate:
+    if guide.couples_rows and plate:
         raise ValueError(
-            f"guide {family.name!r} couples the rows of {listed}, which are on the subsampled dim "
+            f"guide {guide.name!r} couples the rows of {listed}, which are on the subsampled dim "
             f"{dims!r}: a batch has only some of the rows, so their covariance with others could not "
             "be fitted, as batch normalisation cannot. Give these variables 'mean_field', or "
             "'row_full_rank' for a covariance within each row, and the other variables "
-            f"{family.name!r}, by a dict: guide={{'{names[0]}': 'mean_field', None: {family.name!r}}}"
+            f"{guide.name!r}, by a dict: guide={{'{names[0]}': 'mean_field', None: {guide.name!r}}}"
         )
-    if getattr(family, "of_rows", False) and not plate:
+    if guide.needs_rows and not plate:
         raise ValueError(
-            f"guide {family.name!r} is a covariance within each row of a subsampled dim, but {listed} "
+            f"guide {guide.name!r} is a covariance within each row of a subsampled dim, but {listed} "
             "has none: use 'full_rank'"
         )
 
 
-def _check_continuous(family: Family, sites: Sequence[Site]) -> None:
+def _check_continuous(guide: Guide, sites: Sequence[Site]) -> None:
     discrete = [site.name for site in sites if site.value.type.dtype in discrete_types]
-    if discrete and not hasattr(family, "names"):
+    if discrete and not guide.takes_discrete:
         raise ValueError(
-            f"guide {family.name!r} is a normal distribution, but {', '.join(map(repr, discrete))} is "
+            f"guide {guide.name!r} is a normal distribution, but {', '.join(map(repr, discrete))} is "
             "discrete. Sum it out of the model (pm.Mixture), or give discrete variables of rows "
             "pm.Amortized(...) with a discrete distribution, under objective='rws'"
         )

@@ -11,18 +11,18 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""What a guide is: the distribution that is fitted to a part of the posterior.
+"""Guides: distributions that are fitted to a part of the posterior.
 
-A guide is a description, and holds no values. It names its parameters; whoever evaluates it passes
-variables for them: shared variables, the rows of a batch, or either held constant, as gradients of
-some objectives need.
+A guide holds no values. It names its parameters, and whoever evaluates it passes graphs for them: shared
+variables, the rows of a batch, or either held constant, as some gradient estimators need.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 import numpy as np
 import pytensor
@@ -31,7 +31,6 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
-from pytensor.graph.traversal import ancestors
 from pytensor.tensor.shape import shape_i
 
 from pymc.minibatch.provenance import Rows
@@ -47,7 +46,6 @@ __all__ = [
     "Site",
     "held",
     "noise",
-    "read_by",
     "sites_of",
 ]
 
@@ -112,20 +110,62 @@ class Parameter:
 type Here = Mapping[Parameter | SharedVariable, Variable]
 
 
-class Guide(Protocol):
-    """The joint distribution of some variables, given those that are drawn before them."""
+class Guide(ABC):
+    """The distribution that is fitted to some latent variables: subclass it to write a guide.
 
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        """What it is a distribution of; all have one plate."""
+    An instance that a user makes is a description, with hyperparameters alone. :meth:`bind` gives a
+    copy of it for certain variables of a model, and the other methods are those of such a copy. For a
+    guide that treats the values of its variables as one vector,
+    :class:`~pymc.variational.guides.flat.FlatGuide` has most of them.
 
-    @property
-    def parameters(self) -> tuple[Parameter | SharedVariable, ...]:
-        """What a fit changes: its own parameters, and shared variables of the user."""
+    Attributes
+    ----------
+    name : str
+        What messages and reports call it.
+    couples_rows : bool
+        Whether it makes rows of a subsampled dim depend on each other, so that it cannot be a guide of
+        variables that have rows.
+    needs_rows : bool
+        Whether it is for variables with rows only.
+    takes_discrete : bool
+        Whether its variables may be discrete.
+    variables : tuple of str or None
+        The variables that it is for, where it names them.
+    dim : str or None
+        The dim of the rows that it is for, which the model need not subsample.
+    reparametrised : bool
+        Whether gradients pass through its draws.
+    has_logq : bool
+        Whether it has a density.
+    sites : tuple of Site
+        The variables of a bound guide, all of one plate.
+    parameters : tuple of Parameter or SharedVariable
+        What a fit changes: its own parameters, and shared variables of the user.
+    """
 
-    @property
-    def reparametrised(self) -> bool:
-        """Whether gradients pass through its draws."""
+    name: str
+    couples_rows: bool = False
+    needs_rows: bool = False
+    takes_discrete: bool = False
+    variables: tuple[str, ...] | None = None
+    dim: str | None = None
+    reparametrised: bool = True
+    has_logq: bool = True
+    sites: tuple[Site, ...]
+    parameters: tuple[Parameter | SharedVariable, ...]
+
+    @abstractmethod
+    def bind(self, sites: Sequence[Site], starts: Any, model: Any) -> Guide:
+        """Return this guide for some variables of a model.
+
+        Parameters
+        ----------
+        sites : sequence of Site
+            All of one plate.
+        starts : Starts
+            Where the values of all variables start, and how wide.
+        model : Model
+        """
 
     def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
         """Draw all variables.
@@ -133,25 +173,82 @@ class Guide(Protocol):
         Parameters
         ----------
         here : mapping
-            What stands for each parameter.
+            The value of each parameter, as a graph.
         lead : tuple of int or scalar integer
             Lengths of the leading axes of the draw.
         given : mapping of Variable to Variable
             Variables of the model that were drawn before, each with its draw: axes that broadcast
             with `lead`, and then its own.
         """
+        raise NotImplementedError(f"{self!r} is not bound to variables")
 
     def values(self, block: Block, n_lead: int) -> dict[Site, Variable]:
-        """Take a draw apart: for each site the value, on the unconstrained space, after `n_lead` axes."""
+        """Return the value of each site from a draw with `n_lead` leading axes, on the unconstrained space."""
+        raise NotImplementedError(f"{self!r} is not bound to variables")
 
     def logq(
         self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
     ) -> Variable:
-        """Log-density of a draw in nats, on the unconstrained space: axes `n_lead`, then the plate's."""
+        """Return the log-density of a draw in nats, on the unconstrained space.
+
+        It has to be a function of the draw and of `here`: estimators such as "stl" hold the one and not
+        the other. The axes are the `n_lead` leading ones, then the plate's.
+        """
+        raise NotImplementedError(f"{self!r} is not bound to variables")
+
+    def moments(self, here: Here) -> tuple[Variable, Variable]:
+        """Return mean and standard deviation on the unconstrained space, where they are known.
+
+        Raises
+        ------
+        NotImplementedError
+        """
+        names = [site.name for site in self.sites]
+        raise NotImplementedError(
+            f"the mean of the guide {self.name!r} of {names} has no closed form: take that of draws, "
+            f"approx.sample(var_names={names})"
+        )
+
+    def covariance(self, here: Here) -> Variable:
+        """Return the covariance on the unconstrained space, shape (size, size), where it is known.
+
+        Raises
+        ------
+        NotImplementedError
+        """
+        names = [site.name for site in self.sites]
+        raise NotImplementedError(
+            f"the covariance of the guide {self.name!r} of {names} has no closed form, or is large: take "
+            f"that of draws, approx.sample(var_names={names})"
+        )
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether mean and standard deviation are known."""
+        return type(self).moments is not Guide.moments
+
+    def particles(self, here: Here) -> Block | None:
+        """Return all draws there are, of a guide that is a set of them."""
+        return None
+
+    def parameter_scales(self, values: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+        """Return the natural scale of each parameter, given their values, where it is known."""
+        return {}
+
+    def reads(self) -> set[Variable]:
+        """Return what its distributions are computed from, up to free variables of the model."""
+        return set()
+
+    def config(self) -> dict[str, Any] | None:
+        """Return the arguments that make this guide again, as JSON holds them; None where there are none.
+
+        Those of a dataclass are its fields.
+        """
+        return {f.name: getattr(self, f.name) for f in fields(self)} if is_dataclass(self) else None
 
 
 def sites_of(model: Any, there: Sequence[RowsThere] = ()) -> list[Site]:
-    """List the free variables of a model by name: clones of one model have them in another order.
+    """List the free variables of a model.
 
     Parameters
     ----------
@@ -161,7 +258,7 @@ def sites_of(model: Any, there: Sequence[RowsThere] = ()) -> list[Site]:
     """
     axes = rows_by_axis(model, there)
     sites = []
-    for rv in sorted(model.free_RVs, key=lambda rv: rv.name):
+    for rv in model.free_RVs:
         value = model.rvs_to_values[rv]
         own = axes.get(rv, ())
         padded = (*own, *(None,) * (value.type.ndim - len(own)))[: value.type.ndim]
@@ -178,11 +275,6 @@ def noise(shape: Sequence[Any]) -> Variable:
     """Draw standard normal noise, anew at each evaluation."""
     rng = pytensor.shared(np.random.default_rng())
     return pt.random.normal(size=tuple(shape), rng=rng)
-
-
-def read_by(guide: Any) -> set[Variable]:
-    """Tell all that the distributions of a guide are computed from, up to free variables of the model."""
-    return set(ancestors(getattr(guide, "dists", ()), getattr(guide, "free", ())))
 
 
 def held(here: Here) -> dict[Parameter | SharedVariable, Variable]:

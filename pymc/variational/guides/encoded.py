@@ -24,18 +24,19 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
 from pymc.distributions.shape_utils import change_dist_size
 from pymc.logprob.basic import logp
-from pymc.variational.guides.base import Block, Here, Lead, Parameter, Site, plate_shape
+from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Site, plate_shape
 from pymc.variational.guides.reparametrise import Path, path
-from pymc.variational.particles import at_draws
+from pymc.variational.vectorize import at_draws
 
 __all__ = ["AmortizedGuide"]
 
 
-class AmortizedGuide:
+class AmortizedGuide(Guide):
     """Distributions of the variables of a plate, as functions of data and of global variables.
 
     Parameters
@@ -50,6 +51,9 @@ class AmortizedGuide:
     free : tuple of Variable
         Free variables of the model, where what the distributions are computed from ends.
     """
+
+    name = "amortized"
+    takes_discrete = True
 
     def __init__(
         self,
@@ -66,6 +70,13 @@ class AmortizedGuide:
         self.free = free
         self.paths: tuple[Path | None, ...] = tuple(map(path, self.dists))
         self.reparametrised = all(found is not None for found in self.paths)
+
+    def bind(self, sites: Sequence[Site], starts: Any, model: Any) -> AmortizedGuide:
+        """Return itself: encoders are made for the variables of one model."""
+        return self
+
+    def reads(self) -> set[Variable]:
+        return set(ancestors(self.dists, self.free))
 
     def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
         """Draw all variables, on their own spaces."""

@@ -17,79 +17,103 @@ r"""Full-rank: one normal distribution of all entries, of the globals or within 
 
     q(z) = \mathcal N(z \mid \mu, L L^\top)
 
-with a lower triangular :math:`L` (Kucukelbir et al. 2017, "Automatic Differentiation Variational
-Inference", section 2.4). Within rows, each row has a :math:`\mu` and an :math:`L` of its own.
+with a lower triangular :math:`L`, whose diagonal is the softplus of its parameters (Kucukelbir et al. 2017,
+"Automatic Differentiation Variational Inference", section 2.4). Within rows, each row has a :math:`\mu` and
+an :math:`L` of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 from pytensor.tensor.linalg import solve_triangular
 
-from pymc.variational.guides.base import Block, Here, Lead, Parameter, Site, noise
-from pymc.variational.guides.layout import Layout
-from pymc.variational.guides.mean_field import LOG_SQRT_2PI
+from pymc.variational.guides.base import Here, Lead, noise
+from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.mean_field import LOG_SQRT_2PI, logistic
 from pymc.variational.guides.starts import Starts
 
 __all__ = ["FullRankGuide", "solve_lower"]
 
+#: Diagonal parameters where no standard deviation is given: 1.31 after the softplus, as in PyMC.
+START = 1.0
 
-class FullRankGuide:
+
+@dataclass(eq=False)
+class FullRankGuide(FlatGuide):
     """One normal distribution of globals, or of what each row has.
 
     Parameters
     ----------
-    sites : sequence of Site
-        All of one plate.
-    starts : Starts
+    of_rows : bool
+        Whether it is for variables with rows, within each of which it has a covariance.
     """
 
-    reparametrised = True
+    of_rows: bool = False
 
-    def __init__(self, sites: Sequence[Site], starts: Starts) -> None:
-        self.layout = Layout.of(sites, starts.point)
-        self.sites = self.layout.sites
-        name, plate, d = self.layout.name, self.layout.plate, self.layout.size
-        self._places = np.tril_indices(d)
-        sds = np.log1p(np.exp(starts.rhos(self.layout)))
-        scales = sds[..., None] * np.eye(d, dtype=pytensor.config.floatX)
-        self.loc = Parameter(f"{name}_mu", starts.means(self.layout), plate)
-        self.tril = Parameter(f"{name}_L_tril", scales[..., *self._places], plate)
-        self.parameters = (self.loc, self.tril)
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "row_full_rank" if self.of_rows else "full_rank"
 
-    def _factor(self, here: Here) -> Variable:
-        """The triangular factor, of shape (d, d) or (rows, d, d)."""
-        flat, d = here[self.tril], self.layout.size
+    @property
+    def couples_rows(self) -> bool:  # type: ignore[override]
+        return not self.of_rows
+
+    @property
+    def needs_rows(self) -> bool:  # type: ignore[override]
+        return self.of_rows
+
+    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+        diagonal = starts.rhos(self.layout, default=START)
+        factor = diagonal[..., None] * np.eye(self.layout.size)
+        return {"mu": starts.means(self.layout), "L_tril": factor[..., *self._places]}
+
+    @property
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.tril_indices(self.layout.size)
+
+    def factor(self, params: Mapping[str, Variable]) -> Variable:
+        """Return the triangular factor, of shape (d, d) or (rows, d, d)."""
+        flat, d = params["L_tril"], self.layout.size
+        rows, columns = self._places
+        diagonal = flat[..., np.flatnonzero(rows == columns)]
+        entries = pt.set_subtensor(diagonal, pt.softplus(diagonal))
         empty = pt.zeros((*(flat.shape[k] for k in range(flat.type.ndim - 1)), d, d))
-        return pt.set_subtensor(empty[..., *self._places], flat)
+        return pt.set_subtensor(empty[..., rows, columns], entries)
 
-    def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
-        eps, factor = noise((*lead, *self.layout.shape())), self._factor(here)
+    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
+        eps, factor = noise((*lead, *self.layout.shape())), self.factor(params)
         if not self.layout.plate:
-            return (here[self.loc] + eps @ factor.T,)
-        return (here[self.loc] + (factor * eps[..., None, :]).sum(axis=-1),)
+            return params["mu"] + eps @ factor.T
+        return params["mu"] + (factor * eps[..., None, :]).sum(axis=-1)
 
-    def values(self, block: Block, n_lead: int) -> dict[Site, Variable]:
-        return self.layout.split(block[0], n_lead)
-
-    def logq(
-        self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
-    ) -> Variable:
-        factor = self._factor(here)
-        standard = solve_lower(factor, block[0] - here[self.loc])
-        diagonal = pt.diagonal(factor, axis1=-2, axis2=-1)
-        density = -0.5 * standard**2 - pt.log(abs(diagonal)) - LOG_SQRT_2PI
-        return self.layout.by_row_axes(density.sum(axis=-1), n_lead)
+    def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
+        factor = self.factor(params)
+        standard = solve_lower(factor, z - params["mu"])
+        log_diagonal = pt.log(pt.diagonal(factor, axis1=-2, axis2=-1))
+        return (-0.5 * standard**2 - log_diagonal - LOG_SQRT_2PI).sum(axis=-1)
 
     def moments(self, here: Here) -> tuple[Variable, Variable]:
-        """Mean and standard deviation on the unconstrained space, flat."""
-        return here[self.loc], pt.sqrt((self._factor(here) ** 2).sum(axis=-1))
+        params = self.named(here)
+        return params["mu"], pt.sqrt((self.factor(params) ** 2).sum(axis=-1))
+
+    def covariance(self, here: Here) -> Variable:
+        factor = self.factor(self.named(here))
+        return factor @ factor.T
+
+    def parameter_scales(self, values: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+        mu, tril = self.parameters
+        entries, (rows, columns) = values[tril], self._places
+        diagonal = rows == columns
+        factor = np.where(diagonal, np.logaddexp(0, entries), entries)
+        sd = np.sqrt(np.bincount(rows, weights=factor**2))
+        return {mu: sd, tril: sd[rows] / np.where(diagonal, logistic(entries), 1)}
 
 
 def solve_lower(factor: Variable, x: Variable) -> Variable:

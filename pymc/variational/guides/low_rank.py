@@ -24,82 +24,30 @@ structure", section 3). Its density is by the Woodbury identity and the matrix d
 
 from __future__ import annotations
 
-import numbers
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 from pytensor.tensor.linalg import cholesky
 
-from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Site, noise
+from pymc.variational.counts import check_count
+from pymc.variational.guides.base import Here, Lead, noise
+from pymc.variational.guides.flat import FlatGuide
 from pymc.variational.guides.full_rank import solve_lower
-from pymc.variational.guides.layout import Layout
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
 from pymc.variational.guides.starts import Starts
 
-__all__ = ["LowRank", "LowRankGuide"]
+__all__ = ["LowRank"]
 
 # Standard deviation of where the factors start; at 0 the loss is flat in them
 START = 0.01
 
 
-class LowRankGuide:
-    """A normal distribution of globals with a covariance of low rank and a diagonal.
-
-    Parameters
-    ----------
-    sites : sequence of Site
-        Globals.
-    starts : Starts
-    rank : int
-    """
-
-    reparametrised = True
-
-    def __init__(self, sites: Sequence[Site], starts: Starts, rank: int) -> None:
-        self.layout = Layout.of(sites, starts.point)
-        self.sites = self.layout.sites
-        self.rank = rank
-        factors = np.random.default_rng(0).normal(0, START, size=(self.layout.size, rank))
-        self.loc = Parameter("globals_mu", starts.means(self.layout))
-        self.rho = Parameter("globals_rho", starts.rhos(self.layout))
-        self.factors = Parameter("globals_factors", factors.astype(pytensor.config.floatX))
-        self.parameters = (self.loc, self.rho, self.factors)
-
-    def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
-        common, own = noise((*lead, self.rank)), noise((*lead, self.layout.size))
-        spread = common @ here[self.factors].T + pt.softplus(here[self.rho]) * own
-        return (here[self.loc] + spread,)
-
-    def values(self, block: Block, n_lead: int) -> dict[Site, Variable]:
-        return self.layout.split(block[0], n_lead)
-
-    def logq(
-        self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
-    ) -> Variable:
-        sd, factors = pt.softplus(here[self.rho]), here[self.factors]
-        standard = (block[0] - here[self.loc]) / sd
-        scaled = factors / sd[:, None]
-        inner = cholesky(pt.eye(self.rank) + scaled.T @ scaled)
-        explained = solve_lower(inner, standard @ scaled)
-        quadratic = (standard**2).sum(axis=-1) - (explained**2).sum(axis=-1)
-        log_det = pt.log(sd).sum() + pt.log(pt.diagonal(inner)).sum()
-        return -0.5 * quadratic - log_det - self.layout.size * LOG_SQRT_2PI
-
-    def moments(self, here: Here) -> tuple[Variable, Variable]:
-        """Mean and standard deviation on the unconstrained space, flat."""
-        variance = pt.softplus(here[self.rho]) ** 2 + (here[self.factors] ** 2).sum(axis=-1)
-        return here[self.loc], pt.sqrt(variance)
-
-
-@dataclass(frozen=True)
-class LowRank:
+@dataclass(eq=False)
+class LowRank(FlatGuide):
     """A guide of global variables: a normal distribution with a covariance of low rank and a diagonal.
 
     Parameters
@@ -120,21 +68,39 @@ class LowRank:
     """
 
     rank: int = 5
-    couples = True
     name = "low_rank"
+    couples_rows = True
 
     def __post_init__(self) -> None:
-        rank: Any = self.rank
-        if isinstance(rank, bool) or not isinstance(rank, numbers.Integral):
-            raise TypeError(
-                f"rank={rank!r} of pm.LowRank is the number of factors, a whole number such as 5; got "
-                f"a {type(rank).__name__}"
-            )
-        if rank < 1:
-            raise ValueError(
-                f"rank={rank} of pm.LowRank is the number of factors, at least 1; without factors it "
-                "is guide='mean_field'"
-            )
+        check_count("rank", self.rank, "pm.LowRank")
 
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> Guide:
-        return LowRankGuide(sites, starts, int(self.rank))
+    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+        factors = np.random.default_rng(0).normal(0, START, size=(self.layout.size, self.rank))
+        return {
+            "mu": starts.means(self.layout),
+            "rho": starts.rhos(self.layout),
+            "factors": factors,
+        }
+
+    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
+        common, own = noise((*lead, self.rank)), noise((*lead, self.layout.size))
+        return params["mu"] + common @ params["factors"].T + pt.softplus(params["rho"]) * own
+
+    def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
+        sd, factors = pt.softplus(params["rho"]), params["factors"]
+        standard = (z - params["mu"]) / sd
+        scaled = factors / sd[:, None]
+        inner = cholesky(pt.eye(self.rank) + scaled.T @ scaled)
+        explained = solve_lower(inner, standard @ scaled)
+        quadratic = (standard**2).sum(axis=-1) - (explained**2).sum(axis=-1)
+        log_det = pt.log(sd).sum() + pt.log(pt.diagonal(inner)).sum()
+        return -0.5 * quadratic - log_det - self.layout.size * LOG_SQRT_2PI
+
+    def moments(self, here: Here) -> tuple[Variable, Variable]:
+        params = self.named(here)
+        variance = pt.softplus(params["rho"]) ** 2 + (params["factors"] ** 2).sum(axis=-1)
+        return params["mu"], pt.sqrt(variance)
+
+    def covariance(self, here: Here) -> Variable:
+        params = self.named(here)
+        return params["factors"] @ params["factors"].T + pt.diag(pt.softplus(params["rho"]) ** 2)

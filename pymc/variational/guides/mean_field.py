@@ -23,57 +23,60 @@ section 2.4). The variables of a plate have :math:`\mu` and :math:`\rho` for eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import Block, Here, Lead, Parameter, Site, noise
-from pymc.variational.guides.layout import Layout
+from pymc.variational.guides.base import Here, Lead, noise
+from pymc.variational.guides.flat import FlatGuide
 from pymc.variational.guides.starts import Starts
 
-__all__ = ["MeanFieldGuide"]
+__all__ = ["MeanFieldGuide", "normal_scales"]
 
 LOG_SQRT_2PI = 0.5 * float(np.log(2 * np.pi))
 
 
-class MeanFieldGuide:
-    """Independent normal distributions, of globals or of each row.
+@dataclass(eq=False)
+class MeanFieldGuide(FlatGuide):
+    """Independent normal distributions, of globals or of each row."""
 
-    Parameters
-    ----------
-    sites : sequence of Site
-        All of one plate.
-    starts : Starts
-    """
+    name = "mean_field"
 
-    reparametrised = True
+    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+        return {"mu": starts.means(self.layout), "rho": starts.rhos(self.layout)}
 
-    def __init__(self, sites: Sequence[Site], starts: Starts) -> None:
-        self.layout = Layout.of(sites, starts.point)
-        self.sites = self.layout.sites
-        name, plate = self.layout.name, self.layout.plate
-        self.loc = Parameter(f"{name}_mu", starts.means(self.layout), plate)
-        self.rho = Parameter(f"{name}_rho", starts.rhos(self.layout), plate)
-        self.parameters = (self.loc, self.rho)
-
-    def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
+    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
         eps = noise((*lead, *self.layout.shape()))
-        return (here[self.loc] + pt.softplus(here[self.rho]) * eps,)
+        return params["mu"] + pt.softplus(params["rho"]) * eps
 
-    def values(self, block: Block, n_lead: int) -> dict[Site, Variable]:
-        return self.layout.split(block[0], n_lead)
-
-    def logq(
-        self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
-    ) -> Variable:
-        sd = pt.softplus(here[self.rho])
-        standard = (block[0] - here[self.loc]) / sd
-        density = -0.5 * standard**2 - pt.log(sd) - LOG_SQRT_2PI
-        return self.layout.by_row_axes(density.sum(axis=-1), n_lead)
+    def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
+        sd = pt.softplus(params["rho"])
+        standard = (z - params["mu"]) / sd
+        return (-0.5 * standard**2 - pt.log(sd) - LOG_SQRT_2PI).sum(axis=-1)
 
     def moments(self, here: Here) -> tuple[Variable, Variable]:
-        """Mean and standard deviation on the unconstrained space, flat."""
-        return here[self.loc], pt.softplus(here[self.rho])
+        params = self.named(here)
+        return params["mu"], pt.softplus(params["rho"])
+
+    def covariance(self, here: Here) -> Variable:
+        return pt.diag(self.moments(here)[1] ** 2)
+
+    def parameter_scales(self, values: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+        mu, rho = self.parameters
+        return dict(zip((mu, rho), normal_scales(values[rho])))
+
+
+def normal_scales(rho: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the natural scales of means and of `rho`, where ``sd = log1p(exp(rho))``."""
+    sd = np.logaddexp(0, rho)
+    return sd, sd / logistic(rho)  # d sd = logistic(rho) d rho
+
+
+def logistic(x: np.ndarray) -> np.ndarray:
+    """Return the derivative of softplus; SciPy's `expit` would load much that PyMC does not."""
+    return -np.expm1(-np.logaddexp(0, x))

@@ -33,7 +33,7 @@ from pymc.minibatch.plates import local_axes
 from pymc.minibatch.stream import is_stream
 from pymc.variational.guides.base import Site
 from pymc.variational.guides.layout import Layout
-from pymc.variational.particles import as_tensor
+from pymc.variational.vectorize import as_tensor
 
 __all__ = [
     "Starts",
@@ -97,15 +97,17 @@ class Starts:
         """Where each entry starts: shape (size,), or (1 or rows, size)."""
         return _once_if_alike(layout.flatten(self.point)).astype(pytensor.config.floatX)
 
-    def rhos(self, layout: Layout) -> np.ndarray:
-        """The same of the parameter whose softplus is the standard deviation."""
+    def rhos(self, layout: Layout, default: float = 0.0) -> np.ndarray:
+        """Return the same of the parameter whose softplus is the standard deviation."""
         rhos = {}
         for site in layout.sites:
             name = site.value.name or ""
             shape = np.shape(self.point[name])
             sigma = self.sigmas.get(name)
             rhos[name] = (
-                np.zeros(shape) if sigma is None else rhos_of_entries(site.name, sigma, shape)
+                np.full(shape, default)
+                if sigma is None
+                else rhos_of_entries(site.name, sigma, shape)
             )
         return _once_if_alike(layout.flatten(rhos)).astype(pytensor.config.floatX)
 

@@ -57,24 +57,24 @@ def objective_of(objective: Any, gradient: str | None = None) -> Objective:
         made = OBJECTIVES[objective]
         if gradient is None:
             return made()
-        if not hasattr(made(), "gradient"):
+        if made().gradient is None:
             raise ValueError(
                 f"gradient={gradient!r} of pm.fit is a choice of bounds such as 'elbo' and 'iwae'; "
                 f"objective={objective!r} has gradients of its own: leave it out"
             )
         return made(gradient=gradient)
-    if isinstance(objective, type) and hasattr(objective, "losses"):
+    if isinstance(objective, type) and issubclass(objective, Objective):
         name = objective.__name__
         raise TypeError(
             f"objective={name} of pm.fit is a class, and no objective has been made of it: write "
             f"objective=pm.{name}()"
         )
-    if not hasattr(objective, "losses"):
+    if not isinstance(objective, Objective):
         raise TypeError(
             f"objective={objective!r} of pm.fit has to be one of {', '.join(map(repr, OBJECTIVES))}, "
-            "or an object with a method `losses`, such as pm.Renyi(alpha=0.5)"
+            "or an instance of a subclass of Objective, such as pm.Renyi(alpha=0.5)"
         )
-    if gradient is not None and getattr(objective, "gradient", None) != gradient:
+    if gradient is not None and objective.gradient != gradient:
         raise ValueError(
             f"gradient={gradient!r} of pm.fit contradicts objective={objective!r}: give the objective "
             "its gradient, as in pm.Renyi(alpha=0.5, gradient='dreg')"

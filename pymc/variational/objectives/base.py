@@ -15,9 +15,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, NamedTuple
 
 import pytensor.tensor as pt
 
@@ -25,7 +26,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Plate, Site, read_by
+from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Plate, Site
 from pymc.variational.objectives.terms import Term, at_draws, plate_scale
 
 __all__ = [
@@ -99,6 +100,8 @@ class Setting:
         Draws that are averaged over, `obj_n_mc`.
     n_particles : int
         Particles of the bound, K.
+    logq_scale : float
+        What log q counts by in a log-weight; 1 but for an ELBO with a `beta`.
     """
 
     model: Any
@@ -108,6 +111,7 @@ class Setting:
     model_parameters: tuple[SharedVariable, ...] = ()
     n_outer: int = 1
     n_particles: int = 1
+    logq_scale: float = 1.0
 
     @property
     def sites(self) -> list[Site]:
@@ -126,23 +130,45 @@ class Setting:
         return tuple(dict.fromkeys(p for guide in guides for p in guide.parameters))
 
 
-class Objective(Protocol):
-    """From draws of the guides to losses."""
+class Objective(ABC):
+    """What a fit minimises, from draws of the guides: subclass it to write your own.
 
-    @property
-    def name(self) -> str:
-        """What messages and the report call it."""
+    Attributes
+    ----------
+    name : str
+        What messages and reports call it.
+    gradient : str or None
+        The estimator of its gradient, where there are several.
+    of_particles : bool
+        Whether it is about several particles of a row, and takes one plate only.
+    needs_reparametrisation : bool
+        Whether gradients have to pass through the draws of the guides of rows.
+    is_upper : bool
+        Whether its loss is an upper bound of log p(x).
+    returns_loss : bool
+        Whether its loss is a number that says how good a fit is, and is kept.
+    guide_losses : tuple of str
+        Names of losses that are kept beside the history.
+    """
 
-    @property
-    def of_particles(self) -> bool:
-        """Whether it is about several particles of a row, and takes one plate only."""
+    name: str
+    gradient: str | None = None
+    of_particles: bool = False
+    needs_reparametrisation: bool = True
+    is_upper: bool = False
+    returns_loss: bool = True
+    guide_losses: tuple[str, ...] = ()
 
-    @property
-    def needs_reparametrisation(self) -> bool:
-        """Whether gradients have to pass through the draws of the guides of rows."""
-
+    @abstractmethod
     def losses(self, setting: Setting) -> Losses:
-        """Build the losses, as graphs: all are minimised."""
+        """Return the losses as graphs, in nats of all data; all are minimised."""
+
+    def config(self) -> dict[str, Any] | None:
+        """Return the arguments that make this objective again, as JSON holds them; None where there are none.
+
+        Those of a dataclass are its fields.
+        """
+        return {f.name: getattr(self, f.name) for f in fields(self)} if is_dataclass(self) else None
 
 
 @dataclass(frozen=True)
@@ -205,7 +231,7 @@ def draw_in_order(
     draw : callable (guide, given) -> (block, number of leading axes)
     """
     local = {s.rv for guide in guides if guide.sites[0].plate for s in guide.sites}
-    read = {rv for guide in guides for rv in local & read_by(guide)}
+    read = {rv for guide in guides for rv in local & guide.reads()}
     drawn = Draws({}, {}, {})
     values: dict[Variable, Variable] = {}
     for guide in sorted(guides, key=lambda guide: bool(guide.sites[0].plate)):
@@ -281,6 +307,8 @@ def log_weights(setting: Setting, draws: Draws, here: Here | None = None) -> Wei
     for guide, block in draws.blocks.items():
         plate = guide.sites[0].plate
         logq = guide.logq(block, here or setting.here, draws.n_lead[guide], draws.given)
+        if setting.logq_scale != 1:
+            logq = setting.logq_scale * logq
         sums[plate] = sums[plate] - logq if plate in sums else -logq
     return Weights(sums.pop((), pt.constant(0.0)), sums)
 

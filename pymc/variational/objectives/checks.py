@@ -111,7 +111,7 @@ def check_upper_bound(
     ValueError
         The message says what to take instead.
     """
-    if not getattr(objective, "is_upper", False):
+    if not objective.is_upper:
         return
     name = f"objective {objective.name!r} of pm.fit"
     if setting.n_particles == 1:
@@ -143,7 +143,7 @@ def check_reparametrised(guides: Sequence[Guide], objective: Objective) -> None:
     ValueError
         The message names the variables, and an objective without that need.
     """
-    needs = getattr(objective, "needs_reparametrisation", True)
+    needs = objective.needs_reparametrisation
     # The draws of globals are held only where nothing is of a row
     with_rows = any(guide.sites[0].plate for guide in guides)
     names = [

@@ -58,7 +58,7 @@ import numbers
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytensor.tensor as pt
@@ -67,11 +67,12 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
-from pymc.variational.guides.base import Guide, Here, held, read_by
+from pymc.variational.guides.base import Guide, Here, held
 from pymc.variational.objectives.base import (
     Draws,
     Loss,
     Losses,
+    Objective,
     Setting,
     draw_all,
     log_weights,
@@ -86,35 +87,26 @@ GRADIENTS = ("reparam", "stl", "dreg")
 OF_UPPER = ("score", "stl", "dreg")
 
 
-@dataclass(frozen=True)
-class _ParticleBound:
-    """A bound of K particles of a row.
-
-    Parameters
-    ----------
-    alpha : float
-    gradient : str
-        "reparam", "stl", "dreg" or "score".
-    """
+class _ParticleBound(Objective):
+    """A bound of K particles of a row, of order `alpha`."""
 
     alpha: float
-    gradient: str = "reparam"
+    gradient: str
 
     @property
-    def of_particles(self) -> bool:
+    def of_particles(self) -> bool:  # type: ignore[override]
         return self.alpha != 1
 
     @property
-    def is_upper(self) -> bool:
-        """Whether it bounds log p(x) from above, and is minimised."""
+    def is_upper(self) -> bool:  # type: ignore[override]
         return self.alpha < 0
 
     @property
-    def needs_reparametrisation(self) -> bool:
+    def needs_reparametrisation(self) -> bool:  # type: ignore[override]
         return self.gradient != "score"
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         return {1.0: "elbo", 0.0: "iwae"}.get(float(self.alpha), f"renyi(alpha={self.alpha:g})")
 
     def bound(self, weights: Variable, axis: int) -> Variable:
@@ -196,6 +188,7 @@ class _ParticleBound:
         return ((self.alpha * v + (1 - self.alpha) * v**2) * weights).sum(axis=axis)
 
 
+@dataclass(frozen=True)
 class ELBO(_ParticleBound):
     """The evidence lower bound, the mean of the log-weights. The loss is its negative, in nats.
 
@@ -204,15 +197,19 @@ class ELBO(_ParticleBound):
     gradient : {"reparam", "stl"}
         "stl" leaves out the score of the guide, whose mean is 0 (sticking the landing): at the exact
         posterior it has no variance.
+    beta : float
+        Scale of the divergence of the guide from the prior (Burgess et al. 2018, equation 4); 1 for a
+        bound of log p(x).
 
     Raises
     ------
     ValueError
-        For another gradient.
+        For another gradient, or a `beta` that is no positive number.
 
     References
     ----------
     Geoffrey Roeder, Yuhuai Wu, David Duvenaud (2017), Sticking the landing, algorithm 1.
+    Christopher P. Burgess et al. (2018), Understanding disentangling in β-VAE. arXiv:1804.03599
 
     Examples
     --------
@@ -221,10 +218,31 @@ class ELBO(_ParticleBound):
     'elbo'
     """
 
-    def __init__(self, gradient: str = "reparam") -> None:
-        super().__init__(1.0, valid_gradient(gradient, ("reparam", "stl"), "elbo"))
+    alpha: ClassVar[float] = 1.0  # type: ignore[misc]
+
+    gradient: str = "reparam"
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        valid_gradient(self.gradient, ("reparam", "stl"), "elbo")
+        if not (np.isfinite(self.beta) and self.beta >= 0):
+            raise ValueError(
+                f"beta={self.beta!r} of the ELBO scales the divergence from the prior: give a number of 0 "
+                "or more, 1 for the bound of log p(x)"
+            )
+
+    def losses(self, setting: Setting) -> Losses:
+        if self.beta == 1:
+            return super().losses(setting)
+        priors = {rv.name for rv in setting.model.free_RVs}
+        terms = tuple(
+            replace(term, logp=self.beta * term.logp) if term.name in priors else term
+            for term in setting.terms
+        )
+        return super().losses(replace(setting, terms=terms, logq_scale=self.beta))
 
 
+@dataclass(frozen=True)
 class IWAE(_ParticleBound):
     """The importance-weighted bound, which tends to log p(x) from below as the particles become many.
 
@@ -253,10 +271,15 @@ class IWAE(_ParticleBound):
     'iwae'
     """
 
-    def __init__(self, gradient: str = "reparam") -> None:
-        super().__init__(0.0, valid_gradient(gradient, GRADIENTS, "iwae"))
+    alpha: ClassVar[float] = 0.0  # type: ignore[misc]
+
+    gradient: str = "reparam"
+
+    def __post_init__(self) -> None:
+        valid_gradient(self.gradient, GRADIENTS, "iwae")
 
 
+@dataclass(frozen=True, init=False)
 class Renyi(_ParticleBound):
     """Rényi's bound: a lower bound of log p(x) for `alpha` of 0 and more, an upper one below 0.
 
@@ -301,6 +324,9 @@ class Renyi(_ParticleBound):
     'score'
     """
 
+    alpha: float
+    gradient: str
+
     def __init__(self, alpha: float, gradient: str | None = None) -> None:
         if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
             raise TypeError(
@@ -318,7 +344,9 @@ class Renyi(_ParticleBound):
                 "posterior wherever few particles reach it: leave it out, which is gradient='score', or "
                 "write gradient='dreg'"
             )
-        super().__init__(float(alpha), valid_gradient(gradient or known[0], known, "pm.Renyi"))
+        object.__setattr__(self, "alpha", float(alpha))
+        valid = valid_gradient(gradient or known[0], known, "pm.Renyi")
+        object.__setattr__(self, "gradient", valid)
 
 
 def held_in_logq(setting: Setting, guides: Sequence[Guide]) -> Here:
@@ -337,7 +365,7 @@ def hold(setting: Setting, draws: Draws, guides: Sequence[Guide]) -> tuple[Draws
 
 def tied_parameters(setting: Setting, guides: Sequence[Guide]) -> tuple[Any, ...]:
     """Parameters of the model that guides are computed from too."""
-    read = {var for guide in guides for var in read_by(guide)}
+    read = {var for guide in guides for var in guide.reads()}
     return tuple(p for p in setting.model_parameters if p in read)
 
 

@@ -51,6 +51,7 @@ from pymc.variational.objectives.base import (
     Draws,
     Loss,
     Losses,
+    Objective,
     Setting,
     Weights,
     draw_all,
@@ -64,7 +65,7 @@ __all__ = ["ReweightedWakeSleep"]
 
 
 @dataclass(frozen=True)
-class ReweightedWakeSleep:
+class ReweightedWakeSleep(Objective):
     """Reweighted wake-sleep, the objective "rws".
 
     The parameters of the model, and the guides of global variables, follow the importance-weighted
@@ -103,8 +104,8 @@ class ReweightedWakeSleep:
 
     insomnia: float = 1.0
 
-    of_particles: ClassVar[bool] = True
-    needs_reparametrisation: ClassVar[bool] = False
+    of_particles: ClassVar[bool] = True  # type: ignore[misc]
+    needs_reparametrisation: ClassVar[bool] = False  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         if isinstance(self.insomnia, bool) or not isinstance(self.insomnia, numbers.Real):
@@ -119,11 +120,11 @@ class ReweightedWakeSleep:
             )
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         return "rws" if self.insomnia == 1 else f"rws(insomnia={self.insomnia:g})"
 
     @property
-    def guide_losses(self) -> tuple[str, ...]:
+    def guide_losses(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the losses of the guide that a fit keeps, each without its share."""
         wake = ("wake_phi",) if self.insomnia > 0 else ()
         return wake if self.insomnia == 1 else (*wake, "sleep_phi")

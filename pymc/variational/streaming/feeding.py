@@ -23,7 +23,7 @@ import numpy as np
 
 from pymc.minibatch.given_rows import check_exact
 from pymc.minibatch.plates import local_axes
-from pymc.variational.feeds import Batches, Feed, Opened
+from pymc.variational.engine.feeds import Batches, Feed, Opened
 from pymc.variational.streaming.loading.order import Position
 from pymc.variational.streaming.placeholders import Target, find_targets
 from pymc.variational.streaming.sources.torch_loaders import shuffles

@@ -25,8 +25,8 @@ import pytensor
 
 from rich.theme import Theme
 
-from pymc.variational.compiled import one_at_a_time
 from pymc.variational.counts import check_count
+from pymc.variational.engine.compiled import one_at_a_time
 from pymc.variational.fit_arguments import check_callbacks, check_no_more
 from pymc.variational.fitting import FitState
 from pymc.variational.inference import check_fit_arguments, make_inference, model_of

@@ -30,7 +30,7 @@ from scipy import stats
 import pymc as pm
 
 from pymc.variational.callbacks import CheckParametersConvergence, CheckStationarity, Tracker
-from pymc.variational.guided.objective import GuidedObjective, guided_approximation
+from pymc.variational.fit_objective import GuidedObjective, guided_approximation
 from pymc.variational.inference import GuidedInference, KLqp
 from pymc.variational.objectives import objective_of
 from pymc.variational.opvi import Group

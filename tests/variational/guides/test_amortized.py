@@ -30,7 +30,7 @@ from scipy.special import logsumexp
 
 import pymc as pm
 
-from pymc.variational.guided.objective import (
+from pymc.variational.fit_objective import (
     GuidedApproximation,
     GuidedObjective,
     guided_approximation,

@@ -23,7 +23,7 @@ import scipy.stats as st
 
 import pymc as pm
 
-from pymc.variational.guided.objective import guided_approximation
+from pymc.variational.fit_objective import guided_approximation
 from pymc.variational.guides.base import held
 from tests.variational.guides.amortized_models import (
     PLAIN,

@@ -26,7 +26,7 @@ from scipy.stats import multivariate_normal
 
 import pymc as pm
 
-from pymc.variational.guided.objective import guided_approximation
+from pymc.variational.fit_objective import guided_approximation
 from pymc.variational.guides.base import Guide, held
 
 PLAIN = Mode(linker="py", optimizer=None)
@@ -64,9 +64,10 @@ def normal_of(guide: Guide, params: list[np.ndarray]) -> tuple[np.ndarray, np.nd
     if kind == "FullRankGuide":
         factor = np.zeros((d, d))
         factor[np.tril_indices(d)] = params[1]
+        np.fill_diagonal(factor, np.log1p(np.exp(np.diag(factor))))
         return params[0], factor @ factor.T
     diagonal = np.diag(np.log1p(np.exp(params[1])) ** 2)
-    return params[0], diagonal + (params[2] @ params[2].T if kind == "LowRankGuide" else 0)
+    return params[0], diagonal + (params[2] @ params[2].T if kind == "LowRank" else 0)
 
 
 @pytest.mark.parametrize("lead", [(), (4,), (2, 3)], ids=str)
@@ -172,8 +173,8 @@ def test_variables_and_the_rest_as_keys(model: pm.Model) -> None:
     approx = guided_approximation(model, {(model["w"], "s"): pm.LowRank(2), None: "mf"})
     kinds = {site.name: type(g).__name__ for g in approx.guides for site in g.sites}
     assert kinds == {
-        "w": "LowRankGuide",
-        "s": "LowRankGuide",
+        "w": "LowRank",
+        "s": "LowRank",
         "z": "MeanFieldGuide",
         "u": "MeanFieldGuide",
     }

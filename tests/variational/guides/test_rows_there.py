@@ -33,7 +33,7 @@ from pytensor.graph.traversal import ancestors
 import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.variational.guided.objective import GuidedObjective, guided_approximation
+from pymc.variational.fit_objective import GuidedObjective, guided_approximation
 from pymc.variational.objectives import ELBO, IWAE
 from tests.variational.guides.amortized_models import (
     PLAIN,

@@ -41,7 +41,7 @@ import pymc as pm
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
-from pymc.variational.guided.objective import GuidedObjective, guided_approximation
+from pymc.variational.fit_objective import GuidedObjective, guided_approximation
 
 PYTHON = Mode(linker="py", optimizer=None)
 

@@ -30,7 +30,7 @@ from scipy.stats import norm
 
 import pymc as pm
 
-from pymc.variational.guided.objective import GuidedObjective, guided_approximation
+from pymc.variational.fit_objective import GuidedObjective, guided_approximation
 from pymc.variational.objectives.base import Draws, Setting, draw_all
 from pymc.variational.objectives.simulation import simulate
 from pymc.variational.objectives.terms import at_draws

@@ -25,7 +25,7 @@ from scipy.stats import norm
 
 import pymc as pm
 
-from pymc.variational.guided.objective import GuidedObjective, guided_approximation
+from pymc.variational.fit_objective import GuidedObjective, guided_approximation
 from pymc.variational.objectives import ELBO, IWAE
 from pymc.variational.objectives.loss_factor import loss_factor
 from tests.variational.objectives.exact import (

@@ -23,7 +23,7 @@ from pytensor.compile.mode import Mode
 
 import pymc as pm
 
-from pymc.variational import particles
+from pymc.variational import vectorize
 from pymc.variational.objectives.terms import at_draws, plate_scale, terms_of
 
 PLAIN = Mode(linker="py", optimizer=None)
@@ -78,7 +78,7 @@ def test_many_draws_are_the_draws_one_by_one(
         raise NotImplementedError
 
     if by_copies:
-        monkeypatch.setattr(particles, "vectorize_graph", no_form)
+        monkeypatch.setattr(vectorize, "vectorize_graph", no_form)
     rng, point = np.random.default_rng(1), model.initial_point()
     values = {rv.name: model.rvs_to_values[rv] for rv in model.free_RVs}
     lead = {"mu": (2, 1), "z": (2, 3), "v": (2, 3)}

@@ -21,7 +21,7 @@ from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.scalar.basic import Pow
 from pytensor.tensor.elemwise import Elemwise
 
-from pymc.variational.rewrites.powers import TAG
+from pymc.variational.engine.rewrites.powers import TAG
 
 PLAIN = Mode(linker="py", optimizer=RewriteDatabaseQuery(include=["fast_run"], exclude=["fusion"]))
 LEAN = PLAIN.including(TAG)

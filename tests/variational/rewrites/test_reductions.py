@@ -24,7 +24,7 @@ from pytensor.tensor.math import Sum
 
 import pymc as pm
 
-from pymc.variational.rewrites.reductions import SHORT, TAG
+from pymc.variational.engine.rewrites.reductions import SHORT, TAG
 
 PLAIN = Mode(linker="py", optimizer=RewriteDatabaseQuery(include=["fast_run"], exclude=["fusion"]))
 LEAN = PLAIN.including(TAG)

@@ -20,7 +20,7 @@ from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.scalar.basic import Tanh
 from pytensor.tensor.elemwise import Elemwise
 
-from pymc.variational.rewrites.reshapes import TAG
+from pymc.variational.engine.rewrites.reshapes import TAG
 
 PLAIN = Mode(linker="py", optimizer=RewriteDatabaseQuery(include=["fast_run"], exclude=["fusion"]))
 LEAN = PLAIN.including(TAG)

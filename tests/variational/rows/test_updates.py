@@ -28,7 +28,7 @@ import pymc as pm
 
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.provenance import Rows
-from pymc.variational.compiled import make_step
+from pymc.variational.engine.compiled import make_step
 from pymc.variational.rows.optimizers import _adagrad_window
 from pymc.variational.rows.table import RowTable
 from pymc.variational.rows.updates import guarded, row_updates

@@ -21,7 +21,7 @@ import pymc as pm
 
 from pymc.minibatch.stream import feeds
 from pymc.model.fgraph import clone_model
-from pymc.variational.guided.objective import guided_approximation
+from pymc.variational.fit_objective import guided_approximation
 from pymc.variational.inference import guided_inference
 from tests.minibatch.enumeration import PYTHON
 from tests.minibatch.streams import batch_of, feed, loader_of

@@ -29,8 +29,8 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.calls import CallTimes
-from pymc.variational.feeds import InUse
+from pymc.variational.engine.calls import CallTimes
+from pymc.variational.engine.feeds import InUse
 from pymc.variational.streaming.loading.loader import DataLoader
 from pymc.variational.streaming.loading.order import Position
 from pymc.variational.streaming.trainer import Trainer

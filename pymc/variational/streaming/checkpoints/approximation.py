@@ -29,13 +29,13 @@ from pytensor.compile.sharedvalue import SharedVariable
 import pymc.variational.approximations as approximations
 
 from pymc.model.core import modelcontext
-from pymc.variational.guided.approximation import GuidedApproximation
-from pymc.variational.guided.objective import guided_approximation
+from pymc.variational.approximation import GuidedApproximation
+from pymc.variational.engine.step import host_value
+from pymc.variational.fit_objective import guided_approximation
 from pymc.variational.guides.full_rank import FullRankGuide
-from pymc.variational.guides.low_rank import LowRank, LowRankGuide
+from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
 from pymc.variational.report import FitReport
-from pymc.variational.step import host_value
 from pymc.variational.streaming.checkpoints.errors import (
     CheckpointMismatchError,
     DamagedCheckpointError,
@@ -227,7 +227,7 @@ def _guide_recipe(guide: Any) -> dict[str, Any]:
         "class": type(guide).__name__,
         "names": names,
         "rows": bool(guide.sites[0].plate),
-        "rank": guide.rank if isinstance(guide, LowRankGuide) else None,
+        "rank": guide.rank if isinstance(guide, LowRank) else None,
     }
 
 
@@ -237,7 +237,7 @@ def _family(recipe: Mapping[str, Any]) -> Any:
         return "mean_field"
     if recipe["class"] == FullRankGuide.__name__:
         return "row_full_rank" if recipe["rows"] else "full_rank"
-    return LowRank(recipe["rank"]) if recipe["class"] == LowRankGuide.__name__ else None
+    return LowRank(recipe["rank"]) if recipe["class"] == LowRank.__name__ else None
 
 
 def _made(saved: Mapping[str, Any], model: Any, guide: Any, params: Any) -> Any:

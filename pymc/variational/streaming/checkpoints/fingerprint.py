@@ -30,8 +30,8 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
 from pymc.printing import str_for_dist
+from pymc.variational.engine.step import StepGraph, host_value
 from pymc.variational.minibatch_rv import unscaled_rv
-from pymc.variational.step import StepGraph, host_value
 from pymc.variational.streaming.checkpoints.graph_text import (
     graph_lines,
     plain_text,

@@ -25,11 +25,11 @@ import pytensor
 
 from pytensor.compile.sharedvalue import SharedVariable
 
-from pymc.variational.compiled import Step
+from pymc.variational.engine.compiled import Step
+from pymc.variational.engine.loop import LoopEnd
+from pymc.variational.engine.step import host_value
 from pymc.variational.inference import model_of
-from pymc.variational.loop import LoopEnd
 from pymc.variational.report import FitReport
-from pymc.variational.step import host_value
 from pymc.variational.streaming.checkpoints.approximation import put_results, results_tree
 from pymc.variational.streaming.checkpoints.arguments import as_json, merged_arguments
 from pymc.variational.streaming.checkpoints.errors import CheckpointMismatchError

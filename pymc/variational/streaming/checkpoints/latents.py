@@ -27,8 +27,8 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
 from pymc.minibatch.plates import local_axes
+from pymc.variational.engine.step import host_value
 from pymc.variational.minibatch_rv import unscaled_rv
-from pymc.variational.step import host_value
 from pymc.variational.streaming.checkpoints.fingerprint import (
     differences,
     model_fingerprint,

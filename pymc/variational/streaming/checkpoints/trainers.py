@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from pymc.variational.counts import check_count
-from pymc.variational.loop import LoopEnd
+from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.streaming.checkpoints.claims import (
     Claim,
     check_folder,

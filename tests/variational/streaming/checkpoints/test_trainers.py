@@ -30,7 +30,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.step import host_value
+from pymc.variational.engine.step import host_value
 from pymc.variational.streaming.checkpoints import files
 from pymc.variational.streaming.checkpoints.errors import (
     CheckpointMismatchError,

@@ -1,0 +1,332 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Guides of all variables of a model with their parameters: what a guided fit gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy, deepcopy
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+
+from pymc.minibatch.guards import every_row
+from pymc.util import RandomState
+from pymc.variational.guides.base import Guide, Site
+from pymc.variational.guides.rows_there import there_of_sites
+from pymc.variational.objectives.terms import Term, terms_of
+from pymc.variational.parameter_store import Storage
+from pymc.variational.posterior.moments import bad_terms, flat_moments, moments_data, state_of
+from pymc.variational.posterior.nodes import sample_node
+from pymc.variational.posterior.results import posterior_chunks, posterior_draws, predictive_draws
+from pymc.variational.saved import Saved
+
+__all__ = ["GuidedApproximation"]
+
+
+class GuidedApproximation(Saved):
+    """Guides of all variables of a model, and the values of their parameters.
+
+    Parameters
+    ----------
+    model : Model
+    guides : tuple of Guide
+    model_parameters : tuple of SharedVariable
+        Shared variables of the model that are trained with the guides.
+    random_seed : int, optional
+
+    Attributes
+    ----------
+    guide_losses : dict of str to array of floats, shape (n_steps,)
+        Losses of the guide alone, by name, of objectives that have them.
+    hist : array of floats, shape (n_steps,)
+        The loss of each step, as it was optimised: nats of all data times the report's `loss_factor`.
+    report : FitReport or None
+        Of the fit.
+    """
+
+    #: The release's approximations are made of groups; this one of guides.
+    groups: tuple[()] = ()
+
+    #: Whether `state` has the unconstrained variables too; a fit is asked for it.
+    include_transformed = False
+
+    def __init__(
+        self,
+        model: Any,
+        guides: tuple[Guide, ...],
+        model_parameters: tuple[SharedVariable, ...] = (),
+        random_seed: int | None = None,
+    ) -> None:
+        self.model = model
+        self.guides = guides
+        self.model_parameters = model_parameters
+        self.rng = np.random.RandomState(random_seed)
+        self.storage = Storage.of([p for guide in guides for p in guide.parameters])
+        self.hist = np.asarray(())
+        self.guide_losses: dict[str, np.ndarray] = {}
+        self.report: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GuidedApproximation:
+        """Copy the parameters. The model stays the same, and with it its trained shared variables."""
+        memo |= {id(var): var for var in self.model_parameters}
+        new = copy(self)
+        memo[id(self)] = new
+        own = {name: deepcopy(vars(self)[name], memo) for name in ("rng", "hist", "report")}
+        vars(new).update(own, storage=self.storage.copied(memo))
+        return new
+
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms of the model."""
+        return tuple(terms_of(self.model, there_of_sites(self.sites)))
+
+    @property
+    def params(self) -> list[SharedVariable]:
+        """The shared variables that a fit changes; that of rows has a line for each row."""
+        return [*self.storage.shared, *self.model_parameters]
+
+    @property
+    def dense_params(self) -> list[SharedVariable]:
+        """Those of `params` that all rows share."""
+        return [*self.storage.dense.values(), *self.model_parameters]
+
+    def parameter_scales(self) -> dict[SharedVariable, np.ndarray]:
+        """Return what an error of 1 means for parameters of guides that rows share, where it is known."""
+        known: dict[SharedVariable, np.ndarray] = {}
+        for guide in self.guides:
+            if not guide.sites[0].plate:
+                dense = self.storage.dense
+                values = {p: np.asarray(dense[p].get_value(), "float64") for p in guide.parameters}
+                known |= {dense[p]: scale for p, scale in guide.parameter_scales(values).items()}
+        return known
+
+    @property
+    def sites(self) -> list[Site]:
+        """The free variables of the model, guide by guide."""
+        return [site for guide in self.guides for site in guide.sites]
+
+    @property
+    def ndim(self) -> int:
+        """How many numbers a draw has on the unconstrained space, those of all rows included."""
+        point = every_row(self.model).initial_point()
+        return sum(int(np.size(value)) for value in point.values())
+
+    ddim = ndim
+
+    def __str__(self) -> str:
+        return "GuidedApproximation{" + " & ".join(map(_name, self.guides)) + "}"
+
+    __repr__ = __str__
+
+    def sample(
+        self,
+        draws: int = 500,
+        *,
+        rows: Any = None,
+        var_names: Sequence[str] | str | None = None,
+        chunk: int | None = None,
+        random_seed: RandomState = None,
+        return_inferencedata: bool = True,
+        include_transformed: bool = False,
+        include_data: bool | None = None,
+    ) -> Any:
+        """Draw from the approximation: all rows, with their coords, or some.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws.
+        rows : slice, sequence of int or bool, or dict, optional
+            Which rows of the data: positions, or by dim, their coords, such as
+            ``{"obs": ["a", "b"]}``, or a slice of positions. Default: all.
+        var_names : str or sequence of str, optional
+            Which variables; only these are computed. Default: free variables, and deterministics but
+            for those of the rows whose draws take over 270 MB.
+        chunk : int, optional
+            How many rows to compute at a time. Default: as many as make 4 million numbers. All share
+            the draws of the global variables.
+        random_seed : int, RandomState or Generator, optional
+            One seed gives the same draws of global variables for any `rows` and `chunk`.
+        return_inferencedata : bool
+            Whether to return an ArviZ DataTree, or a MultiTrace.
+        include_transformed : bool
+            Whether variables that are transformed come on the unconstrained space too.
+        include_data : bool, optional
+            Whether the groups observed_data and constant_data come along. Default: if they take at most
+            67 MB, or `rows` are selected.
+
+        Returns
+        -------
+        DataTree or MultiTrace
+            With the groups posterior, observed_data, constant_data, and fit where there was one. What
+            is returned has to fit in memory, and nothing more; see `sample_chunks`.
+
+        Warns
+        -----
+        UserWarning
+            If a deterministic is left out: rows are selected and it is computed over all rows, or its
+            draws are large.
+
+        Raises
+        ------
+        ValueError, KeyError, IndexError, TypeError
+            If there is no such row or variable.
+        MemoryError
+            If the draws would not fit in memory; nothing is drawn then.
+        """
+        return posterior_draws(
+            self,
+            draws,
+            rows=rows,
+            var_names=var_names,
+            chunk=chunk,
+            random_seed=random_seed,
+            return_inferencedata=return_inferencedata,
+            include_transformed=include_transformed,
+            include_data=include_data,
+        )
+
+    def sample_chunks(
+        self,
+        draws: int = 500,
+        *,
+        rows: Any = None,
+        var_names: Sequence[str] | str | None = None,
+        chunk: int | None = None,
+        random_seed: RandomState = None,
+    ) -> Iterator[xr.Dataset]:
+        """Draw from the approximation, a part of the rows at a time.
+
+        The parameters are those of `sample`. What has no rows comes with the first part only.
+
+        Returns
+        -------
+        iterator of Dataset
+            Of consecutive parts of the rows, each with its coords, for one draw of what they share.
+
+            ``part.to_netcdf(...)`` of each writes draws that do not fit in memory.
+        """
+        return posterior_chunks(
+            self, draws, rows=rows, var_names=var_names, chunk=chunk, random_seed=random_seed
+        )
+
+    def sample_posterior_predictive(
+        self,
+        draws: int = 500,
+        *,
+        rows: Any = None,
+        var_names: Sequence[str] | str | None = None,
+        chunk: int | None = None,
+        random_seed: RandomState = None,
+        include_data: bool | None = None,
+    ) -> xr.DataTree:
+        """Draw new data of all rows or of some, without keeping the latent variables.
+
+        ``pm.sample_posterior_predictive(approx.sample(), model=model)`` is of all rows.
+
+        Parameters
+        ----------
+        draws, rows, chunk, random_seed, include_data
+            As of `sample`.
+        var_names : str or sequence of str, optional
+            Which observed variables; all by default.
+
+        Returns
+        -------
+        DataTree
+            With the groups posterior_predictive, observed_data and constant_data.
+
+        Raises
+        ------
+        MemoryError
+            If the draws would not fit in memory; nothing is drawn then.
+        """
+        return predictive_draws(
+            self,
+            draws,
+            rows=rows,
+            var_names=var_names,
+            chunk=chunk,
+            random_seed=random_seed,
+            include_data=include_data,
+        )
+
+    def sample_node(
+        self,
+        node: Any,
+        size: Any = None,
+        deterministic: bool = False,
+        more_replacements: Mapping[Variable | str, Any] | None = None,
+    ) -> Any:
+        """Put draws into nodes of the model, anew at each evaluation; rows are those of a batch.
+
+        The arguments are those of :meth:`pymc.Approximation.sample_node`.
+
+        Returns
+        -------
+        Variable, or list of Variable
+            For :func:`pymc.compile`, which draws another batch at each call.
+
+        Raises
+        ------
+        NotImplementedError
+            If `deterministic` and a guide has no mean that is known.
+        """
+        return sample_node(self, node, size, deterministic, more_replacements)
+
+    @property
+    def mean(self) -> Variable:
+        """Means on the unconstrained space, a symbolic vector: guide by guide, and row by row."""
+        return flat_moments(self)[0]
+
+    @property
+    def std(self) -> Variable:
+        """Standard deviations on the unconstrained space, in the order of `mean`."""
+        return flat_moments(self)[1]
+
+    @property
+    def mean_data(self) -> xr.Dataset:
+        """Means of all rows on the unconstrained space.
+
+        Variables whose guide has no mean that is known are left out, with a warning.
+        """
+        return moments_data(self)[0]
+
+    @property
+    def std_data(self) -> xr.Dataset:
+        """Standard deviations of all rows on the unconstrained space; see `mean_data`."""
+        return moments_data(self)[1]
+
+    @property
+    def state(self) -> Any:
+        """Means and standard deviations, mapped to the variables' own spaces as PyMC does."""
+        return state_of(self)
+
+    def bad_terms(self) -> list[tuple[str, float]]:
+        """List terms of the model that are not finite at the mean, for the message of a failed fit."""
+        return bad_terms(self)
+
+
+def _name(guide: Guide) -> str:
+    rows = " x ".join(str(axis.dim) for axis in guide.sites[0].plate)
+    names = ", ".join(site.name for site in guide.sites)
+    return f"{type(guide).__name__.removesuffix('Guide')}[{names}]" + (
+        f" by {rows}" if rows else ""
+    )

@@ -1,0 +1,109 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""At which steps of a fit a callback is called."""
+
+from __future__ import annotations
+
+import operator
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["CallTimes", "check_every", "next_call"]
+
+
+class CallTimes:
+    """What is called in the course of a fit, with the approximation, the losses and the step.
+
+    A callback is any callable that takes `(approx, losses, i)`: the approximation with the
+    parameters after step `i`, which counts from 1, and the losses of this call of `fit` up to
+    then, or None in a fit without a score. It ends the fit by raising `StopIteration`. Three
+    attributes, of a class, of an instance or of a function, say when it is called:
+
+    Attributes
+    ----------
+    every : int
+        At the steps that are multiples of it. A callback without it is called at each step, and
+        then steps cannot run many at a time.
+    at_start : bool
+        Also at the first step of each call of `fit` and `refine`.
+    at_end : bool
+        Also when such a call has ended, in whatever way and before it raises an error: the losses
+        are in `approx.hist` then. A signal that asked the process to terminate waits for it.
+    """
+
+    every = 1
+    at_start = False
+    at_end = False
+
+
+def check_every(every: Any, what: str) -> int:
+    """Return a number of steps as an int.
+
+    Raises
+    ------
+    TypeError
+        If it is a bool or not a whole number.
+    ValueError
+        If it is less than 1.
+    """
+    advice = "Write a whole number of steps, such as every=100"
+    try:
+        if isinstance(every, bool | np.bool):
+            raise TypeError
+        steps = operator.index(every)
+    except TypeError:
+        raise TypeError(f"{what} is {every!r}, which is no number of steps. {advice}") from None
+    if steps < 1:
+        raise ValueError(f"{what} is {every!r}: no step is a multiple of that. {advice}")
+    return steps
+
+
+def next_call(callback: Callable, i: int, start: int = 0) -> int:
+    """Tell the first step after step `i` at which a callback is to be called.
+
+    Parameters
+    ----------
+    callback : callable
+        With or without the attributes of :class:`Callback`.
+    i : int
+        Steps done so far, those before `start` included.
+    start : int
+        Steps done before this call of `fit` or `refine`.
+
+    Returns
+    -------
+    int
+        More than `i`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the callback's `every` is no number of steps.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc.variational.engine.calls import next_call
+    >>> check = pm.variational.callbacks.CheckParametersConvergence(every=100)
+    >>> [next_call(check, 0), next_call(check, 1), next_call(check, 100)]
+    [1, 100, 200]
+    """
+    name = getattr(callback, "__name__", type(callback).__name__)
+    every = check_every(getattr(callback, "every", 1), f"every of the callback {name}")
+    if i == start and getattr(callback, "at_start", False):
+        return i + 1
+    return (i // every + 1) * every

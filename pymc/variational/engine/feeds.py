@@ -1,0 +1,233 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Batches for the steps of a fit: many at hand, each step takes the next, and who reads knows which.
+
+A fed input of a step is a shared variable, such as the placeholder of a stream, that has another value
+at each step. A driver takes these values from arrays of many batches, without a copy.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+import numpy as np
+
+from pytensor.compile.sharedvalue import SharedVariable
+
+__all__ = ["Batches", "Fed", "Feed", "InUse"]
+
+
+class Fed(NamedTuple):
+    """What a driver feeds to the next steps.
+
+    Parameters
+    ----------
+    values : object
+        As the driver's `hold` made it of the batches for its fed inputs, in their order.
+    start : int
+        Which of the batches is that of the first step.
+    """
+
+    values: Any
+    start: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Batches that are at hand.
+
+    Parameters
+    ----------
+    values : tuple of array
+        For each variable that is fed, with an axis of n_batches in front, C-contiguous. Nobody writes
+        into them. Of another dtype than the variable's they are converted, batch by batch.
+    positions : sequence of length n_batches
+        Where the source stands after each batch.
+    release : callable
+        Called when nobody reads `values` any more.
+    """
+
+    values: tuple[np.ndarray, ...]
+    positions: Sequence[Any]
+    release: Callable[[], None] = lambda: None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+#: (position, number of batches) -> the batches from there, no more than that number
+Opened = Callable[[Any, int], Iterator[Batches]]
+
+
+class InUse(RuntimeError):
+    """Two fits at once would feed the same variables."""
+
+
+_in_use: WeakSet[SharedVariable] = WeakSet()
+_lock = threading.Lock()
+
+
+class Feed:
+    """Takes batches from a source, and knows which were used.
+
+    Parameters
+    ----------
+    variables : sequence of SharedVariable
+        What has the values of a batch. Between steps they are those of the last one that was used.
+    open : callable (position, n_batches) -> iterator of Batches
+        Reads from a position on. It may end early; an error that it raises is the fit's.
+    position : object
+        Where to begin. It may be set between two fits.
+    dtypes : sequence of dtype, optional
+        Of the batches, where they are not those of the variables.
+
+    Examples
+    --------
+    >>> import pytensor
+    >>> from pymc.variational.engine.feeds import Batches, Feed
+    >>> x = pytensor.shared(np.zeros(2), "x")
+    >>> rows = np.arange(6.0).reshape(3, 2)
+    >>> feed = Feed([x], lambda start, n: iter([Batches((rows[start:],), [1, 2, 3][start:])]), 0)
+    >>> with feed.reading(2):
+    ...     feed.at_hand(), feed.take(2)
+    (2, None)
+    >>> feed.position, x.get_value()
+    (2, array([2., 3.]))
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[SharedVariable],
+        open: Opened,
+        position: Any,
+        dtypes: Sequence[np.dtype] | None = None,
+    ) -> None:
+        self.variables = tuple(variables)
+        self._dtypes = dtypes or [np.dtype(var.type.dtype) for var in variables]
+        self.position = position
+        #: Batches that were used, in all
+        self.n_used = 0
+        self._open = open
+        self._chunks: Iterator[Batches] = iter(())
+        self._batches: Batches | None = None
+        self._at = 0
+        self._wanted = 0
+        self._held: tuple[Any, Any] | None = None
+
+    @property
+    def inputs(self) -> dict[SharedVariable, np.dtype]:
+        """The variables, and the dtypes of their batches."""
+        return dict(zip(self.variables, self._dtypes))
+
+    @contextmanager
+    def reading(self, n: int) -> Iterator[None]:
+        """Have `n` batches read, and at the end show the last one that was used.
+
+        Raises
+        ------
+        InUse
+            If another fit is feeding one of the variables.
+        """
+        with _lock:
+            used = [var.name for var in self.variables if var in _in_use]
+            if used:
+                raise InUse(
+                    f"Another fit is feeding {', '.join(map(repr, used))} of this model now. Fit one after "
+                    "the other, or make a model for each"
+                )
+            _in_use.update(self.variables)
+        try:
+            self._wanted, self._chunks = n, iter(())
+            if n:
+                self._chunks = self._open(self.position, n)
+            yield
+        finally:
+            try:
+                self._close()
+            finally:
+                with _lock:
+                    _in_use.difference_update(self.variables)
+
+    def at_hand(self, waiting: AbstractContextManager[Any] | None = None) -> int:
+        """Count the batches that can be fed now; where none is, wait for the next ones.
+
+        Parameters
+        ----------
+        waiting : context manager, optional
+            Entered while it waits.
+
+        Returns
+        -------
+        int
+            0 where the source has ended.
+        """
+        while self._batches is None or self._at == len(self._batches):
+            self._let_go()
+            with waiting or nullcontext():
+                batches = next(self._chunks, None)
+            if batches is None:
+                return 0
+            self._batches = batches
+        return min(len(self._batches) - self._at, self._wanted)
+
+    def next(self, driver: Any, which: Sequence[int]) -> Fed:
+        """What feeds the variables `which`, by their places, with the next batches."""
+        batches = self._at_hand()
+        if self._held is None or self._held[0] is not driver:
+            values = tuple(batches.values[i] for i in which)
+            self._held = driver, driver.hold(values)
+        return Fed(self._held[1], self._at)
+
+    def take(self, n: int) -> None:
+        """Note that the next `n` batches were used."""
+        if n:
+            batches = self._at_hand()
+            self._at += n
+            self._wanted -= n
+            self.n_used += n
+            self.position = batches.positions[self._at - 1]
+
+    def show(self) -> None:
+        """Give the variables the values of the last batch that was used."""
+        if self._batches is not None and self._at:
+            for var, values in zip(self.variables, self._batches.values):
+                value = np.array(
+                    values[self._at - 1], dtype=var.type.dtype
+                )  # the batches are let go
+                var.set_value(value, borrow=True)
+
+    def _at_hand(self) -> Batches:
+        if self._batches is None:
+            raise RuntimeError("No batch is at hand: call at_hand() first.")
+        return self._batches
+
+    def _let_go(self) -> None:
+        """Show the last batch that was used, and give the memory of all that are at hand back."""
+        self.show()
+        batches, self._batches, self._at, self._held = self._batches, None, 0, None
+        if batches is not None:
+            batches.release()
+
+    def _close(self) -> None:
+        self.show()
+        chunks, self._chunks = self._chunks, iter(())
+        if hasattr(chunks, "close"):
+            chunks.close()
+        self._let_go()

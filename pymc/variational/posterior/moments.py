@@ -1,0 +1,150 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Means and standard deviations of a guided approximation, and what goes wrong at its mean."""
+
+from __future__ import annotations
+
+import warnings
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+import xarray as xr
+
+from pytensor.graph.basic import Variable
+
+from pymc.backends.arviz import coords_and_dims_for_inferencedata, dict_to_dataset
+from pymc.minibatch.guards import every_row
+from pymc.model.transform_values import constrain_values
+from pymc.variational.guides.base import Plate
+from pymc.variational.opvi import VIState  # type: ignore[attr-defined]  # the release's
+from pymc.variational.posterior.functions import (
+    RowFunction,
+    draw_guides,
+    row_axes,
+    row_params,
+)
+from pymc.variational.posterior.nodes import means_of
+from pymc.variational.posterior.selection import RowSelection, select_rows
+from pymc.variational.vectorize import at_draws
+
+__all__ = ["bad_terms", "flat_moments", "moments_data", "state_of"]
+
+# A message says what it finds in so many rows
+_ROWS_OF_A_MESSAGE = 100_000
+
+
+def flat_moments(approx: Any) -> tuple[Variable, Variable]:
+    """Means and standard deviations of all rows on the unconstrained space, as symbolic vectors.
+
+    Raises
+    ------
+    NotImplementedError
+        If a guide has none that are known.
+    """
+    here = approx.storage.here(
+        {plate: t.shared[:, : t.n_params] for plate, t in approx.storage.tables.items()}
+    )
+    means, sds = zip(*(guide.moments(here) for guide in approx.guides))
+    return tuple(pt.concatenate([x.ravel() for x in each]) for each in (means, sds))
+
+
+def moments_data(approx: Any) -> tuple[xr.Dataset, xr.Dataset]:
+    """Means and standard deviations of all rows, by variable, with their coords."""
+    guides = [guide for guide in approx.guides if guide.has_moments]
+    left_out = [site.name for guide in approx.guides if guide not in guides for site in guide.sites]
+    if left_out:
+        warnings.warn(
+            f"The guide of {', '.join(map(repr, left_out))} has no mean in closed form: it is left out here. "
+            f"Take that of draws, approx.sample(var_names={left_out})",
+            stacklevel=3,
+        )
+    params = row_params(approx)
+    here = approx.storage.here(params)
+    parts = [
+        guide.values((part,), 0)
+        for which in (0, 1)
+        for guide in guides
+        for part in [guide.moments(here)[which]]
+    ]
+    outputs = [value for values in parts for value in values.values()]
+    names = [site.value.name for values in parts for site in values]
+    found = list(zip(names, at_rows(approx, outputs, params)))
+    half = len(found) // 2
+    full = every_row(approx.model)
+    return _dataset(full, dict(found[:half])), _dataset(full, dict(found[half:]))
+
+
+def at_rows(
+    approx: Any,
+    outputs: Sequence[Variable],
+    params: Mapping[Plate, Variable],
+    selection: RowSelection | None = None,
+) -> list[np.ndarray]:
+    """Compute graphs of parameters at rows, all by default."""
+    rows = selection or select_rows(approx.model, row_axes(approx), None)
+    function = RowFunction.of(approx, outputs, pt.lscalar(), params, mode="FAST_COMPILE")
+    return function(1, rows)
+
+
+def _dataset(model: Any, arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
+    coords, dims = coords_and_dims_for_inferencedata(model)
+    for rv in model.free_RVs:
+        value = model.rvs_to_values[rv]
+        array = arrays.get(value.name)
+        if array is not None and rv.name in dims:
+            # A transform may change the length of the last axes
+            lengths = [len(coords[d]) if d in coords else None for d in dims[rv.name]]
+            dims[value.name] = [
+                dim if n in (None, have) else f"{value.name}_dim_{k}"
+                for k, (dim, n, have) in enumerate(zip(dims[rv.name], lengths, array.shape))
+            ]
+    return dict_to_dataset(arrays, coords=coords, dims=dims, sample_dims=[])
+
+
+def state_of(approx: Any) -> Any:
+    """Map means and standard deviations to the variables' own spaces, as PyMC does."""
+    model = every_row(approx.model)
+    unconstrained = moments_data(approx)
+    constrained = []
+    for dataset in unconstrained:
+        own = constrain_values(
+            dataset.expand_dims("__sample__"),
+            model=model,
+            sample_dims=("__sample__",),
+            compile_kwargs={"mode": "FAST_COMPILE"},
+        ).squeeze("__sample__", drop=True)
+        if approx.include_transformed:
+            own = own.merge(dataset, compat="override")
+        constrained.append(own)
+    return VIState(mean=constrained[0], std=constrained[1])
+
+
+def bad_terms(approx: Any) -> list[tuple[str, float]]:
+    """List terms of the model that are not finite at the mean of the guides, of up to 100,000 rows."""
+    params = row_params(approx)
+    try:
+        draws = draw_guides(approx, params, (), means_of(approx, params))
+        logps = at_draws([term.logp for term in approx.terms], draws.values())
+        whole = select_rows(approx.model, row_axes(approx), None)
+        first = {rows: at[:_ROWS_OF_A_MESSAGE] for rows, at in whole.positions.items()}
+        selection = RowSelection(first, whole.totals)
+        found = at_rows(approx, [x.sum() for x in logps], params, selection)
+    # Something else may be wrong with a model that gives no number, and this is a message only
+    except Exception:
+        return []
+    pairs = zip(approx.terms, found)
+    return [(term.name, float(value)) for term, value in pairs if not np.isfinite(value)]

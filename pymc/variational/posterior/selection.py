@@ -1,0 +1,283 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Which rows of the data a result is about: what users write, as positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from pymc.minibatch.current_length import current_length
+from pymc.minibatch.given_rows import Given
+from pymc.minibatch.provenance import Rows
+from pymc.minibatch.stream import UNKNOWN_ROW
+from pymc.variational.guides.rows_there import RowsThere
+from pymc.variational.rows.table import rows_in_all
+
+__all__ = ["RowSelection", "select_given", "select_rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class RowSelection:
+    """Positions in the data, for each subsampled axis of a model.
+
+    Parameters
+    ----------
+    positions : mapping of Rows to array of int64, shape (n_selected,)
+    totals : mapping of Rows to int
+        How many rows there are in all.
+    given : mapping of Rows to Given
+        Of streams whose data are those that :func:`pymc.set_data` gave: positions are among these.
+    """
+
+    positions: Mapping[Rows, np.ndarray]
+    totals: Mapping[Rows, int]
+    given: Mapping[Rows, Given] = field(default_factory=dict)
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it is all rows, in their order."""
+        whole = all(_is_all(self.positions[rows], n) for rows, n in self.totals.items())
+        return whole and not self.given
+
+    def labels(self, rows: Rows, coords: Any) -> np.ndarray:
+        """Tell what results call the rows of an axis.
+
+        Parameters
+        ----------
+        rows : Rows
+        coords : sequence or None
+            Of all rows.
+        """
+        at = self.positions[rows]
+        if rows in self.given:
+            coords = self.given[rows].coords
+            return at if coords is None else np.asarray(coords)[at]
+        known = coords is not None and len(coords) == self.totals[rows]
+        return np.asarray(coords)[at] if known else at
+
+    @property
+    def by_dim(self) -> dict[str, np.ndarray]:
+        """Positions by dim, of those that are not all rows."""
+        return {
+            rows.dim: self.positions[rows]
+            for rows, n in self.totals.items()
+            if rows.dim is not None and not _is_all(self.positions[rows], n)
+        }
+
+    @property
+    def computed(self) -> RowSelection:
+        """What is computed of it: rows that are there, and not of an index, are all or none."""
+        there: dict[Rows, np.ndarray] = {
+            rows: np.arange(n, dtype="int64")
+            for rows, n in self.totals.items()
+            if isinstance(rows, RowsThere)
+        }
+        return replace(self, positions={**self.positions, **there})
+
+    @property
+    def taken_later(self) -> dict[str, np.ndarray]:
+        """Positions by dim, of what is selected when it is computed."""
+        there = {rows.dim for rows in self.totals if isinstance(rows, RowsThere)}
+        return {dim: positions for dim, positions in self.by_dim.items() if dim in there}
+
+    def in_table(self, plate: Sequence[Rows]) -> np.ndarray:
+        """Rows of a plate in C order over its axes, as in its table: shape (n_rows,).
+
+        Raises
+        ------
+        ValueError
+            If rows are not known by number.
+        """
+        flat = self._numbers(plate[0])
+        for rows in plate[1:]:
+            total = rows_in_all([rows]) if rows in self.given else self.totals[rows]
+            flat = (flat[:, None] * total + self._numbers(rows)).ravel()
+        return flat
+
+    def _numbers(self, rows: Rows) -> np.ndarray:
+        at = self.positions[rows]
+        if rows not in self.given:
+            return at
+        numbers = self.given[rows].rows[at]
+        if (numbers == UNKNOWN_ROW).any():
+            raise ValueError(
+                f"variables of the dim {rows.dim!r} have a value for each row, and pm.set_data gave the model "
+                "rows without their numbers, so that whose values they have is not known. Give it batches "
+                "of the loader, which have them as the attribute rows"
+            )
+        return numbers
+
+    def chunks(self, along: Rows | None, size: int) -> Iterator[tuple[slice, RowSelection]]:
+        """Cut it into parts along one axis: where each part is in the result, and its rows."""
+        if along is None:
+            yield slice(None), self
+            return
+        chosen = self.positions[along]
+        for start in range(0, max(len(chosen), 1), size):  # no rows are one part without rows
+            part = slice(start, min(start + size, len(chosen)))
+            yield part, replace(self, positions={**self.positions, along: chosen[part]})
+
+
+def _is_all(positions: np.ndarray, n_rows: int) -> bool:
+    return len(positions) == n_rows and bool((positions == np.arange(n_rows)).all())
+
+
+def select_rows(
+    model: Any, axes: Sequence[Rows], rows: Any, function: str = "approx.sample"
+) -> RowSelection:
+    """Read the argument `rows` of what returns results of rows.
+
+    Parameters
+    ----------
+    model : Model
+        It has the coords.
+    axes : sequence of Rows
+        The subsampled axes that there are.
+    rows : None, slice, sequence of int or bool, or dict
+        All rows; positions in the data; or by dim, the coords of rows, or a slice of positions.
+    function : str
+        For messages.
+
+    Returns
+    -------
+    RowSelection
+
+    Raises
+    ------
+    ValueError, KeyError, IndexError, TypeError
+        If a dim is not subsampled, or a row is not there.
+
+    Examples
+    --------
+    >>> from pymc.minibatch.index import minibatch_index
+    >>> from pymc.minibatch.provenance import Rows
+    >>> from pymc.variational.posterior.selection import select_rows
+    >>> obs = Rows(minibatch_index(rows=4, batch_size=2, dim="obs"))
+    >>> model = pm.Model(coords={"obs": ["a", "b", "c", "d"]})
+    >>> select_rows(model, [obs], {"obs": ["d", "b"]}).positions[obs]
+    array([3, 1])
+    """
+    totals = {axis: _length(axis) for axis in axes}
+    positions = {axis: np.arange(n, dtype="int64") for axis, n in totals.items()}
+    if rows is None:
+        return RowSelection(positions, totals)
+    if isinstance(rows, Mapping):
+        return RowSelection(positions | _by_dim(model, totals, rows, function), totals)
+    if len(totals) != 1:
+        dims = [axis.dim for axis in totals]
+        raise ValueError(
+            f"rows={rows!r} of {function} are positions along one subsampled dim, but the model has "
+            f"{dims or 'none'}: write a dict, rows={{dim: coords}}"
+            if dims
+            else f"rows={rows!r} of {function} selects rows, but no dim of the model is subsampled, so that "
+            "nothing says what a row is. Leave rows out, and select from the result, by .isel; "
+            "var_names= leaves out variables that you do not need"
+        )
+    [(axis, n_rows)] = totals.items()
+    return RowSelection({axis: _positions(rows, n_rows, axis.dim, function)}, totals)
+
+
+def select_given(
+    axes: Sequence[Rows], given: Mapping[Rows, Given], rows: Any, function: str
+) -> RowSelection:
+    """Select the rows of streams whose data a model holds, and all of other axes.
+
+    Parameters
+    ----------
+    axes : sequence of Rows
+        The subsampled axes that there are.
+    given : mapping of Rows to Given
+    rows : None
+        The argument `rows` of the user.
+    function : str
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        If rows are chosen in another way too.
+    """
+    if rows is not None:
+        raise ValueError(
+            f"rows={rows!r} of {function} are chosen among all rows, but what is asked for needs data, and "
+            "the model holds those that pm.set_data gave it. Give it the rows that you want by "
+            "pm.set_data, and leave rows out"
+        )
+    totals = {axis: len(given[axis].rows) if axis in given else _length(axis) for axis in axes}
+    positions = {axis: np.arange(n, dtype="int64") for axis, n in totals.items()}
+    return RowSelection(positions, totals, given)
+
+
+def _length(axis: Rows) -> int:
+    if isinstance(axis, RowsThere):
+        return current_length(axis.length) or 0
+    return rows_in_all([axis])
+
+
+def _by_dim(
+    model: Any, totals: Mapping[Rows, int], rows: Mapping[str, Any], function: str
+) -> dict[Rows, np.ndarray]:
+    known = {axis.dim: axis for axis in totals}
+    unknown = [dim for dim in rows if dim not in known]
+    if unknown:
+        raise ValueError(
+            f"rows of {function} has {', '.join(map(repr, unknown))}, but the subsampled dims are "
+            f"{sorted(str(dim) for dim in known)}. Leave it out, and select from the result, by .sel"
+        )
+    return {
+        known[dim]: _labelled(model, dim, chosen, totals[known[dim]], function)
+        for dim, chosen in rows.items()
+    }
+
+
+def _labelled(model: Any, dim: str, chosen: Any, n_rows: int, function: str) -> np.ndarray:
+    """Positions of rows that are given by their coords, or by number where there are none."""
+    coords = model.coords.get(dim)
+    if coords is None or isinstance(chosen, slice) or len(coords) != n_rows:
+        return _positions(chosen, n_rows, dim, function)
+    import pandas as pd  # PyMC runs without it until a label is looked up
+
+    labels = np.atleast_1d(np.asarray(chosen))
+    places = pd.Index(np.asarray(coords)).get_indexer(labels)
+    if (places < 0).any():
+        missing = labels[places < 0].tolist()
+        raise KeyError(
+            f"rows of {function} has {missing[:5]} of the dim {dim!r}, which are not among its "
+            f"{len(coords)} coords. For rows by number write a slice, or leave the dict out: "
+            "rows=[0, 1]"
+        )
+    return places.astype("int64")
+
+
+def _positions(chosen: Any, n_rows: int, dim: str | None, function: str) -> np.ndarray:
+    if not isinstance(chosen, slice):
+        chosen = np.atleast_1d(np.asarray(chosen))
+        if chosen.size == 0:
+            chosen = chosen.astype("int64")
+        if chosen.ndim != 1 or chosen.dtype.kind not in "iub":
+            raise TypeError(
+                f"rows={chosen.tolist()!r} of {function} has to be a slice, positions, or a mask of "
+                f"the {n_rows} rows of {dim!r}; for coords write rows={{{dim!r}: coords}}"
+            )
+    try:
+        return np.arange(n_rows, dtype="int64")[chosen]
+    except IndexError as error:
+        raise IndexError(
+            f"rows of {function} has a row that is not there, or a mask of another length: {dim!r} has "
+            f"{n_rows} rows ({error})"
+        ) from None

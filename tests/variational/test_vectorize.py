@@ -1,0 +1,201 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Graphs at many draws at once: the values of a loop over the draws."""
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+from pytensor.scan.op import Scan
+
+import pymc as pm
+import pymc.dims as pmd
+
+from pymc.variational import opvi, vectorize
+from pymc.variational.vectorize import LARGEST, fits_in_memory, over_particles
+from tests.variational.engine import PYTHON, normal_model
+
+
+def values(inputs, nodes, given):
+    function = pytensor.function(inputs, nodes, mode=PYTHON, on_unused_input="ignore")
+    return function(*given)
+
+
+def assert_as_a_loop(nodes, inputs, n_particles=3):
+    """Assert that nodes over particles have the values of the nodes at each of them."""
+    rng = np.random.default_rng(1)
+    draws = [rng.normal(size=(n_particles, var.type.shape[0])) for var in inputs]
+    symbols = [pt.matrix(dtype="float64") for _ in inputs]
+    actual = values(symbols, over_particles(nodes, inputs, symbols), draws)
+    each = [values(inputs, nodes, [draw[k] for draw in draws]) for k in range(n_particles)]
+    for node, new, old in zip(nodes, actual, zip(*each)):
+        assert new.shape[0] == n_particles
+        assert new.ndim == node.type.ndim + 1
+        np.testing.assert_allclose(new, np.stack(old), rtol=1e-12)
+
+
+def vector(name, n):
+    return pt.vector(name, shape=(n,), dtype="float64")
+
+
+class TestOverParticles:
+    def test_of_any_number_of_dims(self):
+        x = vector("x", 4)
+        assert_as_a_loop([x.sum(), 2 * x, pt.outer(x, x), x[1:3].cumsum()], [x])
+
+    def test_of_two_groups(self):
+        x, y = vector("x", 2), vector("y", 3)
+        assert_as_a_loop([pt.outer(x, y), x.sum() * y], [x, y])
+
+    def test_what_does_not_depend_on_them(self):
+        x = vector("x", 2)
+        assert_as_a_loop([pt.as_tensor(np.ones((2, 3))), pt.constant(1.0), x.sum()], [x])
+
+    def test_linear_algebra(self):
+        x = vector("x", 3)
+        spd = pt.outer(x, x) + pt.eye(3)
+        assert_as_a_loop([pt.linalg.cholesky(spd), pt.linalg.solve(spd, x)], [x])
+
+    def test_indexing(self):
+        x = vector("x", 4)
+        rows = pt.as_tensor(np.array([0, 3, 3]))
+        assert_as_a_loop([x[rows], pt.set_subtensor(pt.zeros(4)[rows[:2]], x[:2])], [x])
+
+    def test_one_particle(self):
+        x = vector("x", 2)
+        assert_as_a_loop([x.sum(), pt.zeros(3)], [x], n_particles=1)
+
+
+def models():
+    rng = np.random.default_rng(2)
+    with pm.Model() as hierarchical:
+        mu = pm.Normal("mu")
+        sd = pm.HalfNormal("sd")
+        a = pm.Normal("a", mu, sd, shape=3)
+        pm.Normal("y", a[np.array([0, 1, 2, 1])], 1, observed=rng.normal(size=4))
+    with pm.Model() as multivariate:
+        w = pm.Dirichlet("w", np.ones(3))
+        z = pm.MvNormal("z", np.zeros(2), np.eye(2))
+        pm.Categorical("y", w, observed=[0, 2])
+        pm.Potential("p", -(z**2).sum())
+    with pm.Model() as sequential:
+        pm.ZeroSumNormal("zero", shape=3)
+        pm.AR("ar", [0.5], init_dist=pm.Normal.dist(), shape=4)
+        pm.GaussianRandomWalk("walk", init_dist=pm.Normal.dist(), shape=3)
+    return {"hierarchical": hierarchical, "multivariate": multivariate, "sequential": sequential}
+
+
+@pytest.mark.parametrize("name, model", models().items(), ids=models())
+def test_log_probability_of_a_model(name, model):
+    """At the draws of an approximation, and without a Scan."""
+    approx = pm.MeanField(model=model)
+    nodes = [approx.datalogp, approx.varlogp] if model.observed_RVs else [approx.varlogp]
+    assert not any(isinstance(v.owner and v.owner.op, Scan) for v in ancestors(nodes))
+    terms = [model.datalogp, model.varlogp] if model.observed_RVs else [model.varlogp]
+    group = approx.groups[0]
+    single = vector("single", group.ddim)
+    at_one = [
+        graph_replace(group.to_flat_input([term])[0], {group.input: single}) for term in terms
+    ]
+    at_many = over_particles(at_one, [single], [pt.matrix("draws", dtype="float64")])
+    assert all(node.type.ndim == 1 for node in at_many)
+    assert_as_a_loop(at_one, [single])
+
+
+class TestScanWhereItHasTo:
+    def scans(self, approx, node):
+        draws = approx.symbolic_sample_over_posterior(node)
+        return sum(isinstance(v.owner and v.owner.op, Scan) for v in ancestors([draws]))
+
+    @pytest.mark.parametrize("error", [NotImplementedError, TypeError, ValueError])
+    def test_an_op_without_a_form_for_many(self, monkeypatch, error):
+        def refuse(*args):
+            raise error("one at a time")
+
+        model = normal_model()
+        approx = pm.MeanField(model=model)
+        node = model["mu"] ** 2
+        assert self.scans(approx, node) == 0
+        monkeypatch.setattr(opvi, "over_particles", refuse)
+        assert self.scans(approx, node) > 0
+
+    def test_a_large_model(self, monkeypatch):
+        model = normal_model()
+        approx = pm.MeanField(model=model)
+        monkeypatch.setattr(vectorize, "LARGEST", 2)  # fewer than the 6 rows
+        assert self.scans(approx, model["mu"] ** 2) > 0
+
+
+class TestFitsInMemory:
+    @pytest.mark.parametrize("n, fits", [(LARGEST, True), (LARGEST + 1, False)])
+    def test_rows(self, n, fits):
+        with pm.Model() as model:
+            mu = pm.Normal("mu")
+            pm.Normal("y", mu, observed=np.zeros(n))
+        assert fits_in_memory(model) == fits
+
+    def test_latent_variables_count(self):
+        with pm.Model() as model:
+            pm.Normal("x", shape=(2, LARGEST))
+        assert not fits_in_memory(model)
+
+    def test_lengths_that_are_not_known(self):
+        with pm.Model() as model:
+            x = pm.Data("x", np.zeros(10), dims=None)
+            mu = pm.Normal("mu")
+            pm.Normal("y", mu, observed=x)
+            assert fits_in_memory(model)
+            pm.set_data({"x": np.zeros(LARGEST + 1)})
+        assert not fits_in_memory(model)
+
+    def test_lengths_of_named_dims(self):
+        with pm.Model(coords={"obs": range(3)}) as model:
+            pmd.Normal("x", dims="obs")
+        assert fits_in_memory(model)
+
+    def test_a_batch_is_what_counts(self):
+        with pm.Model() as model:
+            mu = pm.Normal("mu")
+            pm.Normal("y", mu, observed=pm.Minibatch(np.zeros(2 * LARGEST), batch_size=10))
+        assert fits_in_memory(model)
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda x: x[(x > 0).nonzero()].sum(),
+        lambda x: x[x > 0].sum(),
+        lambda x: pt.arange(x[0].astype(int)).sum(),
+        lambda x: x[: x[0].astype(int)].sum(),
+        lambda x: pt.full((x[0].astype(int),), 2.0).sum(),
+        lambda x: pt.outer(pt.repeat(x, 100), pt.repeat(x, 100)).sum(),
+    ],
+    ids=["nonzero", "mask", "arange", "slice", "full", "large"],
+)
+def test_lengths_that_depend_on_the_draw_are_refused(of):
+    """Blockwise would write rows of one length into rows of another."""
+    x = pt.vector("x", shape=(2,))
+    draws = pt.matrix("draws", shape=(3, 2))
+    with pytest.raises(NotImplementedError, match=r"depends on the draw|large for each particle"):
+        vectorize.over_particles([of(x)], [x], [draws])
+
+
+def test_a_length_of_the_draw_itself_is_fine():
+    x = pt.vector("x", shape=(2,))
+    draws = pt.matrix("draws", shape=(3, 2))
+    [out] = vectorize.over_particles([x[: x.shape[0] - 1].sum()], [x], [draws])
+    assert out.eval({draws: np.arange(6.0).reshape(3, 2)}).tolist() == [0, 2, 4]
