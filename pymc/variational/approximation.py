@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Guides of all variables of a model with their parameters: what a guided fit gives back."""
+"""What a fit returns: guides of all variables of a model, with their parameters."""
 
 from __future__ import annotations
 
@@ -21,27 +21,42 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pytensor
 import xarray as xr
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
+from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.guards import every_row
 from pymc.util import RandomState
-from pymc.variational.guides.base import Guide, Site
+from pymc.variational.guides.amortized import Amortized
+from pymc.variational.guides.assembly import assemble, there_of_guide
+from pymc.variational.guides.base import Guide, Site, sites_of
+from pymc.variational.guides.encoded import AmortizedGuide
+from pymc.variational.guides.encoders import model_parameters
+from pymc.variational.guides.flat import FlatGuide
 from pymc.variational.guides.rows_there import there_of_sites
+from pymc.variational.guides.starts import Starts, check_used
 from pymc.variational.objectives.terms import Term, terms_of
+from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 from pymc.variational.parameter_store import Storage
-from pymc.variational.posterior.moments import bad_terms, flat_moments, moments_data, state_of
+from pymc.variational.posterior.moments import (
+    bad_terms,
+    flat_covariance,
+    flat_moments,
+    moments_data,
+    state_of,
+)
 from pymc.variational.posterior.nodes import sample_node
 from pymc.variational.posterior.results import posterior_chunks, posterior_draws, predictive_draws
-from pymc.variational.saved import Saved
+from pymc.variational.rows.table import RowTable
 
-__all__ = ["GuidedApproximation"]
+__all__ = ["GuideApproximation", "guided_approximation", "make_guides"]
 
 
-class GuidedApproximation(Saved):
-    """Guides of all variables of a model, and the values of their parameters.
+class GuideApproximation(Approximation):
+    """Guides of all variables of a model, and the values of their parameters: what a fit returns.
 
     Parameters
     ----------
@@ -49,7 +64,8 @@ class GuidedApproximation(Saved):
     guides : tuple of Guide
     model_parameters : tuple of SharedVariable
         Shared variables of the model that are trained with the guides.
-    random_seed : int, optional
+    rng : RandomState, optional
+        For the seeds of fits.
 
     Attributes
     ----------
@@ -61,8 +77,8 @@ class GuidedApproximation(Saved):
         Of the fit.
     """
 
-    #: The release's approximations are made of groups; this one of guides.
-    groups: tuple[()] = ()
+    model: Any = None
+    rng: Any = None
 
     #: Whether `state` has the unconstrained variables too; a fit is asked for it.
     include_transformed = False
@@ -72,25 +88,52 @@ class GuidedApproximation(Saved):
         model: Any,
         guides: tuple[Guide, ...],
         model_parameters: tuple[SharedVariable, ...] = (),
-        random_seed: int | None = None,
+        rng: np.random.RandomState | None = None,
     ) -> None:
         self.model = model
         self.guides = guides
         self.model_parameters = model_parameters
-        self.rng = np.random.RandomState(random_seed)
+        self.rng = rng or np.random.RandomState()
         self.storage = Storage.of([p for guide in guides for p in guide.parameters])
         self.hist = np.asarray(())
         self.guide_losses: dict[str, np.ndarray] = {}
         self.report: Any = None
+        self._scale_cost_to_minibatch = pytensor.shared(np.int8(1))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> GuidedApproximation:
+    def __deepcopy__(self, memo: dict[int, Any]) -> GuideApproximation:
         """Copy the parameters. The model stays the same, and with it its trained shared variables."""
         memo |= {id(var): var for var in self.model_parameters}
         new = copy(self)
         memo[id(self)] = new
         own = {name: deepcopy(vars(self)[name], memo) for name in ("rng", "hist", "report")}
-        vars(new).update(own, storage=self.storage.copied(memo))
+        new.__dict__.update(own, storage=self.storage.copied(memo))
+        new.__dict__.pop("groups", None)
         return new
+
+    @property
+    def groups(self) -> list[Any]:
+        """PyMC's groups of the same parameters, for symbolic attributes such as `symbolic_logq`.
+
+        Raises
+        ------
+        NotImplementedError
+            For guides that PyMC has no group of.
+        """
+        raise NotImplementedError(
+            f"{self} has no form as PyMC's groups, which only pm.MeanField, pm.FullRank and pm.Empirical of "
+            "models without variables of rows have. Draws of any node are approx.sample_node(node)"
+        )
+
+    @property
+    def has_logq(self) -> bool:
+        return all(guide.has_logq for guide in self.guides)
+
+    @property
+    def tables(self) -> tuple[RowTable, ...]:
+        return tuple(self.storage.tables.values())
+
+    def keep_transformed(self, include_transformed: bool) -> None:
+        self.include_transformed = include_transformed
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:
@@ -131,7 +174,7 @@ class GuidedApproximation(Saved):
     ddim = ndim
 
     def __str__(self) -> str:
-        return "GuidedApproximation{" + " & ".join(map(_name, self.guides)) + "}"
+        return f"{type(self).__name__}{{{' & '.join(map(_name, self.guides))}}}"
 
     __repr__ = __str__
 
@@ -302,6 +345,17 @@ class GuidedApproximation(Saved):
         return flat_moments(self)[1]
 
     @property
+    def cov(self) -> Variable:
+        """Covariance on the unconstrained space, a symbolic matrix in the order of `mean`.
+
+        Raises
+        ------
+        NotImplementedError
+            If a guide has no covariance that is known, or there are variables of rows.
+        """
+        return flat_covariance(self)
+
+    @property
     def mean_data(self) -> xr.Dataset:
         """Means of all rows on the unconstrained space.
 
@@ -320,8 +374,27 @@ class GuidedApproximation(Saved):
         return state_of(self)
 
     def bad_terms(self) -> list[tuple[str, float]]:
-        """List terms of the model that are not finite at the mean, for the message of a failed fit."""
         return bad_terms(self)
+
+    def bad_parameters(self, values: Mapping[Any, np.ndarray]) -> list[tuple[str, str]]:
+        found = []
+        for guide in self.guides:
+            if not isinstance(guide, FlatGuide) or guide.layout.plate:
+                continue
+            size = guide.layout.size
+            bad = np.zeros(size, dtype=bool)
+            for parameter in guide.parameters:
+                value = values.get(self.storage.dense[parameter])
+                if value is not None and value.ndim and value.shape[-1] == size:
+                    bad |= ~np.isfinite(value).reshape(-1, size).all(axis=0)
+            start = 0
+            for site, n in zip(guide.layout.sites, guide.layout.sizes):
+                where = np.flatnonzero(bad[start : start + n])
+                start += n
+                if where.size:
+                    more = ", ..." if where.size > 5 else ""
+                    found.append((site.value.name or "", ", ".join(map(str, where[:5])) + more))
+        return found
 
 
 def _name(guide: Guide) -> str:
@@ -330,3 +403,86 @@ def _name(guide: Guide) -> str:
     return f"{type(guide).__name__.removesuffix('Guide')}[{names}]" + (
         f" by {rows}" if rows else ""
     )
+
+
+def _check_encoded(sites: Sequence[Site], guide: Any) -> None:
+    """Refuse encoders of variables with named dims."""
+    named = {site.name for site in sites if isinstance(site.rv, XTensorVariable)}
+    families = guide.values() if isinstance(guide, Mapping) else guide
+    for family in families if isinstance(guide, Mapping | list | tuple) else [guide]:
+        encoded = family.encoders if isinstance(family, Amortized) else ()
+        found = sorted(named.intersection(encoded))
+        if found:
+            raise NotImplementedError(
+                f"pm.Amortized of pm.fit has {', '.join(map(repr, found))} of pymc.dims, but encoders are "
+                "functions of tensors, and so are what they return. Write such a variable as one of pm, "
+                f"such as pm.Normal({found[0]!r}, dims=...), or give it 'mean_field'"
+            )
+
+
+def make_guides(
+    model: Any,
+    guide: Any = None,
+    *,
+    others: str = "mean_field",
+    start: Mapping[str, Any] | None = None,
+    start_sigma: Mapping[str, Any] | None = None,
+    rng: np.random.RandomState | None = None,
+) -> tuple[Guide, ...]:
+    """Return the guides of all variables of a model, with parameters at their start.
+
+    Parameters
+    ----------
+    model : Model
+    guide : optional
+        As of :func:`pymc.fit`.
+    others : str
+        The guide of variables that `guide` does not name.
+    start, start_sigma : dict, optional
+    rng : RandomState, optional
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are no such guides, or starts of them.
+    """
+    if not model.free_RVs:
+        raise TypeError(
+            f"{model.name or 'The model'} has no free variables, so there is nothing to fit"
+        )
+    starts = Starts.of(model, start, start_sigma, rng)
+    sites = sites_of(model, there_of_guide(model, guide))
+    _check_encoded(sites, guide)
+    guides = assemble(model, sites, guide, starts, others)
+    of_encoders = [s for made in guides if isinstance(made, AmortizedGuide) for s in made.sites]
+    check_used(of_encoders, {"start": start, "start_sigma": start_sigma})
+    return guides
+
+
+def guided_approximation(
+    model: Any,
+    guide: Any = None,
+    *,
+    others: str = "mean_field",
+    params: Sequence[Any] = (),
+    random_seed: Any = None,
+    **starts: Any,
+) -> GuideApproximation:
+    """Return an approximation of a model by guides, with parameters at their start.
+
+    Parameters
+    ----------
+    model, guide, others, **starts
+        As of :func:`make_guides`.
+    params : sequence of SharedVariable
+        Shared variables of the model that are trained.
+    random_seed : int, optional
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are no such guides, or starts of them.
+    """
+    rng = np.random.RandomState(random_seed)
+    guides = make_guides(model, guide, others=others, rng=rng, **starts)
+    return GuideApproximation(model, guides, model_parameters(model, params), rng)

@@ -12,13 +12,24 @@
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 import pymc._layer as _layer
 
+from pymc.backends.base import MultiTrace
+from pymc.model.core import modelcontext
 from pymc.pytensorf import floatX
+from pymc.variational.approximation import GuideApproximation, make_guides
+from pymc.variational.fit_arguments import check_known
+from pymc.variational.guides.base import Guide
+from pymc.variational.guides.empirical import EmpiricalGuide, particles_of_trace
+from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.full_rank import FullRankGuide
+from pymc.variational.guides.mean_field import MeanFieldGuide
+from pymc.variational.vectorize import at_draws
 
 
 def _set_rhos(group: Any, param: Any, entries: Any, start_sigma: Mapping[Any, Any] | None) -> None:
@@ -87,12 +98,6 @@ GROUPS = {
 
 released = _layer.run_release(globals(), **GROUPS)
 
-if TYPE_CHECKING:
-    # What our modules use of the release's
-    class MeanFieldGroup: ...
-
-    class FullRankGroup: ...
-
 
 def _register_anew() -> None:
     """Let `Group(vfam=...)` make the classes that `isinstance` knows.
@@ -106,3 +111,168 @@ def _register_anew() -> None:
 
 
 _register_anew()
+
+
+class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type: ignore[name-defined]
+    """One guide of all variables, by the names of the release."""
+
+    def __init__(
+        self,
+        model: Any,
+        guide: Guide,
+        *,
+        start: Mapping[str, Any] | None = None,
+        start_sigma: Mapping[str, Any] | None = None,
+        random_seed: Any = None,
+    ) -> None:
+        model = modelcontext(model)
+        rng = np.random.RandomState(random_seed)
+        guides = make_guides(model, {None: guide}, start=start, start_sigma=start_sigma, rng=rng)
+        super().__init__(model, guides, rng=rng)
+
+    @property
+    def shared_params(self) -> dict[str, Any]:
+        """The shared variables of the parameters, by name."""
+        storage = self.storage
+        return {
+            name: storage.dense[parameter]
+            for guide in self.guides
+            if isinstance(guide, FlatGuide)
+            for name, parameter in guide.own.items()
+            if parameter in storage.dense
+        }
+
+    @cached_property
+    def groups(self) -> list[Any]:
+        if self.tables:
+            return super().groups
+        rvs = [site.rv for site in self.sites]
+        group = self._group_class(rvs, model=self.model, params=self.shared_params)
+        group.shared_params = self.shared_params
+        return [group]
+
+
+def check_starts(name: str, arguments: Mapping[str, Any], *more: str) -> None:
+    """Check the names of arguments of an approximation by its class, or of a method.
+
+    Raises
+    ------
+    TypeError
+    """
+    if arguments.get("params") is not None:
+        raise TypeError(
+            f"params of pm.{name} are parameters of your own, which no fit would change: give them to a group, "
+            "pm.variational.Approximation([pm.Group(None, params=...)])"
+        )
+    known = {"model", "random_seed", "start", "start_sigma", *more}
+    check_known(f"pm.{name}", arguments, known)
+
+
+class MeanField(_OneGuide):
+    """Independent normal distributions of all entries of all variables.
+
+    Parameters
+    ----------
+    model : Model, optional
+    start : dict of str to array, optional
+        Means, by the name of a variable, or of its value variable.
+    start_sigma : dict of str to array, optional
+        Standard deviations on the unconstrained space, by either name.
+    random_seed : int, optional
+    """
+
+    _group_class = released.MeanFieldGroup
+
+    def __init__(self, *, model: Any = None, **arguments: Any) -> None:
+        check_starts("MeanField", arguments)
+        super().__init__(model, MeanFieldGuide(), **arguments)
+
+
+class FullRank(_OneGuide):
+    """One normal distribution of all entries of all variables.
+
+    The parameters are those of :class:`MeanField`.
+    """
+
+    _group_class = released.FullRankGroup
+
+    def __init__(self, *, model: Any = None, **arguments: Any) -> None:
+        check_starts("FullRank", arguments)
+        super().__init__(model, FullRankGuide(), **arguments)
+
+
+class Empirical(_OneGuide):
+    """Particles of all variables, such as the draws of MCMC.
+
+    Parameters
+    ----------
+    trace : MultiTrace, optional
+        Of `pm.sample(return_inferencedata=False)`: its draws are the particles.
+    size : int, optional
+        Number of particles that start at one point, where there is no trace.
+    jitter : float
+        Standard deviation of their noise, on the unconstrained space.
+    model : Model, optional
+    start : dict of str to array, optional
+    random_seed : int, optional
+
+    Raises
+    ------
+    ValueError
+        If neither `trace` nor `size` is given, or the trace lacks variables of the model.
+    """
+
+    _group_class = released.EmpiricalGroup
+
+    def __init__(
+        self,
+        trace: MultiTrace | None = None,
+        size: int | None = None,
+        *,
+        jitter: float = 1,
+        model: Any = None,
+        **arguments: Any,
+    ) -> None:
+        check_starts("Empirical", arguments, "trace", "size", "jitter")
+        if trace is None:
+            if size is None:
+                raise released.opvi.ParametrizationError(
+                    "Need `trace` or `size` to initialize pm.Empirical: draws of MCMC, or a number of particles"
+                )
+            super().__init__(model, EmpiricalGuide(size, jitter), **arguments)
+            return
+        model = modelcontext(model)
+        _check_trace(trace, model, size)
+        super().__init__(model, EmpiricalGuide(len(trace) * trace.nchains, 0), **arguments)
+        histogram = particles_of_trace(trace, self.sites)
+        self.histogram.set_value(histogram)
+
+    @property
+    def histogram(self) -> Any:
+        """The particles, shape (size, ndim)."""
+        return self.shared_params["histogram"]
+
+    def evaluate_over_trace(self, node: Any) -> Any:
+        """Return a node at each particle, with a leading axis for them."""
+        several = isinstance(node, list | tuple)
+        found = self.to_flat_input(list(node) if several else [node])
+        found = at_draws(found, {self.input: self.histogram})
+        return found if several else found[0]
+
+
+def _check_trace(trace: Any, model: Any, size: Any) -> None:
+    if not isinstance(trace, MultiTrace):
+        raise NotImplementedError(
+            f"trace of pm.Empirical is a {type(trace).__name__}: give it a MultiTrace, of "
+            "pm.sample(return_inferencedata=False), which has the values on the unconstrained space"
+        )
+    if size is not None:
+        raise TypeError(
+            f"pm.Empirical got size={size} beside trace, whose draws are the particles: leave size out, or trace"
+        )
+    names = {model.rvs_to_values[rv].name for rv in model.free_RVs}
+    missing = sorted(names.difference(trace.varnames))
+    if missing:
+        raise ValueError(
+            f"trace of pm.Empirical has not all free RVs of the model: {', '.join(missing)} are missing"
+        )

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pytensor
-import pytensor.tensor as pt
 
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
@@ -34,11 +33,10 @@ from pymc.minibatch.guards import full_data_model, is_streamed
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.scaling import RowRatio
-from pymc.pytensorf import compile, resolve_backend_compile_kwargs
+from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
-from pymc.variational.approximation import GuidedApproximation
+from pymc.variational.approximation import GuideApproximation
 from pymc.variational.counts import check_count
-from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 from pymc.variational.posterior.joint_weights import global_draws, joint_log_weights
 from pymc.variational.posterior.log_density import (
     LogDensity,
@@ -196,7 +194,7 @@ _WIDER = {
 
 
 def diagnose(
-    approx: Approximation | GuidedApproximation,
+    approx: GuideApproximation,
     draws: int = 1000,
     random_seed: RandomState = None,
     *,
@@ -214,9 +212,8 @@ def diagnose(
 
     Parameters
     ----------
-    approx : Approximation or GuidedApproximation
-        What `pm.fit` returns: mean-field, full-rank, or of several groups with a log-density; or of
-        guides, whose variables of all rows are judged together.
+    approx : GuideApproximation
+        What `pm.fit` returns. Variables of all rows are judged together.
     draws : int
         Number of draws, at least 100. The standard error of k-hat is about
         (1 + k) / √(3 √draws).
@@ -292,8 +289,7 @@ def diagnose(
     model = full_data_model(approx.model)
     options = resolve_backend_compile_kwargs(backend, dict(compile_kwargs or {}))
     _check_all_data(model.logp())
-    guided = isinstance(approx, GuidedApproximation)
-    of_rows = guided and any(site.plate for site in approx.sites)
+    of_rows = any(site.plate for site in approx.sites)
     totals = (
         {}
         if of_rows
@@ -306,9 +302,7 @@ def diagnose(
         )
         _check_finite(log_weights)
         return _weigh(log_weights, points)
-    points, logq = (
-        global_draws(approx, draws, random_seed) if guided else _draw(approx, draws, random_seed)
-    )
+    points, logq = global_draws(approx, draws, random_seed)
     n_all = max(totals.values(), default=0)
     if n_rows is None and draws * n_all <= AFFORDABLE:
         n_rows = n_all
@@ -368,21 +362,6 @@ def _largest_se(log_weights: np.ndarray) -> float:
     return LARGEST_SE * max(1.0, float(log_weights.std()))
 
 
-def _draw(
-    approx: Any, draws: int, random_seed: RandomState
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return joint draws of all groups by name, and their log-density."""
-    names = [name for ordering in approx.collect("ordering") for name in ordering]
-    nodes = [*(approx.rslice(name) for name in names), approx.symbolic_logq]
-    size = pt.iscalar("draws")
-    nodes = approx.set_size_and_deterministic(nodes, size, 0)  # one noise for all of them
-    [seed] = _get_seeds_per_chain(random_seed, 1)
-    # It is called once, and runs in NumPy before a backend would have compiled it
-    draw = compile([size], nodes, random_seed=seed, mode=Mode("py", "fast_compile"))
-    *points, logq = draw(draws)
-    return dict(zip(names, points, strict=True)), np.asarray(logq, dtype="float64")
-
-
 def _weigh(log_weights: np.ndarray, points: Mapping[str, np.ndarray]) -> Diagnosis:
     # As PyMC does: importing ArviZ takes longer than importing PyMC's variational modules
     from arviz_stats.base import array_stats
@@ -433,17 +412,15 @@ def _times_wider(log_weights: np.ndarray, points: Mapping[str, np.ndarray]) -> f
 
 
 def _check_approx(approx: Any) -> None:
-    if isinstance(approx, GuidedApproximation):
-        return
-    if not isinstance(approx, Approximation):
+    if not isinstance(approx, GuideApproximation):
         raise TypeError(
             f"diagnose takes the approximation that pm.fit returns, and got "
-            f"{type(approx).__name__}; of a method such as pm.ADVI() it is its .approx"
+            f"{type(approx).__name__}; of a method such as pm.ADVI() it is its .approx. One made of groups has "
+            "none: fit by guide="
         )
     if not approx.has_logq:
-        without = [type(group).__name__ for group in approx.groups if not group.has_logq]
         raise ValueError(
-            f"diagnose needs the log-density of the approximation, which {', '.join(without)} does "
+            f"diagnose needs the log-density of the approximation, which {approx} does "
             "not have: particles are no distribution with a density. Compare such a fit with "
             "pm.sample, or with pm.fit(method='fullrank_advi') and its diagnosis"
         )

@@ -11,34 +11,30 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Fits of guides: of models with rows of their own variables, and of bounds over particles.
-
-What the release fits by a Group and an Operator is fitted here by guides and an objective, which know
-rows from particles. The rest of a fit is the same: the steps, the loop, callbacks and results.
-"""
+"""The loss of a fit, of guides by an objective, and the updates of its parameters."""
 
 from __future__ import annotations
 
+import warnings
+
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
 from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
-from pytensor.xtensor.type import XTensorVariable
+from pytensor.graph.replace import graph_replace
 
-from pymc.variational.approximation import GuidedApproximation
+from pymc.pytensorf import compile
+from pymc.variational.approximation import GuideApproximation, guided_approximation
 from pymc.variational.averaging import TailAverage
 from pymc.variational.counts import check_count
-from pymc.variational.guides.amortized import Amortized
-from pymc.variational.guides.assembly import assemble, there_of_guide
-from pymc.variational.guides.base import Here, Parameter, Plate, Site, sites_of
-from pymc.variational.guides.encoded import AmortizedGuide
-from pymc.variational.guides.encoders import model_parameters
-from pymc.variational.guides.starts import Starts, check_used
+from pymc.variational.guides.base import Here, Parameter, Plate
 from pymc.variational.objectives.base import Losses, Objective, Setting
 from pymc.variational.objectives.checks import (
     check_plates,
@@ -46,33 +42,70 @@ from pymc.variational.objectives.checks import (
     check_upper_bound,
 )
 from pymc.variational.objectives.loss_factor import check_reduction, loss_factor
+from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
+    ExplicitInferenceError,
+    check_replacements,
+)
+from pymc.variational.replacements import as_replacements
 from pymc.variational.rows.updates import guarded, row_updates
 from pymc.variational.updates import adagrad_window, total_norm_constraint
 
-__all__ = ["GuidedApproximation", "GuidedObjective", "guided_approximation"]
+__all__ = ["FitObjective", "guided_approximation"]
 
 
-class GuidedObjective:
+class FitObjective:
     """The loss of a guided approximation, and the updates of its parameters.
 
     Parameters
     ----------
-    approx : GuidedApproximation
+    approx : GuideApproximation
     objective : Objective
     n_particles : int
-    reduction : str
+    reduction : {"batch", "sum", "mean"}, optional
+        Default: as `approx.scale_cost_to_minibatch` says, "batch" or "sum".
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the objective cannot be that of the model or of the guides.
     """
 
-    #: A step that is not finite changes nothing, and says so by its loss.
-    guarded = True
-
     def __init__(
-        self, approx: Any, objective: Objective, n_particles: int = 1, reduction: str = "batch"
+        self,
+        approx: GuideApproximation,
+        objective: Objective,
+        n_particles: int = 1,
+        reduction: str | None = None,
     ) -> None:
         self.approx = approx
         self.objective = objective
-        self.n_particles = n_particles
-        self.reduction = check_reduction(reduction)
+        self.n_particles = check_count("n_particles", n_particles, "pm.fit")
+        self._reduction = None if reduction is None else check_reduction(reduction)
+        self.check()
+
+    @property
+    def op(self) -> Objective:
+        """The objective, by the name that PyMC's methods call it."""
+        return self.objective
+
+    @property
+    def obj_params(self) -> list[SharedVariable]:
+        """What a fit changes, by the name that PyMC's methods call it."""
+        return self.approx.params
+
+    @property
+    def reduction(self) -> str:
+        """The size of the loss: of a batch, of all data, or of a row."""
+        scaled = "batch" if self.approx.scale_cost_to_minibatch else "sum"
+        return self._reduction or scaled
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a step that is not finite changes nothing, and says so by its loss.
+
+        Without tables of rows the loop takes the steps up to it again, which costs nothing before.
+        """
+        return bool(self.approx.tables)
 
     @property
     def guide_losses(self) -> tuple[str, ...]:
@@ -109,6 +142,11 @@ class GuidedObjective:
 
     def check(self) -> None:
         """Raise where the objective cannot be that of the model."""
+        if self.objective.needs_logq and not self.approx.has_logq:
+            raise ExplicitInferenceError(
+                f"objective {self.objective.name!r} needs the log-density of the guide, and {self.approx} has "
+                "none, since particles have no density: fit particles by method='svgd', or take another guide"
+            )
         check_reparametrised(self.approx.guides, self.objective)
         setting = self.setting({})
         check_plates(setting, self.objective)
@@ -127,9 +165,47 @@ class GuidedObjective:
             self.n_particles,
         )
 
-    def losses(self, here: Here, n_outer: int = 1) -> Losses:
-        """Build the losses in nats of all data, with what stands for each parameter."""
-        return self.objective.losses(self.setting(here, n_outer))
+    def losses(
+        self,
+        here: Here,
+        n_outer: int = 1,
+        more_replacements: Mapping[Variable | str, Any] | None = None,
+    ) -> Losses:
+        """Build the losses in nats of all data, with the graph of each parameter."""
+        setting = self.setting(here, n_outer)
+        new = as_replacements(self.approx.model, more_replacements)
+        if new:
+            check_replacements(self.approx.model, new)
+            logps = graph_replace([term.logp for term in setting.terms], new, strict=False)
+            terms = (replace(term, logp=logp) for term, logp in zip(setting.terms, logps))
+            setting = replace(setting, terms=tuple(terms))
+        return self.objective.losses(setting)
+
+    def __call__(self, nmc: int, **kwargs: Any) -> Variable:
+        """Return the loss as a graph, of `nmc` draws."""
+        params = {plate: table.gather()[1] for plate, table in self.approx.storage.tables.items()}
+        losses = self.losses(self.approx.storage.here(params), nmc, kwargs.get("more_replacements"))
+        if losses.reported is None:
+            raise NotImplementedError(f"objective {self.objective.name!r} has no loss")
+        return losses.reported * loss_factor(self.approx.model, self.reduction)
+
+    def updates_averaged(
+        self, fraction: float | None, **kwargs: Any
+    ) -> tuple[dict[SharedVariable, Variable], Variable | None, TailAverage | None]:
+        """Return the next values of a step, its loss, and averages over the last part of a fit."""
+        tail = None
+        if fraction is not None:
+            tail = TailAverage.of(self.approx.dense_params, fraction, list(self.approx.tables))
+        return *self.updates(average=tail, **kwargs), tail
+
+    def step_function(
+        self, score: bool = False, compile_kwargs: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """Compile one step, as :meth:`pymc.Inference.run_profiling` takes it."""
+        updates, loss = self.updates(**kwargs)
+        outputs = loss if score and loss is not None else []
+        seed = int(self.approx.rng.randint(2**30, dtype=np.int64))
+        return compile([], outputs, updates=updates, random_seed=seed, **(compile_kwargs or {}))
 
     def updates(
         self,
@@ -137,10 +213,13 @@ class GuidedObjective:
         obj_optimizer: Any = adagrad_window,
         more_obj_params: Sequence[SharedVariable] | None = None,
         more_updates: Mapping[SharedVariable, Variable] | None = None,
+        more_replacements: Mapping[Variable | str, Any] | None = None,
         total_grad_norm_constraint: float | None = None,
         average: TailAverage | None = None,
-        **unknown: Any,
-    ) -> tuple[dict[SharedVariable, Variable], Variable]:
+        tf_n_mc: int | None = None,
+        test_optimizer: Any = None,
+        more_tf_params: Any = None,
+    ) -> tuple[dict[SharedVariable, Variable], Variable | None]:
         """Build the next values of all parameters, and the loss of the step.
 
         Parameters
@@ -151,19 +230,21 @@ class GuidedObjective:
         more_obj_params : list of SharedVariable, optional
             More parameters that the loss is minimised for.
         more_updates : dict, optional
+        more_replacements : mapping of Variable or str to Variable or array, optional
+            What to put in the place of variables of the model, such as a minibatch.
         total_grad_norm_constraint : float, optional
             Bound of the norm of the gradient of the batch, of rows and of globals together.
         average : TailAverage, optional
             Averages of the parameters that are kept, those of rows in their tables.
-        **unknown
-            Refused, by what the user called.
+        tf_n_mc, test_optimizer, more_tf_params
+            PyMC's methods take them: nothing uses them, as there is no test function with parameters.
 
         Returns
         -------
         updates : dict of SharedVariable to Variable
             Where the step would give a value that is not finite, the values before it.
-        loss : scalar Variable, or vector
-            Nan there. Of a vector the others are those of `guide_losses`.
+        loss : scalar Variable, or vector, or None
+            Nan there. Of a vector the others are those of `guide_losses`. None where the objective has none.
 
         Raises
         ------
@@ -171,19 +252,19 @@ class GuidedObjective:
             If an argument is unknown, `obj_n_mc` no number of draws, or an upper bound is asked for
             `more_obj_params`.
         """
-        if unknown:
-            raise TypeError(
-                f"pm.fit got {', '.join(f'{name}={value!r}' for name, value in unknown.items())}, which "
-                "a fit of guides does not use: it has no test function and no groups. Of its steps it "
-                "takes obj_n_mc, obj_optimizer, more_obj_params, more_updates and "
-                "total_grad_norm_constraint"
+        given = {"tf_n_mc": tf_n_mc, "more_tf_params": more_tf_params}
+        if unused := [name for name, value in given.items() if value is not None]:
+            warnings.warn(
+                f"{', '.join(unused)} of pm.fit is about a test function with parameters, and this objective "
+                "has none: it is not used",
+                stacklevel=3,
             )
         n_outer = check_count("obj_n_mc", 1 if obj_n_mc is None else obj_n_mc, "pm.fit")
         check_upper_bound(self.setting({}), self.objective, more_obj_params or ())
         storage = self.approx.storage
         gathered = {plate: table.gather() for plate, table in storage.tables.items()}
         params = {plate: rows for plate, (_, rows) in gathered.items()}
-        losses = self.losses(storage.here(params), n_outer)
+        losses = self.losses(storage.here(params), n_outer, more_replacements)
         factor = loss_factor(self.approx.model, self.reduction)
         dense = [*storage.dense.values(), *self.approx.model_parameters, *(more_obj_params or ())]
         gradients = self._gradients(losses, factor, params, dense)
@@ -203,7 +284,12 @@ class GuidedObjective:
         ]
         if average is not None:
             updates = average.updates(updates)
-        loss, updates = guarded(losses.reported * factor, {**updates, **(more_updates or {})}, rows)
+        updates |= more_updates or {}
+        if losses.reported is None:
+            return updates, None
+        loss = losses.reported * factor
+        if rows:
+            loss, updates = guarded(loss, updates, rows)
         if losses.beside:
             loss = pt.stack([loss, *(value * factor for _, value in losses.beside)])
         return updates, loss
@@ -241,57 +327,3 @@ class GuidedObjective:
     def _first(self, plate: Plate) -> Parameter:
         """A parameter of the rows of a plate; all of them are minimised by one loss."""
         return next(p for p in self.approx.storage.columns if p.plate == plate)
-
-
-def _check_encoded(sites: Sequence[Site], guide: Any) -> None:
-    """Refuse encoders of variables with named dims."""
-    named = {site.name for site in sites if isinstance(site.rv, XTensorVariable)}
-    families = guide.values() if isinstance(guide, Mapping) else guide
-    for family in families if isinstance(guide, Mapping | list | tuple) else [guide]:
-        encoded = family.encoders if isinstance(family, Amortized) else ()
-        found = sorted(named.intersection(encoded))
-        if found:
-            raise NotImplementedError(
-                f"pm.Amortized of pm.fit has {', '.join(map(repr, found))} of pymc.dims, but encoders are "
-                "functions of tensors, and so are what they return. Write such a variable as one of pm, "
-                f"such as pm.Normal({found[0]!r}, dims=...), or give it 'mean_field'"
-            )
-
-
-def guided_approximation(
-    model: Any,
-    guide: Any = None,
-    *,
-    others: str = "mean_field",
-    params: Sequence[Any] = (),
-    start: Mapping[str, Any] | None = None,
-    start_sigma: Mapping[str, Any] | None = None,
-    random_seed: int | None = None,
-) -> GuidedApproximation:
-    """Make the guides of all variables of a model, with parameters at their start.
-
-    Parameters
-    ----------
-    model : Model
-    guide : optional
-        As of :func:`pymc.fit`.
-    others : str
-        The guide of global variables that `guide` does not name.
-    params : sequence of SharedVariable
-        Shared variables of the model that are trained.
-    start, start_sigma : dict, optional
-    random_seed : int, optional
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there are no such guides, or starts of them.
-    """
-    starts = Starts.of(model, start, start_sigma, random_seed)
-    sites = sites_of(model, there_of_guide(model, guide))
-    _check_encoded(sites, guide)
-    guides = assemble(model, sites, guide, starts, others)
-    of_encoders = [s for made in guides if isinstance(made, AmortizedGuide) for s in made.sites]
-    check_used(of_encoders, {"start": start, "start_sigma": start_sigma})
-    trained = model_parameters(model, params)
-    return GuidedApproximation(model, guides, trained, random_seed)

@@ -33,6 +33,7 @@ from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream import is_stream
 from pymc.progress_bar import default_progress_theme
+from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.counts import check_count
 from pymc.variational.engine.calls import next_call
@@ -50,11 +51,17 @@ from pymc.variational.fit_arguments import (
     settings_of,
     take_compile_kwargs,
 )
+from pymc.variational.fit_objective import FitObjective
 from pymc.variational.nonfinite import describe
+from pymc.variational.objectives.base import Objective
+from pymc.variational.objectives.particles import ELBO
+from pymc.variational.objectives.stein import Stein
+from pymc.variational.operators import KL, KSD
 from pymc.variational.progress import Compiling, FitProgress
 from pymc.variational.report import FitReport
+from pymc.variational.test_functions import rbf
 
-__all__ = ["FitState", "Fitting", "rng_of"]
+__all__ = ["FitState", "Fitting"]
 
 _log = logging.getLogger("pymc.variational.inference")
 
@@ -102,19 +109,31 @@ class Fitting:
     state: FitState | None
     _maybe_score: Callable[[bool | None], bool]
 
-    def __init__(self, op: Any, approx: Any, tf: Any, **kwargs: Any) -> None:
-        """Refuse arguments that the operator does not take."""
-        taken = argument_names(op, "__init__") if isinstance(op, type) else None
-        if taken is not None:  # a user's own may take any
-            of_class = inspect.signature(type(self)).parameters.keys() - {"args", "kwargs"}
-            known = (taken - {"approx"} | of_class) - {"op", "tf"}
-            check_known(f"pm.{type(self).__name__}", kwargs, known)
+    def __init__(self, op: Any, approx: Any, tf: Any = None, **kwargs: Any) -> None:
+        """Fit guides by an objective; only an operator of the user's own fits by the release's classes."""
+        of_op = {"n_particles", "reduction"}
+        if isinstance(op, type):
+            taken = argument_names(op, "__init__")
+            of_op = of_op | taken if taken is not None else set(kwargs)  # a user's own may take any
+        of_class = inspect.signature(type(self)).parameters.keys() - {"args", "kwargs"}
+        known = (of_class | of_op) - {"approx", "op", "tf"}
+        check_known(f"pm.{type(self).__name__}", kwargs, known)
+        made = objective_of_operator(op, tf, kwargs)
+        if made is not None and isinstance(approx, GuideApproximation):
+            objective, options = made
+            self.hist = np.asarray(())
+            self.objective = FitObjective(approx, objective, **options)
+            self.state = None
+            return
         super().__init__(op, approx, tf, **kwargs)  # type: ignore[call-arg]
 
     @property
     def method(self) -> str:
-        """What the report of a fit says."""
-        return type(self).__name__
+        """What the report of a fit says: the class, or the objective of a fit of guides."""
+        name = type(self).__name__
+        if name == "Inference" and isinstance(self.objective, FitObjective):
+            return self.objective.objective.name.upper()
+        return name
 
     def fit(
         self,
@@ -235,8 +254,7 @@ class Fitting:
         compile_kwargs = take_compile_kwargs(backend, kwargs)
         step, tail = self._make_step(score, fraction, compile_kwargs, kwargs, feed)
         report = self._report(step, compile_kwargs, kwargs | {"average": average}, started)
-        for group in self.approx.groups or [self.approx]:  # a guided one has no groups
-            group.include_transformed = include_transformed
+        self.approx.keep_transformed(include_transformed)
         self.state = FitState(0, step, callbacks, score, tail, report, feed=feed)
         return self.state
 
@@ -317,11 +335,11 @@ class Fitting:
         kwargs: Mapping[str, Any],
         feed: Feed | None,
     ) -> tuple[Step, TailAverage | None]:
-        updates, loss, tail = self._updates(fraction, kwargs)
-        guarded = getattr(self.objective, "guarded", False)
+        updates, loss, tail = self.objective.updates_averaged(fraction, **kwargs)
+        guarded = self.objective.guarded
         # A guarded step says by its loss that it went wrong
         loss = loss if score or guarded else None
-        seed = int(rng_of(self.approx).randint(2**30, dtype=np.int64))
+        seed = int(self.approx.rng.randint(2**30, dtype=np.int64))
         model = self.approx.model
         step = make_step(
             updates,
@@ -333,16 +351,6 @@ class Fitting:
             **compile_kwargs,
         )
         return step, tail
-
-    def _updates(
-        self, fraction: float | None, kwargs: Mapping[str, Any]
-    ) -> tuple[Mapping[Any, Any], Any, TailAverage | None]:
-        """Ask the objective for the next values and the loss, and add averages of the parameters."""
-        updates: Any = self.objective.updates(**kwargs)
-        if fraction is None:
-            return updates, updates.loss, None
-        tail = TailAverage.of([p for p in self.approx.params if p in updates], fraction)
-        return tail.updates(updates), updates.loss, tail
 
     def _report(
         self,
@@ -360,12 +368,15 @@ class Fitting:
             seconds=0.0,
             compile_seconds=time.perf_counter() - started,
             stopped="finished",
-            settings=settings_of(asked),
+            settings=settings_of({**asked, **self.objective.settings()}),
+            loss_factor=self.objective.factor(),
         )
 
     def _run(self, state: FitState, n: int, progressbar: bool, theme: Theme) -> None:
-        """Take steps from `state` on, and tell in `hist`, `state` and `report` what they did."""
+        """Take steps from `state` on, and keep in `hist`, `state` and `report` what they did."""
         self._check_data()
+        for table in self.approx.tables if state.feed is None else ():
+            table.check_known()  # who feeds a step says which rows its batch has
         if state.average is not None and state.i + n != state.until:
             state.average.begin(n)
         progress = FitProgress(n, theme=theme, show=progressbar)
@@ -450,21 +461,44 @@ class Fitting:
 
     def _keep(self, beside: np.ndarray) -> None:
         """Keep the losses of the guide, shape (n_steps, n), by name."""
-        if getattr(self.objective, "guide_losses", ()):
+        if self.objective.guide_losses:
             self.approx.guide_losses = self.guide_losses_with(beside)
 
     def guide_losses_with(self, beside: np.ndarray) -> dict[str, np.ndarray]:
         """Return the losses of the guide by name, with those of more steps, shape (n_steps, n)."""
-        known = getattr(self.approx, "guide_losses", {})
+        known = self.approx.guide_losses
         return {
             name: np.concatenate([known.get(name, np.empty(0)), losses])
-            for name, losses in zip(getattr(self.objective, "guide_losses", ()), beside.T)
+            for name, losses in zip(self.objective.guide_losses, beside.T)
         }
 
 
-def rng_of(approx: Any) -> np.random.RandomState:
-    """Return the generator of the seeds of an approximation; one of several groups has none of its own."""
-    return getattr(approx, "rng", None) or approx.groups[0].rng
+def objective_of_operator(
+    op: Any, tf: Any, arguments: Mapping[str, Any]
+) -> tuple[Objective, dict[str, Any]] | None:
+    """Return the objective that stands for an operator of the release; None for one of the user's own.
+
+    Parameters
+    ----------
+    op : Objective, or subclass of Operator
+    tf : TestFunction or None
+    arguments : mapping
+        Of the operator, and of the fit's objective.
+
+    Returns
+    -------
+    objective : Objective
+    options : dict
+        Arguments that are not the objective's.
+    """
+    options = dict(arguments)
+    if isinstance(op, Objective):
+        return op, options
+    if op is KL:
+        return ELBO(beta=float(options.pop("beta", 1.0))), options
+    if op is KSD and tf is rbf:
+        return Stein(temperature=float(options.pop("temperature", 1.0))), options
+    return None
 
 
 def _log_end(n: int, end: LoopEnd, bound: Any = None) -> None:

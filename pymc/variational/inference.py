@@ -14,118 +14,89 @@
 import inspect
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 import pymc._layer as _layer
 
-from pymc.minibatch.plates import local_axes
 from pymc.model.transform.minibatch import minibatch_model
-from pymc.variational.averaging import TailAverage
+from pymc.variational.approximation import guided_approximation
+from pymc.variational.approximations import Empirical, FullRank, MeanField, check_starts
 from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import argument_names, check_known
-from pymc.variational.fitting import Fitting, rng_of
-from pymc.variational.opvi import group_arguments
+from pymc.variational.fit_objective import FitObjective
+from pymc.variational.fitting import Fitting
+from pymc.variational.guides.encoders import model_parameters
+from pymc.variational.objectives import objective_of
 from pymc.variational.progress import Compiling
-from pymc.variational.report import FitReport
 
 
-def _check_starts(where: str, given: Iterable[str]) -> None:
-    """Check the names of arguments that are those of a method's class."""
-    unknown = sorted(set(given) - {"random_seed", "start", "start_sigma"})
-    if unknown:
-        raise TypeError(
-            f"{where} takes model, random_seed, start and start_sigma, and not {', '.join(unknown)}: "
-            "what is fitted has no groups, so say it by the arguments guide, objective and params of pm.fit"
+class _OneGuide:
+    """What ADVI and FullRankADVI have in front of the release's."""
+
+    def __init__(self, **arguments: Any) -> None:
+        check_starts(type(self).__name__, arguments)
+        super().__init__(**arguments)
+
+
+class _SVGD:
+    def __init__(
+        self,
+        n_particles: int = 100,
+        jitter: float = 1,
+        model: Any = None,
+        start: Mapping[str, np.ndarray] | None = None,
+        random_seed: Any = None,
+        start_sigma: Mapping[str, np.ndarray] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Like the release's, with `start_sigma`, the noise of particles by variable."""
+        empirical = Empirical(
+            size=n_particles,
+            jitter=jitter,
+            model=model,
+            start=start,
+            start_sigma=start_sigma,
+            random_seed=random_seed,
         )
+        released.ImplicitGradient.__init__(self, empirical, **kwargs)
 
 
-def _check_class_arguments(name: str, given: Mapping[str, Any]) -> None:
-    """Check the arguments of a method's class that fits one group of all variables."""
-    family = released.MeanField if name == "ADVI" else released.FullRank
-    check_known(f"pm.{name}", given, group_arguments(family._group_class))
-
-
-class _OfModel:
-    """What the name of a method makes of a model, in front of its class: guides where rows need them."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        if args or cls.__module__ != __name__ or cls.__name__ not in CLASSES:
-            return super().__new__(cls)
-        model = released.pm.modelcontext(kwargs.get("model"))
-        if not local_axes(model):
-            _check_class_arguments(cls.__name__, kwargs)
-            return super().__new__(cls)
-        given = {name: value for name, value in kwargs.items() if name != "model"}
-        _check_starts(f"pm.{cls.__name__} of a model with latent variables of rows", given)
-        return guided_inference(model, CLASSES[cls.__name__], **given)
-
-
-released = _layer.run_release(globals(), Inference=Fitting, ADVI=_OfModel, FullRankADVI=_OfModel)
-
-#: The methods by their classes.
-CLASSES = {"ADVI": "advi", "FullRankADVI": "fullrank_advi"}
+released = _layer.run_release(
+    globals(), Inference=Fitting, ADVI=_OneGuide, FullRankADVI=_OneGuide, SVGD=_SVGD
+)
 
 if TYPE_CHECKING:
-    from pymc.variational.fit_objective import GuidedObjective
 
     class Inference(Fitting): ...
 
 
-class GuidedInference(released.Inference):  # type: ignore[name-defined]
-    """A fit of guides by an objective; :func:`pymc.fit` makes one where a model needs it.
+class Method(NamedTuple):
+    """What the name of a method stands for.
 
     Parameters
     ----------
-    objective : GuidedObjective
-    method : str
-        What the report calls it.
+    cls : type
+    family : type or None
+        The class of its approximation; None for particles.
+    guide, objective : str
+        The names that :func:`fit` knows them by.
     """
 
-    def __init__(self, objective: "GuidedObjective", method: str = "guided") -> None:
-        self.hist = np.asarray(())
-        self.objective = objective
-        self.state = None
-        self._method = method
-
-    @property
-    def method(self) -> str:
-        """What the report of a fit says."""
-        return self._method
-
-    def _maybe_score(self, score: bool | None) -> bool:
-        return score is None or bool(score)
-
-    def _updates(
-        self, fraction: float | None, kwargs: Mapping[str, Any]
-    ) -> tuple[Mapping[Any, Any], Any, TailAverage | None]:
-        approx, tail = self.objective.approx, None
-        if fraction is not None:
-            dense = [*approx.storage.dense.values(), *approx.model_parameters]
-            tail = TailAverage.of(dense, fraction, list(approx.storage.tables.values()))
-        return *self.objective.updates(average=tail, **kwargs), tail
-
-    def _check_data(self) -> None:
-        super()._check_data()
-        for table in self.objective.approx.storage.tables.values():
-            table.check_rows()
-
-    def _run(self, state: Any, *args: Any) -> None:
-        for table in self.objective.approx.storage.tables.values():
-            if state.feed is None:  # who feeds a step says which rows its batch has
-                table.check_known()
-        super()._run(state, *args)
-
-    def _report(self, step: Any, compile_kwargs: Any, asked: Any, started: float) -> FitReport:
-        settings = {**asked, **self.objective.settings()}
-        report = super()._report(step, compile_kwargs, settings, started)
-        return replace(report, loss_factor=self.objective.factor())
+    cls: type
+    family: type | None = None
+    guide: str = "mean_field"
+    objective: str = "elbo"
 
 
-#: The guide and the objective that a method is the name of.
-METHODS = {"advi": ("mean_field", "elbo"), "fullrank_advi": ("full_rank", "elbo")}
+#: The methods by their names.
+METHODS = {
+    "advi": Method(released.ADVI, MeanField, "mean_field"),
+    "fullrank_advi": Method(released.FullRankADVI, FullRank, "full_rank"),
+    "svgd": Method(released.SVGD),
+    "asvgd": Method(released.ASVGD),
+}
 
 
 def fit(
@@ -163,9 +134,9 @@ def fit(
     start : dict of str to array, optional
         Starting point, by the name of a variable, or of its value variable.
     start_sigma : dict of str to array, optional
-        Starting standard deviations on the unconstrained space, for "advi" and "fullrank_advi": by
-        the name of a variable, or of its value variable such as ``"s_log__"``; one for all entries, or
-        one for each.
+        Starting standard deviations on the unconstrained space, of "svgd" those of the particles: by the
+        name of a variable, or of its value variable such as ``"s_log__"``; one for all entries, or one
+        for each.
     inf_kwargs : dict, optional
         More arguments of the method's class.
     batch_size : int or dict of str to int, optional
@@ -252,8 +223,10 @@ def fit(
         from pymc.variational.streaming.feeding import feed_of  # only a fit of a stream needs it
 
         feed = feed_of(model_of(method, model), data, data_name)
-    if guide is None and objective is None:
-        _check_inf_kwargs(method, model, inf_kwargs or {})
+    if isinstance(method, str) and method.lower() in METHODS:
+        named = METHODS[method.lower()]
+        if named.family is not None:  # before a fit says that it compiles
+            check_starts(named.cls.__name__, inf_kwargs or {})
     shown = {"theme": kwargs.get("progressbar_theme"), "show": kwargs.get("progressbar", True)}
     with Compiling(**shown):
         inference = make_inference(
@@ -274,14 +247,6 @@ def fit(
         return inference.fit(
             n, backend=backend, include_transformed=include_transformed, data=feed, **kwargs
         )
-
-
-def _check_inf_kwargs(method: Any, model: Any, given: Mapping[str, Any]) -> None:
-    """Refuse what the class of a method does not take, before a fit says that it compiles."""
-    names = {title: name for name, title in CLASSES.items()}
-    name = names.get(method.lower()) if isinstance(method, str) else None
-    if given and name and not local_axes(model_of(method, model)):
-        _check_class_arguments(name, given)
 
 
 def check_fit_arguments(
@@ -310,7 +275,7 @@ def check_fit_arguments(
     """
     is_made = isinstance(method, released.Inference)
     cls = type(method) if is_made else released.Inference
-    objective = type(method.objective) if is_made else released.KL.objective_class
+    objective = type(method.objective) if is_made else FitObjective
     of_updates = argument_names(objective, "updates")
     if of_updates is not None:  # an operator of the user's own may take any
         own = inspect.signature(fit).parameters.keys() - {"kwargs"}
@@ -372,34 +337,54 @@ def make_inference(
         n_particles=None if n_particles == 1 else n_particles,
     )
     starts = _given(random_seed=random_seed, start=start, start_sigma=start_sigma)
-    if isinstance(method, str) and (asked or local_axes(model)):
-        _check_starts("inf_kwargs of pm.fit, of guides,", inf_kwargs or ())
-        return guided_inference(model, method, **{**(inf_kwargs or {}), **starts}, **asked)
-    if asked:
-        raise TypeError(
-            f"{', '.join(asked)} of pm.fit needs the name of a method, got {method!r}, which has a "
-            "guide and an objective already"
-        )
     if isinstance(method, released.Inference):
-        starts |= _given(inf_kwargs=inf_kwargs)
-        return _made_before(method, **starts)
-    classes = {name: getattr(released, title) for title, name in CLASSES.items()}
-    classes |= {"svgd": released.SVGD, "asvgd": released.ASVGD}
+        if asked:
+            raise TypeError(
+                f"{', '.join(asked)} of pm.fit needs the name of a method, got {method!r}, which has a "
+                "guide and an objective already"
+            )
+        return _made_before(method, **starts, **_given(inf_kwargs=inf_kwargs))
+    known = f"method={method!r} of pm.fit should be one of {set(METHODS)} or Inference instance"
     if not isinstance(method, str):
-        raise TypeError(
-            f"method={method!r} of pm.fit should be one of {set(classes)} or Inference instance"
+        raise TypeError(known)
+    if method.lower() not in METHODS:
+        raise KeyError(known)
+    starts = {**(inf_kwargs or {}), **starts}
+    if not asked:
+        return METHODS[method.lower()].cls(model=model, **starts)
+    return _of_guides(model, method, starts, **asked)
+
+
+def _of_guides(
+    model: Any,
+    method: str,
+    starts: Mapping[str, Any],
+    *,
+    guide: Any = None,
+    objective: Any = None,
+    gradient: str | None = None,
+    params: Sequence[Any] = (),
+    **options: Any,
+) -> "Inference":
+    """Return a fit of a guide by an objective; the method has what is not given."""
+    named = METHODS[method.lower()]
+    if named.family is None:
+        raise ValueError(
+            f"method={method!r} of pm.fit has particles of its own: guide, objective, n_particles, gradient, "
+            "reduction and params need one of 'advi', 'fullrank_advi'"
         )
-    if method.lower() not in classes:
-        raise KeyError(
-            f"method={method!r} of pm.fit should be one of {set(classes)} or Inference instance"
-        )
-    name = method.lower()
-    if start_sigma is not None and name not in METHODS:
-        raise NotImplementedError(
-            f"start_sigma of pm.fit is of method='advi' and 'fullrank_advi', and method is {method!r}, "
-            "whose particles start at start with the noise of inf_kwargs={'jitter': ...}"
-        )
-    return classes[name](model=model, **{**(inf_kwargs or {}), **starts})
+    check_starts(named.cls.__name__, starts)
+    loss = objective_of(named.objective if objective is None else objective, gradient)
+    if guide is None:
+        approx = named.family(model=model, **starts)
+        approx.model_parameters = model_parameters(model, params)
+    else:
+        approx = guided_approximation(model, guide, others=named.guide, params=params, **starts)
+    cls = named.cls if guide is None and loss.name == named.objective else released.Inference
+    # A class by a method's name has an objective of its own
+    inference = object.__new__(cls)
+    released.Inference.__init__(inference, loss, approx, **options)
+    return inference
 
 
 def _made_before(method: Any, random_seed: Any = None, **arguments: Any) -> Any:
@@ -411,63 +396,13 @@ def _made_before(method: Any, random_seed: Any = None, **arguments: Any) -> Any:
             f"write pm.{type(method).__name__}(...) with {names}"
         )
     if random_seed is not None:
-        rng_of(method.approx).seed(random_seed)
+        method.approx.rng.seed(random_seed)
     return method
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
     """Keep the arguments that were given."""
     return {name: value for name, value in arguments.items() if value is not None}
-
-
-def guided_inference(
-    model: Any,
-    method: str = "advi",
-    *,
-    guide: Any = None,
-    objective: Any = None,
-    n_particles: int = 1,
-    gradient: str | None = None,
-    reduction: str = "batch",
-    params: Sequence[Any] = (),
-    start: Mapping[str, np.ndarray] | None = None,
-    start_sigma: Mapping[str, np.ndarray] | None = None,
-    random_seed: Any = None,
-) -> GuidedInference:
-    """Make a fit of guides; the arguments are those of :func:`pymc.fit`.
-
-    Raises
-    ------
-    ValueError, TypeError, NotImplementedError
-        If arguments contradict each other or the model.
-    """
-    from pymc.variational.fit_objective import GuidedObjective, guided_approximation
-    from pymc.variational.objectives import objective_of
-
-    if method.lower() not in METHODS:
-        raise ValueError(
-            f"method={method!r} of pm.fit has particles of its own and no guide: latent variables of "
-            "rows, guide, objective, n_particles, gradient, reduction and params need one of "
-            f"{', '.join(map(repr, METHODS))}"
-        )
-    family, bound = METHODS[method.lower()]
-    made = objective_of(bound if objective is None else objective, gradient)
-    approx = guided_approximation(
-        model,
-        guide,
-        others=family,
-        params=params,
-        start=start,
-        start_sigma=start_sigma,
-        random_seed=random_seed,
-    )
-    loss = GuidedObjective(
-        approx, made, check_count("n_particles", n_particles, "pm.fit"), reduction
-    )
-    loss.check()
-    plain = guide is None and made.name == bound
-    names = {name: title for title, name in CLASSES.items()}
-    return GuidedInference(loss, names[method.lower()] if plain else made.name.upper())
 
 
 def _on_minibatches(model: Any, batch_size: int | Mapping[str, int], method: Any) -> Any:

@@ -15,14 +15,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from pymc.pytensorf import compile
 from pymc.variational.engine.compiled import Step
-from pymc.variational.engine.drivers import State
 from pymc.variational.engine.feeds import Fed
 
 __all__ = ["describe"]
@@ -42,8 +39,7 @@ def describe(approx: Any, step: Step, n_good: int, loss: float, fed: Fed | None 
     Parameters
     ----------
     approx : Approximation
-        In the state after the last good step. Its method `bad_terms`, if it has one, lists (name,
-        value) of the model's terms that are not finite.
+        In the state after the last good step.
     step : Step
         It is taken once more, to see what it does; a guarded one is not, since it does nothing.
     n_good : int
@@ -60,7 +56,7 @@ def describe(approx: Any, step: Step, n_good: int, loss: float, fed: Fed | None 
         lines = _taken_again(approx, step, beginning, loss, fed)
     lines += [
         f"The log-probability of `{name}` is {value} at the mean of the approximation before it."
-        for name, value in getattr(approx, "bad_terms", partial(_bad_terms, approx))()
+        for name, value in approx.bad_terms()
     ]
     return "\n".join([*lines, ADVICE])
 
@@ -76,42 +72,8 @@ def _taken_again(
         f"{beginning}.",
         *(
             f"The current approximation of RV `{name}`.ravel()[{entries}] is not finite after it."
-            for name, entries in _bad_parameters(approx, step, after)
+            for name, entries in approx.bad_parameters(
+                dict(zip(step.shared, map(np.asarray, after)))
+            )
         ),
-    ]
-
-
-def _bad_parameters(approx: Any, step: Step, after: State) -> list[tuple[str, str]]:
-    """Name the variables, and their entries, whose parameters are not finite in a state."""
-    found = []
-    for group in approx.groups:
-        values = [
-            np.asarray(after[step.shared.index(param)])
-            for param in group.params
-            if param in step.shared
-        ]
-        bad = np.zeros(group.ddim, dtype=bool)
-        for value in values:
-            if value.ndim and value.shape[-1] == group.ddim:
-                bad |= ~np.isfinite(value).reshape(-1, group.ddim).all(axis=0)
-        for name, entries, *_ in group.ordering.values():
-            where = np.flatnonzero(bad[entries])
-            if where.size:
-                found.append((name, ", ".join(map(str, where[:5])) + (", ..." * (where.size > 5))))
-    return found
-
-
-def _bad_terms(approx: Any) -> list[tuple[str, float]]:
-    """Name the terms of the model that are not finite at the mean of the approximation."""
-    model = approx.model
-    variables = [*model.basic_RVs, *model.potentials]
-    try:
-        terms = [term.sum() for term in model.logp(vars=variables, sum=False)]
-        values = approx.sample_node(terms, deterministic=True)
-        sums = compile([], values, mode="FAST_COMPILE")()
-    # Something else may be wrong with a model that gives no number, and this is a message only
-    except Exception:
-        return []
-    return [
-        (var.name, float(value)) for var, value in zip(variables, sums) if not np.isfinite(value)
     ]

@@ -11,71 +11,47 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-import warnings
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
 import numpy as np
+import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
-from pytensor.graph.traversal import ancestors
 
 import pymc._layer as _layer
 
-from pymc.minibatch.given_rows import given_rows
-from pymc.minibatch.guards import full_data_model, is_streamed
-from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.plates import local_axes, model_indexes
+from pymc.minibatch.guards import full_data_model
+from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.stream import StreamedRows
 from pymc.minibatch.total_size import Term, infer_totals
+from pymc.variational.averaging import TailAverage
 from pymc.variational.draws import draw_anew
 from pymc.variational.fit_arguments import argument_names, check_known
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.replacements import as_replacements
 from pymc.variational.results import add_fit
 from pymc.variational.saved import Saved
-from pymc.variational.vectorize import fits_in_memory, over_particles
+from pymc.variational.vectorize import at_draws, largest_at_once
 
 
-def _with_one_draw(sample: Callable, node: Any) -> Any:
-    """Draw each index once a step, outside of a Scan over particles, who share it and a stream's rows."""
+def _sample_over(owner: Any, node: Any, draws: Mapping[Variable, Variable]) -> Any:
+    """Compute nodes at draws of the flat inputs of an approximation or a group."""
     several = isinstance(node, list | tuple)
-    nodes = list(node) if several else [node]
-    # Deriving a log-probability clones an index; clones have one state, and stand for one draw. Those of
-    # the rows of a stream have one placeholder
-    clones: dict[Variable, list[Variable]] = {}
-    for var in ancestors(nodes):
-        if _is_of_the_batch(var):
-            clones.setdefault(var.owner.inputs[0], []).append(var)
-    if not clones:
-        return sample(node)
-    held = {state: alike[0].type() for state, alike in clones.items()}
-    inward = {var: held[state] for state, alike in clones.items() for var in alike}
-    nodes = graph_replace(nodes, inward, strict=False)
-    draws = sample(nodes if several else nodes[0])
-    outward = {held[state]: max(alike, key=_n_checked) for state, alike in clones.items()}
-    return graph_replace(draws, outward, strict=False)
+    flat = owner.to_flat_input(list(node) if several else [node])
+    found = at_draws(flat, draws, largest=largest_at_once(owner.model))
+    n_draws = next(iter(draws.values())).shape[0]
+    found = [
+        new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (n_draws, *new.shape))
+        for old, new in zip(flat, found)
+    ]
+    return found if several else found[0]
 
 
-def _is_of_the_batch(var: Variable) -> bool:
-    """Tell whether a variable is the index of a batch, or the rows of a stream."""
-    if var.owner is None:
-        return False
-    is_index = isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1
-    return is_index or isinstance(var.owner.op, StreamedRows)
-
-
-def _n_checked(var: Variable) -> int:
-    """How much the number of rows depends on: one that is checked against more data is the better."""
-    return len(set(ancestors(var.owner.inputs[1:])))
-
-
-def _check_replacements(model: Any, replacements: Mapping[Variable, Variable]) -> None:
+def check_replacements(model: Any, replacements: Mapping[Variable, Variable]) -> None:
     """Refuse to put a minibatch in place of full data where no scale was made for it.
 
     Raises
@@ -119,45 +95,6 @@ def _same_rows(xs: list[Variable], ys: list[Variable]) -> bool:
     return set(map(Rows, indexes(xs))) == set(map(Rows, indexes(ys)))
 
 
-def _sample_over(
-    owner: Any, node: Any, inputs: list[Variable], randoms: list[Variable], by_scan: Callable
-) -> Any:
-    """Compute `node` at each of the draws `randoms`, with a Scan only where it has to be."""
-
-    def scanned(node: Any) -> Any:
-        draws = by_scan(node)  # a bare variable for a list of one
-        return [draws] if isinstance(node, list) and not isinstance(draws, list) else draws
-
-    def at_once(node: Any) -> Any:
-        several = isinstance(node, list | tuple)
-        flat = owner.to_flat_input(list(node) if several else [node])
-        try:
-            draws = over_particles(flat, inputs, randoms)
-        except (NotImplementedError, TypeError, ValueError):
-            return scanned(node)  # an Op without a form for many values at once
-        return draws if several else draws[0]
-
-    return _with_one_draw(at_once if fits_in_memory(owner.model) else scanned, node)
-
-
-def _model_of_results(model: Any) -> Any:
-    """Return the model that draws are of: of all rows, or without what needs data that are not there."""
-    if not is_streamed(model) or all(given_rows(model, i) for i in model_indexes(model)):
-        return full_data_model(model)
-    from pymc.model.transform.stream import model_without_rows  # which imports the models
-
-    found = model_without_rows(model)
-    kept = {var.name for var in found.deterministics}
-    names = [var.name for var in model.deterministics if var.name not in kept]
-    if names:
-        warnings.warn(
-            f"approx.sample leaves out {', '.join(map(repr, names))}, computed from the data of rows, which "
-            "come in batches from a loader. Give the model rows by pm.set_data, and they are of these",
-            stacklevel=3,
-        )
-    return found
-
-
 def _check_group_arguments(group: Any) -> None:
     """Refuse what a group of the release's own classes would not look at.
 
@@ -199,8 +136,7 @@ class _Group:
         local = [rv.name for rv in local_axes(self.model)]
         if local:
             raise ValueError(
-                f"{type(self).__name__}, of pm.MeanField, pm.FullRank, pm.Empirical, Group, pm.SVGD or "
-                f"pm.ASVGD, would have one value for each row of a batch, but {', '.join(map(repr, local))} "
+                f"{type(self).__name__}, a group, would have one value for each row of a batch, but {', '.join(map(repr, local))} "
                 "has one for each row of the data: other rows would reuse it at each step. Use pm.fit, "
                 "pm.ADVI or pm.FullRankADVI, which keep parameters of all rows; for another guide, "
                 "pm.fit(guide=...)"
@@ -229,26 +165,78 @@ class _Group:
         return np.concatenate([point[name].ravel() for name in self.ordering])
 
     def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
-        by_scan = super().symbolic_sample_over_posterior  # type: ignore[misc]
         random = self.symbolic_random.astype(self.symbolic_initial.dtype)
-        return _sample_over(self, node, [self.input], [random], by_scan)
+        return _sample_over(self, node, {self.input: random})
 
 
-class _Operator:
-    def __init__(self: Any, approx: Any, *args: Any, **kwargs: Any) -> None:
-        """Refuse an approximation by guides, which has an objective of its own."""
-        if hasattr(approx, "guides"):
-            raise TypeError(
-                f"{type(self).__name__} is an operator on approximations made of groups, and got {approx}, "
-                "of guides: these are fitted by pm.fit(guide=..., objective=...), or pm.ADVI(model=...)"
-            )
-        super().__init__(approx, *args, **kwargs)  # type: ignore[call-arg]
+class _ObjectiveFunction:
+    """What a fit asks of every objective, here of an operator's."""
+
+    #: Whether a step that is not finite changes nothing, and says so by its loss
+    guarded = False
+    guide_losses: tuple[str, ...] = ()
+
+    def updates_averaged(
+        self: Any, fraction: float | None, **kwargs: Any
+    ) -> tuple[Mapping[Any, Any], Any, TailAverage | None]:
+        """Return the next values of a step, its loss, and averages over the last part of a fit."""
+        updates = self.updates(**kwargs)
+        if fraction is None:
+            return updates, updates.loss, None
+        tail = TailAverage.of([p for p in self.approx.params if p in updates], fraction)
+        return tail.updates(updates), updates.loss, tail
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the report of a fit says of the objective."""
+        return {}
+
+    def factor(self) -> float | None:
+        """Return what the loss is multiplied by, where it is known."""
+        return None
 
 
 class _Approximation(Saved):
+    """What a fit asks of every approximation, here of one made of groups."""
+
+    hist: np.ndarray = np.empty(0)
+    report: Any = None
+    guide_losses: Mapping[str, np.ndarray] = {}
+
+    @property
+    def rng(self: Any) -> np.random.RandomState:
+        """The generator of seeds."""
+        return self.groups[0].rng
+
+    @property
+    def tables(self) -> tuple[Any, ...]:
+        """Parameters of rows."""
+        return ()
+
+    @property
+    def dense_params(self: Any) -> list[Any]:
+        """Those of `params` that all rows share."""
+        return self.params
+
+    def keep_transformed(self: Any, include_transformed: bool) -> None:
+        """Say whether `state` has the unconstrained variables too."""
+        for group in self.groups:
+            group.include_transformed = include_transformed
+
+    def parameter_scales(self) -> dict[Any, np.ndarray]:
+        """Return the natural scale of each parameter, where it is known."""
+        return {}
+
+    def bad_terms(self) -> list[tuple[str, float]]:
+        """List terms of the model that are not finite at the mean, where they are known."""
+        return []
+
+    def bad_parameters(self, values: Mapping[Any, np.ndarray]) -> list[tuple[str, str]]:
+        """List variables whose parameters are not finite, with their entries, where they are known."""
+        return []
+
     def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
-        by_scan = super().symbolic_sample_over_posterior  # type: ignore[misc]
-        return _sample_over(self, node, self.inputs, self.symbolic_randoms, by_scan)
+        draws = dict(zip(self.inputs, self.symbolic_randoms))
+        return _sample_over(self, node, draws)
 
     def sample_node(
         self: Any,
@@ -295,128 +283,28 @@ class _Approximation(Saved):
     ) -> Any:
         new = as_replacements(self.model, more_replacements)
         if new:
-            _check_replacements(self.model, new)
+            check_replacements(self.model, new)
         return super().set_size_and_deterministic(node, s, d, new)  # type: ignore[misc]
 
     def to_flat_input(self: Any, node: Any, more_replacements: Any = None) -> Any:
         new = as_replacements(self.model, more_replacements)
         return super().to_flat_input(node, more_replacements=new)  # type: ignore[misc]
 
-    def sample(
-        self: Any,
-        draws: int = 500,
-        *,
-        rows: Any = None,
-        var_names: Sequence[str] | str | None = None,
-        chunk: int | None = None,
-        random_seed: Any = None,
-        return_inferencedata: bool = True,
-        include_transformed: bool = False,
-        include_data: bool | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Draw from the approximation.
+    def sample(self: Any, draws: int = 500, **kwargs: Any) -> Any:
+        """Draw from the approximation; deterministics are of all rows.
 
-        Parameters
-        ----------
-        draws : int
-            Number of draws.
-        rows : slice, sequence of int or bool, or dict, optional
-            Which rows of the data deterministics are of, where the model has minibatches: positions, or
-            by dim, their coords, such as ``{"obs": ["a", "b"]}``. Default: all.
-        var_names : str or sequence of str, optional
-            Which variables. Default: free variables, and deterministics but for those of the rows whose
-            draws take over 270 MB.
-        chunk : int, optional
-            How many of the `rows` to compute at a time. Default: as many as make 4 million numbers.
-        random_seed : int, RandomState or Generator, optional
-        return_inferencedata : bool
-            Whether to return an ArviZ DataTree, or a MultiTrace.
-        include_transformed : bool
-            Whether variables that are transformed come on the unconstrained space too.
-        include_data : bool, optional
-            Whether the groups observed_data and constant_data come along. Default: if they take at most
-            67 MB, or `rows` are selected.
-        **kwargs
-            Of :func:`pymc.to_inference_data`, for all rows.
-
-        Returns
-        -------
-        DataTree or MultiTrace
-            With the groups posterior, observed_data, constant_data, and fit where there was one.
-
-        Warns
-        -----
-        UserWarning
-            If a deterministic is left out: its draws are large, or rows are selected and it is computed
-            over all rows.
-
-        Raises
-        ------
-        ValueError, KeyError, IndexError, TypeError
-            If there is no such row or variable.
-        MemoryError
-            If the draws would not fit in memory; nothing is drawn then.
+        The parameters are those of the release: draws, random_seed, return_inferencedata, and those of
+        :func:`pymc.to_inference_data`.
         """
-        asked = {
-            "rows": rows,
-            "var_names": var_names,
-            "chunk": chunk,
-            "random_seed": random_seed,
-            "return_inferencedata": return_inferencedata,
-            "include_transformed": include_transformed,
-            "include_data": include_data,
-        }
-        # What results are made of is loaded when there are some, and not by `import pymc`
-        from pymc.variational.posterior.groups import DrawnGroups
-        from pymc.variational.posterior.results import draws_of_groups, posterior_draws
-
         model = released.pm.Model.get_context(error_if_none=False) or self.model
-        if rows is None:
-            full = _model_of_results(model)  # deterministics on a subsampled dim are of all rows
-            sample = super().sample  # type: ignore[misc]
-            found = draws_of_groups(self, model, full, sample, draws, **asked, **kwargs)
-        else:
-            if kwargs:
-                raise TypeError(
-                    f"approx.sample(rows={rows!r}) takes no {', '.join(kwargs)}, which are of pm.to_inference_data "
-                    "and need all rows: leave them out, or leave rows out"
-                )
-            found = posterior_draws(DrawnGroups(self, model), draws, **asked)
+        with full_data_model(model):
+            found = super().sample(draws, **kwargs)  # type: ignore[misc]
         return add_fit(found, self)
-
-    def sample_chunks(self: Any, draws: int = 500, **kwargs: Any) -> Iterator[Any]:
-        """Draw from the approximation, a part of the rows at a time.
-
-        As :meth:`~pymc.variational.approximation.GuidedApproximation.sample_chunks`, which has the
-        parameters `rows`, `var_names`, `chunk` and `random_seed`. A model without minibatches has no rows,
-        and comes as one part.
-
-        Returns
-        -------
-        iterator of Dataset
-        """
-        from pymc.variational.posterior.groups import DrawnGroups
-        from pymc.variational.posterior.results import posterior_chunks
-
-        return posterior_chunks(DrawnGroups(self, self.model), draws, **kwargs)
-
-    def sample_posterior_predictive(self: Any, draws: int = 500, **kwargs: Any) -> Any:
-        """Draw new data of all rows or of some, without keeping the latent variables.
-
-        As :meth:`~pymc.variational.approximation.GuidedApproximation.sample_posterior_predictive`,
-        which has the parameters `rows`, `var_names`, `chunk`, `random_seed` and `include_data`.
-
-        Returns
-        -------
-        DataTree
-        """
-        from pymc.variational.posterior.groups import DrawnGroups
-        from pymc.variational.posterior.results import predictive_draws
-
-        return predictive_draws(DrawnGroups(self, self.model), draws, **kwargs)
 
 
 released = _layer.run_release(
-    globals(), Group=_Group, Operator=_Operator, Approximation=_Approximation
+    globals(),
+    Group=_Group,
+    ObjectiveFunction=_ObjectiveFunction,
+    Approximation=_Approximation,
 )

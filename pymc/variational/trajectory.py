@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
+
 __all__ = [
     "Trajectory",
     "flat_parameters",
@@ -96,7 +98,8 @@ def watched_params(approx: Any) -> list[Any]:
     ValueError
         If there are none.
     """
-    params = approx.dense_params
+    is_fitted = isinstance(approx, Approximation)  # not so what only has parameters
+    params = approx.dense_params if is_fitted else approx.params
     if not params:
         raise ValueError(
             "All parameters of this fit are of rows of their own, which only change when the row is in "
@@ -118,7 +121,7 @@ def flat_scales(approx: Any) -> np.ndarray:
     An error divided by it is, for a location, in standard deviations of the guide, and for a
     parameter of scale relative to the standard deviation. It is 1 for parameters of other guides.
     """
-    known = approx.parameter_scales()
+    known = approx.parameter_scales() if isinstance(approx, Approximation) else {}
     values = ((param, param.get_value(borrow=True)) for param in watched_params(approx))
     return np.concatenate([np.ravel(known.get(p, np.ones(np.shape(v)))) for p, v in values])
 

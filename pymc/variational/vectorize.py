@@ -11,14 +11,15 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""A graph at many draws of an approximation at once: with an axis for the particles, without a Scan."""
+"""Graphs at many draws: with an axis for the draws, or a Scan where an Op has no such form."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
@@ -29,12 +30,16 @@ from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.basic import Alloc, ARange, Nonzero
 from pytensor.tensor.extra_ops import Repeat, Unique
+from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.rewriting.basic import local_view_op
 from pytensor.tensor.shape import Reshape, Shape, Shape_i
 from pytensor.tensor.subtensor import AdvancedSubtensor, IncSubtensor, Subtensor
 from pytensor.xtensor.type import XTensorVariable, as_xtensor
 
-__all__ = ["as_tensor", "at_draws", "fits_in_memory", "over_particles"]
+from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.stream import StreamedRows
+
+__all__ = ["as_tensor", "at_draws", "largest_at_once"]
 
 # What has entries for lengths after its first input
 OPS_OF_LENGTH = (Alloc, Reshape, Subtensor, IncSubtensor)
@@ -46,41 +51,7 @@ without_views = dfs_rewriter(local_view_op)
 LARGEST = 2**14
 
 
-def over_particles(
-    nodes: Sequence[Variable], inputs: Sequence[Variable], draws: Sequence[Variable]
-) -> list[Variable]:
-    """Compute nodes for each particle.
-
-    Parameters
-    ----------
-    nodes : sequence of Variable
-    inputs : sequence of Variable
-        Vectors of shape (d,) that the nodes depend on: one draw of each group.
-    draws : sequence of Variable
-        As many matrices of shape (n_particles, d).
-
-    Returns
-    -------
-    list of Variable
-        Each with a leading axis of length n_particles.
-
-    Raises
-    ------
-    NotImplementedError, TypeError, ValueError
-        If an Op of the graph has no form for many values at once.
-    """
-    check_lengths(nodes, inputs)
-    n_particles = draws[0].shape[0]
-    replaced = vectorize_graph(list(nodes), dict(zip(inputs, draws)))
-    return [
-        new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (n_particles, *new.shape))
-        for old, new in zip(nodes, replaced)
-    ]
-
-
-def check_lengths(
-    nodes: Sequence[Variable], inputs: Sequence[Variable], largest: float = LARGEST
-) -> None:
+def check_lengths(nodes: Sequence[Variable], inputs: Sequence[Variable], largest: float) -> None:
     """Refuse a graph whose lengths depend on the draw, or that has over `largest` entries for one.
 
     Raises
@@ -102,21 +73,23 @@ def check_lengths(
         for var in node.outputs:
             shape: Any = getattr(var.type, "shape", (None,))
             if None not in shape and np.prod(shape, dtype=float) > largest:
-                raise NotImplementedError(f"{var} is large for each particle")
+                raise NotImplementedError(f"{var} is large for each draw")
 
 
-def fits_in_memory(model: Any) -> bool:
-    """Tell whether the variables of a model are small enough to be held for each particle."""
+def largest_at_once(model: Any) -> float:
+    """Return the `largest` of :func:`at_draws` for particles of a model, 0 where its variables are large."""
     for rv in model.basic_RVs:
         shape = model.rvs_to_values[rv].type.shape
         if None in shape:
             shape = as_tensor(rv).shape.eval(mode="FAST_COMPILE")
         if np.prod(shape, dtype=float) > LARGEST:
-            return False
-    return True
+            return 0
+    return LARGEST
 
 
-def at_draws(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
+def at_draws(
+    graphs: Sequence[Variable], draws: Mapping[Variable, Variable], largest: float = np.inf
+) -> list[Variable]:
     """Compute graphs at draws of variables: draws with more axes than the variable give these axes.
 
     Parameters
@@ -126,12 +99,20 @@ def at_draws(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> 
         What takes the place of each variable; of one with named dims, a tensor with its axes in their
         order. Those that have leading axes more than the variable all have the same number of them,
         and broadcast.
+    largest : float
+        Entries of a variable of one draw above which draws are computed one after the other, by a Scan. So
+        they are where an Op has no form for many values at once.
 
     Returns
     -------
     list of Variable
         A graph that depends on a draw with leading axes has these too. One with named dims becomes a
         tensor with its axes in their order.
+
+    Raises
+    ------
+    NotImplementedError
+        If random variables in the graphs would have to be drawn by a Scan.
     """
     graphs, draws = _by_position(graphs, draws)
     one = {old: new for old, new in draws.items() if new.type.ndim == old.type.ndim}
@@ -145,10 +126,10 @@ def at_draws(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> 
     if not many:
         return graphs
     try:
-        check_lengths(graphs, list(many), np.inf)
+        check_lengths(graphs, list(many), largest)
         return list(vectorize_graph(graphs, many))
     except (NotImplementedError, TypeError, ValueError):  # an Op without a form for many values
-        return _one_by_one(graphs, many)
+        return _scanned(graphs, many)
 
 
 def _by_position(
@@ -176,22 +157,78 @@ def _like(old: Variable, var: Variable) -> Variable:
     return as_xtensor(var, dims=old.type.dims) if isinstance(old, XTensorVariable) else var
 
 
-def _one_by_one(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
-    """Compute graphs at each draw by a copy of their own."""
+def _scanned(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
+    """Compute graphs at each draw by a Scan; those that depend on none stay as they are."""
+    depends = set(_dependent(graphs, draws))
+    moving = [graph for graph in graphs if graph in depends]
+    drawn = [var for var in ancestors(moving) if var in depends and _is_drawn(var)]
+    if drawn:
+        raise NotImplementedError(f"{drawn[0].owner.op} cannot be drawn for many values at once")
     n_lead = next(new.type.ndim - old.type.ndim for old, new in draws.items())
-    shapes = [new.type.shape[:n_lead] for new in draws.values()]
-    if any(n is None for shape in shapes for n in shape):
-        raise NotImplementedError("the number of draws has to be known for this model")
-    lead = np.broadcast_shapes(*shapes)  # type: ignore[arg-type]
-    copies = []
-    for place in np.ndindex(lead):
-        one = {
-            old: new[tuple(min(k, n - 1) for k, n in zip(place, new.type.shape))]
-            for old, new in draws.items()
-        }
-        copies.append(graph_replace(list(graphs), one, strict=False))
-    stacked = [pt.stack(each) for each in zip(*copies)]
-    return [
-        each.reshape((*lead, *(each.shape[k] for k in range(1, each.type.ndim))))
-        for each in stacked
-    ]
+    lead = [pt.max([new.shape[k] for new in draws.values()]) for k in range(n_lead)]
+    flat = []
+    for new in draws.values():
+        rest = [new.shape[k] for k in range(n_lead, new.type.ndim)]
+        flat.append(pt.broadcast_to(new, (*lead, *rest)).reshape((-1, *rest)))
+    held, outward = _hold_batch(moving)
+
+    def at_one(*values: Variable) -> list[Variable]:
+        return list(graph_replace(held, dict(zip(draws, values)), strict=False))
+
+    found = pytensor.scan(at_one, flat, return_updates=False)
+    found = graph_replace(found if isinstance(found, list) else [found], outward, strict=False)
+    shaped = {
+        graph: new.reshape((*lead, *(new.shape[k] for k in range(1, new.type.ndim))))
+        for graph, new in zip(moving, found)
+    }
+    return [shaped.get(graph, graph) for graph in graphs]
+
+
+def _dependent(graphs: Sequence[Variable], inputs: Iterable[Variable]) -> Iterator[Variable]:
+    """Yield all variables of graphs that depend on `inputs`."""
+    found = set(inputs)
+    yield from found
+    for node in toposort(graphs):
+        if not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+            yield from node.outputs
+
+
+def _is_drawn(var: Variable) -> bool:
+    return var.owner is not None and isinstance(var.owner.op, RNGConsumerOp)
+
+
+def _hold_batch(graphs: Sequence[Variable]) -> tuple[list[Variable], dict[Variable, Variable]]:
+    """Put placeholders for the rows of a batch into graphs, so that a Scan does not draw them anew.
+
+    Returns
+    -------
+    graphs : list of Variable
+    outward : dict of Variable to Variable
+        For each placeholder what it stands for.
+    """
+    # Deriving a log-probability clones an index; clones have one state, and stand for one draw. Those of
+    # the rows of a stream have one placeholder
+    clones: dict[Variable, list[Variable]] = {}
+    for var in ancestors(list(graphs)):
+        if _is_of_the_batch(var):
+            clones.setdefault(var.owner.inputs[0], []).append(var)
+    if not clones:
+        return list(graphs), {}
+    held = {state: alike[0].type() for state, alike in clones.items()}
+    inward = {var: held[state] for state, alike in clones.items() for var in alike}
+    outward = {held[state]: max(alike, key=_n_checked) for state, alike in clones.items()}
+    return list(graph_replace(list(graphs), inward, strict=False)), outward
+
+
+def _is_of_the_batch(var: Variable) -> bool:
+    """Return whether a variable is the index of a batch, or the rows of a stream."""
+    if var.owner is None:
+        return False
+    is_index = isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1
+    return is_index or isinstance(var.owner.op, StreamedRows)
+
+
+def _n_checked(var: Variable) -> int:
+    """Count what the number of rows depends on: one that is checked against more data is the better."""
+    return len(set(ancestors(var.owner.inputs[1:])))

@@ -212,17 +212,17 @@ class TestRatios:
         np.testing.assert_allclose(result.log_weights, log_p - norm.logpdf(z, 0.1, 0.4))
         assert result.elbo == pytest.approx(result.log_weights.mean())
 
-    def test_of_several_groups(self):
+    def test_of_several_guides(self):
         with pm.Model():
             x = pm.Normal("x", 1.0, 2.0)
             y = pm.Normal("y", -1.0, 3.0, shape=2)
             z = pm.Normal("z", 5.0, 6.0)
-            groups = [pm.Group([y], vfam="fr"), pm.Group([z, x], vfam="mf")]
-            approx = pm.variational.opvi.Approximation(groups)
-        set_full_rank(approx, [-1, -1], 9 * np.eye(2))
-        params = approx.groups[1].shared_params
-        params["mu"].set_value(np.array([5.0, 1.0]))
-        params["rho"].set_value(unsoftplus([6.0, 2.0]))
+            approx = guided_approximation(
+                pm.modelcontext(None),
+                {y: "full_rank", (z, x): "mean_field"},
+                start={"x": 1.0, "y": -1.0, "z": 5.0},
+                start_sigma={"x": 2.0, "y": 3.0, "z": 6.0},
+            )
         result = diagnose(approx, draws=100, random_seed=6)
         assert set(result.points) == {"x", "y", "z"}
         # PyMC takes the logarithms of constants such as 6.0 in single precision
@@ -487,7 +487,7 @@ class TestRefused:
         with pm.Model():
             pm.Normal("x")
             approx = pm.Empirical(size=5)
-        with pytest.raises(ValueError, match=r"log-density .* which EmpiricalGroup does not have"):
+        with pytest.raises(ValueError, match=r"log-density .* which Empirical.* does not have"):
             diagnose(approx)
 
     @pytest.mark.parametrize("other", [None, "ADVI"])

@@ -25,8 +25,8 @@ from pytensor.scan.op import Scan
 import pymc as pm
 import pymc.dims as pmd
 
-from pymc.variational import opvi, vectorize
-from pymc.variational.vectorize import LARGEST, fits_in_memory, over_particles
+from pymc.variational import vectorize
+from pymc.variational.vectorize import LARGEST, at_draws, largest_at_once
 from tests.variational.engine import PYTHON, normal_model
 
 
@@ -40,19 +40,20 @@ def assert_as_a_loop(nodes, inputs, n_particles=3):
     rng = np.random.default_rng(1)
     draws = [rng.normal(size=(n_particles, var.type.shape[0])) for var in inputs]
     symbols = [pt.matrix(dtype="float64") for _ in inputs]
-    actual = values(symbols, over_particles(nodes, inputs, symbols), draws)
     each = [values(inputs, nodes, [draw[k] for draw in draws]) for k in range(n_particles)]
-    for node, new, old in zip(nodes, actual, zip(*each)):
-        assert new.shape[0] == n_particles
-        assert new.ndim == node.type.ndim + 1
-        np.testing.assert_allclose(new, np.stack(old), rtol=1e-12)
+    depends = [bool(set(inputs) & set(ancestors([node]))) for node in nodes]
+    for largest in (np.inf, 0):  # all at once, and by a Scan
+        actual = values(symbols, at_draws(nodes, dict(zip(inputs, symbols)), largest), draws)
+        for node, new, old, moves in zip(nodes, actual, zip(*each), depends):
+            assert new.ndim == node.type.ndim + moves
+            np.testing.assert_allclose(new, np.stack(old) if moves else old[0], rtol=1e-12)
 
 
 def vector(name, n):
     return pt.vector(name, shape=(n,), dtype="float64")
 
 
-class TestOverParticles:
+class TestAtDraws:
     def test_of_any_number_of_dims(self):
         x = vector("x", 4)
         assert_as_a_loop([x.sum(), 2 * x, pt.outer(x, x), x[1:3].cumsum()], [x])
@@ -111,13 +112,14 @@ def test_log_probability_of_a_model(name, model):
     at_one = [
         graph_replace(group.to_flat_input([term])[0], {group.input: single}) for term in terms
     ]
-    at_many = over_particles(at_one, [single], [pt.matrix("draws", dtype="float64")])
+    at_many = at_draws(at_one, {single: pt.matrix("draws", dtype="float64")})
     assert all(node.type.ndim == 1 for node in at_many)
     assert_as_a_loop(at_one, [single])
 
 
 class TestScanWhereItHasTo:
     def scans(self, approx, node):
+        [node] = approx.model.replace_rvs_by_values([node])
         draws = approx.symbolic_sample_over_posterior(node)
         return sum(isinstance(v.owner and v.owner.op, Scan) for v in ancestors([draws]))
 
@@ -130,7 +132,7 @@ class TestScanWhereItHasTo:
         approx = pm.MeanField(model=model)
         node = model["mu"] ** 2
         assert self.scans(approx, node) == 0
-        monkeypatch.setattr(opvi, "over_particles", refuse)
+        monkeypatch.setattr(vectorize, "vectorize_graph", refuse)
         assert self.scans(approx, node) > 0
 
     def test_a_large_model(self, monkeypatch):
@@ -140,38 +142,38 @@ class TestScanWhereItHasTo:
         assert self.scans(approx, model["mu"] ** 2) > 0
 
 
-class TestFitsInMemory:
+class TestLargestAtOnce:
     @pytest.mark.parametrize("n, fits", [(LARGEST, True), (LARGEST + 1, False)])
     def test_rows(self, n, fits):
         with pm.Model() as model:
             mu = pm.Normal("mu")
             pm.Normal("y", mu, observed=np.zeros(n))
-        assert fits_in_memory(model) == fits
+        assert (largest_at_once(model) > 0) == fits
 
     def test_latent_variables_count(self):
         with pm.Model() as model:
             pm.Normal("x", shape=(2, LARGEST))
-        assert not fits_in_memory(model)
+        assert largest_at_once(model) == 0
 
     def test_lengths_that_are_not_known(self):
         with pm.Model() as model:
             x = pm.Data("x", np.zeros(10), dims=None)
             mu = pm.Normal("mu")
             pm.Normal("y", mu, observed=x)
-            assert fits_in_memory(model)
+            assert largest_at_once(model) == LARGEST
             pm.set_data({"x": np.zeros(LARGEST + 1)})
-        assert not fits_in_memory(model)
+        assert largest_at_once(model) == 0
 
     def test_lengths_of_named_dims(self):
         with pm.Model(coords={"obs": range(3)}) as model:
             pmd.Normal("x", dims="obs")
-        assert fits_in_memory(model)
+        assert largest_at_once(model) == LARGEST
 
     def test_a_batch_is_what_counts(self):
         with pm.Model() as model:
             mu = pm.Normal("mu")
             pm.Normal("y", mu, observed=pm.Minibatch(np.zeros(2 * LARGEST), batch_size=10))
-        assert fits_in_memory(model)
+        assert largest_at_once(model) == LARGEST
 
 
 @pytest.mark.parametrize(
@@ -190,12 +192,16 @@ def test_lengths_that_depend_on_the_draw_are_refused(of):
     """Blockwise would write rows of one length into rows of another."""
     x = pt.vector("x", shape=(2,))
     draws = pt.matrix("draws", shape=(3, 2))
-    with pytest.raises(NotImplementedError, match=r"depends on the draw|large for each particle"):
-        vectorize.over_particles([of(x)], [x], [draws])
+    with pytest.raises(NotImplementedError, match=r"depends on the draw|large for each draw"):
+        vectorize.check_lengths([of(x)], [x], LARGEST)
+    assert any(
+        isinstance(v.owner and v.owner.op, Scan)
+        for v in ancestors(at_draws([of(x)], {x: draws}, LARGEST))
+    )
 
 
 def test_a_length_of_the_draw_itself_is_fine():
     x = pt.vector("x", shape=(2,))
     draws = pt.matrix("draws", shape=(3, 2))
-    [out] = vectorize.over_particles([x[: x.shape[0] - 1].sum()], [x], [draws])
+    [out] = at_draws([x[: x.shape[0] - 1].sum()], {x: draws})
     assert out.eval({draws: np.arange(6.0).reshape(3, 2)}).tolist() == [0, 2, 4]

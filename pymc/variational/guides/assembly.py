@@ -29,6 +29,9 @@ from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
 from pymc.variational.guides.rows_there import RowsThere, rows_there
 from pymc.variational.guides.starts import Starts
+from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
+    ParametrizationError,
+)
 from pymc.vartypes import discrete_types
 
 __all__ = ["FAMILIES", "assemble", "there_of_guide"]
@@ -212,8 +215,8 @@ def _check_coupling(guide: Guide, plate: Plate, names: Sequence[str]) -> None:
 def _check_continuous(guide: Guide, sites: Sequence[Site]) -> None:
     discrete = [site.name for site in sites if site.value.type.dtype in discrete_types]
     if discrete and not guide.takes_discrete:
-        raise ValueError(
-            f"guide {guide.name!r} is a normal distribution, but {', '.join(map(repr, discrete))} is "
-            "discrete. Sum it out of the model (pm.Mixture), or give discrete variables of rows "
+        raise ParametrizationError(
+            f"Discrete variables are not drawn by the guide {guide.name!r}, and {', '.join(map(repr, discrete))} "
+            "is discrete. Sum it out of the model (pm.Mixture), or give discrete variables of rows "
             "pm.Amortized(...) with a discrete distribution, under objective='rws'"
         )

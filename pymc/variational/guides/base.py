@@ -44,6 +44,7 @@ __all__ = [
     "Parameter",
     "Plate",
     "Site",
+    "drawn",
     "held",
     "noise",
     "sites_of",
@@ -273,8 +274,13 @@ def plate_shape(plate: Sequence[Rows]) -> tuple[Variable, ...]:
 
 def noise(shape: Sequence[Any]) -> Variable:
     """Draw standard normal noise, anew at each evaluation."""
+    return drawn(pt.random.normal, size=tuple(shape))
+
+
+def drawn(distribution: Any, *arguments: Any, size: Any) -> Variable:
+    """Draw from a distribution of :mod:`pytensor.tensor.random` with a generator of its own."""
     rng = pytensor.shared(np.random.default_rng())
-    return pt.random.normal(size=tuple(shape), rng=rng)
+    return distribution(*arguments, size=size, rng=rng, return_next_rng=True)[1]
 
 
 def held(here: Here) -> dict[Parameter | SharedVariable, Variable]:

@@ -48,6 +48,7 @@ class FlatGuide(Guide):
     Examples
     --------
     >>> import pytensor.tensor as pt
+    >>> from pymc.variational.guides.base import drawn
     >>> from pymc.variational.guides.flat import FlatGuide
     >>> class Uniform(FlatGuide):
     ...     name = "uniform"
@@ -59,9 +60,7 @@ class FlatGuide(Guide):
     ...         }
     ...
     ...     def sample(self, params, lead):
-    ...         u = pt.random.uniform(
-    ...             size=(*lead, self.layout.size), rng=pytensor.shared(np.random.default_rng())
-    ...         )
+    ...         u = drawn(pt.random.uniform, size=(*lead, self.layout.size))
     ...         return params["low"] + pt.exp(params["log_width"]) * u
     ...
     ...     def log_density(self, z, params):

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -60,10 +60,13 @@ class Starts:
     sigmas : mapping of str to array
         Standard deviations on the unconstrained space, by the name of the value variable;
         ``softplus(0)``, 0.69, where there is none.
+    rng : RandomState
+        For what starts at random.
     """
 
     point: Mapping[str, np.ndarray]
     sigmas: Mapping[str, Any] = field(default_factory=dict)
+    rng: np.random.RandomState = field(default_factory=np.random.RandomState)
 
     @classmethod
     def of(
@@ -71,7 +74,7 @@ class Starts:
         model: Any,
         start: Mapping[str, Any] | None = None,
         start_sigma: Mapping[str, Any] | None = None,
-        random_seed: int | None = None,
+        rng: np.random.RandomState | None = None,
     ) -> Starts:
         """Take the initial point of `model` on all rows, or what the user gives instead.
 
@@ -89,27 +92,34 @@ class Starts:
             jitter_rvs=set(),
             return_transformed=True,
         )
-        point = _without_data(model, initial_point(random_seed), start)
+        rng = rng or np.random.RandomState()
+        point = initial_point(rng.randint(2**30, dtype=np.int64))
+        point = _without_data(model, point, start)
         check_support(full, point, start)
-        return cls(point, read_sigmas(model, start_sigma or {}))
+        return cls(point, read_sigmas(model, start_sigma or {}), rng)
 
     def means(self, layout: Layout) -> np.ndarray:
         """Where each entry starts: shape (size,), or (1 or rows, size)."""
         return _once_if_alike(layout.flatten(self.point)).astype(pytensor.config.floatX)
 
     def rhos(self, layout: Layout, default: float = 0.0) -> np.ndarray:
-        """Return the same of the parameter whose softplus is the standard deviation."""
-        rhos = {}
+        """Return the parameters whose softplus is the standard deviation; `default` where it is not given."""
+        return self._of_sigmas(layout, default, rhos_of_entries)
+
+    def sds(self, layout: Layout, default: float) -> np.ndarray:
+        """Return the standard deviations, `default` where they are not given."""
+        return self._of_sigmas(layout, default, sds_of_entries)
+
+    def _of_sigmas(self, layout: Layout, default: float, convert: Callable) -> np.ndarray:
+        found = {}
         for site in layout.sites:
             name = site.value.name or ""
             shape = np.shape(self.point[name])
             sigma = self.sigmas.get(name)
-            rhos[name] = (
-                np.full(shape, default)
-                if sigma is None
-                else rhos_of_entries(site.name, sigma, shape)
+            found[name] = (
+                np.full(shape, default) if sigma is None else convert(site.name, sigma, shape)
             )
-        return _once_if_alike(layout.flatten(rhos)).astype(pytensor.config.floatX)
+        return _once_if_alike(layout.flatten(found)).astype(pytensor.config.floatX)
 
 
 def read_starts(model: Any, start: Mapping[Any, Any]) -> dict[str, Any]:
@@ -159,7 +169,16 @@ def read_sigmas(model: Any, start_sigma: Mapping[Any, Any]) -> dict[str, np.ndar
 
 
 def rhos_of_entries(name: str, sigma: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Give each entry of a value the parameter whose softplus is its standard deviation.
+    """Return the parameter of each entry whose softplus is its standard deviation.
+
+    The arguments are those of :func:`sds_of_entries`.
+    """
+    sigma = sds_of_entries(name, sigma, shape)
+    return sigma + np.log(-np.expm1(-sigma))  # expm1 of a large one would be infinite
+
+
+def sds_of_entries(name: str, sigma: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Return the standard deviation of each entry of a value.
 
     Parameters
     ----------
@@ -174,8 +193,7 @@ def rhos_of_entries(name: str, sigma: np.ndarray, shape: Sequence[int]) -> np.nd
     """
     if sigma.ndim == 1 and sigma.size == prod(shape):
         sigma = sigma.reshape(shape)
-    sigma = _broadcast("start_sigma", name, sigma, tuple(shape))
-    return sigma + np.log(-np.expm1(-sigma))  # expm1 of a large one would be infinite
+    return _broadcast("start_sigma", name, sigma, tuple(shape))
 
 
 def _value_names(model: Any) -> dict[str, str]:

@@ -18,8 +18,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytensor.tensor as pt
 
 from pytensor.compile.sharedvalue import SharedVariable
@@ -27,7 +29,8 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
 from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Plate, Site
-from pymc.variational.objectives.terms import Term, at_draws, plate_scale
+from pymc.variational.objectives.terms import Term, plate_scale
+from pymc.variational.vectorize import at_draws, largest_at_once
 
 __all__ = [
     "Draws",
@@ -40,6 +43,7 @@ __all__ = [
     "draw_in_order",
     "log_weights",
     "own_space",
+    "sum_over_rows",
     "total",
 ]
 
@@ -69,15 +73,16 @@ class Losses(NamedTuple):
 
     Parameters
     ----------
-    reported : scalar Variable
-        The loss that the history has, in nats of all data: a negative lower bound, or an upper bound.
+    reported : scalar Variable or None
+        The loss that the history has, in nats of all data: a negative lower bound, or an upper bound. None
+        for an objective that returns no loss.
     minimised : tuple of Loss
         Each parameter is in one of them.
     beside : tuple of (str, scalar Variable)
         Names and losses that are kept beside the history, in nats of all data.
     """
 
-    reported: Variable
+    reported: Variable | None
     minimised: tuple[Loss, ...]
     beside: tuple[tuple[str, Variable], ...] = ()
 
@@ -101,7 +106,7 @@ class Setting:
     n_particles : int
         Particles of the bound, K.
     logq_scale : float
-        What log q counts by in a log-weight; 1 but for an ELBO with a `beta`.
+        Scale of log q in a log-weight: `beta` of an ELBO, and 0 for log p alone.
     """
 
     model: Any
@@ -145,6 +150,8 @@ class Objective(ABC):
         Whether gradients have to pass through the draws of the guides of rows.
     is_upper : bool
         Whether its loss is an upper bound of log p(x).
+    needs_logq : bool
+        Whether the guides have to have a density.
     returns_loss : bool
         Whether its loss is a number that says how good a fit is, and is kept.
     guide_losses : tuple of str
@@ -156,6 +163,7 @@ class Objective(ABC):
     of_particles: bool = False
     needs_reparametrisation: bool = True
     is_upper: bool = False
+    needs_logq: bool = True
     returns_loss: bool = True
     guide_losses: tuple[str, ...] = ()
 
@@ -188,13 +196,17 @@ class Draws:
     given: Mapping[Variable, Variable]
     n_lead: Mapping[Guide, int]
 
-    def values(self) -> dict[Variable, Variable]:
-        """What stands for each value variable."""
+    @cached_property
+    def _values(self) -> dict[Variable, Variable]:
         return {
             site.value: value
             for guide, block in self.blocks.items()
             for site, value in guide.values(block, self.n_lead[guide]).items()
         }
+
+    def values(self) -> dict[Variable, Variable]:
+        """Return the draw of each value variable: the same graphs at each call."""
+        return dict(self._values)
 
     def stopped(self, guides: Sequence[Guide]) -> Draws:
         """Hold the draws of some guides: no gradient passes through them."""
@@ -300,17 +312,29 @@ def log_weights(setting: Setting, draws: Draws, here: Here | None = None) -> Wei
     here : mapping, optional
         What stands for the parameters in log q; those of the draws by default.
     """
-    logps = at_draws([term.logp for term in setting.terms], draws.values())
+    several = any(draws.n_lead.values())
+    largest = largest_at_once(setting.model) if several else np.inf
+    logps = at_draws([term.logp for term in setting.terms], draws.values(), largest)
     sums: dict[Plate, Variable] = {}
     for term, logp in zip(setting.terms, logps):
         sums[term.plate] = sums[term.plate] + logp if term.plate in sums else logp
     for guide, block in draws.blocks.items():
         plate = guide.sites[0].plate
+        if setting.logq_scale == 0:
+            continue
         logq = guide.logq(block, here or setting.here, draws.n_lead[guide], draws.given)
         if setting.logq_scale != 1:
             logq = setting.logq_scale * logq
         sums[plate] = sums[plate] - logq if plate in sums else -logq
     return Weights(sums.pop((), pt.constant(0.0)), sums)
+
+
+def sum_over_rows(weights: Weights) -> Variable:
+    """Return the log-weight of each draw, in nats of all data: rows are scaled, and summed."""
+    result = weights.glob
+    for plate, rows in weights.rows.items():
+        result = result + plate_scale(plate) * rows.sum(axis=tuple(range(-len(plate), 0)))
+    return result
 
 
 def total(setting: Setting, weights: Weights, bound: Bound) -> Variable:

@@ -40,7 +40,7 @@ from pymc.minibatch.provenance import indexes
 from pymc.variational.guides.base import Guide
 from pymc.variational.minibatch_rv import released, unscaled_rv
 from pymc.variational.objectives.base import Draws, Setting, leads
-from pymc.variational.objectives.terms import at_draws
+from pymc.variational.vectorize import at_draws
 
 __all__ = ["simulate"]
 

@@ -33,9 +33,9 @@ from pymc.minibatch.scaling import scale_factor
 from pymc.variational.guides.base import Plate, plate_shape
 from pymc.variational.guides.fed_rows import hand_totals, is_part
 from pymc.variational.guides.rows_there import RowsThere, there_axes
-from pymc.variational.vectorize import as_tensor, at_draws
+from pymc.variational.vectorize import as_tensor
 
-__all__ = ["Term", "at_draws", "plate_scale", "terms_of"]
+__all__ = ["Term", "plate_scale", "terms_of"]
 
 
 @dataclass(frozen=True)

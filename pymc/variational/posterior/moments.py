@@ -41,7 +41,7 @@ from pymc.variational.posterior.nodes import means_of
 from pymc.variational.posterior.selection import RowSelection, select_rows
 from pymc.variational.vectorize import at_draws
 
-__all__ = ["bad_terms", "flat_moments", "moments_data", "state_of"]
+__all__ = ["bad_terms", "flat_covariance", "flat_moments", "moments_data", "state_of"]
 
 # A message says what it finds in so many rows
 _ROWS_OF_A_MESSAGE = 100_000
@@ -59,7 +59,30 @@ def flat_moments(approx: Any) -> tuple[Variable, Variable]:
         {plate: t.shared[:, : t.n_params] for plate, t in approx.storage.tables.items()}
     )
     means, sds = zip(*(guide.moments(here) for guide in approx.guides))
-    return tuple(pt.concatenate([x.ravel() for x in each]) for each in (means, sds))
+    return tuple(
+        each[0]
+        if len(each) == 1 and each[0].type.ndim == 1
+        else pt.concatenate([x.ravel() for x in each])
+        for each in (means, sds)
+    )
+
+
+def flat_covariance(approx: Any) -> Variable:
+    """Covariance on the unconstrained space, as a symbolic matrix: zero between guides.
+
+    Raises
+    ------
+    NotImplementedError
+        If a guide has none that is known, or there are variables of rows.
+    """
+    of_rows = [site.name for site in approx.sites if site.plate]
+    if of_rows:
+        raise NotImplementedError(
+            f"approx.cov of all rows of {', '.join(map(repr, of_rows))} would be a matrix of rows by rows, of "
+            "which the guide has the diagonal: take approx.std, or the covariance of draws"
+        )
+    found = [guide.covariance(approx.storage.here({})) for guide in approx.guides]
+    return found[0] if len(found) == 1 else pt.linalg.block_diag(*found)
 
 
 def moments_data(approx: Any) -> tuple[xr.Dataset, xr.Dataset]:

@@ -37,7 +37,7 @@ def sample_node(
     approx: Any,
     node: Any,
     size: Any = None,
-    deterministic: bool = False,
+    deterministic: bool | Variable = False,
     more_replacements: Mapping[Variable | str, Any] | None = None,
 ) -> Any:
     """Put draws into nodes; the arguments are those of :meth:`GuidedApproximation.sample_node`."""
@@ -50,7 +50,10 @@ def sample_node(
         nodes = rebuild(nodes, {rv: rv for rv in model.free_RVs} | new)
     lead = () if size is None else (size,)
     params = {plate: table.gather()[1] for plate, table in approx.storage.tables.items()}
-    fed = means_of(approx, params, lead) if deterministic else {}
+    if isinstance(deterministic, Variable):
+        fed = means_of(approx, params, lead, deterministic)
+    else:
+        fed = means_of(approx, params, lead) if deterministic else {}
     draws = draw_guides(approx, params, lead, fed)
     values = draws.values()
     replaced = {**values, **own_space(model, model.free_RVs, values)}
@@ -66,9 +69,12 @@ def sample_node(
 
 
 def means_of(
-    approx: Any, params: Mapping[Any, Variable], lead: tuple[Any, ...] = ()
+    approx: Any,
+    params: Mapping[Any, Variable],
+    lead: tuple[Any, ...] = (),
+    deterministic: Variable | None = None,
 ) -> dict[Guide, Block]:
-    """Put the means of guides in the place of their draws.
+    """Return the means of guides, or draws where the scalar `deterministic` is 0.
 
     Raises
     ------
@@ -82,5 +88,7 @@ def means_of(
         if lead:
             shape = (mean.shape[k] for k in range(mean.type.ndim))
             mean = pt.broadcast_to(mean, (*lead, *shape))
+        if deterministic is not None:
+            mean = pt.switch(deterministic, mean, guide.draw(here, lead, {})[0])
         blocks[guide] = (mean,)
     return blocks

@@ -29,9 +29,8 @@ from pytensor.compile.sharedvalue import SharedVariable
 import pymc.variational.approximations as approximations
 
 from pymc.model.core import modelcontext
-from pymc.variational.approximation import GuidedApproximation
+from pymc.variational.approximation import GuideApproximation, guided_approximation
 from pymc.variational.engine.step import host_value
-from pymc.variational.fit_objective import guided_approximation
 from pymc.variational.guides.full_rank import FullRankGuide
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
@@ -109,7 +108,7 @@ def load_approximation(
 
     Returns
     -------
-    :class:`Approximation` or GuidedApproximation
+    :class:`Approximation` or GuideApproximation
         It draws the same as the one that was saved, for the same `random_seed`, and has its `hist` and
         `report`.
 
@@ -196,7 +195,7 @@ def put_results(approx: Any, saved: Mapping[str, Any], path: Path) -> None:
 
 def _owners(approx: Any) -> list[Any]:
     """Those that have generators: groups, or a guided approximation itself."""
-    return list(approx.groups) or [approx]
+    return [approx]
 
 
 def _class_of(approx: Any) -> str:
@@ -208,7 +207,7 @@ def _class_of(approx: Any) -> str:
         If it is by no name.
     """
     name = type(approx).__name__
-    if type(approx) not in [*_classes().values(), GuidedApproximation]:
+    if type(approx) not in [*_classes().values(), GuideApproximation]:
         raise TypeError(
             f"{name}.save of groups of your own cannot be loaded again without them: only approximations of "
             f"pm.fit, {', '.join(f'pm.{known}' for known in CLASSES)} are saved. Save the draws: "
@@ -242,7 +241,7 @@ def _family(recipe: Mapping[str, Any]) -> Any:
 
 def _made(saved: Mapping[str, Any], model: Any, guide: Any, params: Any) -> Any:
     """Make the approximation again, with parameters at their start."""
-    if saved["class"] == GuidedApproximation.__name__:
+    if saved["class"] == GuideApproximation.__name__:
         families = {tuple(recipe["names"]): _family(recipe) for recipe in saved["guides"]}
         if guide is None and None in families.values():
             raise TypeError(
@@ -263,8 +262,7 @@ def _made(saved: Mapping[str, Any], model: Any, guide: Any, params: Any) -> Any:
 
 
 def _tables(approx: Any) -> dict[SharedVariable, Any]:
-    storage = getattr(approx, "storage", None)
-    return {} if storage is None else {table.shared: table for table in storage.tables.values()}
+    return {table.shared: table for table in approx.tables}
 
 
 def _parameters(approx: Any) -> dict[str, np.ndarray]:

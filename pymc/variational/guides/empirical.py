@@ -1,0 +1,97 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+r"""Empirical: draws of a set of particles, each with the same probability.
+
+.. math::
+
+    q(z) = \frac1S \sum_s \delta_{z_s}(z)
+
+It has no density. Particles are moved by :class:`~pymc.variational.objectives.stein.Stein`, or come from
+draws of MCMC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.graph.basic import Variable
+
+from pymc.backends.base import MultiTrace
+from pymc.variational.counts import check_count
+from pymc.variational.guides.base import Block, Here, Lead, Site, drawn
+from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.starts import Starts
+
+__all__ = ["EmpiricalGuide", "particles_of_trace"]
+
+
+@dataclass(eq=False)
+class EmpiricalGuide(FlatGuide):
+    """Particles of all variables.
+
+    Parameters
+    ----------
+    size : int
+        Number of particles.
+    jitter : float
+        Standard deviation, on the unconstrained space, of the noise with which they start.
+    """
+
+    size: int = 100
+    jitter: float = 1.0
+    name = "empirical"
+    couples_rows = True
+    has_logq = False
+
+    def __post_init__(self) -> None:
+        check_count("size", self.size, "an empirical guide")
+
+    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+        noise = starts.rng.normal(0, 1, size=(self.size, self.layout.size))
+        return {
+            "histogram": starts.means(self.layout) + starts.sds(self.layout, self.jitter) * noise
+        }
+
+    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
+        histogram = params["histogram"]
+        return histogram[drawn(pt.random.integers, 0, histogram.shape[0], size=lead or None)]
+
+    def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
+        names = [site.name for site in self.sites]
+        raise NotImplementedError(f"particles of {names} have no density")
+
+    def particles(self, here: Here) -> Block:
+        return (here[self.own["histogram"]],)
+
+    def moments(self, here: Here) -> tuple[Variable, Variable]:
+        histogram = here[self.own["histogram"]]
+        return histogram.mean(axis=0), histogram.std(axis=0)
+
+    def covariance(self, here: Here) -> Variable:
+        histogram = here[self.own["histogram"]]
+        centred = histogram - histogram.mean(axis=0)
+        return centred.T @ centred / histogram.shape[0].astype(centred.dtype)
+
+
+def particles_of_trace(trace: MultiTrace, sites: Sequence[Site]) -> np.ndarray:
+    """Return the draws of all chains side by side, shape (n_draws, size)."""
+    names = [site.value.name or "" for site in sites]
+    draws = [trace.get_values(name, combine=True) for name in names]
+    flat = [np.reshape(draw, (len(draw), -1)) for draw in draws]
+    return np.concatenate(flat, axis=1).astype(pytensor.config.floatX)

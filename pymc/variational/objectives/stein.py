@@ -1,0 +1,134 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+r"""Stein variational gradient descent: particles that follow the kernelized Stein discrepancy.
+
+.. math::
+
+    \hat\phi(z) = \frac1n \sum_j \frac{k(z_j, z)}{T} \nabla_{z_j} \log p(x, z_j) + \nabla_{z_j} k(z_j, z)
+
+moves the particles :math:`z_j` of an empirical guide, or draws of any other guide and through them its
+parameters (amortized).
+
+References
+----------
+-   Qiang Liu, Dilin Wang (2016)
+    Stein variational gradient descent, algorithm 1. arXiv:1608.04471
+-   Dilin Wang, Qiang Liu (2016)
+    Learning to draw samples, algorithm 1. arXiv:1611.01722
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.gradient import disconnected_grad
+from pytensor.graph.basic import Variable
+
+from pymc.variational.guides.base import Block, Guide
+from pymc.variational.objectives.base import (
+    Draws,
+    Loss,
+    Losses,
+    Objective,
+    Setting,
+    draw_in_order,
+    log_weights,
+    sum_over_rows,
+)
+from pymc.variational.test_functions import rbf
+
+__all__ = ["Stein"]
+
+
+@dataclass(frozen=True)
+class Stein(Objective):
+    """The direction of Stein variational gradient descent, as a loss without a value.
+
+    Parameters
+    ----------
+    temperature : float
+        Above 1 particles spread more than the posterior, below 1 less.
+
+    Raises
+    ------
+    ValueError
+        If `temperature` is no positive number.
+
+    Examples
+    --------
+    >>> from pymc.variational.objectives import Stein
+    >>> Stein(temperature=2.0).name
+    'stein(temperature=2)'
+    """
+
+    temperature: float = 1.0
+
+    returns_loss = False
+    needs_logq = False
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(
+                f"temperature={self.temperature!r} of Stein variational gradient descent divides the "
+                "gradient of log p, so it has to be a positive number, such as 1.0"
+            )
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "stein" if self.temperature == 1 else f"stein(temperature={self.temperature:g})"
+
+    def losses(self, setting: Setting) -> Losses:
+        """Return what has the gradient of Stein's direction, through the particles or draws.
+
+        Raises
+        ------
+        ValueError
+            If parameters of the model are trained: the discrepancy is no bound of log p(x).
+        """
+        if setting.model_parameters:
+            names = ", ".join(repr(var.name) for var in setting.model_parameters)
+            raise ValueError(
+                f"Stein's direction moves the guide alone, so that params={names} of pm.fit would stay as they "
+                "are: take objective='elbo' for parameters of the model"
+            )
+        draws = _particles(setting)
+        values = list(draws.values().values())
+        flat = [value.reshape((value.shape[0], -1)) for value in values]
+        z = pt.concatenate(flat, axis=1) if len(flat) > 1 else flat[0]
+        logp = sum_over_rows(log_weights(replace(setting, logq_scale=0), draws))
+        gradients = pytensor.grad(logp.sum(), values)
+        slopes = [g.reshape((g.shape[0], -1)) for g in gradients]
+        slope = pt.concatenate(slopes, axis=1) if len(slopes) > 1 else slopes[0]
+        kernel, repulsion = rbf(z)
+        direction = kernel @ slope / self.temperature + repulsion
+        direction = disconnected_grad(direction / z.shape[0].astype(z.dtype))
+        parameters = setting.parameters_of(setting.guides)
+        return Losses(None, (Loss("stein", -(direction * z).sum(), parameters),))
+
+
+def _particles(setting: Setting) -> Draws:
+    """Return all particles, or draws of guides that are not made of particles."""
+    sets = {guide: guide.particles(setting.here) for guide in setting.guides}
+    sizes = [block[0].shape[0] for block in sets.values() if block is not None]
+    lead = (sizes[0] if sizes else setting.n_outer,)
+
+    def draw(guide: Guide, given: Mapping[Variable, Variable]) -> tuple[Block, int]:
+        return sets[guide] or guide.draw(setting.here, lead, given), 1
+
+    return draw_in_order(setting.model, setting.guides, draw)
