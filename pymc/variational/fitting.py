@@ -20,7 +20,7 @@ import logging
 import time
 import warnings
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,12 +111,12 @@ class Fitting:
 
     def __init__(self, op: Any, approx: Any, tf: Any = None, **kwargs: Any) -> None:
         """Fit guides by an objective; only an operator of the user's own fits by the release's classes."""
-        of_op = {"n_particles", "reduction"}
+        of_op: Iterable[str] | None = ("n_particles", "reduction")
         if isinstance(op, type):
-            taken = argument_names(op, "__init__")
-            of_op = of_op | taken if taken is not None else set(kwargs)  # a user's own may take any
+            of_op = argument_names(op, "__init__")
         of_class = inspect.signature(type(self)).parameters.keys() - {"args", "kwargs"}
-        known = (of_class | of_op) - {"approx", "op", "tf"}
+        taken = set(kwargs if of_op is None else of_op) - {"approx"}  # a user's own may take any
+        known = (taken | of_class) - {"op", "tf"}
         check_known(f"pm.{type(self).__name__}", kwargs, known)
         made = objective_of_operator(op, tf, kwargs)
         if made is not None and isinstance(approx, GuideApproximation):
