@@ -39,6 +39,8 @@ from pymc.vartypes import discrete_types
 
 __all__ = ["FAMILIES", "assemble", "read_guides", "there_of_guide"]
 
+#: To the type checker a name that the release binds is no class.
+model_class: Any = Model
 
 #: By what the user writes; the short names are PyMC's.
 FAMILIES: dict[str, Guide] = {
@@ -206,7 +208,7 @@ def _guide(given: Any, model: Any) -> Guide:
         return given
     if isinstance(given, FunctionType | MethodType | partial):
         given = _called(given, model)
-    if isinstance(given, Model):
+    if isinstance(given, model_class):
         return ModelGuide(given).of_model(model)
     if isinstance(given, AutoGuide):
         return ModelGuide.of_auto_guide(given).of_model(model)
@@ -220,7 +222,7 @@ def _guide(given: Any, model: Any) -> Guide:
 
 def _called(function: Callable[[Any], Any], model: Any) -> Any:
     """Let a function write a guide of a model: it returns one, or writes it in the context it is called in."""
-    written = Model(model=None)  # not within the model that is fitted
+    written = model_class(model=None)  # not within the model that is fitted
     for dim, length in model.dim_lengths.items():
         written.add_coord(dim, model.coords[dim], length=length)
     with written:

@@ -11,14 +11,14 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Posteriors that are known, and how near each guide comes: ``python -m tests.variational.guides.known_answers``.
+"""Posteriors that are known, and how near each guide comes; ``benchmarks/bench_guides.py`` writes the table.
 
 The gap is log p(y) - ELBO, the Kullback-Leibler divergence of the guide from the posterior, in nats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,22 +182,14 @@ def compared(problem: Problem, model: pm.Model, approx: Any) -> Found:
     return Found(float(gap), float(weight.std() / np.sqrt(N_DRAWS)), float(drawn.std()))
 
 
-def table(**options: Any) -> str:
-    """Fit all, and write a line for each."""
-    lines = [
-        "| posterior | guide | gap (nats) | sd | exact sd |",
-        "|---|---|---|---|---|",
-    ]
+def table(**options: Any) -> Iterator[str]:
+    """Fit all, and yield the lines of a table."""
+    yield "| posterior | guide | gap (nats) | sd | exact sd |"
+    yield "|---|---|---|---|---|"
     for title, problem in PROBLEMS.items():
         for name, guide in problem.guides.items():
             found = fitted(problem, guide, **options)
-            lines.append(
+            yield (
                 f"| {title}, `{problem.name}` | `{name}` | {found.gap:.3f} ± {found.error:.3f} | "
                 f"{found.sd:.3f} | {problem.sd:.3f} |"
             )
-            print(lines[-1], flush=True)
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table())
