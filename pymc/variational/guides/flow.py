@@ -42,8 +42,8 @@ from pymc.variational.guides.starts import Starts
 
 __all__ = ["NormalizingFlow"]
 
-#: The largest logarithm of a scale of one layer: exp(2) times as wide, or as narrow.
-LARGEST_SCALE = 2.0
+#: The largest logarithm of a scale of one layer: exp(3) times as wide, or as narrow.
+LARGEST_SCALE = 3.0
 
 
 @dataclass(eq=False)
@@ -56,7 +56,7 @@ class NormalizingFlow(FlatGuide):
     Parameters
     ----------
     n_layers : int
-        How many layers; two make each entry depend on others.
+        How many layers. Twice the binary digits of the number of entries let each depend on all others.
     n_hidden : int
         Hidden units of the network of each layer.
     seed : int
@@ -89,10 +89,10 @@ class NormalizingFlow(FlatGuide):
             check_count(argument, value, "pm.NormalizingFlow")
 
     def start(self, starts: Starts) -> dict[str, np.ndarray]:
-        rng, places = np.random.default_rng(self.seed), range(self.layout.size)
+        rng = np.random.default_rng(self.seed)
         found = {"mu": starts.means(self.layout), "rho": starts.rhos(self.layout)}
         for k in self._layers():
-            n_kept, n_moved = (len(places[half]) for half in halves(k))
+            n_kept, n_moved = map(len, halves(k, self.layout.size))
             found[f"w{k}"] = rng.normal(size=(n_kept, self.n_hidden)) / np.sqrt(n_kept)
             found[f"b{k}"] = rng.normal(size=self.n_hidden)
             # With a last layer of 0 nothing is moved
@@ -108,14 +108,14 @@ class NormalizingFlow(FlatGuide):
         """Return shift and logarithm of the scale of what a layer moves."""
         hidden = pt.tanh(x @ params[f"w{layer}"] + params[f"b{layer}"])
         out = hidden @ params[f"out{layer}"][:-1] + params[f"out{layer}"][-1]
-        n_moved = len(range(self.layout.size)[halves(layer)[1]])
+        n_moved = len(halves(layer, self.layout.size)[1])
         log_scale = LARGEST_SCALE * pt.tanh(out[..., n_moved:] / LARGEST_SCALE)
         return out[..., :n_moved], log_scale
 
     def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
         x = noise((*lead, self.layout.size))
         for layer in self._layers():
-            kept, moved = halves(layer)
+            kept, moved = halves(layer, self.layout.size)
             shift, log_scale = self._network(x[..., kept], params, layer)
             x = x[..., moved].set(x[..., moved] * pt.exp(log_scale) + shift)
         return params["mu"] + pt.softplus(params["rho"]) * x
@@ -125,13 +125,19 @@ class NormalizingFlow(FlatGuide):
         x = (z - params["mu"]) / sd
         log_volume = pt.log(sd).sum()
         for layer in reversed(self._layers()):
-            kept, moved = halves(layer)
+            kept, moved = halves(layer, self.layout.size)
             shift, log_scale = self._network(x[..., kept], params, layer)
             x = x[..., moved].set((x[..., moved] - shift) * pt.exp(-log_scale))
             log_volume = log_volume + log_scale.sum(axis=-1)
         return (-0.5 * x**2 - LOG_SQRT_2PI).sum(axis=-1) - log_volume
 
 
-def halves(layer: int) -> tuple[slice, slice]:
-    """Return the places that a layer keeps, and those that it moves: every other entry, by turns."""
-    return slice(layer % 2, None, 2), slice((layer + 1) % 2, None, 2)
+def halves(layer: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places that a layer keeps, and those that it moves, by turns.
+
+    Two layers share a digit of the places, written in binary, and the next two take the next digit: any two
+    places differ in one.
+    """
+    places = np.arange(size)
+    digit = places >> layer // 2 % max(size - 1, 1).bit_length() & 1
+    return np.flatnonzero(digit == layer % 2), np.flatnonzero(digit != layer % 2)

@@ -119,7 +119,7 @@ PROBLEMS = {
     ),
     "funnel": Problem(
         funnel,
-        {"mean_field": "mean_field", "full_rank": "full_rank", "pm.NormalizingFlow": FLOW, "pm.Model": funnel_guide},
+        {"mean_field": "mean_field", "full_rank": "full_rank", "pm.NormalizingFlow": pm.NormalizingFlow(), "pm.Model": funnel_guide},
         "v",
         3.0,
         0.0,

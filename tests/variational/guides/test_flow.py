@@ -32,7 +32,7 @@ from pymc.variational.fit_objective import (
     GuidedObjective,
     guided_approximation,
 )
-from pymc.variational.guides.flow import NormalizingFlow
+from pymc.variational.guides.flow import NormalizingFlow, halves
 from pymc.variational.objectives import ELBO, IWAE
 from tests.variational.guides.amortized_models import PLAIN, with_noise
 
@@ -72,6 +72,16 @@ def test_density_is_that_of_the_noise_and_the_jacobian(size: int, n_layers: int)
     )()
     np.testing.assert_allclose(many[0], exact, rtol=1e-8)
     assert abs(many[1] - exact) > 1e-3
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+def test_any_two_entries_are_apart_in_a_layer(size: int) -> None:
+    layers = [halves(k, size) for k in range(2 * (size - 1).bit_length())]
+    assert all(
+        len(kept) and len(moved) and len(kept) + len(moved) == size for kept, moved in layers
+    )
+    given = {(i, j) for kept, moved in layers for i in kept for j in moved}
+    assert given == {(i, j) for i in range(size) for j in range(size) if i != j}
 
 
 def test_starts_as_the_mean_field_guide() -> None:
