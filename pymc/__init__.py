@@ -25,7 +25,7 @@ from pymc.variational import callbacks  # noqa: E402
 _layer.load_late(
     globals(),
     {
-        "pymc.variational.guides": ("Amortized", "LowRank"),
+        "pymc.variational.guides": ("Amortized", "LowRank", "NormalizingFlow", "Structured"),
         "pymc.variational.objectives": ("Renyi", "ReweightedWakeSleep"),
         "pymc.variational.streaming": (
             "DataLoader",

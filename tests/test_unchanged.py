@@ -216,7 +216,7 @@ names = (name for name in dir(pymc) if name not in ("__dir__", "__getattr__"))
 print(*(name for name in names if not isinstance(getattr(pymc, name), types.ModuleType)))
 """
     plain, patched = (set(output(start(code, patched=p)).split()) for p in (False, True))
-    new = {"Amortized", "LowRank", "Renyi", "ReweightedWakeSleep"}
+    new = {"Amortized", "LowRank", "NormalizingFlow", "Renyi", "ReweightedWakeSleep", "Structured"}
     new |= {"DataLoader", "IterableDataset", "Trainer", "arrow_source", "load_approximation"}
     new |= {"parquet_source", "shuffle_buffer"}
     assert patched - plain == new | {

@@ -21,7 +21,7 @@ import pymc._layer as _layer
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.loaders import refuse_loader
-from pymc.minibatch.plates import local_shape, subsampled_dims
+from pymc.minibatch.plates import local_shape, note_index, subsampled_dims
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
 from pymc.minibatch.streamed_data import as_streamed
@@ -38,8 +38,13 @@ class _Distribution:
                 observed = as_streamed(_model(), observed)
             if isinstance(observed, Variable) and indexes([observed]):
                 kwargs["shape"] = _batch_shape(observed, names)
-            elif observed is None and not subsampled_dims(_model()).keys().isdisjoint(names):
-                kwargs["shape"] = local_shape(_model(), names)
+            elif observed is None:
+                for index in indexes(
+                    v for v in [*args, *kwargs.values()] if isinstance(v, Variable)
+                ):
+                    note_index(_model(), index)  # of a batch that another model has made
+                if not subsampled_dims(_model()).keys().isdisjoint(names):
+                    kwargs["shape"] = local_shape(_model(), names)
         make: Any = super().__new__
         return make(cls, name, *args, observed=observed, dims=dims, **kwargs)
 

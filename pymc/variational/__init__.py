@@ -21,8 +21,21 @@ _layer.load_late(
     globals(),
     {
         "pymc.variational.diagnostics": ("Diagnosis", "diagnose"),
-        "pymc.variational.guides": ("Amortized", "LowRank"),
-        "pymc.variational.objectives": ("ELBO", "IWAE", "Renyi", "ReweightedWakeSleep"),
+        "pymc.variational.guides": (
+            "Amortized",
+            "FlatGuide",
+            "Guide",
+            "LowRank",
+            "NormalizingFlow",
+            "Structured",
+        ),
+        "pymc.variational.objectives": (
+            "ELBO",
+            "IWAE",
+            "Objective",
+            "Renyi",
+            "ReweightedWakeSleep",
+        ),
         "pymc.variational.plots": ("plot_fit",),
         "pymc.variational.report": ("FitReport",),
         "pymc.variational.posterior.held_out": ("log_evidence", "log_weights"),

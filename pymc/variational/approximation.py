@@ -26,16 +26,14 @@ import xarray as xr
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
-from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.guards import every_row
 from pymc.util import RandomState
-from pymc.variational.guides.amortized import Amortized
-from pymc.variational.guides.assembly import assemble, there_of_guide
+from pymc.variational.guides.assembly import assemble, read_guides, there_of_guide
 from pymc.variational.guides.base import Guide, Site, sites_of
-from pymc.variational.guides.encoded import AmortizedGuide
-from pymc.variational.guides.encoders import model_parameters
 from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.lookups import model_parameters
+from pymc.variational.guides.model import ModelGuide
 from pymc.variational.guides.rows_there import there_of_sites
 from pymc.variational.guides.starts import Starts, check_used
 from pymc.variational.objectives.terms import Term, terms_of
@@ -405,21 +403,6 @@ def _name(guide: Guide) -> str:
     )
 
 
-def _check_encoded(sites: Sequence[Site], guide: Any) -> None:
-    """Refuse encoders of variables with named dims."""
-    named = {site.name for site in sites if isinstance(site.rv, XTensorVariable)}
-    families = guide.values() if isinstance(guide, Mapping) else guide
-    for family in families if isinstance(guide, Mapping | list | tuple) else [guide]:
-        encoded = family.encoders if isinstance(family, Amortized) else ()
-        found = sorted(named.intersection(encoded))
-        if found:
-            raise NotImplementedError(
-                f"pm.Amortized of pm.fit has {', '.join(map(repr, found))} of pymc.dims, but encoders are "
-                "functions of tensors, and so are what they return. Write such a variable as one of pm, "
-                f"such as pm.Normal({found[0]!r}, dims=...), or give it 'mean_field'"
-            )
-
-
 def make_guides(
     model: Any,
     guide: Any = None,
@@ -451,11 +434,11 @@ def make_guides(
             f"{model.name or 'The model'} has no free variables, so there is nothing to fit"
         )
     starts = Starts.of(model, start, start_sigma, rng)
-    sites = sites_of(model, there_of_guide(model, guide))
-    _check_encoded(sites, guide)
-    guides = assemble(model, sites, guide, starts, others)
-    of_encoders = [s for made in guides if isinstance(made, AmortizedGuide) for s in made.sites]
-    check_used(of_encoders, {"start": start, "start_sigma": start_sigma})
+    requests = read_guides(model, guide)
+    sites = sites_of(model, there_of_guide(model, requests))
+    guides = assemble(model, sites, requests, starts, others)
+    of_models = [site for made in guides if isinstance(made, ModelGuide) for site in made.sites]
+    check_used(of_models, {"start": start, "start_sigma": start_sigma})
     return guides
 
 

@@ -27,7 +27,7 @@ from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import argument_names, check_known
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.fitting import Fitting
-from pymc.variational.guides.encoders import model_parameters
+from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.objectives import objective_of
 from pymc.variational.progress import Compiling
 
@@ -142,11 +142,13 @@ def fit(
     batch_size : int or dict of str to int, optional
         Fit on minibatches: the model is turned into one by :func:`pymc.minibatch_model`, which shares
         its data. What a callback gives them by :func:`pymc.set_data`, the next step takes.
-    guide : str, guide, or dict, optional
+    guide : str, guide, Model, function of a model, list of these, or dict, optional
         What is fitted, in place of the method's: "mean_field", "full_rank", "low_rank",
-        "row_full_rank", or an object such as :class:`pymc.LowRank` or :class:`pymc.Amortized`. A dict
-        is by variable: names or variables, tuples of them for a guide that they share, and None for
-        all others. Variables without one get the method's.
+        "row_full_rank", or an object such as :class:`pymc.LowRank` or :class:`pymc.Amortized`. A
+        :class:`pymc.Model` has variables named as the latent ones, and its shared variables are
+        trained; a function of the model returns one, or writes it in its context. A dict is by
+        variable: names or variables, tuples of them for a guide that they share, and None for all
+        others. Variables without one get the method's.
     objective : str or objective, optional
         What is optimised, in place of the method's: "elbo", "iwae", "rws", or an object such as
         :class:`pymc.Renyi`.

@@ -25,23 +25,24 @@ from the same function.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import pytensor.tensor as pt
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
+from pytensor.xtensor.type import XTensorVariable
 
-from pymc.variational.guides.base import Guide, Site
-from pymc.variational.guides.encoded import AmortizedGuide
-from pymc.variational.guides.encoders import batch_of, check_distribution, check_params, in_model
-from pymc.variational.guides.row_check import check_rows
+from pymc.variational.guides.base import Site
+from pymc.variational.guides.lookups import batch_of, in_model
+from pymc.variational.guides.model import ModelGuide
 from pymc.variational.guides.starts import Starts
 
 __all__ = ["Amortized"]
 
 
-class Amortized(Guide):
+class Amortized(ModelGuide):
     """A guide whose distributions are functions of the data of a row.
 
     Parameters
@@ -85,7 +86,7 @@ class Amortized(Guide):
     """
 
     name = "amortized"
-    takes_discrete = True
+    data = ()
 
     def __init__(
         self,
@@ -145,25 +146,18 @@ class Amortized(Guide):
             )
         return self.encoders[name](*map(pt.as_tensor, inputs))
 
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> AmortizedGuide:
-        """Make the guide of some of its variables in `model`.
+    def subject(self, name: str) -> str:
+        return f"the encoder of {name!r} in pm.Amortized"
 
-        Raises
-        ------
-        TypeError, ValueError
-            If what an encoder returns is no distribution of its variable, row by row.
-        """
-        inputs = tuple(batch_of(var, model) for var in self.inputs)
-        dists = []
-        for site in sites:
-            _check_site(site, self)
-            dist = self.encoders[site.name](*inputs)
-            check_distribution(dist, site, model)
-            dist = in_model(dist, model)
-            check_rows(dist, site, model)
-            dists.append(dist)
-        parameters = check_params(self.params, dists, model)
-        return AmortizedGuide(sites, dists, parameters, inputs, tuple(model.free_RVs))
+    def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> Self:
+        new = copy(self)
+        new.inputs = tuple(batch_of(var, model) for var in self.inputs)
+        return super(Amortized, new).bind(sites, starts, model)
+
+    def distribution_of(self, site: Site, model: Any) -> tuple[Variable, bool]:
+        _check_site(site, self)
+        dist = self.encoders[site.name](*self.inputs)
+        return (in_model(dist, model) if isinstance(dist, Variable) else dist), False
 
 
 def _check_encoders(encoders: Any) -> dict[str, Callable[..., Variable]]:
@@ -183,6 +177,12 @@ def _check_encoders(encoders: Any) -> dict[str, Callable[..., Variable]]:
 
 
 def _check_site(site: Site, guide: Amortized) -> None:
+    if isinstance(site.rv, XTensorVariable):
+        raise NotImplementedError(
+            f"pm.Amortized of pm.fit has {site.name!r} of pymc.dims, but encoders are functions of tensors, "
+            "and so are what they return. Write such a variable as one of pm, such as "
+            f"pm.Normal({site.name!r}, dims=...), or give it 'mean_field'"
+        )
     if site.name not in guide.encoders:
         raise ValueError(
             f"pm.Amortized has no encoder of {site.name!r}, but of {list(guide.encoders)}"

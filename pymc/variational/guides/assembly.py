@@ -15,27 +15,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 from pytensor.graph.basic import Variable
 
 from pymc.minibatch.plates import subsampled_dims
 from pymc.minibatch.provenance import Rows
+from pymc.model.core import Model
 from pymc.variational.guides.base import Guide, Plate, Site
 from pymc.variational.guides.fed_rows import check_no_slots
+from pymc.variational.guides.flow import NormalizingFlow
 from pymc.variational.guides.full_rank import FullRankGuide
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
+from pymc.variational.guides.model import AutoGuide, ModelGuide
 from pymc.variational.guides.rows_there import RowsThere, rows_there
 from pymc.variational.guides.starts import Starts
+from pymc.variational.guides.structured import Structured
 from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
     ParametrizationError,
 )
 from pymc.vartypes import discrete_types
 
-__all__ = ["FAMILIES", "assemble", "there_of_guide"]
+__all__ = ["FAMILIES", "assemble", "read_guides", "there_of_guide"]
 
+#: To the type checker a name that the release binds is no class.
+model_class: Any = Model
 
 #: By what the user writes; the short names are PyMC's.
 FAMILIES: dict[str, Guide] = {
@@ -45,11 +53,21 @@ FAMILIES: dict[str, Guide] = {
     "fr": FullRankGuide(),
     "row_full_rank": FullRankGuide(of_rows=True),
     "low_rank": LowRank(),
+    "normalizing_flow": NormalizingFlow(),
+    "structured": Structured(),
 }
 
 
+#: What the argument `guide` of :func:`pymc.fit` says: names and the guide of each; None for all others.
+type Requests = Sequence[tuple[tuple[str, ...] | None, Guide]]
+
+
 def assemble(
-    model: Any, sites: Sequence[Site], guide: Any, starts: Starts, others: str = "mean_field"
+    model: Any,
+    sites: Sequence[Site],
+    requests: Requests,
+    starts: Starts,
+    others: str = "mean_field",
 ) -> tuple[Guide, ...]:
     """Make the guides of all variables of a model.
 
@@ -57,12 +75,11 @@ def assemble(
     ----------
     model : Model
     sites : sequence of Site
-    guide : None, str, guide, list of families, or dict
-        Of all variables, or by variable: names, variables or tuples of them, which share one guide;
-        None stands for all others.
+    requests : sequence of (names or None, Guide)
+        As :func:`read_guides` makes them.
     starts : Starts
     others : str
-        The guide of variables that `guide` does not name.
+        The guide of variables that `requests` do not name.
 
     Returns
     -------
@@ -71,13 +88,13 @@ def assemble(
     Raises
     ------
     ValueError, TypeError
-        If a guide is unknown, for a variable that there is not, named twice, or couples rows; if a
+        If a guide is for a variable that there is not, named twice, or couples rows; if a
         variable has a slot for each row of a batch that is fed by hand.
     """
     left = {site.name: site for site in sites}
     bound: list[Guide] = []
     rest = FAMILIES[others]
-    for names, guide in _requests(guide):
+    for names, guide in requests:
         if names is None:
             rest = guide
             continue
@@ -111,7 +128,7 @@ def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
             names = sorted(rv.name for rv in pending)
             raise ValueError(
                 f"guide of pm.fit: the guides of {', '.join(map(repr, names))} depend on each other, "
-                "and none can be drawn first. Give variables that depend on each other encoders of "
+                "and none can be drawn first. Write them in one pm.Model, or give them encoders of "
                 "their own, in a pm.Amortized each, the first of data only"
             )
         ordered.append(free[0])
@@ -119,27 +136,60 @@ def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
     return tuple(ordered)
 
 
-def there_of_guide(model: Any, guide: Any) -> list[RowsThere]:
-    """Rows of the dims that guides are for and that the model does not subsample.
+def there_of_guide(model: Any, requests: Requests) -> list[RowsThere]:
+    """List rows of the dims that guides are for and that the model does not subsample.
+
+    Raises
+    ------
+    ValueError
+        If a guide is for a dim that the model does not have.
+    """
+    sampled = subsampled_dims(model)
+    dims = dict.fromkeys(guide.dim for _, guide in requests)
+    return [rows_there(model, dim) for dim in dims if dim is not None and dim not in sampled]
+
+
+def read_guides(model: Any, guide: Any) -> Requests:
+    """Read the argument `guide` of :func:`pymc.fit`.
+
+    Parameters
+    ----------
+    model : Model
+    guide : None, str, Guide, Model, function of a model, list of these, or dict
+        Of all variables, or by variable: names, variables or tuples of them, which share one guide;
+        None stands for all others.
 
     Raises
     ------
     ValueError, TypeError
-        If a guide is none, or for a dim that the model does not have.
+        If a guide is unknown, or a model that is no guide of `model`.
     """
-    sampled = subsampled_dims(model)
-    dims = dict.fromkeys(guide.dim for _, guide in _requests(guide))
-    return [rows_there(model, dim) for dim in dims if dim is not None and dim not in sampled]
-
-
-def _requests(guide: Any) -> list[tuple[tuple[str, ...] | None, Guide]]:
-    """Read the argument `guide`: names and the guide of each; None for all others."""
     if guide is None:
         return []
     if isinstance(guide, Mapping):
-        return [(_names(key), _guide(value)) for key, value in guide.items()]
-    families = [_guide(g) for g in guide] if isinstance(guide, list | tuple) else [_guide(guide)]
-    return [(guide.variables, guide) for guide in families]
+        by_key = [(_names(key), _guide(value, model)) for key, value in guide.items()]
+        return [(_of_model(names, one), one) for names, one in by_key]
+    if isinstance(guide, list | tuple):
+        return [(one.variables, one) for one in (_guide(g, model) for g in guide)]
+    one = _guide(guide, model)
+    if type(one) is ModelGuide:
+        _check_complete(one, model)
+    return [(one.variables, one)]
+
+
+def _of_model(names: tuple[str, ...] | None, guide: Guide) -> tuple[str, ...] | None:
+    """Let None stand for the variables of a guide model, where it is that of all others."""
+    return guide.variables if names is None and type(guide) is ModelGuide else names
+
+
+def _check_complete(guide: ModelGuide, model: Any) -> None:
+    missing = [rv.name for rv in model.free_RVs if rv.name not in (guide.variables or ())]
+    if missing:
+        raise ValueError(
+            f"guide of pm.fit is a model without {', '.join(map(repr, missing))}, which the model that is "
+            "fitted has: add the variable to the guide, or say what its guide is by a list, "
+            "guide=[guide_model, ...], in which other variables are 'mean_field', or by a dict"
+        )
 
 
 def _names(key: Any) -> tuple[str, ...] | None:
@@ -149,21 +199,38 @@ def _names(key: Any) -> tuple[str, ...] | None:
     return tuple(k if isinstance(k, str) else getattr(k, "name", repr(k)) for k in keys)
 
 
-def _guide(given: Any) -> Guide:
+def _guide(given: Any, model: Any) -> Guide:
     if isinstance(given, str):
         if given not in FAMILIES:
             raise ValueError(
                 f"guide {given!r} of pm.fit is none of {', '.join(map(repr, FAMILIES))}, or an object "
-                "such as pm.LowRank(rank=5) or pm.Amortized(...)"
+                "such as pm.LowRank(rank=5) or pm.Amortized(...), or a pm.Model"
             )
         return FAMILIES[given]
-    if not isinstance(given, Guide):
-        raise TypeError(
-            f"guide {given!r} of pm.fit, of type {type(given).__name__}, is no guide: give one of "
-            f"{', '.join(map(repr, FAMILIES))}, an object such as pm.Amortized(...), or a dict of "
-            "these by variable"
-        )
-    return given
+    if isinstance(given, Guide):
+        return given
+    if isinstance(given, FunctionType | MethodType | partial):
+        given = _called(given, model)
+    if isinstance(given, model_class):
+        return ModelGuide(given).of_model(model)
+    if isinstance(given, AutoGuide):
+        return ModelGuide.of_auto_guide(given).of_model(model)
+    raise TypeError(
+        f"guide {given!r} of pm.fit, of type {type(given).__name__}, is no guide: give one of "
+        f"{', '.join(map(repr, FAMILIES))}, an object such as pm.LowRank(rank=5), a pm.Model whose variables "
+        "are named as the latent ones, a function of the model that returns one, or a dict of these by "
+        "variable"
+    )
+
+
+def _called(function: Callable[[Any], Any], model: Any) -> Any:
+    """Let a function write a guide of a model: it returns one, or writes it in the context it is called in."""
+    written = model_class(model=None)  # not within the model that is fitted
+    for dim, length in model.dim_lengths.items():
+        written.add_coord(dim, model.coords[dim], length=length)
+    with written:
+        result = function(model)
+    return written if result is None else result
 
 
 def _take(left: dict[str, Site], name: str, sites: Sequence[Site]) -> Site:
@@ -207,8 +274,8 @@ def _check_coupling(guide: Guide, plate: Plate, names: Sequence[str]) -> None:
         )
     if guide.needs_rows and not plate:
         raise ValueError(
-            f"guide {guide.name!r} is a covariance within each row of a subsampled dim, but {listed} "
-            "has none: use 'full_rank'"
+            f"guide {guide.name!r} is a guide of each row of a subsampled dim, but {listed} "
+            "has none: use 'full_rank', or 'normalizing_flow'"
         )
 
 

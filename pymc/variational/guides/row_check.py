@@ -13,14 +13,14 @@
 #   limitations under the License.
 """Whether the rows of an encoder's distribution are each of their own row of the data.
 
-A batch holds some of the rows, and others at each step. What an encoder makes of a row must not depend
+A batch holds some of the rows, and others at each step. What a guide makes of a row must not depend
 on which others came with it, or there is no one distribution that is fitted, and log q summed over rows
 is not its density.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.slicing import take_rows
 from pymc.minibatch.stream import is_stream, streams_in
 from pymc.variational.guides.base import Site
-from pymc.variational.guides.encoders import trainable
+from pymc.variational.guides.lookups import trainable
 from pymc.variational.guides.rows_there import RowsThere, there_axes
 
 __all__ = ["check_rows"]
@@ -49,7 +49,7 @@ __all__ = ["check_rows"]
 _cheap_mode = Mode(linker="py", optimizer=None)
 
 
-def check_rows(dist: Variable, site: Site, model: Any) -> None:
+def check_rows(dist: Variable, site: Site, model: Any, subject: str) -> None:
     """Raise where a row of a distribution depends on other rows, on how many there are, or on none.
 
     It is read from the graph. Where that has an Op about which nothing is known, the distribution is
@@ -60,48 +60,60 @@ def check_rows(dist: Variable, site: Site, model: Any) -> None:
     dist : Variable
         A distribution of the variable, with its axes.
     site : Site
-        On one plate.
     model : Model
+    subject : str
+        How messages begin.
 
     Raises
     ------
     ValueError
         The message names what mixes the rows, or whose length is computed with.
     """
-    [rows] = site.plate
-    place = site.axes.index(rows)
-    there = [rows] if isinstance(rows, RowsThere) else []
+    there = [rows for rows in site.plate if isinstance(rows, RowsThere)]
     known = {**known_axes(model), **there_axes(model, there)}
+    if not site.plate:
+        found = indexes([dist], by_shape=True, known=known)
+        if found:
+            raise ValueError(
+                f"{subject} is computed from a batch of the rows of {Rows(found[0]).dim!r}, which is another "
+                "one at each step, but the variable is shared by all rows: compute it from all of the data"
+            )
+        return
     axes = trace(dist, known, model.free_RVs)
     if isinstance(axes, Lost) and axes.certain:
-        raise ValueError(_mixed(site, rows, axes.why))
-    check_no_length(f"the encoder of {site.name!r} in pm.Amortized", [dist], known)
-    if isinstance(axes, Lost):
-        _check_values(dist, place, rows, site, model)
-        return
-    if any(isinstance(axis, Rows) and k != place for k, axis in enumerate(axes)):
-        raise ValueError(
-            f"the encoder of {site.name!r} in pm.Amortized has the rows of {rows.dim!r} on another axis "
-            f"than axis {place}, where the variable has them"
-        )
-    if axes[place] is OWN:
-        raise ValueError(
-            f"the encoder of {site.name!r} in pm.Amortized has values of its own along axis {place}, "
-            f"where the variable has {rows}: a batch has other rows at each step. Compute the "
-            "parameters from the batch, or from data with that dim in pm.Data"
-        )
+        raise ValueError(_mixed(subject, site.plate, axes.why))
+    check_no_length(subject, [dist], known)
+    for place, rows in enumerate(site.axes):
+        if rows is None:
+            continue
+        if isinstance(axes, Lost):
+            _check_values(dist, place, rows, subject, model)
+            continue
+        other = [k for k, axis in enumerate(axes) if axis == rows and k != place]
+        if other or (isinstance(axes[place], Rows) and axes[place] != rows):
+            raise ValueError(
+                f"{subject} has the rows of {rows.dim!r} on another axis than axis {place}, where the "
+                "variable has them"
+            )
+        if axes[place] is OWN:
+            raise ValueError(
+                f"{subject} has values of its own along axis {place}, where the variable has {rows}: a "
+                "batch has other rows at each step. Compute the parameters from the batch, or from data "
+                "with that dim in pm.Data; or give each row parameters of its own by 'mean_field' or "
+                "pm.Structured"
+            )
 
 
-def _mixed(site: Site, rows: Rows, why: str) -> str:
+def _mixed(subject: str, plate: Sequence[Rows], why: str) -> str:
+    dims = " x ".join(repr(rows.dim) for rows in plate)
     return (
-        f"the encoder of {site.name!r} in pm.Amortized couples the rows of {rows.dim!r}: {why}. What it "
-        "makes of a row must not depend on the others of the batch, as it does with batch "
-        "normalisation: take means over all rows, such as X.mean(0) of the full data, or normalise "
-        "within the row"
+        f"{subject} couples the rows of {dims}: {why}. What it makes of a row must not depend on the "
+        "others of the batch, as it does with batch normalisation: take means over all rows, such as "
+        "X.mean(0) of the full data, or normalise within the row"
     )
 
 
-def _check_values(dist: Variable, place: int, rows: Rows, site: Site, model: Any) -> None:
+def _check_values(dist: Variable, place: int, rows: Rows, subject: str, model: Any) -> None:
     """Permute a batch, and change a row of it: row by row, the others stay as they were."""
     n_rows = current_length(rows.total if not isinstance(rows, RowsThere) else rows.length)
     if is_stream(rows):
@@ -118,8 +130,8 @@ def _check_values(dist: Variable, place: int, rows: Rows, site: Site, model: Any
         if not np.allclose(one, same, rtol=rtol, atol=rtol, equal_nan=True):
             raise ValueError(
                 _mixed(
-                    site,
-                    rows,
+                    subject,
+                    [rows],
                     "in another order, or with another first row, the others had other distributions",
                 )
             )

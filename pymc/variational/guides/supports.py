@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Whether the values that a distribution of an encoder has are among those of its variable."""
+"""Check that a distribution that a guide has for a variable is one of that variable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ import numpy as np
 
 from pytensor.graph.basic import Variable
 from pytensor.graph.op import Op
-from pytensor.tensor.random.op import RandomVariable
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 
 from pymc.distributions.custom import CustomDistRV
 from pymc.distributions.transforms import _default_transform
@@ -32,10 +33,12 @@ from pymc.logprob.transforms import (
     LogTransform,
     SimplexTransform,
 )
+from pymc.minibatch.plates import local_axes
+from pymc.minibatch.provenance import indexes
 from pymc.pytensorf import constant_fold
 from pymc.variational.guides.base import Site
 
-__all__ = ["check_support"]
+__all__ = ["check_distribution"]
 
 #: The least and the greatest value; None where that is not a constant, or nothing is known.
 type Bounds = tuple[float | None, float | None]
@@ -43,24 +46,94 @@ type Bounds = tuple[float | None, float | None]
 _UNKNOWN: Bounds = (None, None)
 
 
-def check_support(dist: Variable, op: Op, site: Site, call: str) -> None:
-    """Raise where an encoder draws what its variable cannot be, as far as constants tell.
+def check_distribution(
+    dist: Any, site: Site, model: Any, subject: str, unconstrained: bool = False
+) -> None:
+    """Raise where a guide has no distribution of its variable.
 
     Parameters
     ----------
     dist : Variable
-        What the encoder returned.
-    op : Op
-        Of `dist`.
+        A distribution, or a transform of some, with the variables of `model`.
     site : Site
-    call : str
+    model : Model
+    subject : str
         How messages begin.
+    unconstrained : bool
+        Whether it is on the unconstrained space.
 
     Raises
     ------
+    TypeError
+        If it is no distribution, or discrete where the variable is not.
     ValueError
-        The message shows both supports.
+        If it has other axes than the variable, or another support, or depends on variables that it cannot
+        be given.
     """
+    like = site.value if unconstrained else site.rv
+    if not isinstance(dist, Variable) or not is_drawn(dist):
+        raise TypeError(
+            f"{subject} has to be a distribution such as pm.Normal.dist(mu, sigma), got "
+            f"{type(dist).__name__} {dist}"
+        )
+    if dist.type.ndim != like.type.ndim:
+        raise ValueError(
+            f"{subject} has a distribution of {dist.type.ndim} axes, but the variable has "
+            f"{like.type.ndim}: give its parameters a value for each row and each entry of it"
+        )
+    for k, (length, asked) in enumerate(zip(dist.type.shape, like.type.shape)):
+        if None not in (length, asked) and length not in (1, asked):
+            raise ValueError(
+                f"{subject} has a distribution of length {length} along axis {k}, where the variable "
+                f"has length {asked}"
+            )
+    if (dist.type.dtype[:3] == "int") != (site.rv.type.dtype[:3] == "int"):
+        raise TypeError(
+            f"{subject} has a distribution of {dist.type.dtype}, but the variable is of "
+            f"{site.rv.type.dtype}: discrete variables need a discrete guide, and others none"
+        )
+    if not unconstrained:
+        check_support(dist, dist.owner.op, site, subject)
+    _check_parents(dist, site, model, subject, unconstrained)
+
+
+def is_drawn(graph: Variable) -> bool:
+    """Tell whether a graph is computed from random variables, besides the rows of a batch."""
+    batches = indexes([graph], by_shape=True)
+    return any(
+        var.owner is not None and isinstance(var.owner.op, RNGConsumerOp)
+        for var in ancestors([graph], blockers=batches)
+        if var not in batches
+    )
+
+
+def _check_parents(
+    dist: Variable, site: Site, model: Any, subject: str, unconstrained: bool
+) -> None:
+    axes = local_axes(model)
+    plates = {rv: {axis for axis in axes.get(rv, ()) if axis is not None} for rv in model.free_RVs}
+    # What those depend on in the model is no matter of the guide, which draws in an order of its own
+    parents = [var for var in ancestors([dist], blockers=model.free_RVs) if var in plates]
+    for parent in parents:
+        if parent is site.rv or not plates[parent] <= set(site.plate):
+            raise ValueError(
+                f"{subject} depends on {parent.name!r}, which is the variable itself or local to other "
+                "rows: a distribution of rows is given data, global variables, and other local ones of "
+                "its rows, and one of globals is given globals"
+            )
+    if site.transform is None or unconstrained:
+        return
+    constrained = site.transform.backward(site.value, *site.rv.owner.inputs)
+    moving = [rv.name for rv in model.free_RVs if rv in set(ancestors([constrained]))]
+    if moving:
+        raise ValueError(
+            f"the support of {site.name!r} depends on {moving[0]!r}, which {subject} cannot follow: leave "
+            "the variable to 'mean_field', or scale one of a fixed support in the model"
+        )
+
+
+def check_support(dist: Variable, op: Op, site: Site, call: str) -> None:
+    """Raise where a guide draws what its variable cannot be, as far as constants tell."""
     # What a user wrote has no transform, whatever its support
     if not _is_known(op):
         return
@@ -70,7 +143,7 @@ def check_support(dist: Variable, op: Op, site: Site, call: str) -> None:
         default is None or (simplex and not isinstance(default, SimplexTransform))
     ):
         raise ValueError(
-            f"{call} returns {op.name or op}, which has values that {site.name!r} cannot have (its "
+            f"{call} is {op.name or op}, which has values that {site.name!r} cannot have (its "
             f"transform is {site.transform.name!r}): give a distribution on the variable's own space, "
             f"such as {'pm.Dirichlet' if simplex else 'pm.LogNormal for a positive one'}"
         )
@@ -79,7 +152,7 @@ def check_support(dist: Variable, op: Op, site: Site, call: str) -> None:
         below = None not in (least, low) and least < low  # type: ignore[operator]
         if below or (None not in (greatest, high) and greatest > high):  # type: ignore[operator]
             raise ValueError(
-                f"{call} returns {op.name or op}, with values from {_text(least)} to {_text(greatest)}, but "
+                f"{call} is {op.name or op}, with values from {_text(least)} to {_text(greatest)}, but "
                 f"those of {site.name!r} are from {_text(low)} to {_text(high)}, so that log p of a draw "
                 "may be -inf: give a distribution on the variable's own space, such as pm.LogNormal for "
                 "a positive one, pm.Beta from 0 to 1, or pm.Bernoulli for 0 and 1"

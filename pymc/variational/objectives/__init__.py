@@ -28,6 +28,7 @@ __all__ = [
     "ELBO",
     "IWAE",
     "OBJECTIVES",
+    "Objective",
     "Renyi",
     "ReweightedWakeSleep",
     "objective_of",

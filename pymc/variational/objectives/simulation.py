@@ -38,6 +38,7 @@ from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
 
 from pymc.minibatch.provenance import indexes
 from pymc.variational.guides.base import Guide
+from pymc.variational.guides.model import ModelGuide
 from pymc.variational.minibatch_rv import released, unscaled_rv
 from pymc.variational.objectives.base import Draws, Setting, leads
 from pymc.variational.vectorize import at_draws
@@ -84,7 +85,7 @@ def simulate(setting: Setting, draws: Draws, guides: Sequence[Guide], name: str)
     n_lead = len(leads(setting)[0])
     drawn = {old: disconnected_grad(_with_lead(new, old, n_lead)) for old, new in graphs.items()}
     return Draws(
-        {guide: tuple(drawn[site.rv] for site in guide.sites) for guide in guides},
+        {guide: guide.block_of(drawn) for guide in guides if isinstance(guide, ModelGuide)},
         held | {rv: drawn[rv] for rv in rvs} | {var: drawn[value] for var, value in seen.items()},
         dict.fromkeys(guides, n_lead),
     )
@@ -113,14 +114,14 @@ def _seen(
     seen: dict[Variable, Variable] = {}
     for guide in guides:
         sites = ", ".join(repr(site.name) for site in guide.sites)
-        dists: Sequence[Variable] = getattr(guide, "dists", ())
-        if not dists:
+        if not isinstance(guide, ModelGuide):
             raise ValueError(
                 f"{phase}, but the guide of {sites} is computed from no data: give it a pm.Amortized "
                 f"guide, or {AWAKE}"
             )
+        dists = guide.graphs
         found = reads(dists, observed, [*held, *rvs])
-        if not found and rvs.isdisjoint(ancestors(dists, blockers=rvs)):
+        if not found and rvs.isdisjoint(guide.reads()):
             raise ValueError(
                 f"{phase}, but no input of the guide of {sites} is computed from what the model "
                 f"observes: name the minibatch that is observed among its inputs, or {AWAKE}"

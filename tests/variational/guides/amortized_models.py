@@ -32,7 +32,7 @@ import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.variational.fit_objective import guided_approximation
-from pymc.variational.guides.encoded import AmortizedGuide
+from pymc.variational.guides.model import ModelGuide
 
 PLAIN = Mode(linker="py", optimizer=None)
 N, B = 5, 3
@@ -55,8 +55,8 @@ def one_local(
     return model, pm.Amortized({"z": encode}, inputs=[batch], dim="obs", **kwargs)
 
 
-def bound(model: pm.Model, guide: Any) -> AmortizedGuide:
-    [found] = (g for g in guided_approximation(model, guide).guides if hasattr(g, "dists"))
+def bound(model: pm.Model, guide: Any) -> ModelGuide:
+    [found] = (g for g in guided_approximation(model, guide).guides if isinstance(g, ModelGuide))
     return found
 
 

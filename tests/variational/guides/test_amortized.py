@@ -114,7 +114,7 @@ def test_gamma_guides_are_not_reparametrised() -> None:
 
 
 ENCODERS = {
-    "no_distribution": (normal(), lambda y: y, TypeError, "has to return a distribution"),
+    "no_distribution": (normal(), lambda y: y, TypeError, "has to be a distribution"),
     "nothing": (normal(), lambda y: None, TypeError, "got NoneType None"),
     "axes": (normal(), lambda y: pm.Normal.dist(y[:, None], 1), ValueError, "of 2 axes.* has 1"),
     "discrete": (normal(), lambda y: pm.Poisson.dist(pt.exp(y)), TypeError, "of int64.* float64"),

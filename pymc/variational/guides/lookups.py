@@ -11,37 +11,31 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""What an encoder is called with, and what it leaves in its graph.
+"""Look up in a model what a guide was written with, and which shared variables a fit trains.
 
-An encoder is written for the variables of one model. A fit may be of a clone of it, or of the same model
-on minibatches: what the encoder takes is looked up there by name.
+A guide is written with the variables of one model. A fit may be of a clone of it, or of the same model on
+minibatches: its data, batches and variables are looked up there by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
-from pytensor.graph.op import Op
-from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
-from pytensor.tensor.random.op import RNGConsumerOp
 
-from pymc.minibatch.plates import local_axes, subsampled_dims
+from pymc.minibatch.plates import subsampled_dims
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.raw_data import RawData
 from pymc.minibatch.rebuild import all_rows, rebuild
 from pymc.minibatch.slicing import take_rows
 from pymc.minibatch.stream import is_stream, streams_in
 from pymc.minibatch.streamed_data import as_streamed
-from pymc.variational.guides.base import Site
-from pymc.variational.guides.supports import check_support
 
 __all__ = [
     "batch_of",
-    "check_distribution",
     "check_params",
     "in_model",
     "model_parameters",
@@ -49,23 +43,29 @@ __all__ = [
 ]
 
 
-def batch_of(var: Variable, model: Any) -> Variable:
-    """Look up an input of an encoder in `model`: data on a subsampled dim are the rows of the batch.
+def batch_of(var: Variable, model: Any, guide: Any = None) -> Variable:
+    """Look up a variable or a graph in `model`: data on a subsampled dim are the rows of the batch.
 
     Parameters
     ----------
     var : Variable
-        A batch, data, an observed variable or a free one, of `model` or of the one it was made from.
+        A batch, data, an observed variable or a free one, of `model` or of the one it was made from; or
+        what is computed from these.
     model : Model
+    guide : Model, optional
+        A model that the graph is written in. It may have data of its own, and its other names are its own.
     """
-    var = as_streamed(model, in_model(var, model))
+    var = as_streamed(model, in_model(var, model, _own_names(guide)))
     plates = subsampled_dims(model)
     if not plates or indexes([var]) or var in model.free_RVs:
         return var
+    dims = {data: model.named_vars_to_dims.get(data.name) for data in model.data_vars}
+    if guide is not None:
+        dims |= {data: guide.named_vars_to_dims.get(data.name) for data in guide.data_vars}
     batches = {}
-    for data in model.data_vars:
+    for data in dims:
         batch = as_streamed(model, data)
-        for k, dim in enumerate(model.named_vars_to_dims.get(data.name) or ()):
+        for k, dim in enumerate(dims[data] or ()):
             if dim in plates and not is_stream(plates[dim]):
                 batch = take_rows(batch, plates[dim], k)
         if batch is not data:
@@ -75,8 +75,23 @@ def batch_of(var: Variable, model: Any) -> Variable:
     return _swapped(var, batches, model)
 
 
-def in_model(var: Variable, model: Any) -> Variable:
-    """Put variables of `model` in the place of those of the same name, and its index in that of others."""
+def _own_names(guide: Any) -> set[str]:
+    """List the names of a guide model that say nothing of the variables of another model."""
+    if guide is None:
+        return set()
+    return guide.named_vars.keys() - {data.name for data in guide.data_vars}
+
+
+def in_model(var: Variable, model: Any, own_names: Collection[str] = ()) -> Variable:
+    """Put variables of `model` in the place of those of the same name, and its index in that of others.
+
+    Parameters
+    ----------
+    var : Variable
+    model : Model
+    own_names : collection of str
+        Names that are not looked up.
+    """
     own, plates = set(model.named_vars.values()), subsampled_dims(model)
     own.update(model.root._streams.values())
     if any(Rows(index).dim not in plates for index in indexes([var]) if Rows(index).dim):
@@ -89,7 +104,7 @@ def in_model(var: Variable, model: Any) -> Variable:
             swaps[index] = here
     containers = {id(shared.container): shared for shared in _shared_of_model(model)}
     for old in ancestors([var], blockers=own):
-        new = model.named_vars.get(old.name) if old.name else None
+        new = model.named_vars.get(old.name) if old.name and old.name not in own_names else None
         if isinstance(old, SharedVariable) and old not in own:
             if new is None or new not in model.data_vars:
                 new = containers.get(id(old.container))
@@ -117,78 +132,14 @@ def _value_of(var: Variable, model: Any) -> Variable:
 
 
 def _swapped(var: Variable, swaps: Mapping[Variable, Variable], model: Any) -> Variable:
-    """Replace variables, but not in what the free variables of the model are computed from."""
-    found = set(ancestors([var], blockers=model.free_RVs))
-    swaps = {old: new for old, new in swaps.items() if old in found and old is not new}
-    if not swaps:
-        return var
-    holders = {rv: rv.type() for rv in model.free_RVs if rv in found}
-    held = graph_replace([var], holders, strict=False) if holders else [var]
-    held = graph_replace(held, swaps, strict=False)
-    [var] = graph_replace(held, {h: rv for rv, h in holders.items()}, strict=False)
-    return var
+    """Replace variables, but not in what free variables of the model and other indexes are computed from."""
+    kept = [*model.free_RVs, *(i for i in indexes([var], by_shape=True) if i not in swaps)]
+    return rebuild([var], {**{one: one for one in kept}, **swaps})[0]
 
 
-def check_distribution(dist: Any, site: Site, model: Any) -> Op:
-    """Check what an encoder returned, and tell the Op of the distribution.
-
-    Raises
-    ------
-    TypeError
-        If it is no distribution, or discrete where the variable is not.
-    ValueError
-        If it has other axes than the variable, or another support, or depends on a local variable.
-    """
-    name, op = site.name, getattr(getattr(dist, "owner", None), "op", None)
-    call = f"the encoder of {name!r} in pm.Amortized"
-    if not isinstance(op, RNGConsumerOp):
-        raise TypeError(
-            f"{call} has to return a distribution such as pm.Normal.dist(mu, sigma), got "
-            f"{type(dist).__name__} {dist}"
-        )
-    if dist.type.ndim != site.rv.type.ndim:
-        raise ValueError(
-            f"{call} returns a distribution of {dist.type.ndim} axes, but the variable has "
-            f"{site.rv.type.ndim}: give its parameters a value for each row and each entry of it"
-        )
-    for k, (length, asked) in enumerate(zip(dist.type.shape, site.rv.type.shape)):
-        if None not in (length, asked) and length not in (1, asked):
-            raise ValueError(
-                f"{call} returns a distribution of length {length} along axis {k}, where the variable "
-                f"has length {asked}"
-            )
-    if (dist.type.dtype[:3] == "int") != (site.rv.type.dtype[:3] == "int"):
-        raise TypeError(
-            f"{call} returns a distribution of {dist.type.dtype}, but the variable is of "
-            f"{site.rv.type.dtype}: discrete variables need a discrete guide, and others none"
-        )
-    check_support(dist, op, site, call)
-    _check_globals(dist, site, model, call)
-    return op
-
-
-def _check_globals(dist: Variable, site: Site, model: Any, call: str) -> None:
-    plates = {rv: {a for a in axes if a is not None} for rv, axes in local_axes(model).items()}
-    # What those depend on in the model is no matter of the guide, which draws in an order of its own
-    parents = [var for var in ancestors([dist], blockers=model.free_RVs) if var in plates]
-    for parent in parents:
-        if parent is site.rv or plates[parent] != set(site.plate):
-            raise ValueError(
-                f"{call} depends on {parent.name!r}, which is the variable itself or local to other "
-                "rows: an encoder takes data, global variables, and other local ones of its rows"
-            )
-    if site.transform is None:
-        return
-    constrained = site.transform.backward(site.value, *site.rv.owner.inputs)
-    parents = [rv.name for rv in model.free_RVs if rv in set(ancestors([constrained]))]
-    if parents:
-        raise ValueError(
-            f"the support of {site.name!r} depends on {parents[0]!r}, which pm.Amortized cannot follow: "
-            "leave the variable to 'mean_field', or scale one of a fixed support in the model"
-        )
-
-
-def trainable(dists: Sequence[Variable], model: Any) -> list[SharedVariable]:
+def trainable(
+    dists: Sequence[Variable], model: Any, data: Collection[Variable] = ()
+) -> list[SharedVariable]:
     """List the shared variables of floats that distributions are computed from, data aside.
 
     Parameters
@@ -196,9 +147,12 @@ def trainable(dists: Sequence[Variable], model: Any) -> list[SharedVariable]:
     dists : sequence of Variable
     model : Model
         Its data are not listed, nor what its own variables are computed from.
+    data : collection of Variable
+        More data.
     """
-    found = ancestors(dists, blockers=[*model.free_RVs, *model.data_vars])
-    return [var for var in dict.fromkeys(found) if _is_weight(var) and var not in model.data_vars]
+    known = {*model.data_vars, *data}
+    found = ancestors(dists, blockers=[*model.free_RVs, *known])
+    return [var for var in dict.fromkeys(found) if _is_weight(var) and var not in known]
 
 
 def _is_weight(var: Variable) -> bool:
@@ -214,7 +168,10 @@ def _shared_of_model(model: Any) -> list[SharedVariable]:
 
 
 def check_params(
-    params: Sequence[Any] | None, dists: Sequence[Variable], model: Any
+    params: Sequence[Any] | None,
+    dists: Sequence[Variable],
+    model: Any,
+    data: Collection[Variable] = (),
 ) -> tuple[SharedVariable, ...]:
     """Tell which shared variables a guide trains.
 
@@ -224,6 +181,8 @@ def check_params(
         What the user chose; by default all that are reached, those of the model's own terms aside.
     dists : sequence of Variable
     model : Model
+    data : collection of Variable
+        Shared variables that are data of the guide.
 
     Raises
     ------
@@ -231,7 +190,7 @@ def check_params(
         If one is no shared variable of floats, or the distributions do not depend on it, or the model
         depends on it too.
     """
-    reached, own = trainable(dists, model), set(_shared_of_model(model))
+    reached, own = trainable(dists, model, data), set(_shared_of_model(model))
     if params is None:
         return tuple(var for var in reached if var not in own)
     call = "pm.Amortized"
