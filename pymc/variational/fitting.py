@@ -51,6 +51,7 @@ from pymc.variational.fit_arguments import (
     take_compile_kwargs,
 )
 from pymc.variational.nonfinite import describe
+from pymc.variational.optimizers import as_optimizer
 from pymc.variational.progress import Compiling, FitProgress
 from pymc.variational.report import FitReport
 
@@ -338,7 +339,12 @@ class Fitting:
         self, fraction: float | None, kwargs: Mapping[str, Any]
     ) -> tuple[Mapping[Any, Any], Any, TailAverage | None]:
         """Ask the objective for the next values and the loss, and add averages of the parameters."""
-        updates: Any = self.objective.updates(**kwargs)
+        given = (
+            {"obj_optimizer": as_optimizer(kwargs["obj_optimizer"])}
+            if "obj_optimizer" in kwargs
+            else {}
+        )
+        updates: Any = self.objective.updates(**{**kwargs, **given})
         if fraction is None:
             return updates, updates.loss, None
         tail = TailAverage.of([p for p in self.approx.params if p in updates], fraction)

@@ -29,9 +29,10 @@ import pymc as pm
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.provenance import Rows
 from pymc.variational.engine.compiled import make_step
+from pymc.variational.optimizers import as_optimizer
 from pymc.variational.rows.optimizers import _adagrad_window
 from pymc.variational.rows.table import RowTable
-from pymc.variational.rows.updates import guarded, row_updates
+from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 from tests.variational.engine import JAX_COPIES, PYTHON, counted_compilations, shared
 
 OPTIMIZERS = [
@@ -69,8 +70,9 @@ class Squares:
         apart = params - self.targets[self.table.index]
         loss = (WEIGHTS[:batch_size, None] * self.scale * apart**2).sum()
         gradient = pt.grad(loss, params)
-        self.update = row_updates(optimizer, self.table, (lines, params), gradient)
-        self.loss, self.updates = guarded(loss, {}, [self.update])
+        rows = RowGradient(self.table, (lines, params), gradient)
+        updates, [self.update] = all_updates(as_optimizer(optimizer), [], [], [rows])
+        self.loss, self.updates = guarded(loss, updates, [self.update])
 
     def compile(self, *outputs):
         return pm.compile(
