@@ -27,6 +27,7 @@ _layer.load_late(
     {
         "pymc.variational.guides": ("Amortized", "LowRank"),
         "pymc.variational.objectives": ("Renyi", "ReweightedWakeSleep"),
+        "pymc.variational.optimizers": ("Optimizer", "adamw"),
         "pymc.variational.streaming": (
             "DataLoader",
             "IterableDataset",

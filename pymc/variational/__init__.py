@@ -23,6 +23,7 @@ _layer.load_late(
         "pymc.variational.diagnostics": ("Diagnosis", "diagnose"),
         "pymc.variational.guides": ("Amortized", "LowRank"),
         "pymc.variational.objectives": ("ELBO", "IWAE", "Renyi", "ReweightedWakeSleep"),
+        "pymc.variational.optimizers": ("Optimizer", "adamw"),
         "pymc.variational.plots": ("plot_fit",),
         "pymc.variational.report": ("FitReport",),
         "pymc.variational.posterior.held_out": ("log_evidence", "log_weights"),

@@ -19,7 +19,7 @@ is a value as those of the parameters are: a fit puts its own there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -33,7 +33,7 @@ from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.variable import TensorConstant
 
-__all__ = ["as_input", "lift_numbers"]
+__all__ = ["as_input", "lift_numbers", "replaced"]
 
 
 def as_input(value: Any, name: str | None = None) -> Any:
@@ -72,6 +72,7 @@ def lift_numbers(outputs: Sequence[Variable], inputs: Iterable[Variable]) -> lis
 
     Examples
     --------
+    >>> import pytensor
     >>> import pytensor.tensor as pt
     >>> from pymc.variational.number_inputs import lift_numbers
     >>> x = pt.scalar("x")
@@ -89,8 +90,24 @@ def lift_numbers(outputs: Sequence[Variable], inputs: Iterable[Variable]) -> lis
         if _is_number(var) and var not in exponents and var not in blocked:
             value = float(var.data)
             new[var] = lifted.setdefault(value, as_input(value, f"{value:g}"))
+    return replaced(outputs, nodes, new)
+
+
+def replaced(
+    outputs: Sequence[Variable], nodes: Iterable[Apply], new: Mapping[Variable, Variable]
+) -> list[Variable]:
+    """Put variables in the place of others, which may be of other types; all else stays the same object.
+
+    Parameters
+    ----------
+    outputs : sequence of Variable
+    nodes : iterable of Apply
+        Of the graph, each after those of its inputs.
+    new : mapping of Variable to Variable
+    """
+    new = dict(new)
     for node in nodes if new else ():
-        if any(var in new for var in node.inputs):
+        if any(var in new for var in node.inputs) and not any(var in new for var in node.outputs):
             made = node.clone_with_new_inputs([new.get(v, v) for v in node.inputs], strict=False)
             new.update(zip(node.outputs, made.outputs))
     return [new.get(var, var) for var in outputs]
