@@ -256,9 +256,9 @@ class FunctionOptimizer(Optimizer):
     Parameters
     ----------
     function : callable
-    learning_rate : float, symbolic scalar or schedule, optional
-        That of one of PyMC's optimizers: it becomes an input of the step, and the other numbers, which
-        the compiler may know, do not. Of another function all floats do.
+    learning_rate : symbolic scalar or schedule, optional
+        That of one of PyMC's optimizers, from :func:`with_number_inputs`: it is an input of the step, and
+        its other numbers are known to the compiler. Of another function all floats become inputs.
     """
 
     function: Callable[..., Mapping[SharedVariable, Variable]]
@@ -284,7 +284,9 @@ class FunctionOptimizer(Optimizer):
     ) -> tuple[list[Variable], dict[SharedVariable, Variable]]:
         """Call the function; what it updates besides the parameters is its state."""
         rate = self.learning_rate
-        arguments = {} if rate is None else {"learning_rate": with_number_inputs(rate)}
+        if callable(rate):  # of the step of the fit, which is one for all parameters
+            rate = rate_at(rate, step)
+        arguments = {} if rate is None else {"learning_rate": rate}
         updates = dict(self.function(list(grads), list(params), **arguments))
         if rate is None:
             values = [var.type.filter_variable(value) for var, value in updates.items()]
@@ -688,8 +690,8 @@ def as_optimizer(value: Any) -> Optimizer:
     Examples
     --------
     >>> from pymc.variational.optimizers import as_optimizer
-    >>> as_optimizer(pm.adam(learning_rate=0.1)).learning_rate
-    0.1
+    >>> as_optimizer(pm.adam(learning_rate=0.1)).learning_rate.get_value()
+    array(0.1)
     """
     if isinstance(value, Optimizer):
         return value
@@ -710,7 +712,7 @@ def as_optimizer(value: Any) -> Optimizer:
     if not any(function is known for known in SCHEDULED):
         return FunctionOptimizer(value)
     default = signature(function).parameters["learning_rate"].default
-    return FunctionOptimizer(value, arguments.get("learning_rate", default))
+    return FunctionOptimizer(value, with_number_inputs(arguments.get("learning_rate", default)))
 
 
 def next_value(param: Variable, change: Variable) -> Variable:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -145,14 +146,19 @@ def with_number_inputs(learning_rate: Any) -> Any:
     >>> dict(falling.arguments)["decay_steps"].get_value()
     array(100)
     """
+    if isinstance(learning_rate, Real):
+        return as_input(float(learning_rate), "learning_rate")
     if isinstance(learning_rate, Formula):
-        pairs = [(name, with_number_inputs(value)) for name, value in learning_rate.arguments]
+        pairs = [(name, _with_inputs(value, name)) for name, value in learning_rate.arguments]
         return Formula(learning_rate.formula, tuple(pairs))
-    if isinstance(learning_rate, tuple):
-        return tuple(map(with_number_inputs, learning_rate))
-    if callable(learning_rate):
-        return _WithInputs(learning_rate)
-    return as_input(learning_rate, "learning_rate")
+    return _WithInputs(learning_rate) if callable(learning_rate) else learning_rate
+
+
+def _with_inputs(value: Any, name: str) -> Any:
+    """Do the same for an argument of a schedule: whole numbers count steps, and stay integers."""
+    if isinstance(value, tuple):
+        return tuple(_with_inputs(item, name) for item in value)
+    return with_number_inputs(value) if callable(value) else as_input(value, name)
 
 
 @dataclass(frozen=True, repr=False)

@@ -33,7 +33,6 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.type import TensorType
 
 from pymc.variational.optimizers import FunctionOptimizer, Optimizer
-from pymc.variational.schedule_formulas import Schedule, rate_at
 from pymc.variational.updates import adagrad_window
 
 __all__ = ["OneRow", "as_columns", "n_slots"]
@@ -192,7 +191,7 @@ def _row_form(link: Optimizer) -> Optimizer:
 def _adagrad_window(
     grads: Sequence[Variable],
     params: Sequence[SharedVariable],
-    learning_rate: float | Variable | Schedule = 0.001,
+    learning_rate: float | Variable = 0.001,
     epsilon: float = 0.1,
     n_win: int = 10,
 ) -> dict[SharedVariable, Variable]:
@@ -201,10 +200,6 @@ def _adagrad_window(
     The release's sets one entry, which for rows at different entries would be a loop over rows.
     """
     updates: dict[SharedVariable, Variable] = {}
-    rate: Any = learning_rate
-    if callable(learning_rate):
-        step = pytensor.shared(np.array(0, dtype="int64"), name="step")
-        rate, updates[step] = rate_at(learning_rate, step), step + 1
     for param, grad in zip(params, grads, strict=True):
         start = param.get_value(borrow=True)
         window = pytensor.shared(
@@ -214,7 +209,7 @@ def _adagrad_window(
         new = pt.switch(pt.eq(pt.arange(n_win), place), grad[..., None] ** 2, window)
         updates[window] = new
         updates[place] = pt.switch(place + 1 < n_win, place + 1, 0)
-        updates[param] = param - rate * grad / pt.sqrt(new.sum(axis=-1) + epsilon)
+        updates[param] = param - learning_rate * grad / pt.sqrt(new.sum(axis=-1) + epsilon)
     return updates
 
 
