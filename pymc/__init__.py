@@ -27,6 +27,7 @@ _layer.load_late(
     {
         "pymc.variational.guides": ("Amortized", "LowRank", "NormalizingFlow", "Structured"),
         "pymc.variational.objectives": ("Renyi", "ReweightedWakeSleep"),
+        "pymc.variational.optimizers": ("Optimizer", "adamw"),
         "pymc.variational.streaming": (
             "DataLoader",
             "IterableDataset",

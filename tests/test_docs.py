@@ -20,6 +20,7 @@ import inspect
 import re
 
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ import pytensor
 import pytest
 
 import pymc as pm
+
+from tests.variational.engine import JAX_COPIES
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -46,11 +49,13 @@ PUBLIC = {
     "pymc.LowRank": pm.LowRank,
     "pymc.Minibatch": pm.Minibatch,
     "pymc.NormalizingFlow": pm.NormalizingFlow,
+    "pymc.Optimizer": pm.Optimizer,
     "pymc.Potential": pm.Potential,
     "pymc.Renyi": pm.Renyi,
     "pymc.ReweightedWakeSleep": pm.ReweightedWakeSleep,
     "pymc.Structured": pm.Structured,
     "pymc.Trainer": pm.Trainer,
+    "pymc.adamw": pm.adamw,
     "pymc.arrow_source": pm.arrow_source,
     "pymc.compile_pymc": pm.compile_pymc,
     "pymc.fit": pm.fit,
@@ -108,6 +113,7 @@ def public_objects() -> dict[str, Any]:
 
 
 OBJECTS = public_objects()
+OPTIONAL = ("optax",)  # blocks that import these are skipped where they are not installed
 IMPORTED = {"np": np, "pm": pm}  # what an example may take as imported
 FINDER = doctest.DocTestFinder(recurse=False)
 EXAMPLES = {
@@ -126,7 +132,7 @@ def run_doctest(example: doctest.DocTest, clear_globs: bool = True) -> None:
     assert not failed, "".join(report)
 
 
-@pytest.mark.filterwarnings("ignore::Warning:bambi", "ignore::Warning:formulae")
+@pytest.mark.filterwarnings("ignore::Warning:bambi", "ignore::Warning:formulae", JAX_COPIES)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_page_runs(page: Path) -> None:
     """Run the blocks of a page one after another, in one namespace."""
@@ -134,6 +140,8 @@ def test_page_runs(page: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "page"}
     for block in BLOCK.finditer(text):
         code, line = block[1], text.count("\n", 0, block.start(1))
+        if any(f"import {name}\n" in code and find_spec(name) is None for name in OPTIONAL):
+            continue
         if code.startswith(">>>"):
             example = doctest.DocTestParser().get_doctest(
                 code, namespace, page.name, str(page), line

@@ -21,8 +21,9 @@ import pymc as pm
 
 from pymc.minibatch.provenance import Rows
 from pymc.variational.engine.compiled import make_step
+from pymc.variational.optimizers import as_optimizer
 from pymc.variational.rows.table import RowTable
-from pymc.variational.rows.updates import guarded, row_updates
+from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 
 
 class LocalRows:
@@ -52,9 +53,10 @@ class LocalRows:
         per_row = -((z - mu) ** 2) / 2 - (batch - z) ** 2 / 2 - logq
         bound = per_row.sum() + (-(mu**2) / 2 - logq_top).sum() * batch_size / rows.total
         by_row, by_top = pt.grad(-bound, [params, top])
-        update_rule = getattr(pm, optimizer)(learning_rate=1e-3)
-        update = row_updates(update_rule, table, (lines, params), by_row)
-        loss, updates = guarded(-bound, update_rule([by_top], [top]), [update])
+        update_rule = as_optimizer(getattr(pm, optimizer)(learning_rate=1e-3))
+        gradients = [RowGradient(table, (lines, params), by_row)]
+        updates, of_rows = all_updates(update_rule, [top], [by_top], gradients)
+        loss, updates = guarded(-bound, updates, of_rows)
         self.step = make_step(updates, loss, model=model, random_seed=1, mode="NUMBA", guarded=True)
         self.state = self.step.load()
 

@@ -36,6 +36,7 @@ _layer.load_late(
             "Renyi",
             "ReweightedWakeSleep",
         ),
+        "pymc.variational.optimizers": ("Optimizer", "adamw"),
         "pymc.variational.plots": ("plot_fit",),
         "pymc.variational.report": ("FitReport",),
         "pymc.variational.posterior.held_out": ("log_evidence", "log_weights"),

@@ -63,7 +63,7 @@ class TailAverage:
         How many steps the means are of, an int64.
     tables : tuple of RowTable
         Parameters of rows, whose averages are columns of theirs, over the visits of each row:
-        :func:`~pymc.variational.rows.updates.row_updates` takes `n_waiting`.
+        :func:`~pymc.variational.rows.updates.all_updates` takes `n_waiting`.
     """
 
     fraction: float

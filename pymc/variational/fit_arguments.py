@@ -20,12 +20,12 @@ import warnings
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from functools import partial
 from typing import Any
 
 from pytensor.compile.mode import get_mode
 
 from pymc.pytensorf import resolve_backend_compile_kwargs
+from pymc.variational.optimizers import name_of
 from pymc.variational.report import Setting
 
 __all__ = [
@@ -273,9 +273,6 @@ def settings_of(kwargs: Mapping[str, Any]) -> dict[str, Setting]:
             continue
         if isinstance(value, str | int | float | bool):
             settings[name] = value
-        elif isinstance(value, partial):  # an optimizer of pm's, with its arguments
-            given = ", ".join(f"{k}={v!r}" for k, v in value.keywords.items())
-            settings[name] = f"{value.func.__name__}({given})"
         else:
-            settings[name] = getattr(value, "__name__", repr(value))
+            settings[name] = name_of(value)
     return settings

@@ -42,13 +42,14 @@ from pymc.variational.objectives.checks import (
     check_upper_bound,
 )
 from pymc.variational.objectives.loss_factor import check_reduction, loss_factor
+from pymc.variational.optimizers import as_optimizer, chain, clip_by_global_norm
 from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
     ExplicitInferenceError,
     check_replacements,
 )
 from pymc.variational.replacements import as_replacements
-from pymc.variational.rows.updates import guarded, row_updates
-from pymc.variational.updates import adagrad_window, total_norm_constraint
+from pymc.variational.rows.updates import RowGradient, all_updates, guarded
+from pymc.variational.updates import adagrad_window
 
 __all__ = ["FitObjective", "guided_approximation"]
 
@@ -226,7 +227,7 @@ class FitObjective:
         ----------
         obj_n_mc : int, optional
             Draws that the objective is averaged over, 1 by default.
-        obj_optimizer : callable (grads, params) -> updates
+        obj_optimizer : callable (grads, params) -> updates, Optimizer, or optimizer of optax
         more_obj_params : list of SharedVariable, optional
             More parameters that the loss is minimised for.
         more_updates : dict, optional
@@ -268,20 +269,19 @@ class FitObjective:
         factor = loss_factor(self.approx.model, self.reduction)
         dense = [*storage.dense.values(), *self.approx.model_parameters, *(more_obj_params or ())]
         gradients = self._gradients(losses, factor, params, dense)
+        optimizer = as_optimizer(obj_optimizer)
         if total_grad_norm_constraint is not None:
-            gradients = total_norm_constraint(gradients, total_grad_norm_constraint)
-        of_rows = dict(zip(params, gradients[len(dense) :]))
-        updates = dict(obj_optimizer(gradients[: len(dense)], dense)) if dense else {}
-        rows = [
-            row_updates(
-                obj_optimizer,
-                storage.tables[plate],
-                gathered[plate],
-                gradient,
-                n_waiting=average and average.n_waiting,
-            )
-            for plate, gradient in of_rows.items()
-        ]
+            optimizer = chain(clip_by_global_norm(total_grad_norm_constraint), optimizer)
+        updates, rows = all_updates(
+            optimizer,
+            dense,
+            gradients[: len(dense)],
+            [
+                RowGradient(storage.tables[plate], gathered[plate], gradient)
+                for plate, gradient in zip(params, gradients[len(dense) :])
+            ],
+            n_waiting=average and average.n_waiting,
+        )
         if average is not None:
             updates = average.updates(updates)
         updates |= more_updates or {}

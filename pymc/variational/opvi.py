@@ -32,6 +32,7 @@ from pymc.variational.averaging import TailAverage
 from pymc.variational.draws import draw_anew
 from pymc.variational.fit_arguments import argument_names, check_known
 from pymc.variational.minibatch_rv import unscaled_rv
+from pymc.variational.optimizers import as_optimizer
 from pymc.variational.replacements import as_replacements
 from pymc.variational.results import add_fit
 from pymc.variational.saved import Saved
@@ -180,6 +181,9 @@ class _ObjectiveFunction:
         self: Any, fraction: float | None, **kwargs: Any
     ) -> tuple[Mapping[Any, Any], Any, TailAverage | None]:
         """Return the next values of a step, its loss, and averages over the last part of a fit."""
+        for name in ("obj_optimizer", "test_optimizer"):
+            if name in kwargs:
+                kwargs[name] = as_optimizer(kwargs[name])
         updates = self.updates(**kwargs)
         if fraction is None:
             return updates, updates.loss, None

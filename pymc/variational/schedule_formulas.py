@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,7 +32,9 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.tensor.variable import TensorVariable
 
-__all__ = ["Formula", "Schedule", "rate_at"]
+from pymc.variational.number_inputs import as_input, lift_numbers
+
+__all__ = ["Formula", "Schedule", "rate_at", "with_number_inputs"]
 
 # A schedule is a handful of scalar operations: to compile them takes longer than to run them
 _PYTHON = Mode(linker="py", optimizer=None)
@@ -66,12 +69,12 @@ class Formula:
         return f"{self.formula.__name__}({arguments})"
 
 
-def rate_at(learning_rate: float | Schedule, step: TensorVariable) -> TensorVariable:
+def rate_at(learning_rate: float | Variable | Schedule, step: TensorVariable) -> TensorVariable:
     """Return the learning rate at a symbolic step, as the optimizers use it.
 
     Parameters
     ----------
-    learning_rate : float or schedule
+    learning_rate : float, symbolic scalar or schedule
         A schedule is called once.
     step : TensorVariable of shape () and dtype int64
         The number of steps before this one.
@@ -96,6 +99,8 @@ def rate_at(learning_rate: float | Schedule, step: TensorVariable) -> TensorVari
     >>> float(rate.eval())
     0.25
     """
+    if isinstance(learning_rate, Variable):
+        return pt.as_tensor(learning_rate).astype(pytensor.config.floatX)
     if not callable(learning_rate):
         return pt.constant(learning_rate, dtype=pytensor.config.floatX)
     try:
@@ -120,6 +125,56 @@ def rate_at(learning_rate: float | Schedule, step: TensorVariable) -> TensorVari
     return rate.astype(pytensor.config.floatX)
 
 
+def with_number_inputs(learning_rate: Any) -> Any:
+    """Put shared scalars in the place of the numbers of a learning rate or schedule.
+
+    So they are inputs of a compiled step, and others compile nothing: floats and whole numbers of the
+    schedules in ``schedules``, and the floats of your own.
+
+    Parameters
+    ----------
+    learning_rate : float, symbolic scalar or schedule
+        Symbolic scalars stay.
+
+    Examples
+    --------
+    >>> from pymc.variational.schedule_formulas import with_number_inputs
+    >>> from pymc.variational.schedules import cosine_decay
+    >>> with_number_inputs(0.1).get_value()
+    array(0.1)
+    >>> falling = with_number_inputs(cosine_decay(0.1, decay_steps=100))
+    >>> dict(falling.arguments)["decay_steps"].get_value()
+    array(100)
+    """
+    if isinstance(learning_rate, Real):
+        return as_input(float(learning_rate), "learning_rate")
+    if isinstance(learning_rate, Formula):
+        pairs = [(name, _with_inputs(value, name)) for name, value in learning_rate.arguments]
+        return Formula(learning_rate.formula, tuple(pairs))
+    return _WithInputs(learning_rate) if callable(learning_rate) else learning_rate
+
+
+def _with_inputs(value: Any, name: str) -> Any:
+    """Do the same for an argument of a schedule: whole numbers count steps, and stay integers."""
+    if isinstance(value, tuple):
+        return tuple(_with_inputs(item, name) for item in value)
+    return with_number_inputs(value) if callable(value) else as_input(value, name)
+
+
+@dataclass(frozen=True, repr=False)
+class _WithInputs:
+    """A user's own schedule, with its floats as inputs."""
+
+    schedule: Schedule
+
+    def __call__(self, step: TensorVariable, /) -> TensorVariable:
+        [rate] = lift_numbers([pt.as_tensor(self.schedule(step))], [step])
+        return rate
+
+    def __repr__(self) -> str:
+        return repr(self.schedule)
+
+
 def constant(step: TensorVariable, learning_rate: float) -> TensorVariable:
     return rate_at(learning_rate, step)
 
@@ -131,7 +186,7 @@ def exponential_decay(
     decay_rate: float,
     staircase: bool,
 ) -> TensorVariable:
-    exponent = _real(step // decay_steps) if staircase else _real(step) / decay_steps
+    exponent = _real(step // decay_steps) if staircase else _real(step) / _real(decay_steps)
     return initial_learning_rate * decay_rate**exponent
 
 
@@ -164,11 +219,11 @@ def join(
 
 def _left(step: TensorVariable, n_steps: int) -> TensorVariable:
     """Return what is left of the first `n_steps` steps: 1 at step 0, and 0 from `n_steps` on."""
-    return _real(pt.maximum(n_steps - step, 0)) / n_steps
+    return _real(pt.maximum(n_steps - step, 0)) / _real(n_steps)
 
 
-def _real(count: TensorVariable) -> TensorVariable:
-    return count.astype(pytensor.config.floatX)
+def _real(count: TensorVariable | int) -> TensorVariable:
+    return pt.as_tensor(count).astype(pytensor.config.floatX)
 
 
 def _check_steps(step: Any) -> np.ndarray:

@@ -29,7 +29,7 @@ released = _layer.run_release(globals())
 
 if TYPE_CHECKING:
     # What our modules use of the release's
-    def total_norm_constraint(tensor_vars: Any, max_norm: float) -> Any: ...
+    def get_or_compute_grads(loss_or_grads: Any, params: Any) -> Any: ...
 
 
 _LEARNING_RATE = re.compile(r"^( *)learning_rate ?: float.*\n(?:\1 +\S.*\n)+", re.MULTILINE)
@@ -77,3 +77,16 @@ rmsprop = _scheduled(released.rmsprop)
 adadelta = _scheduled(released.adadelta)
 adam = _scheduled(released.adam)
 adamax = _scheduled(released.adamax)
+
+#: The optimizers that have a learning rate.
+SCHEDULED = (
+    sgd,
+    momentum,
+    nesterov_momentum,
+    adagrad,
+    adagrad_window,
+    rmsprop,
+    adadelta,
+    adam,
+    adamax,
+)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytensor
@@ -82,10 +83,12 @@ def assert_same(xs: Any, ys: Any) -> None:
 
 
 @contextmanager
-def counted_compilations() -> Iterator[list[Any]]:
-    """Collect the graphs of the steps that are compiled."""
+def counted_compilations(cold: bool = True) -> Iterator[list[Any]]:
+    """Collect the graphs of the steps that are compiled; cold, nothing was compiled before."""
     graphs: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
+        if cold:
+            patch.setattr(compiled, "_compiled", WeakKeyDictionary())
         compile_step = compiled.compile_step
 
         def count(graph: Any, *args: Any, **kwargs: Any) -> Any:

@@ -22,8 +22,9 @@ import pymc as pm
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.provenance import Rows
 from pymc.variational.averaging import TailAverage, check_average
+from pymc.variational.optimizers import as_optimizer
 from pymc.variational.rows.table import RowTable
-from pymc.variational.rows.updates import guarded, row_updates
+from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 from tests.variational.engine import PYTHON, bare_step, normal_model, params_of, quiet, shared
 
 N, RATE = 20, 0.3
@@ -187,9 +188,10 @@ class TestRows:
         tail = TailAverage.of([], 0.5, [table])
         lines, params = table.gather()
         targets = pt.constant(np.arange(12.0).reshape(6, 2))[table.index]
-        optimizer = pm.sgd(learning_rate=0.5)
-        update = row_updates(optimizer, table, (lines, params), params - targets, tail.n_waiting)
-        loss, updates = guarded(pt.constant(0.0), {}, [update])
+        optimizer = as_optimizer(pm.sgd(learning_rate=0.5))
+        rows = [RowGradient(table, (lines, params), params - targets)]
+        updates, rows = all_updates(optimizer, [], [], rows, tail.n_waiting)
+        loss, updates = guarded(pt.constant(0.0), updates, rows)
         compiled = pm.compile(
             [], [table.index, loss], updates=tail.updates(updates), mode=PYTHON, random_seed=1
         )

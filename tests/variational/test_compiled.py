@@ -17,6 +17,9 @@ import gc
 import threading
 import weakref
 
+from functools import partial
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
@@ -24,8 +27,11 @@ import pytest
 
 import pymc as pm
 
+from pymc.variational import schedules
 from pymc.variational.engine.compiled import make_step, one_at_a_time
+from pymc.variational.optimizers import adamw, chain, clip
 from tests.variational.engine import (
+    JAX_COPIES,
     PYTHON,
     assert_same,
     counted_compilations,
@@ -51,7 +57,7 @@ class TestCompiledOnce:
         return model
 
     def compilations(self, model, **kwargs):
-        with counted_compilations() as graphs:
+        with counted_compilations(cold=False) as graphs:
             fit(model, **{"obj_optimizer": pm.adam(learning_rate=0.01), **kwargs})
         return len(graphs)
 
@@ -67,7 +73,7 @@ class TestCompiledOnce:
     @pytest.mark.parametrize(
         "kwargs",
         [
-            {"obj_optimizer": pm.adam(learning_rate=0.02)},
+            {"obj_optimizer": pm.adam(learning_rate=0.01, beta1=0.8)},
             {"obj_optimizer": pm.sgd(learning_rate=0.01)},
             {"compile_kwargs": {"mode": PYTHON.including("fusion")}},
             {"compile_kwargs": {"mode": PYTHON, "name": "step"}},
@@ -86,15 +92,194 @@ class TestCompiledOnce:
     def test_refine(self, model):
         advi = pm.ADVI(model=model, random_seed=1)
         advi.fit(5, **quiet(obj_optimizer=pm.adam(learning_rate=0.01)))
-        with counted_compilations() as graphs:
+        with counted_compilations(cold=False) as graphs:
             advi.refine(5, progressbar=False)
         assert not graphs
 
     def test_another_model(self):
+        """One of the same form has the same step, as long as the first lives."""
         with counted_compilations() as graphs:
-            fit(normal_model())
-            fit(normal_model())
-        assert len(graphs) == 2
+            first, second = normal_model(6), normal_model(9)
+            fit(first)
+            fit(second)
+            assert len(graphs) == 1
+            del first
+            gc.collect()
+            fit(normal_model(7))  # the second has kept it
+        assert len(graphs) == 1
+
+
+def observed(data, total_size=None, guide=False):
+    """Rows of which each has its own latent variable if they have a dim, or all the same."""
+    mu = pm.Normal("mu", 0, 10)
+    if guide:
+        mu = pm.Normal("z", mu, 1, dims="obs")
+    pm.Normal("y", mu, 1, observed=data, total_size=total_size, dims="obs" if guide else None)
+
+
+def rows(n):
+    return np.random.default_rng(n).normal(2.0, 1.0, size=n)
+
+
+def full(n):
+    with pm.Model() as model:
+        observed(pm.Data("x", rows(n)))
+    return model
+
+
+def minibatch_of_data(n):
+    with pm.Model() as model:
+        observed(pm.Minibatch(pm.Data("x", rows(n), dims="obs"), batch_size=3))
+    return model
+
+
+def minibatch_of_an_array(n):
+    with pm.Model() as model:
+        observed(pm.Minibatch(rows(n), batch_size=3))
+    return model
+
+
+def a_number_as_total_size(n):
+    with pm.Model() as model:
+        observed(pm.Data("x", rows(4)), total_size=n)
+    return model
+
+
+def a_table(n):
+    with pm.Model() as model:
+        observed(pm.Minibatch(pm.Data("x", rows(n), dims="obs"), batch_size=3), guide=True)
+    return model
+
+
+#: Of streamed models
+LOADERS: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def a_stream(n, guide=False):
+    with pm.Model() as model:
+        LOADERS[model] = pm.DataLoader(rows(n), batch_size=4, seed=1)
+        observed(pm.Data("x", LOADERS[model], dims="obs"), guide=guide)
+    return model
+
+
+def a_table_of_a_stream(n):
+    return a_stream(n, guide=True)
+
+
+def fitted(model, **kwargs):
+    """Return the losses of a fit, of batches of the model's own loader where it is streamed."""
+    loader = LOADERS.get(model)
+    return fit(model, n=8, **kwargs, **({} if loader is None else {"data": loader})).hist
+
+
+FORMS = [
+    full,
+    minibatch_of_data,
+    minibatch_of_an_array,
+    a_number_as_total_size,
+    a_table,
+    a_stream,
+    a_table_of_a_stream,
+]
+
+
+def by_hand(rate):
+    """A user's own function, with a number in it."""
+    return lambda grads, params: {p: p - rate * g for p, g in zip(params, grads)}
+
+
+def slowing(rate):
+    """A user's own schedule, with a number in it."""
+    return pm.adam(learning_rate=lambda step: rate / (1.0 + step))
+
+
+class TestNumbersAreInputs:
+    """Two fits that differ in numbers share a step, and each has the losses that it has alone."""
+
+    def assert_shared(self, fits):
+        alone = []
+        for each in fits:
+            with counted_compilations() as graphs:
+                alone.append(each())
+            assert len(graphs) == 1
+        assert not np.array_equal(*alone)
+        with counted_compilations() as graphs:
+            together = [each() for each in fits]
+        assert len(graphs) == 1
+        for got, expected in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_number_of_rows(self, form):
+        models = [form(n) for n in (7, 13)]
+        self.assert_shared([partial(fitted, model) for model in models])
+
+    @pytest.mark.parametrize("guide", ["mean_field", None])
+    @pytest.mark.parametrize(
+        "optimizers",
+        [
+            [pm.adam(learning_rate=0.1), pm.adam(learning_rate=0.5)],
+            [pm.adagrad_window, pm.adagrad_window(learning_rate=0.1)],
+            [by_hand(0.001), by_hand(0.002)],
+            [slowing(0.1), slowing(0.3)],
+            [adamw(0.1, weight_decay=0.5), adamw(1.0, weight_decay=0.25)],
+            [
+                chain(clip(1.0), pm.sgd(learning_rate=0.1)),
+                chain(clip(0.1), pm.sgd(learning_rate=1)),
+            ],
+            *(
+                [pm.adam(learning_rate=schedule(a)), pm.adam(learning_rate=schedule(b))]
+                for schedule, a, b in [
+                    (lambda n: schedules.cosine_decay(0.1, n), 5, 70_000),
+                    (lambda n: schedules.exponential_decay(0.1, n, 0.5), 1, 300),
+                    (lambda n: schedules.linear_warmup(schedules.cosine_decay(0.1, 9), n), 2, 200),
+                    (lambda n: schedules.piecewise_constant([0.1, 1 / n], [n]), 2, 5),
+                ]
+            ),
+        ],
+    )
+    def test_optimizer(self, optimizers, guide):
+        model = minibatch_of_data(7)
+        self.assert_shared(
+            [partial(fitted, model, obj_optimizer=each, guide=guide) for each in optimizers]
+        )
+
+    def test_bound_of_the_gradient(self):
+        model = full(5)
+        self.assert_shared(
+            [
+                partial(fitted, model, total_grad_norm_constraint=bound, guide="mean_field")
+                for bound in (0.1, 1.0)
+            ]
+        )
+
+    def test_a_schedule_of_rows(self):
+        """All parameters share its numbers and the step that it counts."""
+        model = a_table(7)
+        with counted_compilations() as graphs:
+            fitted(model, obj_optimizer=pm.adam(learning_rate=schedules.cosine_decay(0.1, 50)))
+        names = [var.name for var in graphs[0].shared]
+        numbers = ("step", "initial_learning_rate", "decay_steps", "final_fraction")
+        assert [names.count(name) for name in numbers] == [1, 1, 1, 1]
+
+
+@pytest.mark.filterwarnings(JAX_COPIES)
+class TestNumbersOnJax:
+    def compilations(self, form):
+        with counted_compilations() as graphs:
+            models = [form(n) for n in (7, 13)]
+            hists = [
+                pm.fit(4, model=m, random_seed=1, backend="jax", progressbar=False).hist
+                for m in models
+            ]
+            assert len(hists[0]) == 4
+        return len(graphs)
+
+    def test_a_number_of_rows(self):
+        assert self.compilations(a_number_as_total_size) == 1
+
+    def test_raw_data_are_constants(self):
+        assert self.compilations(minibatch_of_an_array) == 2
 
 
 class TestSettings:
@@ -195,7 +380,7 @@ class TestOwnValues:
         adam = pm.adam(learning_rate=0.1)
         advi.fit(10, **quiet(obj_optimizer=adam))
         after = params_of(advi.approx)
-        with counted_compilations() as graphs:
+        with counted_compilations(cold=False) as graphs:
             advi.fit(1, **quiet(obj_optimizer=adam))
         assert not graphs
         # The first step of Adam has the length of the rate
@@ -209,7 +394,7 @@ class TestOwnValues:
         new = np.random.default_rng(2).normal(-4, 1, size=9)
         with model:
             pm.set_data({"x": new}, coords={"obs": range(9)})
-        with counted_compilations() as graphs:
+        with counted_compilations(cold=False) as graphs:
             losses = fit(model).hist
         assert not graphs
         fresh = normal_model(9)

@@ -37,12 +37,12 @@ def noisy(scale=1.0, dtype="float64", n=2, with_loss=True):
     return step_graph(updates, ((x - data) ** 2).sum() if with_loss else None, random_seed=7)
 
 
-def minibatch(values, batch_size=2):
+def minibatch(values, batch_size=2, **kwargs):
     """A step on rows of an array; a step for each call."""
     with pm.Model():
         batch = pm.Minibatch(values, batch_size=batch_size)
     x = shared(0.0)
-    return step_graph({x: x + batch.sum()}, x, random_seed=7)
+    return step_graph({x: x + batch.sum()}, x, random_seed=7, **kwargs)
 
 
 class TestStepGraph:
@@ -123,12 +123,20 @@ class TestSameAs:
         assert graph.shared == crossed.shared
         assert not graph.same_as(crossed)
 
-    def test_raw_data_may_be_constants(self):
+    def test_raw_data_of_any_number_of_rows(self):
         values = np.arange(6.0)
         graph = minibatch(values)
-        assert any(isinstance(var, RawData) for var in graph.shared)
+        [data] = [var for var in graph.shared if isinstance(var, RawData)]
+        assert data.type.shape == (None,)
+        assert graph.same_as(minibatch(np.arange(9.0)))
+        assert not graph.same_as(minibatch(values, batch_size=3))
+        assert not graph.same_as(minibatch(values[:, None]))
+
+    def test_raw_data_that_become_constants(self):
+        values = np.arange(6.0)
+        graph = minibatch(values, constant_data=True)
         assert graph.same_as(graph)
-        assert not graph.same_as(minibatch(values + 1))
+        assert not graph.same_as(minibatch(values + 1, constant_data=True))
 
 
 class TestOwnVariables:
@@ -138,21 +146,23 @@ class TestOwnVariables:
         assert own.same_as(graph)
         assert not set(own.shared) & set(graph.shared)
 
-    def test_raw_data_stay(self):
-        graph = minibatch(np.arange(6.0))
+    def test_constant_data_stay(self):
+        graph = minibatch(np.arange(6.0), constant_data=True)
         own = graph.on_own_variables()
         assert own.same_as(graph)
         common = set(own.shared) & set(graph.shared)
         assert common
         assert all(isinstance(var, RawData) for var in common)
 
-    def test_values_are_forgotten_and_the_users_stay(self):
-        graph = minibatch(np.arange(6.0))
+    @pytest.mark.parametrize("constant", [False, True])
+    def test_values_are_forgotten_and_the_users_stay(self, constant):
+        graph = minibatch(np.arange(6.0), constant_data=constant)
         before = [var.container.storage[0] for var in graph.shared]
         own = graph.on_own_variables()
         own.forget_values()
         for var in own.shared:
-            assert (var.container.storage[0] is None) != isinstance(var, RawData)
+            kept = constant and isinstance(var, RawData)
+            assert (var.container.storage[0] is None) != kept
         assert all(var.container.storage[0] is v for var, v in zip(graph.shared, before))
 
 

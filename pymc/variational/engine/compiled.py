@@ -11,7 +11,12 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Compiled steps and the shared variables they are about; each is compiled once for a model.
+"""Compiled steps and the shared variables they are about; each is compiled once.
+
+A step is a function of values: parameters and data, the numbers that an optimizer and a schedule are made
+of, and how many rows there are. So it serves fits with others of these, and models of the same form, as of
+data that have grown. Arrays of other lengths compile nothing, but for raw arrays on JAX, which are constants
+of the program there, and JAX traces a program anew for each shape of an array.
 
 Fits of one model may run in several threads. Each has parameters, generators and states of the model's
 minibatch indexes of its own, and one step is made at a time.
@@ -34,6 +39,7 @@ from pytensor.compile.mode import Mode, get_mode, predefined_modes
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
+from pymc.minibatch.raw_data import compiles_to_jax
 from pymc.minibatch.state import IndexState
 from pymc.variational.engine.drivers import Driver, State, choose_driver
 from pymc.variational.engine.step import StepGraph, compile_step, host_value, step_graph
@@ -116,7 +122,8 @@ def one_at_a_time[**P, R](function: Callable[P, R]) -> Callable[P, R]:
 # Steps that are kept for a model, the last ones
 MOST = 8
 
-# What was compiled for a model lives as long as the model.
+# What was compiled for a model, or found for it among what was compiled for others, lives as long as the
+# model.
 _compiled: WeakKeyDictionary[Any, list[_Compiled]] = WeakKeyDictionary()
 
 
@@ -132,7 +139,7 @@ def make_step(
     fed: Mapping[SharedVariable, np.dtype] | None = None,
     **compile_kwargs: Any,
 ) -> Step:
-    """Compile a step, unless the same was compiled for the model before.
+    """Compile a step, unless the same was compiled before for a model that still lives.
 
     Parameters
     ----------
@@ -168,12 +175,14 @@ def make_step(
     >>> losses
     array([1.    , 0.25  , 0.0625])
     """
-    graph = step_graph(updates, loss, random_seed, guarded, fed)
+    graph = step_graph(updates, loss, random_seed, guarded, fed, compiles_to_jax(mode))
     settings = (*_mode_key(mode), model.check_bounds, tuple(compile_kwargs.items()))
     known = _compiled.setdefault(model, [])
     shared = [_own(var) for var in graph.shared]
-    for old in known:
+    for old in [*known, *(old for steps in list(_compiled.values()) for old in steps)]:
         if old.settings == settings and old.graph.same_as(graph):
+            if not any(old is mine for mine in known):
+                _keep(known, old)
             return old.bind(shared, fed or ())
     own = graph.on_own_variables()
     with model:
@@ -181,9 +190,14 @@ def make_step(
     inputs = [shared[i] for i in function.order]
     driver = choose_driver(function, lambda driver: driver.load(inputs))
     own.forget_values()
-    known.append(_Compiled(own, settings, driver, function.order))
+    new = _Compiled(own, settings, driver, function.order)
+    _keep(known, new)
+    return new.bind(shared, fed or ())
+
+
+def _keep(known: list[_Compiled], step: _Compiled) -> None:
+    known.append(step)
     del known[:-MOST]
-    return known[-1].bind(shared, fed or ())
 
 
 def _own(var: SharedVariable) -> SharedVariable:

@@ -37,6 +37,7 @@ from pymc.minibatch.batch_logp import minibatch_logp
 from pymc.minibatch.raw_data import RawData
 from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
 from pymc.variational.engine.rewrites import powers, reductions, reshapes
+from pymc.variational.engine.totals import with_totals_as_inputs
 
 __all__ = ["FedInput", "StepFunction", "StepGraph", "compile_step", "host_value", "step_graph"]
 
@@ -76,6 +77,8 @@ class StepGraph:
         Whether a step whose loss is not finite leaves all but generators as it was.
     fed : tuple of FedInput
         Which inputs have another value at each step, as a driver is told.
+    constant_data : bool
+        Whether raw data become constants when it is compiled, as on JAX.
     """
 
     shared: tuple[SharedVariable, ...]
@@ -84,6 +87,7 @@ class StepGraph:
     has_loss: bool
     guarded: bool = False
     fed: tuple[FedInput, ...] = ()
+    constant_data: bool = False
 
     def same_as(self, other: StepGraph) -> bool:
         """Tell whether the other computes the same from other values."""
@@ -91,17 +95,25 @@ class StepGraph:
             return False
         if (self.guarded, self.fed) != (other.guarded, other.fed):
             return False
-        if [_kind(var) for var in self.shared] != [_kind(var) for var in other.shared]:
+        if self._kinds != other._kinds:
             return False
         return equal_computations(
             list(self.outputs), list(other.outputs), list(self.shared), list(other.shared)
         )
 
+    @property
+    def _kinds(self) -> list[tuple[Any, ...]]:
+        """What inputs must have alike; data that become constants are their own kind."""
+        return [(type(v), v.type, v if self._is_constant(v) else None) for v in self.shared]
+
+    def _is_constant(self, var: SharedVariable) -> bool:
+        return self.constant_data and isinstance(var, RawData)
+
     def on_own_variables(self) -> StepGraph:
-        """Put new shared variables in the place of the user's, but for data that may be constants."""
+        """Put new shared variables in the place of the user's, but for data that become constants."""
         own = tuple(
             var
-            if isinstance(var, RawData)
+            if self._is_constant(var)
             else type(var)(type=var.type, value=host_value(var), strict=True, name=var.name)
             for var in self.shared
         )
@@ -111,7 +123,7 @@ class StepGraph:
     def forget_values(self) -> None:
         """Let go of the values of own variables, which nobody reads."""
         for var in self.shared:
-            if not isinstance(var, RawData):
+            if not self._is_constant(var):
                 var.container.storage[0] = None
 
 
@@ -158,6 +170,7 @@ def step_graph(
     random_seed: int,
     guarded: bool = False,
     fed: Mapping[SharedVariable, np.dtype] | None = None,
+    constant_data: bool = False,
 ) -> StepGraph:
     """Collect all that a step computes.
 
@@ -174,6 +187,9 @@ def step_graph(
     fed : mapping of SharedVariable to dtype, optional
         What has another value at each step, and the dtype of its batches. Those that the graph does
         not read are left out.
+    constant_data : bool
+        Whether raw data become constants when it is compiled, as on JAX. If not, it is the graph of any
+        number of rows.
 
     Raises
     ------
@@ -187,7 +203,7 @@ def step_graph(
     rngs = collect_default_updates([*losses, *given])
     reseed_rngs(list(rngs), random_seed)
     updates = {**rngs, **dict(zip(updates, given))}
-    outputs = (*losses, *updates.values())
+    outputs = tuple(with_totals_as_inputs([*losses, *updates.values()], constant_data))
     read = [var for var in graph_inputs(outputs) if isinstance(var, SharedVariable)]
     written = [var for var in updates if var not in read]
     shared = (*read, *written)
@@ -202,7 +218,7 @@ def step_graph(
         for var, given in fed.items()
         if var in place
     )
-    return StepGraph(shared, outputs, updated, bool(losses), guarded, taken)
+    return StepGraph(shared, outputs, updated, bool(losses), guarded, taken, constant_data)
 
 
 def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunction:
@@ -241,8 +257,3 @@ def host_value(var: SharedVariable) -> Any:
     if isinstance(value, np.ndarray | np.random.Generator) or not isinstance(var.type, TensorType):
         return value
     return np.array(value, dtype=var.type.dtype)
-
-
-def _kind(var: SharedVariable) -> tuple[Any, ...]:
-    """Tell what two inputs must have alike; data that become constants are their own kind."""
-    return type(var), var.type, var if isinstance(var, RawData) else None

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import itertools
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -32,20 +32,15 @@ from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.type import TensorType
 
-from pymc.variational.schedule_formulas import Schedule, rate_at
+from pymc.variational.optimizers import FunctionOptimizer, Optimizer
 from pymc.variational.updates import adagrad_window
 
-__all__ = ["OneRow", "Optimizer"]
-
-#: (gradients, parameters) -> next values of the parameters, and of what the optimizer keeps.
-Optimizer = Callable[
-    [Sequence[Variable], Sequence[SharedVariable]], Mapping[SharedVariable, Variable]
-]
+__all__ = ["OneRow", "as_columns", "n_slots"]
 
 
 @dataclass(frozen=True)
 class OneRow:
-    """What an optimizer makes of the parameters of one row, to be computed for many.
+    """What a link of an optimizer makes of the gradient of one row, to be computed for many.
 
     Parameters
     ----------
@@ -53,146 +48,150 @@ class OneRow:
         A vector, in the place of a row's parameters.
     gradient : Variable
         Like it.
+    change : Variable
+        Like it.
     updates : mapping of SharedVariable to Variable
-        Of `param`, and then of what the optimizer keeps of a row.
+        Of what the link keeps of a row.
     counts : mapping of SharedVariable to Variable
         Of what it counts for all rows.
     """
 
     param: SharedVariable
     gradient: Variable
+    change: Variable
     updates: Mapping[SharedVariable, Variable]
     counts: Mapping[SharedVariable, Variable]
 
     @classmethod
-    def of(
-        cls,
-        optimizer: Optimizer,
-        start: np.ndarray,
-        name: str,
-        n_waiting: SharedVariable | None = None,
-    ) -> OneRow:
-        """Call an optimizer on the parameters of one row.
+    def of(cls, link: Optimizer, start: np.ndarray, name: str, step: Variable) -> OneRow:
+        """Call a link on the parameters of one row.
 
         Parameters
         ----------
-        optimizer : callable (grads, params) -> updates
+        link : Optimizer
         start : array of floats, shape (n_params,)
         name : str
-        n_waiting : SharedVariable, optional
-            If given, the first things kept are the average of the parameters over the visits since
-            it was 0, and the number of those visits.
+        step : TensorVariable of shape () and dtype int64
 
         Raises
         ------
         TypeError
-            If the optimizer keeps something that is not numbers, or does not update the parameters.
+            If the link keeps something that is not numbers, or does not update the parameters.
         """
         param = pytensor.shared(start, name, shape=start.shape)
         gradient = param.type(f"{name}_gradient")
-        updates = dict(_row_form(optimizer)([gradient], [param]))
-        _check(optimizer, param, updates)
-        own = {param: updates.pop(param)}
-        if n_waiting is not None:
-            own |= _average(param, own[param], n_waiting)
+        [change], updates = _row_form(link).changes([gradient], [param], step)
+        _check(link, param, change, updates)
         own_to_row = {param, gradient, *(s for s in updates if not _is_count(s))}
         counts = {
             state: value
             for state, value in updates.items()
             if _is_count(state) and own_to_row.isdisjoint(ancestors([value]))
         }
-        own |= {state: value for state, value in updates.items() if state not in counts}
-        return cls(param, gradient, own, counts)
+        own = {state: value for state, value in updates.items() if state not in counts}
+        return cls(param, gradient, change, own, counts)
 
     @property
-    def states(self) -> list[SharedVariable]:
-        return [state for state in self.updates if state is not self.param]
+    def sizes(self) -> list[int]:
+        """How many columns each thing has that is kept of a row."""
+        return [np.size(state.get_value(borrow=True)) for state in self.updates]
 
     @property
     def starts(self) -> np.ndarray:
         """The first values of what is kept of a row, flat."""
-        values = [state.get_value(borrow=True) for state in self.states]
+        values = [state.get_value(borrow=True) for state in self.updates]
         return np.concatenate([np.zeros(0), *(np.ravel(value) for value in values)])
 
-    def take(self, old: Variable, params: Variable, gradient: Variable) -> Variable:
-        """Compute the next lines of a batch.
+    def take(
+        self, kept: Variable, params: Variable, gradient: Variable
+    ) -> tuple[Variable, list[Variable]]:
+        """Compute what is added to the parameters of the rows of a batch, and what is kept next.
 
         Parameters
         ----------
-        old : matrix, shape (batch_size, n_columns), static but for the rows of a stream
+        kept : matrix, shape (batch_size, n_kept)
+            Columns of what is kept; the number of rows is static but for those of a stream.
         params : matrix, shape (batch_size, n_params)
-            Its first columns.
         gradient : matrix, shape (batch_size, n_params)
+
+        Returns
+        -------
+        changes : matrix, shape (batch_size, n_params)
+        kept : list of matrix, shape (batch_size, n)
         """
-        sizes = [np.size(state.get_value(borrow=True)) for state in self.states]
-        bounds = np.cumsum([self.param.get_value(borrow=True).size, *sizes])
+        bounds = np.cumsum([0, *self.sizes])
         here = {self.param: params, self.gradient: gradient}
-        for state, (first, last) in zip(self.states, itertools.pairwise(bounds)):
+        for state, (first, last) in zip(self.updates, itertools.pairwise(bounds)):
             shape = state.get_value(borrow=True).shape
-            columns = old[:, first]
+            columns = kept[:, first]
             if shape:
-                columns = old[:, first:last].reshape((_n_slots(old), *shape))
+                columns = kept[:, first:last].reshape((n_slots(kept), *shape))
             here[state] = columns.astype(state.type.dtype)
-        parts = [
-            self._columns(new, key, old)
-            for key, new in zip(self.updates, vectorize_graph(list(self.updates.values()), here))
+        change, *new = vectorize_graph([self.change, *self.updates.values()], here)
+        return change, [
+            as_columns(after, np.shape(key.get_value(borrow=True)), kept)
+            for key, after in zip(self.updates, new)
         ]
-        if bounds[-1] < old.type.shape[1]:
-            parts.append(old[:, bounds[-1] :])
-        return pt.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
-
-    def _columns(self, new: Variable, key: SharedVariable, old: Variable) -> Variable:
-        """Write the next values of `key` as columns; they may be the same for all rows."""
-        n_slots, shape = _n_slots(old), key.get_value(borrow=True).shape
-        new = pt.broadcast_to(new, (n_slots, *shape))
-        return new.reshape((n_slots, int(np.prod(shape)))).astype(old.type.dtype)
 
 
-def _n_slots(lines: Variable) -> Any:
+def as_columns(new: Variable, shape: Sequence[int], lines: Variable) -> Variable:
+    """Write values of the rows of a batch as columns of `lines`; they may be the same for all rows.
+
+    Parameters
+    ----------
+    new : TensorVariable, shape (batch_size, *shape), or one that broadcasts to it
+    shape : sequence of int
+        Of the values of one row.
+    lines : matrix, shape (batch_size, n_columns)
+        It says how many rows there are, and of which dtype.
+    """
+    n = n_slots(lines)
+    new = pt.broadcast_to(new, (n, *shape))
+    return new.reshape((n, int(np.prod(shape)))).astype(lines.type.dtype)
+
+
+def n_slots(lines: Variable) -> Any:
     """Tell how many rows a batch has: a number, but for those that are fed, which may be any."""
     static = lines.type.shape[0]
     return lines.shape[0] if static is None else static
 
 
-def _average(
-    param: SharedVariable, new: Variable, n_waiting: SharedVariable
-) -> dict[SharedVariable, Variable]:
-    mean = pytensor.shared(np.zeros_like(param.get_value()), "mean", shape=param.type.shape)
-    n = pytensor.shared(np.zeros((), param.type.dtype), "n_averaged")
-    counts = pt.eq(n_waiting, 0).astype(param.type.dtype)
-    n_next = n + counts
-    return {mean: mean + counts / pt.maximum(n_next, 1) * (new - mean), n: n_next}
-
-
 def _check(
-    optimizer: Any, param: SharedVariable, updates: Mapping[SharedVariable, Variable]
+    link: Optimizer,
+    param: SharedVariable,
+    change: Variable,
+    updates: Mapping[SharedVariable, Variable],
 ) -> None:
-    if param not in updates:
+    if change.owner is not None and change.owner.inputs == [param, param]:
         raise TypeError(
-            f"The optimizer {_name(optimizer)} has to return updates of the parameters that it "
+            f"The optimizer {link!r} has to return updates of the parameters that it "
             f"is given, a dict with {param} among its keys; it has {list(updates)}."
         )
     for state in updates:
         if not isinstance(state.type, TensorType) or state.type.numpy_dtype.kind not in "biuf":
             raise TypeError(
-                f"The optimizer {_name(optimizer)} keeps {state} of type {state.type}, of which "
+                f"The optimizer {link!r} keeps {state} of type {state.type}, of which "
                 "each row cannot have its own: rows keep numbers only. Use one of PyMC's, such "
                 "as pm.adam, for a model with latent variables on a subsampled dim."
             )
 
 
-def _row_form(optimizer: Any) -> Any:
-    """Return an optimizer that can be computed for many rows at once: for PyMC's default, another."""
-    if getattr(optimizer, "func", optimizer) is not adagrad_window:
-        return optimizer
-    args, kwargs = getattr(optimizer, "args", ()), getattr(optimizer, "keywords", {})
-    return partial(_adagrad_window, *args, **kwargs)
+def _row_form(link: Optimizer) -> Optimizer:
+    """Return a link that can be computed for many rows at once: for PyMC's default, another."""
+    if not isinstance(link, FunctionOptimizer):
+        return link
+    function, arguments = link.function, {}
+    if isinstance(function, partial):
+        function, arguments = function.func, function.keywords
+    if function is not adagrad_window:
+        return link
+    return replace(link, function=partial(_adagrad_window, **arguments))
 
 
 def _adagrad_window(
     grads: Sequence[Variable],
     params: Sequence[SharedVariable],
-    learning_rate: float | Variable | Schedule = 0.001,
+    learning_rate: float | Variable = 0.001,
     epsilon: float = 0.1,
     n_win: int = 10,
 ) -> dict[SharedVariable, Variable]:
@@ -201,10 +200,6 @@ def _adagrad_window(
     The release's sets one entry, which for rows at different entries would be a loop over rows.
     """
     updates: dict[SharedVariable, Variable] = {}
-    rate: Any = learning_rate
-    if callable(learning_rate):
-        step = pytensor.shared(np.array(0, dtype="int64"), name="step")
-        rate, updates[step] = rate_at(learning_rate, step), step + 1
     for param, grad in zip(params, grads, strict=True):
         start = param.get_value(borrow=True)
         window = pytensor.shared(
@@ -214,14 +209,9 @@ def _adagrad_window(
         new = pt.switch(pt.eq(pt.arange(n_win), place), grad[..., None] ** 2, window)
         updates[window] = new
         updates[place] = pt.switch(place + 1 < n_win, place + 1, 0)
-        updates[param] = param - rate * grad / pt.sqrt(new.sum(axis=-1) + epsilon)
+        updates[param] = param - learning_rate * grad / pt.sqrt(new.sum(axis=-1) + epsilon)
     return updates
 
 
 def _is_count(state: SharedVariable) -> bool:
     return state.type.ndim == 0 and state.type.numpy_dtype.kind in "iu"
-
-
-def _name(optimizer: Any) -> str:
-    function = getattr(optimizer, "func", optimizer)
-    return getattr(function, "__name__", repr(function))

@@ -30,11 +30,12 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.variational.rows.first_slots import sum_of_rows
-from pymc.variational.rows.optimizers import OneRow, Optimizer
+from pymc.variational.optimizers import Optimizer, next_value, step_counter, with_step
+from pymc.variational.rows.first_slots import first_slots, sum_of_rows
+from pymc.variational.rows.optimizers import OneRow, as_columns
 from pymc.variational.rows.table import RowTable
 
-__all__ = ["RowUpdate", "guarded", "row_updates"]
+__all__ = ["RowGradient", "RowUpdate", "all_updates", "guarded"]
 
 
 @dataclass(frozen=True)
@@ -58,39 +59,62 @@ class RowUpdate:
     counts: Mapping[SharedVariable, Variable] = field(default_factory=dict)
 
 
-def row_updates(
-    optimizer: Optimizer,
-    table: RowTable,
-    gathered: tuple[Variable, Variable],
-    gradient: Variable,
-    n_waiting: SharedVariable | None = None,
-) -> RowUpdate:
-    """Update the rows of a batch as an optimizer would each of them alone.
+@dataclass(frozen=True)
+class RowGradient:
+    """The gradient of the parameters of a batch's rows.
 
     Parameters
     ----------
-    optimizer : callable (grads, params) -> updates
-        Any of PyMC's, with its arguments, or your own. It is called once, on the parameters of one
-        row. What it keeps of them becomes columns of the table, which starts anew. An integer scalar
-        that it counts up without looking at the row counts steps, and is one for all rows.
     table : RowTable
-        It gets room for what the optimizer keeps.
+        It gets room for what an optimizer keeps of a row, which starts anew.
     gathered : tuple of Variable
         The lines and the parameters, from :meth:`RowTable.gather`.
     gradient : matrix, shape (batch_size, n_params)
-        Of the loss, with respect to the parameters. Slots that have the same row are summed here.
+        Of the loss. Slots that have the same row are summed by :func:`all_updates`.
+    """
+
+    table: RowTable
+    gathered: tuple[Variable, Variable]
+    gradient: Variable
+
+
+def all_updates(
+    optimizer: Optimizer,
+    dense: Sequence[SharedVariable],
+    gradients: Sequence[Variable],
+    rows: Sequence[RowGradient] = (),
+    n_waiting: SharedVariable | None = None,
+) -> tuple[dict[SharedVariable, Variable], list[RowUpdate]]:
+    """Let the gradients of all parameters go through an optimizer, link by link.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        It is called once on the dense parameters, and once on the parameters of one row of each table,
+        unless it is `joint`. An integer scalar that it counts up without looking at the row counts
+        steps, and is one for all rows.
+    dense : sequence of SharedVariable
+        Parameters of no row.
+    gradients : sequence of Variable
+        Like these.
+    rows : sequence of RowGradient
+        One for each table.
     n_waiting : SharedVariable, optional
-        Of a :class:`~pymc.variational.averaging.TailAverage` that has the table: each row keeps the
+        Of a :class:`~pymc.variational.averaging.TailAverage` that has the tables: each row keeps the
         average of its parameters over its visits since this was 0.
 
     Returns
     -------
-    RowUpdate
+    updates : dict of SharedVariable to Variable
+        Of `dense`, of what the optimizer keeps of them, and of the step where it counts.
+    rows : list of RowUpdate
 
     Raises
     ------
     TypeError
-        If the optimizer keeps something that is not numbers, or does not update the parameters.
+        If the optimizer keeps something of a row that is not numbers, or does not update the parameters.
+    ValueError
+        If it has an argument about a parameter that there is not.
 
     Notes
     -----
@@ -102,26 +126,129 @@ def row_updates(
     >>> from pymc.minibatch.index import minibatch_index
     >>> from pymc.minibatch.provenance import Rows
     >>> from pymc.variational.rows.table import RowTable
-    >>> from pymc.variational.rows.updates import guarded, row_updates
+    >>> from pymc.variational.optimizers import as_optimizer
+    >>> from pymc.variational.rows.updates import RowGradient, all_updates, guarded
     >>> table = RowTable.of((Rows(minibatch_index(6, 2)),), np.ones((1, 1)), "z")
     >>> lines, params = table.gather()
     >>> loss = (params**2).sum()
-    >>> update = row_updates(pm.sgd(learning_rate=0.5), table, (lines, params), 2 * params)
-    >>> loss, updates = guarded(loss, {}, [update])
+    >>> rows = RowGradient(table, (lines, params), 2 * params)
+    >>> updates, rows = all_updates(as_optimizer(pm.sgd(learning_rate=0.5)), [], [], [rows])
+    >>> loss, updates = guarded(loss, updates, rows)
     >>> step = pm.compile([], loss, updates=updates, random_seed=1)
     >>> float(step())
     2.0
     >>> float(table.parameters().sum())
     4.0
     """
-    lines, params = gathered
-    if table.has_duplicates:
-        gradient = sum_of_rows(gradient, table.index)
-    row = OneRow.of(optimizer, np.array(table.parameters(0)), table.name, n_waiting)
-    table.widen(row.starts)
-    n_columns = table.shared.get_value(borrow=True).shape[1]
-    old = pt.specify_shape(lines, (table.batch_size, n_columns))
-    return RowUpdate(table, old, row.take(old, params, gradient), row.counts)
+    optimizer.check([*(var.name for var in dense), *(row.table.name for row in rows)])
+    step, links = step_counter(), optimizer.links
+    batches = [_Batch(row, links, step, n_waiting) for row in rows]
+    changes, kept = list(gradients), dict[SharedVariable, Variable]()
+    for k, link in enumerate(links):
+        if link.joint:
+            of_all = [*changes, *(batch.each_row_once() for batch in batches)]
+            params = [*dense, *(batch.params for batch in batches)]
+            of_all, updates = link.changes(of_all, params, step)
+            kept |= updates
+            changes = of_all[: len(dense)]
+            for batch, change in zip(batches, of_all[len(dense) :]):
+                batch.put(change)
+            continue
+        if dense:
+            changes, updates = link.changes(changes, dense, step)
+            kept |= updates
+        for batch in batches:
+            batch.go_through(k)
+    new = {var: next_value(var, change) for var, change in zip(dense, changes)}
+    updated = [batch.update(n_waiting) for batch in batches]
+    return with_step(new | kept, step, [row.lines for row in updated]), updated
+
+
+class _Batch:
+    """What becomes of the gradients of a batch's rows, link by link.
+
+    Parameters
+    ----------
+    row : RowGradient
+    links : sequence of Optimizer
+    step : TensorVariable of shape () and dtype int64
+    n_waiting : SharedVariable, optional
+    """
+
+    def __init__(
+        self,
+        row: RowGradient,
+        links: Sequence[Optimizer],
+        step: Variable,
+        n_waiting: SharedVariable | None,
+    ) -> None:
+        self.table = table = row.table
+        lines, self.params = row.gathered
+        self.change = row.gradient
+        if table.has_duplicates:
+            self.change = sum_of_rows(row.gradient, table.index)
+        start = np.array(table.parameters(0))
+        self.forms = {
+            k: OneRow.of(link, start, table.name, step)
+            for k, link in enumerate(links)
+            if not link.joint
+        }
+        self.n_averaged = 0 if n_waiting is None else table.n_params + 1
+        table.widen(
+            np.concatenate(
+                [np.zeros(self.n_averaged), *(form.starts for form in self.forms.values())]
+            )
+        )
+        n_columns = table.shared.get_value(borrow=True).shape[1]
+        self.old = pt.specify_shape(lines, (table.batch_size, n_columns))
+        self.kept: list[Variable] = []
+        self.n_used = table.n_params + self.n_averaged
+
+    def each_row_once(self) -> Variable:
+        """Return the changes with zeros in the second place of a row that is in the batch twice."""
+        if not self.table.has_duplicates:
+            return self.change
+        first = first_slots(self.table.index)
+        once = pt.eq(first, pt.arange(first.shape[0]))
+        return pt.switch(once[:, None], self.change, 0)
+
+    def put(self, change: Variable) -> None:
+        """Take what a joint link has made of :meth:`each_row_once`."""
+        if self.table.has_duplicates:
+            change = change[first_slots(self.table.index)]
+        self.change = change
+
+    def go_through(self, k: int) -> None:
+        """Let the changes of each row go through a link that is not joint."""
+        form = self.forms[k]
+        n = len(form.starts)
+        kept = self.old[:, self.n_used : self.n_used + n]
+        self.change, new = form.take(kept, self.params, self.change)
+        self.kept += new
+        self.n_used += n
+
+    def update(self, n_waiting: SharedVariable | None) -> RowUpdate:
+        """Put the next lines together."""
+        new = next_value(self.params, self.change)
+        new = as_columns(new, (self.table.n_params,), self.old)
+        parts = [new]
+        if n_waiting is not None:
+            parts += self._average(new, n_waiting)
+        parts += self.kept
+        if self.n_used < self.old.type.shape[1]:
+            parts.append(self.old[:, self.n_used :])
+        counts = reduce(lambda known, form: known | form.counts, self.forms.values(), {})
+        lines = pt.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+        return RowUpdate(self.table, self.old, lines, counts)
+
+    def _average(self, new: Variable, n_waiting: SharedVariable) -> list[Variable]:
+        """Compute the next average of the parameters over visits, and the number of these."""
+        n_params, dtype = self.table.n_params, self.old.type.dtype
+        mean = self.old[:, n_params : 2 * n_params]
+        n = self.old[:, 2 * n_params : 2 * n_params + 1]
+        counts = pt.eq(n_waiting, 0).astype(dtype)
+        n_next = n + counts
+        return [mean + counts / pt.maximum(n_next, 1) * (new - mean), n_next]
 
 
 def guarded(

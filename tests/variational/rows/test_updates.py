@@ -29,9 +29,10 @@ import pymc as pm
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.provenance import Rows
 from pymc.variational.engine.compiled import make_step
+from pymc.variational.optimizers import as_optimizer
 from pymc.variational.rows.optimizers import _adagrad_window
 from pymc.variational.rows.table import RowTable
-from pymc.variational.rows.updates import guarded, row_updates
+from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 from tests.variational.engine import JAX_COPIES, PYTHON, counted_compilations, shared
 
 OPTIMIZERS = [
@@ -69,8 +70,9 @@ class Squares:
         apart = params - self.targets[self.table.index]
         loss = (WEIGHTS[:batch_size, None] * self.scale * apart**2).sum()
         gradient = pt.grad(loss, params)
-        self.update = row_updates(optimizer, self.table, (lines, params), gradient)
-        self.loss, self.updates = guarded(loss, {}, [self.update])
+        rows = RowGradient(self.table, (lines, params), gradient)
+        self.counts, [self.update] = all_updates(as_optimizer(optimizer), [], [], [rows])
+        self.loss, self.updates = guarded(loss, self.counts, [self.update])
 
     def compile(self, *outputs):
         return pm.compile(
@@ -174,9 +176,14 @@ class TestLazy:
 
     def test_a_schedule_counts_steps(self):
         """Of the fit, and not a row's visits: one number for all rows."""
-        [(count, _)] = Squares(pm.sgd(learning_rate=falling)).update.counts.items()
-        assert (count.name, count.get_value()) == ("step", 0)
-        assert not Squares(pm.sgd(learning_rate=0.1)).update.counts
+        falls = Squares(pm.sgd(learning_rate=falling))
+        assert [(var.name, var.get_value()) for var in falls.counts] == [("step", 0)]
+        assert not falls.update.counts
+        assert not Squares(pm.sgd(learning_rate=0.1)).counts
+
+    def test_a_function_counts_steps(self):
+        """By an integer that depends on no row."""
+        assert [var.get_value() for var in Squares(slowing).update.counts] == [0]
 
     def test_unvisited_rows_stay(self):
         squares = Squares(pm.adam, n_rows=7, batch_size=2)
@@ -215,6 +222,12 @@ def counting(grads, params):
         updates[n] = n + pt.any(pt.neq(grad, 0)).astype("int64")
         updates[param] = param - pt.sign(grad) / n
     return updates
+
+
+def slowing(grads, params):
+    """Count steps for all rows."""
+    n = pytensor.shared(np.int64(0))
+    return {n: n + 1} | {p: p - g / (n + 1) for p, g in zip(params, grads)}
 
 
 def remembering(grads, params):

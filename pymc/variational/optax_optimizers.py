@@ -1,0 +1,156 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""An optimizer of optax as a link: its `update` is a part of the step.
+
+On JAX it is traced with the step. Other backends call it as a compiled function of JAX at each step, by
+way of Python: many times slower for a small step, and the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytensor.tensor as pt
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.replace import _vectorize_node
+from pytensor.link.jax.dispatch import jax_funcify  # noqa: F401, which sets how many bits JAX has
+from pytensor.link.jax.ops import JAXOp
+from pytensor.tensor.type import TensorType
+
+from pymc.variational.optimizers import Optimizer, State, Variables
+
+__all__ = ["OptaxOptimizer", "OptaxUpdate"]
+
+
+@dataclass(frozen=True)
+class OptaxOptimizer(Optimizer):
+    """Take an optimizer of optax, such as ``optax.adam(1e-3)``, as a link.
+
+    For optax the parameters are a dict by their names, so that ``optax.masked`` and
+    ``optax.multi_transform`` can tell them apart. Its state becomes arrays that are kept as those of
+    other optimizers are. Of a plate each row has a state of its own: a count, and so a schedule, counts
+    the visits of a row, and a norm is that of a row.
+
+    Parameters
+    ----------
+    transformation : optax.GradientTransformation
+        Its numbers are constants of the compiled step: use one object for several fits.
+    """
+
+    numbers_are_inputs = False
+
+    transformation: Any
+
+    def init(self, params: Sequence[SharedVariable]) -> State:
+        arrays = [jnp.asarray(param.get_value(borrow=True)) for param in params]
+        leaves = jax.tree.leaves(self.transformation.init(_by_name(params, arrays)))
+        for leaf in map(jnp.asarray, leaves):
+            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+                raise TypeError(
+                    f"The optimizer {self.transformation!r} keeps an array of dtype {leaf.dtype}, which is "
+                    "no number: of random keys, write jax.random.key_data(key) instead of the key"
+                )
+        return {"state": [np.asarray(leaf) for leaf in leaves]}
+
+    def update(
+        self, grads: Variables, state: State, params: Variables, step: Variable
+    ) -> tuple[Variables, State]:
+        like = [jax.ShapeDtypeStruct([n or 1 for n in p.type.shape], p.type.dtype) for p in params]
+        shapes = jax.eval_shape(self.transformation.init, _by_name(params, like))
+        names = tuple(_by_name(params, like))
+        function = _Update(self.transformation, names, jax.tree.structure(shapes))
+        inputs = [*grads, *params, *state["state"]]
+        inputs = [pt.cast(g, p.type.dtype) for g, p in zip(grads, params)] + inputs[len(names) :]
+        outputs = OptaxUpdate.of(function, inputs)(*inputs, return_list=True)
+        return outputs[: len(names)], {"state": outputs[len(names) :]}
+
+
+def _by_name(params: Sequence[Variable], values: Sequence[Any]) -> dict[str, Any]:
+    """Put values under the names of parameters, with the place of one that has none or shares it."""
+    counts = Counter(param.name for param in params)
+    return {
+        p.name if p.name and counts[p.name] == 1 else f"{p.name or 'param'}_{k}": value
+        for k, (p, value) in enumerate(zip(params, values, strict=True))
+    }
+
+
+@dataclass(frozen=True)
+class _Update:
+    """The function (gradients, parameters, leaves of the state) -> (changes, leaves of the next state).
+
+    Parameters
+    ----------
+    transformation : optax.GradientTransformation
+    names : tuple of str
+        Of the parameters.
+    treedef : PyTreeDef
+        Of the state.
+    batched : tuple of bool, optional
+        Which arguments have an axis of rows in front, each of which is updated alone.
+    """
+
+    transformation: Any
+    names: tuple[str, ...]
+    treedef: Any
+    batched: tuple[bool, ...] | None = None
+
+    def __call__(self, *values: jax.Array) -> tuple[jax.Array, ...]:
+        if self.batched is None:
+            return self._update(*values)
+        return jax.vmap(self._update, in_axes=[0 if b else None for b in self.batched])(*values)
+
+    def _update(self, *values: jax.Array) -> tuple[jax.Array, ...]:
+        n = len(self.names)
+        grads, params = (dict(zip(self.names, v)) for v in (values[:n], values[n : 2 * n]))
+        state = jax.tree.unflatten(self.treedef, values[2 * n :])
+        changes, state = self.transformation.update(grads, state, params)
+        new = [*(changes[name] for name in self.names), *jax.tree.leaves(state)]
+        before = [*values[:n], *values[2 * n :]]
+        return tuple(jnp.asarray(x, dtype=old.dtype) for x, old in zip(new, before, strict=True))
+
+
+class OptaxUpdate(JAXOp):
+    """One update of an optimizer of optax, of all parameters at once or of each row."""
+
+    def __str__(self) -> str:
+        return "OptaxUpdate{backend='jax' is faster}"
+
+    @classmethod
+    def of(cls, function: _Update, inputs: Variables) -> OptaxUpdate:
+        """Make the Op for inputs of these types."""
+        n = len(function.names)
+        types = [var.type for var in (*inputs[:n], *inputs[2 * n :])]
+        if function.batched is not None:
+            n_rows = inputs[function.batched.index(True)].type.shape[0]
+            is_batched = [*function.batched[:n], *function.batched[2 * n :]]
+            types = [
+                kind if has_rows else TensorType(kind.dtype, (n_rows, *kind.shape))
+                for kind, has_rows in zip(types, is_batched)
+            ]
+        return cls([var.type for var in inputs], types, function)
+
+
+@_vectorize_node.register(OptaxUpdate)
+def vectorize_optax_update(op: OptaxUpdate, node: Apply, *inputs: Variable) -> Apply:
+    """Let each row go through the same update, with a state of its own."""
+    batched = tuple(new.type.ndim > old.type.ndim for new, old in zip(inputs, node.inputs))
+    return OptaxUpdate.of(replace(op.jax_func, batched=batched), inputs).make_node(*inputs)

@@ -1,0 +1,772 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Optimizers that compose: gradients go through a chain of links, each with a state of its own.
+
+Any function ``(grads, params) -> updates``, such as ``pm.adam(learning_rate=0.01)``, is an optimizer of a
+fit. An :class:`Optimizer` has an explicit state instead, and is a link of a :func:`chain`. Functions are
+links too, and so are the optimizers of optax where it is installed.
+
+What the last link returns is *added* to the parameters. So a chain needs one of PyMC's optimizers, or
+:func:`scale_by_learning_rate`, which turns the sign.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from inspect import isclass, isroutine, signature
+from math import isfinite
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+import pytensor
+import pytensor.scalar as ps
+import pytensor.tensor as pt
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.elemwise import Elemwise
+
+from pymc.variational.number_inputs import as_input, lift_numbers
+from pymc.variational.schedule_formulas import Schedule, rate_at, with_number_inputs
+from pymc.variational.updates import SCHEDULED, get_or_compute_grads
+
+__all__ = [
+    "AddDecayedWeights",
+    "Chain",
+    "Clip",
+    "ClipByGlobalNorm",
+    "FunctionOptimizer",
+    "Optimizer",
+    "Scale",
+    "ScaleByAdam",
+    "State",
+    "adamw",
+    "add_decayed_weights",
+    "as_optimizer",
+    "chain",
+    "clip",
+    "clip_by_global_norm",
+    "name_of",
+    "next_value",
+    "scale",
+    "scale_by_adam",
+    "scale_by_learning_rate",
+    "scale_by_schedule",
+    "step_counter",
+    "with_step",
+]
+
+#: Arrays that an optimizer keeps, or variables in their place, by name: as a rule one for each parameter.
+State = dict[str, list[Any]]
+
+Variables = Sequence[Variable]
+
+
+class Optimizer(ABC):
+    """Turn gradients into what is added to the parameters: a link of a :func:`chain`.
+
+    Write a subclass with :meth:`update`, and with :meth:`init` if it keeps something. They are called
+    when the graph of a step is built. For the rows of a plate, they get the parameters of one row, and
+    each row keeps a state of its own.
+
+    Attributes
+    ----------
+    joint : bool
+        Whether `update` needs the gradients of all parameters at once, as a norm over them does. Those
+        of a plate's rows are a matrix then, of the rows of the batch; a row that is in the batch twice
+        has zeros in its second place. `init` gets the parameters of no row.
+    numbers_are_inputs : bool
+        Whether the floats in `update` are inputs of the compiled step, so that other ones compile
+        nothing. With False the compiler knows their values.
+
+    Examples
+    --------
+    >>> import pytensor.tensor as pt
+    >>> from pymc.variational.optimizers import Optimizer, chain
+    >>> class Sign(Optimizer):
+    ...     def update(self, grads, state, params, step):
+    ...         return [pt.sign(grad) for grad in grads], state
+    >>> signed = chain(Sign(), pm.sgd(learning_rate=0.1))
+    """
+
+    joint: ClassVar[bool] = False
+    numbers_are_inputs: ClassVar[bool] = True
+
+    def init(self, params: Sequence[SharedVariable]) -> State:
+        """Return the arrays that are kept from step to step, as they are before the first.
+
+        Parameters
+        ----------
+        params : sequence of SharedVariable
+            ``param.get_value(borrow=True)`` has the shape and dtype, ``param.name`` a name.
+
+        Returns
+        -------
+        dict of str to list of array
+        """
+        return {}
+
+    @abstractmethod
+    def update(
+        self, grads: Variables, state: State, params: Variables, step: Variable
+    ) -> tuple[Variables, State]:
+        """Compute what is added to the parameters, and the next state.
+
+        Parameters
+        ----------
+        grads : sequence of TensorVariable
+            Of a loss that is minimised, or what the link before has made of them.
+        state : dict of str to list of TensorVariable
+            Of the names and shapes that :meth:`init` returns.
+        params : sequence of TensorVariable
+            Of the shapes of `grads`.
+        step : TensorVariable of shape () and dtype int64
+            Steps of the fit before this one, alike for all rows.
+
+        Returns
+        -------
+        changes : sequence of TensorVariable
+            Of the shapes of `grads`.
+        state : dict of str to list of TensorVariable
+            Of the names and shapes of `state`.
+        """
+
+    @property
+    def links(self) -> tuple[Optimizer, ...]:
+        """The links that gradients go through, one after the other."""
+        return (self,)
+
+    def check(self, names: Sequence[str | None]) -> None:
+        """Raise where an argument is about a parameter that is not among `names`."""
+
+    def changes(
+        self, grads: Variables, params: Variables, step: Variable
+    ) -> tuple[list[Variable], dict[SharedVariable, Variable]]:
+        """Call :meth:`update` with shared variables as the state.
+
+        Returns
+        -------
+        changes : list of TensorVariable
+        updates : dict of SharedVariable to Variable
+            Of the state.
+
+        Raises
+        ------
+        TypeError
+            If `update` does not return a change for each gradient, or returns another state.
+        """
+        start = self.init([param for param in params if isinstance(param, SharedVariable)])
+        state: State = {name: [_kept(v, name) for v in values] for name, values in start.items()}
+        kept = [var for variables in state.values() for var in variables]
+        given = {name: list(variables) for name, variables in state.items()}
+        changes, after = self.update(list(grads), given, list(params), step)
+        lengths, returned = ({n: len(v) for n, v in s.items()} for s in (state, after))
+        if len(changes) != len(grads) or returned != lengths:
+            raise TypeError(
+                f"{self!r}.update has to return (changes, state): {len(grads)} changes, one for each "
+                f"gradient, and as many arrays by name as init, {lengths}. It returned {len(changes)} "
+                f"changes and {returned}"
+            )
+        new = [*changes, *(pt.as_tensor(var) for name in state for var in after[name])]
+        if self.numbers_are_inputs:
+            new = lift_numbers(new, [*grads, *params, *kept, step])
+        n = len(grads)
+        updates = {var: value.astype(var.type.dtype) for var, value in zip(kept, new[n:])}
+        return new[:n], updates
+
+    def __call__(
+        self, loss_or_grads: Any, params: Sequence[SharedVariable]
+    ) -> dict[SharedVariable, Variable]:
+        """Return the next values of the parameters and of the state, as PyMC's optimizers do.
+
+        Parameters
+        ----------
+        loss_or_grads : TensorVariable or list of TensorVariable
+        params : sequence of SharedVariable
+        """
+        params, step = list(params), step_counter()
+        self.check([param.name for param in params])
+        changes, kept = get_or_compute_grads(loss_or_grads, params), {}
+        for link in self.links:
+            changes, of_link = link.changes(changes, params, step)
+            kept |= of_link
+        new = {param: next_value(param, change) for param, change in zip(params, changes)}
+        return with_step(new | kept, step)
+
+
+@dataclass(frozen=True)
+class Chain(Optimizer):
+    """Let gradients go through links, one after the other: see :func:`chain`."""
+
+    parts: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.parts))
+        self.links  # refuses what is no optimizer
+
+    def __repr__(self) -> str:
+        return f"chain({', '.join(map(name_of, self.parts))})"
+
+    @property
+    def links(self) -> tuple[Optimizer, ...]:
+        return tuple(link for part in self.parts for link in as_optimizer(part).links)
+
+    def check(self, names: Sequence[str | None]) -> None:
+        for link in self.links:
+            link.check(names)
+
+    def init(self, params: Sequence[SharedVariable]) -> State:
+        states = [link.init(params) for link in self.links]
+        return {f"{k}/{name}": v for k, state in enumerate(states) for name, v in state.items()}
+
+    def update(
+        self, grads: Variables, state: State, params: Variables, step: Variable
+    ) -> tuple[Variables, State]:
+        after: State = {}
+        for k, link in enumerate(self.links):
+            mine = {n.removeprefix(f"{k}/"): v for n, v in state.items() if n.startswith(f"{k}/")}
+            grads, mine = link.update(grads, mine, params, step)
+            after |= {f"{k}/{name}": variables for name, variables in mine.items()}
+        return grads, after
+
+
+@dataclass(frozen=True)
+class FunctionOptimizer(Optimizer):
+    """Take a function ``(grads, params) -> updates`` as a link.
+
+    Parameters
+    ----------
+    function : callable
+    learning_rate : symbolic scalar or schedule, optional
+        That of one of PyMC's optimizers, from :func:`with_number_inputs`: it is an input of the step, and
+        its other numbers are known to the compiler. Of another function all floats become inputs.
+    """
+
+    function: Callable[..., Mapping[SharedVariable, Variable]]
+    learning_rate: Any = None
+
+    def __repr__(self) -> str:
+        return name_of(self.function)
+
+    def init(self, params: Sequence[SharedVariable]) -> State:
+        _, updates = self.changes([p.zeros_like() for p in params], params, step_counter())
+        return {"kept": [var.get_value() for var in updates]}
+
+    def update(
+        self, grads: Variables, state: State, params: Variables, step: Variable
+    ) -> tuple[Variables, State]:
+        changes, updates = self.changes(grads, params, step)
+        new = [*changes, *updates.values()]
+        new = graph_replace(new, dict(zip(updates, state["kept"])), strict=False)
+        return new[: len(changes)], {"kept": new[len(changes) :]}
+
+    def changes(
+        self, grads: Variables, params: Variables, step: Variable
+    ) -> tuple[list[Variable], dict[SharedVariable, Variable]]:
+        """Call the function; what it updates besides the parameters is its state."""
+        rate = self.learning_rate
+        if callable(rate):  # of the step of the fit, which is one for all parameters
+            rate = rate_at(rate, step)
+        arguments = {} if rate is None else {"learning_rate": rate}
+        updates = dict(self.function(list(grads), list(params), **arguments))
+        if rate is None:
+            values = [var.type.filter_variable(value) for var, value in updates.items()]
+            updates = dict(zip(updates, lift_numbers(values, [*grads, *params, *updates])))
+        return [updates.pop(param, param) - param for param in params], updates
+
+
+@dataclass(frozen=True)
+class Clip(Optimizer):
+    """Bound each entry of the gradients: see :func:`clip`."""
+
+    max_delta: float
+
+    def update(
+        self, grads: Variables, state: State, params: Variables, step: Variable
+    ) -> tuple[Variables, State]:
+        bound = as_input(self.max_delta, "max_delta")
+        return [pt.clip(grad, -bound, bound) for grad in grads], state
+
+
+@dataclass(frozen=True)
+class ClipByGlobalNorm(Optimizer):
+    """Bound the norm of the gradients: see :func:`clip_by_global_norm`."""
+
+    joint = True
+
+    max_norm: float
+
+    def update(
+        self, grads: Variables, state: State, params: Variables, step: Variable
+    ) -> tuple[Variables, State]:
+        bound = as_input(self.max_norm, "max_norm")
+        squares = [(grad**2).sum() for grad in grads]
+        norm = pt.sqrt(squares[0] if len(squares) == 1 else pt.add(*squares))
+        factor = bound / pt.maximum(norm, bound)  # 1 up to the bound, and never 0 / 0
+        return [grad * factor for grad in grads], state
+
+
+@dataclass(frozen=True)
+class AddDecayedWeights(Optimizer):
+    """Add a multiple of the parameters: see :func:`add_decayed_weights`."""
+
+    weight_decay: float
+    mask: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is not None:
+            object.__setattr__(self, "mask", tuple(self.mask))
+
+    def check(self, names: Sequence[str | None]) -> None:
+        unknown = [name for name in self.mask or () if name not in names]
+        if unknown:
+            raise ValueError(
+                f"mask of add_decayed_weights has {', '.join(map(repr, unknown))}, and the parameters of "
+                f"this fit are {', '.join(map(repr, names))}: without one of its names nothing would decay"
+            )
+
+    def update(
+        self, grads: Variables, state: State, params: Variables, step: Variable
+    ) -> tuple[Variables, State]:
+        decay = as_input(self.weight_decay, "weight_decay")
+        return [
+            grad + decay * param if self.mask is None or param.name in self.mask else grad
+            for grad, param in zip(grads, params)
+        ], state
+
+
+@dataclass(frozen=True)
+class Scale(Optimizer):
+    """Multiply by a number or a schedule: see :func:`scale` and :func:`scale_by_learning_rate`."""
+
+    factor: float | Schedule
+    descend: bool = False
+
+    def update(
+        self, grads: Variables, state: State, params: Variables, step: Variable
+    ) -> tuple[Variables, State]:
+        factor = rate_at(with_number_inputs(self.factor), step)
+        return [-(factor * grad) if self.descend else factor * grad for grad in grads], state
+
+
+@dataclass(frozen=True)
+class ScaleByAdam(Optimizer):
+    """Divide a moving mean of the gradients by their root mean square: see :func:`scale_by_adam`."""
+
+    numbers_are_inputs = False  # the compiler takes the logarithm of a known base once
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def init(self, params: Sequence[SharedVariable]) -> State:
+        zeros = [np.zeros_like(param.get_value(borrow=True)) for param in params]
+        # A count of its own, since it is one of each row
+        return {"mean": zeros, "square": zeros, "n": [np.zeros((), pytensor.config.floatX)]}
+
+    def update(
+        self, grads: Variables, state: State, params: Variables, step: Variable
+    ) -> tuple[Variables, State]:
+        n = state["n"][0] + 1
+        mean = [self.beta1 * m + (1 - self.beta1) * g for m, g in zip(state["mean"], grads)]
+        square = [self.beta2 * v + (1 - self.beta2) * g**2 for v, g in zip(state["square"], grads)]
+        of_mean, of_square = 1 - self.beta1**n, 1 - self.beta2**n
+        changes = [
+            (m / of_mean) / (pt.sqrt(v / of_square) + self.epsilon) for m, v in zip(mean, square)
+        ]
+        return changes, {"mean": mean, "square": square, "n": [n]}
+
+
+def chain(*optimizers: Any) -> Chain:
+    r"""Let gradients go through several optimizers, one after the other.
+
+    Parameters
+    ----------
+    *optimizers : Optimizer, callable (grads, params) -> updates, or optimizer of optax
+        What each adds to the parameters is the gradient of the next. What the last returns is added.
+
+    Returns
+    -------
+    Chain
+        An `obj_optimizer` of a fit, and a link of another chain.
+
+    Raises
+    ------
+    TypeError
+        If one of them is no optimizer.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import chain, clip_by_global_norm
+    >>> chain(clip_by_global_norm(10.0), pm.adam(learning_rate=0.01))
+    chain(ClipByGlobalNorm(max_norm=10.0), adam(learning_rate=0.01, beta1=0.9, beta2=0.999, epsilon=1e-08))
+    """
+    if not optimizers:
+        raise TypeError(
+            "chain() has no optimizer: write chain(clip(1.0), pm.adam(learning_rate=0.01))"
+        )
+    return Chain(optimizers)
+
+
+def clip(max_delta: float) -> Clip:
+    r"""Bound each entry of the gradients to :math:`[-\delta, \delta]`.
+
+    Parameters
+    ----------
+    max_delta : float
+        :math:`\delta > 0`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a positive, finite number.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import chain, clip
+    >>> clipped = chain(clip(1.0), pm.sgd(learning_rate=0.01))
+    """
+    return Clip(_positive("max_delta of clip", max_delta))
+
+
+def clip_by_global_norm(max_norm: float) -> ClipByGlobalNorm:
+    r"""Bound the Euclidean norm of the gradients of all parameters together.
+
+    :math:`g \leftarrow g \, \min(1, c / \|g\|)`, with the norm over all parameters of the fit: those that
+    all rows share, and those of the rows of the batch. It is what `total_grad_norm_constraint` of a fit
+    does, as a link.
+
+    Parameters
+    ----------
+    max_norm : float
+        :math:`c > 0`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a positive, finite number.
+
+    References
+    ----------
+    .. [1] Pascanu, R., Mikolov, T. & Bengio, Y. (2013). On the difficulty of training recurrent neural
+       networks. ICML, algorithm 1.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import chain, clip_by_global_norm
+    >>> bounded = chain(clip_by_global_norm(10.0), pm.adam(learning_rate=0.01))
+    """
+    return ClipByGlobalNorm(_positive("max_norm of clip_by_global_norm", max_norm))
+
+
+def add_decayed_weights(
+    weight_decay: float, mask: Sequence[str] | None = None
+) -> AddDecayedWeights:
+    r"""Add a multiple of the parameters to the gradients: :math:`g \leftarrow g + \lambda \theta`.
+
+    Before one of PyMC's optimizers it is the gradient of an L2 penalty. Between :func:`scale_by_adam` and
+    :func:`scale_by_learning_rate` it is the decoupled weight decay of :func:`adamw`.
+
+    Parameters
+    ----------
+    weight_decay : float
+        :math:`\lambda \ge 0`.
+    mask : sequence of str, optional
+        Names of the parameters that decay. Default: all. A standard deviation of a guide has a parameter
+        too, which decays to that of 0: name the weights of an encoder rather than all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `weight_decay` is no such number, or, when a fit begins, it has no parameter of a name.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import add_decayed_weights, chain
+    >>> penalised = chain(add_decayed_weights(1e-4, mask=["weights"]), pm.adam(learning_rate=0.01))
+    """
+    decay = _number("weight_decay of add_decayed_weights", weight_decay)
+    if decay < 0:
+        raise ValueError(
+            f"weight_decay of add_decayed_weights has to be at least 0, got {weight_decay!r}: with a "
+            "negative one the parameters grow without bound"
+        )
+    if isinstance(mask, str):
+        raise TypeError(
+            f"mask of add_decayed_weights is a list of names of parameters, got {mask!r}: write [{mask!r}]"
+        )
+    return AddDecayedWeights(decay, None if mask is None else tuple(mask))
+
+
+def scale(factor: float) -> Scale:
+    """Multiply the gradients by a number.
+
+    Parameters
+    ----------
+    factor : float
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a finite number.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import chain, scale
+    >>> halved = chain(pm.adam(learning_rate=0.01), scale(0.5))
+    """
+    return Scale(_number("factor of scale", factor))
+
+
+def scale_by_schedule(schedule: Schedule) -> Scale:
+    """Multiply the gradients by a function of the step.
+
+    Parameters
+    ----------
+    schedule : callable
+        One of :mod:`pymc.variational.schedules`, or your own.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be called.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import chain, scale_by_schedule
+    >>> from pymc.variational.schedules import linear_warmup
+    >>> warm = chain(pm.adam(learning_rate=0.01), scale_by_schedule(linear_warmup(1.0, 100)))
+    """
+    if not callable(schedule):
+        raise TypeError(
+            f"schedule of scale_by_schedule is a function of the step, got {schedule!r}: write "
+            "scale(...) for a number"
+        )
+    return Scale(schedule)
+
+
+def scale_by_learning_rate(learning_rate: float | Schedule) -> Scale:
+    r"""Multiply by minus the learning rate: :math:`g \leftarrow -\eta g`, the end of a descent.
+
+    Parameters
+    ----------
+    learning_rate : float, symbolic scalar or schedule
+        :math:`\eta`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a finite number, nor a schedule.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import chain, scale_by_adam, scale_by_learning_rate
+    >>> adam = chain(scale_by_adam(), scale_by_learning_rate(0.01))
+    """
+    if not callable(learning_rate) and not isinstance(learning_rate, Variable):
+        _number("learning_rate of scale_by_learning_rate", learning_rate)
+    return Scale(learning_rate, descend=True)
+
+
+def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> ScaleByAdam:
+    r"""Divide a moving mean of the gradients by the root of a moving mean of their squares.
+
+    :math:`m \leftarrow \beta_1 m + (1 - \beta_1) g`, :math:`v \leftarrow \beta_2 v + (1 - \beta_2) g^2`, and
+    :math:`g \leftarrow \hat m / (\sqrt{\hat v} + \epsilon)` with :math:`\hat m = m / (1 - \beta_1^n)` and
+    :math:`\hat v = v / (1 - \beta_2^n)`. Of a row, :math:`n` counts its visits.
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        From 0 up to 1, without 1.
+    epsilon : float
+        Positive. Beside the corrected root, as in algorithm 1 of [1]_; :func:`pymc.adam` has it beside
+        the root that is not corrected.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a number of this range.
+
+    References
+    ----------
+    .. [1] Kingma, D. P. & Ba, J. (2015). Adam: A Method for Stochastic Optimization. ICLR.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import chain, scale_by_adam, scale_by_learning_rate
+    >>> adam = chain(scale_by_adam(beta1=0.8), scale_by_learning_rate(0.01))
+    """
+    for name, beta in (("beta1", beta1), ("beta2", beta2)):
+        if not 0 <= _number(f"{name} of scale_by_adam", beta) < 1:
+            raise ValueError(
+                f"{name} of scale_by_adam is the share of a moving mean that stays at a step, from 0 up to "
+                f"1 and without 1; got {beta!r}"
+            )
+    return ScaleByAdam(beta1, beta2, _positive("epsilon of scale_by_adam", epsilon))
+
+
+def adamw(
+    learning_rate: float | Schedule = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 1e-4,
+    mask: Sequence[str] | None = None,
+) -> Chain:
+    r"""Adam with decoupled weight decay: :math:`\theta \leftarrow \theta - \eta (a + \lambda \theta)`.
+
+    :math:`a` is what :func:`scale_by_adam` makes of the gradient. The decay is not divided by the root of
+    the squared gradients, as that of an L2 penalty is [1]_.
+
+    Parameters
+    ----------
+    learning_rate : float, symbolic scalar or schedule
+        :math:`\eta`.
+    beta1, beta2, epsilon : float
+        Of :func:`scale_by_adam`.
+    weight_decay : float
+        :math:`\lambda \ge 0`. It is multiplied by the learning rate.
+    mask : sequence of str, optional
+        Names of the parameters that decay. Default: all.
+
+    Returns
+    -------
+    Chain
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a number of its range.
+
+    References
+    ----------
+    .. [1] Loshchilov, I. & Hutter, F. (2019). Decoupled Weight Decay Regularization. ICLR, algorithm 2.
+
+    Examples
+    --------
+    >>> with pm.Model():
+    ...     mu = pm.Normal("mu")
+    ...     approx = pm.fit(10, obj_optimizer=pm.adamw(learning_rate=0.1), progressbar=False)
+    """
+    return chain(
+        scale_by_adam(beta1, beta2, epsilon),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+def as_optimizer(value: Any) -> Optimizer:
+    """Take what users give as `obj_optimizer`.
+
+    Parameters
+    ----------
+    value : Optimizer, callable (grads, params) -> updates, or optimizer of optax
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import as_optimizer
+    >>> as_optimizer(pm.adam(learning_rate=0.1)).learning_rate.get_value()
+    array(0.1)
+    """
+    if isinstance(value, Optimizer):
+        return value
+    optax = sys.modules.get("optax")  # who has one of its optimizers has imported it
+    if optax is not None and isinstance(value, optax.GradientTransformation):
+        # JAX comes with it
+        from pymc.variational.optax_optimizers import OptaxOptimizer
+
+        return OptaxOptimizer(value)
+    if not callable(value):
+        raise TypeError(
+            f"obj_optimizer={value!r} is no optimizer: write pm.adam(learning_rate=0.01), a chain of "
+            "pymc.variational.optimizers, a function (grads, params) -> updates, or an optimizer of optax"
+        )
+    function, arguments = value, {}
+    if isinstance(value, partial) and not value.args:
+        function, arguments = value.func, value.keywords
+    if not any(function is known for known in SCHEDULED):
+        return FunctionOptimizer(value)
+    default = signature(function).parameters["learning_rate"].default
+    return FunctionOptimizer(value, with_number_inputs(arguments.get("learning_rate", default)))
+
+
+def next_value(param: Variable, change: Variable) -> Variable:
+    """Add a change to a parameter; of ``new - param`` return ``new`` itself, without rounding."""
+    if change.owner is not None and isinstance(change.owner.op, Elemwise):
+        if isinstance(change.owner.op.scalar_op, ps.Sub) and change.owner.inputs[1] is param:
+            return change.owner.inputs[0]
+    return param + change
+
+
+def step_counter() -> SharedVariable:
+    """Make the number of steps before the first one, an int64."""
+    return pytensor.shared(np.array(0, dtype="int64"), name="step")
+
+
+def with_step(
+    updates: Mapping[SharedVariable, Variable], step: SharedVariable, others: Variables = ()
+) -> dict[SharedVariable, Variable]:
+    """Let the step count where an update, or one of `others`, depends on it."""
+    counts = step in ancestors([*updates.values(), *others])
+    return {**updates, **({step: step + 1} if counts else {})}
+
+
+def name_of(optimizer: Any) -> str:
+    """Describe an optimizer as reports and errors do: PyMC's with its arguments.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import name_of
+    >>> name_of(pm.sgd(learning_rate=0.1))
+    'sgd(learning_rate=0.1)'
+    """
+    if isinstance(optimizer, partial):
+        given = ", ".join(f"{name}={value!r}" for name, value in optimizer.keywords.items())
+        return f"{name_of(optimizer.func)}({given})"
+    return optimizer.__name__ if isroutine(optimizer) or isclass(optimizer) else repr(optimizer)
+
+
+def _kept(value: Any, name: str) -> SharedVariable:
+    value = np.array(value)
+    return pytensor.shared(value, name, shape=value.shape)
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is a number, such as 0.1; got {value!r}")
+    if not isfinite(value):
+        raise ValueError(f"{name} has to be finite, got {value!r}")
+    return float(value)
+
+
+def _positive(name: str, value: Any) -> float:
+    if _number(name, value) <= 0:
+        raise ValueError(
+            f"{name} has to be above 0, got {value!r}: with it no parameter would move"
+        )
+    return float(value)
