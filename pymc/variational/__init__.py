@@ -25,6 +25,6 @@ _layer.load_late(
         "pymc.variational.objectives": ("ELBO", "IWAE", "Renyi", "ReweightedWakeSleep"),
         "pymc.variational.plots": ("plot_fit",),
         "pymc.variational.report": ("FitReport",),
-        "pymc.variational.posterior.held_out": ("log_evidence", "log_weights"),
+        "pymc.variational.posterior.log_weights": ("log_evidence", "log_weights"),
     },
 )

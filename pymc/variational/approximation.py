@@ -32,9 +32,14 @@ from pymc.variational.guides.base import Guide, Site
 from pymc.variational.guides.rows_there import there_of_sites
 from pymc.variational.objectives.terms import Term, terms_of
 from pymc.variational.parameter_store import Storage
+from pymc.variational.posterior.dataset import (
+    posterior_chunks,
+    posterior_draws,
+    predictive_draws,
+)
 from pymc.variational.posterior.moments import bad_terms, flat_moments, moments_data, state_of
 from pymc.variational.posterior.nodes import sample_node
-from pymc.variational.posterior.results import posterior_chunks, posterior_draws, predictive_draws
+from pymc.variational.posterior.plan import Request
 from pymc.variational.saved import Saved
 
 __all__ = ["GuidedApproximation"]
@@ -140,12 +145,16 @@ class GuidedApproximation(Saved):
         draws: int = 500,
         *,
         rows: Any = None,
+        data: Mapping[str, Any] | None = None,
+        coords: Mapping[str, Sequence[Any]] | None = None,
         var_names: Sequence[str] | str | None = None,
         chunk: int | None = None,
         random_seed: RandomState = None,
         return_inferencedata: bool = True,
         include_transformed: bool = False,
         include_data: bool | None = None,
+        log_likelihood: bool | str | Sequence[str] = False,
+        **kwargs: Any,
     ) -> Any:
         """Draw from the approximation: all rows, with their coords, or some.
 
@@ -155,7 +164,13 @@ class GuidedApproximation(Saved):
             Number of draws.
         rows : slice, sequence of int or bool, or dict, optional
             Which rows of the data: positions, or by dim, their coords, such as
-            ``{"obs": ["a", "b"]}``, or a slice of positions. Default: all.
+            ``{"obs": ["a", "b"]}``, or a slice of positions. Default: all. With `data`: which rows of the
+            fit these are data of; by default new ones.
+        data : dict of str to array, optional
+            Values by the name of their `pm.Data`, in the place of those of the model, which stays as it
+            is: any number of rows. Batches of a loader know which rows they are.
+        coords : dict of str to sequence, optional
+            What results call the rows of `data`, by dim.
         var_names : str or sequence of str, optional
             Which variables; only these are computed. Default: free variables, and deterministics but
             for those of the rows whose draws take over 270 MB.
@@ -170,12 +185,17 @@ class GuidedApproximation(Saved):
             Whether variables that are transformed come on the unconstrained space too.
         include_data : bool, optional
             Whether the groups observed_data and constant_data come along. Default: if they take at most
-            67 MB, or `rows` are selected.
+            67 MB, or `rows` or `data` are given.
+        log_likelihood : bool, str or sequence of str
+            Whether the log-likelihood of each row comes along, of all observed variables or of some.
+        **kwargs
+            Of :func:`pymc.to_inference_data`, for more groups of all rows.
 
         Returns
         -------
         DataTree or MultiTrace
-            With the groups posterior, observed_data, constant_data, and fit where there was one. What
+            With the groups posterior, observed_data, constant_data, log_likelihood where it is asked for,
+            and fit where there was one. What
             is returned has to fit in memory, and nothing more; see `sample_chunks`.
 
         Warns
@@ -187,20 +207,19 @@ class GuidedApproximation(Saved):
         Raises
         ------
         ValueError, KeyError, IndexError, TypeError
-            If there is no such row or variable.
+            If there is no such row or variable, or `data` that are needed are not there.
         MemoryError
             If the draws would not fit in memory; nothing is drawn then.
         """
         return posterior_draws(
             self,
             draws,
-            rows=rows,
-            var_names=var_names,
-            chunk=chunk,
-            random_seed=random_seed,
+            Request(rows, data, coords, var_names, chunk, random_seed),
             return_inferencedata=return_inferencedata,
             include_transformed=include_transformed,
             include_data=include_data,
+            log_likelihood=log_likelihood,
+            **kwargs,
         )
 
     def sample_chunks(
@@ -208,6 +227,8 @@ class GuidedApproximation(Saved):
         draws: int = 500,
         *,
         rows: Any = None,
+        data: Mapping[str, Any] | None = None,
+        coords: Mapping[str, Sequence[Any]] | None = None,
         var_names: Sequence[str] | str | None = None,
         chunk: int | None = None,
         random_seed: RandomState = None,
@@ -223,15 +244,16 @@ class GuidedApproximation(Saved):
 
             ``part.to_netcdf(...)`` of each writes draws that do not fit in memory.
         """
-        return posterior_chunks(
-            self, draws, rows=rows, var_names=var_names, chunk=chunk, random_seed=random_seed
-        )
+        request = Request(rows, data, coords, var_names, chunk, random_seed)
+        return posterior_chunks(self, draws, request)
 
     def sample_posterior_predictive(
         self,
         draws: int = 500,
         *,
         rows: Any = None,
+        data: Mapping[str, Any] | None = None,
+        coords: Mapping[str, Sequence[Any]] | None = None,
         var_names: Sequence[str] | str | None = None,
         chunk: int | None = None,
         random_seed: RandomState = None,
@@ -243,8 +265,8 @@ class GuidedApproximation(Saved):
 
         Parameters
         ----------
-        draws, rows, chunk, random_seed, include_data
-            As of `sample`.
+        draws, rows, data, coords, chunk, random_seed, include_data
+            As of `sample`. Observed values of `data` that are not known may be left out.
         var_names : str or sequence of str, optional
             Which observed variables; all by default.
 
@@ -258,15 +280,8 @@ class GuidedApproximation(Saved):
         MemoryError
             If the draws would not fit in memory; nothing is drawn then.
         """
-        return predictive_draws(
-            self,
-            draws,
-            rows=rows,
-            var_names=var_names,
-            chunk=chunk,
-            random_seed=random_seed,
-            include_data=include_data,
-        )
+        request = Request(rows, data, coords, var_names, chunk, random_seed)
+        return predictive_draws(self, draws, request, include_data=include_data)
 
     def sample_node(
         self,

@@ -11,9 +11,8 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-import warnings
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -25,10 +24,8 @@ from pytensor.graph.traversal import ancestors
 
 import pymc._layer as _layer
 
-from pymc.minibatch.given_rows import given_rows
-from pymc.minibatch.guards import full_data_model, is_streamed
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.plates import local_axes, model_indexes
+from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream import StreamedRows
@@ -37,7 +34,6 @@ from pymc.variational.draws import draw_anew
 from pymc.variational.fit_arguments import argument_names, check_known
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.replacements import as_replacements
-from pymc.variational.results import add_fit
 from pymc.variational.saved import Saved
 from pymc.variational.vectorize import fits_in_memory, over_particles
 
@@ -138,24 +134,6 @@ def _sample_over(
         return draws if several else draws[0]
 
     return _with_one_draw(at_once if fits_in_memory(owner.model) else scanned, node)
-
-
-def _model_of_results(model: Any) -> Any:
-    """Return the model that draws are of: of all rows, or without what needs data that are not there."""
-    if not is_streamed(model) or all(given_rows(model, i) for i in model_indexes(model)):
-        return full_data_model(model)
-    from pymc.model.transform.stream import model_without_rows  # which imports the models
-
-    found = model_without_rows(model)
-    kept = {var.name for var in found.deterministics}
-    names = [var.name for var in model.deterministics if var.name not in kept]
-    if names:
-        warnings.warn(
-            f"approx.sample leaves out {', '.join(map(repr, names))}, computed from the data of rows, which "
-            "come in batches from a loader. Give the model rows by pm.set_data, and they are of these",
-            stacklevel=3,
-        )
-    return found
 
 
 def _check_group_arguments(group: Any) -> None:
@@ -301,120 +279,6 @@ class _Approximation(Saved):
     def to_flat_input(self: Any, node: Any, more_replacements: Any = None) -> Any:
         new = as_replacements(self.model, more_replacements)
         return super().to_flat_input(node, more_replacements=new)  # type: ignore[misc]
-
-    def sample(
-        self: Any,
-        draws: int = 500,
-        *,
-        rows: Any = None,
-        var_names: Sequence[str] | str | None = None,
-        chunk: int | None = None,
-        random_seed: Any = None,
-        return_inferencedata: bool = True,
-        include_transformed: bool = False,
-        include_data: bool | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Draw from the approximation.
-
-        Parameters
-        ----------
-        draws : int
-            Number of draws.
-        rows : slice, sequence of int or bool, or dict, optional
-            Which rows of the data deterministics are of, where the model has minibatches: positions, or
-            by dim, their coords, such as ``{"obs": ["a", "b"]}``. Default: all.
-        var_names : str or sequence of str, optional
-            Which variables. Default: free variables, and deterministics but for those of the rows whose
-            draws take over 270 MB.
-        chunk : int, optional
-            How many of the `rows` to compute at a time. Default: as many as make 4 million numbers.
-        random_seed : int, RandomState or Generator, optional
-        return_inferencedata : bool
-            Whether to return an ArviZ DataTree, or a MultiTrace.
-        include_transformed : bool
-            Whether variables that are transformed come on the unconstrained space too.
-        include_data : bool, optional
-            Whether the groups observed_data and constant_data come along. Default: if they take at most
-            67 MB, or `rows` are selected.
-        **kwargs
-            Of :func:`pymc.to_inference_data`, for all rows.
-
-        Returns
-        -------
-        DataTree or MultiTrace
-            With the groups posterior, observed_data, constant_data, and fit where there was one.
-
-        Warns
-        -----
-        UserWarning
-            If a deterministic is left out: its draws are large, or rows are selected and it is computed
-            over all rows.
-
-        Raises
-        ------
-        ValueError, KeyError, IndexError, TypeError
-            If there is no such row or variable.
-        MemoryError
-            If the draws would not fit in memory; nothing is drawn then.
-        """
-        asked = {
-            "rows": rows,
-            "var_names": var_names,
-            "chunk": chunk,
-            "random_seed": random_seed,
-            "return_inferencedata": return_inferencedata,
-            "include_transformed": include_transformed,
-            "include_data": include_data,
-        }
-        # What results are made of is loaded when there are some, and not by `import pymc`
-        from pymc.variational.posterior.groups import DrawnGroups
-        from pymc.variational.posterior.results import draws_of_groups, posterior_draws
-
-        model = released.pm.Model.get_context(error_if_none=False) or self.model
-        if rows is None:
-            full = _model_of_results(model)  # deterministics on a subsampled dim are of all rows
-            sample = super().sample  # type: ignore[misc]
-            found = draws_of_groups(self, model, full, sample, draws, **asked, **kwargs)
-        else:
-            if kwargs:
-                raise TypeError(
-                    f"approx.sample(rows={rows!r}) takes no {', '.join(kwargs)}, which are of pm.to_inference_data "
-                    "and need all rows: leave them out, or leave rows out"
-                )
-            found = posterior_draws(DrawnGroups(self, model), draws, **asked)
-        return add_fit(found, self)
-
-    def sample_chunks(self: Any, draws: int = 500, **kwargs: Any) -> Iterator[Any]:
-        """Draw from the approximation, a part of the rows at a time.
-
-        As :meth:`~pymc.variational.approximation.GuidedApproximation.sample_chunks`, which has the
-        parameters `rows`, `var_names`, `chunk` and `random_seed`. A model without minibatches has no rows,
-        and comes as one part.
-
-        Returns
-        -------
-        iterator of Dataset
-        """
-        from pymc.variational.posterior.groups import DrawnGroups
-        from pymc.variational.posterior.results import posterior_chunks
-
-        return posterior_chunks(DrawnGroups(self, self.model), draws, **kwargs)
-
-    def sample_posterior_predictive(self: Any, draws: int = 500, **kwargs: Any) -> Any:
-        """Draw new data of all rows or of some, without keeping the latent variables.
-
-        As :meth:`~pymc.variational.approximation.GuidedApproximation.sample_posterior_predictive`,
-        which has the parameters `rows`, `var_names`, `chunk`, `random_seed` and `include_data`.
-
-        Returns
-        -------
-        DataTree
-        """
-        from pymc.variational.posterior.groups import DrawnGroups
-        from pymc.variational.posterior.results import predictive_draws
-
-        return predictive_draws(DrawnGroups(self, self.model), draws, **kwargs)
 
 
 released = _layer.run_release(

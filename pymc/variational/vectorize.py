@@ -29,12 +29,15 @@ from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.basic import Alloc, ARange, Nonzero
 from pytensor.tensor.extra_ops import Repeat, Unique
+from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.rewriting.basic import local_view_op
 from pytensor.tensor.shape import Reshape, Shape, Shape_i
 from pytensor.tensor.subtensor import AdvancedSubtensor, IncSubtensor, Subtensor
 from pytensor.xtensor.type import XTensorVariable, as_xtensor
 
-__all__ = ["as_tensor", "at_draws", "fits_in_memory", "over_particles"]
+from pymc.minibatch.rebuild import rebuild
+
+__all__ = ["as_tensor", "at_draws", "at_one_draw", "fits_in_memory", "over_particles"]
 
 # What has entries for lengths after its first input
 OPS_OF_LENGTH = (Alloc, Reshape, Subtensor, IncSubtensor)
@@ -146,9 +149,36 @@ def at_draws(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> 
         return graphs
     try:
         check_lengths(graphs, list(many), np.inf)
-        return list(vectorize_graph(graphs, many))
+        return _vectorized(graphs, many)
     except (NotImplementedError, TypeError, ValueError):  # an Op without a form for many values
         return _one_by_one(graphs, many)
+
+
+def at_one_draw(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
+    """Compute graphs at one draw of variables, with any number of rows, and not that of a batch."""
+    graphs, draws = _by_position(graphs, draws)
+    return rebuild(graphs, draws)
+
+
+def _vectorized(graphs: Sequence[Variable], many: Mapping[Variable, Variable]) -> list[Variable]:
+    """Vectorize graphs, in which random variables keep the sizes that no draw changes.
+
+    Where a size and a parameter are of the same data, `vectorize_graph` takes the size for a new one.
+    """
+    sizes: dict[Variable, Variable] = {}
+    above = list(toposort(graphs, blockers=list(many)))
+    moved = set(many)
+    for node in above:
+        if not moved.isdisjoint(node.inputs):
+            moved.update(node.outputs)
+        if isinstance(node.op, RandomVariable):
+            size = node.op.size_param(node)
+            if size not in moved and size.owner is not None:
+                sizes[size] = size.type()
+    held = rebuild(graphs, {**{var: var for var in many}, **sizes})
+    found = list(vectorize_graph(held, many))
+    back = {new: old for old, new in sizes.items()}
+    return list(graph_replace(found, back, strict=False)) if back else found
 
 
 def _by_position(

@@ -26,7 +26,7 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.variational.draws import draw_anew
 from pymc.variational.guides.base import Block, Guide
 from pymc.variational.objectives.base import own_space
-from pymc.variational.posterior.functions import draw_guides
+from pymc.variational.posterior.draw import draw_guides
 from pymc.variational.replacements import as_replacements
 from pymc.variational.vectorize import at_draws
 
