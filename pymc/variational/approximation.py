@@ -29,7 +29,6 @@ from pytensor.graph.basic import Variable
 from pymc.minibatch.guards import every_row
 from pymc.util import RandomState
 from pymc.variational.guides.base import Guide, Site
-from pymc.variational.guides.rows_there import there_of_sites
 from pymc.variational.objectives.terms import Term, terms_of
 from pymc.variational.parameter_store import Storage
 from pymc.variational.posterior.dataset import (
@@ -100,7 +99,7 @@ class GuidedApproximation(Saved):
     @cached_property
     def terms(self) -> tuple[Term, ...]:
         """The terms of the model."""
-        return tuple(terms_of(self.model, there_of_sites(self.sites)))
+        return tuple(terms_of(self.model, [axis for site in self.sites for axis in site.plate]))
 
     @property
     def params(self) -> list[SharedVariable]:

@@ -51,7 +51,6 @@ from pymc.pytensorf import compile
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.counts import check_count
 from pymc.variational.guides.base import Plate
-from pymc.variational.guides.rows_there import RowsThere
 from pymc.variational.memory import check_fits
 from pymc.variational.objectives.base import Setting
 from pymc.variational.objectives.base import log_weights as log_weights_by_plate
@@ -287,7 +286,7 @@ class RowWeights:
     def at_once(self) -> tuple[int, int]:
         """How many particles to compute at once, and of how many rows."""
         fit = max(FLOATS_AT_ONCE // self.n_numbers, 1)
-        if isinstance(self.axis, RowsThere):  # rows that no index picks come together
+        if not self.axis.knows_numbers:  # rows that no index picks come together
             return min(max(fit // max(self.n_rows, 1), 1), self.n_particles), self.n_rows
         particles = min(fit, self.n_particles)
         return particles, max(fit // particles, 1)

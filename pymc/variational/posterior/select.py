@@ -26,7 +26,6 @@ from pytensor.graph.basic import Variable
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.held_rows import HeldRows
 from pymc.minibatch.provenance import Rows
-from pymc.variational.guides.rows_there import RowsThere
 from pymc.variational.posterior.new_data import NewData
 from pymc.variational.rows.table import rows_in_all
 
@@ -94,14 +93,14 @@ class RowSelection:
         there: dict[Rows, np.ndarray] = {
             rows: np.arange(n, dtype="int64")
             for rows, n in self.totals.items()
-            if isinstance(rows, RowsThere)
+            if not rows.knows_numbers
         }
         return replace(self, positions={**self.positions, **there})
 
     @property
     def taken_later(self) -> dict[str, np.ndarray]:
         """Positions by dim, of what is selected when it is computed."""
-        there = {rows.dim for rows in self.totals if isinstance(rows, RowsThere)}
+        there = {rows.dim for rows in self.totals if not rows.knows_numbers}
         return {dim: positions for dim, positions in self.by_dim.items() if dim in there}
 
     def in_table(self, plate: Sequence[Rows]) -> np.ndarray:
@@ -272,9 +271,7 @@ def _all_of(axes: Sequence[Rows], held: Mapping[Rows, HeldRows]) -> RowSelection
 
 def axis_total(axis: Rows) -> int:
     """Count the rows of an axis, as they are now."""
-    if isinstance(axis, RowsThere):
-        return current_length(axis.length) or 0
-    return rows_in_all([axis])
+    return rows_in_all([axis]) if axis.knows_numbers else current_length(axis.at_hand) or 0
 
 
 def _by_dim(
