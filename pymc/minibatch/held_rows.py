@@ -31,16 +31,14 @@ from pymc.exceptions import ShapeError
 from pymc.minibatch.casting import cast_rows
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.loaders import is_loader
-from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows
-from pymc.minibatch.stream import NO_ROW, UNKNOWN_ROW, is_fed, is_stream
+from pymc.minibatch.stream import NO_ROW, UNKNOWN_ROW, is_fed
 
 __all__ = [
     "HeldRows",
     "as_batch",
     "check_batches",
     "check_numbers",
-    "check_rows_known",
     "count_replaced",
     "forget_rows",
     "held_rows",
@@ -300,24 +298,6 @@ def row_numbers(name: str, values: Any, n_rows: int, rows: Rows) -> np.ndarray:
             f"total_size={total}: rows are counted from 0. Is it a batch of another loader?"
         )
     return numbers
-
-
-def check_rows_known(model: Any) -> None:
-    """Raise where a variable has a value for each row, and a stream holds rows that are nobody's.
-
-    Parameters
-    ----------
-    model : Model
-
-    Raises
-    ------
-    ValueError
-        The message names the variable and says how batches come with the numbers of their rows.
-    """
-    for rv, axes in local_axes(model).items():
-        for rows in axes:
-            if rows is not None and is_stream(rows):
-                check_numbers(rows, f"values of {rv.name!r}")
 
 
 def check_numbers(rows: Rows, name: str) -> None:

@@ -21,8 +21,9 @@ import pymc as pm
 
 from pymc.exceptions import ShapeError
 from pymc.minibatch.casting import cast_rows
-from pymc.minibatch.held_rows import check_rows_known, forget_rows, held_rows
+from pymc.minibatch.held_rows import check_numbers, forget_rows, held_rows
 from pymc.minibatch.plates import subsampled_dims
+from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream import feeds
 from pymc.model.fgraph import clone_model
 from tests.minibatch.streams import batch_of, feed, loader_of
@@ -266,15 +267,12 @@ class TestCast:
         )
 
 
-def test_rows_of_nobody():
-    with pm.Model() as model:
-        batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
-        z = pm.Normal("z", dims="obs")
-        pm.Normal("y", z, 1, observed=batch[:, 0], dims="obs")
+def test_rows_without_numbers(model):
+    rows = Rows(index_of(model))
     with pytest.raises(ValueError, match=r"values of 'z' .* pm.Trainer"):
-        check_rows_known(model)
+        check_numbers(rows, "values of 'z'")
     feed(model, DATA, [1, 2])
-    check_rows_known(model)
+    check_numbers(rows, "values of 'z'")
     pm.set_data({"batch": DATA[:2]}, model=model)
-    with pytest.raises(ValueError, match=r"values of 'z'"):
-        check_rows_known(model)
+    with pytest.raises(ValueError, match=r"values of 'z' .* pm.Trainer"):
+        check_numbers(rows, "values of 'z'")
