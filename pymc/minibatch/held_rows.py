@@ -314,7 +314,7 @@ def check_numbers(rows: Rows, name: str) -> None:
     if (numbers < 0).any():
         raise ValueError(
             f"{name} have a value for each row of the dim {rows.dim!r}, but which rows the batch at hand "
-            "holds is not known, so that other rows' values would change. Fit by pm.Trainer or "
+            "holds is not known, so that those of other rows would be taken, or change in a fit. Fit by pm.Trainer or "
             "pm.fit(data=loader), which know it; by hand, give pm.set_data the loader's own batches, "
             "which have their rows' numbers as the attribute rows"
         )

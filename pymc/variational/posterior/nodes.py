@@ -48,6 +48,8 @@ def sample_node(
     if new:
         # Latent variables are what is sampled: a replacement does not reach into their priors
         nodes = rebuild(nodes, {rv: rv for rv in model.free_RVs} | new)
+    for table in approx.storage.tables.values():
+        table.check_known()
     lead = () if size is None else (size,)
     params = {plate: table.gather()[1] for plate, table in approx.storage.tables.items()}
     fed = means_of(approx, params, lead) if deterministic else {}

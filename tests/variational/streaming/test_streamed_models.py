@@ -221,6 +221,17 @@ class TestResults:
         with pytest.raises(ValueError, match="which rows of the fit the data are of is not known"):
             approx.sample(3, var_names="mean")
 
+    def test_nodes_are_of_rows_that_are_known(self):
+        model = of_rows()
+        approx = guided_approximation(
+            model, start={"z": np.arange(float(N))}, start_sigma={"z": 1e-9}
+        )
+        with pytest.raises(ValueError, match="which rows the batch at hand holds is not known"):
+            approx.sample_node(model["z"])
+        feed(model, DATA, [5, 6])
+        found = approx.sample_node(model["z"]).eval(mode="FAST_COMPILE")
+        np.testing.assert_allclose(found, [5, 6], atol=1e-6)
+
     def test_parts_are_as_the_whole(self):
         model = of_globals()
         feed(model, DATA, range(N))
