@@ -24,15 +24,14 @@ from inspect import signature
 from typing import Any
 
 from pytensor.graph.basic import Variable
-from pytensor.graph.traversal import toposort
 
 from pymc.minibatch.batch_logp import use_all_rows
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.plates import local_axes, model_indexes
-from pymc.minibatch.provenance import Rows, indexes
-from pymc.minibatch.rebuild import FixedLengthError, taken_axis
+from pymc.minibatch.provenance import Rows
+from pymc.minibatch.rebuild import FixedLengthError, rows_of_data
 from pymc.minibatch.slicing import axis_length
-from pymc.minibatch.stream import StreamedRows, is_stream
+from pymc.minibatch.stream import is_stream
 
 __all__ = [
     "every_row",
@@ -132,20 +131,15 @@ def _named(data: Variable) -> str:
     return "an array" if data.name is None else repr(data.name)
 
 
-def _lengths_by_index(model: Any) -> dict[Variable, dict[Variable, int]]:
-    """Tell the lengths of the data that each minibatch index takes rows of."""
-    found: dict[Variable, dict[Variable, int]] = {}
+def _lengths_by_index(model: Any) -> dict[Rows, dict[Variable, int]]:
+    """Return the lengths of the data that each minibatch index takes rows of."""
+    found: dict[Rows, dict[Variable, int]] = {}
     terms = [*model.basic_RVs, *model.rvs_to_values.values(), *model.potentials]
-    for node in toposort([*terms, *model.deterministics]):
-        axis = taken_axis(node)
-        if axis is None or isinstance(node.op, StreamedRows):
-            continue
-        data, [index] = node.inputs[0], indexes(node.inputs[1:])
-        length = current_length(axis_length(data, axis))
-        while data.owner is not None and taken_axis(data.owner) is not None:
-            data = data.owner.inputs[0]  # rows of another axis
-        if length is not None:
-            found.setdefault(Rows(index).state, {})[data] = length
+    for data, axes in rows_of_data([*terms, *model.deterministics]).items():
+        for axis, rows in axes.items():
+            length = current_length(axis_length(data, axis))
+            if length is not None and not is_stream(rows):
+                found.setdefault(rows, {})[data] = length
     return found
 
 

@@ -30,7 +30,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from functools import singledispatch
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -70,6 +70,9 @@ class Rows:
 
     index: Variable
 
+    #: Whether it is known which rows these are, so that results can be of others
+    knows_numbers: ClassVar[bool] = True
+
     @property
     def state(self) -> Variable:
         return self.index.owner.inputs[0]
@@ -78,6 +81,11 @@ class Rows:
     def total(self) -> Variable:
         """How many rows there are in all: a symbolic integer, which follows the data."""
         return self.index.owner.inputs[2]
+
+    @property
+    def at_hand(self) -> Variable:
+        """How many rows results can be of."""
+        return self.total
 
     @property
     def batch_size(self) -> int:

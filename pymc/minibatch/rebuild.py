@@ -33,11 +33,12 @@ from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.indexing import Index
 
 from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rules.indexing import is_full
 from pymc.minibatch.scaling import RowRatio
 from pymc.minibatch.stream import StreamedRows, StreamIndexRV
 
-__all__ = ["FixedLengthError", "all_rows", "rebuild", "taken_axis", "with_inputs"]
+__all__ = ["FixedLengthError", "all_rows", "rebuild", "rows_of_data", "taken_axis", "with_inputs"]
 
 
 class FixedLengthError(ValueError):
@@ -194,6 +195,21 @@ def taken_axis(node: Apply) -> int | None:
         entries = list(indices_from_subtensor(node.inputs[1:], node.op.idx_list))
     picks = [k for k, entry in enumerate(entries) if not is_full(entry)]
     return picks[0] if len(picks) == 1 and _is_index(entries[picks[0]]) else None
+
+
+def rows_of_data(outputs: Iterable[Variable]) -> dict[Variable, dict[int, Rows]]:
+    """Return which data have rows of which index, by axis."""
+    found: dict[Variable, dict[int, Rows]] = {}
+    for node in toposort(outputs):
+        axis = taken_axis(node)
+        if axis is not None:
+            data, [index] = node.inputs[0], indexes(node.inputs[1:])
+            while data.owner is not None and (
+                isinstance(data.owner.op, XTensorFromTensor) or taken_axis(data.owner) is not None
+            ):
+                data = data.owner.inputs[0]  # of named dims, or with rows of another axis
+            found.setdefault(data, {})[axis] = Rows(index)
+    return found
 
 
 def _is_index(entry: object) -> bool:

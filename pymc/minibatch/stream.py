@@ -45,6 +45,7 @@ from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import OWN, Axes, Rows, follow, indexes
 
 __all__ = [
+    "NO_ROW",
     "UNKNOWN_ROW",
     "Feeds",
     "StreamIndexRV",
@@ -59,8 +60,11 @@ __all__ = [
     "streams_in",
 ]
 
-#: The number of a row that is nobody's: of data that came without the numbers of their rows.
+#: The number of a row that came without one.
 UNKNOWN_ROW = -1
+
+#: The number of rows that no user put there: of a placeholder at its start, and of what a fit left in it.
+NO_ROW = -2
 
 
 class StreamIndexRV(MinibatchIndexRV):
@@ -184,9 +188,9 @@ def stream_index(
     >>> from pymc.minibatch.stream import stream_index
     >>> index = stream_index(total=1000, batch_size=3, dim="obs")
     >>> index.eval()
-    array([-1, -1, -1])
+    array([-2, -2, -2])
     """
-    rows = pytensor.shared(np.full(batch_size, UNKNOWN_ROW, dtype="int64"), name)
+    rows = pytensor.shared(np.full(batch_size, NO_ROW, dtype="int64"), name)
     op = StreamIndexRV(batch_size, dim)
     index = op.make_node(rows, None, pt.constant(total, dtype="int64")).outputs[1]
     index.name = f"stream_{dim}" if dim else "stream_index"
@@ -228,7 +232,7 @@ class Feeds:
     ----------
     rows : SharedVariable
         The numbers of the rows of the batch: int64, shape (n_rows,). They are a row's place in the
-        source's own order, and -1 for a row that is nobody's.
+        source's own order, and -1 for a row without one.
     placeholders : dict of str to SharedVariable
         By their names in the model: shape (n_rows, ...). :func:`field_of` tells whose values a
         placeholder holds; two may hold the same.

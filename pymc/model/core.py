@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,9 @@ import pymc._layer as _layer
 
 from pymc.minibatch.ancestry import check_observed
 from pymc.minibatch.batch_logp import marked, minibatch_logp
+from pymc.minibatch.casting import check_integers
 from pymc.minibatch.free_variables import batch_initval, check_free_variable, check_local_prior
-from pymc.minibatch.given_rows import check_integers, set_batch
+from pymc.minibatch.held_rows import check_batches, set_batch
 from pymc.minibatch.plates import (
     axes_of_dims,
     known_axes,
@@ -215,6 +216,15 @@ if TYPE_CHECKING:
 def _provenance(model: Any) -> tuple[dict[Variable, Axes | Lost], list[Variable]]:
     """Axes that are known of the variables of `model`, and its free variables."""
     return known_axes(model), model.root.free_RVs
+
+
+@wraps(released.set_data)
+def set_data(new_data: Mapping[str, Any], model: Any = None, *, coords: Any = None) -> None:
+    model = released.modelcontext(model)
+    numbers = check_batches(model, new_data)
+    released.set_data(new_data, model, coords=coords)
+    for rows, found in numbers.items():
+        rows.state.set_value(found)  # type: ignore[attr-defined]
 
 
 @wraps(released.Deterministic)

@@ -32,7 +32,6 @@ from pytensor.xtensor.type import XTensorVariable
 import pymc._layer as _layer
 
 from pymc.minibatch.free_variables import check_free_variable, check_local_prior
-from pymc.minibatch.given_rows import keep_given
 from pymc.minibatch.plates import (
     as_axes,
     axes_of_dims,
@@ -158,9 +157,7 @@ class SharedCoords(MutableMapping):
 def deepcopy_shared_variable(var: Any) -> Any:
     if _sharing_data.get() and not isinstance(var.type, RandomType):
         return var
-    new = released.deepcopy_shared_variable(var)
-    keep_given(var, new)
-    return new
+    return released.deepcopy_shared_variable(var)
 
 
 deepcopy_shared_variable.__doc__ = released.deepcopy_shared_variable.__doc__

@@ -39,6 +39,6 @@ _layer.load_late(
         "pymc.variational.optimizers": ("Optimizer", "adamw"),
         "pymc.variational.plots": ("plot_fit",),
         "pymc.variational.report": ("FitReport",),
-        "pymc.variational.posterior.held_out": ("log_evidence", "log_weights"),
+        "pymc.variational.posterior.log_weights": ("log_evidence", "log_weights"),
     },
 )

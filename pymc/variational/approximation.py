@@ -34,11 +34,15 @@ from pymc.variational.guides.base import Guide, Site, sites_of
 from pymc.variational.guides.flat import FlatGuide
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.guides.model import ModelGuide
-from pymc.variational.guides.rows_there import there_of_sites
 from pymc.variational.guides.starts import Starts, check_used
 from pymc.variational.objectives.terms import Term, terms_of
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 from pymc.variational.parameter_store import Storage
+from pymc.variational.posterior.dataset import (
+    posterior_chunks,
+    posterior_draws,
+    predictive_draws,
+)
 from pymc.variational.posterior.moments import (
     bad_terms,
     flat_covariance,
@@ -47,7 +51,7 @@ from pymc.variational.posterior.moments import (
     state_of,
 )
 from pymc.variational.posterior.nodes import sample_node
-from pymc.variational.posterior.results import posterior_chunks, posterior_draws, predictive_draws
+from pymc.variational.posterior.plan import Request
 from pymc.variational.rows.table import RowTable
 
 __all__ = ["GuideApproximation", "guided_approximation", "make_guides"]
@@ -136,7 +140,7 @@ class GuideApproximation(Approximation):
     @cached_property
     def terms(self) -> tuple[Term, ...]:
         """The terms of the model."""
-        return tuple(terms_of(self.model, there_of_sites(self.sites)))
+        return tuple(terms_of(self.model, [axis for site in self.sites for axis in site.plate]))
 
     @property
     def params(self) -> list[SharedVariable]:
@@ -181,12 +185,16 @@ class GuideApproximation(Approximation):
         draws: int = 500,
         *,
         rows: Any = None,
+        data: Mapping[str, Any] | None = None,
+        coords: Mapping[str, Sequence[Any]] | None = None,
         var_names: Sequence[str] | str | None = None,
         chunk: int | None = None,
         random_seed: RandomState = None,
         return_inferencedata: bool = True,
         include_transformed: bool = False,
         include_data: bool | None = None,
+        log_likelihood: bool | str | Sequence[str] = False,
+        **kwargs: Any,
     ) -> Any:
         """Draw from the approximation: all rows, with their coords, or some.
 
@@ -196,7 +204,13 @@ class GuideApproximation(Approximation):
             Number of draws.
         rows : slice, sequence of int or bool, or dict, optional
             Which rows of the data: positions, or by dim, their coords, such as
-            ``{"obs": ["a", "b"]}``, or a slice of positions. Default: all.
+            ``{"obs": ["a", "b"]}``, or a slice of positions. Default: all. With `data`: which rows of the
+            fit these are data of; by default new ones.
+        data : dict of str to array, optional
+            Values by the name of their `pm.Data`, in the place of those of the model, which stays as it
+            is: any number of rows. Batches of a loader know which rows they are.
+        coords : dict of str to sequence, optional
+            What results call the rows of `data`, by dim.
         var_names : str or sequence of str, optional
             Which variables; only these are computed. Default: free variables, and deterministics but
             for those of the rows whose draws take over 270 MB.
@@ -211,12 +225,17 @@ class GuideApproximation(Approximation):
             Whether variables that are transformed come on the unconstrained space too.
         include_data : bool, optional
             Whether the groups observed_data and constant_data come along. Default: if they take at most
-            67 MB, or `rows` are selected.
+            67 MB, or `rows` or `data` are given.
+        log_likelihood : bool, str or sequence of str
+            Whether the log-likelihood of each row comes along, of all observed variables or of some.
+        **kwargs
+            Of :func:`pymc.to_inference_data`, for more groups of all rows.
 
         Returns
         -------
         DataTree or MultiTrace
-            With the groups posterior, observed_data, constant_data, and fit where there was one. What
+            With the groups posterior, observed_data, constant_data, log_likelihood where it is asked for,
+            and fit where there was one. What
             is returned has to fit in memory, and nothing more; see `sample_chunks`.
 
         Warns
@@ -228,20 +247,19 @@ class GuideApproximation(Approximation):
         Raises
         ------
         ValueError, KeyError, IndexError, TypeError
-            If there is no such row or variable.
+            If there is no such row or variable, or `data` that are needed are not there.
         MemoryError
             If the draws would not fit in memory; nothing is drawn then.
         """
         return posterior_draws(
             self,
             draws,
-            rows=rows,
-            var_names=var_names,
-            chunk=chunk,
-            random_seed=random_seed,
+            Request(rows, data, coords, var_names, chunk, random_seed),
             return_inferencedata=return_inferencedata,
             include_transformed=include_transformed,
             include_data=include_data,
+            log_likelihood=log_likelihood,
+            **kwargs,
         )
 
     def sample_chunks(
@@ -249,6 +267,8 @@ class GuideApproximation(Approximation):
         draws: int = 500,
         *,
         rows: Any = None,
+        data: Mapping[str, Any] | None = None,
+        coords: Mapping[str, Sequence[Any]] | None = None,
         var_names: Sequence[str] | str | None = None,
         chunk: int | None = None,
         random_seed: RandomState = None,
@@ -264,15 +284,16 @@ class GuideApproximation(Approximation):
 
             ``part.to_netcdf(...)`` of each writes draws that do not fit in memory.
         """
-        return posterior_chunks(
-            self, draws, rows=rows, var_names=var_names, chunk=chunk, random_seed=random_seed
-        )
+        request = Request(rows, data, coords, var_names, chunk, random_seed)
+        return posterior_chunks(self, draws, request)
 
     def sample_posterior_predictive(
         self,
         draws: int = 500,
         *,
         rows: Any = None,
+        data: Mapping[str, Any] | None = None,
+        coords: Mapping[str, Sequence[Any]] | None = None,
         var_names: Sequence[str] | str | None = None,
         chunk: int | None = None,
         random_seed: RandomState = None,
@@ -284,8 +305,8 @@ class GuideApproximation(Approximation):
 
         Parameters
         ----------
-        draws, rows, chunk, random_seed, include_data
-            As of `sample`.
+        draws, rows, data, coords, chunk, random_seed, include_data
+            As of `sample`. Observed values of `data` that are not known may be left out.
         var_names : str or sequence of str, optional
             Which observed variables; all by default.
 
@@ -299,15 +320,8 @@ class GuideApproximation(Approximation):
         MemoryError
             If the draws would not fit in memory; nothing is drawn then.
         """
-        return predictive_draws(
-            self,
-            draws,
-            rows=rows,
-            var_names=var_names,
-            chunk=chunk,
-            random_seed=random_seed,
-            include_data=include_data,
-        )
+        request = Request(rows, data, coords, var_names, chunk, random_seed)
+        return predictive_draws(self, draws, request, include_data=include_data)
 
     def sample_node(
         self,

@@ -37,12 +37,12 @@ from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.counts import check_count
-from pymc.variational.posterior.joint_weights import global_draws, joint_log_weights
 from pymc.variational.posterior.log_density import (
     LogDensity,
     SubsampledLogDensity,
     log_density,
 )
+from pymc.variational.posterior.log_weights import global_draws, joint_log_weights
 from pymc.variational.rows.table import rows_in_all
 
 __all__ = ["Diagnosis", "diagnose"]

@@ -142,7 +142,7 @@ class _Group:
                 "pm.ADVI or pm.FullRankADVI, which keep parameters of all rows; for another guide, "
                 "pm.fit(guide=...)"
             )
-        from pymc.variational.guides.fed_rows import check_no_slots  # loads all guides
+        from pymc.variational.guides.unnumbered_rows import check_no_slots  # loads all guides
 
         check_no_slots(self.model)
         super().__init_group__(group)  # type: ignore[misc]

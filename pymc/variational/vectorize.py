@@ -30,16 +30,17 @@ from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.tensor.basic import Alloc, ARange, Nonzero
 from pytensor.tensor.extra_ops import Repeat, Unique
-from pytensor.tensor.random.op import RNGConsumerOp
+from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.rewriting.basic import local_view_op
 from pytensor.tensor.shape import Reshape, Shape, Shape_i
 from pytensor.tensor.subtensor import AdvancedSubtensor, IncSubtensor, Subtensor
 from pytensor.xtensor.type import XTensorVariable, as_xtensor
 
 from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream import StreamedRows
 
-__all__ = ["as_tensor", "at_draws", "largest_at_once"]
+__all__ = ["as_tensor", "at_draws", "at_one_draw", "largest_at_once"]
 
 # What has entries for lengths after its first input
 OPS_OF_LENGTH = (Alloc, Reshape, Subtensor, IncSubtensor)
@@ -127,9 +128,36 @@ def at_draws(
         return graphs
     try:
         check_lengths(graphs, list(many), largest)
-        return list(vectorize_graph(graphs, many))
+        return _vectorized(graphs, many)
     except (NotImplementedError, TypeError, ValueError):  # an Op without a form for many values
         return _scanned(graphs, many)
+
+
+def at_one_draw(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
+    """Compute graphs at one draw of variables, with any number of rows, and not that of a batch."""
+    graphs, draws = _by_position(graphs, draws)
+    return rebuild(graphs, draws)
+
+
+def _vectorized(graphs: Sequence[Variable], many: Mapping[Variable, Variable]) -> list[Variable]:
+    """Vectorize graphs, in which random variables keep the sizes that no draw changes.
+
+    Where a size and a parameter are of the same data, `vectorize_graph` takes the size for a new one.
+    """
+    sizes: dict[Variable, Variable] = {}
+    above = list(toposort(graphs, blockers=list(many)))
+    moved = set(many)
+    for node in above:
+        if not moved.isdisjoint(node.inputs):
+            moved.update(node.outputs)
+        if isinstance(node.op, RandomVariable):
+            size = node.op.size_param(node)
+            if size not in moved and size.owner is not None:
+                sizes[size] = size.type()
+    held = rebuild(graphs, {**{var: var for var in many}, **sizes})
+    found = list(vectorize_graph(held, many))
+    back = {new: old for old, new in sizes.items()}
+    return list(graph_replace(found, back, strict=False)) if back else found
 
 
 def _by_position(

@@ -20,8 +20,10 @@ import pytest
 import pymc as pm
 
 from pymc.exceptions import ShapeError
-from pymc.minibatch.given_rows import cast_rows, check_rows_known, given_rows
+from pymc.minibatch.casting import cast_rows
+from pymc.minibatch.held_rows import check_numbers, forget_rows, held_rows
 from pymc.minibatch.plates import subsampled_dims
+from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream import feeds
 from pymc.model.fgraph import clone_model
 from tests.minibatch.streams import batch_of, feed, loader_of
@@ -160,33 +162,38 @@ class TestSetData:
     def test_fields_of_the_same_rows(self, of_fields):
         feed(of_fields, FIELDS, [4, 1])
         np.testing.assert_array_equal(feeds(of_fields).rows.get_value(), [4, 1])
-        np.testing.assert_array_equal(given_rows(of_fields, index_of(of_fields)).rows, [4, 1])
+        np.testing.assert_array_equal(held_rows(of_fields, index_of(of_fields)).numbers, [4, 1])
 
     def test_fields_of_other_rows(self, of_fields):
-        pm.set_data(
-            {"X": batch_of(FIELDS["X"], [0, 1]), "y": batch_of(FIELDS["y"], [1, 0])},
-            model=of_fields,
-        )
-        np.testing.assert_array_equal(feeds(of_fields).rows.get_value(), [-1, -1])
+        batch = {"X": batch_of(FIELDS["X"], [0, 1]), "y": batch_of(FIELDS["y"], [1, 0])}
         with pytest.raises(ValueError, match=r"which are not the same rows"):
-            given_rows(of_fields, index_of(of_fields))
+            pm.set_data(batch, model=of_fields)
+        assert held_rows(of_fields, index_of(of_fields)) is None
 
     def test_a_field_alone(self, of_fields):
-        pm.set_data({"X": FIELDS["X"][:2]}, model=of_fields)
         with pytest.raises(ValueError, match=r"and none to .'y'."):
-            given_rows(of_fields, index_of(of_fields))
+            pm.set_data({"X": FIELDS["X"][:2]}, model=of_fields)
+        np.testing.assert_array_equal(of_fields["X"].get_value(), np.zeros((B, 2)))
 
-    def test_what_is_fed_later_was_not_given(self, model):
-        assert given_rows(model, index_of(model)) is None
+    def test_a_field_after_the_other(self, of_fields):
+        """Which rows the two have in common is not known then."""
+        of_fields.set_data("X", batch_of(FIELDS["X"], [0, 1, 2]))
+        with pytest.raises(ValueError, match=r"they have {'X': 3, 'y': 2} rows"):
+            held_rows(of_fields, index_of(of_fields))
+        of_fields.set_data("y", batch_of(FIELDS["y"], [3, 4, 5]))
+        np.testing.assert_array_equal(held_rows(of_fields, index_of(of_fields)).numbers, [-1] * 3)
+
+    def test_what_a_fit_leaves_was_not_given(self, model):
+        assert held_rows(model, index_of(model)) is None
         feed(model, DATA, [1, 2])
-        assert given_rows(model, index_of(model)) is not None
-        model["batch"].set_value(DATA[:2])
-        assert given_rows(model, index_of(model)) is None
+        assert held_rows(model, index_of(model)) is not None
+        forget_rows(model)
+        assert held_rows(model, index_of(model)) is None
 
     def test_a_clone_has_what_was_given(self, model):
         feed(model, DATA, [1, 2])
         other = clone_model(model)
-        np.testing.assert_array_equal(given_rows(other, index_of(other)).rows, [1, 2])
+        np.testing.assert_array_equal(held_rows(other, index_of(other)).numbers, [1, 2])
 
     @pytest.mark.parametrize(
         "values, error, message",
@@ -209,14 +216,23 @@ class TestSetData:
     def test_rows_of_another_loader(self, model):
         batch = batch_of(DATA, [0, 1])
         batch.rows = np.array([0, N])
-        with pytest.raises(ValueError, match=r"got the row 6 .* total_size=6"):
+        with pytest.raises(ValueError, match=r"has the row 6, .* total_size=6"):
             pm.set_data({"batch": batch}, model=model)
 
     def test_coords_of_the_rows(self, model):
         pm.set_data({"batch": DATA[:2]}, model=model, coords={"obs": ["u", "v"]})
-        assert given_rows(model, index_of(model)).coords == ("u", "v")
+        assert held_rows(model, index_of(model)).coords == ("u", "v")
         with pytest.raises(ShapeError, match=r"coords of the dim 'obs'"):
             pm.set_data({"batch": DATA[:2]}, model=model, coords={"obs": ["u"]})
+        pm.set_data({"batch": DATA[:2]}, model=model)  # of other rows, whose names are not these
+        assert held_rows(model, index_of(model)).coords is None
+
+    def test_coords_of_all_rows_name_those_that_are_known(self):
+        with pm.Model(coords={"obs": list("uvwxyz")}) as model:
+            batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
+            pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 2], dims="obs")
+        feed(model, DATA, [4, 0])
+        assert held_rows(model, index_of(model)).coords == ("y", "u")
 
     def test_other_data_as_ever(self, model):
         with model:
@@ -251,15 +267,12 @@ class TestCast:
         )
 
 
-def test_rows_of_nobody():
-    with pm.Model() as model:
-        batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
-        z = pm.Normal("z", dims="obs")
-        pm.Normal("y", z, 1, observed=batch[:, 0], dims="obs")
+def test_rows_without_numbers(model):
+    rows = Rows(index_of(model))
     with pytest.raises(ValueError, match=r"values of 'z' .* pm.Trainer"):
-        check_rows_known(model)
+        check_numbers(rows, "values of 'z'")
     feed(model, DATA, [1, 2])
-    check_rows_known(model)
+    check_numbers(rows, "values of 'z'")
     pm.set_data({"batch": DATA[:2]}, model=model)
-    with pytest.raises(ValueError, match=r"values of 'z'"):
-        check_rows_known(model)
+    with pytest.raises(ValueError, match=r"values of 'z' .* pm.Trainer"):
+        check_numbers(rows, "values of 'z'")

@@ -32,7 +32,7 @@ import pymc as pm
 from pymc.variational import diagnostics, progress
 from pymc.variational.diagnostics import Diagnosis, _weigh, diagnose
 from pymc.variational.fit_objective import guided_approximation
-from pymc.variational.posterior import joint_weights, row_weights
+from pymc.variational.posterior import log_weights as weights_module
 from pymc.variational.posterior.log_density import SubsampledLogDensity
 from tests.variational.guided.fits import X, local_model
 from tests.variational.guided.fits import exact as exact_of_rows
@@ -420,8 +420,8 @@ class TestSubsample:
         """Draws that are too large to be kept: the log-weights are the log-evidence, draw by draw."""
         approx = exact_of_rows(local_model())
         every = diagnose(approx, 100, random_seed=1)
-        monkeypatch.setattr(joint_weights, "LARGE_DRAWS", 0)
-        monkeypatch.setattr(row_weights, "FLOATS_AT_ONCE", 300)
+        monkeypatch.setattr(weights_module, "LARGE_DRAWS", 0)
+        monkeypatch.setattr(weights_module, "FLOATS_AT_ONCE", 300)
         parts = diagnose(approx, 100, random_seed=1)
         np.testing.assert_allclose(parts.log_weights, every.log_weights)
         np.testing.assert_allclose(parts.log_weights, norm.logpdf(X, 0, 2**0.5).sum())
@@ -436,7 +436,7 @@ class TestSubsample:
             pm.Normal("x", z, 1, observed=seen, dims="obs")
         approx = guided_approximation(model, start={"z": X / 2}, start_sigma={"mu": 0.3})
         every = diagnose(approx, 1000, random_seed=1)
-        monkeypatch.setattr(joint_weights, "LARGE_DRAWS", 0)
+        monkeypatch.setattr(weights_module, "LARGE_DRAWS", 0)
         parts = diagnose(approx, 1000, random_seed=2)
         assert set(parts.points) == {"mu"}
         assert parts.points["mu"].std() == pytest.approx(0.3, rel=4 / np.sqrt(2000))

@@ -20,7 +20,7 @@ from pytensor.graph.traversal import ancestors
 
 import pymc._layer as _layer
 
-from pymc.minibatch.given_rows import give_rows
+from pymc.minibatch.held_rows import count_replaced
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream import StreamedRows
@@ -81,5 +81,5 @@ def do(model: Any, vars_to_interventions: Mapping[Any, Any], **kwargs: Any) -> A
             )
     made = released.do(model, vars_to_interventions, **kwargs)
     for var in old:
-        give_rows(made, var.name)
+        count_replaced(made, var.name)
     return made

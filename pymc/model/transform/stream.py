@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.minibatch.given_rows import Given, given_rows
+from pymc.minibatch.current_length import current_length
+from pymc.minibatch.held_rows import HeldRows, required_rows
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.stream import is_stream, needs_rows, streams_in
@@ -34,58 +36,57 @@ __all__ = [
     "every_row_model",
     "given_model",
     "held_model",
+    "model_of_rows",
     "model_without_rows",
-    "required_rows",
 ]
 
 
 def given_model(model: Model) -> Model:
     """Make a model of the rows that :func:`pymc.set_data` gave to a streamed model, and of these alone.
 
-    Parameters
-    ----------
-    model : Model
-
-    Returns
-    -------
-    Model
-        Its terms are not scaled, and dims that are not streamed have all of their rows. It shares the
-        values of the data.
-
     Raises
     ------
     ValueError
         If no rows were given, or only some of the fields.
     """
-    fgraph, lengths = _graph_of(model), {}
-    for index in _streams(model):
-        given, dim = required_rows(model, index), Rows(index).dim
-        lengths[Rows(index).state.name] = len(given.rows)
-        if dim is not None:
-            fgraph._coords[dim] = given.coords
-            fgraph._dim_lengths[dim] = pt.constant(len(given.rows), dtype="int64")
+    streams = [index for index in model_indexes(model) if is_stream(index)]
+    return model_of_rows(model, {Rows(index): required_rows(model, index) for index in streams})
+
+
+def model_of_rows(
+    model: Model,
+    held: Mapping[Rows, HeldRows],
+    swaps: Mapping[Variable, Variable] | None = None,
+    coords: Mapping[str, Sequence[Any] | None] | None = None,
+) -> Model:
+    """Make a model of some rows, and of these alone.
+
+    Parameters
+    ----------
+    model : Model
+    held : mapping of Rows to HeldRows
+        The rows of each dim that has others than all.
+    swaps : mapping of Variable to Variable, optional
+        What takes the place of data of the model.
+    coords : mapping, optional
+        Of other dims.
+
+    Returns
+    -------
+    Model
+        Its terms are not scaled, and other dims have all of their rows. It shares the values of the
+        data that stay.
+    """
+    fgraph = _graph_of(model)
+    fgraph._coords.update(coords or {})
+    lengths = {rows.state.name: len(rows_held.numbers) for rows, rows_held in held.items()}
+    for rows, rows_held in held.items():
+        if rows.dim is not None:
+            fgraph._coords[rows.dim] = rows_held.coords
+            fgraph._dim_lengths[rows.dim] = pt.constant(len(rows_held.numbers), dtype="int64")
     states = [Rows(i).state for i in indexes(fgraph.outputs, by_shape=True) if is_stream(i)]
     numbers = {state: pt.constant(np.arange(lengths[state.name])) for state in states}
-    return full_model(fgraph, replacements=numbers)
-
-
-def required_rows(model: Model, index: Variable, what: str = "this") -> Given:
-    """Tell which rows of a stream :func:`pymc.set_data` gave to `model`.
-
-    Raises
-    ------
-    ValueError
-        If it gave none, or only some of the fields.
-    """
-    found = given_rows(model, index)
-    if found is None:
-        names = ", ".join(f"{name!r}: ..." for name in model.root._streams)
-        raise ValueError(
-            f"{what} needs data, but those of {Rows(index)} come in batches from a loader, and what the "
-            "model holds is none that you chose. Give it rows first, any number of them: "
-            f"pm.set_data({{{names}}}). The result is about these rows"
-        )
-    return found
+    return full_model(fgraph, replacements={**(swaps or {}), **numbers})
 
 
 def held_model(model: Model) -> Model:
@@ -135,8 +136,8 @@ def _graph_of(model: Model) -> Any:
     with sharing_data():
         fgraph: Any = fgraph_from_model(model)[0]
     fgraph._coords = fgraph._coords.copy()  # those of some rows are not the model's
+    for rows in map(Rows, filter(is_stream, model_indexes(model))):
+        known = fgraph._coords.get(rows.dim)
+        if known is not None and len(known) != current_length(rows.total):
+            fgraph._coords[rows.dim] = None  # of rows that pm.set_data gave
     return fgraph
-
-
-def _streams(model: Model) -> list[Variable]:
-    return [index for index in model_indexes(model) if is_stream(index)]

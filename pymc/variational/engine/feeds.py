@@ -97,6 +97,8 @@ class Feed:
         Where to begin. It may be set between two fits.
     dtypes : sequence of dtype, optional
         Of the batches, where they are not those of the variables.
+    after : callable
+        Called when all that was wanted has been read, and the variables hold the last batch.
 
     Examples
     --------
@@ -118,7 +120,9 @@ class Feed:
         open: Opened,
         position: Any,
         dtypes: Sequence[np.dtype] | None = None,
+        after: Callable[[], None] = lambda: None,
     ) -> None:
+        self._after = after
         self.variables = tuple(variables)
         self._dtypes = dtypes or [np.dtype(var.type.dtype) for var in variables]
         self.position = position
@@ -161,6 +165,7 @@ class Feed:
         finally:
             try:
                 self._close()
+                self._after()
             finally:
                 with _lock:
                     _in_use.difference_update(self.variables)

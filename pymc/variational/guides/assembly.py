@@ -20,21 +20,21 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
 
-from pytensor.graph.basic import Variable
-
 from pymc.minibatch.plates import subsampled_dims
-from pymc.minibatch.provenance import Rows
 from pymc.model.core import Model
 from pymc.variational.guides.base import Guide, Plate, Site
-from pymc.variational.guides.fed_rows import check_no_slots
 from pymc.variational.guides.flow import NormalizingFlow
 from pymc.variational.guides.full_rank import FullRankGuide
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
 from pymc.variational.guides.model import AutoGuide, ModelGuide
-from pymc.variational.guides.rows_there import RowsThere, rows_there
 from pymc.variational.guides.starts import Starts
 from pymc.variational.guides.structured import Structured
+from pymc.variational.guides.unnumbered_rows import (
+    UnnumberedRows,
+    check_no_slots,
+    unnumbered_rows,
+)
 from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
     ParametrizationError,
 )
@@ -100,16 +100,8 @@ def assemble(
             continue
         mine = [_take(left, name, sites) for name in names]
         bound += _bind(guide, mine, starts, model)
-    check_no_slots(model, _rows_there(sites))
+    check_no_slots(model, {site.rv: site.axes for site in sites})
     return _in_order([*bound, *_bind(rest, left.values(), starts, model)])
-
-
-def _rows_there(sites: Iterable[Site]) -> dict[Variable, tuple[Rows | None, ...]]:
-    """Tell which axes of variables are rows that encoders know: their guide is one of any row."""
-    return {
-        site.rv: tuple(axis if isinstance(axis, RowsThere) else None for axis in site.axes)
-        for site in sites
-    }
 
 
 def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
@@ -136,7 +128,7 @@ def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
     return tuple(ordered)
 
 
-def there_of_guide(model: Any, requests: Requests) -> list[RowsThere]:
+def there_of_guide(model: Any, requests: Requests) -> list[UnnumberedRows]:
     """List rows of the dims that guides are for and that the model does not subsample.
 
     Raises
@@ -146,7 +138,7 @@ def there_of_guide(model: Any, requests: Requests) -> list[RowsThere]:
     """
     sampled = subsampled_dims(model)
     dims = dict.fromkeys(guide.dim for _, guide in requests)
-    return [rows_there(model, dim) for dim in dims if dim is not None and dim not in sampled]
+    return [unnumbered_rows(model, dim) for dim in dims if dim is not None and dim not in sampled]
 
 
 def read_guides(model: Any, guide: Any) -> Requests:
@@ -258,7 +250,7 @@ def _bind(guide: Guide, sites: Iterable[Site], starts: Starts, model: Any) -> li
 
 def _check_coupling(guide: Guide, plate: Plate, names: Sequence[str]) -> None:
     listed, dims = ", ".join(map(repr, names)), ", ".join(str(rows.dim) for rows in plate)
-    if any(isinstance(rows, RowsThere) for rows in plate) and guide.dim is None:
+    if not all(rows.knows_numbers for rows in plate) and guide.dim is None:
         raise ValueError(
             f"guide {guide.name!r} keeps parameters of each row, but which rows of {dims!r} are there "
             f"only an index says, and the model has none: give {listed} an encoder in pm.Amortized, or "

@@ -34,7 +34,7 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.shape import shape_i
 
 from pymc.minibatch.provenance import Rows
-from pymc.variational.guides.rows_there import RowsThere, rows_by_axis
+from pymc.variational.guides.unnumbered_rows import UnnumberedRows, rows_by_axis
 
 __all__ = [
     "Block",
@@ -248,16 +248,16 @@ class Guide(ABC):
         return {f.name: getattr(self, f.name) for f in fields(self)} if is_dataclass(self) else None
 
 
-def sites_of(model: Any, there: Sequence[RowsThere] = ()) -> list[Site]:
+def sites_of(model: Any, unnumbered: Sequence[UnnumberedRows] = ()) -> list[Site]:
     """List the free variables of a model.
 
     Parameters
     ----------
     model : Model
-    there : sequence of RowsThere
+    unnumbered : sequence of UnnumberedRows
         Rows of dims that the model does not subsample.
     """
-    axes = rows_by_axis(model, there)
+    axes = rows_by_axis(model, unnumbered)
     sites = []
     for rv in model.free_RVs:
         value = model.rvs_to_values[rv]

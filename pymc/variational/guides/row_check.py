@@ -35,14 +35,13 @@ from pytensor.graph.traversal import ancestors
 from pymc.logprob.basic import logp
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.lengths import check_no_length
-from pymc.minibatch.plates import known_axes
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.slicing import take_rows
 from pymc.minibatch.stream import is_stream, streams_in
 from pymc.variational.guides.base import Site
 from pymc.variational.guides.lookups import trainable
-from pymc.variational.guides.rows_there import RowsThere, there_axes
+from pymc.variational.guides.unnumbered_rows import UnnumberedRows, traced_axes
 
 __all__ = ["check_rows"]
 
@@ -69,8 +68,8 @@ def check_rows(dist: Variable, site: Site, model: Any, subject: str) -> None:
     ValueError
         The message names what mixes the rows, or whose length is computed with.
     """
-    there = [rows for rows in site.plate if isinstance(rows, RowsThere)]
-    known = {**known_axes(model), **there_axes(model, there)}
+    unnumbered = [rows for rows in site.plate if isinstance(rows, UnnumberedRows)]
+    known = traced_axes(model, unnumbered)
     if not site.plate:
         found = indexes([dist], by_shape=True, known=known)
         if found:
@@ -115,7 +114,7 @@ def _mixed(subject: str, plate: Sequence[Rows], why: str) -> str:
 
 def _check_values(dist: Variable, place: int, rows: Rows, subject: str, model: Any) -> None:
     """Permute a batch, and change a row of it: row by row, the others stay as they were."""
-    n_rows = current_length(rows.total if not isinstance(rows, RowsThere) else rows.length)
+    n_rows = current_length(rows.at_hand)
     if is_stream(rows):
         n_rows = current_length(rows.index.shape[0])
     n = min(rows.batch_size, n_rows or 0)
@@ -162,7 +161,7 @@ def _density_of_rows(dist: Variable, place: int, rows: Rows, model: Any) -> Any:
         densities.append(density.sum(within) if within else density)
     graph = _at_places(pt.stack(densities), rows, order)
     swaps: dict[Variable, Variable] = {}
-    if isinstance(rows, RowsThere):
+    if not rows.knows_numbers:
         for data in model.data_vars:
             dims = model.named_vars_to_dims.get(data.name) or ()
             if rows.dim in dims:

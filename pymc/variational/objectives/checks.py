@@ -23,7 +23,7 @@ from pytensor.graph.traversal import ancestors
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.plates import model_indexes
 from pymc.variational.guides.base import Guide
-from pymc.variational.guides.fed_rows import fed_axes
+from pymc.variational.guides.unnumbered_rows import scaled_axes
 from pymc.variational.objectives.base import Objective, Setting
 from pymc.variational.objectives.terms import Term
 
@@ -52,7 +52,7 @@ def check_plates(setting: Setting, objective: Objective) -> None:
             f"objective {objective.name!r} is a bound for each row of one plate, but latent variables "
             f"are on {', '.join(names)}: {instead}"
         )
-    fed = fed_axes(setting.model)
+    scaled = scaled_axes(setting.model)
     for term in setting.terms:
         if term.mixed:
             raise ValueError(
@@ -67,7 +67,7 @@ def check_plates(setting: Setting, objective: Objective) -> None:
                 f"{term.name!r}, which depends on the variables of these rows, is on the plate {dims}: "
                 f"{instead}"
             )
-        inside = any(one.name == term.name and one.axis in term.within for one in fed)
+        inside = any(one.name == term.name and one.axis in term.within for one in scaled)
         if inside and _depends_on_rows(setting, term):
             raise ValueError(
                 f"objective {objective.name!r} is a bound for each row of {plates[0][0].dim!r}, but "
@@ -78,10 +78,12 @@ def check_plates(setting: Setting, objective: Objective) -> None:
 
 def _check_all_rows(setting: Setting, objective: Objective, instead: str) -> None:
     """Raise where globals alone would be weighed by a part of the rows."""
-    fed = fed_axes(setting.model)
-    if not fed and not model_indexes(setting.model):
+    scaled = scaled_axes(setting.model)
+    if not scaled and not model_indexes(setting.model):
         return
-    by_hand = f" ({fed[0].name!r} has total_size={current_length(fed[0].total)})" if fed else ""
+    by_hand = (
+        f" ({scaled[0].name!r} has total_size={current_length(scaled[0].total)})" if scaled else ""
+    )
     raise ValueError(
         f"objective {objective.name!r} with n_particles={setting.n_particles} on minibatches{by_hand} "
         "needs latent variables of the rows: of globals alone the scale N/B would stand inside "

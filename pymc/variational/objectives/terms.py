@@ -20,19 +20,22 @@ their order.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytensor.graph.basic import Variable
 
 from pymc.minibatch.batch_logp import minibatch_logp
-from pymc.minibatch.plates import known_axes
 from pymc.minibatch.provenance import Lost, Rows, trace
 from pymc.minibatch.scaling import scale_factor
 from pymc.variational.guides.base import Plate, plate_shape
-from pymc.variational.guides.fed_rows import hand_totals, is_part
-from pymc.variational.guides.rows_there import RowsThere, there_axes
+from pymc.variational.guides.unnumbered_rows import (
+    UnnumberedRows,
+    hand_totals,
+    is_part,
+    traced_axes,
+)
 from pymc.variational.vectorize import as_tensor
 
 __all__ = ["Term", "plate_scale", "terms_of"]
@@ -64,14 +67,14 @@ class Term:
     within: tuple[int, ...] = ()
 
 
-def terms_of(model: Any, there: Sequence[RowsThere] = ()) -> list[Term]:
+def terms_of(model: Any, rows: Iterable[Rows] = ()) -> list[Term]:
     """Take the log-probability of a model apart, as functions of its value variables.
 
     Parameters
     ----------
     model : Model
-    there : sequence of RowsThere
-        Rows of dims that the model does not subsample.
+    rows : iterable of Rows
+        Those that guides have, of dims that the model does not subsample too.
 
     Returns
     -------
@@ -86,11 +89,12 @@ def terms_of(model: Any, there: Sequence[RowsThere] = ()) -> list[Term]:
     variables = [*model.basic_RVs, *model.potentials]
     with minibatch_logp():
         logps = model.logp(vars=variables, sum=False)
-    known = {**known_axes(model), **there_axes(model, there)}
-    parts = [rows for rows in there if rows.given is not None and is_part(rows.length, rows.given)]
+    unnumbered = [axis for axis in dict.fromkeys(rows) if isinstance(axis, UnnumberedRows)]
+    known = traced_axes(model, unnumbered)
+    parts = [axis for axis in unnumbered if is_part(axis.at_hand, axis.total)]
     terms = []
     for var, logp in zip(variables, logps):
-        by_hand = hand_totals(model, var) if there else {}
+        by_hand = hand_totals(model, var) if unnumbered else {}
         terms.append(_term(var.name, logp, known, by_hand))
         if terms[-1].mixed and parts and not by_hand:
             raise ValueError(_not_scaled(terms[-1], parts[0]))
@@ -108,7 +112,7 @@ def _term(
     scaled = [
         axis
         for k, axis in enumerate(axes)
-        if isinstance(axis, Rows) and (k in by_hand or not isinstance(axis, RowsThere))
+        if isinstance(axis, Rows) and (k in by_hand or axis.knows_numbers)
     ]
     if scaled:
         logp = logp / plate_scale(scaled)
@@ -116,10 +120,10 @@ def _term(
     return Term(name, plate, logp.sum(within) if within else logp, within=within)
 
 
-def _not_scaled(term: Term, rows: RowsThere) -> str:
+def _not_scaled(term: Term, rows: Rows) -> str:
     return (
-        f"{term.name!r} depends on the rows of {rows}, of which those that are there are a part (total_size), and has "
-        f"no value for each of them, so that it would be counted for one batch: {term.mixed}. Give data "
+        f"{term.name!r} depends on the rows of {rows}, of which the model holds a batch (total_size=...), but has "
+        f"no value for each row, so that it cannot be scaled to all of them: {term.mixed}. Give data "
         f"of the rows dims={rows.dim!r}, and let the term have a value for each row"
     )
 

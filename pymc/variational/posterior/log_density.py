@@ -52,7 +52,7 @@ from pytensor.gradient import grad
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
 from pymc.pytensorf import compile
-from pymc.variational.posterior.functions import index_variables
+from pymc.variational.posterior.draw import index_variables
 from pymc.variational.progress import with_bar
 from pymc.variational.rows.table import rows_in_all
 

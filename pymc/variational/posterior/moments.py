@@ -31,15 +31,15 @@ from pymc.minibatch.guards import every_row
 from pymc.model.transform_values import constrain_values
 from pymc.variational.guides.base import Plate
 from pymc.variational.opvi import VIState  # type: ignore[attr-defined]  # the release's
-from pymc.variational.posterior.functions import (
+from pymc.variational.posterior.draw import (
     RowFunction,
     draw_guides,
     row_axes,
     row_params,
 )
 from pymc.variational.posterior.nodes import means_of
-from pymc.variational.posterior.selection import RowSelection, select_rows
-from pymc.variational.vectorize import at_draws
+from pymc.variational.posterior.select import RowSelection, select_rows
+from pymc.variational.vectorize import at_one_draw
 
 __all__ = ["bad_terms", "flat_covariance", "flat_moments", "moments_data", "state_of"]
 
@@ -161,7 +161,7 @@ def bad_terms(approx: Any) -> list[tuple[str, float]]:
     params = row_params(approx)
     try:
         draws = draw_guides(approx, params, (), means_of(approx, params))
-        logps = at_draws([term.logp for term in approx.terms], draws.values())
+        logps = at_one_draw([term.logp for term in approx.terms], draws.values())
         whole = select_rows(approx.model, row_axes(approx), None)
         first = {rows: at[:_ROWS_OF_A_MESSAGE] for rows, at in whole.positions.items()}
         selection = RowSelection(first, whole.totals)

@@ -26,7 +26,7 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.variational.draws import draw_anew
 from pymc.variational.guides.base import Block, Guide
 from pymc.variational.objectives.base import own_space
-from pymc.variational.posterior.functions import draw_guides
+from pymc.variational.posterior.draw import draw_guides
 from pymc.variational.replacements import as_replacements
 from pymc.variational.vectorize import at_draws
 
@@ -48,6 +48,8 @@ def sample_node(
     if new:
         # Latent variables are what is sampled: a replacement does not reach into their priors
         nodes = rebuild(nodes, {rv: rv for rv in model.free_RVs} | new)
+    for table in approx.storage.tables.values():
+        table.check_known()
     lead = () if size is None else (size,)
     params = {plate: table.gather()[1] for plate, table in approx.storage.tables.items()}
     if isinstance(deterministic, Variable):

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from pymc.minibatch.given_rows import check_exact
+from pymc.minibatch.casting import check_exact
+from pymc.minibatch.held_rows import forget_rows
 from pymc.minibatch.plates import local_axes
 from pymc.variational.engine.feeds import Batches, Feed, Opened
 from pymc.variational.streaming.loading.order import Position
@@ -103,7 +105,8 @@ def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:
     given = [*(field.dtype for field in loader.layout.fields), np.dtype("int64")]
     dtypes = [given[target.place] for target in targets]
     total = loader.total_size if has_rows else None
-    return Feed(variables, opened(loader, targets, total), Position(), dtypes)
+    after = partial(forget_rows, model)
+    return Feed(variables, opened(loader, targets, total), Position(), dtypes, after)
 
 
 def opened(loader: Any, targets: list[Target], total: int | None = None) -> Opened:

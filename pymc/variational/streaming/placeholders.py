@@ -25,7 +25,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 
-from pymc.minibatch.given_rows import given_rows
+from pymc.minibatch.held_rows import held_rows
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.stream import feeds, field_of, is_fed, streams_in
 from pymc.variational.minibatch_rv import unscaled_rv
@@ -96,7 +96,7 @@ def check_given_by_hand(model: Any) -> None:
         Its placeholders hold zeros, or the last batch of another fit.
     """
     for name, streamed in model.root._streams.items():
-        if given_rows(model, streamed.owner.inputs[1]) is None:
+        if held_rows(model, streamed.owner.inputs[1]) is None:
             raise ValueError(
                 f"pm.Data {name!r} of the model is made from a loader, and a fit without data= would see "
                 "the same rows at each step, none of which pm.set_data has put there. Write "

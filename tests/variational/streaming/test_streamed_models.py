@@ -19,12 +19,11 @@ import pytest
 
 import pymc as pm
 
-from pymc.minibatch.stream import feeds
 from pymc.model.fgraph import clone_model
 from pymc.variational.fit_objective import guided_approximation
 from pymc.variational.inference import guided_inference
 from tests.minibatch.enumeration import PYTHON
-from tests.minibatch.streams import batch_of, feed, loader_of
+from tests.minibatch.streams import feed, loader_of
 
 N, B = 12, 4
 DATA = np.random.default_rng(0).normal(size=(N, 2))
@@ -219,8 +218,19 @@ class TestResults:
             pm.Normal("y", mean, 1, observed=batch[:, 0], dims="obs")
         approx = guided_approximation(model)
         pm.set_data({"batch": DATA[:2]}, model=model)
-        with pytest.raises(ValueError, match="rows without their numbers"):
+        with pytest.raises(ValueError, match="which rows of the fit the data are of is not known"):
             approx.sample(3, var_names="mean")
+
+    def test_nodes_are_of_rows_that_are_known(self):
+        model = of_rows()
+        approx = guided_approximation(
+            model, start={"z": np.arange(float(N))}, start_sigma={"z": 1e-9}
+        )
+        with pytest.raises(ValueError, match="which rows the batch at hand holds is not known"):
+            approx.sample_node(model["z"])
+        feed(model, DATA, [5, 6])
+        found = approx.sample_node(model["z"]).eval(mode="FAST_COMPILE")
+        np.testing.assert_allclose(found, [5, 6], atol=1e-6)
 
     def test_parts_are_as_the_whole(self):
         model = of_globals()
@@ -250,12 +260,6 @@ class TestResults:
         feed(model, DATA, ROWS)
         found = pm.variational.log_evidence(approx, 2, random_seed=1)
         np.testing.assert_array_equal(found["obs"], ROWS)
-
-    @pytest.mark.parametrize("function", ["log_evidence", "log_weights"])
-    def test_a_fit_that_keeps_no_rows_apart(self, function):
-        approx = pm.ADVI(model=of_globals()).approx
-        with pytest.raises(TypeError, match=r"give the rows first, by pm\.set_data"):
-            getattr(pm.variational, function)(approx, 2)
 
     def test_diagnose_is_refused(self):
         with pytest.raises(ValueError, match="posterior of all rows"):
@@ -315,12 +319,18 @@ class TestFunctionsOfData:
         np.testing.assert_array_equal(found.posterior_predictive["obs"], ROWS)
 
     def test_a_fitted_batch_is_none_that_was_given(self):
-        model = of_globals()
+        loader = pm.DataLoader(DATA, batch_size=B, seed=1)
+        with pm.Model() as model:
+            batch = pm.Data("batch", loader, dims=("obs", "column"))
+            pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 0], dims="obs")
         feed(model, DATA, ROWS)
-        fed = feeds(model)
-        fed.placeholders["batch"].set_value(batch_of(DATA, [1, 2]))
+        assert pm.sample_prior_predictive(2, model=model).prior_predictive["y"].shape == (1, 2, B)
+        guided_inference(model, random_seed=1).fit(2, data=loader, **QUIETLY)
+        assert model["batch"].get_value().any()
         with pytest.raises(ValueError, match="none that you chose"):
             pm.sample_prior_predictive(2, model=model)
+        with pytest.raises(ValueError, match="would see the same rows at each step"):
+            guided_inference(model, random_seed=1).fit(2, **QUIETLY)
 
 
 def test_a_length_is_no_row():

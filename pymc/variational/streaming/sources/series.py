@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pymc.minibatch.given_rows import check_exact
+from pymc.minibatch.casting import check_exact
 
 __all__ = ["is_series", "series_numbers"]
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pymc.minibatch.given_rows import check_exact
+from pymc.minibatch.casting import check_exact
 from pymc.variational.streaming.sources.layout import Field, Layout
 from pymc.variational.streaming.sources.series import is_series, series_numbers
 

@@ -26,7 +26,7 @@ import pymc as pm
 
 from pymc.variational import log_evidence, log_weights, memory
 from pymc.variational.fit_objective import guided_approximation
-from pymc.variational.posterior import row_weights
+from pymc.variational.posterior import log_weights as weights_module
 from tests.variational.guided.fits import NAMES, X, crossed_model, exact, local_model
 
 # Of two-sided z-scores over the rows of one comparison: a false alarm in 10^5 runs
@@ -89,7 +89,7 @@ def test_parts_are_put_where_they_belong(
     batch_size: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, approx = model_with_global(batch_size)
-    monkeypatch.setattr(row_weights, "FLOATS_AT_ONCE", 12)
+    monkeypatch.setattr(weights_module, "FLOATS_AT_ONCE", 12)
     weights = log_weights(approx, 50, rows=[4, 2, 0], random_seed=1)
     assert weights.shape == (50, 3)
     assert np.isfinite(weights).all()
@@ -150,5 +150,7 @@ def test_refusals() -> None:
         pm.Normal("x", pm.Normal("mu"), 1, observed=X)
     with pytest.raises(ValueError, match="nothing says what a row is"):
         log_evidence(guided_approximation(model), 2)
+    with pytest.raises(TypeError, match=r"takes what pm.fit returns, and got 3"):
+        log_evidence(3, 2)
     with pytest.raises(ValueError, match=r"n_particles=0 of pm\.variational\.log_weights"):
         log_weights(exact(local_model()), 0)

@@ -26,7 +26,7 @@ from pytensor.graph.basic import Variable
 
 import pymc as pm
 
-from pymc.variational.guides.fed_rows import check_no_slots, fed_axes, hand_totals
+from pymc.variational.guides.unnumbered_rows import check_no_slots, hand_totals, scaled_axes
 from pymc.variational.inference import guided_inference
 
 N, B = 20, 4
@@ -91,7 +91,7 @@ def test_every_way_to_a_fit_is_checked(way: str) -> None:
 @pytest.mark.parametrize("total", [None, B])
 def test_all_rows_pass(total: int | None) -> None:
     model = model_of(PER_ROW["dims"], total)
-    assert fed_axes(model) == []
+    assert scaled_axes(model) == []
     guided_inference(model)
 
 
@@ -117,7 +117,7 @@ def test_totals_of_an_index_are_not_given_by_hand() -> None:
         z = pm.Normal("z", dims="obs")
         pm.Normal("y", z, 1, observed=batch, dims="obs")
         pm.Potential("soft", -(z**2), dims="obs")
-    assert fed_axes(model) == []
+    assert scaled_axes(model) == []
 
 
 @pytest.mark.parametrize("below", [False, True])

@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""What is returned of a model by rows: its variables, and along which axes each has them."""
+"""List the variables that a result may have, and the axes of rows of each."""
 
 from __future__ import annotations
 
@@ -29,19 +29,21 @@ from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.traversal import ancestors
 from pytensor.graph.utils import MissingInputError
 
+from pymc.minibatch.batch_logp import minibatch_logp
 from pymc.minibatch.plates import known_axes, local_axes, rows_by_axis
 from pymc.minibatch.provenance import Lost, Rows, indexes, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.minibatch_rv import (  # type: ignore[attr-defined]  # of the release
     MinibatchRandomVariable,
+    get_scaling,
     unscaled_rv,
 )
 from pymc.variational.vectorize import as_tensor
 
 __all__ = [
     "Output",
-    "chosen",
     "latent_outputs",
+    "likelihood_outputs",
     "n_bytes",
     "observed_outputs",
     "of_rows",
@@ -142,27 +144,22 @@ def observed_outputs(model: Any) -> list[Output]:
     ]
 
 
-def chosen(
-    outputs: Sequence[Output], var_names: Sequence[str] | str | None, function: str
-) -> list[Output]:
-    """Take the outputs that a user names, all by default.
-
-    Raises
-    ------
-    ValueError
-        If there is none of a name.
-    """
-    if var_names is None:
-        return list(outputs)
-    names = [var_names] if isinstance(var_names, str) else list(var_names)
-    known = {output.name: output for output in outputs}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ValueError(
-            f"var_names of {function} has {', '.join(map(repr, unknown))}, but the variables that it "
-            f"can return are {list(known)}"
-        )
-    return [known[name] for name in names]
+def likelihood_outputs(model: Any) -> list[Output]:
+    """List the log-probabilities of observed variables, not scaled, as functions of the value variables."""
+    known = known_axes(model)
+    with minibatch_logp():
+        logps = model.logp(vars=model.observed_RVs, sum=False) if model.observed_RVs else []
+    outputs = []
+    for rv, logp in zip(model.observed_RVs, logps):
+        axes, logp = trace(logp, known), as_tensor(logp)
+        totals, value = unscaled_rv(rv)[1], model.rvs_to_values[rv]
+        if any(total is not None for total in totals):
+            logp = logp / get_scaling(totals, as_tensor(value).shape)
+        why = axes.why if isinstance(axes, Lost) else ""
+        rows = (None,) * logp.type.ndim if isinstance(axes, Lost) else axes
+        kept = tuple(axis if isinstance(axis, Rows) else None for axis in rows)
+        outputs.append(Output(rv.name, logp, kept, why))
+    return outputs
 
 
 def with_lengths(outputs: Sequence[Output], full_model: Callable[[], Any]) -> list[Output]:

@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Which rows of the data a result is about: what users write, as positions."""
+"""Select the rows that a result is about: positions and numbers, from what users write."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from typing import Any
 
 import numpy as np
 
+from pytensor.graph.basic import Variable
+
 from pymc.minibatch.current_length import current_length
-from pymc.minibatch.given_rows import Given
+from pymc.minibatch.held_rows import HeldRows
 from pymc.minibatch.provenance import Rows
-from pymc.minibatch.stream import UNKNOWN_ROW
-from pymc.variational.guides.rows_there import RowsThere
+from pymc.variational.posterior.new_data import NewData
 from pymc.variational.rows.table import rows_in_all
 
-__all__ = ["RowSelection", "select_given", "select_rows"]
+__all__ = ["RowSelection", "select_held", "select_new", "select_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,20 +40,27 @@ class RowSelection:
     ----------
     positions : mapping of Rows to array of int64, shape (n_selected,)
     totals : mapping of Rows to int
-        How many rows there are in all.
-    given : mapping of Rows to Given
-        Of streams whose data are those that :func:`pymc.set_data` gave: positions are among these.
+        How many rows there are.
+    held : mapping of Rows to HeldRows
+        Of axes whose data are those of a stream's placeholders, or of `data`: positions are among these.
+    data : NewData
     """
 
     positions: Mapping[Rows, np.ndarray]
     totals: Mapping[Rows, int]
-    given: Mapping[Rows, Given] = field(default_factory=dict)
+    held: Mapping[Rows, HeldRows] = field(default_factory=dict)
+    data: NewData = field(default_factory=NewData)
 
     @property
     def is_all(self) -> bool:
         """Whether it is all rows, in their order."""
         whole = all(_is_all(self.positions[rows], n) for rows, n in self.totals.items())
-        return whole and not self.given
+        return whole and not self.held and not self.data.values
+
+    @property
+    def swaps(self) -> Mapping[Variable, Variable]:
+        """What takes the place of data of the model."""
+        return self.data.swaps
 
     def labels(self, rows: Rows, coords: Any) -> np.ndarray:
         """Tell what results call the rows of an axis.
@@ -64,8 +72,8 @@ class RowSelection:
             Of all rows.
         """
         at = self.positions[rows]
-        if rows in self.given:
-            coords = self.given[rows].coords
+        if rows in self.held:
+            coords = self.held[rows].coords
             return at if coords is None else np.asarray(coords)[at]
         known = coords is not None and len(coords) == self.totals[rows]
         return np.asarray(coords)[at] if known else at
@@ -85,14 +93,14 @@ class RowSelection:
         there: dict[Rows, np.ndarray] = {
             rows: np.arange(n, dtype="int64")
             for rows, n in self.totals.items()
-            if isinstance(rows, RowsThere)
+            if not rows.knows_numbers
         }
         return replace(self, positions={**self.positions, **there})
 
     @property
     def taken_later(self) -> dict[str, np.ndarray]:
         """Positions by dim, of what is selected when it is computed."""
-        there = {rows.dim for rows in self.totals if isinstance(rows, RowsThere)}
+        there = {rows.dim for rows in self.totals if not rows.knows_numbers}
         return {dim: positions for dim, positions in self.by_dim.items() if dim in there}
 
     def in_table(self, plate: Sequence[Rows]) -> np.ndarray:
@@ -105,20 +113,22 @@ class RowSelection:
         """
         flat = self._numbers(plate[0])
         for rows in plate[1:]:
-            total = rows_in_all([rows]) if rows in self.given else self.totals[rows]
+            total = rows_in_all([rows]) if rows in self.held else self.totals[rows]
             flat = (flat[:, None] * total + self._numbers(rows)).ravel()
         return flat
 
     def _numbers(self, rows: Rows) -> np.ndarray:
         at = self.positions[rows]
-        if rows not in self.given:
+        if rows not in self.held:
             return at
-        numbers = self.given[rows].rows[at]
-        if (numbers == UNKNOWN_ROW).any():
+        numbers = self.held[rows].numbers[at]
+        if (numbers < 0).any():
             raise ValueError(
-                f"variables of the dim {rows.dim!r} have a value for each row, and pm.set_data gave the model "
-                "rows without their numbers, so that whose values they have is not known. Give it batches "
-                "of the loader, which have them as the attribute rows"
+                f"variables of the dim {rows.dim!r} have a value for each row, and which rows of the fit the data "
+                "are of is not known: a row that the fit has not seen has no values, and others are known "
+                "by number. Batches of a loader have their numbers as the attribute rows; for other data "
+                "say it by rows=, as in approx.sample(data=..., rows=[7, 12]), or give new rows an encoder, "
+                "by pm.Amortized"
             )
         return numbers
 
@@ -172,7 +182,7 @@ def select_rows(
     >>> select_rows(model, [obs], {"obs": ["d", "b"]}).positions[obs]
     array([3, 1])
     """
-    totals = {axis: _length(axis) for axis in axes}
+    totals = {axis: axis_total(axis) for axis in axes}
     positions = {axis: np.arange(n, dtype="int64") for axis, n in totals.items()}
     if rows is None:
         return RowSelection(positions, totals)
@@ -192,8 +202,8 @@ def select_rows(
     return RowSelection({axis: _positions(rows, n_rows, axis.dim, function)}, totals)
 
 
-def select_given(
-    axes: Sequence[Rows], given: Mapping[Rows, Given], rows: Any, function: str
+def select_held(
+    axes: Sequence[Rows], held: Mapping[Rows, HeldRows], rows: Any, function: str
 ) -> RowSelection:
     """Select the rows of streams whose data a model holds, and all of other axes.
 
@@ -201,7 +211,7 @@ def select_given(
     ----------
     axes : sequence of Rows
         The subsampled axes that there are.
-    given : mapping of Rows to Given
+    held : mapping of Rows to HeldRows
     rows : None
         The argument `rows` of the user.
     function : str
@@ -215,18 +225,53 @@ def select_given(
     if rows is not None:
         raise ValueError(
             f"rows={rows!r} of {function} are chosen among all rows, but what is asked for needs data, and "
-            "the model holds those that pm.set_data gave it. Give it the rows that you want by "
-            "pm.set_data, and leave rows out"
+            "the model holds those that pm.set_data gave it: leave rows out, or write data={...} with the "
+            "data of these rows"
         )
-    totals = {axis: len(given[axis].rows) if axis in given else _length(axis) for axis in axes}
+    return _all_of(axes, held)
+
+
+def select_new(
+    model: Any, axes: Sequence[Rows], data: NewData, rows: Any, function: str
+) -> RowSelection:
+    """Select the rows of `data`, and of other axes as :func:`select_rows` does.
+
+    Of axes that the data have, `rows` says which rows of the fit they are.
+
+    Raises
+    ------
+    ValueError, KeyError, IndexError, TypeError
+        As :func:`select_rows`; or if there are not as many rows as the data have.
+    """
+    named = select_rows(model, axes, rows, function)
+    chosen = set(map(str, rows)) if isinstance(rows, Mapping) else None
+    held = dict(data.held)
+    for axis, one in data.held.items():
+        if rows is None or (chosen is not None and str(axis.dim) not in chosen):
+            continue
+        numbers = named.positions[axis]
+        if len(numbers) != len(one.numbers):
+            raise ValueError(
+                f"rows of {function} are {len(numbers)} rows of {axis.dim!r}, and data= has {len(one.numbers)}: "
+                "with data=, rows says which rows of the fit these are, in their order"
+            )
+        coords = model.coords.get(axis.dim)
+        labels = one.labels if one.labels is not None else named.labels(axis, coords).tolist()
+        held[axis] = HeldRows(numbers, labels)
+    others = {axis: at for axis, at in named.positions.items() if axis not in held}
+    found = _all_of(axes, held)
+    return replace(found, positions={**found.positions, **others}, data=data)
+
+
+def _all_of(axes: Sequence[Rows], held: Mapping[Rows, HeldRows]) -> RowSelection:
+    totals = {axis: len(held[axis].numbers) if axis in held else axis_total(axis) for axis in axes}
     positions = {axis: np.arange(n, dtype="int64") for axis, n in totals.items()}
-    return RowSelection(positions, totals, given)
+    return RowSelection(positions, totals, held)
 
 
-def _length(axis: Rows) -> int:
-    if isinstance(axis, RowsThere):
-        return current_length(axis.length) or 0
-    return rows_in_all([axis])
+def axis_total(axis: Rows) -> int:
+    """Count the rows of an axis, as they are now."""
+    return rows_in_all([axis]) if axis.knows_numbers else current_length(axis.at_hand) or 0
 
 
 def _by_dim(

@@ -24,7 +24,7 @@ import pymc as pm
 
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.provenance import Rows
-from pymc.variational.posterior.selection import select_rows
+from pymc.variational.posterior.select import select_rows
 
 OBS = Rows(minibatch_index(rows=4, batch_size=2, dim="obs"))
 USER = Rows(minibatch_index(rows=3, batch_size=2, dim="user"))

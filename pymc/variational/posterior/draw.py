@@ -1,0 +1,375 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Draw from guides: compiled functions of what rows share, and of the rows, part by part.
+
+The graph of a batch becomes one of any rows: a vector of positions, which is an input, takes the place
+of the minibatch's index, and the parameters of these rows that of what a step reads from their table.
+What rows share is drawn once and put in, so that rows can be computed part by part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+
+from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
+
+from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.provenance import Rows
+from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.stream import is_stream, streams_in
+from pymc.pytensorf import compile
+from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.variational.guides.base import Block, Guide, Plate
+from pymc.variational.objectives.base import Draws, draw_in_order, own_space
+from pymc.variational.posterior.select import RowSelection
+from pymc.variational.posterior.variables import Output
+from pymc.variational.vectorize import at_draws
+
+__all__ = [
+    "FLOATS_AT_ONCE",
+    "RowFunction",
+    "RowSampler",
+    "axis_along",
+    "compile_mode",
+    "draw_guides",
+    "dynamic",
+    "index_variables",
+    "row_axes",
+    "row_params",
+]
+
+#: Numbers that are computed at once
+FLOATS_AT_ONCE = 2**22
+
+#: Numbers from which compiling to machine code is worth its time
+WORTH_COMPILING = 2**24
+
+
+def compile_mode(n_numbers: int) -> str | None:
+    """Return the mode for a function that computes so many numbers."""
+    return None if n_numbers > WORTH_COMPILING else "FAST_COMPILE"
+
+
+@dataclass(frozen=True, eq=False)
+class RowFunction:
+    """A compiled function of a number of draws, of what was drawn before, and of rows.
+
+    Parameters
+    ----------
+    function : callable
+    positions : tuple of Rows
+        Those whose positions it takes.
+    plates : tuple of plate
+        Those whose parameters it takes.
+    storage : Storage
+        Where the parameters are.
+    """
+
+    function: Callable
+    positions: tuple[Rows, ...]
+    plates: tuple[Plate, ...]
+    storage: Any
+
+    @classmethod
+    def of(
+        cls,
+        approx: Any,
+        outputs: Sequence[Variable],
+        n_draws: Variable,
+        params: Mapping[Plate, Variable],
+        inputs: Sequence[Variable] = (),
+        *,
+        swaps: Mapping[Variable, Variable] | None = None,
+        random_seed: int | None = None,
+        mode: Any = None,
+    ) -> RowFunction:
+        """Compile graphs of a batch as a function of rows.
+
+        Parameters
+        ----------
+        approx : Approximation
+        outputs : sequence of Variable
+        n_draws : scalar integer
+            An input.
+        params : mapping of plate to matrix
+            Inputs: the parameters of the rows of each plate.
+        inputs : sequence of Variable
+            What was drawn before.
+        swaps : mapping of Variable to Variable, optional
+            What takes the place of data of the model, and of lengths.
+        random_seed : int, optional
+        mode : optional
+            Of the compilation.
+        """
+        indexes = index_variables(outputs)
+        positions = {rows: pt.lvector(f"rows_{rows.dim}") for rows in map(Rows, indexes)}
+        replaced = {index: positions[Rows(index)] for index in indexes}
+        function = compile(
+            [n_draws, *inputs, *positions.values(), *params.values()],
+            _rows_of_streams(rebuild(outputs, {**(swaps or {}), **replaced})),
+            on_unused_input="ignore",
+            random_seed=random_seed,
+            mode=mode,
+        )
+        return cls(function, tuple(positions), tuple(params), approx.storage)
+
+    def __call__(
+        self, n_draws: int, selection: RowSelection, inputs: Iterable[np.ndarray] = ()
+    ) -> list[np.ndarray]:
+        """Compute the outputs at some rows."""
+        positions = [selection.positions[rows] for rows in self.positions]
+        params = [
+            self.storage.tables[plate].parameters(selection.in_table(plate))
+            for plate in self.plates
+        ]
+        return self.function(n_draws, *inputs, *positions, *params)
+
+
+def _rows_of_streams(outputs: Sequence[Variable]) -> list[Variable]:
+    """Take the rows at some positions of what the placeholders of streams hold."""
+    taken = {}
+    for var in streams_in(outputs):
+        placeholder, positions = var.owner.inputs
+        if not is_stream(positions):
+            taken[var] = placeholder[positions]
+    return rebuild(outputs, taken) if taken else list(outputs)
+
+
+def index_variables(outputs: Iterable[Variable]) -> list[Variable]:
+    """All indexes of minibatches in some graphs, clones too."""
+    return [
+        var
+        for var in ancestors(list(outputs))
+        if var.owner is not None and isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1
+    ]
+
+
+def draw_guides(
+    approx: Any,
+    params: Mapping[Plate, Variable],
+    lead: tuple[Any, ...],
+    drawn: Mapping[Guide, Block] | None = None,
+    shared_lead: tuple[Any, ...] | None = None,
+) -> Draws:
+    """Draw all guides, globals first, or take what was drawn before.
+
+    Parameters
+    ----------
+    approx : Approximation
+    params : mapping of plate to matrix
+        The parameters of the rows.
+    lead : tuple of int or scalar integer
+        Lengths of the leading axes of all draws.
+    drawn : mapping of Guide to Block, optional
+        Guides that were drawn, and their draws.
+    shared_lead : tuple, optional
+        The same of globals, where it is another one.
+    """
+    here, known = approx.storage.here(params), drawn or {}
+
+    def draw(guide: Guide, given: Mapping[Variable, Variable]) -> tuple[Block, int]:
+        mine = lead if guide.sites[0].plate or shared_lead is None else shared_lead
+        return known[guide] if guide in known else guide.draw(here, mine, given), len(mine)
+
+    return draw_in_order(approx.model, approx.guides, draw)
+
+
+def dynamic(var: Variable) -> Variable:
+    """Make an input like a variable, of any length."""
+    return var.type.clone(shape=(None,) * var.type.ndim)(var.name)
+
+
+def row_axes(approx: Any) -> list[Rows]:
+    """The axes of rows that a model and its guides have, each once."""
+    of_guides = [rows for site in approx.sites for rows in site.plate]
+    return list(dict.fromkeys([*map(Rows, model_indexes(approx.model)), *of_guides]))
+
+
+def row_params(approx: Any) -> dict[Plate, Variable]:
+    """Make inputs for the parameters of rows."""
+    return {
+        plate: pt.tensor(
+            f"{table.name}_rows", dtype=table.shared.dtype, shape=(None, table.n_params)
+        )
+        for plate, table in approx.storage.tables.items()
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class RowSampler:
+    """Functions that draw what is shared by all parts of the rows, and then each part.
+
+    Parameters
+    ----------
+    along : Rows or None
+        The axis that is cut into parts.
+    shared, by_row : tuple of Output
+        What is computed once, and for each part.
+    first, rest : RowFunction
+        They return what is shared, and what is of a part. The inputs of `rest` are the first outputs
+        of `first`.
+    n_inputs : int
+    n_draws : int
+    """
+
+    along: Rows | None
+    shared: tuple[Output, ...]
+    by_row: tuple[Output, ...]
+    first: RowFunction
+    rest: RowFunction
+    n_inputs: int
+    n_draws: int
+
+    @classmethod
+    def of(
+        cls,
+        approx: Any,
+        outputs: Sequence[Output],
+        selection: RowSelection,
+        n_draws: int,
+        random_seed: RandomState = None,
+        predictive: bool = False,
+    ) -> RowSampler:
+        """Compile the functions.
+
+        Parameters
+        ----------
+        approx : Approximation
+        outputs : sequence of Output
+        selection : RowSelection
+        n_draws : int
+        random_seed : int, RandomState or Generator, optional
+        predictive : bool
+            Whether the outputs are functions of the free variables, of which observed ones are drawn,
+            or of the value variables.
+        """
+        along = axis_along(outputs, selection)
+        shared = tuple(output for output in outputs if along is None or along not in output.axes)
+        by_row = tuple(o for o in outputs if along is not None and along in o.axes)
+        mode = compile_mode(count_numbers(outputs, selection, n_draws))
+        seeds = _get_seeds_per_chain(random_seed, 2)
+        compute = _at_free_variables if predictive else _at_value_variables
+        draws, params = pt.lscalar("n_draws"), row_params(approx)
+        early = draw_guides(approx, params, (draws,))
+        needed = set(ancestors(compute(approx, outputs, early)))
+        used = [guide for guide in approx.guides if needed.intersection(early.blocks[guide])]
+        ahead = [guide for guide in used if along not in guide.sites[0].plate]
+        blocks = [var for guide in ahead for var in early.blocks[guide]]
+        first = RowFunction.of(
+            approx,
+            [*blocks, *compute(approx, shared, early)],
+            draws,
+            _of_plates(params, ahead),
+            swaps=selection.swaps,
+            random_seed=seeds[0],
+            mode=mode,
+        )
+        drawn = {guide: tuple(map(dynamic, early.blocks[guide])) for guide in ahead}
+        late = draw_guides(approx, params, (draws,), drawn)
+        rest = RowFunction.of(
+            approx,
+            compute(approx, by_row, late),
+            draws,
+            _of_plates(params, [guide for guide in used if guide not in drawn]),
+            [var for block in drawn.values() for var in block],
+            swaps=selection.swaps,
+            random_seed=seeds[1],
+            mode=mode,
+        )
+        return cls(along, shared, by_row, first, rest, len(blocks), n_draws)
+
+    def chunks(
+        self, selection: RowSelection, chunk: int | None = None
+    ) -> Iterator[tuple[slice, RowSelection, dict[str, np.ndarray]]]:
+        """Yield for each part where it is, its rows, and arrays of shape (draws, ...) by name.
+
+        What is shared comes with the first part only.
+        """
+        found = self.first(self.n_draws, selection)
+        arrays = self._named(self.shared, found[self.n_inputs :])
+        size = chunk or self._rows_at_once(selection)
+        for part, rows in selection.chunks(self.along, size):
+            if self.by_row:
+                arrays |= self._named(
+                    self.by_row, self.rest(self.n_draws, rows, found[: self.n_inputs])
+                )
+            yield part, rows, arrays
+            arrays = {}
+
+    def _named(
+        self, outputs: Sequence[Output], arrays: Sequence[np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        return {
+            output.name: array
+            if array.ndim > len(output.axes)
+            else np.broadcast_to(array, (self.n_draws, *array.shape))
+            for output, array in zip(outputs, arrays)
+        }
+
+    def _rows_at_once(self, selection: RowSelection) -> int:
+        if self.along is None:
+            return 1
+        n_rows = max(len(selection.positions[self.along]), 1)
+        per_row = max(count_numbers(self.by_row, selection, self.n_draws) // n_rows, 1)
+        return max(FLOATS_AT_ONCE // per_row, 1)
+
+
+def _at_value_variables(approx: Any, outputs: Sequence[Output], draws: Draws) -> list[Variable]:
+    return _at_once(outputs, draws.values())
+
+
+def _at_free_variables(approx: Any, outputs: Sequence[Output], draws: Draws) -> list[Variable]:
+    return _at_once(outputs, own_space(approx.model, approx.model.free_RVs, draws.values()))
+
+
+def _at_once(outputs: Sequence[Output], values: Mapping[Variable, Variable]) -> list[Variable]:
+    """Compute outputs at all draws.
+
+    Raises
+    ------
+    NotImplementedError
+        If one of them has a distribution or an Op without a form for many draws.
+    """
+    try:
+        return at_draws([output.graph for output in outputs], values)
+    except NotImplementedError as error:
+        names = [output.name for output in outputs]
+        raise NotImplementedError(
+            f"one of {names} has no form for many draws at once ({error}): name the others by "
+            "var_names=, and compute it of all rows by pm.sample_posterior_predictive or "
+            "pm.compute_deterministics, from the draws that approx.sample returns"
+        ) from error
+
+
+def _of_plates(params: Mapping[Plate, Variable], guides: Sequence[Guide]) -> dict[Plate, Variable]:
+    plates = {guide.sites[0].plate for guide in guides}
+    return {plate: var for plate, var in params.items() if plate in plates}
+
+
+def axis_along(outputs: Sequence[Output], selection: RowSelection) -> Rows | None:
+    """Choose the axis that is cut into parts: the longest of those that the outputs have."""
+    axes = dict.fromkeys(axis for output in outputs for axis in output.axes if axis is not None)
+    return max(axes, key=lambda rows: len(selection.positions[rows]), default=None)
+
+
+def count_numbers(outputs: Sequence[Output], selection: RowSelection, n_draws: int) -> int:
+    """Count the numbers of some outputs."""
+    return n_draws * sum(output.size(selection.positions) for output in outputs)

@@ -1,0 +1,507 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+r"""Log-weights of rows, and what they say of the probability of each.
+
+A particle of a row has the log-weight
+
+.. math::
+
+    w_{ki} = \log p(x_i, z_{ki} \mid \theta_k) - \log q(z_{ki} \mid \theta_k),
+
+with :math:`z_{ki}` drawn from the guide of the row's variables, and :math:`\theta_k` from that of the
+global ones. The mean of :math:`e^{w_{ki}}` over particles is an unbiased estimate of
+:math:`\int q(\theta)\, p(x_i \mid \theta)\, d\theta`: the probability of a row that is not among the data of
+the fit. What is global has no part in it otherwise: its prior and :math:`\log q(\theta)` are not of a row.
+
+References
+----------
+-   Yuri Burda, Roger Grosse, Ruslan Salakhutdinov (2016)
+    Importance weighted autoencoders, section 5. arXiv:1509.00519
+"""
+
+from __future__ import annotations
+
+import logging
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+import xarray as xr
+
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Variable
+
+from pymc.minibatch.guards import is_streamed
+from pymc.minibatch.provenance import Rows
+from pymc.pytensorf import compile
+from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.variational.counts import check_count
+from pymc.variational.guides.base import Plate
+from pymc.variational.memory import check_fits
+from pymc.variational.objectives.base import Setting
+from pymc.variational.objectives.base import log_weights as log_weights_by_plate
+from pymc.variational.posterior.draw import (
+    FLOATS_AT_ONCE,
+    RowFunction,
+    compile_mode,
+    draw_guides,
+    dynamic,
+    row_axes,
+    row_params,
+)
+from pymc.variational.posterior.plan import Request, held_selection, selected
+from pymc.variational.posterior.select import RowSelection, select_rows
+from pymc.variational.progress import with_bar
+
+__all__ = ["global_draws", "joint_log_weights", "log_evidence", "log_weights"]
+
+_log = logging.getLogger(__name__)
+
+#: Bytes of draws above which those of rows are not kept.
+LARGE_DRAWS = 2**28
+
+
+def log_weights(
+    approx: Any,
+    n_particles: int,
+    rows: Any = None,
+    *,
+    data: Any = None,
+    coords: Any = None,
+    same_globals: bool = False,
+    random_seed: RandomState = None,
+    progressbar: bool = True,
+) -> xr.DataArray:
+    r"""Compute log-weights of particles of rows, log p - log q.
+
+    Parameters
+    ----------
+    approx : Approximation
+        What :func:`pymc.fit` returns for a model with latent variables of the rows, or with a guide
+        or an objective.
+    n_particles : int
+        Particles K of each row.
+    rows, data, coords : optional
+        Which rows, and new data of theirs, as of :meth:`Approximation.sample`. Default: all rows.
+    same_globals : bool
+        Whether all particles have one draw of the global variables, as in a bound of particles;
+        each has its own by default.
+    random_seed : int, RandomState or Generator, optional
+    progressbar : bool
+        Whether to show a bar, once it takes more than a second.
+
+    Returns
+    -------
+    DataArray of float, shape (n_particles, n_rows)
+        With the dims particle and that of the rows, in nats.
+
+    Raises
+    ------
+    ValueError, KeyError, IndexError, TypeError
+        If the model has no rows, or rows of several plates, or rows that depend on each other, or
+        there is no such row.
+    MemoryError
+        If the result would not fit in memory; nothing is drawn then.
+
+    Examples
+    --------
+    >>> from pymc.variational.fit_objective import guided_approximation
+    >>> from pymc.variational.posterior.log_weights import log_weights
+    >>> with pm.Model(coords={"obs": range(4)}) as model:
+    ...     y = pm.Minibatch(pm.Data("y", np.zeros(4), dims="obs"), batch_size=2)
+    ...     z = pm.Normal("z", 0, 1, dims="obs")
+    ...     rows = pm.Normal("rows", z, 1, observed=y, dims="obs")
+    >>> approx = guided_approximation(model)
+    >>> log_weights(approx, 3, random_seed=1).shape
+    (3, 4)
+    """
+    function = "pm.variational.log_weights"
+    request = Request(rows, data, coords, random_seed=random_seed)
+    made = RowWeights.of(approx, n_particles, request, same_globals, function)
+    check_fits(
+        {"log_weights": 8 * made.n_particles * made.n_rows},
+        f"{function} of {made.n_particles:,} particles of {made.n_rows:,} rows",
+        "Take some rows at a time, such as rows=slice(0, 1000), or fewer particles; log_evidence sums over "
+        "the particles part by part",
+    )
+    result = np.empty((n_particles, made.n_rows))
+    for particles, part, weights in made.parts(show=progressbar):
+        result[particles, part] = weights
+    return made.labelled(result, ("particle",))
+
+
+def log_evidence(
+    approx: Any,
+    n_particles: int = 1000,
+    rows: Any = None,
+    *,
+    data: Any = None,
+    coords: Any = None,
+    same_globals: bool = False,
+    random_seed: RandomState = None,
+    progressbar: bool = True,
+) -> xr.Dataset:
+    r"""Estimate log p(x) of each row, from particles of it.
+
+    .. math::
+
+        \log \hat p(x_i) = \log \frac1K \sum_k e^{w_{ki}}
+
+    It is too small in the mean, and the less so the more particles there are. Of rows that the fit has
+    not seen, the sum over rows is the held-out log-probability.
+
+    Parameters
+    ----------
+    approx, rows, data, coords, same_globals, random_seed, progressbar
+        As of :func:`log_weights`. With `same_globals` the result is log p(x | θ) for one draw of the
+        global variables; by default θ is averaged over the guide.
+    n_particles : int
+
+    Returns
+    -------
+    Dataset
+        By row, in nats: ``log_evidence``, and ``se``, its standard error, which means little where it
+        is large: above 0.3 or so, take more particles.
+
+    Raises
+    ------
+    ValueError, KeyError, IndexError, TypeError
+        As :func:`log_weights`.
+
+    Examples
+    --------
+    >>> from pymc.variational.fit_objective import guided_approximation
+    >>> from pymc.variational.posterior.log_weights import log_evidence
+    >>> with pm.Model(coords={"obs": range(4)}) as model:
+    ...     y = pm.Minibatch(pm.Data("y", np.zeros(4), dims="obs"), batch_size=2)
+    ...     z = pm.Normal("z", 0, 1, dims="obs")
+    ...     rows = pm.Normal("rows", z, 1, observed=y, dims="obs")
+    >>> approx = guided_approximation(model, start_sigma={"z": 0.5**0.5})
+    >>> found = log_evidence(approx, 10, random_seed=1)  # of an exact guide, by any particle
+    >>> found["log_evidence"].values.round(4)
+    array([-1.2655, -1.2655, -1.2655, -1.2655])
+    """
+    function = "pm.variational.log_evidence"
+    request = Request(rows, data, coords, random_seed=random_seed)
+    made = RowWeights.of(approx, n_particles, request, same_globals, function)
+    total, squares = np.full(made.n_rows, -np.inf), np.full(made.n_rows, -np.inf)
+    for _, part, weights in made.parts(show=progressbar):
+        total[part] = np.logaddexp(total[part], np.logaddexp.reduce(weights, axis=0))
+        squares[part] = np.logaddexp(squares[part], np.logaddexp.reduce(2 * weights, axis=0))
+    # The relative variance of the weights, by their mean square and mean
+    spread = np.expm1(np.maximum(squares + np.log(n_particles) - 2 * total, 0))
+    found = {
+        "log_evidence": made.labelled(total - np.log(n_particles)),
+        "se": made.labelled(np.sqrt(spread / n_particles)),
+    }
+    return xr.Dataset(found, attrs={"n_particles": int(n_particles)})
+
+
+@dataclass(frozen=True, eq=False)
+class RowWeights:
+    """Functions that compute log-weights of rows.
+
+    Parameters
+    ----------
+    approx : GuidedApproximation
+    axis : Rows
+        The one axis of the rows.
+    selection : RowSelection
+    n_particles : int
+    shared, by_row : RowFunction
+        Draws of what all rows share, and log-weights of shape (particles, rows), given these.
+    same_globals : bool
+    n_numbers : int
+        How many numbers one particle of a row takes.
+    """
+
+    approx: Any
+    axis: Rows
+    selection: RowSelection
+    n_particles: int
+    shared: RowFunction
+    by_row: RowFunction
+    same_globals: bool
+    n_numbers: int
+
+    @classmethod
+    def of(
+        cls, approx: Any, n_particles: int, request: Request, same_globals: bool, function: str
+    ) -> RowWeights:
+        """Check the arguments, and compile."""
+        n_particles = check_count("n_particles", n_particles, function)
+        selection = _selection(approx, request, function)
+        axis = _the_axis(approx, function)
+        n_numbers = _numbers_of_a_row(approx, axis)
+        mode = compile_mode(n_particles * len(selection.computed.positions[axis]) * n_numbers)
+        seeds = _get_seeds_per_chain(request.random_seed, 2)
+        particles, params = pt.lscalar("n_particles"), row_params(approx)
+        lead: tuple[Any, ...] = (particles,)
+        shared_lead = () if same_globals else lead
+        early = draw_guides(approx, params, lead, shared_lead=shared_lead)
+        ahead = [guide for guide in approx.guides if not guide.sites[0].plate]
+        blocks = [var for guide in ahead for var in early.blocks[guide]]
+        swaps = selection.swaps
+        shared = RowFunction.of(
+            approx, blocks, particles, {}, swaps=swaps, random_seed=seeds[0], mode=mode
+        )
+        drawn = {guide: tuple(map(dynamic, early.blocks[guide])) for guide in ahead}
+        late = draw_guides(approx, params, lead, drawn, shared_lead)
+        setting = Setting(approx.model, approx.terms, approx.guides, approx.storage.here(params))
+        weights = log_weights_by_plate(setting, late).rows[(axis,)]
+        selection.data.check([weights], function)
+        inputs = [var for block in drawn.values() for var in block]
+        by_row = RowFunction.of(
+            approx,
+            [weights],
+            particles,
+            params,
+            inputs,
+            swaps=swaps,
+            random_seed=seeds[1],
+            mode=mode,
+        )
+        return cls(approx, axis, selection, n_particles, shared, by_row, same_globals, n_numbers)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows are computed."""
+        return len(self.selection.computed.positions[self.axis])
+
+    @property
+    def at_once(self) -> tuple[int, int]:
+        """How many particles to compute at once, and of how many rows."""
+        fit = max(FLOATS_AT_ONCE // self.n_numbers, 1)
+        if not self.axis.knows_numbers:  # rows that no index picks come together
+            return min(max(fit // max(self.n_rows, 1), 1), self.n_particles), self.n_rows
+        particles = min(fit, self.n_particles)
+        return particles, max(fit // particles, 1)
+
+    def parts(
+        self, drawn: Sequence[np.ndarray] | None = None, show: bool = False
+    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Yield log-weights, of shape (particles, rows), of parts of them, and where they are.
+
+        Parameters
+        ----------
+        drawn : sequence of array, optional
+            Draws that `shared` made before.
+        show : bool
+            Whether to show a bar, once it takes a while.
+        """
+        chosen, (n_each, n_rows) = self.selection.computed, self.at_once
+        drawn = self.shared(self.n_particles, chosen) if drawn is None else drawn
+        cells = [
+            (first, part, rows)
+            for first in range(0, self.n_particles, n_each)
+            for part, rows in chosen.chunks(self.axis, max(n_rows, 1))
+        ]
+        for first, part, rows in with_bar(cells, "Log-weights of rows", show):
+            particles = slice(first, min(first + n_each, self.n_particles))
+            mine = drawn if self.same_globals else [block[particles] for block in drawn]
+            [weights] = self.by_row(particles.stop - first, rows, mine)
+            shape = (particles.stop - first, len(rows.positions[self.axis]))
+            yield particles, part, np.broadcast_to(weights, shape)
+
+    def labelled(self, array: np.ndarray, dims: tuple[str, ...] = ()) -> xr.DataArray:
+        """Name the axes of an array whose last one is that of the rows, and give these coords."""
+        dim = self.axis.dim or "row"
+        labels = self.selection.computed.labels(self.axis, self.approx.model.coords.get(dim))
+        labelled = xr.DataArray(array, {dim: labels}, (*dims, dim))
+        return labelled.isel(self.selection.taken_later)
+
+
+# Both need data, and all that a streamed model holds is a batch of the fit
+def _selection(approx: Any, request: Request, function: str) -> RowSelection:
+    """Select the rows to weigh: of a stream those whose data are at hand.
+
+    Raises
+    ------
+    TypeError
+        If the approximation is none of guides.
+    """
+    try:
+        approx.storage
+    except AttributeError:
+        raise TypeError(
+            f"{function} takes what pm.fit returns, and got {approx!r} of type {type(approx).__name__}, which "
+            "keeps no rows apart: take pm.compute_log_likelihood of draws"
+        ) from None
+    if request.data is None and is_streamed(approx.model):
+        return held_selection(approx, request.rows, function)
+    return selected(approx, [], False, request, function)[0]
+
+
+def _has_one_axis(approx: Any) -> bool:
+    """Tell whether the rows of an approximation and its terms are of one axis, and can be told apart."""
+    plates = {one.plate for one in (*approx.terms, *approx.sites) if one.plate}
+    return [len(plate) for plate in plates] == [1] and not any(t.mixed for t in approx.terms)
+
+
+def _the_axis(approx: Any, function: str) -> Rows:
+    """Find the one axis of rows that terms and guides have.
+
+    Raises
+    ------
+    ValueError
+    """
+    plates: dict[Plate, None] = dict.fromkeys(term.plate for term in approx.terms if term.plate)
+    plates |= dict.fromkeys(site.plate for site in approx.sites if site.plate)
+    if not plates:
+        raise ValueError(
+            f"{function} is about rows of a plate, but no dim of the model is subsampled and no guide "
+            "is amortized, so that nothing says what a row is. Fit on minibatches "
+            "(pm.fit(batch_size=...)), or take pm.compute_log_likelihood of draws"
+        )
+    if len(plates) > 1 or len(next(iter(plates))) > 1:
+        names = [" x ".join(str(rows.dim) for rows in plate) for plate in plates]
+        raise ValueError(
+            f"{function} is about rows of one plate, but the model has {', '.join(names)}, whose terms "
+            "belong to no single row"
+        )
+    for term in approx.terms:
+        if term.mixed:
+            raise ValueError(
+                f"{function} needs the log-probability of each row, but the rows of {term.name!r} "
+                f"cannot be told apart: {term.mixed}"
+            )
+    [[axis]] = plates
+    return axis
+
+
+def _numbers_of_a_row(approx: Any, axis: Rows) -> int:
+    """Estimate how many numbers a particle of a row takes: those of its variables."""
+    model, n_numbers = approx.model, 1
+    for rv in model.basic_RVs:
+        shape = [n or 1 for n in model.rvs_to_values[rv].type.shape]
+        per_batch = int(np.prod(shape)) // max(axis.batch_size, 1)
+        n_numbers += max(per_batch, 1)
+    return n_numbers
+
+
+def global_draws(
+    approx: Any, draws: int, random_seed: RandomState = None
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Draw all variables of an approximation without rows of its own, with the log-density of the draws.
+
+    Parameters
+    ----------
+    approx : Approximation
+    draws : int
+    random_seed : int, RandomState or Generator, optional
+
+    Returns
+    -------
+    points : dict of str to array, shape (draws, ...)
+        By name of the value variable, on the unconstrained space.
+    logq : array of float64, shape (draws,)
+    """
+    n_draws = pt.lscalar("n_draws")
+    found, here = draw_guides(approx, {}, (n_draws,)), approx.storage.here({})
+    logq = sum(
+        guide.logq(block, here, found.n_lead[guide], found.given)
+        for guide, block in found.blocks.items()
+    )
+    values = found.values()
+    [seed] = _get_seeds_per_chain(random_seed, 1)
+    # It is called once, and runs in NumPy before a backend would have compiled it
+    mode = Mode("py", "fast_compile")
+    draw = compile([n_draws], [logq, *values.values()], random_seed=seed, mode=mode)
+    total, *arrays = draw(draws)
+    points = dict(zip((value.name or "" for value in values), arrays))
+    return points, np.broadcast_to(total, (draws,)).astype("float64")
+
+
+def joint_log_weights(
+    approx: Any,
+    draws: int,
+    random_seed: RandomState = None,
+    mode: Any = None,
+    show: bool = False,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Draw all variables of all rows, with the log-ratio of the joint density and of the guides'.
+
+    Parameters
+    ----------
+    approx : Approximation
+    draws : int
+    random_seed : int, RandomState or Generator, optional
+    mode : optional
+        Of the compilation.
+    show : bool
+        Whether to show a bar, once it takes a while.
+
+    Returns
+    -------
+    points : dict of str to array, shape (draws, ...)
+        By name of the value variable, on the unconstrained space; those of rows only where they are small.
+    log_weights : array of float64, shape (draws,)
+        log p - log q in nats, of all rows.
+    """
+    size = 8 * draws * approx.ndim
+    if size > LARGE_DRAWS and _has_one_axis(approx):
+        return _by_parts(approx, draws, random_seed, show)
+    check_fits({"all": size}, f"diagnose of {draws:,} draws", "Take fewer draws")
+    n_draws, params = pt.lscalar("n_draws"), row_params(approx)
+    found = draw_guides(approx, params, (n_draws,))
+    setting = Setting(approx.model, approx.terms, approx.guides, approx.storage.here(params))
+    weights = log_weights_by_plate(setting, found)
+    total = weights.glob
+    for plate, rows in weights.rows.items():
+        total = total + rows.sum(axis=tuple(range(-len(plate), 0)))
+    values = found.values()
+    [seed] = _get_seeds_per_chain(random_seed, 1)
+    outputs = [total, *values.values()]
+    draw = RowFunction.of(approx, outputs, n_draws, params, random_seed=seed, mode=mode)
+    selection = select_rows(approx.model, row_axes(approx), None)
+    at_once = max(FLOATS_AT_ONCE // max(approx.ndim, 1), 1)
+    sizes = [min(at_once, draws - done) for done in range(0, draws, at_once)]
+    parts = [draw(size, selection) for size in with_bar(sizes, "Log-weights", show)]
+    totals = [np.broadcast_to(part[0], (size,)) for part, size in zip(parts, sizes)]
+    arrays = [np.concatenate(each) for each in zip(*(part[1:] for part in parts))]
+    names = [value.name or "" for value in values]
+    return dict(zip(names, arrays)), np.concatenate(totals).astype("float64")
+
+
+def _by_parts(
+    approx: Any, draws: int, random_seed: RandomState, show: bool
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Sum the log-weights of parts of the rows, and keep the draws of what they share."""
+    _log.info(
+        f"diagnose draws the variables of all rows {draws:,} times, part by part, and does not keep them"
+    )
+    made = RowWeights.of(approx, draws, Request(random_seed=random_seed), False, "diagnose")
+    drawn = made.shared(draws, made.selection.computed)
+    n_draws, params = pt.lscalar("n_draws"), row_params(approx)
+    ahead = [guide for guide in approx.guides if not guide.sites[0].plate]
+    early = draw_guides(approx, params, (n_draws,))
+    known = {guide: tuple(map(dynamic, early.blocks[guide])) for guide in ahead}
+    setting = Setting(approx.model, approx.terms, approx.guides, approx.storage.here(params))
+    found = draw_guides(approx, params, (n_draws,), known)
+    weights = log_weights_by_plate(setting, found).glob
+    values = {v.name or "": var for v, var in found.values().items() if v in _values_of(ahead)}
+    inputs = [var for block in known.values() for var in block]
+    shared = RowFunction.of(approx, [weights, *values.values()], n_draws, {}, inputs)
+    total, *arrays = shared(draws, made.selection.computed, drawn)
+    total = np.broadcast_to(total, (draws,)).astype("float64")
+    for particles, _, part in made.parts(drawn, show):
+        total[particles] += part.sum(axis=-1)
+    return dict(zip(values, arrays)), total
+
+
+def _values_of(guides: Sequence[Any]) -> set[Variable]:
+    return {site.value for guide in guides for site in guide.sites}

@@ -1,0 +1,389 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Plan a result: which variables, of which rows and with which data, and whether it fits in memory."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
+
+from pymc.minibatch.guards import every_row, full_data_model, is_streamed
+from pymc.minibatch.held_rows import required_rows
+from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.provenance import Rows
+from pymc.minibatch.stream import is_stream, needs_rows
+from pymc.util import RandomState
+from pymc.variational.counts import check_count
+from pymc.variational.memory import check_fits, with_unit
+from pymc.variational.posterior.draw import RowSampler, axis_along, row_axes
+from pymc.variational.posterior.new_data import read_data
+from pymc.variational.posterior.select import RowSelection, select_held, select_new, select_rows
+from pymc.variational.posterior.variables import Output, n_bytes, of_rows, with_lengths
+
+__all__ = [
+    "LARGE_DATA",
+    "LARGE_DETERMINISTIC",
+    "Plan",
+    "Request",
+    "chosen",
+    "held_selection",
+    "selected",
+]
+
+_log = logging.getLogger(__name__)
+
+#: Bytes of draws above which a deterministic of the rows comes only where it is named.
+LARGE_DETERMINISTIC = 2**28
+
+#: Bytes of observed and constant data above which results have them only where they are asked for.
+LARGE_DATA = 2**26
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What a user asks of an approximation: the arguments that all results have.
+
+    Parameters
+    ----------
+    rows : slice, sequence of int or bool, or dict, optional
+    data : mapping of str to array, optional
+    coords : mapping of str to sequence, optional
+    var_names : str or sequence of str, optional
+    chunk : int, optional
+    random_seed : int, RandomState or Generator, optional
+    """
+
+    rows: Any = None
+    data: Any = None
+    coords: Any = None
+    var_names: Sequence[str] | str | None = None
+    chunk: int | None = None
+    random_seed: RandomState = None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Outputs of an approximation at some rows.
+
+    Parameters
+    ----------
+    approx : Approximation
+    function : str
+        What the user called, for messages.
+    n_draws : int
+    request : Request
+    selection : RowSelection
+    outputs : tuple of Output
+        What is returned, in this order.
+    predictive : bool
+        Whether new data are asked for.
+    """
+
+    approx: Any
+    function: str
+    n_draws: int
+    request: Request
+    selection: RowSelection
+    outputs: tuple[Output, ...] = field(default=())
+    predictive: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        approx: Any,
+        draws: int,
+        known: Sequence[Output],
+        request: Request,
+        function: str,
+        *,
+        in_parts: bool = False,
+        predictive: bool = False,
+    ) -> Plan:
+        """Check what a user asks for.
+
+        Parameters
+        ----------
+        approx : Approximation
+        draws : int
+        known : sequence of Output
+            What can be returned.
+        request : Request
+        function : str
+            What the user called, for messages.
+        in_parts : bool
+            Whether what is computed over all rows cannot be returned.
+        predictive : bool
+            Whether new data are asked for, of which nothing is left out.
+
+        Raises
+        ------
+        ValueError, KeyError, IndexError, TypeError
+            If there is no such row or variable, or one that is computed over all rows is asked for
+            by name, of some of them; or if data are needed that are not there.
+        """
+        draws = check_count("draws", draws, function)
+        if request.chunk is not None:
+            check_count("chunk", request.chunk, function)
+        named = chosen(known, request.var_names, function)
+        by_name = request.var_names is not None or predictive
+        selection, named = selected(approx, named, by_name, request, function)
+        if in_parts or not selection.is_all:
+            mixed = [output for output in named if output.mixed]
+            if mixed and request.var_names is not None:
+                raise ValueError(_of_all_rows(mixed, function))
+            if mixed:
+                _warn(_of_all_rows(mixed, function) + " It is left out")
+            named = [output for output in named if not output.mixed]
+        plan = cls(approx, function, draws, request, selection, (), predictive)
+        return replace(plan, outputs=tuple(plan.with_lengths(named)))
+
+    def with_lengths(self, outputs: Sequence[Output]) -> list[Output]:
+        """Find the lengths of outputs."""
+        return with_lengths(outputs, lambda: self.full_model)
+
+    def without_large(self) -> Plan:
+        """Leave out deterministics of rows whose draws are large, with a warning."""
+        latent = {var.name for var in (*self.approx.model.free_RVs, *self.approx.model.value_vars)}
+        large = {
+            output.name: size
+            for output in self.outputs
+            if output.name not in latent
+            and (size := output.n_bytes(self.selection.computed.positions, self.n_draws))
+            > LARGE_DETERMINISTIC
+        }
+        if large:
+            suspects = [output for output in self.outputs if output.name in large]
+            large = {o.name: large[o.name] for o in of_rows(suspects, self.full_model)}
+        if not large:
+            return self
+        sizes = ", ".join(f"{name!r} ({with_unit(size)})" for name, size in large.items())
+        _warn(
+            f"{self.function} leaves out {sizes}: deterministics with a value for each row of the data, whose "
+            f"{self.n_draws:,} draws are large. Name what you need of them, such as var_names={list(large)[:1]}"
+            f"{self._or_by_rows()}"
+        )
+        return replace(self, outputs=tuple(o for o in self.outputs if o.name not in large))
+
+    def check_memory(self, more: Sequence[Output] = ()) -> None:
+        """Raise a MemoryError where the draws would not fit."""
+        outputs, rows = [*self.outputs, *more], self.selection.computed
+        # Parts are written into the result; what comes as a whole is there twice for a moment
+        copies = 1 if axis_along(outputs, rows) else 2
+        check_fits(
+            {output.name: output.n_bytes(rows.positions, self.n_draws) for output in outputs},
+            f"{self.function} of {self.n_draws:,} draws",
+            "Take fewer draws at a time; or name the variables that you need, by var_names=[...]"
+            f"{self._or_by_rows()}",
+            copies,
+        )
+
+    def has_data(self, include_data: bool | None) -> bool:
+        """Return whether results have the data: as the user says, or where they are small or of some rows."""
+        if include_data is not None or not self.selection.is_all:
+            return include_data is not False
+        model = self.data_model
+        observed = [model.rvs_to_values[rv] for rv in model.observed_RVs]
+        size = n_bytes([*model.data_vars, *observed])
+        if size <= LARGE_DATA:
+            return True
+        _log.info(
+            f"{self.function} returns no observed_data and constant_data, which are {with_unit(size)}: they "
+            "come along by include_data=True"
+        )
+        return False
+
+    def _or_by_rows(self) -> str:
+        """Say how to take less than all rows, where the model knows of rows."""
+        if not self.selection.totals or self.selection.held:
+            return ""
+        some = "; or take some rows at a time, such as rows=slice(0, 1000)"
+        return (
+            some
+            if self.predictive
+            else f"{some}, or one part after the other, by approx.sample_chunks"
+        )
+
+    @property
+    def mixed(self) -> list[Output]:
+        """What is computed from all rows, when they are there."""
+        return [output for output in self.outputs if output.mixed]
+
+    @cached_property
+    def full_model(self) -> Any:
+        """The model on all rows, or on those whose data are at hand."""
+        model, data = self.approx.model, self.selection.data
+        if data.values:
+            from pymc.model.transform.stream import model_of_rows  # which imports the models
+
+            return model_of_rows(model, self.selection.held, data.swaps, data.coords)
+        return full_data_model(model) if self.selection.held else every_row(model)
+
+    @cached_property
+    def data_model(self) -> Any:
+        """The model whose data results have: of a stream that gave no rows, without those."""
+        if not is_streamed(self.approx.model) or self.selection.held:
+            return self.full_model
+        from pymc.model.transform.stream import model_without_rows  # which imports the models
+
+        return model_without_rows(self.approx.model)
+
+    def parts(
+        self, outputs: Sequence[Output]
+    ) -> Iterator[tuple[slice, RowSelection, dict[str, np.ndarray]]]:
+        """Yield arrays of some outputs, of a part of the rows at a time."""
+        rows, seed = self.selection.computed, self.request.random_seed
+        sampler = RowSampler.of(self.approx, outputs, rows, self.n_draws, seed, self.predictive)
+        yield from sampler.chunks(rows, self.request.chunk)
+
+    def arrays(self, outputs: Sequence[Output]) -> dict[str, np.ndarray]:
+        """Compute outputs at all rows that are selected: arrays of shape (draws, ...), by name."""
+        by_name, whole = {output.name: output for output in outputs}, self.selection.computed
+        result: dict[str, np.ndarray] = {}
+        for part, rows, arrays in self.parts(outputs):
+            for name, array in arrays.items():
+                place, shape = _place(by_name[name], part, rows, whole, array)
+                if shape == array.shape:
+                    result[name] = array
+                    continue
+                if name not in result:
+                    result[name] = np.empty(shape, array.dtype)
+                result[name][place] = array
+        return {output.name: result[output.name] for output in outputs}
+
+
+def _place(
+    output: Output, part: slice, rows: RowSelection, selection: RowSelection, array: np.ndarray
+) -> tuple[tuple[slice, ...], tuple[int, ...]]:
+    """Return where the array of a part of the rows is in that of all that are selected."""
+    places, shape = [slice(None)], [array.shape[0]]
+    for axis, length in zip(output.axes, array.shape[1:]):
+        whole = axis is None or len(rows.positions[axis]) == len(selection.positions[axis])
+        places.append(slice(None) if whole else part)
+        shape.append(length if axis is None else len(selection.positions[axis]))
+    return tuple(places), tuple(shape)
+
+
+def chosen(
+    outputs: Sequence[Output], var_names: Sequence[str] | str | None, function: str
+) -> list[Output]:
+    """Take the outputs that a user names, all by default.
+
+    Raises
+    ------
+    ValueError
+        If there is none of a name.
+    """
+    if var_names is None:
+        return list(outputs)
+    names = [var_names] if isinstance(var_names, str) else list(var_names)
+    known = {output.name: output for output in outputs}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"var_names of {function} has {', '.join(map(repr, unknown))}, but the variables that it "
+            f"can return are {list(known)}"
+        )
+    return [known[name] for name in names]
+
+
+def selected(
+    approx: Any, outputs: list[Output], by_name: bool, request: Request, function: str
+) -> tuple[RowSelection, list[Output]]:
+    """Select rows and their data, and the outputs that can be computed of them.
+
+    Parameters of rows are in tables, so draws of them need no data. What an encoder makes of a row's
+    data does, and so do deterministics and terms of them. Deterministics without the data that
+    they need are left out with a warning where the user does not name them.
+    """
+    for table in approx.storage.tables.values():
+        table.check_rows()
+    model, axes = approx.model, row_axes(approx)
+    reads = [var for guide in approx.guides for var in _ends(guide.reads())]
+    data = read_data(model, axes, reads, request.data, request.coords, function)
+    if data.values:
+        needy = _needy(approx, outputs, lambda graphs: bool(data.lacks(graphs)))
+    elif is_streamed(model):
+        needy = _needy(approx, outputs, lambda graphs: any(map(needs_rows, graphs)))
+    else:
+        return select_rows(model, axes, request.rows, function), outputs
+    latent = {var.name for var in (*model.free_RVs, *model.value_vars)}
+    names = " and ".join(repr(output.name) for output in needy)
+    if needy and (by_name or any(output.name in latent for output in needy)):
+        if not data.values:
+            return held_selection(approx, request.rows, f"{function} of {names}"), outputs
+        data.check([*(output.graph for output in needy), *reads], f"{names} of {function}")
+    if needy:
+        _warn(
+            f"{function} leaves out {names.replace(' and ', ', ')}, computed from data of rows that are not at "
+            "hand. Give them by data=, and name it in var_names"
+        )
+    select = partial(select_new, data=data) if data.values else select_rows
+    left = [output for output in outputs if output not in needy]
+    return select(model, axes, rows=request.rows, function=function), left
+
+
+def held_selection(approx: Any, rows: Any, what: str) -> RowSelection:
+    """Select the rows that :func:`pymc.set_data` gave to a streamed model.
+
+    Raises
+    ------
+    ValueError
+        If it gave none; `what` says who needs them.
+    """
+    streams = [index for index in model_indexes(approx.model) if is_stream(index)]
+    held = {Rows(index): required_rows(approx.model, index, what) for index in streams}
+    return select_held(row_axes(approx), held, rows, what)
+
+
+def _needy(
+    approx: Any, outputs: Sequence[Output], lacks: Callable[[Collection[Variable]], bool]
+) -> list[Output]:
+    """List outputs that need data which are not at hand, themselves or for the guides that they depend on."""
+    drawn: set[Variable] = set()
+    waiting = list(approx.guides)
+    while by_data := [
+        guide
+        for guide in waiting
+        if (above := guide.reads()) and (lacks(_ends(above)) or not drawn.isdisjoint(above))
+    ]:
+        waiting = [guide for guide in waiting if guide not in by_data]
+        drawn.update(var for guide in by_data for s in guide.sites for var in (s.rv, s.value))
+    return [o for o in outputs if lacks([o.graph]) or drawn & set(ancestors([o.graph]))]
+
+
+def _ends(graph: Collection[Variable]) -> list[Variable]:
+    """List the variables of a graph from which no other one of it is computed."""
+    used = {var for one in graph if one.owner is not None for var in one.owner.inputs}
+    return [var for var in graph if var not in used]
+
+
+def _of_all_rows(mixed: Sequence[Output], function: str) -> str:
+    why = "; ".join(f"{output.name!r}: {output.mixed}" for output in mixed)
+    return f"{function} computes variables row by row here, and {why}. approx.sample() of all rows has it."
+
+
+def _warn(message: str) -> None:
+    """Warn where the user's own code is."""
+    warnings.warn(message, skip_file_prefixes=(str(Path(__file__).parents[1]),))
