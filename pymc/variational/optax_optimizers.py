@@ -36,7 +36,7 @@ from pytensor.link.jax.dispatch import jax_funcify  # noqa: F401, which sets how
 from pytensor.link.jax.ops import JAXOp
 from pytensor.tensor.type import TensorType
 
-from pymc.variational.optimizers import Optimizer, State, Variables
+from pymc.variational.optimizer_base import Optimizer, State, Variables
 
 __all__ = ["OptaxOptimizer", "OptaxUpdate"]
 

@@ -25,29 +25,26 @@ from __future__ import annotations
 
 import sys
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import isclass, isroutine, signature
 from math import isfinite
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytensor
-import pytensor.scalar as ps
 import pytensor.tensor as pt
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
-from pytensor.graph.traversal import ancestors
-from pytensor.tensor.elemwise import Elemwise
 
 from pymc.variational.number_inputs import as_input, lift_numbers
+from pymc.variational.optimizer_base import Optimizer, State, Variables, step_counter
 from pymc.variational.schedule_formulas import Schedule, rate_at, with_number_inputs
-from pymc.variational.updates import SCHEDULED, get_or_compute_grads
+from pymc.variational.updates import SCHEDULED
 
 __all__ = [
     "AddDecayedWeights",
@@ -58,7 +55,6 @@ __all__ = [
     "Optimizer",
     "Scale",
     "ScaleByAdam",
-    "State",
     "adamw",
     "add_decayed_weights",
     "as_optimizer",
@@ -66,151 +62,11 @@ __all__ = [
     "clip",
     "clip_by_global_norm",
     "name_of",
-    "next_value",
     "scale",
     "scale_by_adam",
     "scale_by_learning_rate",
     "scale_by_schedule",
-    "step_counter",
-    "with_step",
 ]
-
-#: Arrays that an optimizer keeps, or variables in their place, by name: as a rule one for each parameter.
-State = dict[str, list[Any]]
-
-Variables = Sequence[Variable]
-
-
-class Optimizer(ABC):
-    """Turn gradients into what is added to the parameters: a link of a :func:`chain`.
-
-    Write a subclass with :meth:`update`, and with :meth:`init` if it keeps something. They are called
-    when the graph of a step is built. For the rows of a plate, they get the parameters of one row, and
-    each row keeps a state of its own.
-
-    Attributes
-    ----------
-    joint : bool
-        Whether `update` needs the gradients of all parameters at once, as a norm over them does. Those
-        of a plate's rows are a matrix then, of the rows of the batch; a row that is in the batch twice
-        has zeros in its second place. `init` gets the parameters of no row.
-    numbers_are_inputs : bool
-        Whether the floats in `update` are inputs of the compiled step, so that other ones compile
-        nothing. With False the compiler knows their values.
-
-    Examples
-    --------
-    >>> import pytensor.tensor as pt
-    >>> from pymc.variational.optimizers import Optimizer, chain
-    >>> class Sign(Optimizer):
-    ...     def update(self, grads, state, params, step):
-    ...         return [pt.sign(grad) for grad in grads], state
-    >>> signed = chain(Sign(), pm.sgd(learning_rate=0.1))
-    """
-
-    joint: ClassVar[bool] = False
-    numbers_are_inputs: ClassVar[bool] = True
-
-    def init(self, params: Sequence[SharedVariable]) -> State:
-        """Return the arrays that are kept from step to step, as they are before the first.
-
-        Parameters
-        ----------
-        params : sequence of SharedVariable
-            ``param.get_value(borrow=True)`` has the shape and dtype, ``param.name`` a name.
-
-        Returns
-        -------
-        dict of str to list of array
-        """
-        return {}
-
-    @abstractmethod
-    def update(
-        self, grads: Variables, state: State, params: Variables, step: Variable
-    ) -> tuple[Variables, State]:
-        """Compute what is added to the parameters, and the next state.
-
-        Parameters
-        ----------
-        grads : sequence of TensorVariable
-            Of a loss that is minimised, or what the link before has made of them.
-        state : dict of str to list of TensorVariable
-            Of the names and shapes that :meth:`init` returns.
-        params : sequence of TensorVariable
-            Of the shapes of `grads`.
-        step : TensorVariable of shape () and dtype int64
-            Steps of the fit before this one, alike for all rows.
-
-        Returns
-        -------
-        changes : sequence of TensorVariable
-            Of the shapes of `grads`.
-        state : dict of str to list of TensorVariable
-            Of the names and shapes of `state`.
-        """
-
-    @property
-    def links(self) -> tuple[Optimizer, ...]:
-        """The links that gradients go through, one after the other."""
-        return (self,)
-
-    def check(self, names: Sequence[str | None]) -> None:
-        """Raise where an argument is about a parameter that is not among `names`."""
-
-    def changes(
-        self, grads: Variables, params: Variables, step: Variable
-    ) -> tuple[list[Variable], dict[SharedVariable, Variable]]:
-        """Call :meth:`update` with shared variables as the state.
-
-        Returns
-        -------
-        changes : list of TensorVariable
-        updates : dict of SharedVariable to Variable
-            Of the state.
-
-        Raises
-        ------
-        TypeError
-            If `update` does not return a change for each gradient, or returns another state.
-        """
-        start = self.init([param for param in params if isinstance(param, SharedVariable)])
-        state: State = {name: [_kept(v, name) for v in values] for name, values in start.items()}
-        kept = [var for variables in state.values() for var in variables]
-        given = {name: list(variables) for name, variables in state.items()}
-        changes, after = self.update(list(grads), given, list(params), step)
-        lengths, returned = ({n: len(v) for n, v in s.items()} for s in (state, after))
-        if len(changes) != len(grads) or returned != lengths:
-            raise TypeError(
-                f"{self!r}.update has to return (changes, state): {len(grads)} changes, one for each "
-                f"gradient, and as many arrays by name as init, {lengths}. It returned {len(changes)} "
-                f"changes and {returned}"
-            )
-        new = [*changes, *(pt.as_tensor(var) for name in state for var in after[name])]
-        if self.numbers_are_inputs:
-            new = lift_numbers(new, [*grads, *params, *kept, step])
-        n = len(grads)
-        updates = {var: value.astype(var.type.dtype) for var, value in zip(kept, new[n:])}
-        return new[:n], updates
-
-    def __call__(
-        self, loss_or_grads: Any, params: Sequence[SharedVariable]
-    ) -> dict[SharedVariable, Variable]:
-        """Return the next values of the parameters and of the state, as PyMC's optimizers do.
-
-        Parameters
-        ----------
-        loss_or_grads : TensorVariable or list of TensorVariable
-        params : sequence of SharedVariable
-        """
-        params, step = list(params), step_counter()
-        self.check([param.name for param in params])
-        changes, kept = get_or_compute_grads(loss_or_grads, params), {}
-        for link in self.links:
-            changes, of_link = link.changes(changes, params, step)
-            kept |= of_link
-        new = {param: next_value(param, change) for param, change in zip(params, changes)}
-        return with_step(new | kept, step)
 
 
 @dataclass(frozen=True)
@@ -715,27 +571,6 @@ def as_optimizer(value: Any) -> Optimizer:
     return FunctionOptimizer(value, with_number_inputs(arguments.get("learning_rate", default)))
 
 
-def next_value(param: Variable, change: Variable) -> Variable:
-    """Add a change to a parameter; of ``new - param`` return ``new`` itself, without rounding."""
-    if change.owner is not None and isinstance(change.owner.op, Elemwise):
-        if isinstance(change.owner.op.scalar_op, ps.Sub) and change.owner.inputs[1] is param:
-            return change.owner.inputs[0]
-    return param + change
-
-
-def step_counter() -> SharedVariable:
-    """Make the number of steps before the first one, an int64."""
-    return pytensor.shared(np.array(0, dtype="int64"), name="step")
-
-
-def with_step(
-    updates: Mapping[SharedVariable, Variable], step: SharedVariable, others: Variables = ()
-) -> dict[SharedVariable, Variable]:
-    """Let the step count where an update, or one of `others`, depends on it."""
-    counts = step in ancestors([*updates.values(), *others])
-    return {**updates, **({step: step + 1} if counts else {})}
-
-
 def name_of(optimizer: Any) -> str:
     """Describe an optimizer as reports and errors do: PyMC's with its arguments.
 
@@ -749,11 +584,6 @@ def name_of(optimizer: Any) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in optimizer.keywords.items())
         return f"{name_of(optimizer.func)}({given})"
     return optimizer.__name__ if isroutine(optimizer) or isclass(optimizer) else repr(optimizer)
-
-
-def _kept(value: Any, name: str) -> SharedVariable:
-    value = np.array(value)
-    return pytensor.shared(value, name, shape=value.shape)
 
 
 def _number(name: str, value: Any) -> float:

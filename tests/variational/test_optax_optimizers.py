@@ -124,6 +124,26 @@ class TestFits:
         np.testing.assert_array_equal(fits[0].hist, fits[1].hist)
 
 
+def test_a_checkpoint_has_its_state(tmp_path):
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.1, 30))
+    more = {"progressbar": False, "obj_optimizer": optimizer, "compile_kwargs": {"mode": PYTHON}}
+
+    def parts():
+        loader = pm.DataLoader(np.arange(20.0), batch_size=4, seed=1)
+        with pm.Model() as model:
+            rows = pm.Data("rows", loader, dims="obs")
+            pm.Normal("y", pm.Normal("mu", 0, 10), 1, observed=rows, dims="obs")
+        return {"dataloader": loader, "model": model}
+
+    first = pm.Trainer(**parts(), random_seed=1, **more)
+    first.fit(6)
+    first.save(tmp_path / "fit")
+    again = pm.Trainer.load(tmp_path / "fit", **parts(), **more)
+    for trainer in (first, again):
+        trainer.fit(4)
+    np.testing.assert_array_equal(first.approx.hist, again.approx.hist)
+
+
 @pytest.mark.filterwarnings(JAX_COPIES)
 class TestRows:
     start = np.random.default_rng(4).normal(size=(6, 2))

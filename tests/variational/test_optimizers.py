@@ -28,6 +28,7 @@ from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.provenance import Rows
 from pymc.variational import schedules
 from pymc.variational.fit_arguments import settings_of
+from pymc.variational.optimizer_base import step_counter
 from pymc.variational.optimizers import (
     Optimizer,
     adamw,
@@ -39,7 +40,6 @@ from pymc.variational.optimizers import (
     scale_by_adam,
     scale_by_learning_rate,
     scale_by_schedule,
-    step_counter,
 )
 from pymc.variational.rows.table import RowTable
 from pymc.variational.rows.updates import RowGradient, all_updates, guarded
@@ -327,7 +327,7 @@ class TestRows:
         params, top = self.start.copy(), np.array([0.5, -0.5])
         repeated = 0
         for k, (index, got, got_top) in enumerate(self.run(optimizer, **kwargs)):
-            slopes: dict = {}
+            slopes = {}
             for slot, row in enumerate(index):
                 slope = 2 * (slot + 1) * (params[row] - self.targets[row])
                 slopes[row] = slopes.get(row, 0) + slope

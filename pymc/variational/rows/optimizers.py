@@ -180,10 +180,9 @@ def _row_form(link: Optimizer) -> Optimizer:
     """Return a link that can be computed for many rows at once: for PyMC's default, another."""
     if not isinstance(link, FunctionOptimizer):
         return link
-    function, arguments = link.function, {}
-    if isinstance(function, partial):
-        function, arguments = function.func, function.keywords
-    if function is not adagrad_window:
+    function: Any = link.function
+    arguments = function.keywords if isinstance(function, partial) else {}
+    if (function.func if isinstance(function, partial) else function) is not adagrad_window:
         return link
     return replace(link, function=partial(_adagrad_window, **arguments))
 

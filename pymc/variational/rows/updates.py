@@ -30,7 +30,7 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.variational.optimizers import Optimizer, next_value, step_counter, with_step
+from pymc.variational.optimizer_base import Optimizer, next_value, step_counter, with_step
 from pymc.variational.rows.first_slots import first_slots, sum_of_rows
 from pymc.variational.rows.optimizers import OneRow, as_columns
 from pymc.variational.rows.table import RowTable
@@ -237,7 +237,7 @@ class _Batch:
         parts += self.kept
         if self.n_used < self.old.type.shape[1]:
             parts.append(self.old[:, self.n_used :])
-        counts = reduce(lambda known, form: known | form.counts, self.forms.values(), {})
+        counts = {var: new for form in self.forms.values() for var, new in form.counts.items()}
         lines = pt.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
         return RowUpdate(self.table, self.old, lines, counts)
 

@@ -28,13 +28,22 @@ import pymc.variational.updates as updates
 
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.objectives import ELBO, IWAE, Renyi, ReweightedWakeSleep
+from pymc.variational.optimizers import (
+    AddDecayedWeights,
+    Chain,
+    Clip,
+    ClipByGlobalNorm,
+    Scale,
+    ScaleByAdam,
+)
 from pymc.variational.schedule_formulas import Formula
 from pymc.variational.streaming.checkpoints.graph_text import plain_text
 
 __all__ = ["as_json", "from_json", "merged_arguments"]
 
 #: Values that are made of plain arguments, which are their attributes too.
-MADE = {cls.__name__: cls for cls in (ELBO, IWAE, LowRank, Renyi, ReweightedWakeSleep)}
+LINKS = (AddDecayedWeights, Chain, Clip, ClipByGlobalNorm, Scale, ScaleByAdam)
+MADE = {cls.__name__: cls for cls in (ELBO, IWAE, LowRank, Renyi, ReweightedWakeSleep, *LINKS)}
 
 OPTIMIZERS = (
     "adadelta adagrad adagrad_window adam adamax momentum nesterov_momentum rmsprop sgd".split()

@@ -25,6 +25,7 @@ from pytensor.compile.mode import Mode
 
 import pymc as pm
 
+from pymc.variational import optimizers, schedules
 from pymc.variational.objectives import ELBO, IWAE, Renyi, ReweightedWakeSleep
 from pymc.variational.streaming.checkpoints.arguments import (
     MADE,
@@ -41,6 +42,13 @@ VALUES = [
     pm.LowRank(rank=3),
     Renyi(alpha=0.5, gradient="stl"),
     ReweightedWakeSleep(insomnia=0.5),
+    optimizers.chain(optimizers.clip(1.0), optimizers.clip_by_global_norm(2.0)),
+    optimizers.clip(1.0),
+    optimizers.clip_by_global_norm(2.0),
+    optimizers.add_decayed_weights(0.1, ["weights"]),
+    optimizers.scale_by_learning_rate(schedules.linear_warmup(0.1, 5)),
+    optimizers.scale_by_adam(beta1=0.8),
+    pm.adamw(0.1, mask=["weights"]),
 ]
 
 
@@ -51,6 +59,12 @@ def test_what_is_made_of_plain_arguments(value: Any) -> None:
 
 def test_each_class_is_among_them() -> None:
     assert {type(value).__name__ for value in VALUES} == MADE.keys()
+
+
+def test_a_chain_of_pymcs_optimizers() -> None:
+    chain = optimizers.chain(optimizers.clip(1.0), pm.adam(learning_rate=0.1))
+    again = from_json(json.loads(json.dumps(as_json(chain))))
+    assert repr(again) == repr(chain)
 
 
 def test_modes_are_told_apart() -> None:
