@@ -237,7 +237,7 @@ class _Group:
 class _Operator:
     def __init__(self: Any, approx: Any, *args: Any, **kwargs: Any) -> None:
         """Refuse an approximation by guides, which has an objective of its own."""
-        if hasattr(approx, "guides"):
+        if isinstance(approx, Saved) and approx.guides:
             raise TypeError(
                 f"{type(self).__name__} is an operator on approximations made of groups, and got {approx}, "
                 "of guides: these are fitted by pm.fit(guide=..., objective=...), or pm.ADVI(model=...)"
