@@ -68,7 +68,7 @@ def named(tree: ast.AST, modules: Collection[str]) -> Iterator[str]:
     """
     for node in walk_without_names(tree):
         if isinstance(node, ast.Constant) and node.value in modules:
-            yield node.value
+            yield str(node.value)
         elif isinstance(node, ast.JoinedStr):
             parts = (
                 re.escape(str(part.value)) if isinstance(part, ast.Constant) else r"[\w.]+"

@@ -30,7 +30,7 @@ from pymc.minibatch.loaders import is_loader
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.raw_data import numbers_of
-from pymc.minibatch.stream import UNKNOWN_ROW, is_fed, is_stream
+from pymc.minibatch.stream import UNKNOWN_ROW, columns_of, is_fed, is_stream
 
 __all__ = [
     "Given",
@@ -151,7 +151,7 @@ def _as_batch(name: str, values: Any, shared: Any) -> np.ndarray:
         )
     array, shape = np.asarray(values), shared.type.shape[1:]
     if array.ndim != shared.type.ndim or array.shape[1:] != shape:
-        columns = getattr(shared.tag, "columns", None)
+        columns = columns_of(shared)
         of = f", the columns {list(columns)}" if columns else ""
         raise ShapeError(
             f"pm.set_data got values of shape {array.shape} for {name!r}, which holds rows of shape "

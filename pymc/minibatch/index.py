@@ -147,7 +147,7 @@ class MinibatchIndexRV(RandomVariable):
                 f"The state of a minibatch index must be an IndexState, got {rng} of type "
                 f"{rng.type}. Create it with index_state(seed)."
             )
-        if not (size is None or isinstance(getattr(size, "type", None), NoneTypeT)):
+        if not (size is None or (isinstance(size, Variable) and isinstance(size.type, NoneTypeT))):
             raise ValueError(
                 f"A minibatch index takes no size, got {size}: its only axis is the batch."
             )

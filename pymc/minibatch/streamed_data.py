@@ -32,11 +32,7 @@ from pymc.minibatch.loaders import BatchField, BatchLayout, BatchStream, LoaderR
 from pymc.minibatch.plates import note_index
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.stream import (
-    StreamedRows,
-    stream_index,
-    streamed,
-)
+from pymc.minibatch.stream import StreamedRows, loader_of, stream_index, streamed
 from pymc.pytensorf import convert_data
 
 __all__ = ["as_streamed", "stream_data"]
@@ -128,8 +124,7 @@ def _shared_index(name: str, loader: BatchStream, dim: str | None, model: Any) -
     """One index for all placeholders of a loader: a new one, or that of its other fields."""
     for other, var in model.root._streams.items():
         index = var.owner.inputs[1]
-        held = getattr(Rows(index).state.tag, "loader", None)
-        if held is None or held.loader is not loader:
+        if loader_of(index) is not loader:
             continue
         if Rows(index).dim != dim:
             raise ValueError(
@@ -177,7 +172,7 @@ def as_streamed(model: Any, graph: Any) -> Any:
 
     ``model["batch"]`` is the placeholder alone, and does not say it.
     """
-    notes = getattr(model.root, "_streams", None)
+    notes = model.root._streams
     if not notes or not isinstance(graph, Variable):
         return graph
     bare = {var.owner.inputs[0]: var for var in notes.values()}

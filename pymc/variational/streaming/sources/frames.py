@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from pymc.minibatch.raw_data import numpy_dtype
 from pymc.variational.streaming.sources.arrays import digest, evenly_spaced
 from pymc.variational.streaming.sources.columns import ColumnBlock
 from pymc.variational.streaming.sources.layout import Block, BlockSource, Layout, shown
 from pymc.variational.streaming.sources.parts import Slices
 from pymc.variational.streaming.sources.protocols import is_of
 from pymc.variational.streaming.sources.schema import Schema, Selection
-from pymc.variational.streaming.sources.series import numpy_dtype, series_numbers
+from pymc.variational.streaming.sources.series import series_numbers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from pymc.minibatch.given_rows import check_exact
+from pymc.minibatch.raw_data import numpy_dtype
 from pymc.variational.streaming.sources.protocols import is_of
 
-__all__ = ["is_series", "numpy_dtype", "series_numbers"]
+__all__ = ["is_series", "series_numbers"]
 
 #: Whose classes are columns, and how they are called there. Who has one has imported the library
 SERIES = {"pandas": {"Series"}, "polars": {"Series"}, "pyarrow": {"Array", "ChunkedArray"}}
@@ -96,12 +97,6 @@ def _present(series: Any, library: str) -> Any:
     if library == "pandas":
         return series.dropna()
     return series.drop_nulls() if library == "polars" else series.drop_null()
-
-
-def numpy_dtype(dtype: Any) -> np.dtype | None:
-    """Return NumPy's dtype of a column of pandas: ``Int64`` and the like know theirs, others have none."""
-    plain = getattr(dtype, "numpy_dtype", dtype)
-    return plain if isinstance(plain, np.dtype) else None
 
 
 def _numbers(series: Any, library: str) -> np.ndarray:
