@@ -31,6 +31,8 @@ _layer.load_late(
         "pymc.variational.streaming": (
             "DataLoader",
             "IterableDataset",
+            "Loader",
+            "Source",
             "Trainer",
             "arrow_source",
             "load_approximation",

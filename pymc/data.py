@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pymc._layer as _layer
@@ -20,7 +20,7 @@ released = _layer.run_release(globals())
 
 from pymc.minibatch.ancestry import is_valid_observed  # noqa: E402, F401
 from pymc.minibatch.index import MinibatchIndexRV, minibatch_index  # noqa: E402, F401
-from pymc.minibatch.loaders import is_loader  # noqa: E402
+from pymc.minibatch.loaders import gives_rows, is_loader  # noqa: E402
 from pymc.minibatch.slicing import Minibatch  # noqa: E402, F401
 from pymc.minibatch.streamed_data import stream_data  # noqa: E402
 
@@ -85,11 +85,7 @@ def Data(
     >>> model.dim_lengths["obs"].eval(), batch.eval().shape
     (array(2000), (100, 3))
     """
-    is_source = hasattr(value, "layout") and hasattr(value, "blocks")
-    gives_rows = hasattr(value, "dataset") or isinstance(value, Iterable)
-    has_rows = is_source or (hasattr(value, "batch_size") and gives_rows)
-    # A frame may have columns of these names
-    if has_rows and not is_loader(value) and not hasattr(value, "__array__"):
+    if gives_rows(value):
         raise TypeError(
             f"pm.Data({name!r}, ...) got a {type(value).__name__}, which does not say what the batches are "
             "like. Write loader = pm.DataLoader(..., batch_size=...) of it, "

@@ -66,7 +66,8 @@ def model_table(model: Any, **kwargs: Any) -> Any:
 def _dims_expression(model: Any, var: Variable) -> str:
     """Get the dimensions of a variable; of a subsampled dim, also the rows of a batch."""
     text = released._dims_expression(model, var)
-    for dim, size in getattr(model, "batch_sizes", {}).items():
+    batch_sizes = model.batch_sizes if isinstance(model, _Shown) else {}
+    for dim, size in batch_sizes.items():
         text = re.sub(
             rf"(?:^|(?<= )){re.escape(dim)}\[", lambda found: f"{found[0]}{size} of ", text
         )

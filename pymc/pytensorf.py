@@ -19,6 +19,7 @@ import pandas as pd
 
 from pytensor.compile.io import Out
 from pytensor.graph.basic import Variable
+from pytensor.graph.type import HasDataType
 
 import pymc._layer as _layer
 
@@ -46,7 +47,7 @@ def convert_data(data: Any) -> Any:
     where that is not known. Other dtypes than NumPy's are as of :func:`.numbers_of`.
     """
     if isinstance(data, Variable):
-        of_integers = str(getattr(data.type, "dtype", "")).startswith("int")
+        of_integers = isinstance(data.type, HasDataType) and data.type.dtype.startswith("int")
         return data if of_integers else released.convert_data(data)
     numbers = numbers_of(data)
     converted = released.convert_data(numbers)

@@ -15,8 +15,9 @@
 """Which way imports flow among our modules, read from their source."""
 
 import ast
+import re
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,15 +59,49 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from [node.module, *names]
 
 
+def named(tree: ast.AST, modules: Collection[str]) -> Iterator[str]:
+    """Yield the modules whose names are strings in a module, filled in or not.
+
+    So an ``import_module("a.b")``, a ``LoadDispatch("a.b")`` and a ``load_late(..., {"a.b": ...})`` is an
+    import of ``a.b``, wherever the string is handed on from, and ``f"a.{name}"`` one of all in ``a``. A
+    string that something is compared to imports nothing, nor does the name of a logger.
+    """
+    for node in walk_without_names(tree):
+        if isinstance(node, ast.Constant) and node.value in modules:
+            yield str(node.value)
+        elif isinstance(node, ast.JoinedStr):
+            parts = (
+                re.escape(str(part.value)) if isinstance(part, ast.Constant) else r"[\w.]+"
+                for part in node.values
+            )
+            if (pattern := "".join(parts)).startswith("pymc"):
+                yield from (module for module in modules if re.fullmatch(pattern, module))
+
+
+def walk_without_names(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk a tree, but not into what is compared, the name of a logger, or the parts of a string."""
+    is_logger = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getLogger")
+    if isinstance(node, ast.Compare) or is_logger:
+        return
+    yield node
+    if not isinstance(node, ast.JoinedStr):
+        for child in ast.iter_child_nodes(node):
+            yield from walk_without_names(child)
+
+
 def read_imports(root: Path) -> dict[str, set[str]]:
     """Return which of the modules below `root` each of them imports, in its functions too.
 
-    ``from pymc import _layer`` counts as an import of ``pymc._layer`` and not of ``pymc``.
+    ``from pymc import _layer`` counts as an import of ``pymc._layer`` and not of ``pymc``. A package that
+    takes names over from its modules imports these, by whatever way; as who imports one of its modules does
+    not count as importing the package, that alone makes no cycle.
     """
     files = {name_of(file, root): file for file in root.rglob("*.py")}
     graph = {}
     for name, file in files.items():
-        found = set(imported(ast.parse(file.read_text()))) & files.keys()
+        tree = ast.parse(file.read_text())
+        modules = files.keys() - {root.name}  # the name of a distribution too
+        found = (set(imported(tree)) & files.keys()) | set(named(tree, modules))
         packages = {n for n in found if any(m.startswith(f"{n}.") for m in found)}
         graph[name] = found - packages - {name}
     return graph
@@ -111,14 +146,25 @@ def test_one_way():
     assert upward == []
 
 
-@pytest.mark.parametrize("lazily", [False, True])
-def test_a_cycle_is_found(tmp_path, lazily):
+LATE = {
+    "at the top": "from pymc import a\n",
+    "in a function": "def f():\n    from pymc import a\n",
+    "by a string": "def f():\n    import_module('pymc.a')\n",
+    "by a name": "NAME = 'pymc.a'\nimport_module(NAME)\n",
+    "by a string that is filled in": "def f(name):\n    LoadDispatch(f'pymc.{name}')\n",
+    "late": "load_late(globals(), {'pymc.a': ('x',)})\n",
+}
+
+
+@pytest.mark.parametrize("late", LATE.values(), ids=LATE.keys())
+def test_a_cycle_is_found(tmp_path, late):
     root = tmp_path / "pymc"
     root.mkdir()
     root.joinpath("__init__.py").write_text("from pymc import a\n")
     root.joinpath("a.py").write_text("from pymc.b import x\n")
     root.joinpath("b.py").write_text("x = 1\n")
     assert find_cycle(read_imports(root)) == []
-    late = "def f():\n    from pymc import a\n" if lazily else "from pymc import a\n"
+    root.joinpath("b.py").write_text("x = module == 'pymc.a'\n")
+    assert find_cycle(read_imports(root)) == []
     root.joinpath("b.py").write_text(late)
     assert find_cycle(read_imports(root)) == ["pymc.a", "pymc.b", "pymc.a"]

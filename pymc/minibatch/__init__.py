@@ -13,4 +13,7 @@
 #   limitations under the License.
 """Random rows of large data, the same rows everywhere, and the scale that makes them count for all."""
 
-from pymc.minibatch import rules  # registers what `provenance.trace` asks for
+from pymc.minibatch import (
+    dispatch,  # registers the index with the backends
+    rules,  # registers what `provenance.trace` asks for
+)

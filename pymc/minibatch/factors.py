@@ -26,15 +26,18 @@ import pytensor.scalar as ps
 
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.op import Op
 from pytensor.graph.traversal import explicit_graph_inputs, walk
+from pytensor.graph.type import HasShape
 from pytensor.tensor.basic import Join, MakeVector
-from pytensor.tensor.elemwise import CAReduce, DimShuffle
+from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
 from pytensor.tensor.math import Dot
 from pytensor.tensor.reshape import JoinDims, SplitDims
 from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.xtensor.basic import TensorFromXTensor, XTensorFromTensor
 from pytensor.xtensor.reduction import XReduce
 from pytensor.xtensor.shape import Transpose
+from pytensor.xtensor.vectorization import XElemwise
 
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.provenance import indexes
@@ -158,7 +161,7 @@ def _factors(var: Variable, summed: bool) -> list[tuple[tuple[float, ...], bool]
     node = var.owner
     if node is None:
         return [((), False)]
-    scalar_op = getattr(node.op, "scalar_op", None)
+    scalar_op = _scalar_op(node.op)
     if _passes_on(node):
         return _factors(node.inputs[0], summed and not isinstance(node.op, CAReduce | XReduce))
     if isinstance(node.op, Join | MakeVector) or scalar_op == ps.switch:
@@ -198,14 +201,19 @@ def _passes_on(node: Apply) -> bool:
         return op.binary_op == ps.add
     if isinstance(op, _ARRANGE):
         return True
-    return isinstance(getattr(op, "scalar_op", None), ps.Cast)
+    return isinstance(_scalar_op(op), ps.Cast)
+
+
+def _scalar_op(op: Op) -> ps.ScalarOp | None:
+    """Return what an Op does entry by entry, or sums by."""
+    return op.scalar_op if isinstance(op, Elemwise | CAReduce | XElemwise) else None
 
 
 def _number(var: Variable) -> tuple[float, bool] | None:
     """Evaluate what is computed from constants and lengths alone, and tell whether there are lengths."""
     if isinstance(var, Constant):
         return _one_value(var.data), False
-    if any(length != 1 for length in getattr(var.type, "shape", (None,))):
+    if not isinstance(var.type, HasShape) or any(length != 1 for length in var.type.shape):
         return None
     lengths: list[Variable] = []
 

@@ -31,6 +31,7 @@ from pytensor.xtensor.type import XTensorVariable
 from pytensor.xtensor.vectorization import XRV
 
 from pymc.minibatch.current_length import current_length
+from pymc.minibatch.graph_types import ndim_supp
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.plates import as_axes, axes_of_dims, value_axes
 from pymc.minibatch.provenance import NAME_THE_DIM, OWN, Axes, Axis, Lost, Rows, indexes, trace
@@ -158,7 +159,7 @@ def _draw_axes(rv: Variable) -> list[int]:
         core = op.core_dims[1] if isinstance(op, XRV) else ()
         return [k for k, dim in enumerate(rv.type.dims) if dim in core]
     ndim = rv.type.ndim
-    return list(range(ndim - getattr(op, "ndim_supp", 0), ndim))
+    return list(range(ndim - ndim_supp(op), ndim))
 
 
 def _check_local_axis(rv: Variable, name: str, k: int, rows: Rows, axis: Axis) -> None:

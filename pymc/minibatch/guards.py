@@ -23,6 +23,8 @@ from functools import wraps
 from inspect import signature
 from typing import Any
 
+import xarray as xr
+
 from pytensor.graph.basic import Variable
 
 from pymc.minibatch.batch_logp import use_all_rows
@@ -152,9 +154,10 @@ def _check_rows_of_draws(model: Any, given: Any, arguments: Mapping[str, Any]) -
         The message names the variable, and says how to select its rows.
     """
     draws = next((arguments[name] for name in _DRAWS if name in arguments), None)
-    posterior: Any = getattr(draws, "posterior", draws)
+    posterior = draws.posterior if isinstance(draws, xr.DataTree) else draws
+    drawn_of = posterior.data_vars if isinstance(posterior, xr.Dataset | xr.DataTree) else {}
     for rv, axes in local_axes(model).items():
-        found = posterior[rv.name] if rv.name in getattr(posterior, "data_vars", ()) else None
+        found = drawn_of.get(rv.name)
         for dim in (rows.dim for rows in axes if rows is not None and is_stream(rows)):
             if found is None or dim not in found.sizes:
                 continue

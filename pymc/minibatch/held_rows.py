@@ -32,7 +32,7 @@ from pymc.minibatch.casting import cast_rows
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.loaders import is_loader
 from pymc.minibatch.provenance import Rows
-from pymc.minibatch.stream import NO_ROW, UNKNOWN_ROW, is_fed
+from pymc.minibatch.stream import NO_ROW, UNKNOWN_ROW, columns_of, is_fed
 
 __all__ = [
     "HeldRows",
@@ -260,7 +260,7 @@ def as_batch(name: str, values: Any, shared: Any, function: str) -> np.ndarray:
         )
     array, shape = np.asarray(values), shared.type.shape[1:]
     if array.ndim != shared.type.ndim or array.shape[1:] != shape:
-        columns = getattr(shared.tag, "columns", None)
+        columns = columns_of(shared)
         of = f", the columns {list(columns)}" if columns else ""
         raise ShapeError(
             f"{function} got values of shape {array.shape} for {name!r}, which holds rows of shape "

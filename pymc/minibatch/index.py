@@ -20,18 +20,15 @@ no :class:`numpy.random.Generator` while the model runs, and no rewrite can chan
 
 import numbers
 
-from importlib import import_module
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
 
-from pytensor.compile import optdb
 from pytensor.graph.basic import Apply, Constant, Variable
-from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import ThunkType
-from pytensor.graph.rewriting.basic import GraphRewriter
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type import integer_dtypes
 from pytensor.tensor.type_other import NoneConst, NoneTypeT
@@ -53,6 +50,7 @@ from pymc.minibatch.shuffle import (
 from pymc.minibatch.state import index_state, index_state_type
 
 __all__ = [
+    "COMPILED_THUNKS",
     "ROW_COUNTS_DIFFER",
     "SAMPLING",
     "BatchSizeError",
@@ -149,7 +147,7 @@ class MinibatchIndexRV(RandomVariable):
                 f"The state of a minibatch index must be an IndexState, got {rng} of type "
                 f"{rng.type}. Create it with index_state(seed)."
             )
-        if not (size is None or isinstance(getattr(size, "type", None), NoneTypeT)):
+        if not (size is None or (isinstance(size, Variable) and isinstance(size.type, NoneTypeT))):
             raise ValueError(
                 f"A minibatch index takes no size, got {size}: its only axis is the batch."
             )
@@ -218,11 +216,10 @@ class MinibatchIndexRV(RandomVariable):
 
         Python's ones run a function a few times, and compiling takes as long as 10,000 draws.
         """
-        if impl == "py" or SAMPLING.get(self.sampling) is not type(self):
+        make = COMPILED_THUNKS.get(type(self))
+        if impl == "py" or make is None:
             return super().make_thunk(node, storage_map, compute_map, no_recycling, impl)
-        # By its name, as in LoadDispatch: it imports this module, and Numba
-        c_dispatch = import_module("pymc.minibatch.dispatch.c")
-        return c_dispatch.make_thunk(self, node, storage_map, compute_map)
+        return make(self, node, storage_map, compute_map)
 
     def __str__(self) -> str:
         dim = f"{self.dim}: " if self.dim else ""
@@ -287,6 +284,10 @@ SAMPLING: dict[str, type[MinibatchIndexRV]] = {
 }
 
 
+#: For each Op, a function that makes its compiled thunk: :mod:`pymc.minibatch.dispatch` fills it.
+COMPILED_THUNKS: dict[type[MinibatchIndexRV], Callable[[Any, Apply, Any, Any], ThunkType]] = {}
+
+
 def sampling_op(sampling: str) -> type[MinibatchIndexRV]:
     """Look up the Op of a way of sampling.
 
@@ -349,28 +350,3 @@ def minibatch_index(
         check_batch_size(op.batch_size, n_rows.data)
     index.name = f"minibatch_{dim}" if dim else "minibatch_index"
     return index
-
-
-class LoadDispatch(GraphRewriter):
-    """Import a backend's implementation of the index when a graph is first compiled for it.
-
-    Importing it with this module would import JAX and PyTensor's Numba dispatch with PyMC, and
-    double its import time. PyTensor takes an implementation only from who has imported its dispatch,
-    but the rewrites under a JIT linker's name run whenever that linker compiles, in any mode.
-    """
-
-    def __init__(self, module: str) -> None:
-        super().__init__()
-        self.module = module
-
-    def apply(self, fgraph: FunctionGraph) -> None:
-        import_module(self.module)
-
-
-for _backend in ("numba", "jax"):
-    optdb.register(
-        f"load_minibatch_index_{_backend}",
-        LoadDispatch(f"pymc.minibatch.dispatch.{_backend}"),
-        _backend,
-        position=0.01,
-    )

@@ -60,6 +60,7 @@ from pytensor.xtensor.basic import TensorFromXTensor, XTensorFromTensor
 from pytensor.xtensor.shape import ExpandDims
 from pytensor.xtensor.vectorization import XRV, XElemwise
 
+from pymc.minibatch.graph_types import extended_signature, ndim_of
 from pymc.minibatch.provenance import (
     Axes,
     Lost,
@@ -141,14 +142,14 @@ def _(op: XRV, node: Apply) -> Iterable[int]:
 @size_inputs.register(RNGConsumerOp)
 def _(op: Op, node: Apply) -> Iterable[int]:
     """Of a `SymbolicRandomVariable`: by its signature, or else a vector made of lengths."""
-    if getattr(op, "extended_signature", None) is not None:
-        (_, size, _), _ = op.get_input_output_type_idxs(op.extended_signature)
+    if (signature := extended_signature(op)) is not None:
+        (_, size, _), _ = op.get_input_output_type_idxs(signature)
         return () if size is None else (size,)
     return [k for k, var in enumerate(node.inputs) if _is_size(var)]
 
 
 def _is_size(var: Variable) -> bool:
-    if getattr(var.type, "ndim", None) != 1 or var.type.dtype != "int64":
+    if ndim_of(var) != 1 or var.type.dtype != "int64":
         return False
     return isinstance(var, Constant) or (
         var.owner is not None and isinstance(var.owner.op, MakeVector | Shape)

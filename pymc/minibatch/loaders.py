@@ -11,20 +11,84 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""What the graph knows of a loader: that it is one, and which."""
+"""Interface by which a graph knows a loader: sizes and the layout of its batches."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["LoaderRef", "is_loader", "refuse_loader"]
+import numpy as np
+
+__all__ = [
+    "BatchField",
+    "BatchLayout",
+    "BatchStream",
+    "LoaderRef",
+    "gives_rows",
+    "is_loader",
+    "refuse_loader",
+]
+
+
+class BatchField(Protocol):
+    """One array of a batch: name, shape and dtype of a row, and the names of its columns."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    @property
+    def columns(self) -> tuple[str, ...] | None: ...
+
+
+class BatchLayout(Protocol):
+    """The fields of a batch, and whether it is a dict of them."""
+
+    @property
+    def fields(self) -> Sequence[BatchField]: ...
+    @property
+    def named(self) -> bool: ...
+
+
+@runtime_checkable
+class BatchStream(Protocol):
+    """What a graph knows of a loader, such as :class:`pymc.Loader`: what its batches are like."""
+
+    @property
+    def layout(self) -> BatchLayout: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def total_size(self) -> int: ...
+
+
+@runtime_checkable
+class _Rows(Protocol):
+    """A source of rows, which has no batches."""
+
+    layout: Any
+
+    def blocks(self) -> Iterator[Any]: ...
 
 
 def is_loader(value: Any) -> bool:
-    """Tell whether `value` is a loader: it gives batches, and says what they are like."""
-    if hasattr(value, "__array__"):  # a frame, whose columns may have such names
+    """Return whether `value` is a loader: it gives batches, and says what they are like."""
+    return isinstance(value, BatchStream)
+
+
+def gives_rows(value: Any) -> bool:
+    """Return whether `value` gives rows, or batches of them, and does not say what batches are like."""
+    if is_loader(value) or hasattr(
+        value, "__array__"
+    ):  # a frame, whose columns may have such names
         return False
-    return all(hasattr(value, name) for name in ("layout", "batch_size", "total_size"))
+    batches = hasattr(value, "batch_size")
+    return isinstance(value, _Rows) or (
+        batches and (isinstance(value, Iterable) or hasattr(value, "dataset"))
+    )
 
 
 def refuse_loader(value: Any, what: str) -> None:
@@ -44,9 +108,9 @@ def refuse_loader(value: Any, what: str) -> None:
 
 
 class LoaderRef:
-    """Which loader a stream is of: it stays with the graph, and not with copies in other processes."""
+    """Reference to the loader of a stream: it stays with the graph, and not with copies in other processes."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: BatchStream | None) -> None:
         self.loader = loader
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LoaderRef:

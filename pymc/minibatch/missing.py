@@ -79,7 +79,7 @@ def _has_logp_of_its_own(rv: Variable) -> bool:
 
     op = rv.owner.op if rv.owner is not None else None
     if isinstance(op, CustomDistRV | CustomSymbolicDistRV):
-        return not getattr(op, "inline_logprob", False)
+        return isinstance(op, CustomDistRV) or not op.inline_logprob
     # A distribution of the user's, as a class
     return op is not None and not type(op).__module__.startswith(("pymc.", "pytensor."))
 

@@ -34,6 +34,7 @@ from pytensor.tensor.type_other import NoneTypeT
 
 from pymc.logprob.abstract import MeasurableOp
 from pymc.minibatch.current_length import current_length
+from pymc.minibatch.graph_types import ndim_of, static_shape
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.lengths import size_inputs
 from pymc.minibatch.provenance import SAME, Axes, Rows, RowsLost, follow
@@ -118,10 +119,10 @@ def _coming_out(
 
     And whether this is certain of all that are not.
     """
-    alike: list[Axes] = [(SAME,) * getattr(var.type, "ndim", 0) for var in node.inputs]
+    alike: list[Axes] = [(SAME,) * ndim_of(var) for var in node.inputs]
     result, certain = [], True
     for k, var in enumerate(node.inputs if outputs else ()):
-        for axis, length in enumerate(getattr(var.type, "shape", ())):
+        for axis, length in enumerate(static_shape(var)):
             if length == 1:  # it broadcasts
                 continue
             one: Axes = (*alike[k][:axis], row, *alike[k][axis + 1 :])
@@ -158,7 +159,7 @@ def _is_of_all(node: Apply, axis: int, n_rows: int) -> bool:
     position, entry = found
     length = node.inputs[position]
     if entry is not None:
-        if getattr(length.type, "ndim", 0) != 1 or entry >= get_vector_length(length):
+        if ndim_of(length) != 1 or entry >= get_vector_length(length):
             return False
         length = length[entry]
     return not isinstance(length.type, NoneTypeT) and current_length(length) == n_rows

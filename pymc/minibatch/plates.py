@@ -89,7 +89,7 @@ def plates_of(found: Iterable[Variable]) -> dict[str, Variable]:
 def subsampled_dims(model: Any) -> dict[str, Variable]:
     """Map the subsampled dims of `model` to their index."""
     # A cache of what the graph says: `model_from_fgraph` fills it anew for each clone
-    return plates_of(getattr(model.root, "_minibatch_indexes", ()))
+    return plates_of(model.root._minibatch_indexes)
 
 
 def local_axes(model: Any) -> dict[Variable, tuple[Rows | None, ...]]:
@@ -186,7 +186,7 @@ def known_axes(model: Any) -> dict[Variable, Axes | Lost]:
     """
     root = model.root
     known: dict[Variable, Axes | Lost] = {}
-    if not getattr(root, "_minibatch_indexes", ()):
+    if not root._minibatch_indexes:
         return known
     for rv, rows in local_axes(model).items():
         value = root.rvs_to_values.get(rv)

@@ -41,6 +41,7 @@ from pytensor.graph.traversal import ancestors, toposort, walk
 from pytensor.raise_op import CheckAndRaise
 from pytensor.tensor.shape import Shape, Shape_i
 
+from pymc.minibatch.graph_types import static_shape
 from pymc.minibatch.index import MinibatchIndexRV
 
 __all__ = [
@@ -422,7 +423,7 @@ def _ancestry(var: Variable) -> list[Variable] | None:
 
 
 def _length_one(var: Variable) -> tuple[bool, ...]:
-    return tuple(length == 1 for length in getattr(var.type, "shape", ()))
+    return tuple(length == 1 for length in static_shape(var))
 
 
 # Looking for repeated values in larger constants would cost more than it tells

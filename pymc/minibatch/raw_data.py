@@ -71,8 +71,9 @@ def numbers_of(data: Any) -> Any:
     if not isinstance(data, pd.DataFrame | pd.Series):
         return data
     dtypes = list(data.dtypes) if isinstance(data, pd.DataFrame) else [data.dtype]
-    plain = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
-    if not all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in plain):
+    known = [numpy_dtype(dtype) for dtype in dtypes]
+    plain = [dtype for dtype in known if dtype is not None and dtype.kind in "biuf"]
+    if len(plain) < len(dtypes):
         return data
     of_one_kind = len({dtype.kind == "b" for dtype in plain}) == 1
     if plain == dtypes and of_one_kind and all(dtype.isnative for dtype in plain):
@@ -97,3 +98,9 @@ def as_constants(graphs: Sequence[Variable]) -> list[Variable]:
         if isinstance(var, RawData)
     }
     return graph_replace(list(graphs), found, strict=False) if found else list(graphs)
+
+
+def numpy_dtype(dtype: Any) -> np.dtype | None:
+    """Return NumPy's dtype of a column of pandas: ``Int64`` and the like know theirs, others have none."""
+    plain = getattr(dtype, "numpy_dtype", dtype)
+    return plain if isinstance(plain, np.dtype) else None

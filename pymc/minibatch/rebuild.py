@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 
 import pytensor.tensor as pt
 
@@ -89,7 +90,7 @@ def with_inputs(node: Apply, inputs: Sequence[Variable]) -> Apply:
         return OpFromGraph.make_node(op, *inputs)
     if isinstance(op, Scan):
         inner, outputs = _rebuilt_inner(op, [_any_length(var.type) for var in op.inner_inputs])
-        options = {k: getattr(op, k) for k in _SCAN_OPTIONS}
+        options = dict(zip(_SCAN_OPTIONS, attrgetter(*_SCAN_OPTIONS)(op)))
         return Scan(inner, outputs, op.info, **options).make_node(*inputs)
     if isinstance(op, Alloc):
         inputs = [inputs[0], *_filled_lengths(node, inputs)]
@@ -213,7 +214,7 @@ def rows_of_data(outputs: Iterable[Variable]) -> dict[Variable, dict[int, Rows]]
 
 
 def _is_index(entry: object) -> bool:
-    node = getattr(entry, "owner", None)
+    node = entry.owner if isinstance(entry, Variable) else None
     if node is not None and isinstance(node.op, XTensorFromTensor):
         node = node.inputs[0].owner
     return node is not None and isinstance(node.op, MinibatchIndexRV)

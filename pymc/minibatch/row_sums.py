@@ -45,6 +45,7 @@ from pytensor.xtensor.basic import TensorFromXTensor, XTensorFromTensor
 from pytensor.xtensor.reduction import XReduce
 from pytensor.xtensor.vectorization import XElemwise
 
+from pymc.minibatch.graph_types import ndim_of
 from pymc.minibatch.lengths import Count, axis_of_length, check_no_length, counts_of_rows
 from pymc.minibatch.provenance import (
     OWN,
@@ -333,7 +334,7 @@ def _(op: XReduce, node: Apply, graph: _Graph) -> _Part | None:
 @peel.register(Blockwise)
 def _(op: Dot | Blockwise, node: Apply, graph: _Graph) -> _Part | None:
     """A product of two vectors of rows is a sum over them."""
-    if not isinstance(getattr(op, "core_op", op), Dot):
+    if not isinstance(op.core_op if isinstance(op, Blockwise) else op, Dot):
         return None
     x, y = (graph.part(var) for var in node.inputs)
     if x.over or y.over:
@@ -369,4 +370,4 @@ def _is_length(var: Variable, of: Collection[Variable]) -> bool:
 
 
 def _any_axes(var: Variable) -> Axes:
-    return (OWN,) * getattr(var.type, "ndim", 0)
+    return (OWN,) * ndim_of(var)

@@ -50,10 +50,12 @@ __all__ = [
     "Feeds",
     "StreamIndexRV",
     "StreamedRows",
+    "columns_of",
     "feeds",
     "field_of",
     "is_fed",
     "is_stream",
+    "loader_of",
     "needs_rows",
     "stream_index",
     "streamed",
@@ -283,8 +285,7 @@ def feeds(model: Any) -> Feeds | None:
     >>> fed.placeholders["batch"] is model["batch"], fed.dim, fed.total, fed.batch_size
     (True, 'obs', 1000, 2)
     """
-    noted = list(getattr(model.root, "_streams", {}).values())
-    noted = [var for var in noted if is_fed(var.owner.inputs[0])]
+    noted = [var for var in model.root._streams.values() if is_fed(var.owner.inputs[0])]
     found = list(dict.fromkeys(Rows(var.owner.inputs[1]) for var in noted))
     if not found:
         return None
@@ -301,9 +302,23 @@ def feeds(model: Any) -> Feeds | None:
 
 def is_fed(placeholder: Variable) -> bool:
     """Tell whether a placeholder is for batches, and not what `pm.do` has put in the place of one."""
-    return isinstance(placeholder, SharedVariable) and hasattr(placeholder.tag, "field")
+    return isinstance(placeholder, SharedVariable) and "field" in vars(placeholder.tag)
 
 
 def field_of(placeholder: Variable) -> str:
-    """Tell the name of the loader's field that a placeholder is for: ``""`` is the only one."""
-    return getattr(placeholder.tag, "field", "")
+    """Return the name of the loader's field that a placeholder is for: ``""`` is the only one.
+
+    It is noted on the placeholder, as ``tag.field``, when :func:`pymc.Data` makes it.
+    """
+    return vars(placeholder.tag).get("field", "")
+
+
+def columns_of(placeholder: Variable) -> tuple[str, ...] | None:
+    """Return the names of the columns of a placeholder's rows, noted as ``tag.columns``."""
+    return vars(placeholder.tag).get("columns")
+
+
+def loader_of(index: Variable) -> Any:
+    """Return the loader of a stream's index, noted on its row numbers as ``tag.loader``; None of a copy."""
+    held = vars(Rows(index).state.tag).get("loader")
+    return None if held is None else held.loader

@@ -28,15 +28,11 @@ from pytensor.tensor.variable import TensorVariable
 
 from pymc.exceptions import ShapeError
 from pymc.minibatch.current_length import current_length
-from pymc.minibatch.loaders import LoaderRef
+from pymc.minibatch.loaders import BatchField, BatchLayout, BatchStream, LoaderRef
 from pymc.minibatch.plates import note_index
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.stream import (
-    StreamedRows,
-    stream_index,
-    streamed,
-)
+from pymc.minibatch.stream import StreamedRows, loader_of, stream_index, streamed
 from pymc.pytensorf import convert_data
 
 __all__ = ["as_streamed", "stream_data"]
@@ -44,7 +40,7 @@ __all__ = ["as_streamed", "stream_data"]
 
 def stream_data(
     name: str,
-    loader: Any,
+    loader: BatchStream,
     model: Any,
     dims: Any = None,
     coords: Mapping[str, Any] | None = None,
@@ -91,7 +87,7 @@ def stream_data(
     return model.root._streams[full_name]
 
 
-def _field(layout: Any, name: str) -> Any:
+def _field(layout: BatchLayout, name: str) -> BatchField:
     """Find the field of a placeholder: that of its name, or the only one."""
     if not layout.named:
         return layout.fields[0]
@@ -106,7 +102,9 @@ def _field(layout: Any, name: str) -> Any:
     )
 
 
-def _check_dims(name: str, dims: Any, field: Any, loader: Any) -> tuple[str | None, ...]:
+def _check_dims(
+    name: str, dims: Any, field: BatchField, loader: BatchStream
+) -> tuple[str | None, ...]:
     """Name each axis of a placeholder."""
     ndim = 1 + len(field.shape)
     if dims is None:
@@ -122,12 +120,11 @@ def _check_dims(name: str, dims: Any, field: Any, loader: Any) -> tuple[str | No
     return names
 
 
-def _shared_index(name: str, loader: Any, dim: str | None, model: Any) -> Variable:
+def _shared_index(name: str, loader: BatchStream, dim: str | None, model: Any) -> Variable:
     """One index for all placeholders of a loader: a new one, or that of its other fields."""
     for other, var in model.root._streams.items():
         index = var.owner.inputs[1]
-        held = getattr(Rows(index).state.tag, "loader", None)
-        if held is None or held.loader is not loader:
+        if loader_of(index) is not loader:
             continue
         if Rows(index).dim != dim:
             raise ValueError(
@@ -153,8 +150,8 @@ def _register_dims(
     model: Any,
     names: Sequence[str | None],
     shared: Any,
-    loader: Any,
-    field: Any,
+    loader: BatchStream,
+    field: BatchField,
     coords: Mapping[str, Any],
 ) -> None:
     """Register new dims: the rows by their number alone, the last axis by the names of its columns."""
@@ -175,7 +172,7 @@ def as_streamed(model: Any, graph: Any) -> Any:
 
     ``model["batch"]`` is the placeholder alone, and does not say it.
     """
-    notes = getattr(model.root, "_streams", None)
+    notes = model.root._streams
     if not notes or not isinstance(graph, Variable):
         return graph
     bare = {var.owner.inputs[0]: var for var in notes.values()}

@@ -35,6 +35,7 @@ from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.shape import Shape, Shape_i, shape_i
 from pytensor.tensor.subtensor import AdvancedIncSubtensor, AdvancedSubtensor
 
+from pymc.minibatch.graph_types import static_shape
 from pymc.minibatch.lengths import axis_of_length, size_inputs
 from pymc.minibatch.placed_rows import sized_inputs
 from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, indexes, rows_of, trace
@@ -84,7 +85,7 @@ def subsample(
 
 
 def _own_axes(var: Variable) -> Axes:
-    return tuple(SAME if length == 1 else OWN for length in getattr(var.type, "shape", ()))
+    return tuple(SAME if length == 1 else OWN for length in static_shape(var))
 
 
 class _Subsampled:
@@ -134,7 +135,7 @@ class _Subsampled:
         [of], [shape] = node.inputs, node.outputs
         if of not in self.batch:
             return
-        new, axis = self.batch[of], getattr(node.op, "i", None)
+        new, axis = self.batch[of], node.op.i if isinstance(node.op, Shape_i) else None
         if self._is_subsampled(of, axis):
             self.lengths[shape] = node.op(new)
         axes = trace(of, self.axes)

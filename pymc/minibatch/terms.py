@@ -26,6 +26,7 @@ from typing import Any
 
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import toposort
+from pytensor.graph.type import HasShape
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import Axes, Lost, Rows, indexes, rows_of, trace
@@ -192,7 +193,7 @@ def _parameters(rv: Variable, given: Collection[Variable]) -> list[Variable]:
                 var: None
                 for var in node.inputs
                 if var not in random
-                and hasattr(var.type, "shape")
+                and isinstance(var.type, HasShape)
                 and not isinstance(var, Constant)
             }
     return list(found)

@@ -29,6 +29,7 @@ from pytensor.tensor.type_other import NoneConst
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.current_length import current_length
+from pymc.minibatch.graph_types import ndim_supp
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.missing import check_none_missing
 from pymc.minibatch.provenance import (
@@ -341,7 +342,7 @@ def _axis_total(term: Term, k: int, rows: Rows | None, given: Total) -> Total:
 
 
 def _ndim_supp(rv: Variable) -> int:
-    return getattr(rv.owner.op, "ndim_supp", 0) if rv.owner is not None else 0
+    return ndim_supp(rv.owner.op) if rv.owner is not None else 0
 
 
 def _check_dim(term: Term, k: int, rows: Rows) -> None:

@@ -225,7 +225,7 @@ def model_from_fgraph(fgraph: FunctionGraph, mutate_fgraph: bool = False) -> Any
             [initval] = rebuild([initval], here)
         model.rvs_to_initial_values[model[name]] = initval
     model._minibatch_indexes.extend(model_indexes(model))
-    model._streams.update(_streams_of(model, getattr(fgraph, "_streams", {})))
+    model._streams.update(_streams_of(model, _noted(fgraph, "_streams")))
     return model
 
 
@@ -241,10 +241,15 @@ clone_model.__doc__ = released.clone_model.__doc__
 
 def _copied(fgraph: Any) -> Any:
     copy, memo = fgraph.clone_get_equiv(check_integrity=False, attach_feature=False)
-    copy._coords = getattr(fgraph, "_coords", {})
-    copy._dim_lengths = {k: memo.get(v, v) for k, v in getattr(fgraph, "_dim_lengths", {}).items()}
-    copy._streams = getattr(fgraph, "_streams", {})
+    copy._coords = _noted(fgraph, "_coords")
+    copy._dim_lengths = {k: memo.get(v, v) for k, v in _noted(fgraph, "_dim_lengths").items()}
+    copy._streams = _noted(fgraph, "_streams")
     return copy
+
+
+def _noted(fgraph: FunctionGraph, name: str) -> dict[str, Any]:
+    """Return what :func:`fgraph_from_model` noted of a model on its graph; nothing of another graph."""
+    return vars(fgraph).get(name, {})
 
 
 def _streams_of(model: Any, names: Mapping[str, str]) -> dict[str, Variable]:

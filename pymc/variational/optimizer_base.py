@@ -29,6 +29,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.elemwise import Elemwise
 
+from pymc.variational.described import Described
 from pymc.variational.number_inputs import lift_numbers
 from pymc.variational.updates import get_or_compute_grads
 
@@ -40,7 +41,7 @@ State = dict[str, list[Any]]
 Variables = Sequence[Variable]
 
 
-class Optimizer(ABC):
+class Optimizer(Described, ABC):
     """Turn gradients into what is added to the parameters: a link of a :func:`chain`.
 
     Write a subclass with :meth:`update`, and with :meth:`init` if it keeps something. They are called

@@ -202,10 +202,6 @@ class _ObjectiveFunction:
 class _Approximation(Saved):
     """What a fit asks of every approximation, here of one made of groups."""
 
-    hist: np.ndarray = np.empty(0)
-    report: Any = None
-    guide_losses: Mapping[str, np.ndarray] = {}
-
     @property
     def rng(self: Any) -> np.random.RandomState:
         """The generator of seeds."""

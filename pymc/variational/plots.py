@@ -117,7 +117,9 @@ def plot_fit(
     >>> from types import SimpleNamespace
     >>> import numpy as np
     >>> from pymc.variational.plots import plot_fit
-    >>> approx = SimpleNamespace(hist=10 / np.arange(1, 101))  # pm.fit returns one with a hist
+    >>> approx = SimpleNamespace(
+    ...     hist=10 / np.arange(1, 101), report=None
+    ... )  # pm.fit returns one with a hist
     >>> figure = plot_fit(approx, backend="none")
     """
     panels = list(fit_panels(approx, tracker, diagnosis, check))
@@ -128,9 +130,8 @@ def plot_fit(
             "was given. Take what pm.fit returns, or pass tracker="
         )
     collection = _figure(panels, _drawing_backend(backend), dict(figure_kwargs or {}))
-    report = getattr(approx, "report", None)
-    if report is not None:
-        collection.add_title(fill(str(report), 100), size=10)
+    if approx.report is not None:
+        collection.add_title(fill(str(approx.report), 100), size=10)
     return collection
 
 
@@ -141,9 +142,9 @@ def fit_panels(
     check: CheckStationarity | None = None,
 ) -> Iterator[Panel]:
     """Yield what `plot_fit` draws."""
-    losses = np.asarray(getattr(approx, "hist", ()), dtype="float64")
+    losses, report = np.asarray(approx.hist, dtype="float64"), approx.report
     if losses.size:
-        yield _loss_panel(losses, getattr(getattr(approx, "report", None), "loss_factor", None))
+        yield _loss_panel(losses, None if report is None else report.loss_factor)
     if tracker is not None:
         kept = {name: values for name, values in tracker.hist.items() if values}
         yield from (_trace_panel(name, kept[name], tracker.every) for name in kept)

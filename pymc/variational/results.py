@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from pymc.variational.report import FitReport, Setting
+from pymc.variational.saved import Saved
 
 __all__ = ["GROUP", "add_fit", "fit_dataset"]
 
@@ -28,7 +29,7 @@ __all__ = ["GROUP", "add_fit", "fit_dataset"]
 GROUP = "fit"
 
 
-def add_fit(tree: Any, approx: Any) -> Any:
+def add_fit(tree: Any, approx: Saved) -> Any:
     """Add the group "fit" to draws of an approximation.
 
     Parameters
@@ -49,7 +50,7 @@ def add_fit(tree: Any, approx: Any) -> Any:
     >>> import numpy as np
     >>> import xarray as xr
     >>> from pymc.variational.results import add_fit
-    >>> fitted = SimpleNamespace(hist=np.array([3.0, 2.0]))
+    >>> fitted = SimpleNamespace(hist=np.array([3.0, 2.0]), report=None)
     >>> add_fit(xr.DataTree(), fitted)["fit/loss"].values
     array([3., 2.])
     """
@@ -61,13 +62,13 @@ def add_fit(tree: Any, approx: Any) -> Any:
     return tree
 
 
-def fit_dataset(approx: Any) -> xr.Dataset | None:
+def fit_dataset(approx: Saved) -> xr.Dataset | None:
     """Tell the losses of a fit, and what it was, in a form that files hold.
 
     Parameters
     ----------
     approx : Approximation
-        Its `hist` has the loss of each step and its `report` says what ran; both may be missing.
+        Its `hist` has the loss of each step, and its `report` says what ran.
 
     Returns
     -------
@@ -77,8 +78,7 @@ def fit_dataset(approx: Any) -> xr.Dataset | None:
         there for a fit without a score. The fields of the report are attributes, and so are the
         settings in it; a bool is 0 or 1. None for an approximation that was not fitted.
     """
-    losses = np.asarray(getattr(approx, "hist", ()))
-    report: FitReport | None = getattr(approx, "report", None)
+    losses, report = np.asarray(approx.hist), approx.report
     if report is None and not losses.size:
         return None
     attributes = {} if report is None else _attributes(report)

@@ -12,7 +12,7 @@
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
 
-"""What all approximations have that can be saved."""
+"""Attributes of all approximations, and how they are saved and pickled."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ import os
 import pickle
 import sys
 
+from collections.abc import Mapping
 from contextvars import ContextVar
-from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, SupportsIndex
 
 import cloudpickle
+import numpy as np
+
+from pymc.variational.report import FitReport
 
 __all__ = ["Saved"]
 
@@ -34,10 +38,24 @@ _at_work = ContextVar("_at_work", default=False)
 
 
 class Saved:
-    """An approximation that can be written to a folder: a mixin.
+    """An approximation that can be pickled, and written to a folder: the mixin of all of them.
 
-    It can be pickled, too, and has its model with it.
+    Attributes
+    ----------
+    guides : tuple of Guide
+        What it is made of; empty where that is groups of the release.
+    hist : array of floats, shape (n_steps,)
+        The loss of each step; empty without a fit, or for one without a score.
+    report : FitReport or None
+        Of the fit.
+    guide_losses : mapping of str to array of floats
+        Losses of the guide alone, by name.
     """
+
+    guides: tuple[Any, ...] = ()
+    hist: np.ndarray = np.asarray(())
+    report: FitReport | None = None
+    guide_losses: Mapping[str, np.ndarray] = MappingProxyType({})
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         """Pickle by cloudpickle: a model has methods and functions that pickle does not take.
@@ -86,6 +104,7 @@ class Saved:
         OSError
             If the disk is full, for one: nothing is there then.
         """
-        # By its name, and when it is called: it imports the approximations
-        checkpoints = import_module("pymc.variational.streaming.checkpoints.approximation")
-        return checkpoints.save_approximation(self, path)
+        # When it is called: most fits are not saved
+        from pymc.variational.streaming.checkpoints.saving import save_approximation
+
+        return save_approximation(self, path)

@@ -40,7 +40,7 @@ def draws() -> xr.DataTree:
 
 
 def approx(**attributes: Any) -> Any:
-    return SimpleNamespace(**attributes)
+    return SimpleNamespace(**{"hist": (), "report": None, **attributes})
 
 
 def test_losses_and_settings(draws):

@@ -11,4 +11,62 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""The minibatch index on the backends that compile it."""
+"""Register the minibatch index with the backends that compile it; each loads when it is first used."""
+
+from importlib import import_module
+from typing import Any
+
+from pytensor.compile import optdb
+from pytensor.graph.basic import Apply
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.op import ThunkType
+from pytensor.graph.rewriting.basic import GraphRewriter
+
+from pymc.minibatch.index import COMPILED_THUNKS, SAMPLING, MinibatchIndexRV
+
+__all__ = ["LoadDispatch"]
+
+
+class LoadDispatch(GraphRewriter):
+    """Import a backend's implementation of Ops when a graph is first compiled for it.
+
+    Importing it with PyMC would import JAX and PyTensor's Numba dispatch, and double its import time.
+    PyTensor takes an implementation only from who has imported its dispatch, but the rewrites under a
+    JIT linker's name run whenever that linker compiles, in any mode.
+
+    Parameters
+    ----------
+    module : str
+        Full name of the module that registers the implementation.
+    """
+
+    def __init__(self, module: str) -> None:
+        super().__init__()
+        self.module = module
+
+    def apply(self, fgraph: FunctionGraph) -> None:
+        import_module(self.module)
+
+
+def _make_thunk(op: MinibatchIndexRV, node: Apply, storage_map: Any, compute_map: Any) -> ThunkType:
+    """Make what a C linker calls, by machine code."""
+    # Imports Numba
+    from pymc.minibatch.dispatch.c import make_thunk
+
+    return make_thunk(op, node, storage_map, compute_map)
+
+
+COMPILED_THUNKS.update(dict.fromkeys(SAMPLING.values(), _make_thunk))
+
+optdb.register(
+    "load_minibatch_index_numba",
+    LoadDispatch("pymc.minibatch.dispatch.numba"),
+    "numba",
+    position=0.01,
+)
+optdb.register(
+    "load_minibatch_index_jax",
+    LoadDispatch("pymc.minibatch.dispatch.jax"),
+    "jax",
+    position=0.01,
+)

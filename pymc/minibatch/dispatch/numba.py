@@ -22,7 +22,8 @@ from pytensor.graph.basic import Apply
 from pytensor.link.numba.dispatch.basic import numba_njit
 from pytensor.link.numba.dispatch.random import numba_core_rv_funcify
 
-from pymc.minibatch import shuffle
+import pymc.minibatch.shuffle as shuffle
+
 from pymc.minibatch.index import (
     BatchSizeError,
     EpochIndexRV,

@@ -22,6 +22,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.scan.op import Scan
 from pytensor.scan.utils import ScanArgs
 
+from pymc.minibatch.graph_types import ndim_of
 from pymc.minibatch.provenance import (
     OWN,
     SAME,
@@ -72,7 +73,7 @@ def _(op: Scan, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     except RowsLost as lost:  # what is lost at one step may be taken up at the next
         raise RowsLost(lost.why, lost.certain and not states, lost.by_place) from lost
     found |= {state.stacked: (OWN, *state.axes) for state in states}
-    return [found.get(out, (OWN,) * getattr(out.type, "ndim", 0)) for out in node.outputs]
+    return [found.get(out, (OWN,) * ndim_of(out)) for out in node.outputs]
 
 
 @dataclass

@@ -23,6 +23,7 @@ from pytensor.xtensor.indexing import Index
 from pytensor.xtensor.math import Dot
 from pytensor.xtensor.reduction import XCumReduce, XReduce
 from pytensor.xtensor.shape import Broadcast, Concat, ExpandDims, Squeeze, Transpose
+from pytensor.xtensor.type import XTensorType
 from pytensor.xtensor.vectorization import XRV, XBlockwise, XElemwise
 
 from pymc.minibatch.provenance import (
@@ -73,9 +74,14 @@ def _(op: Concat, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 def _(op: XBlockwise | XRV, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     core = {dim for dims in op.core_dims[0] for dim in dims}
     return [
-        _by_name(node, inputs, out, core) if hasattr(out.type, "dims") else ()
+        _by_name(node, inputs, out, core) if isinstance(out.type, XTensorType) else ()
         for out in node.outputs
     ]
+
+
+def _dims(var: Variable) -> tuple[str, ...]:
+    """Return the names of the axes of an input; none of a slice, or a length."""
+    return var.type.dims if isinstance(var.type, XTensorType) else ()
 
 
 def _by_name(
@@ -85,7 +91,7 @@ def _by_name(
     axes: dict[str, list[Axis]] = {dim: [] for dim in out.type.dims}
     own: dict[str, list[str]] = {}
     for var, var_axes in zip(node.inputs, inputs):
-        for dim, axis in zip(getattr(var.type, "dims", ()), var_axes):
+        for dim, axis in zip(_dims(var), var_axes):
             if dim not in axes or dim in mixed:
                 refuse_rows([axis], f"{node.op} mixes the rows of a minibatch (dim {dim!r})")
             axes.setdefault(dim, []).append(axis)
@@ -103,7 +109,7 @@ def _(op: Index, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     kinds = {dim: [axis] for dim, axis in zip(x.type.dims, inputs[0])}
     own = {dim: [label(x)] for dim in x.type.dims}
     for dim, axis, entry in zip(x.type.dims, inputs[0], entries):
-        if not hasattr(entry.type, "dims"):  # a slice
+        if not isinstance(entry.type, XTensorType):  # a slice
             if isinstance(axis, Rows) and not is_full(entry):
                 raise RowsLost(BY_PLACE.format(op=op), by_place=True)
             continue
@@ -111,7 +117,7 @@ def _(op: Index, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
             raise RowsLost(BY_PLACE.format(op=op), by_place=True)
         kinds[dim], own[dim] = [], []
     for entry, entry_axes in zip(entries, inputs[1:]):
-        for dim, axis in zip(getattr(entry.type, "dims", ()), entry_axes):
+        for dim, axis in zip(_dims(entry), entry_axes):
             kinds.setdefault(dim, []).append(OWN if axis is SAME else axis)
             own.setdefault(dim, []).append(label(entry))
     return [tuple(meet(kinds[dim] or [OWN], own.get(dim, ())) for dim in node.outputs[0].type.dims)]

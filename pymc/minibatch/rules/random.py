@@ -21,10 +21,18 @@ from typing import Any
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import HasInnerGraph, Op
 from pytensor.graph.traversal import toposort
+from pytensor.graph.type import HasShape
 from pytensor.tensor.basic import MakeVector
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
 
+from pymc.minibatch.graph_types import (
+    Marginal,
+    MarginalOfRows,
+    extended_signature,
+    ndim_of,
+    ndim_supp,
+)
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.lengths import size_inputs
 from pymc.minibatch.provenance import (
@@ -56,10 +64,11 @@ def _(op: RandomVariable, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 @follow.register(RNGConsumerOp)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     """Follow a `SymbolicRandomVariable`: by its signature, or else through its inner graph."""
-    if getattr(op, "extended_signature", None) is None:
+    signature = extended_signature(op)
+    if signature is None:
         return _without_signature(op, node, inputs)
-    (_, _, params), (_, draws) = op.get_input_output_type_idxs(op.extended_signature)
-    axes: list[Axes] = [(OWN,) * getattr(out.type, "ndim", 0) for out in node.outputs]
+    (_, _, params), (_, draws) = op.get_input_output_type_idxs(signature)
+    axes: list[Axes] = [(OWN,) * ndim_of(out) for out in node.outputs]
     for k in draws:
         axes[k] = _draw_axes(
             op,
@@ -111,7 +120,7 @@ def marginalized_axes(op: Any, node: Apply, inputs: Sequence[Axes]) -> list[Axes
     lengths = {inner: Rows(found[0]) for inner, found in sizes.items() if found}
     hidden, *rest = op.inner_outputs
     known[hidden] = _own_draw(hidden, _traced(hidden, known), lengths)
-    axes: list[Axes] = [(OWN,) * getattr(out.type, "ndim", 0) for out in node.outputs]
+    axes: list[Axes] = [(OWN,) * ndim_of(out) for out in node.outputs]
     axes[0] = _traced(hidden, known)
     for k, (inner, connections) in enumerate(zip(rest, op.dims_connections), 1):
         own = _own_draw(inner, _traced(inner, known), lengths)
@@ -123,7 +132,7 @@ def marginalized_axes(op: Any, node: Apply, inputs: Sequence[Axes]) -> list[Axes
 
 def _apart(hidden: Variable, connections: Sequence[int | None]) -> list[bool]:
     """Tell along which axes each element has its own of the marginalized variable."""
-    batch_ndim = hidden.type.ndim - getattr(hidden.owner.op, "ndim_supp", 0)
+    batch_ndim = hidden.type.ndim - ndim_supp(hidden.owner.op)
     return [at is not None and at < batch_ndim for at in connections]
 
 
@@ -145,7 +154,7 @@ def check_marginalized(name: str, rv: Variable, axes: Axes | Lost) -> None:
         drawn inside.
     """
     op: Any = None if rv.owner is None else rv.owner.op
-    if not hasattr(op, "marginalized_name"):
+    if not isinstance(op, Marginal):
         return
     if any(isinstance(node.op, MinibatchIndexRV) for node in toposort(op.inner_outputs)):
         raise ValueError(
@@ -162,10 +171,10 @@ def check_marginalized(name: str, rv: Variable, axes: Axes | Lost) -> None:
             "them as columns of one variable, leave it in the model, or fit all rows"
         )
     hidden = op.inner_outputs[0]
-    if hasattr(op, "dims_connections"):
+    if isinstance(op, MarginalOfRows):
         apart = _apart(hidden, op.dims_connections[rv.owner.outputs.index(rv) - 1])
     else:
-        apart = [getattr(hidden.owner.op, "ndim_supp", 1) == 0] * rv.type.ndim
+        apart = [ndim_supp(hidden.owner.op, 1) == 0] * rv.type.ndim
     if any(isinstance(axis, Rows) and not own for axis, own in zip(axes, apart, strict=True)):
         raise ValueError(
             f"{name!r} depends on {op.marginalized_name!r}, which was marginalized and which all rows of "
@@ -196,7 +205,7 @@ def _own_draw(draw: Variable, axes: Axes, lengths: Mapping[Variable, Rows]) -> A
 def _without_signature(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     if not isinstance(op, HasInnerGraph):
         raise RowsLost(f"the rows of a minibatch cannot be followed through {op}", certain=False)
-    univariate = getattr(op, "ndim_supp", None) == 0
+    univariate = ndim_supp(op, None) == 0
     try:
         inner = trace_inner(op, inputs)
     except RowsLost as lost:
@@ -216,9 +225,7 @@ def _broadcast_parameters(node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     """Each draw of a univariate term is of its own parameters, which broadcast together."""
     sizes = set(size_inputs(node.op, node))
     params = [
-        k
-        for k, var in enumerate(node.inputs)
-        if k not in sizes and hasattr(var.type, "shape") and not isinstance(var.type, RandomType)
+        k for k, var in enumerate(node.inputs) if k not in sizes and isinstance(var.type, HasShape)
     ]
     return [
         ()

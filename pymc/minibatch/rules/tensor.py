@@ -46,6 +46,7 @@ from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.tensor.sort import ArgSortOp, SortOp
 from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
 
+from pymc.minibatch.graph_types import MarginalOfRows
 from pymc.minibatch.lengths import rows_of_length
 from pymc.minibatch.provenance import (
     OWN,
@@ -137,9 +138,9 @@ def _(op: Unique, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 @follow.register(SortOp)
 @follow.register(ArgSortOp)
 @follow.register(Repeat)
-def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+def _(op: CumOp | SortOp | ArgSortOp | Repeat, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     axes = inputs[0]
-    axis = getattr(op, "axis", None)
+    axis = op.axis
     if axis is None and len(node.inputs) > 1 and isinstance(node.inputs[1], Constant):
         axis = int(node.inputs[1].data)  # sort takes its axis as an input
     touched = axes if axis is None else [axes[axis]]
@@ -282,6 +283,6 @@ def _(op: SplitDims, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 @follow.register(OpFromGraph)
 def _(op: OpFromGraph, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    if hasattr(op, "dims_connections"):
+    if isinstance(op, MarginalOfRows):
         return marginalized_axes(op, node, inputs)
     return trace_inner(op, inputs)

@@ -106,7 +106,7 @@ def with_closed_over_rows(rv: Variable, axis: int, n_rows: int) -> Variable:
     batch_ndim = rv.type.ndim - node.op.ndim_supp
     parts = _parts(node)
     graph = None
-    if not getattr(node.op, "inline_logprob", False):
+    if isinstance(node.op, CustomDistRV) or not node.op.inline_logprob:
         try:
             graph = _graph(node, parts, rv, n_rows)
         except NotImplementedError:  # it has draws alone

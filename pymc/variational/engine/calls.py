@@ -18,11 +18,11 @@ from __future__ import annotations
 import operator
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["CallTimes", "check_every", "next_call"]
+__all__ = ["CallTimes", "Times", "check_every", "next_call", "times_of"]
 
 
 class CallTimes:
@@ -48,6 +48,26 @@ class CallTimes:
     every = 1
     at_start = False
     at_end = False
+
+
+class Times(NamedTuple):
+    """The attributes of :class:`CallTimes` of a callback."""
+
+    every: Any
+    at_start: bool
+    at_end: bool
+
+
+def times_of(callback: Any) -> Times:
+    """Return when a callback is called: of a function, or any object, by what it has of the attributes.
+
+    Examples
+    --------
+    >>> from pymc.variational.engine.calls import times_of
+    >>> times_of(print)
+    Times(every=1, at_start=False, at_end=False)
+    """
+    return Times(*(getattr(callback, name, vars(CallTimes)[name]) for name in Times._fields))
 
 
 def check_every(every: Any, what: str) -> int:
@@ -102,8 +122,9 @@ def next_call(callback: Callable, i: int, start: int = 0) -> int:
     >>> [next_call(check, 0), next_call(check, 1), next_call(check, 100)]
     [1, 100, 200]
     """
+    times = times_of(callback)
     name = getattr(callback, "__name__", type(callback).__name__)
-    every = check_every(getattr(callback, "every", 1), f"every of the callback {name}")
-    if i == start and getattr(callback, "at_start", False):
+    every = check_every(times.every, f"every of the callback {name}")
+    if i == start and times.at_start:
         return i + 1
     return (i // every + 1) * every

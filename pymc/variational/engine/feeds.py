@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import threading
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -233,6 +233,6 @@ class Feed:
     def _close(self) -> None:
         self.show()
         chunks, self._chunks = self._chunks, iter(())
-        if hasattr(chunks, "close"):
+        if isinstance(chunks, Generator):
             chunks.close()
         self._let_go()

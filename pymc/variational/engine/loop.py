@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -38,7 +38,7 @@ from pymc.variational.engine.history import LossHistory
 from pymc.variational.engine.interrupts import Interrupts
 from pymc.variational.progress import FitProgress
 
-__all__ = ["ENDED", "LoopEnd", "NotFinite", "run_loop"]
+__all__ = ["ENDED", "LoopEnd", "NotFinite", "TakesEnd", "run_loop"]
 
 Callback = Callable[[Any, np.ndarray | None, int], None]
 
@@ -75,6 +75,14 @@ class LoopEnd:
     stopped: str
     beside: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     error: BaseException | None = None
+
+
+@runtime_checkable
+class TakesEnd(Protocol):
+    """A callback that needs all that there is of a fit, such as one that writes a checkpoint."""
+
+    def tell(self, end: LoopEnd) -> None:
+        """Take what the loop has, before the call that is due."""
 
 
 class NotFinite(Exception):
@@ -252,8 +260,7 @@ class _Loop:
         try:
             with interrupts.allowed():
                 for callback in due:
-                    # What writes a checkpoint needs all that there is
-                    if hasattr(callback, "tell"):
+                    if isinstance(callback, TakesEnd):
                         callback.tell(self.end())
                     losses = self.history.losses if self.step.has_loss else None
                     callback(self.approx, losses, self.n_before + self.done)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.shape import shape_i
 
 from pymc.minibatch.provenance import Rows
+from pymc.variational.described import Described
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows, rows_by_axis
 
 __all__ = [
@@ -111,7 +112,7 @@ class Parameter:
 type Here = Mapping[Parameter | SharedVariable, Variable]
 
 
-class Guide(ABC):
+class Guide(Described, ABC):
     """The distribution that is fitted to some latent variables: subclass it to write a guide.
 
     An instance that a user makes is a description, with hyperparameters alone. :meth:`bind` gives a
@@ -239,13 +240,6 @@ class Guide(ABC):
     def reads(self) -> set[Variable]:
         """Return what its distributions are computed from, up to free variables of the model."""
         return set()
-
-    def config(self) -> dict[str, Any] | None:
-        """Return the arguments that make this guide again, as JSON holds them; None where there are none.
-
-        Those of a dataclass are its fields.
-        """
-        return {f.name: getattr(self, f.name) for f in fields(self)} if is_dataclass(self) else None
 
 
 def sites_of(model: Any, unnumbered: Sequence[UnnumberedRows] = ()) -> list[Site]:

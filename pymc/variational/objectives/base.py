@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
+from pymc.variational.described import Described
 from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Plate, Site
 from pymc.variational.objectives.terms import Term, plate_scale
 from pymc.variational.vectorize import at_draws, largest_at_once
@@ -135,7 +136,7 @@ class Setting:
         return tuple(dict.fromkeys(p for guide in guides for p in guide.parameters))
 
 
-class Objective(ABC):
+class Objective(Described, ABC):
     """What a fit minimises, from draws of the guides: subclass it to write your own.
 
     Attributes
@@ -170,13 +171,6 @@ class Objective(ABC):
     @abstractmethod
     def losses(self, setting: Setting) -> Losses:
         """Return the losses as graphs, in nats of all data; all are minimised."""
-
-    def config(self) -> dict[str, Any] | None:
-        """Return the arguments that make this objective again, as JSON holds them; None where there are none.
-
-        Those of a dataclass are its fields.
-        """
-        return {f.name: getattr(self, f.name) for f in fields(self)} if is_dataclass(self) else None
 
 
 @dataclass(frozen=True)

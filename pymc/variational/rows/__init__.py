@@ -12,3 +12,5 @@
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
 """Parameters of rows: gathered at the index of a batch, and updated only there."""
+
+from pymc.variational.rows import dispatch  # registers its Ops with the backends

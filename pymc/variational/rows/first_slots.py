@@ -20,11 +20,8 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 
-from pytensor.compile import optdb
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
-
-from pymc.minibatch.index import LoadDispatch
 
 __all__ = ["FirstSlots", "first_slots", "sum_of_rows"]
 
@@ -101,12 +98,3 @@ def sum_of_rows(values: Variable, index: Variable) -> Variable:
     """
     first = first_slots(index)
     return pt.inc_subtensor(pt.zeros_like(values)[first], values)[first]
-
-
-for _backend in ("numba", "jax"):
-    optdb.register(
-        f"load_first_slots_{_backend}",
-        LoadDispatch(f"pymc.variational.rows.dispatch.{_backend}"),
-        _backend,
-        position=0.01,
-    )

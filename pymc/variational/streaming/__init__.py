@@ -20,9 +20,11 @@ _layer.load_late(
     globals(),
     {
         "pymc.variational.streaming.checkpoints": ("load_approximation",),
+        "pymc.variational.streaming.loading.base": ("Loader",),
         "pymc.variational.streaming.loading.loader": ("DataLoader",),
         "pymc.variational.streaming.loading.shuffle": ("shuffle_buffer",),
         "pymc.variational.streaming.sources.arrow": ("arrow_source",),
+        "pymc.variational.streaming.sources.base": ("Source",),
         "pymc.variational.streaming.sources.dataset": ("IterableDataset",),
         "pymc.variational.streaming.sources.parquet": ("parquet_source",),
         "pymc.variational.streaming.trainer": ("Trainer",),

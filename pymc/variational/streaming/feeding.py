@@ -26,6 +26,7 @@ from pymc.minibatch.casting import check_exact
 from pymc.minibatch.held_rows import forget_rows
 from pymc.minibatch.plates import local_axes
 from pymc.variational.engine.feeds import Batches, Feed, Opened
+from pymc.variational.streaming.loading.base import Loader
 from pymc.variational.streaming.loading.order import Position
 from pymc.variational.streaming.placeholders import Target, find_targets
 from pymc.variational.streaming.sources.torch_loaders import shuffles
@@ -33,12 +34,12 @@ from pymc.variational.streaming.sources.torch_loaders import shuffles
 __all__ = ["as_loader", "feed_of"]
 
 
-def as_loader(data: Any) -> Any:
-    """Return a :class:`DataLoader`; a loader of another library gives the rows of its data set.
+def as_loader(data: Any) -> Loader:
+    """Return a :class:`Loader`; one of another library gives the rows of its data set to a `DataLoader`.
 
     Parameters
     ----------
-    data : DataLoader, or a loader with the attribute `batch_size`
+    data : Loader, or a loader with the attribute `batch_size`
         One that has no `dataset`, such as that of pymc-extras, is iterated: its batches are a pass.
 
     Raises
@@ -58,14 +59,17 @@ def as_loader(data: Any) -> Any:
                 "rows as they should be, and pm.DataLoader(function, batch_size=...)"
             )
         return data
+    if isinstance(data, Loader):
+        return data
+    has_dataset = hasattr(data, "dataset")
     batch_size = getattr(data, "batch_size", None)
-    if batch_size is None or not (hasattr(data, "dataset") or isinstance(data, Iterable)):
+    if batch_size is None or not (has_dataset or isinstance(data, Iterable)):
         raise TypeError(
             f"data={data!r} of a fit has to be a pm.DataLoader, or a loader of another library with the "
             "attribute `batch_size` and either a `dataset` or batches to iterate over, and it is of type "
             f"{type(data).__name__}. Write pm.DataLoader(data, batch_size=...)"
         )
-    known = None if hasattr(data, "dataset") else getattr(data, "total_size", None)
+    known = None if has_dataset else getattr(data, "total_size", None)
     total_size: Any = "auto" if known is None else known
     return DataLoader(data, batch_size, shuffle=shuffles(data), total_size=total_size)
 
@@ -78,7 +82,7 @@ def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:
     model : Model
         With placeholders made by ``pm.Data(name, loader)``, or by ``pm.Data(data_name, zeros)`` for
         observed variables with a `total_size`.
-    data : DataLoader
+    data : Loader
     data_name : str
         Name of the placeholder. Batches that are dicts go to the `pm.Data` of their names.
 
@@ -94,12 +98,8 @@ def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:
     """
     loader = as_loader(data)
     has_rows = bool(local_axes(model))
-    if has_rows and loader.leaves_out:
-        raise ValueError(
-            "The model has latent variables of rows, and on_nan='skip' of the loader would leave rows out, "
-            "whose variables then never leave their initial values. Clean the data first, and leave "
-            "on_nan out"
-        )
+    if has_rows and not loader.has_row_numbers:
+        raise ValueError(f"The model has latent variables of rows, and {_no_numbers(loader)}")
     targets = find_targets(model, loader, data_name)
     variables = [target.variable for target in targets]
     given = [*(field.dtype for field in loader.layout.fields), np.dtype("int64")]
@@ -109,16 +109,31 @@ def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:
     return Feed(variables, opened(loader, targets, total), Position(), dtypes, after)
 
 
-def opened(loader: Any, targets: list[Target], total: int | None = None) -> Opened:
+def _no_numbers(loader: Loader) -> str:
+    """Say why a loader does not tell which rows a batch has."""
+    from pymc.variational.streaming.loading.loader import DataLoader
+
+    if isinstance(loader, DataLoader):
+        return (
+            "on_nan='skip' of the loader would leave rows out, whose variables then never leave their initial "
+            "values. Clean the data first, and leave on_nan out"
+        )
+    return (
+        f"batches of {type(loader).__name__} do not say which rows they have: yield arrays with rows, such as "
+        "those of a pm.DataLoader, and set has_row_numbers = True"
+    )
+
+
+def opened(loader: Loader, targets: list[Target], total: int | None = None) -> Opened:
     """Make the function that reads batches for `targets` from a position on.
 
     With a `total`, row numbers are below it.
     """
     # From one fit to the next: who sets another position has another one opened
-    stream = loader.stream()
+    read_batches = loader.reader()
 
     def read(position: Position, n_batches: int) -> Iterator[Batches]:
-        with closing(loader.chunks(position, n_batches, stream=stream)) as chunks:
+        with closing(read_batches(position, n_batches)) as chunks:
             for chunk in chunks:
                 if total is not None:
                     _check_rows(chunk.rows, total)

@@ -29,6 +29,7 @@ from pymc.minibatch.held_rows import held_rows
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.stream import feeds, field_of, is_fed, streams_in
 from pymc.variational.minibatch_rv import unscaled_rv
+from pymc.variational.streaming.loading.base import Loader
 from pymc.variational.streaming.sources.layout import Field
 
 __all__ = ["Target", "check_given_by_hand", "find_targets"]
@@ -54,13 +55,13 @@ class Target:
         return np.dtype(self.variable.type.dtype)
 
 
-def find_targets(model: Any, loader: Any, data_name: str = "batch") -> list[Target]:
+def find_targets(model: Any, loader: Loader, data_name: str = "batch") -> list[Target]:
     """Find what a loader feeds of a model.
 
     Parameters
     ----------
     model : Model
-    loader : DataLoader
+    loader : Loader
     data_name : str
 
     Raises
@@ -105,7 +106,7 @@ def check_given_by_hand(model: Any) -> None:
 
 
 def _streamed(
-    model: Any, loader: Any, data_name: str, streamed: Any
+    model: Any, loader: Loader, data_name: str, streamed: Any
 ) -> Mapping[SharedVariable, str]:
     """Return the placeholders that were made from a loader, and the field of each."""
     held = {var: field_of(var) for var in streamed.placeholders.values()}
@@ -169,7 +170,7 @@ def _no_term(held: Iterable[SharedVariable]) -> ValueError:
     )
 
 
-def _by_name(model: Any, loader: Any, data_name: str) -> Mapping[SharedVariable, str]:
+def _by_name(model: Any, loader: Loader, data_name: str) -> Mapping[SharedVariable, str]:
     """Return the plain `pm.Data` that a loader feeds, and the field of each."""
     data = {v.name: v for v in model.data_vars if isinstance(v, SharedVariable)}
     if not data:
@@ -193,7 +194,7 @@ def _by_name(model: Any, loader: Any, data_name: str) -> Mapping[SharedVariable,
     return found
 
 
-def _check_totals(model: Any, loader: Any, placeholders: Iterable[SharedVariable]) -> None:
+def _check_totals(model: Any, loader: Loader, placeholders: Iterable[SharedVariable]) -> None:
     """Check `total_size` of the terms that depend on placeholders that were not made from a loader."""
     held, total, n_terms = set(placeholders), loader.total_size, 0
     for rv in model.observed_RVs:
@@ -217,7 +218,7 @@ def _check_totals(model: Any, loader: Any, placeholders: Iterable[SharedVariable
         raise _no_term(held)
 
 
-def _check_field(field: Field, placeholder: SharedVariable, loader: Any) -> None:
+def _check_field(field: Field, placeholder: SharedVariable, loader: Loader) -> None:
     """Check that rows of a batch are what the placeholder had before."""
     value = placeholder.get_value(borrow=True)
     wanted = f"pm.Data {placeholder.name!r} of the model has rows of shape {value.shape[1:]}"

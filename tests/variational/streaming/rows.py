@@ -24,10 +24,10 @@ from pymc.variational.streaming.sources.layout import (
     Arrays,
     BadValue,
     Block,
+    BlockSource,
     ExhaustedSourceError,
     Field,
     Layout,
-    Source,
 )
 
 
@@ -49,7 +49,7 @@ class Rows(Block):
         ]
 
 
-class Blocks(Source):
+class Blocks(BlockSource):
     """Arrays, a block each.
 
     Parameters

@@ -11,4 +11,21 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Ops of the engine on the backends that compile them."""
+"""Register the Ops of tables of rows with the backends that compile them."""
+
+from pytensor.compile import optdb
+
+from pymc.minibatch.dispatch import LoadDispatch
+
+optdb.register(
+    "load_first_slots_numba",
+    LoadDispatch("pymc.variational.rows.dispatch.numba"),
+    "numba",
+    position=0.01,
+)
+optdb.register(
+    "load_first_slots_jax",
+    LoadDispatch("pymc.variational.rows.dispatch.jax"),
+    "jax",
+    position=0.01,
+)

@@ -13,16 +13,16 @@
 #   limitations under the License.
 """Fits that survive: what they are on the disk, and how they go on from there."""
 
-from pymc.variational.streaming.checkpoints.approximation import load_approximation
-from pymc.variational.streaming.checkpoints.errors import (
-    CheckpointMismatchError,
-    CheckpointSaveError,
-    DamagedCheckpointError,
-)
+from pymc import _layer
 
-__all__ = [
-    "CheckpointMismatchError",
-    "CheckpointSaveError",
-    "DamagedCheckpointError",
-    "load_approximation",
-]
+_layer.load_late(
+    globals(),
+    {
+        "pymc.variational.streaming.checkpoints.approximation": ("load_approximation",),
+        "pymc.variational.streaming.checkpoints.errors": (
+            "CheckpointMismatchError",
+            "CheckpointSaveError",
+            "DamagedCheckpointError",
+        ),
+    },
+)

@@ -11,35 +11,27 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""Approximations on the disk: ``approx.save(path)`` and :func:`pymc.load_approximation`."""
+"""Read an approximation from the disk: :func:`pymc.load_approximation`."""
 
 from __future__ import annotations
 
 import os
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pytensor.compile.sharedvalue import SharedVariable
-
 import pymc.variational.approximations as approximations
 
 from pymc.model.core import modelcontext
 from pymc.variational.approximation import GuideApproximation, guided_approximation
-from pymc.variational.engine.step import host_value
-from pymc.variational.guides.full_rank import FullRankGuide
-from pymc.variational.guides.low_rank import LowRank
-from pymc.variational.guides.mean_field import MeanFieldGuide
-from pymc.variational.report import FitReport
+from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.streaming.checkpoints.errors import (
     CheckpointMismatchError,
     DamagedCheckpointError,
 )
-from pymc.variational.streaming.checkpoints.files import write
 from pymc.variational.streaming.checkpoints.fingerprint import (
     differences,
     named,
@@ -51,38 +43,12 @@ from pymc.variational.streaming.checkpoints.latents import (
     latent_fingerprint,
 )
 from pymc.variational.streaming.checkpoints.reading import read_newest
-from pymc.variational.streaming.checkpoints.state import pack, restore, unlike, unpack
-from pymc.variational.streaming.checkpoints.validation import (
-    check_approximation,
-    check_generators,
-)
+from pymc.variational.streaming.checkpoints.recipes import Unknown, make
+from pymc.variational.streaming.checkpoints.saving import parameters_of, put_results, tables_of
+from pymc.variational.streaming.checkpoints.state import restore, unlike, unpack
+from pymc.variational.streaming.checkpoints.validation import check_approximation
 
-__all__ = ["load_approximation", "put_results", "results_tree", "save_approximation"]
-
-#: Approximations of the release that are made again from a model.
-CLASSES = ("MeanField", "FullRank", "Empirical")
-
-
-def save_approximation(approx: Any, path: str | os.PathLike[str]) -> Path:
-    """Write an approximation; see :meth:`pymc.Approximation.save`."""
-    target = Path(path).absolute()
-    if target.exists():
-        raise FileExistsError(
-            f"path={str(path)!r} of save exists, and is left as it is: give another, or remove it."
-        )
-    tree = {
-        "kind": "approximation",
-        "model": latent_fingerprint(approx.model, set(approx.params)),
-        "versions": versions("python"),
-        "approximation": {
-            "class": _class_of(approx),
-            "text": str(approx),
-            "guides": [_guide_recipe(guide) for guide in getattr(approx, "guides", ())],
-            "parameters": _parameters(approx),
-            **results_tree(approx),
-        },
-    }
-    return write(target, pack(tree))
+__all__ = ["load_approximation"]
 
 
 def load_approximation(
@@ -163,119 +129,51 @@ def load_approximation(
     return approx
 
 
-def results_tree(approx: Any) -> dict[str, Any]:
-    """Take what an approximation knows of its fit, and its generators."""
-    report = getattr(approx, "report", None)
-    return {
-        "generators": [owner.rng for owner in _owners(approx)],
-        "include_transformed": [
-            bool(getattr(owner, "include_transformed", False)) for owner in _owners(approx)
-        ],
-        "hist": np.asarray(getattr(approx, "hist", ()), dtype="float64"),
-        "guide_losses": dict(getattr(approx, "guide_losses", {})),
-        "report": None if report is None else {**asdict(report), "settings": dict(report.settings)},
-    }
+def _made(saved: Mapping[str, Any], model: Any, guide: Any, params: Any) -> Any:
+    """Make the approximation again, with parameters at their start."""
+    name = saved["class"]
+    if name == GuideApproximation.__name__:
+        guides = _guides(saved) if guide is None else guide
+        return guided_approximation(model, guides, params=params)
+    if guide is not None:
+        raise TypeError(
+            f"The approximation {saved['text']} is one of pm.{name}: leave guide of pm.load_approximation out"
+        )
+    if name == "Empirical":
+        size = len(saved["parameters"]["globals_histogram"])
+        approx = approximations.Empirical(size=size, model=model)
+    else:
+        approx = {"MeanField": approximations.MeanField, "FullRank": approximations.FullRank}[name](
+            model=model
+        )
+    approx.model_parameters = model_parameters(model, params)
+    return approx
 
 
-def put_results(approx: Any, saved: Mapping[str, Any], path: Path) -> None:
-    """Give an approximation what :func:`results_tree` took."""
-    check_generators(saved, len(_owners(approx)), path)
-    for owner, rng, transformed in zip(
-        _owners(approx), saved["generators"], saved["include_transformed"], strict=True
-    ):
-        owner.rng = rng
-        owner.include_transformed = transformed
-    approx.hist = saved["hist"]
-    if hasattr(approx, "guide_losses"):
-        approx.guide_losses = dict(saved["guide_losses"])
-    report = saved["report"]
-    if report is not None:
-        approx.report = FitReport(**report)
-
-
-def _owners(approx: Any) -> list[Any]:
-    """Those that have generators: groups, or a guided approximation itself."""
-    return [approx]
-
-
-def _class_of(approx: Any) -> str:
-    """Tell by which name an approximation is made again.
+def _guides(saved: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    """Make the guides again, by the variables of each.
 
     Raises
     ------
     TypeError
-        If it is by no name.
+        If one cannot be made from what is saved.
     """
-    name = type(approx).__name__
-    if type(approx) not in [*_classes().values(), GuideApproximation]:
-        raise TypeError(
-            f"{name}.save of groups of your own cannot be loaded again without them: only approximations of "
-            f"pm.fit, {', '.join(f'pm.{known}' for known in CLASSES)} are saved. Save the draws: "
-            "approx.sample().to_netcdf(...)"
-        )
-    return name
-
-
-def _classes() -> dict[str, Any]:
-    return {name: getattr(approximations, name) for name in CLASSES}
-
-
-def _guide_recipe(guide: Any) -> dict[str, Any]:
-    names = [site.name for site in guide.sites]
-    return {
-        "class": type(guide).__name__,
-        "names": names,
-        "rows": bool(guide.sites[0].plate),
-        "rank": guide.rank if isinstance(guide, LowRank) else None,
-    }
-
-
-def _family(recipe: Mapping[str, Any]) -> Any:
-    """Make what `guide` of :func:`pymc.fit` says of a guide, None where only the user can."""
-    if recipe["class"] == MeanFieldGuide.__name__:
-        return "mean_field"
-    if recipe["class"] == FullRankGuide.__name__:
-        return "row_full_rank" if recipe["rows"] else "full_rank"
-    return LowRank(recipe["rank"]) if recipe["class"] == LowRank.__name__ else None
-
-
-def _made(saved: Mapping[str, Any], model: Any, guide: Any, params: Any) -> Any:
-    """Make the approximation again, with parameters at their start."""
-    if saved["class"] == GuideApproximation.__name__:
-        families = {tuple(recipe["names"]): _family(recipe) for recipe in saved["guides"]}
-        if guide is None and None in families.values():
+    guides = {}
+    for recipe in saved["guides"]:
+        names = tuple(recipe["variables"])
+        try:
+            guides[names] = make(recipe["class"], recipe["config"])
+        except Unknown as error:
             raise TypeError(
-                f"The approximation {saved['text']} has encoders, which are functions of yours: give "
-                "guide= of pm.load_approximation what pm.fit was given, and params= too"
-            )
-        return guided_approximation(model, families if guide is None else guide, params=params)
-    if guide is not None or len(params):
-        raise TypeError(
-            f"The approximation {saved['text']} is not one of guides: leave guide and params of "
-            "pm.load_approximation out"
-        )
-    released = _classes()
-    if saved["class"] == "Empirical":
-        size = len(saved["parameters"]["histogram"])
-        return released["Empirical"](size=size, model=model)
-    return released[saved["class"]](model=model)
-
-
-def _tables(approx: Any) -> dict[SharedVariable, Any]:
-    return {table.shared: table for table in approx.tables}
-
-
-def _parameters(approx: Any) -> dict[str, np.ndarray]:
-    """Take the parameters: of tables those of the rows, without what an optimizer keeps."""
-    tables = _tables(approx)
-    return {
-        name: tables[var].parameters() if var in tables else host_value(var)
-        for name, var in named(approx.params).items()
-    }
+                f"The guide of {', '.join(map(repr, names))} in {saved['text']} cannot be made again, as {error} "
+                "(an encoder, for one, is a function of yours): give guide= of pm.load_approximation what pm.fit "
+                "was given, and params= too"
+            ) from error
+    return guides
 
 
 def _set_parameters(approx: Any, saved: Mapping[str, np.ndarray], path: Path) -> None:
-    here = _parameters(approx)
+    here = parameters_of(approx)
     lines = list(differences(dict.fromkeys(saved, "an array"), dict.fromkeys(here, "an array")))
     lines += [
         f"{name}: {unlike(here[name], saved[name])}"
@@ -284,7 +182,7 @@ def _set_parameters(approx: Any, saved: Mapping[str, np.ndarray], path: Path) ->
     ]
     if lines:
         raise CheckpointMismatchError(path, lines)
-    tables = _tables(approx)
+    tables = tables_of(approx)
     for name, var in named(approx.params).items():
         if var in tables:
             tables[var].shared.get_value(borrow=True)[:, : tables[var].n_params] = saved[name]

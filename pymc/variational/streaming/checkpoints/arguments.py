@@ -17,40 +17,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from inspect import signature
 from typing import Any
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-import pymc.variational.schedule_formulas as formulas
-import pymc.variational.updates as updates
-
-from pymc.variational.guides.low_rank import LowRank
-from pymc.variational.objectives import ELBO, IWAE, Renyi, ReweightedWakeSleep
-from pymc.variational.optimizers import (
-    AddDecayedWeights,
-    Chain,
-    Clip,
-    ClipByGlobalNorm,
-    Scale,
-    ScaleByAdam,
-)
+from pymc.variational.described import Described
 from pymc.variational.schedule_formulas import Formula
 from pymc.variational.streaming.checkpoints.graph_text import plain_text
+from pymc.variational.streaming.checkpoints.recipes import (
+    Unknown,
+    find_function,
+    make,
+    qualified_name,
+)
 
 __all__ = ["as_json", "from_json", "merged_arguments"]
 
-#: Values that are made of plain arguments, which are their attributes too.
-LINKS = (AddDecayedWeights, Chain, Clip, ClipByGlobalNorm, Scale, ScaleByAdam)
-MADE = {cls.__name__: cls for cls in (ELBO, IWAE, LowRank, Renyi, ReweightedWakeSleep, *LINKS)}
-
-OPTIMIZERS = (
-    "adadelta adagrad adagrad_window adam adamax momentum nesterov_momentum rmsprop sgd".split()
-)
-
-
-SCHEDULES = tuple("constant cosine_decay exponential_decay join linear_warmup".split())
+#: The first parameters of an optimizer and of the formula of a schedule: no other function is called.
+OPTIMIZER, SCHEDULE = ("loss_or_grads", "params"), ("step",)
 
 
 class NotPlain(TypeError):
@@ -69,7 +54,7 @@ def as_json(value: Any) -> Any:
     --------
     >>> from pymc.variational.streaming.checkpoints.arguments import as_json, from_json
     >>> as_json(pm.adam(learning_rate=0.1))["@optimizer"]
-    'adam'
+    'pymc.variational.updates:adam'
     >>> from_json(as_json(pm.adam(learning_rate=0.1))).keywords["learning_rate"]
     0.1
     """
@@ -90,16 +75,24 @@ def _plain(value: Any) -> Any:
         return {"@items": [[_plain(key), _plain(item)] for key, item in value.items()]}
     if isinstance(value, Variable) and value.name and not isinstance(value, SharedVariable):
         return {"@variable": value.name}
-    if isinstance(value, Formula) and value.formula.__name__ in SCHEDULES:
-        return {"@schedule": value.formula.__name__, "arguments": _plain(dict(value.arguments))}
+    if isinstance(value, Formula):
+        arguments = dict(value.arguments)
+        return {"@schedule": _name(value.formula, SCHEDULE), "arguments": _plain(arguments)}
     if isinstance(value, partial) and not value.args:
-        name = getattr(value.func, "__name__", "")
-        if name in OPTIMIZERS and value.func is getattr(updates, name):
-            return {"@optimizer": name, "arguments": _plain(value.keywords)}
-    name = type(value).__name__
-    if MADE.get(name) is type(value):
-        given = {part: getattr(value, part) for part in signature(type(value)).parameters}
-        return {"@made": name, "arguments": _plain(given)}
+        return {"@optimizer": _name(value.func, OPTIMIZER), "arguments": _plain(value.keywords)}
+    if isinstance(value, Described) and (config := value.config()) is not None:
+        return {"@made": qualified_name(type(value)), "arguments": _plain(config)}
+    return {"@optimizer": _name(value, OPTIMIZER), "arguments": _plain({})}
+
+
+def _name(function: Any, parameters: tuple[str, ...]) -> str:
+    """Return the name by which a function is found again."""
+    try:
+        name = qualified_name(function)
+        if find_function(name, parameters) is function:
+            return name
+    except (AttributeError, Unknown, ValueError):
+        pass
     raise NotPlain
 
 
@@ -110,6 +103,10 @@ def from_json(value: Any) -> Any:
     ------
     NotPlain
         If it has to be given.
+    Unknown
+        If its class or function is not loaded.
+    ValueError, LookupError, TypeError
+        If it is no argument.
     """
     if isinstance(value, list):
         return [from_json(item) for item in value]
@@ -122,12 +119,13 @@ def from_json(value: Any) -> Any:
     if "@again" in value:
         raise NotPlain(value["@again"])
     arguments = from_json(value["arguments"])
-    if "@optimizer" in value and value["@optimizer"] in OPTIMIZERS:
-        return partial(getattr(updates, value["@optimizer"]), **arguments)
-    if "@schedule" in value and value["@schedule"] in SCHEDULES:
+    if "@optimizer" in value:
+        optimizer = find_function(value["@optimizer"], OPTIMIZER)
+        return partial(optimizer, **arguments) if arguments else optimizer
+    if "@schedule" in value:
         pairs = tuple((name, _tuples(item)) for name, item in arguments.items())
-        return Formula(getattr(formulas, value["@schedule"]), pairs)
-    return MADE[value["@made"]](**arguments)
+        return Formula(find_function(value["@schedule"], SCHEDULE), pairs)
+    return make(value["@made"], arguments)
 
 
 def _key(key: Any) -> Any:
@@ -168,4 +166,6 @@ def merged_arguments(
             problems.append(
                 f"{name}: {text} in the checkpoint, none now: give {name}= again, what it was"
             )
+        except Unknown as error:
+            problems.append(f"{name}: {error}, or give {name}= again, what it was")
     return merged, problems

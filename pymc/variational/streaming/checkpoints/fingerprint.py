@@ -21,12 +21,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
+from pytensor.graph.type import HasDataType
 from pytensor.tensor.random.type import RandomType
 
 from pymc.printing import str_for_dist
@@ -96,8 +97,15 @@ def _distribution_text(model: Any, rv: Variable) -> str:
             -1
         ]
     except (AssertionError, AttributeError, TypeError, ValueError):  # not all can be printed
-        names = getattr(rv.owner.op, "_print_name", None)
-        return names[0] if names else type(rv.owner.op).__name__
+        op = rv.owner.op
+        return op._print_name[0] if isinstance(op, Named) else type(op).__name__
+
+
+@runtime_checkable
+class Named(Protocol):
+    """An Op of draws that has a name, and one in LaTeX."""
+
+    _print_name: tuple[str, str]
 
 
 def _dim_text(model: Any, dim: Any) -> str:
@@ -157,7 +165,7 @@ def named(variables: Sequence[SharedVariable]) -> dict[str, SharedVariable]:
     """
     found: dict[str, SharedVariable] = {}
     for var in variables:
-        kind = "generator" if not hasattr(var.type, "dtype") else "array"
+        kind = "array" if isinstance(var.type, HasDataType) else "generator"
         name = (var.name or kind).replace("/", ":")
         wanted, n = name, 1
         while wanted in found:

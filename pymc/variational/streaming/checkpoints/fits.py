@@ -30,7 +30,6 @@ from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step import host_value
 from pymc.variational.inference import model_of
 from pymc.variational.report import FitReport
-from pymc.variational.streaming.checkpoints.approximation import put_results, results_tree
 from pymc.variational.streaming.checkpoints.arguments import as_json, merged_arguments
 from pymc.variational.streaming.checkpoints.errors import CheckpointMismatchError
 from pymc.variational.streaming.checkpoints.fingerprint import (
@@ -41,6 +40,7 @@ from pymc.variational.streaming.checkpoints.fingerprint import (
     versions,
     warn_of_versions,
 )
+from pymc.variational.streaming.checkpoints.saving import put_results, results_tree
 from pymc.variational.streaming.checkpoints.state import pack, restore, unlike, unpack
 from pymc.variational.streaming.checkpoints.validation import check_trainer
 from pymc.variational.streaming.feeding import as_loader

@@ -26,15 +26,16 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from hashlib import sha256
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Apply, Constant, Variable
-from pytensor.graph.op import Op
+from pytensor.graph.op import HasInnerGraph, Op
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.type import Type
+from pytensor.scan.op import Scan
 
 __all__ = ["graph_lines", "hash_of_array", "plain_text"]
 
@@ -105,15 +106,22 @@ def _leaf(var: Variable) -> str:
     return f"{type(var).__name__} {var.name!r}: {plain_text(var.type)}"
 
 
+@runtime_checkable
+class HasProps(Protocol):
+    """An Op that is told from others of its class by its props."""
+
+    def _props_dict(self) -> dict[str, Any]: ...
+
+
 def _op_text(op: Any) -> str:
     """Describe an Op by its class, its props and the graph inside of it."""
-    props = getattr(type(op), "__props__", ())
-    parts = [f"{name}={plain_text(getattr(op, name))}" for name in props if name != "fgraph"]
-    inner = getattr(op, "fgraph", None)
-    if inner is not None:
-        lines = "; ".join(graph_lines(inner.outputs, inner.inputs))
+    props = op._props_dict() if isinstance(op, HasProps) else {}
+    parts = [f"{name}={plain_text(value)}" for name, value in props.items() if name != "fgraph"]
+    if isinstance(op, HasInnerGraph):
+        lines = "; ".join(graph_lines(op.fgraph.outputs, op.fgraph.inputs))
         parts.append(f"graph=[{lines}]")
-        parts.append(plain_text(getattr(op, "info", None)))  # of a Scan: what is what of its inputs
+        if isinstance(op, Scan):
+            parts.append(plain_text(op.info))  # what is what of its inputs
     elif not props:
         parts.append(repr(_ADDRESS.sub("", str(op))))
     return f"{type(op).__module__}.{type(op).__qualname__}({', '.join(parts)})"
@@ -155,7 +163,7 @@ def plain_text(value: Any) -> str:
         rewrites = plain_text(value.provided_optimizer)
         return f"{type(value).__name__}(linker={plain_text(value.provided_linker)}, rewrites={rewrites})"
     if isinstance(value, RewriteDatabaseQuery):
-        parts = {part: getattr(value, part) for part in ("include", "exclude", "require")}
+        parts = {"include": value.include, "exclude": value.exclude, "require": value.require}
         return plain_text({part: sorted(map(str, names)) for part, names in parts.items()})
     return _ADDRESS.sub("", repr(value))
 

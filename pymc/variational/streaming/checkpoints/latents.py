@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 
@@ -99,15 +99,22 @@ def _name(line: str) -> str:
     return line.partition(", ")[2].partition(": ")[0]
 
 
+@runtime_checkable
+class Distribution(Protocol):
+    """An Op of draws that knows which of its inputs are parameters."""
+
+    def dist_params(self, node: Apply) -> Sequence[Variable]: ...
+
+
 def _prior(rv: Variable) -> list[Variable]:
     """Take the parameters of a prior, without generators and lengths; or the variable itself."""
     rv = unscaled_rv(rv)[0]
     if rv.owner is None:
         return []
-    dist_params = getattr(rv.owner.op, "dist_params", None)
-    if dist_params is None:
+    op = rv.owner.op
+    if not isinstance(op, Distribution):
         return [rv]
-    return [var for var in dist_params(rv.owner) if not isinstance(var.type, RandomType)]
+    return [var for var in op.dist_params(rv.owner) if not isinstance(var.type, RandomType)]
 
 
 def _hash(model: Any, rv: Variable, graphs: Sequence[Variable]) -> str:
@@ -116,7 +123,8 @@ def _hash(model: Any, rv: Variable, graphs: Sequence[Variable]) -> str:
     within = dict.fromkeys(ancestors(graphs))  # in an order that is the same in each process
     inputs = [var for var in within if isinstance(var, SharedVariable) or var in known]
     names = [var.name or "" for var in inputs]
-    op = getattr(unscaled_rv(rv)[0].owner, "op", None)
+    node = unscaled_rv(rv)[0].owner
+    op = None if node is None else node.op
     text = "\n".join([plain_text(op), *names, *graph_lines(graphs, inputs)])
     return sha256(text.encode()).hexdigest()[:16]
 
@@ -135,7 +143,7 @@ def _held(model: Any, rv: Variable, graphs: Sequence[Variable]) -> Iterator[Shar
     for found, left_out in ((graphs, data), (bounds, set())):
         for var in ancestors(found, blockers=others):
             is_held = isinstance(var, SharedVariable) and not isinstance(var.type, RandomType)
-            if is_held and var not in left_out and getattr(var, "default_update", None) is None:
+            if is_held and var not in left_out and var.default_update is None:
                 yield var
 
 

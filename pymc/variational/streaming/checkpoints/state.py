@@ -26,7 +26,17 @@ from typing import Any
 
 import numpy as np
 
-from numpy.random import Generator, RandomState, SeedSequence
+from numpy.random import (
+    MT19937,
+    PCG64,
+    PCG64DXSM,
+    SFC64,
+    BitGenerator,
+    Generator,
+    Philox,
+    RandomState,
+    SeedSequence,
+)
 from pytensor.compile.sharedvalue import SharedVariable
 
 from pymc.variational.streaming.checkpoints.errors import DamagedCheckpointError
@@ -36,7 +46,13 @@ from pymc.variational.streaming.checkpoints.tensors import can_be_written
 __all__ = ["pack", "restore", "unlike", "unpack"]
 
 #: Bit generators that are made again, and the largest place that their buffer of draws has.
-BIT_GENERATORS = {"MT19937": 624, "PCG64": 0, "PCG64DXSM": 0, "Philox": 4, "SFC64": 0}
+BIT_GENERATORS: dict[str, tuple[type[BitGenerator], int]] = {
+    "MT19937": (MT19937, 624),
+    "PCG64": (PCG64, 0),
+    "PCG64DXSM": (PCG64DXSM, 0),
+    "Philox": (Philox, 4),
+    "SFC64": (SFC64, 0),
+}
 
 
 def pack(tree: Mapping[str, Any]) -> Contents:
@@ -200,10 +216,11 @@ def _bit_generator(state: Mapping[str, Any], seed: Mapping[str, Any] | None) -> 
     """
     name = state["bit_generator"]
     place = state["state"]["pos"] if name == "MT19937" else state.get("buffer_pos", 0)
-    if not 0 <= place <= BIT_GENERATORS[name]:
+    cls, most = BIT_GENERATORS[name]
+    if not 0 <= place <= most:
         raise ValueError(f"the place {place} in the buffer of a {name}")
     sequence = SeedSequence(0) if seed is None else SeedSequence(**seed)
-    return getattr(np.random, name)(sequence)
+    return cls(sequence)
 
 
 def restore(shared: SharedVariable, value: Any) -> None:
@@ -241,6 +258,6 @@ def unlike(before: Any, value: Any) -> str | None:
 def _kind(value: Any) -> str:
     if isinstance(value, Generator):
         return f"a generator of {value.bit_generator.state['bit_generator']}"
-    if not hasattr(value, "dtype"):
+    if not isinstance(value, np.ndarray | np.generic):
         return type(value).__name__
     return f"{value.dtype} of shape {value.shape}"

@@ -45,6 +45,7 @@ from pymc.variational.streaming.checkpoints.fits import (
 from pymc.variational.streaming.checkpoints.folders import is_one, step_folder, step_of
 from pymc.variational.streaming.checkpoints.reading import read_newest
 from pymc.variational.streaming.checkpoints.state import pack, unpack
+from pymc.variational.streaming.loading.base import Loader
 from pymc.variational.streaming.loading.order import Position
 
 __all__ = ["CHECKPOINTING", "Checkpoints", "Plan", "Resumable", "checkpoint_plan", "new_fit_id"]
@@ -77,7 +78,7 @@ class Resumable:
     _fit_id: str
     _arguments: dict[str, Any]
     _plan: Plan | None = None
-    dataloader: Any
+    dataloader: Loader
     model: Any
     inference: Any
     state: Any

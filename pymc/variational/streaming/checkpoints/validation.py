@@ -32,6 +32,7 @@ from pymc.variational.report import FitReport
 from pymc.variational.streaming.checkpoints.arguments import NotPlain, from_json
 from pymc.variational.streaming.checkpoints.errors import DamagedCheckpointError
 from pymc.variational.streaming.checkpoints.folders import VALUES, step_of
+from pymc.variational.streaming.checkpoints.recipes import Unknown
 
 __all__ = ["check_approximation", "check_generators", "check_trainer"]
 
@@ -94,7 +95,7 @@ def _are_arguments(value: Any) -> bool:
     for item in value.values():
         try:
             from_json(item)
-        except NotPlain:
+        except (NotPlain, Unknown):
             continue
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
             return False
@@ -104,12 +105,11 @@ def _are_arguments(value: Any) -> bool:
 def _are_guides(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(guide, dict)
-        and guide.keys() == {"class", "names", "rows", "rank"}
+        and guide.keys() == {"class", "variables", "config"}
         and isinstance(guide["class"], str)
-        and isinstance(guide["names"], list)
-        and all(isinstance(name, str) for name in guide["names"])
-        and isinstance(guide["rows"], bool)
-        and (guide["rank"] is None or _is_count(guide["rank"]))
+        and isinstance(guide["variables"], list)
+        and all(isinstance(name, str) for name in guide["variables"])
+        and (guide["config"] is None or isinstance(guide["config"], dict))
         for guide in value
     )
 

@@ -23,9 +23,9 @@ import numpy as np
 from pymc.variational.counts import check_count
 from pymc.variational.streaming.sources.layout import (
     Block,
+    BlockSource,
     ExhaustedSourceError,
     Layout,
-    Source,
 )
 
 __all__ = [
@@ -137,7 +137,7 @@ def leaves_out(on_nan: str, layout: Layout) -> bool:
 
 
 def check_total_size(
-    total_size: Any, source: Source, on_nan: str = "raise", wait: Wait = iter
+    total_size: Any, source: BlockSource, on_nan: str = "raise", wait: Wait = iter
 ) -> Sizes:
     """Check how many rows there are in all; for ``"auto"``, ask the source or count them.
 
@@ -146,7 +146,7 @@ def check_total_size(
     Parameters
     ----------
     total_size : int or "auto"
-    source : Source
+    source : BlockSource
     on_nan : {"raise", "skip"}
     wait : callable (iterator) -> iterator
         What is read goes through it.
@@ -182,7 +182,7 @@ def check_total_size(
     return Sizes(total_size, source.n_rows or total_size)
 
 
-def _count(source: Source, finite: bool, wait: Wait) -> Sizes:
+def _count(source: BlockSource, finite: bool, wait: Wait) -> Sizes:
     """Count the rows, and those that are finite, by a pass, and see whether another one could follow."""
     if source.one_shot:
         raise ValueError(_COUNT_ONCE)

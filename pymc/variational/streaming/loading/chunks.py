@@ -27,7 +27,7 @@ from pymc.variational.streaming.loading.filling import Filling, Slabs
 from pymc.variational.streaming.loading.order import Order, Position, Window
 from pymc.variational.streaming.loading.reader import PassRows
 from pymc.variational.streaming.loading.windows import OnNaN, Slab, drop_first, write_window
-from pymc.variational.streaming.sources.layout import ExhaustedSourceError, Source
+from pymc.variational.streaming.sources.layout import BlockSource, ExhaustedSourceError
 
 __all__ = ["OpenPass", "Recipe", "read_chunks", "read_one_pass"]
 
@@ -41,7 +41,7 @@ class Recipe:
 
     Parameters
     ----------
-    source : Source
+    source : BlockSource
     order : Order
     batch_size : int
     on_nan : {"raise", "skip", "keep"}
@@ -50,7 +50,7 @@ class Recipe:
         See `reader.open_pass`, which has more arguments.
     """
 
-    source: Source
+    source: BlockSource
     order: Order
     batch_size: int
     on_nan: OnNaN

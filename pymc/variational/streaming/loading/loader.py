@@ -34,6 +34,7 @@ from pymc.variational.streaming.loading.arguments import (
     leaves_out,
     make_seed,
 )
+from pymc.variational.streaming.loading.base import Loader, ReadBatches
 from pymc.variational.streaming.loading.batch import Chunk
 from pymc.variational.streaming.loading.chunks import (
     OpenPass,
@@ -47,7 +48,7 @@ from pymc.variational.streaming.loading.reader import OneShotPass, open_pass
 from pymc.variational.streaming.loading.shuffle import RowsOfSource, ShuffledRows, open_rows
 from pymc.variational.streaming.loading.streams import Stream
 from pymc.variational.streaming.loading.windows import OnNaN
-from pymc.variational.streaming.sources.layout import Layout, Source
+from pymc.variational.streaming.sources.layout import BlockSource, Layout
 
 __all__ = ["DataLoader"]
 
@@ -59,7 +60,7 @@ BUFFER_ROWS = 100_000
 WINDOW_BYTES = 4 * 2**20
 
 
-class DataLoader(RowsOfSource):
+class DataLoader(RowsOfSource, Loader):
     """Batches of rows from a source that may be larger than memory.
 
     Iterating gives the batches of one pass over the rows; each time it is the next pass, in another order if
@@ -105,7 +106,7 @@ class DataLoader(RowsOfSource):
 
     Attributes
     ----------
-    source : Source
+    source : BlockSource
     batch_size : int
     total_size : int
         How many rows there are: what the ``total_size`` of a likelihood should be.
@@ -173,7 +174,7 @@ class DataLoader(RowsOfSource):
         self.on_nan: OnNaN = check_choice("on_nan", on_nan, ("raise", "skip"), name)
         self._prefetch = check_count("prefetch", prefetch, name, least=0)
         self._timeout = check_timeout(timeout, self._prefetch)
-        self.source: Source = open_rows(dataset, sample_shape)
+        self.source: BlockSource = open_rows(dataset, sample_shape)
         self.n_skipped = 0
         self._sizes = check_total_size(
             total_size, self.source, self.on_nan, iter if self._timeout is None else self._ahead
@@ -208,12 +209,6 @@ class DataLoader(RowsOfSource):
             return next(looks)
 
     @property
-    def columns(self) -> tuple[str, ...] | dict[str, tuple[str, ...] | None] | None:
-        """The names of the columns, for each name of a batch that is a dict; None if they have none."""
-        fields = self.layout.fields
-        return {f.name: f.columns for f in fields} if self.layout.named else fields[0].columns
-
-    @property
     def n_rows(self) -> int:
         """How many rows there are."""
         return self.total_size
@@ -223,10 +218,6 @@ class DataLoader(RowsOfSource):
         """How many batches an iteration gives."""
         full, rest = divmod(self.total_size, self.batch_size)
         return full + (rest > 0 and not self.drop_last)
-
-    def __len__(self) -> int:
-        """Return how many rows there are, and not how many batches."""
-        return self.total_size
 
     @cached_property
     def buffer_size(self) -> int:
@@ -241,6 +232,15 @@ class DataLoader(RowsOfSource):
     def leaves_out(self) -> bool:
         """Whether rows may be left out: row numbers of the source are not those of the data then."""
         return leaves_out(self.on_nan, self.layout)
+
+    @property
+    def has_row_numbers(self) -> bool:  # type: ignore[override]
+        """Whether batches say which rows they hold: not if rows may be left out."""
+        return not self.leaves_out
+
+    def reader(self) -> ReadBatches:
+        """Return what reads batches from a position on; what was read ahead is kept from call to call."""
+        return partial(self.chunks, stream=self.stream())
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -270,9 +270,10 @@ class DataLoader(RowsOfSource):
             as ``batch.rows``: None where rows may be left out, of which the data are without.
         """
         epoch, self._epoch = self._epoch, self._epoch + 1
-        return self._iterate(epoch)
+        return self.batches(epoch)
 
-    def _iterate(self, epoch: int) -> Iterator[Any]:
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """Yield the batches of a pass, as iterating does."""
         with closing(self._ahead(_read_pass(self, epoch))) as chunks:
             for chunk in chunks:
                 self._count_skipped(chunk)
@@ -290,7 +291,7 @@ class DataLoader(RowsOfSource):
         n_batches: int | None = None,
         *,
         stream: Stream | None = None,
-    ) -> Iterator[Chunk]:
+    ) -> Generator[Chunk]:
         """Yield many batches at once, all of `batch_size` rows, in pass after pass.
 
         Parameters

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pymc.variational.streaming.loading.order import Order
-from pymc.variational.streaming.sources.layout import Block, ExhaustedSourceError, Source
+from pymc.variational.streaming.sources.layout import Block, BlockSource, ExhaustedSourceError
 
 __all__ = ["OneShotPass", "PassRows", "Piece", "open_pass"]
 
@@ -132,12 +132,12 @@ class PassRows:
         deque(self.take(n_rows), maxlen=0)
 
 
-def open_pass(source: Source, order: Order, epoch: int, row: int) -> PassRows:
+def open_pass(source: BlockSource, order: Order, epoch: int, row: int) -> PassRows:
     """Start a pass at a row of its order.
 
     Parameters
     ----------
-    source : Source
+    source : BlockSource
     order : Order
     epoch : int
     row : int
@@ -165,7 +165,7 @@ def open_pass(source: Source, order: Order, epoch: int, row: int) -> PassRows:
 class OneShotPass:
     """The pass of an iterator, as `open_pass`: what it gave is there once, so that all go on with it."""
 
-    def __init__(self, source: Source, order: Order) -> None:
+    def __init__(self, source: BlockSource, order: Order) -> None:
         self._source, self._order = source, order
         self._rows: PassRows | None = None
 
@@ -176,7 +176,7 @@ class OneShotPass:
         return self._rows
 
 
-def _in_order(source: Source) -> Iterator[tuple[Block, int]]:
+def _in_order(source: BlockSource) -> Iterator[tuple[Block, int]]:
     first_row = 0
     for block in source.blocks():
         n_rows = block.n_rows
@@ -185,7 +185,9 @@ def _in_order(source: Source) -> Iterator[tuple[Block, int]]:
         first_row += n_rows
 
 
-def _from_part(source: Source, lengths: Sequence[int], parts: Sequence[int], row: int) -> PassRows:
+def _from_part(
+    source: BlockSource, lengths: Sequence[int], parts: Sequence[int], row: int
+) -> PassRows:
     """Start at the part that holds a row of the pass's order, or at the end."""
     n_before, n_rows = 0, sum(lengths)
     for skipped, part in enumerate(parts):
@@ -196,7 +198,7 @@ def _from_part(source: Source, lengths: Sequence[int], parts: Sequence[int], row
 
 
 def _read_parts(
-    source: Source, lengths: Sequence[int], parts: Sequence[int]
+    source: BlockSource, lengths: Sequence[int], parts: Sequence[int]
 ) -> Iterator[tuple[Block, int]]:
     first_rows = [0, *itertools.accumulate(lengths)]
     for part in parts:

@@ -25,7 +25,7 @@ from pymc.variational.streaming.loading.chunks import Recipe, read_one_pass
 from pymc.variational.streaming.loading.order import Order
 from pymc.variational.streaming.loading.reader import open_pass
 from pymc.variational.streaming.sources.dataset import IterableDataset, as_source
-from pymc.variational.streaming.sources.layout import Source
+from pymc.variational.streaming.sources.layout import BlockSource
 
 __all__ = ["RowsOfSource", "ShuffledRows", "iterates_by_itself", "open_rows", "shuffle_buffer"]
 
@@ -33,7 +33,7 @@ __all__ = ["RowsOfSource", "ShuffledRows", "iterates_by_itself", "open_rows", "s
 class RowsOfSource:
     """What gives the rows of its `source`, each once a pass: who wants the rows may read that."""
 
-    source: Source
+    source: BlockSource
 
 
 class ShuffledRows(RowsOfSource, IterableDataset):
@@ -41,12 +41,12 @@ class ShuffledRows(RowsOfSource, IterableDataset):
 
     Parameters
     ----------
-    source : Source
+    source : BlockSource
     buffer_size, batch_size, seed : int
         As of `shuffle_buffer`.
     """
 
-    def __init__(self, source: Source, buffer_size: int, batch_size: int, seed: int) -> None:
+    def __init__(self, source: BlockSource, buffer_size: int, batch_size: int, seed: int) -> None:
         super().__init__(n_rows=source.n_rows)
         self.source = source
         self.buffer_size = buffer_size
@@ -78,7 +78,7 @@ class ShuffledRows(RowsOfSource, IterableDataset):
             chunk.release()
 
 
-def open_rows(data: Any, sample_shape: Any = None) -> Source:
+def open_rows(data: Any, sample_shape: Any = None) -> BlockSource:
     """Return the source of rows: of a loader, or of shuffled rows, the one behind it.
 
     So rows keep their numbers, no rest is dropped, and what is shuffled already is not read in order.

@@ -19,7 +19,7 @@ import math
 import os
 import weakref
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 
 from pymc.variational.streaming.loading.ahead import (
@@ -168,7 +168,7 @@ class _Reader:
         if self._line is not None:
             self._line.stop()
             self._line.join(patience)
-        elif hasattr(self._chunks, "close"):
+        elif isinstance(self._chunks, Generator):
             self._chunks.close()
 
     def _let_go(self) -> None:

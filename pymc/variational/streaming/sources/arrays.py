@@ -29,11 +29,12 @@ from pymc.variational.streaming.sources.layout import (
     Arrays,
     BadValue,
     Block,
+    BlockSource,
     Layout,
-    Source,
     shown,
 )
 from pymc.variational.streaming.sources.parts import Slices
+from pymc.variational.streaming.sources.protocols import Chunked
 from pymc.variational.streaming.sources.values import (
     as_numbers,
     equal_lengths,
@@ -94,7 +95,7 @@ class ArrayBlock(Block):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ArraySource(Source):
+class ArraySource(BlockSource):
     """Rows of an array, or of several that belong together.
 
     Parameters
@@ -185,8 +186,9 @@ class ArraySource(Source):
 
 def _chunk_rows(array: Any) -> int:
     """Return how many rows are stored together, which are read together."""
-    chunks = getattr(array, "chunks", None)
-    first = chunks[0] if isinstance(chunks, tuple) and chunks else 1
+    if not isinstance(array, Chunked) or not isinstance(array.chunks, tuple):
+        return 1
+    first = array.chunks[0] if array.chunks else 1
     return first if isinstance(first, int) else 1
 
 

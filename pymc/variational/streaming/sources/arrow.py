@@ -30,8 +30,16 @@ from pymc.variational.streaming.sources.arrow_columns import (
     schema_of,
     table_block,
 )
-from pymc.variational.streaming.sources.layout import Block, Layout, Source
+from pymc.variational.streaming.sources.layout import Block, BlockSource, Layout
 from pymc.variational.streaming.sources.passes import Passes
+from pymc.variational.streaming.sources.protocols import (
+    ArrowArray,
+    ArrowDataset,
+    ArrowReader,
+    ArrowStream,
+    IpcFile,
+    is_of,
+)
 from pymc.variational.streaming.sources.schema import Columns, DTypes, Selection
 from pymc.variational.streaming.sources.series import is_series
 
@@ -103,7 +111,7 @@ def arrow_source(
     need_pyarrow("arrow_source")
     if n_rows is not None:
         n_rows = check_count("n_rows", n_rows, "arrow_source")
-    if _is_dataset(batches):
+    if isinstance(batches, ArrowDataset):
         schema = schema_of(batches.schema)
         names = Selection.of(schema, columns, "the dataset", dtypes).names
         columns = names if columns is None else columns
@@ -129,7 +137,7 @@ def check_not_lazy(data: Any) -> None:
     TypeError
         It says how to run it anew for each pass.
     """
-    if type(data).__module__.partition(".")[0] == "polars" and hasattr(data, "collect"):
+    if is_of("polars", data, "LazyFrame"):
         raise TypeError(
             f"a {type(data).__name__} of polars is a query, which has no rows before it is run: write "
             "`lambda: lf.collect()`, which runs it for each pass, or run it once, `lf.collect()`"
@@ -138,11 +146,7 @@ def check_not_lazy(data: Any) -> None:
 
 def is_arrow(data: Any) -> bool:
     """Return whether data give record batches by themselves; one column gives none."""
-    return not is_series(data) and (hasattr(data, "__arrow_c_stream__") or _is_dataset(data))
-
-
-def _is_dataset(data: Any) -> bool:
-    return hasattr(data, "to_batches") and hasattr(data, "count_rows")
+    return not is_series(data) and isinstance(data, ArrowStream | ArrowDataset)
 
 
 def _scan(dataset: pa.dataset.Dataset, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
@@ -151,7 +155,7 @@ def _scan(dataset: pa.dataset.Dataset, columns: tuple[str, ...]) -> Iterator[pa.
 
 
 def _check_readable_again(batches: Any) -> None:
-    if hasattr(batches, "read_next_batch") or isinstance(batches, Iterator):
+    if isinstance(batches, ArrowReader | Iterator):
         raise TypeError(
             f"batches of arrow_source, a {type(batches).__name__}, can be read only once, and a fit reads "
             f"its data many times: give a function that opens them, arrow_source(lambda: open(...))"
@@ -167,13 +171,13 @@ def record_batches(data: Any) -> Iterator[pa.RecordBatch]:
         If it has none.
     """
     pyarrow = need_pyarrow("arrow_source")
-    if _is_dataset(data):
+    if isinstance(data, ArrowDataset):
         yield from data.to_batches()
-    elif hasattr(data, "get_batch"):  # a file of the IPC format
+    elif isinstance(data, IpcFile):
         yield from map(data.get_batch, range(data.num_record_batches))
-    elif hasattr(data, "__arrow_c_stream__"):
+    elif isinstance(data, ArrowStream):
         yield from pyarrow.RecordBatchReader.from_stream(data)
-    elif hasattr(data, "__arrow_c_array__"):
+    elif isinstance(data, ArrowArray):
         yield pyarrow.record_batch(data)
     elif isinstance(data, Iterable):
         for part in data:
@@ -191,7 +195,7 @@ def _opened(factory: Callable[[], Any]) -> Iterator[pa.RecordBatch]:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ArrowSource(Source):
+class ArrowSource(BlockSource):
     """Rows of record batches. :func:`arrow_source` makes one.
 
     Parameters
@@ -216,7 +220,7 @@ class ArrowSource(Source):
         """Slices of the data, if they are a table in memory."""
         pyarrow = need_pyarrow("arrow_source")
         tables = pyarrow.Table, pyarrow.RecordBatch
-        if not isinstance(self.data, tables) and not _is_polars_frame(self.data):
+        if not (isinstance(self.data, tables) or is_of("polars", self.data, "DataFrame")):
             return None
         return pyarrow.table(self.data).to_batches(max_chunksize=TABLE_ROWS)
 
@@ -284,7 +288,3 @@ class ArrowSource(Source):
                 return
             selection.check(schema_of(batch.schema), where)
             yield table_block(batch, selection, where)
-
-
-def _is_polars_frame(data: Any) -> bool:
-    return type(data).__module__.partition(".")[0] == "polars" and hasattr(data, "height")

@@ -25,6 +25,7 @@ import numpy as np
 
 from pymc.variational.streaming.sources.columns import ColumnBlock, JoinedBlock
 from pymc.variational.streaming.sources.layout import Block
+from pymc.variational.streaming.sources.protocols import ArrowTable
 from pymc.variational.streaming.sources.schema import Schema, SchemaError, Selection
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def table_block(table: pa.Table | pa.RecordBatch, selection: Selection, where: s
     ValueError
         If a value cannot be converted to the dtype that was asked for.
     """
-    batches = table.to_batches() if hasattr(table, "to_batches") else [table]
+    batches = table.to_batches() if isinstance(table, ArrowTable) else [table]
     pieces, at = [], 0
     for batch in batches:
         numbers = {

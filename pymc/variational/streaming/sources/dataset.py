@@ -20,7 +20,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
 from numbers import Number
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,13 @@ from pymc.variational.streaming.sources.arrow import arrow_source, check_not_laz
 from pymc.variational.streaming.sources.frames import FrameSource, is_frame
 from pymc.variational.streaming.sources.items import named_parts
 from pymc.variational.streaming.sources.iterables import IterableSource
-from pymc.variational.streaming.sources.layout import Source
+from pymc.variational.streaming.sources.layout import BlockSource
+from pymc.variational.streaming.sources.protocols import (
+    ArrowReader,
+    Counted,
+    Samples,
+    name_of,
+)
 from pymc.variational.streaming.sources.samples import SampleSource
 from pymc.variational.streaming.sources.torch_loaders import (
     check_torch_loader,
@@ -44,7 +50,7 @@ from pymc.variational.streaming.sources.values import (
     is_array,
 )
 
-__all__ = ["IterableDataset", "as_source"]
+__all__ = ["KINDS", "IterableDataset", "Kind", "as_source"]
 
 
 class IterableDataset:
@@ -119,7 +125,7 @@ class IterableDataset:
 
     def __repr__(self) -> str:
         """Say what it reads, and read nothing for it."""
-        blocks = [getattr(self._blocks, "__name__", type(self._blocks).__name__)]
+        blocks = [name_of(self._blocks)]
         known = [] if self.n_rows is None else [f"n_rows={self.n_rows}"]
         shape = [] if self.sample_shape is None else [f"sample_shape={self.sample_shape}"]
         parts = [*(blocks if self._blocks is not None else []), *known, *shape]
@@ -160,12 +166,12 @@ def _one_shape(shape: Any) -> tuple[int, ...]:
     return tuple(check_count("sample_shape", n, "a loader") for n in shape)
 
 
-def as_source(data: Any, *, sample_shape: Any = None) -> Source:
+def as_source(data: Any, *, sample_shape: Any = None) -> BlockSource:
     """Return the rows of whatever a loader is given.
 
     Parameters
     ----------
-    data : array, dict of arrays, DataFrame, Arrow table, Source, IterableDataset, iterable or callable
+    data : array, dict of arrays, DataFrame, Arrow table, BlockSource, IterableDataset, iterable or callable
         Arrays, memory-maps, and arrays of h5py, zarr or dask, whose slices are read: rows are along the
         first axis, and nothing is copied as a whole. One column of pandas, polars or Arrow is one too. An
         iterable of blocks, or a function without arguments that opens one. A list of rows, each a list of
@@ -188,41 +194,29 @@ def as_source(data: Any, *, sample_shape: Any = None) -> Source:
     (2,)
     """
     shape = check_sample_shape(sample_shape)
-    source = _source_of(data, shape)
+    source = next(kind for kind in KINDS if kind.has(data, shape)).open(data, shape)
     taken = isinstance(source, ArraySource | IterableSource) and source is not data
     if shape is not None and not taken:  # its rows have a shape, whatever is said
         check_shapes(source.layout, shape, repr(source))
     return source
 
 
-def _source_of(data: Any, shape: SampleShape) -> Source:
-    if isinstance(data, Source):
-        return data
-    if isinstance(data, str | bytes | os.PathLike):
-        raise TypeError(
-            f"{data!r} is a path: open it as pm.parquet_source({data!r}), or give a function that reads it"
-        )
-    if isinstance(data, IterableDataset):
-        return _iterable(
-            data, shape if shape is not None else check_sample_shape(data.sample_shape)
-        )
-    if is_frame(data):
-        return FrameSource.of(data)
-    if is_arrow(data):
-        return arrow_source(data)
-    if isinstance(data, Mapping):
-        return ArraySource.of(data, "data", shape)
-    if is_array(data) or _is_table(data, shape):
-        return ArraySource.of(data, "data", shape)
-    if is_torch_loader(data):
-        return _from_torch(data, shape)
-    if _has_samples(data):
-        return SampleSource(data)
-    return _iterable(data, shape)
+def _refuse_path(data: Any, shape: SampleShape) -> BlockSource:
+    raise TypeError(
+        f"{data!r} is a path: open it as pm.parquet_source({data!r}), or give a function that reads it"
+    )
 
 
-def _iterable(data: Any, shape: SampleShape) -> Source:
-    n_rows = getattr(data, "n_rows", None)
+def _from_arrays(data: Any, shape: SampleShape) -> BlockSource:
+    return ArraySource.of(data, "data", shape)
+
+
+def _from_dataset(data: IterableDataset, shape: SampleShape) -> BlockSource:
+    return _iterable(data, shape if shape is not None else check_sample_shape(data.sample_shape))
+
+
+def _iterable(data: Any, shape: SampleShape) -> BlockSource:
+    n_rows = data.n_rows if isinstance(data, Counted) else None
     if callable(n_rows):  # a method of the user's
         n_rows = None
     if n_rows is not None:
@@ -243,7 +237,7 @@ def _iterable(data: Any, shape: SampleShape) -> Source:
 
 def _opened(factory: Callable[[], Any], shape: SampleShape) -> Iterable[Any]:
     blocks = factory()
-    once = hasattr(blocks, "read_next_batch")
+    once = isinstance(blocks, ArrowReader)
     if isinstance(blocks, Mapping) or is_frame(blocks) or is_array(blocks):
         return [blocks]
     if _is_table(blocks, shape):
@@ -271,16 +265,14 @@ def _is_table(data: Any, shape: SampleShape) -> bool:
 
 def _has_samples(data: Any) -> bool:
     """Return whether data are a dataset of torch's kind: samples by number, and no iterator."""
-    return (
-        hasattr(data, "__getitem__") and hasattr(data, "__len__") and not hasattr(data, "__iter__")
-    )
+    return isinstance(data, Samples) and not isinstance(data, Iterable)
 
 
-def _from_torch(loader: Any, shape: SampleShape) -> Source:
+def _from_torch(loader: Any, shape: SampleShape) -> BlockSource:
     """Return the rows of the dataset of somebody else's loader."""
     check_torch_loader(loader)
     dataset = loader.dataset
-    if isinstance(dataset, Source | Mapping) or is_frame(dataset):
+    if isinstance(dataset, BlockSource | Mapping) or is_frame(dataset):
         return as_source(dataset, sample_shape=shape)
     if (tensors := tensors_of(dataset)) is not None:
         named = (
@@ -288,12 +280,11 @@ def _from_torch(loader: Any, shape: SampleShape) -> Source:
         )
         return ArraySource.of(named, "the loader's dataset", shape)
     streams = any(cls.__name__ == "IterableDataset" for cls in type(dataset).__mro__)
-    if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not streams:
+    if isinstance(dataset, Samples) and not streams:
         if is_array(dataset):
             return ArraySource.of(dataset, "the loader's dataset", shape)
         return SampleSource(dataset)
-    batched_by_loader = getattr(loader, "batch_size", None) is not None
-    if shape is None and batched_by_loader and isinstance(dataset, Iterable):
+    if shape is None and loader.batch_size is not None and isinstance(dataset, Iterable):
         n_rows = len(dataset) if isinstance(dataset, Sized) else None
         return IterableSource(partial(map, _one_row, dataset), n_rows)
     return _iterable(dataset, shape)
@@ -302,3 +293,33 @@ def _from_torch(loader: Any, shape: SampleShape) -> Source:
 def _one_row(sample: Any) -> dict[str, np.ndarray]:
     """Return a sample as a block of one row."""
     return {n: as_numbers(part, "a sample")[np.newaxis] for n, part in named_parts(sample).items()}
+
+
+class Kind(NamedTuple):
+    """A kind of data, and the source of its rows.
+
+    Parameters
+    ----------
+    has : callable (data, sample_shape) -> bool
+        Tells whether data are of it.
+    open : callable (data, sample_shape) -> BlockSource
+    """
+
+    has: Callable[[Any, SampleShape], bool]
+    open: Callable[[Any, SampleShape], BlockSource]
+
+
+#: All kinds of data that a loader takes: the first one that fits is that of the data.
+KINDS = (
+    Kind(lambda data, _: isinstance(data, BlockSource), lambda data, _: data),
+    Kind(lambda data, _: isinstance(data, str | bytes | os.PathLike), _refuse_path),
+    Kind(lambda data, _: isinstance(data, IterableDataset), _from_dataset),
+    Kind(lambda data, _: is_frame(data), lambda data, _: FrameSource.of(data)),
+    Kind(lambda data, _: is_arrow(data), lambda data, _: arrow_source(data)),
+    Kind(lambda data, _: isinstance(data, Mapping), _from_arrays),
+    Kind(lambda data, _: is_array(data), _from_arrays),
+    Kind(_is_table, _from_arrays),
+    Kind(lambda data, _: is_torch_loader(data), _from_torch),
+    Kind(lambda data, _: _has_samples(data), lambda data, _: SampleSource(data)),
+    Kind(lambda data, _: True, _iterable),
+)

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pymc.variational.streaming.sources.arrow_columns import need_pyarrow
+from pymc.variational.streaming.sources.protocols import is_of
 
 __all__ = ["Path", "connect", "is_local", "match"]
 
@@ -59,8 +60,8 @@ def connect(
         filesystem, roots = _open_addresses(roots, options)
     if filesystem is None:
         filesystem, roots = fs.LocalFileSystem(), [os.path.expanduser(root) for root in roots]
-    elif hasattr(filesystem, "_strip_protocol"):
-        # As fsspec's file system itself writes them, whose answers are compared with them
+    elif is_of("fsspec", filesystem, "AbstractFileSystem"):
+        # As the file system itself writes them, whose answers are compared with them
         roots = [filesystem._strip_protocol(root) for root in roots]
         protocols = filesystem.protocol
         local = "file" in ((protocols,) if isinstance(protocols, str) else protocols)
@@ -111,9 +112,13 @@ def match(pattern: str, filesystem: Any) -> list[str]:
     try:
         # Optional: only patterns on other machines need it
         from fsspec.implementations.arrow import ArrowFSWrapper
+        from pyarrow import fs
     except ImportError as error:
         raise ImportError(
             f"the pattern {pattern!r} is matched by fsspec: pip install fsspec, or give a list of files"
         ) from error
-    handler = getattr(filesystem, "handler", None)
-    return (getattr(handler, "fs", None) or ArrowFSWrapper(filesystem)).glob(pattern)
+    is_wrapped = isinstance(filesystem, fs.PyFileSystem) and isinstance(
+        filesystem.handler, fs.FSSpecHandler
+    )
+    of_fsspec = filesystem.handler.fs if is_wrapped else ArrowFSWrapper(filesystem)
+    return of_fsspec.glob(pattern)

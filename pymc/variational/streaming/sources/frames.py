@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from pymc.minibatch.raw_data import numpy_dtype
 from pymc.variational.streaming.sources.arrays import digest, evenly_spaced
 from pymc.variational.streaming.sources.columns import ColumnBlock
-from pymc.variational.streaming.sources.layout import Block, Layout, Source, shown
+from pymc.variational.streaming.sources.layout import Block, BlockSource, Layout, shown
 from pymc.variational.streaming.sources.parts import Slices
+from pymc.variational.streaming.sources.protocols import is_of
 from pymc.variational.streaming.sources.schema import Schema, Selection
 from pymc.variational.streaming.sources.series import series_numbers
 
@@ -39,10 +41,7 @@ FRAME_BYTES = 2**22
 
 def is_frame(data: Any) -> TypeGuard[pd.DataFrame]:
     """Return whether data are a ``pandas.DataFrame``. Who has one has imported pandas."""
-    return any(
-        cls.__module__.partition(".")[0] == "pandas" and cls.__name__ == "DataFrame"
-        for cls in type(data).__mro__
-    )
+    return is_of("pandas", data, "DataFrame")
 
 
 def frame_schema(frame: pd.DataFrame) -> Schema:
@@ -68,8 +67,8 @@ def first_schema(frame: pd.DataFrame) -> Schema:
 
 def _dtype(dtype: Any) -> np.dtype | None:
     """Return the dtype of numbers; None for anything else. ``Int64`` and the like know theirs."""
-    plain = dtype if isinstance(dtype, np.dtype) else getattr(dtype, "numpy_dtype", None)
-    if not isinstance(plain, np.dtype) or plain.kind not in "biuf":
+    plain = numpy_dtype(dtype)
+    if plain is None or plain.kind not in "biuf":
         return None
     return plain.newbyteorder("=")
 
@@ -99,7 +98,7 @@ def frame_block(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FrameSource(Source):
+class FrameSource(BlockSource):
     """Rows of a data frame, as a matrix of all its columns.
 
     Parameters

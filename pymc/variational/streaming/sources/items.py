@@ -34,6 +34,7 @@ from pymc.variational.streaming.sources.frames import (
     is_frame,
 )
 from pymc.variational.streaming.sources.layout import Block, Layout
+from pymc.variational.streaming.sources.protocols import RecordBatch, Shaped
 from pymc.variational.streaming.sources.schema import Schema, Selection
 from pymc.variational.streaming.sources.series import is_series
 from pymc.variational.streaming.sources.values import (
@@ -118,7 +119,9 @@ def _has_parts(item: Sequence[Any]) -> bool:
 
 
 def _shape(part: Any) -> tuple[Any, ...]:
-    return (len(part),) if is_series(part) else tuple(getattr(part, "shape", ()))
+    if is_series(part):
+        return (len(part),)
+    return tuple(part.shape) if isinstance(part, Shaped) else ()
 
 
 def _is_sample(arrays: Mapping[str, np.ndarray]) -> bool:
@@ -289,7 +292,7 @@ class TableReader:
 
 
 def _is_arrow_item(item: Any) -> bool:
-    return is_arrow(item) or (hasattr(item, "__arrow_c_array__") and hasattr(item, "schema"))
+    return is_arrow(item) or isinstance(item, RecordBatch)
 
 
 def _table(item: Any) -> Any:

@@ -21,15 +21,16 @@ from functools import cached_property, partial
 from typing import Any
 
 from pymc.variational.streaming.sources.items import ItemReader, read_first
-from pymc.variational.streaming.sources.layout import Block, Layout, Source
+from pymc.variational.streaming.sources.layout import Block, BlockSource, Layout
 from pymc.variational.streaming.sources.passes import Passes
+from pymc.variational.streaming.sources.protocols import Shaped, name_of
 from pymc.variational.streaming.sources.values import SampleShape
 
 __all__ = ["IterableSource"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class IterableSource(Source):
+class IterableSource(BlockSource):
     """Rows of an iterable of blocks.
 
     Parameters
@@ -103,14 +104,13 @@ def _name_of(opened: Any) -> str:
     """Return how users call what they gave: the function's name, or the class."""
     while isinstance(opened, partial) and opened.args:  # of what was given
         opened = opened.args[0]
-    return getattr(opened, "__name__", type(opened).__name__)
+    return name_of(opened)
 
 
 def _may_have_rows(item: Any) -> bool:
     """Return whether a block has rows, as far as can be seen before it is read."""
-    shape = getattr(item, "shape", None)
-    if isinstance(shape, tuple):
-        return shape[:1] != (0,)
+    if isinstance(item, Shaped) and isinstance(item.shape, tuple):
+        return item.shape[:1] != (0,)
     if isinstance(item, dict):
         return not item or any(map(_may_have_rows, item.values()))
     return not isinstance(item, list) or len(item) > 0

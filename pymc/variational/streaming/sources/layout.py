@@ -13,7 +13,7 @@
 #   limitations under the License.
 """What all sources of rows have in common: the layout of a batch, blocks of rows, and the source itself.
 
-A `Source` gives rows in blocks. A `Block` writes its rows, once, into the arrays of a batch. What those
+A `BlockSource` gives rows in blocks; :class:`pymc.Source` is the one to derive from. A `Block` writes its rows, once, into the arrays of a batch. What those
 arrays are like is a `Layout`: one `Field`, or one for each name of a dict.
 """
 
@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["BadValue", "Block", "ExhaustedSourceError", "Field", "Layout", "Source", "shown"]
+__all__ = ["BadValue", "Block", "BlockSource", "ExhaustedSourceError", "Field", "Layout", "shown"]
 
 JSON = dict[str, Any]
 Arrays = tuple[np.ndarray, ...]
@@ -230,10 +230,18 @@ class Block(ABC):
         """Return which values of rows ``start`` to ``stop`` are missing or not finite, in the order of rows."""
 
 
-class Source(ABC):
-    """Rows in blocks, which can be read again."""
+class BlockSource(ABC):
+    """Rows in blocks, which can be read again: all that a loader knows of what it reads.
 
-    #: Whether a second pass is known to be impossible: the source is an iterator.
+    Derive from :class:`pymc.Source` to read data of your own: it makes blocks of the arrays that you load.
+    Derive from this class where blocks are to write their rows into batches themselves.
+
+    Attributes
+    ----------
+    one_shot : bool
+        Whether a second pass is known to be impossible: the source is an iterator.
+    """
+
     one_shot: bool = False
 
     def __repr__(self) -> str:
@@ -292,8 +300,9 @@ class Source(ABC):
         ExhaustedSourceError
             If the rows can be read only once, and were.
         """
-        for part in range(len(self.part_lengths or ())):
-            yield self.read(part)
+        for part, length in enumerate(self.part_lengths or ()):
+            if length:
+                yield self.read(part)
 
 
 def _check_present(block: Block) -> None:

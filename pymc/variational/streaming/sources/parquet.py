@@ -30,7 +30,7 @@ from pymc.variational.streaming.sources.arrow_columns import (
     table_block,
 )
 from pymc.variational.streaming.sources.filesystems import Path
-from pymc.variational.streaming.sources.layout import Block, Layout, Source, shown
+from pymc.variational.streaming.sources.layout import Block, BlockSource, Layout, shown
 from pymc.variational.streaming.sources.paths import Files, find_files
 from pymc.variational.streaming.sources.schema import (
     Columns,
@@ -207,7 +207,7 @@ def _check_bytes(what: str, n_bytes: int, limit: int) -> None:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ParquetSource(Source):
+class ParquetSource(BlockSource):
     """Rows of Parquet files. :func:`parquet_source` makes one.
 
     Parameters

@@ -24,7 +24,7 @@ import numpy as np
 
 from pymc.variational.streaming.sources.arrays import ArrayBlock
 from pymc.variational.streaming.sources.items import named_parts
-from pymc.variational.streaming.sources.layout import Block, Layout, Source
+from pymc.variational.streaming.sources.layout import Block, BlockSource, Layout
 from pymc.variational.streaming.sources.parts import Slices
 from pymc.variational.streaming.sources.values import as_field, as_numbers, field_of
 
@@ -35,7 +35,7 @@ PART_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SampleSource(Source):
+class SampleSource(BlockSource):
     """Rows of a dataset with ``__getitem__`` and ``__len__``: each sample is a row.
 
     Parameters

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from pymc.minibatch.casting import check_exact
+from pymc.minibatch.raw_data import numpy_dtype
+from pymc.variational.streaming.sources.protocols import is_of
 
 __all__ = ["is_series", "series_numbers"]
 
 #: Whose classes are columns, and how they are called there. Who has one has imported the library
 SERIES = {"pandas": {"Series"}, "polars": {"Series"}, "pyarrow": {"Array", "ChunkedArray"}}
-#: The method of each that leaves out what is missing
-DROPS = {"pandas": "dropna", "polars": "drop_nulls", "pyarrow": "drop_null"}
 
 
 def is_series(data: Any) -> bool:
@@ -43,11 +43,7 @@ def is_series(data: Any) -> bool:
 
 
 def _library(data: Any) -> str | None:
-    for cls in type(data).__mro__:
-        library = cls.__module__.partition(".")[0]
-        if cls.__name__ in SERIES.get(library, ()):
-            return library
-    return None
+    return next((library for library in SERIES if is_of(library, data, *SERIES[library])), None)
 
 
 def series_numbers(series: Any, where: str, first_row: int = 0, *, nan: bool = False) -> np.ndarray:
@@ -76,7 +72,7 @@ def series_numbers(series: Any, where: str, first_row: int = 0, *, nan: bool = F
         return _numbers(series, library)
     if not nan:
         _refuse(missing, "missing" if library == "pandas" else "null", where, first_row)
-    there = _numbers(getattr(series, DROPS[library])(), library)
+    there = _numbers(_present(series, library), library)
     if there.dtype.kind not in "biuf":
         return there
     dtype = there.dtype if there.dtype.kind == "f" else np.dtype("float64")
@@ -96,10 +92,17 @@ def _missing(series: Any, library: str) -> np.ndarray | None:
     return series.is_null().to_numpy(zero_copy_only=False) if series.null_count else None
 
 
+def _present(series: Any, library: str) -> Any:
+    """Leave out what is missing."""
+    if library == "pandas":
+        return series.dropna()
+    return series.drop_nulls() if library == "polars" else series.drop_null()
+
+
 def _numbers(series: Any, library: str) -> np.ndarray:
     """Return a column in which nothing is missing."""
     if library == "pandas":
-        return series.to_numpy(dtype=getattr(series.dtype, "numpy_dtype", None))
+        return series.to_numpy(dtype=numpy_dtype(series.dtype))
     if library == "polars":
         return series.to_numpy()
     return series.to_numpy(zero_copy_only=False)  # bits, which bools are, have to be copied

@@ -15,7 +15,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from pymc.variational.streaming.sources.protocols import Indexable, name_of
 
 __all__ = ["check_torch_loader", "is_torch_loader", "shuffles", "tensors_of"]
 
@@ -34,8 +37,7 @@ def is_torch_loader(data: Any) -> bool:
     """
     if not (hasattr(data, "dataset") and hasattr(data, "batch_size")):
         return False
-    gives = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
-    return hasattr(data, "collate_fn") or not gives
+    return hasattr(data, "collate_fn") or not isinstance(data, Iterable | Indexable)
 
 
 def tensors_of(dataset: Any) -> tuple[Any, ...] | None:
@@ -43,16 +45,17 @@ def tensors_of(dataset: Any) -> tuple[Any, ...] | None:
 
     None for what has samples of its own, such as tensors that are transformed on the way.
     """
-    tensors, sample = getattr(dataset, "tensors", None), getattr(type(dataset), "__getitem__", None)
+    tensors = _part(dataset, "tensors")
     if not (isinstance(tensors, tuple) and tensors):
         return None
-    of_torch = getattr(sample, "__module__", "").partition(".")[0] == "torch"
+    sample = _part(type(dataset), "__getitem__")
+    of_torch = str(_part(sample, "__module__")).partition(".")[0] == "torch"
     return tensors if sample is None or of_torch else None
 
 
 def shuffles(loader: Any) -> bool:
     """Return whether a loader shuffles. A sampler of torch says it by its class."""
-    return _name(getattr(loader, "sampler", None)) == "RandomSampler"
+    return _name(_part(loader, "sampler")) == "RandomSampler"
 
 
 def check_torch_loader(loader: Any) -> None:
@@ -70,15 +73,15 @@ def check_torch_loader(loader: Any) -> None:
     TypeError
         If it has a sampler that may choose among rows, or a function of its own that makes batches.
     """
-    batch_sampler = getattr(loader, "batch_sampler", None)
+    batch_sampler = _part(loader, "batch_sampler")
     if batch_sampler is not None and _name(batch_sampler) != BATCH_SAMPLER:
         _refuse_sampler(loader, "batch_sampler", batch_sampler)
     for owner in (loader, batch_sampler):
-        sampler = getattr(owner, "sampler", None)
+        sampler = _part(owner, "sampler")
         if sampler is not None and _name(sampler) not in SAMPLERS:
             _refuse_sampler(loader, "sampler", sampler)
-    collate = getattr(loader, "collate_fn", None)
-    if collate is not None and getattr(collate, "__name__", None) not in COLLATES:
+    collate = _part(loader, "collate_fn")
+    if collate is not None and name_of(collate) not in COLLATES:
         raise TypeError(
             f"the loader, a {_name(loader)}, makes its batches by collate_fn={collate!r}, which would not "
             f"be called: rows are read from loader.dataset. Give the samples their form in the data set's "
@@ -93,6 +96,11 @@ def _refuse_sampler(loader: Any, kind: str, sampler: Any) -> None:
         f"rows of loader.dataset are read, with those that it leaves out. Give the rows that are meant: "
         f"pm.DataLoader(torch.utils.data.Subset(loader.dataset, indices), batch_size=...)"
     )
+
+
+def _part(loader: Any, name: str) -> Any:
+    """Return what something of another library has by that name, None if nothing."""
+    return getattr(loader, name, None)
 
 
 def _name(value: Any) -> str:

@@ -22,6 +22,13 @@ import numpy as np
 
 from pymc.minibatch.casting import check_exact
 from pymc.variational.streaming.sources.layout import Field, Layout
+from pymc.variational.streaming.sources.protocols import (
+    ArrayLike,
+    Indexable,
+    NumPyArray,
+    NumPyMemory,
+    SharedMemory,
+)
 from pymc.variational.streaming.sources.series import is_series, series_numbers
 
 __all__ = [
@@ -100,12 +107,8 @@ def is_array(value: Any) -> bool:
 
     A user's data set may have a `shape` and a `dtype` too.
     """
-    ways = ("__array__", "__array_interface__", "__dlpack__")
-    return is_series(value) or (
-        hasattr(value, "shape")
-        and hasattr(value, "dtype")
-        and any(hasattr(value, way) for way in ways)
-    )
+    readable = NumPyArray | NumPyMemory | SharedMemory
+    return is_series(value) or (isinstance(value, ArrayLike) and isinstance(value, readable))
 
 
 def is_stored(value: Any) -> bool:
@@ -113,15 +116,11 @@ def is_stored(value: Any) -> bool:
 
     What shares its memory with other libraries is in memory.
     """
-    return (
-        is_array(value)
-        and not isinstance(value, np.ndarray)
-        and isinstance(getattr(value, "dtype", None), np.dtype)
-        and isinstance(getattr(value, "shape", None), tuple)
-        and hasattr(value, "__getitem__")
-        and not (hasattr(value, "__array_interface__") or hasattr(value, "__dlpack__"))
-        and not is_series(value)
-    )
+    in_memory = np.ndarray | NumPyMemory | SharedMemory
+    if is_series(value) or not is_array(value) or isinstance(value, in_memory):
+        return False
+    known = isinstance(value.dtype, np.dtype) and isinstance(value.shape, tuple)
+    return known and isinstance(value, Indexable)
 
 
 def stored_or_numbers(value: Any, where: str) -> Any:

@@ -26,10 +26,12 @@ from typing import Any
 
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
 import pytest
 
 import pymc as pm
 
+from pymc.variational.guides.flat import FlatGuide
 from pymc.variational.streaming.checkpoints.errors import (
     CheckpointMismatchError,
     DamagedCheckpointError,
@@ -136,6 +138,50 @@ def test_encoders_are_given_again(tmp_path):
     again = pm.load_approximation(path, model=model, guide=guide)
     assert again_slope.get_value() == slope.get_value() != 0.5
     assert same_draws(approx, again)
+
+
+class Uniform(FlatGuide):
+    """A guide of a user's own, with arguments."""
+
+    name = "uniform"
+
+    def __init__(self, log_width: float = 0.0) -> None:
+        self.log_width = log_width
+
+    def start(self, starts: Any) -> dict[str, Any]:
+        zeros = np.zeros(self.layout.size)
+        return {"low": starts.means(self.layout), "log_width": zeros + self.log_width}
+
+    def sample(self, params: Any, lead: Any) -> Any:
+        rng = pytensor.shared(np.random.default_rng())
+        u = pt.random.uniform(size=(*lead, self.layout.size), rng=rng)
+        return params["low"] + pt.exp(params["log_width"]) * u
+
+    def log_density(self, z: Any, params: Any) -> Any:
+        return (-params["log_width"] + 0 * z).sum(axis=-1)
+
+    def config(self) -> dict[str, Any] | None:
+        return {"log_width": self.log_width}
+
+
+class Nameless(Uniform):
+    def config(self) -> None:
+        return None
+
+
+def test_guides_of_ones_own(tmp_path):
+    approx = fitted(plain_model(), guide=Uniform(log_width=-1.0))
+    again = pm.load_approximation(approx.save(tmp_path / "fit"), model=plain_model())
+    assert isinstance(again.guides[0], Uniform)
+    assert again.guides[0].log_width == -1.0
+    assert same_draws(approx, again)
+
+
+def test_guides_without_arguments_are_given_again(tmp_path):
+    path = fitted(plain_model(), guide=Nameless()).save(tmp_path / "fit")
+    with pytest.raises(TypeError, match=r"The guide of 'mu', 'sigma' .* config\(\) of .*Nameless"):
+        pm.load_approximation(path, model=plain_model())
+    pm.load_approximation(path, model=plain_model(), guide=Nameless())
 
 
 def test_empirical_of_a_trace(tmp_path):

@@ -37,7 +37,7 @@ from pymc.variational.streaming.loading.loader import DataLoader
 from pymc.variational.streaming.loading.shuffle import open_rows, shuffle_buffer
 from pymc.variational.streaming.sources.arrow import arrow_source
 from pymc.variational.streaming.sources.dataset import IterableDataset, as_source
-from pymc.variational.streaming.sources.layout import ExhaustedSourceError, Source
+from pymc.variational.streaming.sources.layout import BlockSource, ExhaustedSourceError
 from pymc.variational.streaming.sources.parquet import parquet_source
 from pymc.variational.streaming.sources.schema import Schema, Selection
 from pymc.variational.streaming.sources.torch_loaders import check_torch_loader, shuffles
@@ -702,7 +702,7 @@ def test_what_a_users_object_gives_counts_and_not_what_it_keeps(kept, base):
 
 
 def test_a_source_of_users_that_wraps_another():
-    class Half(Source):
+    class Half(BlockSource):
         def __init__(self, source):
             self.source = self.dataset = source
 

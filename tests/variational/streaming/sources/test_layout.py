@@ -18,7 +18,7 @@ import json
 import numpy as np
 import pytest
 
-from pymc.variational.streaming.sources.layout import BadValue, Field, Layout, Source
+from pymc.variational.streaming.sources.layout import BadValue, BlockSource, Field, Layout
 
 F4, I8 = np.dtype("f4"), np.dtype("i8")
 X = Field("X", (2, 3), F4)
@@ -75,7 +75,7 @@ def test_bad_value_says_where(bad, text):
 
 
 def test_source_without_parts_reads_in_order_only():
-    class Stream(Source):
+    class Stream(BlockSource):
         n_rows = None
         layout = Layout((X,))
         identity = {}
