@@ -42,8 +42,8 @@ from pymc.variational.guides.starts import Starts
 
 __all__ = ["NormalizingFlow"]
 
-#: The largest logarithm of a scale of one layer: exp(3) times as wide, or as narrow.
-LARGEST_SCALE = 3.0
+#: The largest logarithm of a scale of one layer: exp(8) times as wide, or as narrow.
+LARGEST_SCALE = 8.0
 
 
 @dataclass(eq=False)
