@@ -31,7 +31,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
 from pymc.pytensorf import compile
-from pymc.variational.approximation import GuideApproximation, guided_approximation
+from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage
 from pymc.variational.counts import check_count
 from pymc.variational.guides.base import Here, Parameter, Plate
@@ -51,7 +51,7 @@ from pymc.variational.replacements import as_replacements
 from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 from pymc.variational.updates import adagrad_window
 
-__all__ = ["FitObjective", "guided_approximation"]
+__all__ = ["FitObjective"]
 
 
 class FitObjective:

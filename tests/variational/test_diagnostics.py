@@ -30,8 +30,8 @@ from scipy.stats import norm
 import pymc as pm
 
 from pymc.variational import diagnostics, progress
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.diagnostics import Diagnosis, _weigh, diagnose
-from pymc.variational.fit_objective import guided_approximation
 from pymc.variational.posterior import log_weights as weights_module
 from pymc.variational.posterior.log_density import SubsampledLogDensity
 from tests.variational.guided.fits import X, local_model

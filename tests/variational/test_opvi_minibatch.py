@@ -30,7 +30,7 @@ import pymc as pm
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.stream import StreamedRows, stream_index, streamed_rows
 from pymc.variational import vectorize
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.operators import KSD
 from pymc.variational.test_functions import rbf
 

@@ -119,7 +119,7 @@ def log_weights(
 
     Examples
     --------
-    >>> from pymc.variational.fit_objective import guided_approximation
+    >>> from pymc.variational.approximation import guided_approximation
     >>> from pymc.variational.posterior.log_weights import log_weights
     >>> with pm.Model(coords={"obs": range(4)}) as model:
     ...     y = pm.Minibatch(pm.Data("y", np.zeros(4), dims="obs"), batch_size=2)
@@ -184,7 +184,7 @@ def log_evidence(
 
     Examples
     --------
-    >>> from pymc.variational.fit_objective import guided_approximation
+    >>> from pymc.variational.approximation import guided_approximation
     >>> from pymc.variational.posterior.log_weights import log_evidence
     >>> with pm.Model(coords={"obs": range(4)}) as model:
     ...     y = pm.Minibatch(pm.Data("y", np.zeros(4), dims="obs"), batch_size=2)
@@ -217,7 +217,7 @@ class RowWeights:
 
     Parameters
     ----------
-    approx : GuidedApproximation
+    approx : GuideApproximation
     axis : Rows
         The one axis of the rows.
     selection : RowSelection

@@ -40,7 +40,7 @@ def sample_node(
     deterministic: bool | Variable = False,
     more_replacements: Mapping[Variable | str, Any] | None = None,
 ) -> Any:
-    """Put draws into nodes; the arguments are those of :meth:`GuidedApproximation.sample_node`."""
+    """Put draws into nodes; the arguments are those of :meth:`GuideApproximation.sample_node`."""
     several = isinstance(node, list | tuple)
     nodes = list(node) if several else [node]
     model = approx.model

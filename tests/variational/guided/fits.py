@@ -21,7 +21,7 @@ import numpy as np
 
 import pymc as pm
 
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 
 X = np.array([-1.0, 0.0, 2.0, 0.5, 0.3, -0.7])
 NAMES = list("abcdef")

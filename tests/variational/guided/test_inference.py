@@ -29,9 +29,10 @@ from scipy import stats
 
 import pymc as pm
 
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.callbacks import CheckParametersConvergence, CheckStationarity, Tracker
-from pymc.variational.fit_objective import GuidedObjective, guided_approximation
-from pymc.variational.inference import GuidedInference, KLqp
+from pymc.variational.fit_objective import FitObjective
+from pymc.variational.inference import Inference, KLqp
 from pymc.variational.objectives import objective_of
 from pymc.variational.opvi import Group
 from pymc.variational.plots import fit_panels
@@ -67,7 +68,7 @@ def fitted(model: pm.Model) -> Any:
 
 
 def test_advi_is_the_guide_of_fit(model: pm.Model, fitted: Any) -> None:
-    assert isinstance(fitted, GuidedInference)
+    assert isinstance(fitted, Inference)
     by_name = pm.fit(20, model=model, random_seed=1, **quiet())
     np.testing.assert_array_equal(fitted.hist[:20], by_name.hist)
     with model:
@@ -122,7 +123,7 @@ def test_the_report_says_what_was_optimised(fitted: Any) -> None:
     assert (report.method, report.n_steps, report.loss_factor) == ("ADVI", 30, pytest.approx(1 / 3))
     assert report.settings["objective"] == "elbo"
     assert report.settings["reduction"] == "batch"
-    assert report.settings["guide"].startswith("GuidedApproximation{MeanField[mu]")
+    assert report.settings["guide"].startswith("GuideApproximation{MeanField[mu]")
     assert fitted.approx.sample(2)["fit"].attrs["loss_factor"] == pytest.approx(1 / 3)
 
 
@@ -149,7 +150,7 @@ def test_what_a_bound_of_particles_is_of(
 def test_one_particle_has_no_such_choice(options: Any) -> None:
     approx = guided_approximation(local_model())
     objective = objective_of(options["objective"])
-    made = GuidedObjective(approx, objective, options.get("n_particles", 4))
+    made = FitObjective(approx, objective, options.get("n_particles", 4))
     assert made.bound is None
 
 

@@ -25,7 +25,7 @@ import xarray as xr
 import pymc as pm
 import pymc.dims as pmd
 
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.report import FitReport
 from tests.variational.guided.fits import NAMES, X, crossed_model, exact, local_model, set_rows
 

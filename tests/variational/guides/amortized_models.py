@@ -31,7 +31,7 @@ from pytensor.tensor.random.op import RandomVariable
 import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.guides.model import ModelGuide
 
 PLAIN = Mode(linker="py", optimizer=None)

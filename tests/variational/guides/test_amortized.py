@@ -30,11 +30,8 @@ from scipy.special import logsumexp
 
 import pymc as pm
 
-from pymc.variational.fit_objective import (
-    GuidedApproximation,
-    GuidedObjective,
-    guided_approximation,
-)
+from pymc.variational.approximation import GuideApproximation, guided_approximation
+from pymc.variational.fit_objective import FitObjective
 from pymc.variational.objectives import ELBO, IWAE, ReweightedWakeSleep
 from pymc.variational.objectives.base import Setting, draw_all, log_weights
 from tests.variational.guides.amortized_models import (
@@ -95,8 +92,8 @@ def test_discrete_variables_are_for_objectives_that_weigh_draws() -> None:
     approx = guided_approximation(model, guide)
     assert not approx.guides[0].reparametrised
     with pytest.raises(ValueError, match=r"'iwae' needs gradients through draws.*'z'.*'rws'"):
-        GuidedObjective(approx, IWAE(), 4).check()
-    loss = GuidedObjective(approx, ReweightedWakeSleep(), 4, "sum")
+        FitObjective(approx, IWAE(), 4).check()
+    loss = FitObjective(approx, ReweightedWakeSleep(), 4, "sum")
     loss.check()
     losses = loss.losses(approx.storage.here({}))
     [phi] = [part.value for part in losses.minimised if w in part.parameters]
@@ -110,7 +107,7 @@ def test_gamma_guides_are_not_reparametrised() -> None:
         lambda: pm.Gamma("z", 2, 1, dims="obs"), lambda y: pm.Gamma.dist(1 + y**2, 1)
     )
     with pytest.raises(ValueError, match=r"draws from a distribution that has none"):
-        GuidedObjective(guided_approximation(model, guide), ELBO()).check()
+        FitObjective(guided_approximation(model, guide), ELBO()).check()
 
 
 ENCODERS = {
@@ -253,7 +250,7 @@ def test_new_rows_have_their_distribution_without_a_fit() -> None:
 
 
 @pytest.fixture(scope="module")
-def fitted() -> tuple[GuidedApproximation, dict[str, Any]]:
+def fitted() -> tuple[GuideApproximation, dict[str, Any]]:
     """Factor analysis of one column, whose posterior is linear in y; the scale of z is learnt too."""
     rng = np.random.default_rng(4)
     y = rng.normal(0, np.sqrt(5.0), size=4000)

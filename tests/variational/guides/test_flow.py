@@ -27,17 +27,14 @@ from pytensor.gradient import jacobian
 
 import pymc as pm
 
-from pymc.variational.fit_objective import (
-    GuidedApproximation,
-    GuidedObjective,
-    guided_approximation,
-)
+from pymc.variational.approximation import GuideApproximation, guided_approximation
+from pymc.variational.fit_objective import FitObjective
 from pymc.variational.guides.flow import NormalizingFlow, halves
 from pymc.variational.objectives import ELBO, IWAE
 from tests.variational.guides.amortized_models import PLAIN, with_noise
 
 
-def flow(size: int = 3, wild: float = 0.5, **kwargs: Any) -> GuidedApproximation:
+def flow(size: int = 3, wild: float = 0.5, **kwargs: Any) -> GuideApproximation:
     """A flow of a vector and a positive number, with random weights."""
     with pm.Model() as model:
         x = pm.Normal("x", 0, 2, shape=size - 1)
@@ -93,10 +90,8 @@ def test_starts_as_the_mean_field_guide() -> None:
     np.testing.assert_allclose(first, second)
 
 
-def gradients(approx: GuidedApproximation, objective: Any, n_particles: int) -> list[Any]:
-    losses = GuidedObjective(approx, objective, n_particles, "sum").losses(
-        approx.storage.here({}), 50
-    )
+def gradients(approx: GuideApproximation, objective: Any, n_particles: int) -> list[Any]:
+    losses = FitObjective(approx, objective, n_particles, "sum").losses(approx.storage.here({}), 50)
     [mine] = [
         loss for loss in losses.minimised if approx.guides[0].parameters[0] in loss.parameters
     ]

@@ -26,7 +26,7 @@ from scipy.stats import multivariate_normal
 
 import pymc as pm
 
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.guides.base import Guide, held
 
 PLAIN = Mode(linker="py", optimizer=None)

@@ -21,7 +21,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from tests.variational.guides.amortized_models import (
     B,
     N,

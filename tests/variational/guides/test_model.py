@@ -29,7 +29,8 @@ from pytensor.graph.basic import Variable
 import pymc as pm
 import pymc.dims as pmd
 
-from pymc.variational.fit_objective import GuidedObjective, guided_approximation
+from pymc.variational.approximation import guided_approximation
+from pymc.variational.fit_objective import FitObjective
 from pymc.variational.guides.base import held
 from pymc.variational.objectives import ReweightedWakeSleep
 from pymc.variational.objectives.base import Setting, draw_all, draw_in_order, log_weights
@@ -390,7 +391,7 @@ def test_discrete_variables_have_their_probabilities() -> None:
 def test_a_sleep_phase_simulates_what_the_guide_reads() -> None:
     model, batch = hierarchy()
     approx = guided_approximation(model, on_the_unconstrained_space(model, batch))
-    objective = GuidedObjective(approx, ReweightedWakeSleep(insomnia=0.5), 3)
+    objective = FitObjective(approx, ReweightedWakeSleep(insomnia=0.5), 3)
     losses = objective.losses(approx.storage.here({}))
     [phi] = [part.value for part in losses.minimised if W in part.parameters]
     found = pm.compile([], [phi, pytensor.grad(phi, W)], mode=PLAIN, random_seed=1)()

@@ -28,7 +28,7 @@ from pytensor.graph.basic import Variable
 
 import pymc as pm
 
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from tests.variational.guides.amortized_models import (
     PLAIN,
     B,

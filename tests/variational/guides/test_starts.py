@@ -25,7 +25,7 @@ from pytensor.compile.mode import Mode
 
 import pymc as pm
 
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.opvi import Group
 
 PYTHON = Mode(linker="py", optimizer=None)

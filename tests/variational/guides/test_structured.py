@@ -23,7 +23,7 @@ import scipy.stats as st
 
 import pymc as pm
 
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.objectives.base import Setting, draw_all, log_weights
 from tests.variational.guides.amortized_models import PLAIN
 

@@ -33,7 +33,8 @@ from pytensor.graph.traversal import ancestors
 import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.variational.fit_objective import GuidedObjective, guided_approximation
+from pymc.variational.approximation import guided_approximation
+from pymc.variational.fit_objective import FitObjective
 from pymc.variational.objectives import ELBO, IWAE
 from tests.variational.guides.amortized_models import (
     PLAIN,
@@ -64,7 +65,7 @@ class Feeding:
         if how == "batch_size":
             model = pm.minibatch_model(model, batch_size={"obs": B})
         approx = guided_approximation(model, guide)
-        loss = GuidedObjective(approx, IWAE() if n_particles > 1 else ELBO(), n_particles, "sum")
+        loss = FitObjective(approx, IWAE() if n_particles > 1 else ELBO(), n_particles, "sum")
         loss.check()
         reported = loss.losses(approx.storage.here({})).reported
         params = [*approx.storage.dense.values()]
@@ -144,7 +145,7 @@ def test_without_globals_the_scale_is_one_of_the_step_size(with_global: bool) ->
         guide = pm.Amortized({"z": lambda y: pm.Normal.dist(slope * y, 0.8)}, [y], "obs")
         approx = guided_approximation(model, guide)
         here = approx.storage.here({})
-        loss = GuidedObjective(approx, ELBO(), 1, "sum").losses(here).reported
+        loss = FitObjective(approx, ELBO(), 1, "sum").losses(here).reported
         graphs = with_noise([loss, *pytensor.grad(loss, [*here.values()])], Feeding.noise)
         found.append(np.concatenate([np.ravel(x) for x in pm.compile([], graphs, mode=PLAIN)()]))
     ratios = found[1] / found[0]
@@ -174,7 +175,7 @@ def loss_by_hand(**kwargs: Any) -> tuple[float, float]:
         pm.Potential("soft", -(z**2), dims=pot, total_size=kwargs.get("total"))
     guide = pm.Amortized({"z": lambda y: pm.Normal.dist(slope * y, 0.8)}, [y], "obs")
     approx = guided_approximation(model, guide)
-    loss = GuidedObjective(approx, ELBO(), 1, "sum")
+    loss = FitObjective(approx, ELBO(), 1, "sum")
     loss.check()
     reported = loss.losses(approx.storage.here({})).reported
     graphs = with_noise([reported, pytensor.grad(reported, slope)], Feeding.noise)

@@ -41,7 +41,8 @@ import pymc as pm
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
-from pymc.variational.fit_objective import GuidedObjective, guided_approximation
+from pymc.variational.approximation import guided_approximation
+from pymc.variational.fit_objective import FitObjective
 
 PYTHON = Mode(linker="py", optimizer=None)
 
@@ -112,7 +113,7 @@ def evaluate(
     of `guided_approximation`.
     """
     approx = guided_approximation(model, **kwargs)
-    goal = GuidedObjective(approx, objective, n_particles, reduction)
+    goal = FitObjective(approx, objective, n_particles, reduction)
     goal.check()
     table = {p: pytensor.shared(t) for p, t in _all_rows(approx).items()}
     here = dict(approx.storage.dense)

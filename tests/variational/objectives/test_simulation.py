@@ -30,7 +30,8 @@ from scipy.stats import norm
 
 import pymc as pm
 
-from pymc.variational.fit_objective import GuidedObjective, guided_approximation
+from pymc.variational.approximation import guided_approximation
+from pymc.variational.fit_objective import FitObjective
 from pymc.variational.objectives.base import Draws, Setting, draw_all
 from pymc.variational.objectives.simulation import simulate
 from pymc.variational.objectives.terms import at_draws
@@ -92,7 +93,7 @@ def asleep(
 
     guide = pm.Amortized({"z": encode}, inputs=[form(model)], dim="obs")
     approx = guided_approximation(model, guide)
-    goal = GuidedObjective(approx, RWS(insomnia=0.5), 2)
+    goal = FitObjective(approx, RWS(insomnia=0.5), 2)
     setting = goal.setting(approx.storage.here({}), n_outer)
     awake = draw_all(setting)
     return Asleep(model, setting, awake, simulate(setting, awake, setting.local_guides, "rws"))
@@ -251,7 +252,7 @@ def test_inputs_that_cannot_be_simulated_are_refused(form: str) -> None:
 
 def test_a_guide_of_no_data_is_refused() -> None:
     model = matrix_model()
-    goal = GuidedObjective(guided_approximation(model), RWS(insomnia=0.5), 2)
+    goal = FitObjective(guided_approximation(model), RWS(insomnia=0.5), 2)
     setting = goal.setting({p: p.start for p in goal.approx.storage.columns})
     with pytest.raises(ValueError, match=r"the guide of 'z' is computed from no data.*insomnia=1"):
         simulate(setting, Draws({}, {}, {}), setting.local_guides, "rws")
@@ -359,7 +360,7 @@ def test_guides_in_the_reverse_order_of_the_model() -> None:
         pm.Amortized({"c": lambda z: pm.Normal.dist(z, 1)}, inputs=[z], dim="obs"),
     ]
     approx = guided_approximation(model, guides)
-    setting = GuidedObjective(approx, RWS(insomnia=0), 2).setting(approx.storage.here({}))
+    setting = FitObjective(approx, RWS(insomnia=0), 2).setting(approx.storage.here({}))
     draws = simulate(setting, draw_all(setting), setting.local_guides, "rws")
     of_c, of_z = evaluated(*(draws.given[rv] for rv in (c, z)))
     np.testing.assert_allclose(of_c, of_z, atol=0.01)

@@ -25,7 +25,8 @@ from scipy.stats import norm
 
 import pymc as pm
 
-from pymc.variational.fit_objective import GuidedObjective, guided_approximation
+from pymc.variational.approximation import guided_approximation
+from pymc.variational.fit_objective import FitObjective
 from pymc.variational.objectives import ELBO, IWAE
 from pymc.variational.objectives.loss_factor import loss_factor
 from tests.variational.objectives.exact import (
@@ -52,7 +53,7 @@ def a1(batch_size: int | None = B) -> pm.Model:
 def curvature(reduction: str) -> float:
     """How the step of SGD grows with the distance of mu's mean from the optimum, without noise."""
     approx = guided_approximation(a1())
-    goal = GuidedObjective(approx, ELBO(), reduction=reduction)
+    goal = FitObjective(approx, ELBO(), reduction=reduction)
     rate = 1e-3
     updates, _ = goal.updates(obj_optimizer=pm.sgd(learning_rate=rate))
     loc = next(var for var in approx.storage.dense.values() if var.name == "globals_mu")

@@ -25,7 +25,7 @@ from scipy import stats
 import pymc as pm
 
 from pymc.variational import log_evidence, log_weights, memory
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.posterior import log_weights as weights_module
 from tests.variational.guided.fits import NAMES, X, crossed_model, exact, local_model
 

@@ -29,7 +29,7 @@ import pymc.dims as pmd
 
 from pymc.exceptions import ShapeError
 from pymc.variational import log_evidence, log_weights
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from tests.minibatch.streams import batch_of, loader_of
 
 N, B = 8, 3

@@ -27,7 +27,7 @@ import pytest
 import pymc as pm
 
 from pymc.variational import memory
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.posterior import plan
 
 X = np.linspace(-1, 1, 40)

@@ -20,7 +20,7 @@ import pytest
 import pymc as pm
 
 from pymc.model.fgraph import clone_model
-from pymc.variational.fit_objective import guided_approximation
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.inference import guided_inference
 from tests.minibatch.enumeration import PYTHON
 from tests.minibatch.streams import feed, loader_of
