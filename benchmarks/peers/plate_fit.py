@@ -23,7 +23,7 @@ from _regression import check_side
 
 import pymc as pm
 
-from pymc.variational.inference import guided_inference
+from pymc.variational.inference import make_inference
 
 START_SD = 0.1  # as NumPyro's
 
@@ -43,7 +43,7 @@ class PlateFit:
             pm.Normal("x", z, 1, observed=rows, dims="obs")
         # What pm.fit makes of this model; the object can be continued
         sds = dict.fromkeys(["mu", "z"], START_SD)
-        self.inference = guided_inference(model, start_sigma=sds, random_seed=1)
+        self.inference = make_inference(model=model, start_sigma=sds, random_seed=1)
         optimizer = pm.adam(learning_rate=self.learning_rate)
         self.inference.fit(100, obj_optimizer=optimizer, progressbar=False)
 

@@ -24,7 +24,7 @@ from _regression import check_side
 
 import pymc as pm
 
-from pymc.variational.inference import guided_inference
+from pymc.variational.inference import make_inference
 
 DECODER = ("decoder_weight", "decoder_bias", "pixels_weight", "pixels_bias")
 
@@ -54,8 +54,8 @@ class VAE:
             return pm.Normal.dist(mean, pt.exp(hidden @ w["log_sd_weight"] + w["log_sd_bias"]))
 
         # What pm.fit makes of these arguments; the object can be continued
-        self.inference = guided_inference(
-            model,
+        self.inference = make_inference(
+            model=model,
             guide=pm.Amortized({"z": encode}, inputs=[batch], dim="obs"),
             objective="iwae",
             n_particles=settings["n_particles"],

@@ -36,7 +36,7 @@ from pymc.progress_bar import default_progress_theme
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.counts import check_count
-from pymc.variational.engine.calls import next_call
+from pymc.variational.engine.calls import next_call, times_of
 from pymc.variational.engine.compiled import Step, make_step, one_at_a_time
 from pymc.variational.engine.feeds import Feed
 from pymc.variational.engine.interrupts import Interrupts
@@ -417,7 +417,7 @@ class Fitting:
         """Call what wants to know that a fit has ended; return what is to be raised."""
         losses = end.losses if state.score else None
         for callback in state.callbacks:
-            if getattr(callback, "at_end", False):
+            if times_of(callback).at_end:
                 try:
                     callback(self.approx, losses, state.i + end.n_steps)
                 except BaseException as late:

@@ -34,6 +34,7 @@ from pymc.variational.callbacks import CheckParametersConvergence, CheckStationa
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.inference import Inference, KLqp
 from pymc.variational.objectives import objective_of
+from pymc.variational.operators import KL
 from pymc.variational.opvi import Group
 from pymc.variational.plots import fit_panels
 from pymc.variational.trajectory import flat_parameters, flat_scales
@@ -83,7 +84,7 @@ def test_full_rank_advi_couples_rows(model: pm.Model) -> None:
 
 
 def test_arguments_of_groups_are_refused(model: pm.Model) -> None:
-    with pytest.raises(TypeError, match=r"pm\.ADVI .* takes model, random_seed, .* and not vfam"):
+    with pytest.raises(TypeError, match=r"pm\.ADVI got vfam='mf', .* takes model, random_seed, "):
         pm.ADVI(model=model, vfam="mf")
 
 
@@ -92,10 +93,8 @@ def test_arguments_of_groups_are_refused(model: pm.Model) -> None:
     [
         pm.SVGD,
         pm.ASVGD,
-        pm.MeanField,
         pm.FullRank,
         lambda model: pm.Empirical(size=3, model=model),
-        lambda model: KLqp(pm.MeanField(model=model)),
         lambda model: Group(list(model.free_RVs), vfam="mf", model=model),
         lambda model: Group([model["mu"]], vfam="mf", model=model),
     ],
@@ -103,13 +102,18 @@ def test_arguments_of_groups_are_refused(model: pm.Model) -> None:
 def test_a_value_for_each_row_of_a_batch_is_refused(model: pm.Model, make: Any) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are using experimental inference Operator")
-        with pytest.raises(ValueError, match=r"'z' has one for each row of the data.*Use pm\.fit"):
+        with pytest.raises(ValueError, match=r"couples the rows of 'z'|'z' has one for each row"):
             make(model=model)
 
 
-def test_operators_are_of_groups(fitted: Any) -> None:
-    with pytest.raises(TypeError, match=r"KL is an operator .*MeanField\[mu\].*fitted by pm\.fit"):
-        KLqp(fitted.approx)
+def test_any_approximation_has_a_divergence(fitted: Any) -> None:
+    """One with rows of its own too; an operator of the user's own is about groups."""
+    again = KLqp(deepcopy(fitted.approx), beta=2.0)
+    assert again.objective.op.beta == 2
+    with pytest.raises(
+        NotImplementedError, match=r"MeanField\[mu\].* has no form as PyMC's groups"
+    ):
+        KL(fitted.approx)(None)(1)
 
 
 def test_classes_stay_what_they_were_without_rows() -> None:
@@ -123,7 +127,7 @@ def test_the_report_says_what_was_optimised(fitted: Any) -> None:
     assert (report.method, report.n_steps, report.loss_factor) == ("ADVI", 30, pytest.approx(1 / 3))
     assert report.settings["objective"] == "elbo"
     assert report.settings["reduction"] == "batch"
-    assert report.settings["guide"].startswith("GuideApproximation{MeanField[mu]")
+    assert report.settings["guide"].startswith("MeanField{MeanField[mu]")
     assert fitted.approx.sample(2)["fit"].attrs["loss_factor"] == pytest.approx(1 / 3)
 
 

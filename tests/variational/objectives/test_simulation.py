@@ -34,7 +34,7 @@ from pymc.variational.approximation import guided_approximation
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.objectives.base import Draws, Setting, draw_all
 from pymc.variational.objectives.simulation import simulate
-from pymc.variational.objectives.terms import at_draws
+from pymc.variational.vectorize import at_draws
 from tests.variational.objectives.exact import PYTHON, Z
 
 RWS = pm.ReweightedWakeSleep

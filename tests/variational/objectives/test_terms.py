@@ -24,7 +24,8 @@ from pytensor.compile.mode import Mode
 import pymc as pm
 
 from pymc.variational import vectorize
-from pymc.variational.objectives.terms import at_draws, plate_scale, terms_of
+from pymc.variational.objectives.terms import plate_scale, terms_of
+from pymc.variational.vectorize import at_draws
 
 PLAIN = Mode(linker="py", optimizer=None)
 N_ROWS, BATCH = 5, 2

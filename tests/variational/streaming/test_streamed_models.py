@@ -21,7 +21,7 @@ import pymc as pm
 
 from pymc.model.fgraph import clone_model
 from pymc.variational.approximation import guided_approximation
-from pymc.variational.inference import guided_inference
+from pymc.variational.inference import make_inference
 from tests.minibatch.enumeration import PYTHON
 from tests.minibatch.streams import feed, loader_of
 
@@ -55,7 +55,7 @@ def amortized(model, batch=None):
 
 
 def steps(model, n=1, **kwargs):
-    inference = guided_inference(model, random_seed=1, **kwargs)
+    inference = make_inference(model=model, random_seed=1, **kwargs)
     return inference.fit(n, obj_optimizer=pm.adam(learning_rate=0.1), **QUIETLY)
 
 
@@ -82,7 +82,9 @@ class TestSteps:
         sgd = pm.sgd(learning_rate=0.01)
         tables = []
         for model in (once, twice):
-            inference = guided_inference(model, random_seed=1, start_sigma={"z": 1e-6, "mu": 1e-6})
+            inference = make_inference(
+                model=model, random_seed=1, start_sigma={"z": 1e-6, "mu": 1e-6}
+            )
             inference.fit(1, obj_optimizer=sgd, **QUIETLY)
             tables.append(inference.approx.mean_data["z"].values)
         # Equal but for the noise of draws, of standard deviation 1e-6; the loss is that of the batch
@@ -92,7 +94,7 @@ class TestSteps:
     def test_rows_of_nobody_are_refused(self):
         model = of_rows()
         pm.set_data({"batch": DATA[:B]}, model=model)
-        inference = guided_inference(model, random_seed=1)
+        inference = make_inference(model=model, random_seed=1)
         before = inference.approx.mean_data
         with pytest.raises(ValueError, match="which rows the batch at hand holds is not known"):
             inference.fit(1, **QUIETLY)
@@ -133,7 +135,7 @@ class TestSteps:
             dim="obs",
         )
         with pytest.raises(ValueError, match="rows"):
-            guided_inference(model, guide=guide)
+            make_inference(model=model, guide=guide)
 
 
 class TestStarts:
@@ -325,12 +327,12 @@ class TestFunctionsOfData:
             pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 0], dims="obs")
         feed(model, DATA, ROWS)
         assert pm.sample_prior_predictive(2, model=model).prior_predictive["y"].shape == (1, 2, B)
-        guided_inference(model, random_seed=1).fit(2, data=loader, **QUIETLY)
+        make_inference(model=model, random_seed=1).fit(2, data=loader, **QUIETLY)
         assert model["batch"].get_value().any()
         with pytest.raises(ValueError, match="none that you chose"):
             pm.sample_prior_predictive(2, model=model)
         with pytest.raises(ValueError, match="would see the same rows at each step"):
-            guided_inference(model, random_seed=1).fit(2, **QUIETLY)
+            make_inference(model=model, random_seed=1).fit(2, **QUIETLY)
 
 
 def test_a_length_is_no_row():
