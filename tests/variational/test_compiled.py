@@ -74,6 +74,7 @@ class TestCompiledOnce:
         "kwargs",
         [
             {"obj_optimizer": pm.adam(learning_rate=0.01, beta1=0.8)},
+            {"obj_optimizer": pm.adam(learning_rate=pt.constant(0.01))},
             {"obj_optimizer": pm.sgd(learning_rate=0.01)},
             {"compile_kwargs": {"mode": PYTHON.including("fusion")}},
             {"compile_kwargs": {"mode": PYTHON, "name": "step"}},
