@@ -77,10 +77,13 @@ def a4(request: pytest.FixtureRequest) -> Any:
 
 
 def test_a4_standard_deviations(a4: Any) -> None:
-    """Only the likelihood scaled gives .3015 for z and .2182 for mu, log q of rows unscaled .2236."""
+    """Only the likelihood scaled gives .3015 for z and .2182 for mu, log q of rows unscaled .2236.
+
+    Over seeds the sd of mu is spread by 2 %.
+    """
     sds = of_rows(a4)[1]
     assert abs(sds.mean() / np.sqrt(0.5) - 1) < 4 * sds.std() / np.sqrt(N_ROWS) + 1e-3
-    assert abs(a4.std_data["mu"].item() / np.sqrt(1 / (N_ROWS + 1)) - 1) < 0.02
+    assert abs(a4.std_data["mu"].item() / np.sqrt(1 / (N_ROWS + 1)) - 1) < 0.08
     assert not 0.25 < sds.mean() < 0.35
 
 
@@ -159,7 +162,7 @@ def test_draws_have_all_rows_with_their_coords(a4: Any) -> None:
     ("arguments", "message"),
     [
         ({"method": "fullrank_advi"}, "couples the rows of 'z'"),
-        ({"method": "svgd"}, "method='svgd' of pm.fit has particles of its own"),
+        ({"method": "svgd"}, "guide 'empirical' couples the rows of 'z'"),
         ({"objective": "elboo"}, "objective='elboo' of pm.fit is none of 'elbo', 'iwae'"),
         (
             {"objective": "elbo", "gradient": "dreg"},

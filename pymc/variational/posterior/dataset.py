@@ -57,6 +57,12 @@ def posterior_draws(
 ) -> Any:
     """Draw from an approximation; the arguments are those of `Approximation.sample`."""
     function = "approx.sample"
+    chosen_parts = (request.rows, request.data, request.var_names)
+    if kwargs and any(part is not None for part in chosen_parts):
+        raise TypeError(
+            f"{function} with rows=, data= or var_names= takes no {', '.join(kwargs)}, which are of "
+            "pm.to_inference_data and need all rows and variables: leave them out, or take all"
+        )
     known = latent_outputs(approx.model, include_transformed or not return_inferencedata)
     plan = Plan.of(approx, draws, known, request, function)
     if request.var_names is None:
@@ -129,11 +135,6 @@ def _other_groups(plan: Plan, dataset: xr.Dataset, kwargs: Mapping[str, Any]) ->
     """Make the groups that arguments of :func:`pymc.to_inference_data` ask for."""
     if not kwargs:
         return {}
-    if not plan.selection.is_all or plan.request.var_names is not None:
-        raise TypeError(
-            f"{plan.function} with rows=, data= or var_names= takes no {', '.join(kwargs)}, which are of "
-            "pm.to_inference_data and need all rows and variables: leave them out, or take all"
-        )
     tree = to_inference_data(_multi_trace(plan, dataset), model=plan.full_model, **kwargs)
     ours = ("posterior", "observed_data", "constant_data")
     return {name: group.to_dataset() for name, group in tree.children.items() if name not in ours}

@@ -250,7 +250,7 @@ class TestResults:
         with pytest.warns(UserWarning, match="leaves out 'mean'"):
             assert list(approx.sample(3).posterior.data_vars) == ["slope"]
         feed(model, DATA, ROWS)
-        found = approx.sample(3)
+        found = approx.sample(3, var_names=["slope", "mean"])
         np.testing.assert_array_equal(found.posterior["obs"], ROWS)
         np.testing.assert_array_equal(found.observed_data["y"], DATA[ROWS, 0])
 

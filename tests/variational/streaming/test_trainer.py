@@ -120,7 +120,7 @@ class TestSteps:
 
     @pytest.mark.parametrize("mode", ["numba", "jax", "python"])
     def test_as_in_memory_step_by_step(self, mode):
-        """Bit for bit as batches that a callback puts into the placeholder of a step each."""
+        """As batches that are put into a placeholder before each step, whose scale is another graph."""
         how = {"compile_kwargs": {"mode": PYTHON}} if mode == "python" else {"backend": mode}
         loader, model = streamed()
         wanted = batches(loader, 20)
@@ -134,14 +134,15 @@ class TestSteps:
         for batch in wanted:
             other["batch"].set_value(batch)
             inference.refine(1, progressbar=False)
-        assert_same(params_of(approx), params_of(inference.approx))
-        assert_same([approx.hist], [inference.hist])
+        for ours, theirs in zip(params_of(approx), params_of(inference.approx), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(approx.hist, inference.hist, rtol=1e-13)
 
     def test_arguments_that_failed_are_forgotten(self):
         """A checkpoint after it has none of them, and the same trainer fits."""
         trainer = trainer_of(*streamed())
         before = dict(trainer._arguments)
-        with pytest.raises(TypeError, match="'list' object is not callable"):
+        with pytest.raises(TypeError, match=r"obj_optimizer=\[\] is no optimizer"):
             trainer.fit(1, obj_optimizer=[])
         assert (trainer._arguments, trainer.state) == (before, None)
         trainer.fit(2)
