@@ -27,9 +27,7 @@ from pymc.variational.fit_arguments import check_known
 from pymc.variational.guides.base import Guide
 from pymc.variational.guides.empirical import EmpiricalGuide, particles_of_trace
 from pymc.variational.guides.flat import FlatGuide
-from pymc.variational.guides.full_rank import FullRankGuide
-from pymc.variational.guides.mean_field import MeanFieldGuide
-from pymc.variational.vectorize import at_draws
+from pymc.variational.opvi import sample_over  # type: ignore[attr-defined]
 
 
 def _set_rhos(group: Any, param: Any, entries: Any, start_sigma: Mapping[Any, Any] | None) -> None:
@@ -119,7 +117,7 @@ class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type:
     def __init__(
         self,
         model: Any,
-        guide: Guide,
+        guide: str | Guide,
         *,
         start: Mapping[str, Any] | None = None,
         start_sigma: Mapping[str, Any] | None = None,
@@ -127,7 +125,11 @@ class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type:
     ) -> None:
         model = modelcontext(model)
         rng = np.random.RandomState(random_seed)
-        guides = make_guides(model, {None: guide}, start=start, start_sigma=start_sigma, rng=rng)
+        starts: dict[str, Any] = {"start": start, "start_sigma": start_sigma, "rng": rng}
+        if isinstance(guide, str):  # of globals; rows have one of their own
+            guides = make_guides(model, others=guide, **starts)
+        else:
+            guides = make_guides(model, {None: guide}, **starts)
         super().__init__(model, guides, rng=rng)
 
     @property
@@ -185,11 +187,11 @@ class MeanField(_OneGuide):
 
     def __init__(self, *, model: Any = None, **arguments: Any) -> None:
         check_starts("MeanField", arguments)
-        super().__init__(model, MeanFieldGuide(), **arguments)
+        super().__init__(model, "mean_field", **arguments)
 
 
 class FullRank(_OneGuide):
-    """One normal distribution of all entries of all variables.
+    """One normal distribution of all entries of all variables; those of rows have independent ones.
 
     The parameters are those of :class:`MeanField`.
     """
@@ -198,7 +200,7 @@ class FullRank(_OneGuide):
 
     def __init__(self, *, model: Any = None, **arguments: Any) -> None:
         check_starts("FullRank", arguments)
-        super().__init__(model, FullRankGuide(), **arguments)
+        super().__init__(model, "full_rank", **arguments)
 
 
 class Empirical(_OneGuide):
@@ -253,10 +255,10 @@ class Empirical(_OneGuide):
         return self.shared_params["histogram"]
 
     def evaluate_over_trace(self, node: Any) -> Any:
-        """Return a node at each particle, with a leading axis for them."""
+        """Return a node of the model at each particle, with a leading axis for them."""
         several = isinstance(node, list | tuple)
-        found = self.to_flat_input(list(node) if several else [node])
-        found = at_draws(found, {self.input: self.histogram})
+        nodes = self.model.replace_rvs_by_values(list(node) if several else [node])
+        found = sample_over(self, nodes, {self.input: self.histogram})
         return found if several else found[0]
 
 

@@ -90,6 +90,16 @@ class FitObjective:
         return self.objective
 
     @property
+    def tf(self) -> None:
+        """The test function, of which there is none."""
+        return None
+
+    @property
+    def test_params(self) -> list[SharedVariable]:
+        """Parameters of the test function, of which there is none."""
+        return []
+
+    @property
     def obj_params(self) -> list[SharedVariable]:
         """What a fit changes, by the name that PyMC's methods call it."""
         return self.approx.params

@@ -495,7 +495,7 @@ def objective_of_operator(
     if isinstance(op, Objective):
         return op, options
     if op is KL:
-        return ELBO(beta=float(options.pop("beta", 1.0))), options
+        return ELBO(beta=options.pop("beta", 1.0)), options
     if op is KSD and tf is rbf:
         return Stein(temperature=float(options.pop("temperature", 1.0))), options
     return None

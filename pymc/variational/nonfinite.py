@@ -67,7 +67,7 @@ def _taken_again(
     """Take the step that went wrong, and say what its loss and which parameters are."""
     after, losses = step.driver.run(step.driver.copy(step.load()), 1, fed)
     if step.has_loss:
-        beginning += f": its loss is {losses[-1] if len(losses) else loss}"
+        beginning += f": its loss is {losses[-1].flat[0] if len(losses) else loss}"
     return [
         f"{beginning}.",
         *(

@@ -39,7 +39,7 @@ from pymc.variational.saved import Saved
 from pymc.variational.vectorize import at_draws, largest_at_once
 
 
-def _sample_over(owner: Any, node: Any, draws: Mapping[Variable, Variable]) -> Any:
+def sample_over(owner: Any, node: Any, draws: Mapping[Variable, Variable]) -> Any:
     """Compute nodes at draws of the flat inputs of an approximation or a group."""
     several = isinstance(node, list | tuple)
     flat = owner.to_flat_input(list(node) if several else [node])
@@ -165,9 +165,9 @@ class _Group:
         check_support(self.model, point, start)
         return np.concatenate([point[name].ravel() for name in self.ordering])
 
-    def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
+    def symbolicsample_over_posterior(self: Any, node: Any) -> Any:
         random = self.symbolic_random.astype(self.symbolic_initial.dtype)
-        return _sample_over(self, node, {self.input: random})
+        return sample_over(self, node, {self.input: random})
 
 
 class _ObjectiveFunction:
@@ -234,9 +234,9 @@ class _Approximation(Saved):
         """List variables whose parameters are not finite, with their entries, where they are known."""
         return []
 
-    def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
+    def symbolicsample_over_posterior(self: Any, node: Any) -> Any:
         draws = dict(zip(self.inputs, self.symbolic_randoms))
-        return _sample_over(self, node, draws)
+        return sample_over(self, node, draws)
 
     def sample_node(
         self: Any,

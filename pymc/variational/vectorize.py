@@ -22,6 +22,7 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
+from pytensor.conditional.op import IfElse
 from pytensor.graph.basic import Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import graph_replace, vectorize_graph
@@ -69,6 +70,8 @@ def check_lengths(nodes: Sequence[Variable], inputs: Sequence[Variable], largest
         by_mask = isinstance(node.op, AdvancedSubtensor) and any(
             node.inputs[i].type.dtype == "bool" for i in found if i > 0
         )
+        if isinstance(node.op, IfElse):  # Blockwise has no form for a lazy Op
+            raise NotImplementedError(f"{node.op} has no form for many draws")
         if by_length or by_mask or isinstance(node.op, Nonzero | Unique | ARange | Repeat):
             raise NotImplementedError(f"a length depends on the draw in {node}")
         for var in node.outputs:

@@ -287,16 +287,21 @@ def _take(
     state, losses = step.driver.run(state, n_steps, fed)
     pace.took(len(losses), time.perf_counter() - began)
     if step.guarded:
-        last = float(losses[-1].flat[0])
+        last = _last(losses)
         return (state, losses, None) if np.isfinite(last) else (state, losses[:-1], last)
     if _is_good(step, state, losses, watched):
         return state, losses, None
     state, n_good = _rewind(step, before, len(losses), watched, fed)
-    return state, losses[:n_good], float(losses[-1])
+    return state, losses[:n_good], _last(losses)
+
+
+def _last(losses: np.ndarray) -> float:
+    """Return the loss of the last step: the first number, where losses of the guide stand beside it."""
+    return float(losses[-1].flat[0])
 
 
 def _is_good(step: Step, state: State, losses: np.ndarray, watched: Sequence[int]) -> bool:
-    return (not step.has_loss or bool(np.isfinite(losses[-1]))) and all(
+    return (not step.has_loss or bool(np.isfinite(_last(losses)))) and all(
         np.isfinite(np.asarray(state[i])).all() for i in watched
     )
 

@@ -93,7 +93,7 @@ def assemble(
     """
     left = {site.name: site for site in sites}
     bound: list[Guide] = []
-    rest = FAMILIES[others]
+    rest: Guide | None = None
     for names, guide in requests:
         if names is None:
             rest = guide
@@ -101,7 +101,14 @@ def assemble(
         mine = [_take(left, name, sites) for name in names]
         bound += _bind(guide, mine, starts, model)
     check_no_slots(model, {site.rv: site.axes for site in sites})
-    return _in_order([*bound, *_bind(rest, left.values(), starts, model)])
+    if rest is not None:
+        return _in_order([*bound, *_bind(rest, left.values(), starts, model)])
+    # The guide of a method is one of globals; rows have a mean-field one where it would couple them
+    family = FAMILIES[others]
+    coupled = [site for site in left.values() if site.plate and family.couples_rows]
+    rest_sites = [site for site in left.values() if site not in coupled]
+    bound += _bind(family, rest_sites, starts, model)
+    return _in_order([*bound, *_bind(FAMILIES["mean_field"], coupled, starts, model)])
 
 
 def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
@@ -256,13 +263,18 @@ def _check_coupling(guide: Guide, plate: Plate, names: Sequence[str]) -> None:
             f"only an index says, and the model has none: give {listed} an encoder in pm.Amortized, or "
             "subsample the dim by pm.Minibatch or batch_size="
         )
+    instead = "Give it all rows, pm.remove_minibatch(model), or fit by method='advi'"
+    if guide.name in FAMILIES:
+        instead = (
+            "Give these variables 'mean_field', or 'row_full_rank' for a covariance within each row, and the "
+            f"other variables {guide.name!r}, by a dict: "
+            f"guide={{'{names[0]}': 'mean_field', None: {guide.name!r}}}"
+        )
     if guide.couples_rows and plate:
         raise ValueError(
             f"guide {guide.name!r} couples the rows of {listed}, which are on the subsampled dim "
             f"{dims!r}: a batch has only some of the rows, so their covariance with others could not "
-            "be fitted, as batch normalisation cannot. Give these variables 'mean_field', or "
-            "'row_full_rank' for a covariance within each row, and the other variables "
-            f"{guide.name!r}, by a dict: guide={{'{names[0]}': 'mean_field', None: {guide.name!r}}}"
+            f"be fitted, as batch normalisation cannot. {instead}"
         )
     if guide.needs_rows and not plate:
         raise ValueError(

@@ -23,8 +23,11 @@ draws of MCMC.
 
 from __future__ import annotations
 
+import numbers
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytensor
@@ -61,6 +64,12 @@ class EmpiricalGuide(FlatGuide):
 
     def __post_init__(self) -> None:
         check_count("size", self.size, "an empirical guide")
+        jitter: Any = self.jitter
+        if not isinstance(jitter, numbers.Real) or not 0 <= float(jitter) < np.inf:
+            raise ValueError(
+                f"jitter={jitter!r} of particles is the standard deviation of their noise: a number of 0 or "
+                "more, such as 1.0"
+            )
 
     def start(self, starts: Starts) -> dict[str, np.ndarray]:
         noise = starts.rng.normal(0, 1, size=(self.size, self.layout.size))

@@ -106,8 +106,8 @@ class Setting:
         Draws that are averaged over, `obj_n_mc`.
     n_particles : int
         Particles of the bound, K.
-    logq_scale : float
-        Scale of log q in a log-weight: `beta` of an ELBO, and 0 for log p alone.
+    logq_scale : float or scalar variable, or None
+        Scale of log q in a log-weight: `beta` of an ELBO, and None for log p alone.
     """
 
     model: Any
@@ -117,7 +117,7 @@ class Setting:
     model_parameters: tuple[SharedVariable, ...] = ()
     n_outer: int = 1
     n_particles: int = 1
-    logq_scale: float = 1.0
+    logq_scale: float | Variable | None = 1.0
 
     @property
     def sites(self) -> list[Site]:
@@ -314,10 +314,10 @@ def log_weights(setting: Setting, draws: Draws, here: Here | None = None) -> Wei
         sums[term.plate] = sums[term.plate] + logp if term.plate in sums else logp
     for guide, block in draws.blocks.items():
         plate = guide.sites[0].plate
-        if setting.logq_scale == 0:
+        if setting.logq_scale is None:
             continue
         logq = guide.logq(block, here or setting.here, draws.n_lead[guide], draws.given)
-        if setting.logq_scale != 1:
+        if isinstance(setting.logq_scale, Variable) or setting.logq_scale != 1:
             logq = setting.logq_scale * logq
         sums[plate] = sums[plate] - logq if plate in sums else -logq
     return Weights(sums.pop((), pt.constant(0.0)), sums)

@@ -197,14 +197,14 @@ class ELBO(_ParticleBound):
     gradient : {"reparam", "stl"}
         "stl" leaves out the score of the guide, whose mean is 0 (sticking the landing): at the exact
         posterior it has no variance.
-    beta : float
+    beta : float or scalar variable
         Scale of the divergence of the guide from the prior (Burgess et al. 2018, equation 4); 1 for a
         bound of log p(x).
 
     Raises
     ------
     ValueError
-        For another gradient, or a `beta` that is no positive number.
+        For another gradient, or a `beta` below 0.
 
     References
     ----------
@@ -221,10 +221,12 @@ class ELBO(_ParticleBound):
     alpha: ClassVar[float] = 1.0  # type: ignore[misc]
 
     gradient: str = "reparam"
-    beta: float = 1.0
+    beta: float | Variable = 1.0
 
     def __post_init__(self) -> None:
         valid_gradient(self.gradient, ("reparam", "stl"), "elbo")
+        if isinstance(self.beta, Variable):
+            return
         if not (np.isfinite(self.beta) and self.beta >= 0):
             raise ValueError(
                 f"beta={self.beta!r} of the ELBO scales the divergence from the prior: give a number of 0 "
@@ -232,7 +234,7 @@ class ELBO(_ParticleBound):
             )
 
     def losses(self, setting: Setting) -> Losses:
-        if self.beta == 1:
+        if not isinstance(self.beta, Variable) and self.beta == 1:
             return super().losses(setting)
         priors = {rv.name for rv in setting.model.free_RVs}
         terms = tuple(

@@ -107,11 +107,17 @@ class Stein(Objective):
                 f"Stein's direction moves the guide alone, so that params={names} of pm.fit would stay as they "
                 "are: take objective='elbo' for parameters of the model"
             )
+        if setting.local_plates:
+            names = ", ".join(repr(s.name) for s in setting.sites if s.plate)
+            raise ValueError(
+                f"Stein's direction is about all rows at once, but a batch has some of the rows of {names}: give "
+                "it the model of all rows, pm.remove_minibatch(model), or take objective='elbo'"
+            )
         draws = _particles(setting)
         values = list(draws.values().values())
         flat = [value.reshape((value.shape[0], -1)) for value in values]
         z = pt.concatenate(flat, axis=1) if len(flat) > 1 else flat[0]
-        logp = sum_over_rows(log_weights(replace(setting, logq_scale=0), draws))
+        logp = sum_over_rows(log_weights(replace(setting, logq_scale=None), draws))
         gradients = pytensor.grad(logp.sum(), values)
         slopes = [g.reshape((g.shape[0], -1)) for g in gradients]
         slope = pt.concatenate(slopes, axis=1) if len(slopes) > 1 else slopes[0]

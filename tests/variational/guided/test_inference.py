@@ -78,9 +78,11 @@ def test_advi_is_the_guide_of_fit(model: pm.Model, fitted: Any) -> None:
     assert_same(params_of(by_object), params_of(by_name))
 
 
-def test_full_rank_advi_couples_rows(model: pm.Model) -> None:
+def test_full_rank_advi_is_of_globals(model: pm.Model) -> None:
+    approx = pm.FullRankADVI(model=model).approx
+    assert [type(guide).__name__ for guide in approx.guides] == ["FullRankGuide", "MeanFieldGuide"]
     with pytest.raises(ValueError, match="couples the rows of 'z'"):
-        pm.FullRankADVI(model=model)
+        pm.fit(1, model=model, guide="full_rank")
 
 
 def test_arguments_of_groups_are_refused(model: pm.Model) -> None:
@@ -93,7 +95,6 @@ def test_arguments_of_groups_are_refused(model: pm.Model) -> None:
     [
         pm.SVGD,
         pm.ASVGD,
-        pm.FullRank,
         lambda model: pm.Empirical(size=3, model=model),
         lambda model: Group(list(model.free_RVs), vfam="mf", model=model),
         lambda model: Group([model["mu"]], vfam="mf", model=model),

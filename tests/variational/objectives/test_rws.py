@@ -185,3 +185,14 @@ def encoded(batch_size: int, insomnia: float, with_global: bool = False) -> Any:
         {"z": lambda x: pm.Normal.dist(a + b * x, pt.exp(scale))}, inputs=[model["x"]], dim="obs"
     )
     return evaluate(model, RWS(insomnia=insomnia), 2, guide=guide)
+
+
+def test_a_fit_of_globals_alone() -> None:
+    """Without a table of rows the loop looks at the loss itself, beside which are the guide's."""
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0.3)
+        pm.Normal("x", 2 * mu, 1, observed=[1.0, 2.0])
+    approx = pm.fit(
+        5, model=model, objective="rws", n_particles=4, progressbar=False, random_seed=1
+    )
+    assert approx.hist.shape == approx.guide_losses["wake_phi"].shape == (5,)
