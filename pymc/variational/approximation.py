@@ -153,7 +153,7 @@ class GuideApproximation(Approximation):
         return [*self.storage.dense.values(), *self.model_parameters]
 
     def parameter_scales(self) -> dict[SharedVariable, np.ndarray]:
-        """Return what an error of 1 means for parameters of guides that rows share, where it is known."""
+        """Return the natural scale of each global guide parameter."""
         known: dict[SharedVariable, np.ndarray] = {}
         for guide in self.guides:
             if not guide.sites[0].plate:

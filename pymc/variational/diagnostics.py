@@ -358,7 +358,7 @@ def _digits(number: float) -> str:
 
 
 def _largest_se(log_weights: np.ndarray) -> float:
-    """Return the largest error of log-weights with which there is a verdict: small beside what they are."""
+    """Return the largest log-weight error that still allows a verdict."""
     return LARGEST_SE * max(1.0, float(log_weights.std()))
 
 

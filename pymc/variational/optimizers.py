@@ -29,8 +29,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import isclass, isroutine, signature
-from math import isfinite
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -43,8 +41,9 @@ from pytensor.graph.replace import graph_replace
 
 from pymc.variational.number_inputs import as_input, lift_numbers
 from pymc.variational.optimizer_base import Optimizer, State, Variables, step_counter
+from pymc.variational.schedule_arguments import check_number
 from pymc.variational.schedule_formulas import Schedule, rate_at, with_number_inputs
-from pymc.variational.updates import SCHEDULED
+from pymc.variational.updates import SCHEDULED, check_rate_of
 
 __all__ = [
     "AddDecayedWeights",
@@ -360,7 +359,7 @@ def add_decayed_weights(
     >>> from pymc.variational.optimizers import add_decayed_weights, chain
     >>> penalised = chain(add_decayed_weights(1e-4, mask=["weights"]), pm.adam(learning_rate=0.01))
     """
-    decay = _number("weight_decay of add_decayed_weights", weight_decay)
+    decay = check_number("weight_decay of add_decayed_weights", weight_decay)
     if decay < 0:
         raise ValueError(
             f"weight_decay of add_decayed_weights has to be at least 0, got {weight_decay!r}: with a "
@@ -390,7 +389,7 @@ def scale(factor: float) -> Scale:
     >>> from pymc.variational.optimizers import chain, scale
     >>> halved = chain(pm.adam(learning_rate=0.01), scale(0.5))
     """
-    return Scale(_number("factor of scale", factor))
+    return Scale(check_number("factor of scale", factor))
 
 
 def scale_by_schedule(schedule: Schedule) -> Scale:
@@ -438,8 +437,7 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> Scale:
     >>> from pymc.variational.optimizers import chain, scale_by_adam, scale_by_learning_rate
     >>> adam = chain(scale_by_adam(), scale_by_learning_rate(0.01))
     """
-    if not callable(learning_rate) and not isinstance(learning_rate, Variable):
-        _number("learning_rate of scale_by_learning_rate", learning_rate)
+    check_rate_of("scale_by_learning_rate", learning_rate)
     return Scale(learning_rate, descend=True)
 
 
@@ -473,7 +471,7 @@ def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-
     >>> adam = chain(scale_by_adam(beta1=0.8), scale_by_learning_rate(0.01))
     """
     for name, beta in (("beta1", beta1), ("beta2", beta2)):
-        if not 0 <= _number(f"{name} of scale_by_adam", beta) < 1:
+        if not 0 <= check_number(f"{name} of scale_by_adam", beta) < 1:
             raise ValueError(
                 f"{name} of scale_by_adam is the share of a moving mean that stays at a step, from 0 up to "
                 f"1 and without 1; got {beta!r}"
@@ -586,16 +584,8 @@ def name_of(optimizer: Any) -> str:
     return optimizer.__name__ if isroutine(optimizer) or isclass(optimizer) else repr(optimizer)
 
 
-def _number(name: str, value: Any) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} is a number, such as 0.1; got {value!r}")
-    if not isfinite(value):
-        raise ValueError(f"{name} has to be finite, got {value!r}")
-    return float(value)
-
-
 def _positive(name: str, value: Any) -> float:
-    if _number(name, value) <= 0:
+    if check_number(name, value) <= 0:
         raise ValueError(
             f"{name} has to be above 0, got {value!r}: with it no parameter would move"
         )

@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""What the arguments of a learning-rate schedule have to be.
+"""What the arguments of optimizers and learning-rate schedules have to be.
 
 ``name`` is what an error calls the argument, as "decay_steps of cosine_decay".
 """
@@ -27,13 +27,20 @@ import numpy as np
 
 from pymc.variational.schedule_formulas import Schedule
 
-__all__ = ["check_count", "check_fraction", "check_list", "check_rate", "check_rate_or_schedule"]
+__all__ = [
+    "check_count",
+    "check_fraction",
+    "check_list",
+    "check_number",
+    "check_rate",
+    "check_rate_or_schedule",
+]
 
 _MAX_STEP = int(np.iinfo(np.int64).max)
 
 
-def _real(name: str, value: Any) -> float:
-    """Return a Python float, which takes the precision of what it meets in a graph."""
+def check_number(name: str, value: Any) -> float:
+    """Return a finite number as a Python float, which takes the precision of what it meets in a graph."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} is a number, such as 0.1; got {value!r}")
     if not isfinite(value):
@@ -43,7 +50,7 @@ def _real(name: str, value: Any) -> float:
 
 def check_rate(name: str, value: Any) -> float:
     """Return a learning rate as a float, or raise a TypeError or ValueError that names it."""
-    if _real(name, value) <= 0:
+    if check_number(name, value) <= 0:
         raise ValueError(
             f"{name} has to be above 0, got {value!r}: optimizers subtract the gradient times the "
             "learning rate, and would climb with a negative one. Try 0.01"
@@ -58,7 +65,7 @@ def check_rate_or_schedule(name: str, value: Any) -> float | Schedule:
 
 def check_fraction(name: str, value: Any, zero: bool = True) -> float:
     """Return a number from 0 to 1 as a float, or raise a TypeError or ValueError."""
-    if not 0 <= _real(name, value) <= 1 or (value == 0 and not zero):
+    if not 0 <= check_number(name, value) <= 1 or (value == 0 and not zero):
         raise ValueError(
             f"{name} is a fraction of a learning rate, {'from' if zero else 'above'} 0 and up to 1; "
             f"got {value!r}"

@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytensor
 
+from pytensor.graph.basic import Variable
+
 import pymc._layer as _layer
 
+from pymc.variational.schedule_arguments import check_number
 from pymc.variational.schedule_formulas import Schedule, rate_at
 
 released = _layer.run_release(globals())
@@ -41,6 +44,12 @@ _DOCUMENTED = """\
 """
 
 
+def check_rate_of(optimizer: str, learning_rate: Any) -> None:
+    """Raise a TypeError or ValueError where a learning rate is no number, symbol, array or schedule."""
+    if not callable(learning_rate) and not isinstance(learning_rate, Variable | np.ndarray):
+        check_number(f"learning_rate of {optimizer}", learning_rate)
+
+
 def _scheduled(optimizer: Callable[..., Any]) -> Callable[..., Any]:
     """Let an optimizer of the release take a schedule; with anything else it is as it was."""
     default = signature(optimizer).parameters["learning_rate"].default
@@ -53,6 +62,7 @@ def _scheduled(optimizer: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
+        check_rate_of(optimizer.__name__, learning_rate)
         if loss_or_grads is None or params is None or not callable(learning_rate):
             return optimizer(loss_or_grads, params, learning_rate, *args, **kwargs)
         step = pytensor.shared(np.array(0, dtype="int64"), name="step")

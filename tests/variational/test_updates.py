@@ -218,3 +218,23 @@ def test_clipped_gradients():
         )
     lengths = np.linalg.norm(np.diff(rates, axis=0), axis=1)
     np.testing.assert_allclose(lengths, 0.1 * RATES[1:], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rate", "error", "message"),
+    [
+        (True, TypeError, "is a number, such as 0.1; got True"),
+        (None, TypeError, "is a number, such as 0.1; got None"),
+        ("x", TypeError, "is a number, such as 0.1; got 'x'"),
+        (np.nan, ValueError, "has to be finite, got nan"),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_rate(name, rate, error, message):
+    with pytest.raises(error, match=f"^learning_rate of {name} {message}"):
+        getattr(pm, name)(learning_rate=rate)
+
+
+@pytest.mark.parametrize("rate", [1, np.float32(0.5), np.array(0.5), pt.constant(0.5)])
+def test_numbers_of_other_types_are_rates(rate):
+    assert np.isfinite(take_steps(pm.adam(learning_rate=rate), n=1)).all()

@@ -456,7 +456,7 @@ def _data_on(
 
 
 def _is_data(var: Variable) -> bool:
-    """Tell whether `var` is computed from data alone: what mixes their rows is of all of them."""
+    """Return whether `var` depends on data only."""
     random = (v for v in ancestors([var]) if v.owner is not None)
     return not any(True for _ in explicit_graph_inputs([var])) and not any(
         isinstance(v.owner.op, RNGConsumerOp) for v in random

@@ -95,7 +95,7 @@ def held_model(model: Model) -> Model:
 
 
 def every_row_model(model: Model) -> Model:
-    """Make a model of all rows whose data are not known, for what does not depend on them.
+    """Build the full-data model with placeholder data.
 
     Parameters
     ----------

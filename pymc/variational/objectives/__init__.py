@@ -20,7 +20,14 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
-from pymc.variational.objectives.base import Objective
+from pymc.variational.objectives.base import (
+    Loss,
+    Losses,
+    Objective,
+    draw_all,
+    log_weights,
+    total,
+)
 from pymc.variational.objectives.particles import ELBO, IWAE, Renyi
 from pymc.variational.objectives.rws import ReweightedWakeSleep
 
@@ -28,10 +35,15 @@ __all__ = [
     "ELBO",
     "IWAE",
     "OBJECTIVES",
+    "Loss",
+    "Losses",
     "Objective",
     "Renyi",
     "ReweightedWakeSleep",
+    "draw_all",
+    "log_weights",
     "objective_of",
+    "total",
 ]
 
 #: By what the user writes.

@@ -227,7 +227,7 @@ class Plan:
 
     @property
     def mixed(self) -> list[Output]:
-        """What is computed from all rows, when they are there."""
+        """Outputs that mix rows; computed after all rows."""
         return [output for output in self.outputs if output.mixed]
 
     @cached_property

@@ -89,7 +89,7 @@ class RowSelection:
 
     @property
     def computed(self) -> RowSelection:
-        """What is computed of it: rows that are there, and not of an index, are all or none."""
+        """The rows to compute; unnumbered rows are computed together."""
         there: dict[Rows, np.ndarray] = {
             rows: np.arange(n, dtype="int64")
             for rows, n in self.totals.items()
@@ -99,7 +99,7 @@ class RowSelection:
 
     @property
     def taken_later(self) -> dict[str, np.ndarray]:
-        """Positions by dim, of what is selected when it is computed."""
+        """Positions to select after computing, by dim."""
         there = {rows.dim for rows in self.totals if not rows.knows_numbers}
         return {dim: positions for dim, positions in self.by_dim.items() if dim in there}
 

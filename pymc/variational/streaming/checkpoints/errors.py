@@ -46,7 +46,7 @@ class DamagedCheckpointError(ValueError):
 
 
 class CheckpointMismatchError(ValueError):
-    """A checkpoint is of something else than what it is loaded for.
+    """The checkpoint belongs to another fit.
 
     Parameters
     ----------

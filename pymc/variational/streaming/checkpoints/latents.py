@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""What an approximation is of: the free variables of a model, their priors and where these are not zero."""
+"""Fingerprint of the free variables: priors and supports."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _hash(model: Any, rv: Variable, graphs: Sequence[Variable]) -> str:
 
 
 def _held(model: Any, rv: Variable, graphs: Sequence[Variable]) -> Iterator[SharedVariable]:
-    """Yield the shared variables whose values a prior is of.
+    """Yield the shared variables a prior depends on.
 
     Data are in it where the support depends on them: elsewhere :func:`pymc.set_data` may change them.
     """
