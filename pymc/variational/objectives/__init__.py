@@ -30,6 +30,7 @@ from pymc.variational.objectives.base import (
 )
 from pymc.variational.objectives.particles import ELBO, IWAE, Renyi
 from pymc.variational.objectives.rws import ReweightedWakeSleep
+from pymc.variational.objectives.stein import Stein
 
 __all__ = [
     "ELBO",
@@ -40,6 +41,7 @@ __all__ = [
     "Objective",
     "Renyi",
     "ReweightedWakeSleep",
+    "Stein",
     "draw_all",
     "log_weights",
     "objective_of",
