@@ -64,10 +64,11 @@ def posterior_draws(
             "pm.to_inference_data and need all rows and variables: leave them out, or take all"
         )
     known = latent_outputs(approx.model, include_transformed or not return_inferencedata)
-    plan = Plan.of(approx, draws, known, request, function)
+    likelihoods = _likelihoods(approx, log_likelihood, function)
+    plan = Plan.of(approx, draws, known, request, function, likelihoods=likelihoods)
     if request.var_names is None:
         plan = plan.without_large()
-    likelihoods = _likelihoods(plan, log_likelihood)
+    likelihoods = plan.with_lengths(likelihoods)
     plan.check_memory(likelihoods)
     # What is computed over all rows needs all variables
     needed = [o for o in (known if plan.mixed else plan.outputs) if not o.mixed]
@@ -112,23 +113,31 @@ def predictive_draws(
     return xr.DataTree.from_dict(groups)
 
 
-def _likelihoods(plan: Plan, log_likelihood: bool | str | Sequence[str]) -> list[Output]:
+def _likelihoods(
+    approx: Any, log_likelihood: bool | str | Sequence[str], function: str
+) -> list[Output]:
     """List the log-likelihoods that are asked for."""
-    if log_likelihood is False:
-        return []
-    names = None if log_likelihood is True else log_likelihood
-    found = chosen(
-        likelihood_outputs(plan.approx.model), names, f"log_likelihood= of {plan.function}"
-    )
+    what = f"log_likelihood= of {function}"
+    names: str | Sequence[str] | None
+    if isinstance(log_likelihood, bool | np.bool_):
+        if not log_likelihood:
+            return []
+        names = None
+    elif isinstance(log_likelihood, str | Sequence):
+        names = log_likelihood
+    else:
+        raise TypeError(
+            f"{what} is {log_likelihood!r}, but has to be True, for those of all observed variables, False, "
+            'or names of them, such as log_likelihood=["y"]'
+        )
+    found = chosen(likelihood_outputs(approx.model), names, what)
     for output in found:
         if output.mixed:
             raise ValueError(
-                f"log_likelihood= of {plan.function} is of each row, and those of {output.name!r} cannot be told "
+                f"{what} is of each row, and those of {output.name!r} cannot be told "
                 f"apart: {output.mixed}. Take pm.compute_log_likelihood of draws of all rows"
             )
-    graphs = [output.graph for output in found]
-    plan.selection.data.check(graphs, f"log_likelihood= of {plan.function}")
-    return plan.with_lengths(found)
+    return found
 
 
 def _other_groups(plan: Plan, dataset: xr.Dataset, kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,12 +81,15 @@ class RowFunction:
         Those whose parameters it takes.
     storage : Storage
         Where the parameters are.
+    streams : tuple of Rows
+        Those whose rows it takes from what a placeholder holds.
     """
 
     function: Callable
     positions: tuple[Rows, ...]
     plates: tuple[Plate, ...]
     storage: Any
+    streams: tuple[Rows, ...] = ()
 
     @classmethod
     def of(
@@ -122,19 +125,34 @@ class RowFunction:
         indexes = index_variables(outputs)
         positions = {rows: pt.lvector(f"rows_{rows.dim}") for rows in map(Rows, indexes)}
         replaced = {index: positions[Rows(index)] for index in indexes}
+        graphs, at = _rows_of_streams(rebuild(outputs, {**(swaps or {}), **replaced}))
         function = compile(
             [n_draws, *inputs, *positions.values(), *params.values()],
-            _rows_of_streams(rebuild(outputs, {**(swaps or {}), **replaced})),
+            graphs,
             on_unused_input="ignore",
             random_seed=random_seed,
             mode=mode,
         )
-        return cls(function, tuple(positions), tuple(params), approx.storage)
+        streams = tuple(rows for rows, var in positions.items() if var in at)
+        return cls(function, tuple(positions), tuple(params), approx.storage, streams)
 
     def __call__(
         self, n_draws: int, selection: RowSelection, inputs: Iterable[np.ndarray] = ()
     ) -> list[np.ndarray]:
-        """Compute the outputs at some rows."""
+        """Compute the outputs at some rows.
+
+        Raises
+        ------
+        ValueError
+            If it takes rows of a stream whose data are not those of the selection: positions among all
+            rows would be taken for places in a batch.
+        """
+        for rows in self.streams:
+            if rows not in selection.held:
+                raise ValueError(
+                    f"this needs data of {rows}, which come in batches from a loader, and the rows that are "
+                    "selected are not those that the model holds: give their data, by data= or pm.set_data"
+                )
         positions = [selection.positions[rows] for rows in self.positions]
         params = [
             self.storage.tables[plate].parameters(selection.in_table(plate))
@@ -143,14 +161,15 @@ class RowFunction:
         return self.function(n_draws, *inputs, *positions, *params)
 
 
-def _rows_of_streams(outputs: Sequence[Variable]) -> list[Variable]:
-    """Take the rows at some positions of what the placeholders of streams hold."""
-    taken = {}
+def _rows_of_streams(outputs: Sequence[Variable]) -> tuple[list[Variable], set[Variable]]:
+    """Take the rows at some positions of what the placeholders of streams hold; return these positions too."""
+    taken, at = {}, set()
     for var in streams_in(outputs):
         placeholder, positions = var.owner.inputs
         if not is_stream(positions):
             taken[var] = placeholder[positions]
-    return rebuild(outputs, taken) if taken else list(outputs)
+            at.add(positions)
+    return rebuild(outputs, taken) if taken else list(outputs), at
 
 
 def index_variables(outputs: Iterable[Variable]) -> list[Variable]:

@@ -144,12 +144,32 @@ def state_of(approx: Any) -> Any:
     unconstrained = moments_data(approx)
     constrained = []
     for dataset in unconstrained:
+        if not dataset.data_vars:  # no guide has any
+            constrained.append(dataset)
+            continue
+        # Values of guides without moments are unknown, and what depends on them is
+        unknown = {
+            rv.name: model.rvs_to_values[rv].name
+            for rv in model.free_RVs
+            if model.rvs_to_values[rv].name not in dataset
+        }
+        point = model.initial_point() if unknown else {}
+        filled = dataset.assign(
+            {
+                name: (
+                    [f"{name}_dim_{k}" for k in range(np.ndim(point[name]))],
+                    point[name] * np.nan,
+                )
+                for name in unknown.values()
+            }
+        )
         own = constrain_values(
-            dataset.expand_dims("__sample__"),
+            filled.expand_dims("__sample__"),
             model=model,
             sample_dims=("__sample__",),
             compile_kwargs={"mode": "FAST_COMPILE"},
         ).squeeze("__sample__", drop=True)
+        own = own[[name for name in own.data_vars if name not in unknown]]
         if approx.include_transformed:
             own = own.merge(dataset, compat="override")
         constrained.append(own)

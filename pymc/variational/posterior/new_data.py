@@ -27,7 +27,8 @@ import numpy as np
 import pytensor.tensor as pt
 
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.traversal import ancestors
 
 from pymc.exceptions import ShapeError
 from pymc.minibatch.casting import cast_rows
@@ -85,6 +86,24 @@ class NewData:
                 "the values of the same rows in data= too"
             )
 
+    def of_old_lengths(self, model: Any, graphs: Iterable[Variable]) -> list[str]:
+        """List other data above some graphs that have a length which the given ones had in the model."""
+        old = {
+            now
+            for var, new in self.swaps.items()
+            if isinstance(var, SharedVariable) and isinstance(new, SharedVariable)
+            for now, length in zip(_shape(var), _shape(new))
+            if now != length
+        }
+        above = set(ancestors(list(graphs)))
+        names = {var: repr(var.name) for var in model.data_vars}
+        names |= {var: f"the observed values of {n!r}" for var, n in _fixed_values(model).items()}
+        return [
+            name
+            for var, name in names.items()
+            if var in above and var not in self.swaps and not old.isdisjoint(_shape(var))
+        ]
+
 
 def read_data(
     model: Any,
@@ -141,12 +160,15 @@ def read_data(
     }
     changed = {dim: n for dim, n in lengths.items() if n != current_length(model.dim_lengths[dim])}
     missing: dict[Variable, str] = {}
-    for var in [*on_rows, *model.data_vars]:
+    fixed = _fixed_values(model)
+    for var in [*on_rows, *model.data_vars, *fixed]:
         new = {k: len(held[r].numbers) for k, r in on_rows.get(var, {}).items() if r in held}
-        named = enumerate(model.named_vars_to_dims.get(var.name) or ())
+        named = enumerate(model.named_vars_to_dims.get(fixed.get(var, var.name)) or ())
         new |= {k: changed[dim] for k, dim in named if dim in changed}
         if new and var not in swaps:
             missing[var] = "an array" if var.name is None else repr(var.name)
+            if var in fixed:
+                missing[var] = f"the observed values of {fixed[var]!r}, which are not in pm.Data"
             swaps[var] = _nothing(var, new)
     for dim, length in lengths.items():
         swaps[model.dim_lengths[dim]] = pt.constant(length, dtype="int64")
@@ -176,6 +198,12 @@ def _variables(model: Any, data: Any, function: str) -> dict[str, SharedVariable
             f"{list(known)}. What is to be replaced has to be in pm.Data"
         )
     return {name: known[full] for name, full in names.items()}
+
+
+def _fixed_values(model: Any) -> dict[Variable, str]:
+    """Return observed values that are constants, and the variable that each is of."""
+    values = {model.rvs_to_values[rv]: rv.name for rv in model.observed_RVs}
+    return {value: name for value, name in values.items() if isinstance(value, Constant)}
 
 
 def _placeholders(model: Any) -> Collection[Variable]:
@@ -239,10 +267,13 @@ def _rows_held(
 
 def _nothing(var: Variable, new: Mapping[int, int]) -> Variable:
     """Make values of new lengths, which nothing may depend on."""
-    now = [current_length(axis_length(var, k)) or 0 for k in range(var.type.ndim)]
-    lengths = [new.get(k, n) for k, n in enumerate(now)]
+    lengths = [new.get(k, n or 0) for k, n in enumerate(_shape(var))]
     value = np.nan if var.type.dtype.startswith("float") else 0
     return _holding(var, np.full(lengths, value, var.type.dtype))
+
+
+def _shape(var: Variable) -> list[int | None]:
+    return [current_length(axis_length(var, k)) for k in range(var.type.ndim)]
 
 
 def _holding(var: Variable, value: np.ndarray) -> Variable:

@@ -120,6 +120,7 @@ class Plan:
         *,
         in_parts: bool = False,
         predictive: bool = False,
+        likelihoods: Sequence[Output] = (),
     ) -> Plan:
         """Check what a user asks for.
 
@@ -136,6 +137,8 @@ class Plan:
             Whether what is computed over all rows cannot be returned.
         predictive : bool
             Whether new data are asked for, of which nothing is left out.
+        likelihoods : sequence of Output
+            Log-likelihoods that are asked for too, of the same rows.
 
         Raises
         ------
@@ -148,8 +151,8 @@ class Plan:
             check_count("chunk", request.chunk, function)
         named = chosen(known, request.var_names, function)
         by_name = request.var_names is not None or predictive
-        selection, named = selected(approx, named, by_name, request, function)
-        if in_parts or not selection.is_all:
+        selection, named = selected(approx, named, by_name, request, function, likelihoods)
+        if in_parts or not selection.is_whole:
             mixed = [output for output in named if output.mixed]
             if mixed and request.var_names is not None:
                 raise ValueError(_of_all_rows(mixed, function))
@@ -255,7 +258,17 @@ class Plan:
         """Yield arrays of some outputs, of a part of the rows at a time."""
         rows, seed = self.selection.computed, self.request.random_seed
         sampler = RowSampler.of(self.approx, outputs, rows, self.n_draws, seed, self.predictive)
-        yield from sampler.chunks(rows, self.request.chunk)
+        try:
+            yield from sampler.chunks(rows, self.request.chunk)
+        except ValueError as error:
+            graphs = [output.graph for output in outputs]
+            if other := self.selection.data.of_old_lengths(self.approx.model, graphs):
+                raise ValueError(
+                    f"{self.function}: data= has another number of rows than the model, and the values of "
+                    f"{' and '.join(other)} still have the old one: give them in data= too, or give the data "
+                    "of the model dims, which say what are the same rows"
+                ) from error
+            raise
 
     def arrays(self, outputs: Sequence[Output]) -> dict[str, np.ndarray]:
         """Compute outputs at all rows that are selected: arrays of shape (draws, ...), by name."""
@@ -309,27 +322,39 @@ def chosen(
 
 
 def selected(
-    approx: Any, outputs: list[Output], by_name: bool, request: Request, function: str
+    approx: Any,
+    outputs: list[Output],
+    by_name: bool,
+    request: Request,
+    function: str,
+    likelihoods: Sequence[Output] = (),
 ) -> tuple[RowSelection, list[Output]]:
     """Select rows and their data, and the outputs that can be computed of them.
 
     Parameters of rows are in tables, so draws of them need no data. What an encoder makes of a row's
     data does, and so do deterministics and terms of them. Deterministics without the data that
-    they need are left out with a warning where the user does not name them.
+    they need are left out with a warning where the user does not name them. Log-likelihoods are always
+    asked for by name.
     """
     for table in approx.storage.tables.values():
         table.check_rows()
     model, axes = approx.model, row_axes(approx)
     reads = [var for guide in approx.guides for var in _ends(guide.reads())]
     data = read_data(model, axes, reads, request.data, request.coords, function)
-    if data.values:
-        needy = _needy(approx, outputs, lambda graphs: bool(data.lacks(graphs)))
-    elif is_streamed(model):
-        needy = _needy(approx, outputs, lambda graphs: any(map(needs_rows, graphs)))
-    else:
+    if not data.values and not is_streamed(model):
         return select_rows(model, axes, request.rows, function), outputs
+
+    def lacks(graphs: Collection[Variable]) -> bool:
+        return bool(data.lacks(graphs)) if data.values else any(map(needs_rows, graphs))
+
+    needy = _needy(approx, outputs, lacks)
     latent = {var.name for var in (*model.free_RVs, *model.value_vars)}
     names = " and ".join(repr(output.name) for output in needy)
+    if terms := _needy(approx, likelihoods, lacks):
+        what = f"log_likelihood= of {function}"
+        if not data.values:
+            return held_selection(approx, request.rows, what), outputs
+        data.check([*(output.graph for output in terms), *reads], what)
     if needy and (by_name or any(output.name in latent for output in needy)):
         if not data.values:
             return held_selection(approx, request.rows, f"{function} of {names}"), outputs

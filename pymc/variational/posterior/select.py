@@ -54,8 +54,12 @@ class RowSelection:
     @property
     def is_all(self) -> bool:
         """Whether it is all rows, in their order."""
-        whole = all(_is_all(self.positions[rows], n) for rows, n in self.totals.items())
-        return whole and not self.held and not self.data.values
+        return self.is_whole and not self.held and not self.data.values
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all rows that there are: of the fit, or those whose data were given."""
+        return all(_is_all(self.positions[rows], n) for rows, n in self.totals.items())
 
     @property
     def swaps(self) -> Mapping[Variable, Variable]:
@@ -174,9 +178,10 @@ def select_rows(
 
     Examples
     --------
+    >>> import pymc as pm
     >>> from pymc.minibatch.index import minibatch_index
     >>> from pymc.minibatch.provenance import Rows
-    >>> from pymc.variational.posterior.selection import select_rows
+    >>> from pymc.variational.posterior.select import select_rows
     >>> obs = Rows(minibatch_index(rows=4, batch_size=2, dim="obs"))
     >>> model = pm.Model(coords={"obs": ["a", "b", "c", "d"]})
     >>> select_rows(model, [obs], {"obs": ["d", "b"]}).positions[obs]

@@ -256,21 +256,9 @@ def test_what_is_computed_over_all_rows_is_of_these(how: str) -> None:
         x, y = FEEDS[how]()
         mu = pm.Deterministic("mu", pm.Normal("slope") * x, dims="obs")
         pm.Normal("y", mu, 1, observed=y, dims="obs")
-        if how != "streamed":
-            pm.Deterministic("centred", mu - mu.mean(), dims="obs")
-    approx = guided_approximation(model)
-    if how != "full":
-        with pytest.warns(UserWarning, match="left out") if how == "minibatch" else _nothing():
-            assert "centred" not in approx.sample(2, data={"X": NEW}).posterior
-        return
-    found = approx.sample(2, data={"X": NEW}).posterior
+        pm.Deterministic("centred", mu - mu.mean(), dims="obs")
+    found = guided_approximation(model).sample(2, data={"X": NEW}).posterior
     np.testing.assert_allclose(found["centred"].mean("obs"), 0, atol=1e-12)
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 @pytest.mark.parametrize(
@@ -309,3 +297,58 @@ def test_data_that_are_not_there_are_named() -> None:
     ):
         found = regression("minibatch").sample(2, data={"Y": SEEN})
     assert list(found.posterior.data_vars) == ["slope"]
+
+
+class TestObservedConstants:
+    """A model of full data whose observed values are not in `pm.Data`."""
+
+    def approx(self, dims: str | None = "obs") -> Any:
+        with pm.Model(coords={"obs": range(N)}) as model:
+            x = pm.Data("X", X, dims=dims)
+            mu = pm.Deterministic("mu", pm.Normal("slope") * x, dims=dims)
+            pm.Normal("y", mu, 1, observed=np.ones(N), dims=dims)
+        return guided_approximation(model)
+
+    def test_predictions_need_none(self) -> None:
+        approx = self.approx()
+        new = approx.sample_posterior_predictive(3, data={"X": NEW[:2]})
+        assert new.posterior_predictive["y"].shape == (1, 3, 2)
+        assert "observed_data" not in new.children
+        draws = approx.sample(3, data={"X": NEW[:2]})
+        expected = draws.posterior["slope"].values[..., None] * NEW[:2]
+        np.testing.assert_allclose(draws.posterior["mu"], expected)
+
+    def test_likelihoods_do(self) -> None:
+        with pytest.raises(ValueError, match="the observed values of 'y', which are not in"):
+            self.approx().sample(3, data={"X": NEW}, log_likelihood=True)
+
+    def test_without_dims(self) -> None:
+        with pytest.raises(ValueError, match="the observed values of 'y' still have the old one"):
+            self.approx(None).sample(3, data={"X": NEW}, log_likelihood=True)
+
+
+def test_data_without_dims_that_are_not_there() -> None:
+    with pm.Model() as model:
+        x, y = pm.Data("X", X), pm.Data("Y", Y)
+        pm.Normal("y", pm.Normal("slope") * x, 1, observed=y)
+    with pytest.raises(
+        ValueError, match="the values of 'Y' still have the old one: give them in data="
+    ):
+        guided_approximation(model).sample_posterior_predictive(3, data={"X": NEW})
+
+
+def test_what_mixes_rows_is_computed_over_those_given(how: str) -> None:
+    with pm.Model() as model:
+        x, y = FEEDS[how]()
+        slope = pm.Normal("slope")
+        pm.Deterministic("total", (slope * x).sum())
+        pm.Normal("y", slope * x, 1, observed=y, dims="obs")
+    draws = guided_approximation(model).sample(3, data={"X": NEW}, var_names=["slope", "total"])
+    np.testing.assert_allclose(draws.posterior["total"], draws.posterior["slope"] * NEW.sum())
+
+
+@pytest.mark.parametrize("value", [None, 0, 1])
+def test_likelihoods_are_named_or_all_or_none(value: Any) -> None:
+    with pytest.raises(TypeError, match="has to be True, for those of all observed variables"):
+        regression("full").sample(2, log_likelihood=value)
+    assert "log_likelihood" not in regression("full").sample(2, log_likelihood=np.False_).children

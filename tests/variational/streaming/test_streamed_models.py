@@ -17,11 +17,17 @@ import numpy as np
 import pytensor
 import pytest
 
+from scipy import stats
+
 import pymc as pm
 
+from pymc.minibatch.held_rows import forget_rows
 from pymc.model.fgraph import clone_model
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.inference import make_inference
+from pymc.variational.posterior.draw import RowSampler, row_axes
+from pymc.variational.posterior.select import select_rows
+from pymc.variational.posterior.variables import likelihood_outputs
 from tests.minibatch.enumeration import PYTHON
 from tests.minibatch.streams import feed, loader_of
 
@@ -201,6 +207,35 @@ class TestResults:
         feed(model, DATA, ROWS)
         with pytest.raises(ValueError, match="leave rows out"):
             guided_approximation(model).sample(3, var_names="mean", rows=[1])
+
+    @pytest.mark.parametrize("rows", [None, [1, 2]])
+    def test_log_likelihoods_of_data_that_are_not_there(self, rows):
+        """Positions among all rows are no places in the batch that a fit leaves in the model."""
+        model = of_rows()
+        feed(model, DATA, range(N))
+        approx = steps(model)
+        forget_rows(model)
+        with pytest.raises(ValueError, match=r"log_likelihood= of approx.sample needs data.*data="):
+            approx.sample(3, rows=rows, log_likelihood=True)
+
+    def test_log_likelihoods_of_rows_that_were_given(self):
+        model = of_rows()
+        approx = guided_approximation(model)
+        feed(model, DATA, ROWS)
+        tree = approx.sample(3, log_likelihood=True)
+        np.testing.assert_array_equal(tree.log_likelihood["obs"], ROWS)
+        expected = stats.norm(tree.posterior["z"].values, 1).logpdf(DATA[ROWS, 0])
+        np.testing.assert_allclose(tree.log_likelihood["y"].values, expected)
+
+    def test_places_in_a_batch_are_not_those_of_all_rows(self):
+        """A function of rows says so itself, whoever selects them."""
+        model = of_globals()
+        approx = guided_approximation(model)
+        feed(model, DATA, range(N))
+        likelihood = likelihood_outputs(model)
+        whole = select_rows(model, row_axes(approx), None)
+        with pytest.raises(ValueError, match="this needs data of"):
+            list(RowSampler.of(approx, likelihood, whole, 3).chunks(whole))
 
     def test_encoded_variables_are_of_rows_that_were_given(self):
         model = of_rows()
