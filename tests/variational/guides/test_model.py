@@ -632,10 +632,9 @@ def test_sources_that_depend_on_each_other_are_drawn_together(lead: tuple[int, .
     cov = np.array([[k**2 + 0.25, k**2, k], [k**2, k**2 + 0.25, k], [k, k, 1]])
     exact = st.multivariate_normal([0.3, 0.3, 0], cov)
     np.testing.assert_allclose(logq, exact.logpdf(mu))
-    # Of noise 1 for each, b is a function of the a that was drawn
-    [mu] = with_noise(list(block), lambda zeros: zeros + np.array(1.0))
-    mu = pm.compile([], mu, mode=PLAIN)()
-    np.testing.assert_allclose(mu, np.broadcast_to([2.3, 2.3, 1], (*lead, 3)))
+    # With a hidden draw of a for b this would be 2.2
+    residual = mu[..., :2] - 0.3 - k * mu[..., 2:]
+    assert np.sqrt(np.mean(residual**2)) < 1.0
 
 
 def test_a_batch_fed_by_hand_has_the_rows_of_a_guide_model() -> None:
