@@ -33,6 +33,7 @@ from pymc.variational.guides.structured import Structured
 from pymc.variational.guides.unnumbered_rows import (
     UnnumberedRows,
     check_no_slots,
+    dims_of_slots,
     unnumbered_rows,
 )
 from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
@@ -138,6 +139,9 @@ def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
 def there_of_guide(model: Any, requests: Requests) -> list[UnnumberedRows]:
     """List rows of the dims that guides are for and that the model does not subsample.
 
+    A guide that is a model says no dim: it is for those along which its variables have a value for each
+    row of a batch fed by hand.
+
     Raises
     ------
     ValueError
@@ -145,6 +149,10 @@ def there_of_guide(model: Any, requests: Requests) -> list[UnnumberedRows]:
     """
     sampled = subsampled_dims(model)
     dims = dict.fromkeys(guide.dim for _, guide in requests)
+    for names, guide in requests:
+        if isinstance(guide, ModelGuide) and guide.dim is None:
+            latent = {rv.name for rv in model.free_RVs}.intersection(names or ())
+            dims |= dict.fromkeys(dims_of_slots(model, sorted(latent)))
     return [unnumbered_rows(model, dim) for dim in dims if dim is not None and dim not in sampled]
 
 
@@ -257,11 +265,12 @@ def _bind(guide: Guide, sites: Iterable[Site], starts: Starts, model: Any) -> li
 
 def _check_coupling(guide: Guide, plate: Plate, names: Sequence[str]) -> None:
     listed, dims = ", ".join(map(repr, names)), ", ".join(str(rows.dim) for rows in plate)
-    if not all(rows.knows_numbers for rows in plate) and guide.dim is None:
+    of_any_rows = isinstance(guide, ModelGuide) or guide.dim is not None
+    if not all(rows.knows_numbers for rows in plate) and not of_any_rows:
         raise ValueError(
             f"guide {guide.name!r} keeps parameters of each row, but which rows of {dims!r} are there "
-            f"only an index says, and the model has none: give {listed} an encoder in pm.Amortized, or "
-            "subsample the dim by pm.Minibatch or batch_size="
+            f"only an index says, and the model has none: give {listed} an encoder in pm.Amortized or "
+            "a guide that is a pm.Model, or subsample the dim by pm.Minibatch or batch_size="
         )
     instead = "Give it all rows, pm.remove_minibatch(model), or fit by method='advi'"
     if guide.name in FAMILIES:

@@ -37,7 +37,12 @@ from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace
-from pytensor.graph.traversal import ancestors, explicit_graph_inputs, truncated_graph_inputs
+from pytensor.graph.traversal import (
+    ancestors,
+    explicit_graph_inputs,
+    toposort,
+    truncated_graph_inputs,
+)
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.shape import shape_i
@@ -54,6 +59,7 @@ from pymc.variational.guides.reparametrise import Path, path
 from pymc.variational.guides.row_check import check_rows
 from pymc.variational.guides.starts import Starts
 from pymc.variational.guides.supports import check_distribution
+from pymc.variational.guides.unnumbered_rows import UnnumberedRows
 from pymc.variational.vectorize import at_draws
 
 __all__ = ["AutoGuide", "ModelGuide", "own_to_free"]
@@ -61,7 +67,7 @@ __all__ = ["AutoGuide", "ModelGuide", "own_to_free"]
 PYTHON = Mode(linker="py", optimizer=None)
 
 #: How many draws of a transform are looked at.
-N_PROBED = 16
+N_PROBED = 32
 
 
 @runtime_checkable
@@ -192,6 +198,9 @@ class ModelGuide(Guide):
         lengths, plates = self.guide.dim_lengths, subsampled_dims(model)
         # The length of a dim is last: the index of a batch is computed from that of all rows
         of_batch = {lengths[dim]: shape_i(plates[dim], 0) for dim in lengths if dim in plates}
+        for rows in site.plate:
+            if isinstance(rows, UnnumberedRows) and rows.dim in lengths:
+                of_batch[lengths[rows.dim]] = rows.length
         [graph] = rebuild([graph], of_batch)
         check_inputs(graph, self.subject(site.name))
         return graph, found[1]
@@ -386,12 +395,15 @@ class Source:
     rv : Variable
     mark : Variable
         What stands for it.
+    given : Variable
+        The random variable, of the marks of the sources before it.
     way : Path or None
         Its draws as a function of noise, where there is one with a gradient.
     """
 
     rv: Variable
     mark: Variable
+    given: Variable
     way: Path | None
 
 
@@ -409,6 +421,7 @@ class Part:
     marks : mapping of Variable to Variable
         For each of those variables its mark.
     sources : tuple of Source
+        Those that others are computed from come before these.
     draw_graph : Variable
         A draw as a function of the marks of sources.
     value : Variable
@@ -438,10 +451,7 @@ class Part:
         free = set(ancestors([graph], blockers=model.free_RVs)).intersection(model.free_RVs)
         marks = {rv: rv.type() for rv in model.free_RVs if rv in free}
         [graph] = graph_replace([graph], marks, strict=False) if marks else [graph]
-        sources = tuple(
-            Source(rv, rv.type.clone(shape=(None,) * rv.type.ndim)(), path(rv))
-            for rv in sources_of(graph)
-        )
+        sources = chain_of(sources_of(graph))
         draw_graph = rebuild([graph], {source.rv: source.mark for source in sources})[0]
         like = site.value if unconstrained else site.rv
         value = like.type.clone(shape=(None,) * like.type.ndim)()
@@ -462,17 +472,18 @@ class Part:
         Raises
         ------
         ValueError
-            If entries share their noise, or are not in the support of the variable.
+            If entries share their noise, or are not in the support of the variable, or the draws of a
+            continuous one have no density.
         """
         if isinstance(self.graph.owner.op, RNGConsumerOp):
             return
         draws = self.draw({rv: rv for rv in self.marks}, (N_PROBED,))
         free = draws if self.unconstrained else own_to_free(self.site, draws)
         n_noise = sum(pt.prod(shape_of(source.rv), dtype="int64") for source in self.sources)
-        probed = [draws[0].size, n_noise, pt.isfinite(free).all()]
+        probed = [draws[0].size, n_noise, pt.isfinite(free).all(), draws, free]
         probed = rebuild(probed, {mark: rv for rv, mark in self.marks.items()})
         try:
-            size, n_noise, finite = pytensor.function([], probed, mode=PYTHON)()
+            size, n_noise, finite, draws, free = pytensor.function([], probed, mode=PYTHON)()
         except (NotImplementedError, ValueError):  # such as of pm.Flat, which cannot be drawn
             return
         if size > n_noise:
@@ -486,6 +497,8 @@ class Part:
                 f"{self.site.transform.name!r}: write it on the variable's own space, such as pt.exp(...) "
                 f"for a positive one, or name it {self.site.value.name!r} and write it unconstrained"
             )
+        if draws.dtype.kind == "f":
+            check_density(draws, free, subject)
 
     def _at(self, known: Mapping[Variable, Variable]) -> dict[Variable, Variable]:
         """Put marks in the place of variables, of which draws are known."""
@@ -494,13 +507,14 @@ class Part:
     def draw(self, known: Mapping[Variable, Variable], lead: Lead) -> Variable:
         """Draw, on the space of the distribution, given draws of other variables."""
         swaps = self._at(known)
-        drawn = {
-            source.mark: draw_source(source, self._lengths(source, swaps), swaps, lead, self.site)
-            for source in self.sources
-        }
-        if self.draw_graph in drawn:
-            return drawn[self.draw_graph]
-        return at_draws([self.draw_graph], {**swaps, **drawn})[0]
+        for source in self.sources:
+            lengths = self._lengths(source, swaps)
+            swaps[source.mark] = draw_source(source, lengths, swaps, lead, self.site)
+        if self.draw_graph in swaps:
+            draw = swaps[self.draw_graph]
+        else:
+            draw = at_draws([self.draw_graph], swaps)[0]
+        return pt.cast(draw, self.value.type.dtype)
 
     def _lengths(self, source: Source, swaps: Mapping[Variable, Variable]) -> list[Variable | int]:
         """Return the shape of one draw: of rows the length of the batch, also where all of them are alike."""
@@ -515,7 +529,7 @@ class Part:
             return lengths
         # One draw of each variable has the shape that all have
         one = {old: new[(0,) * (new.type.ndim - old.type.ndim)] for old, new in swaps.items()}
-        [shape] = graph_replace([pt.stack(shape_of(rv))], one, strict=False)
+        [shape] = graph_replace([pt.stack(shape_of(source.given))], one, strict=False)
         return [shape[k] if n is None else n for k, n in enumerate(lengths)]
 
     def own_space(self, draw: Variable) -> Variable:
@@ -528,7 +542,51 @@ class Part:
 
     def logq_of(self, draw: Variable, known: Mapping[Variable, Variable]) -> Variable:
         """Return the log-density of a draw, for each row."""
-        return at_draws([self.density], {**self._at(known), self.value: draw})[0]
+        found = at_draws([self.density], {**self._at(known), self.value: draw})[0]
+        return pt.cast(found, pytensor.config.floatX)
+
+
+def check_density(draws: np.ndarray, free: np.ndarray, subject: str) -> None:
+    """Raise where draws of a continuous variable cannot be of a distribution with a density.
+
+    Parameters
+    ----------
+    draws, free : array
+        Draws on the space of the distribution and on the unconstrained one, along the first axis.
+    subject : str
+
+    Raises
+    ------
+    ValueError
+        If a value comes several times, or entries are linear functions of each other.
+    """
+    draws, free = _that_vary(draws), _that_vary(free)
+    # Two draws in float32 may be rounded to one value
+    n_alike = 1 if draws.dtype == np.float64 else 2
+    ordered = np.sort(draws, axis=0)
+    if (ordered[n_alike:] == ordered[:-n_alike]).any():
+        raise ValueError(
+            f"{subject} has draws of one value, as of pt.clip or pt.round, so that it has no density: "
+            "write it as a distribution with that support, such as pm.TruncatedNormal, or as a "
+            "transform that can be inverted"
+        )
+    # Of more entries than draws the first tell as much as draws can
+    few = free[:, : len(free) // 2]
+    scaled = (few - few.mean(0)) / few.std(0)
+    by_size = free[:, np.argsort(free[0])]
+    same = (by_size[:, 1:] == by_size[:, :-1]).all(0)
+    if same.any() or np.linalg.matrix_rank(scaled) < few.shape[1]:
+        raise ValueError(
+            f"{subject} has entries that are the same in each draw, or linear functions of each other, "
+            "so that it has no density: give each entry a random number of its own"
+        )
+
+
+def _that_vary(draws: np.ndarray) -> np.ndarray:
+    """Take the entries that differ between draws by more than rounding, one column of each."""
+    draws = draws.reshape(len(draws), -1)
+    rounding = 1e4 * np.finfo(draws.dtype).eps * abs(draws).max(0)
+    return draws[:, np.ptp(draws, axis=0) > rounding]
 
 
 def in_order(parts: Sequence[Part]) -> tuple[Part, ...]:
@@ -570,6 +628,19 @@ def sources_of(graph: Variable) -> list[Variable]:
     return list(found)
 
 
+def chain_of(rvs: Sequence[Variable]) -> tuple[Source, ...]:
+    """Put random variables in an order in which they can be drawn, each given those before it."""
+    if len(rvs) > 1:
+        nodes = [node for node in toposort(list(rvs)) if isinstance(node.op, RNGConsumerOp)]
+        rvs = sorted(rvs, key=lambda rv: nodes.index(rv.owner))
+    sources: list[Source] = []
+    for rv in rvs:
+        mark = rv.type.clone(shape=(None,) * rv.type.ndim)()
+        given = rebuild([rv], {source.rv: source.mark for source in sources})[0]
+        sources.append(Source(rv, mark, given, path(given)))
+    return tuple(sources)
+
+
 def shape_of(dist: Variable) -> Sequence[Variable]:
     """Return the shape of a distribution, computed from its parameters and not from a draw."""
     node = dist.owner
@@ -586,7 +657,7 @@ def draw_source(
     site: Site,
 ) -> Variable:
     """Draw a random variable, with leading axes; each draw has noise of its own."""
-    rv, way = source.rv, source.way
+    rv, way = source.given, source.way
     if way is not None:
         noise = way.of_shape((*lead, *lengths))
         return at_draws([way.draw], {**swaps, way.noise: noise})[0]
@@ -623,8 +694,8 @@ def density_by_row(
     places = [k for k, axis in enumerate(site.axes) if axis is not None]
     if any(part.type.ndim <= place for part in parts for place in places):
         raise ValueError(
-            f"{subject} has one log-density for several rows of {site.plate[0].dim!r}: give it a "
-            "distribution that is independent along its rows, such as pm.Normal"
+            f"{subject} couples the rows of {site.plate[0].dim!r}: it has one log-density for several. "
+            "Give it a distribution that is independent along its rows, such as pm.Normal"
         )
     sums = []
     for part in parts:

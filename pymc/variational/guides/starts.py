@@ -235,12 +235,12 @@ def _once_if_alike(flat: np.ndarray) -> np.ndarray:
 
 
 def check_used(sites: Sequence[Site], arguments: Mapping[str, Mapping[str, Any] | None]) -> None:
-    """Refuse starts of variables whose guide does not start anywhere: that of an encoder.
+    """Refuse starts of variables whose guide starts where its parameters do: an encoder, or a model.
 
     Parameters
     ----------
     sites : sequence of Site
-        The variables that encoders draw.
+        The variables that encoders draw, or guides that are models.
     arguments : mapping of str to dict or None
         `start` and `start_sigma` as given.
 
@@ -252,9 +252,9 @@ def check_used(sites: Sequence[Site], arguments: Mapping[str, Mapping[str, Any] 
         for site in sites:
             if given and (site.name in given or site.value.name in given):
                 raise ValueError(
-                    f"{argument} of pm.fit has {site.name!r}, whose distribution an encoder of "
-                    "pm.Amortized gives: it starts where the encoder's parameters do, and this would "
-                    f"change nothing. Leave {site.name!r} out, and set the parameters"
+                    f"{argument} of pm.fit has {site.name!r}, whose distribution a guide model or "
+                    "an encoder of pm.Amortized gives: it starts where the parameters of that do, and "
+                    f"this would change nothing. Leave {site.name!r} out, and set the parameters"
                 )
 
 

@@ -25,6 +25,9 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 
 from pymc.distributions.custom import CustomDistRV
+from pymc.distributions.distribution import (  # type: ignore[attr-defined]  # of the release
+    SymbolicRandomVariable,
+)
 from pymc.distributions.transforms import _default_transform
 from pymc.logprob.transforms import (
     CircularTransform,
@@ -67,7 +70,7 @@ def check_distribution(
     TypeError
         If it is no distribution, or discrete where the variable is not.
     ValueError
-        If it has other axes than the variable, or another support, or depends on variables that it cannot
+        If it has other axes than the variable, or another support, or couples rows, or depends on variables that it cannot
         be given.
     """
     like = site.value if unconstrained else site.rv
@@ -81,6 +84,7 @@ def check_distribution(
             f"{subject} has a distribution of {dist.type.ndim} axes, but the variable has "
             f"{like.type.ndim}: give its parameters a value for each row and each entry of it"
         )
+    _check_coupling(dist, site, subject)
     for k, (length, asked) in enumerate(zip(dist.type.shape, like.type.shape)):
         if None not in (length, asked) and length not in (1, asked):
             raise ValueError(
@@ -95,6 +99,20 @@ def check_distribution(
     if not unconstrained:
         check_support(dist, dist.owner.op, site, subject)
     _check_parents(dist, site, model, subject, unconstrained)
+
+
+def _check_coupling(dist: Variable, site: Site, subject: str) -> None:
+    """Raise where a multivariate distribution is one of several rows."""
+    op = dist.owner.op
+    if not isinstance(op, RandomVariable | SymbolicRandomVariable):
+        return
+    for rows in site.axes[dist.type.ndim - op.ndim_supp :]:
+        if rows is not None:
+            raise ValueError(
+                f"{subject} is one {op.name or type(op).__name__} of the rows of {rows.dim!r}, so that it "
+                "couples the rows, of which a batch has only some: give it a distribution that is "
+                "independent along its rows, such as pm.Normal, or one such as pm.MvNormal within each row"
+            )
 
 
 def is_drawn(graph: Variable) -> bool:

@@ -41,6 +41,7 @@ __all__ = [
     "ScaledAxis",
     "UnnumberedRows",
     "check_no_slots",
+    "dims_of_slots",
     "hand_totals",
     "is_part",
     "rows_by_axis",
@@ -150,7 +151,7 @@ def unnumbered_rows(model: Any, dim: str) -> UnnumberedRows:
     numbers = {name: current_length(total) for name, total in totals.items()}
     if len(set(numbers.values())) > 1:
         raise ValueError(
-            f"dim={dim!r} of pm.Amortized: the terms on it are scaled to different numbers of rows, by "
+            f"dim={dim!r} of the guide: the terms on it are scaled to different numbers of rows, by "
             f"total_size={numbers}. Give all of them one total_size, or none"
         )
     total = next(iter(totals.values()), None)
@@ -166,7 +167,7 @@ def _totals_along(model: Any, rows: UnnumberedRows) -> dict[str, Variable | None
         if isinstance(axes, Lost):
             if by_hand:
                 raise ValueError(
-                    f"dim={rows.dim!r} of pm.Amortized: {var.name!r} has total_size= and depends on these "
+                    f"dim={rows.dim!r} of the guide: {var.name!r} has total_size= and depends on these "
                     f"rows, and which of its axes they are is not known: {axes.why}. Give it "
                     f"dims={rows.dim!r}, or take total_size= off if it is no sum over rows"
                 )
@@ -378,6 +379,25 @@ def check_no_slots(
                     raise ValueError(_reused(one, rv, k))
 
 
+def dims_of_slots(model: Any, names: Collection[str]) -> list[str]:
+    """List the dims along which free variables have a value for each row of a batch fed by hand.
+
+    Parameters
+    ----------
+    model : Model
+    names : collection of str
+        Names of free variables of `model`.
+    """
+    found = []
+    for one in scaled_axes(model):
+        for name in names:
+            dims = model.named_vars_to_dims.get(name) or ()
+            for k, dim in enumerate(dims):
+                if dim is not None and _is_along(one, model[name], k, model):
+                    found.append(dim)
+    return list(dict.fromkeys(found))
+
+
 def _is_along(scaled: ScaledAxis, rv: Variable, k: int, model: Any) -> bool:
     slots = UnnumberedRows(rv, pt.constant(0), f"slots of {rv.name}")
     axes = tuple(slots if j == k else SAME for j in range(rv.type.ndim))
@@ -392,7 +412,7 @@ def _reused(scaled: ScaledAxis, rv: Variable, k: int) -> str:
         f"{rv.name!r} has a value for each row along axis {k}, and {scaled.name!r}, which depends on it row by "
         f"row, is scaled by total_size from the {now} rows that are there to {total}: other rows would "
         f"reuse these values, and the prior of {total} would be counted for {now}. Compute the "
-        "distribution of a row from its data, by dims= and pm.fit(guide=pm.Amortized(...)); or give all "
+        "distribution of a row from its data, by dims= and pm.fit(guide=pm.Amortized(...)) or a guide that is a pm.Model; or give all "
         "rows to pm.Minibatch or pm.fit(batch_size=...), which keep parameters of each; if these are "
         "all rows, leave total_size out"
     )

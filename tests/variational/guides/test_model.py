@@ -32,6 +32,7 @@ import pymc.dims as pmd
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.guides.base import held
+from pymc.variational.guides.model import check_density
 from pymc.variational.objectives import ReweightedWakeSleep
 from pymc.variational.objectives.base import Setting, draw_all, draw_in_order, log_weights
 from tests.variational.guides.amortized_models import (
@@ -493,6 +494,18 @@ def refused(write: Any) -> Any:
 
 
 REFUSED: dict[str, Any] = {
+    "rows_of_one_distribution": (
+        lambda y: pm.MvNormal("z", np.zeros(N), np.eye(N), dims="obs"),
+        "'z' of the guide model is one .* so that it couples the rows",
+    ),
+    "random_walk_over_rows": (
+        lambda y: pm.GaussianRandomWalk("z", 0, 1, init_dist=pm.Normal.dist(), dims="obs"),
+        "'z' of the guide model is one .* so that it couples the rows",
+    ),
+    "atoms": (
+        lambda y: pm.Deterministic("z", pt.clip(pm.Normal("noise", y, 1, dims="obs"), -0.5, 0.5)),
+        "'z' .* has draws of one value, as of pt.clip",
+    ),
     "rows_mixed": (
         lambda y: pm.Normal("z", y - y.mean(), 1, dims="obs"),
         "The parameters of the free variable 'z'.*mixes the rows",
@@ -570,6 +583,79 @@ def test_transforms_of_one_noise_have_no_density_together() -> None:
         pm.Deterministic("sd", pt.exp(noise))
     with pytest.raises(ValueError, match=r"'mu' and 'sd' .* of the same random variable 'noise'"):
         guided_approximation(model, [guide])
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+def test_entries_that_are_functions_of_each_other_have_no_density(factor: int) -> None:
+    with pm.Model() as model:
+        pm.Normal("y", pm.Normal("mu", shape=2).sum(), 1, observed=Y)
+    with pm.Model() as guide:
+        noise = pm.Normal("noise", shape=2)
+        pm.Deterministic("mu", pt.stack([noise[0], factor * noise[0]]))
+    with pytest.raises(ValueError, match=r"'mu' .* linear functions of each other"):
+        guided_approximation(model, guide)
+
+
+def test_entries_that_are_the_same_are_found_among_many() -> None:
+    draws = np.random.default_rng(1).normal(size=(32, 100))
+    check_density(draws, draws, "z")
+    draws[:, 90] = draws[:, 40]
+    with pytest.raises(ValueError, match="z has entries that are the same in each draw"):
+        check_density(draws, draws, "z")
+
+
+def test_values_of_a_small_spread_have_a_density() -> None:
+    """Where draws are rounded to a few numbers, that says nothing of their distribution."""
+    with pm.Model() as model:
+        pm.Normal("y", pm.Normal("mu", shape=3).sum(), 1, observed=Y)
+    with pm.Model() as guide:
+        pm.Deterministic("mu", 3.0 + 1e-15 * pm.Normal("noise", shape=3))
+    assert guided_approximation(model, guide).guides
+
+
+@pytest.mark.parametrize("lead", [(), (50,)], ids=str)
+def test_sources_that_depend_on_each_other_are_drawn_together(lead: tuple[int, ...]) -> None:
+    """Of a ~ N(0, 1) and b ~ N(c + k a, 1/2), joined in another order than that of the draws."""
+    k, c = 1.5, weights("c", 0.3)
+    with pm.Model() as model:
+        pm.Normal("y", pm.Normal("mu", shape=3).sum(), 1, observed=Y)
+    with pm.Model() as guide:
+        a = pm.Normal("a")
+        b = pm.Normal("b", c + k * a, 0.5, shape=2)
+        pm.Deterministic("mu", pt.concatenate([b, a[None]]))
+    [made] = guided_approximation(model, guide).guides
+    assert made.reparametrised and [p.name for p in made.parameters] == ["c"]
+    block = made.draw({}, lead, {})
+    mu, logq = pm.compile(
+        [], [block[0], made.logq(block, {}, len(lead), {})], mode=PLAIN, random_seed=1
+    )()
+    cov = np.array([[k**2 + 0.25, k**2, k], [k**2, k**2 + 0.25, k], [k, k, 1]])
+    exact = st.multivariate_normal([0.3, 0.3, 0], cov)
+    np.testing.assert_allclose(logq, exact.logpdf(mu))
+    # With a hidden draw of a for b this would be 2.2
+    residual = mu[..., :2] - 0.3 - k * mu[..., 2:]
+    assert np.sqrt(np.mean(residual**2)) < 1.0
+
+
+def test_a_batch_fed_by_hand_has_the_rows_of_a_guide_model() -> None:
+    w = weights("w", 0.5)
+    with pm.Model(coords={"obs": range(B)}) as model:
+        data = pm.Data("data", Y[:B], dims="obs")
+        mu = pm.Normal("mu", shape=2)
+        z = pm.Normal("z", mu.sum(), 1, dims="obs")
+        pm.Normal("y", z, 1, observed=data, dims="obs", total_size=N)
+    with pm.Model(coords=model.coords) as guide:
+        pm.Normal("mu", 1, 2, shape=2)
+        pm.Normal("z", w * data, 1e-9, dims="obs")
+    approx = guided_approximation(model, guide)
+    assert [[rows.dim for rows in made.sites[0].plate] for made in approx.guides] == [[], ["obs"]]
+    with pytensor.config.change_flags(mode="FAST_COMPILE"):
+        new = approx.sample(3, data={"data": [1.0, 2.0]}, random_seed=1).posterior
+    np.testing.assert_allclose(new["z"], np.broadcast_to([0.5, 1.0], (1, 3, 2)), atol=1e-7)
+    with pm.Model(coords=model.coords) as slots:
+        pm.Normal("z", weights("slots", np.zeros(B)), 1, dims="obs")
+    with pytest.raises(ValueError, match=r"values of its own along axis 0"):
+        guided_approximation(model, [slots])
 
 
 def test_a_transform_outside_of_the_support_is_refused() -> None:
