@@ -36,9 +36,9 @@ from pymc.variational.updates import get_or_compute_grads
 __all__ = ["Optimizer", "State", "Variables", "next_value", "step_counter", "with_step"]
 
 #: Arrays that an optimizer keeps, or variables in their place, by name: as a rule one for each parameter.
-State = dict[str, list[Any]]
+type State = dict[str, list[Any]]
 
-Variables = Sequence[Variable]
+type Variables = Sequence[Variable]
 
 
 class Optimizer(Described, ABC):

@@ -135,11 +135,11 @@ class OneRow:
 
 
 def as_columns(new: Variable, shape: Sequence[int], lines: Variable) -> Variable:
-    """Write values of the rows of a batch as columns of `lines`; they may be the same for all rows.
+    r"""Write values of the rows of a batch as columns of `lines`; they may be the same for all rows.
 
     Parameters
     ----------
-    new : TensorVariable, shape (batch_size, *shape), or one that broadcasts to it
+    new : TensorVariable, shape (batch_size, \*shape), or one that broadcasts to it
     shape : sequence of int
         Of the values of one row.
     lines : matrix, shape (batch_size, n_columns)
