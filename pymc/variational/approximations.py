@@ -150,7 +150,7 @@ class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type:
             return super().groups
         rvs = [site.rv for site in self.sites]
         group = self._group_class(rvs, model=self.model, params=self.shared_params)
-        group.shared_params = self.shared_params
+        group.shared_params, group.rng = self.shared_params, self.rng
         return [group]
 
 

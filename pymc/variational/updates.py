@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from pytensor.graph.basic import Variable
 
 import pymc._layer as _layer
 
-from pymc.variational.schedule_arguments import check_number
 from pymc.variational.schedule_formulas import Schedule, rate_at
 
 released = _layer.run_release(globals())
@@ -46,8 +46,11 @@ _DOCUMENTED = """\
 
 def check_rate_of(optimizer: str, learning_rate: Any) -> None:
     """Raise a TypeError or ValueError where a learning rate is no number, symbol, array or schedule."""
-    if not callable(learning_rate) and not isinstance(learning_rate, Variable | np.ndarray):
-        check_number(f"learning_rate of {optimizer}", learning_rate)
+    known = callable(learning_rate) or isinstance(learning_rate, Variable | np.ndarray | Real)
+    if not known or isinstance(learning_rate, bool):  # a fit says what comes of nan
+        raise TypeError(
+            f"learning_rate of {optimizer} is a number, such as 0.1; got {learning_rate!r}"
+        )
 
 
 def _scheduled(optimizer: Callable[..., Any]) -> Callable[..., Any]:

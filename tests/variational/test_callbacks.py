@@ -249,10 +249,14 @@ class TestScales:
                     step = np.zeros(old.size)
                     step[k] = 1e-6 * scale[k]
                     param.set_value((old + step).astype(param.dtype))
-                    if param.name == "mu":
+                    if param.name == "globals_mu":
                         assert step[k] == pytest.approx(1e-6 * sd[k])
                         continue
-                    now = group.L.eval() if param.name == "L_tril" else np.diag(group.std.eval())
+                    now = (
+                        group.L.eval()
+                        if param.name == "globals_L_tril"
+                        else np.diag(group.std.eval())
+                    )
                     change = abs(now - factor).sum(axis=1) / sd
                     assert change.max() == pytest.approx(1e-6, rel=1e-3)
                     assert np.count_nonzero(change) == 1

@@ -226,7 +226,6 @@ def test_clipped_gradients():
         (True, TypeError, "is a number, such as 0.1; got True"),
         (None, TypeError, "is a number, such as 0.1; got None"),
         ("x", TypeError, "is a number, such as 0.1; got 'x'"),
-        (np.nan, ValueError, "has to be finite, got nan"),
     ],
 )
 @pytest.mark.parametrize("name", NAMES)

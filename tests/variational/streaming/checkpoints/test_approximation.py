@@ -301,7 +301,7 @@ def test_shared_variables_by_name():
 
 
 def test_guide_of_no_guides(saved):
-    with pytest.raises(TypeError, match="not one of guides: leave guide and params"):
+    with pytest.raises(TypeError, match=r"is one of pm\.MeanField: leave guide of"):
         pm.load_approximation(saved, model=plain_model(), guide="mean_field")
 
 

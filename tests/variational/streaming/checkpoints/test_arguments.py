@@ -144,8 +144,14 @@ def test_schedules() -> None:
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ({"@made": "elsewhere:Own", "arguments": {"@items": []}}, "no guide or objective"),
-        ({"@made": "os:system", "arguments": {"@items": []}}, "no guide or objective 'os:system'"),
+        (
+            {"@made": "elsewhere:Own", "arguments": {"@items": []}},
+            "no guide, objective or optimizer",
+        ),
+        (
+            {"@made": "os:system", "arguments": {"@items": []}},
+            "no guide, objective or optimizer 'os:system'",
+        ),
         ({"@made": "pymc.nowhere:Own", "arguments": {"@items": []}}, "this version of PyMC has no"),
         ({"@optimizer": "os:system", "arguments": {"@items": []}}, "no function 'os:system' with"),
         ({"@optimizer": f"{__name__}:through_json", "arguments": {"@items": []}}, "no function"),
