@@ -160,6 +160,7 @@ class FitObjective:
             )
         check_reparametrised(self.approx.guides, self.objective)
         setting = self.setting({})
+        self.objective.check(setting)
         check_plates(setting, self.objective)
         check_upper_bound(setting, self.objective)
 

@@ -410,6 +410,8 @@ class Fitting:
             n_rows = current_length(Rows(index).total)
             if n_rows is not None and not is_stream(index):
                 check_batch_size(Rows(index).batch_size, n_rows)
+        for table in self.approx.tables:
+            table.check_rows()
 
     def _call_at_end(
         self, state: FitState, end: LoopEnd, error: BaseException | None

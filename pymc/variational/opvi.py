@@ -165,7 +165,7 @@ class _Group:
         check_support(self.model, point, start)
         return np.concatenate([point[name].ravel() for name in self.ordering])
 
-    def symbolicsample_over_posterior(self: Any, node: Any) -> Any:
+    def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
         random = self.symbolic_random.astype(self.symbolic_initial.dtype)
         return sample_over(self, node, {self.input: random})
 
@@ -234,7 +234,7 @@ class _Approximation(Saved):
         """List variables whose parameters are not finite, with their entries, where they are known."""
         return []
 
-    def symbolicsample_over_posterior(self: Any, node: Any) -> Any:
+    def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
         draws = dict(zip(self.inputs, self.symbolic_randoms))
         return sample_over(self, node, draws)
 

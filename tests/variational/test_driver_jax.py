@@ -49,8 +49,8 @@ class Fit:
             sigma = pm.HalfNormal("sigma")
             pm.Normal("y", mu, sigma, observed=pm.Minibatch(x, batch_size=BATCH_SIZE))
         self.inference = pm.ADVI(model=self.model, random_seed=1)
-        updates = self.inference.objective.updates(obj_optimizer=pm.adam(learning_rate=0.05))
-        graph = step_graph(updates, updates.loss, random_seed=3)
+        updates, loss = self.inference.objective.updates(obj_optimizer=pm.adam(learning_rate=0.05))
+        graph = step_graph(updates, loss, random_seed=3)
         self.step = compile_step(graph.on_own_variables(), mode="JAX")
         self.shared = [graph.shared[i] for i in self.step.order]
         self.driver = JaxDriver(self.step)

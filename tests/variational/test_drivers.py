@@ -43,6 +43,7 @@ from tests.variational.engine import (
     PYTHON,
     assert_same,
     bare_step,
+    counted_compilations,
     normal_model,
     quiet,
     shared,
@@ -269,7 +270,7 @@ class TestFallback:
     def test_the_report_says_so(self, monkeypatch):
         losses = []
         for driver in ("numba", "python"):
-            with normal_model():
+            with normal_model(), counted_compilations():  # nothing is compiled before
                 approx = pm.fit(20, random_seed=1, backend="numba", progressbar=False)
             assert (approx.report.driver, approx.report.backend) == (driver, "numba")
             losses.append(approx.hist)

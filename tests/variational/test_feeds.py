@@ -372,9 +372,10 @@ class TestLoop:
 class NoTerms:
     """An approximation of which nothing is known."""
 
-    groups = ()
-
     def bad_terms(self):
+        return []
+
+    def bad_parameters(self, values):
         return []
 
 

@@ -161,7 +161,6 @@ def test_draws_have_all_rows_with_their_coords(a4: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"method": "fullrank_advi"}, "couples the rows of 'z'"),
         ({"method": "svgd"}, "guide 'empirical' couples the rows of 'z'"),
         ({"objective": "elboo"}, "objective='elboo' of pm.fit is none of 'elbo', 'iwae'"),
         (

@@ -172,6 +172,9 @@ class Objective(Described, ABC):
     def losses(self, setting: Setting) -> Losses:
         """Return the losses as graphs, in nats of all data; all are minimised."""
 
+    def check(self, setting: Setting) -> None:
+        """Raise a ValueError where the objective cannot be that of a model and its guides."""
+
 
 @dataclass(frozen=True)
 class Draws:

@@ -93,14 +93,8 @@ class Stein(Objective):
     def name(self) -> str:  # type: ignore[override]
         return "stein" if self.temperature == 1 else f"stein(temperature={self.temperature:g})"
 
-    def losses(self, setting: Setting) -> Losses:
-        """Return what has the gradient of Stein's direction, through the particles or draws.
-
-        Raises
-        ------
-        ValueError
-            If parameters of the model are trained: the discrepancy is no bound of log p(x).
-        """
+    def check(self, setting: Setting) -> None:
+        """Refuse parameters of the model, of which it is no bound, and rows of a batch."""
         if setting.model_parameters:
             names = ", ".join(repr(var.name) for var in setting.model_parameters)
             raise ValueError(
@@ -113,6 +107,9 @@ class Stein(Objective):
                 f"Stein's direction is about all rows at once, but a batch has some of the rows of {names}: give "
                 "it the model of all rows, pm.remove_minibatch(model), or take objective='elbo'"
             )
+
+    def losses(self, setting: Setting) -> Losses:
+        """Return what has the gradient of Stein's direction, through the particles or draws."""
         draws = _particles(setting)
         values = list(draws.values().values())
         flat = [value.reshape((value.shape[0], -1)) for value in values]

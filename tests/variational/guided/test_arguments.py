@@ -88,7 +88,7 @@ def test_starts_may_be_given_by_the_class_too(model: pm.Model) -> None:
 
 def test_what_is_about_a_test_function_is_not_used(model: pm.Model) -> None:
     with pytest.warns(UserWarning, match="tf_n_mc of pm.fit is about a test function"):
-        pm.fit(1, model=model, tf_n_mc=3, **quiet())
+        pm.ADVI(model=model).objective.updates(tf_n_mc=3)
 
 
 @pytest.mark.parametrize("function", [pm.variational.log_weights, pm.variational.log_evidence])

@@ -189,7 +189,7 @@ def test_empirical_of_a_trace(tmp_path):
         approx = pm.Empirical(size=20, random_seed=3)
     again = pm.load_approximation(approx.save(tmp_path / "fit"), model=model)
     assert same_draws(approx, again)
-    assert again.groups[0].rng.random() == approx.groups[0].rng.random()
+    assert again.rng.random() == approx.rng.random()
 
 
 def test_the_model_of_the_context(tmp_path):

@@ -88,7 +88,7 @@ def as_bytes(trainer: Any) -> dict[str, Any]:
         ],
         "position": trainer.position,
         "batches_seen": trainer.batches_seen,
-        "rng": str(trainer.approx.groups[0].rng.get_state() if trainer.approx.groups else None),
+        "rng": str(trainer.approx.rng.get_state()),
         "losses": {k: v.tobytes() for k, v in getattr(trainer.approx, "guide_losses", {}).items()},
         "n_steps": trainer.approx.report.n_steps,
     }
