@@ -230,7 +230,7 @@ def test_minibatches_come_to_the_means_of_all_rows(quickstart):
     of_rows = data.std(axis=0) / np.sqrt(len(data))
     # What epochs and a falling rate leave is less than the posterior's own sd; 100 means at z = 5
     assert (abs(mean - data.mean(axis=0)) < 5 * of_rows).all()
-    np.testing.assert_allclose(sd, of_rows, rtol=0.5)  # unscaled, they are 9 times as large
+    np.testing.assert_allclose(sd, of_rows, rtol=1.0)  # unscaled, they are 9 times as large
 
 
 class TestOtherRows:
