@@ -50,7 +50,7 @@ from pymc.variational.posterior.moments import (
     moments_data,
     state_of,
 )
-from pymc.variational.posterior.nodes import sample_node
+from pymc.variational.posterior.nodes import sampled_nodes
 from pymc.variational.posterior.plan import Request
 from pymc.variational.rows.table import RowTable
 
@@ -323,28 +323,8 @@ class GuideApproximation(Approximation):
         request = Request(rows, data, coords, var_names, chunk, random_seed)
         return predictive_draws(self, draws, request, include_data=include_data)
 
-    def sample_node(
-        self,
-        node: Any,
-        size: Any = None,
-        deterministic: bool = False,
-        more_replacements: Mapping[Variable | str, Any] | None = None,
-    ) -> Any:
-        """Put draws into nodes of the model, anew at each evaluation; rows are those of a batch.
-
-        The arguments are those of :meth:`pymc.Approximation.sample_node`.
-
-        Returns
-        -------
-        Variable, or list of Variable
-            For :func:`pymc.compile`, which draws another batch at each call.
-
-        Raises
-        ------
-        NotImplementedError
-            If `deterministic` and a guide has no mean that is known.
-        """
-        return sample_node(self, node, size, deterministic, more_replacements)
+    def sampled_nodes(self, nodes: list[Variable], size: Any, deterministic: Any) -> list[Any]:
+        return sampled_nodes(self, nodes, size, deterministic)
 
     @property
     def mean(self) -> Variable:

@@ -27,6 +27,7 @@ from pymc.variational.fit_arguments import check_known
 from pymc.variational.guides.base import Guide
 from pymc.variational.guides.empirical import EmpiricalGuide, particles_of_trace
 from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.starts import read_sigmas, rhos_of_entries
 from pymc.variational.opvi import sample_over  # type: ignore[attr-defined]
 
 
@@ -34,8 +35,6 @@ def _set_rhos(group: Any, param: Any, entries: Any, start_sigma: Mapping[Any, An
     """Let the entries of a parameter have the standard deviations that the user gives."""
     if not start_sigma:
         return
-    from pymc.variational.guides.starts import read_sigmas, rhos_of_entries  # loads all guides
-
     sigmas = read_sigmas(group.model, start_sigma)
     values = param.get_value()
     rhos = values[entries]

@@ -195,8 +195,9 @@ class FitObjective:
 
     def __call__(self, nmc: int, **kwargs: Any) -> Variable:
         """Return the loss as a graph, of `nmc` draws."""
-        params = {plate: table.gather()[1] for plate, table in self.approx.storage.tables.items()}
-        losses = self.losses(self.approx.storage.here(params), nmc, kwargs.get("more_replacements"))
+        storage = self.approx.storage
+        here = storage.here(storage.of_batch())
+        losses = self.losses(here, nmc, kwargs.get("more_replacements"))
         if losses.reported is None:
             raise NotImplementedError(f"objective {self.objective.name!r} has no loss")
         return losses.reported * loss_factor(self.approx.model, self.reduction)

@@ -32,7 +32,7 @@ from pymc.variational.objectives import objective_of
 from pymc.variational.progress import Compiling
 
 
-class _OneGuide:
+class _OfStarts:
     """What ADVI and FullRankADVI have in front of the release's."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -64,7 +64,7 @@ class _SVGD:
 
 
 released = _layer.run_release(
-    globals(), Inference=Fitting, ADVI=_OneGuide, FullRankADVI=_OneGuide, SVGD=_SVGD
+    globals(), Inference=Fitting, ADVI=_OfStarts, FullRankADVI=_OfStarts, SVGD=_SVGD
 )
 
 if TYPE_CHECKING:
@@ -80,14 +80,13 @@ class Method(NamedTuple):
     cls : type
     family : type or None
         The class of its approximation; None for particles.
-    guide, objective : str
-        The names that :func:`fit` knows them by.
+    guide : str
+        The name that :func:`fit` knows its guide by.
     """
 
     cls: type
     family: type | None = None
     guide: str = "mean_field"
-    objective: str = "elbo"
 
 
 #: The methods by their names.
@@ -376,13 +375,13 @@ def _of_guides(
             "reduction and params need one of 'advi', 'fullrank_advi'"
         )
     check_starts(named.cls.__name__, starts)
-    loss = objective_of(named.objective if objective is None else objective, gradient)
+    loss = objective_of("elbo" if objective is None else objective, gradient)
     if guide is None:
         approx = named.family(model=model, **starts)
         approx.model_parameters = model_parameters(model, params)
     else:
         approx = guided_approximation(model, guide, others=named.guide, params=params, **starts)
-    cls = named.cls if guide is None and loss.name == named.objective else released.Inference
+    cls = named.cls if guide is None and loss.name == "elbo" else released.Inference
     # A class by a method's name has an objective of its own
     inference = object.__new__(cls)
     released.Inference.__init__(inference, loss, approx, **options)

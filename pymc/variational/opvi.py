@@ -16,7 +16,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
@@ -36,19 +35,15 @@ from pymc.variational.optimizers import as_optimizer
 from pymc.variational.replacements import as_replacements
 from pymc.variational.results import add_fit
 from pymc.variational.saved import Saved
-from pymc.variational.vectorize import at_draws, largest_at_once
+from pymc.variational.vectorize import at_each_draw, largest_at_once
 
 
 def sample_over(owner: Any, node: Any, draws: Mapping[Variable, Variable]) -> Any:
     """Compute nodes at draws of the flat inputs of an approximation or a group."""
     several = isinstance(node, list | tuple)
     flat = owner.to_flat_input(list(node) if several else [node])
-    found = at_draws(flat, draws, largest=largest_at_once(owner.model))
     n_draws = next(iter(draws.values())).shape[0]
-    found = [
-        new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (n_draws, *new.shape))
-        for old, new in zip(flat, found)
-    ]
+    found = at_each_draw(flat, draws, n_draws, largest_at_once(owner.model))
     return found if several else found[0]
 
 
@@ -142,14 +137,16 @@ class _Group:
                 "pm.ADVI or pm.FullRankADVI, which keep parameters of all rows; for another guide, "
                 "pm.fit(guide=...)"
             )
-        from pymc.variational.guides.unnumbered_rows import check_no_slots  # loads all guides
+        from pymc.variational.guides.unnumbered_rows import (
+            check_no_slots,  # guides import this module
+        )
 
         check_no_slots(self.model)
         super().__init_group__(group)  # type: ignore[misc]
 
     def _prepare_start(self: Any, start: Any = None) -> np.ndarray:
         """Like the release's, in the order of the group's variables, and within their supports."""
-        # Loads all guides
+        # Guides import this module
         from pymc.variational.guides.starts import check_support, of_all_entries, read_starts
 
         start = read_starts(self.model, start) if start else {}
@@ -245,7 +242,7 @@ class _Approximation(Saved):
         deterministic: bool = False,
         more_replacements: Mapping[Variable | str, Any] | None = None,
     ) -> Any:
-        """Sample nodes over the posterior, anew at each evaluation.
+        """Sample nodes over the posterior, anew at each evaluation; rows are those of a batch.
 
         Parameters
         ----------
@@ -266,6 +263,8 @@ class _Approximation(Saved):
         ------
         ValueError, TypeError
             If the model has no variable of a name in `more_replacements`.
+        NotImplementedError
+            If `deterministic` and a guide has no mean that is known.
         """
         several = isinstance(node, list | tuple)
         nodes = list(node) if several else [node]
@@ -274,9 +273,13 @@ class _Approximation(Saved):
             # Latent variables are what is sampled: a replacement does not reach into their priors
             latent = {rv: rv for rv in self.model.free_RVs}
             nodes = rebuild(nodes, latent | new)
-        sampled = super().sample_node(nodes, size, deterministic)  # type: ignore[misc]
+        sampled = self.sampled_nodes(nodes, size, deterministic)
         draw_anew(sampled, nodes)
         return sampled if several else sampled[0]
+
+    def sampled_nodes(self: Any, nodes: list[Variable], size: Any, deterministic: Any) -> list[Any]:
+        """Return nodes with draws in the place of the latent variables."""
+        return super().sample_node(nodes, size, deterministic)  # type: ignore[misc]
 
     def set_size_and_deterministic(
         self: Any, node: Any, s: Any, d: Any, more_replacements: Any = None

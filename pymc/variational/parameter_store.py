@@ -93,6 +93,10 @@ class Storage:
     def shared(self) -> list[SharedVariable]:
         return [*self.dense.values(), *(table.shared for table in self.tables.values())]
 
+    def of_batch(self) -> dict[Plate, Variable]:
+        """Return the parameters of the rows of a batch, by plate."""
+        return {plate: table.gather()[1] for plate, table in self.tables.items()}
+
     def here(
         self, gathered: Mapping[Plate, Variable]
     ) -> dict[Parameter | SharedVariable, Variable]:

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream import StreamedRows
 
-__all__ = ["as_tensor", "at_draws", "at_one_draw", "largest_at_once"]
+__all__ = ["as_tensor", "at_draws", "at_each_draw", "at_one_draw", "largest_at_once"]
 
 # What has entries for lengths after its first input
 OPS_OF_LENGTH = (Alloc, Reshape, Subtensor, IncSubtensor)
@@ -136,6 +136,19 @@ def at_draws(
         return _scanned(graphs, many)
 
 
+def at_each_draw(
+    graphs: Sequence[Variable],
+    draws: Mapping[Variable, Variable],
+    n_draws: Any,
+    largest: float = np.inf,
+) -> list[Variable]:
+    """Compute graphs as :func:`at_draws` does; those that depend on no draw have the leading axis too."""
+    return [
+        new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (n_draws, *new.shape))
+        for old, new in zip(graphs, at_draws(graphs, draws, largest))
+    ]
+
+
 def at_one_draw(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
     """Compute graphs at one draw of variables, with any number of rows, and not that of a batch."""
     graphs, draws = _by_position(graphs, draws)
@@ -148,11 +161,8 @@ def _vectorized(graphs: Sequence[Variable], many: Mapping[Variable, Variable]) -
     Where a size and a parameter are of the same data, `vectorize_graph` takes the size for a new one.
     """
     sizes: dict[Variable, Variable] = {}
-    above = list(toposort(graphs, blockers=list(many)))
-    moved = set(many)
-    for node in above:
-        if not moved.isdisjoint(node.inputs):
-            moved.update(node.outputs)
+    moved = _dependent(graphs, many)
+    for node in toposort(graphs, blockers=list(many)):
         if isinstance(node.op, RandomVariable):
             size = node.op.size_param(node)
             if size not in moved and size.owner is not None:
@@ -190,7 +200,7 @@ def _like(old: Variable, var: Variable) -> Variable:
 
 def _scanned(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
     """Compute graphs at each draw by a Scan; those that depend on none stay as they are."""
-    depends = set(_dependent(graphs, draws))
+    depends = _dependent(graphs, draws)
     moving = [graph for graph in graphs if graph in depends]
     drawn = [var for var in ancestors(moving) if var in depends and _is_drawn(var)]
     if drawn:
@@ -215,14 +225,13 @@ def _scanned(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> 
     return [shaped.get(graph, graph) for graph in graphs]
 
 
-def _dependent(graphs: Sequence[Variable], inputs: Iterable[Variable]) -> Iterator[Variable]:
-    """Yield all variables of graphs that depend on `inputs`."""
+def _dependent(graphs: Sequence[Variable], inputs: Iterable[Variable]) -> set[Variable]:
+    """Return all variables of graphs that depend on `inputs`, and these."""
     found = set(inputs)
-    yield from found
-    for node in toposort(graphs):
+    for node in toposort(graphs, blockers=list(found)):
         if not found.isdisjoint(node.inputs):
             found.update(node.outputs)
-            yield from node.outputs
+    return found
 
 
 def _is_drawn(var: Variable) -> bool:

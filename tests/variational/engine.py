@@ -33,6 +33,19 @@ from pymc.variational.engine import compiled
 from pymc.variational.engine.compiled import Step, make_step
 
 # No backend, and next to nothing to compile: for all that does not depend on the driver
+#: The optimizers of the release
+OPTIMIZERS = [
+    pm.sgd,
+    pm.momentum,
+    pm.nesterov_momentum,
+    pm.adagrad,
+    pm.adagrad_window,
+    pm.rmsprop,
+    pm.adadelta,
+    pm.adam,
+    pm.adamax,
+]
+
 PYTHON = Mode(linker="py", optimizer="fast_compile")
 
 BACKENDS = ["numba", "jax", pytest.param("c", marks=pytest.mark.cxx)]

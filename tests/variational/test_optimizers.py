@@ -46,6 +46,7 @@ from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 from tests.variational.engine import (
     BACKENDS,
     JAX_COPIES,
+    OPTIMIZERS,
     PYTHON,
     bare_step,
     params_of,
@@ -55,18 +56,6 @@ from tests.variational.engine import (
 
 GRADIENTS = [np.array([[3.0, -4.0], [0.1, 12.0]]), np.array([0.5, -2.0])]
 STARTS = [np.array([[1.0, 2.0], [-1.0, 0.5]]), np.array([0.3, -0.7])]
-
-RELEASED = [
-    pm.sgd,
-    pm.momentum,
-    pm.nesterov_momentum,
-    pm.adagrad,
-    pm.adagrad_window,
-    pm.rmsprop,
-    pm.adadelta,
-    pm.adam,
-    pm.adamax,
-]
 
 
 def path(optimizer, n=4, gradients=GRADIENTS):
@@ -174,7 +163,7 @@ class TestLinks:
         assert_path(adamw(0.1, beta1=0.8, beta2=0.9, weight_decay=0.3), change)
 
 
-@pytest.mark.parametrize("optimizer", RELEASED, ids=lambda function: function.__name__)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda function: function.__name__)
 class TestReleased:
     """PyMC's own optimizers as links."""
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from pymc.minibatch.plates import subsampled_dims
 from pymc.model.core import Model
-from pymc.variational.guides.base import Guide, Plate, Site
+from pymc.variational.guides.base import Guide, Plate, Site, in_order
 from pymc.variational.guides.flow import NormalizingFlow
 from pymc.variational.guides.full_rank import FullRankGuide
 from pymc.variational.guides.low_rank import LowRank
@@ -120,19 +120,14 @@ def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
     ValueError
         If two depend on each other.
     """
-    waiting, ordered = list(guides), []
-    while waiting:
-        pending = {site.rv for guide in waiting for site in guide.sites}
-        free = [guide for guide in waiting if pending.isdisjoint(guide.reads())]
-        if not free:
-            names = sorted(rv.name for rv in pending)
-            raise ValueError(
-                f"guide of pm.fit: the guides of {', '.join(map(repr, names))} depend on each other, "
-                "and none can be drawn first. Write them in one pm.Model, or give them encoders of "
-                "their own, in a pm.Amortized each, the first of data only"
-            )
-        ordered.append(free[0])
-        waiting.remove(free[0])
+    ordered, left = in_order(guides, lambda guide: guide.sites, lambda guide: guide.reads())
+    if left:
+        names = sorted(site.name for guide in left for site in guide.sites)
+        raise ValueError(
+            f"guide of pm.fit: the guides of {', '.join(map(repr, names))} depend on each other, "
+            "and none can be drawn first. Write them in one pm.Model, or give them encoders of "
+            "their own, in a pm.Amortized each, the first of data only"
+        )
     return tuple(ordered)
 
 

@@ -20,7 +20,7 @@ variables, the rows of a batch, or either held constant, as some gradient estima
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ __all__ = [
     "Site",
     "drawn",
     "held",
+    "in_order",
     "noise",
     "sites_of",
 ]
@@ -259,6 +260,36 @@ def sites_of(model: Any, unnumbered: Sequence[UnnumberedRows] = ()) -> list[Site
         padded = (*own, *(None,) * (value.type.ndim - len(own)))[: value.type.ndim]
         sites.append(Site(rv, value, model.rvs_to_transforms[rv], padded))
     return sites
+
+
+def in_order[T](
+    items: Sequence[T], sites: Callable[[T], Sequence[Site]], reads: Callable[[T], Set[Variable]]
+) -> tuple[list[T], list[T]]:
+    """Put what others are computed from before these.
+
+    Parameters
+    ----------
+    items : sequence
+    sites : callable
+        The variables that an item draws.
+    reads : callable
+        What an item is computed from.
+
+    Returns
+    -------
+    ordered : list
+    left : list
+        Items that depend on each other, of which none can be drawn first.
+    """
+    left, ordered = list(items), []
+    while left:
+        pending = {site.rv for item in left for site in sites(item)}
+        first = next((item for item in left if pending.isdisjoint(reads(item))), None)
+        if first is None:
+            break
+        ordered.append(first)
+        left.remove(first)
+    return ordered, left
 
 
 def plate_shape(plate: Sequence[Rows]) -> tuple[Variable, ...]:

@@ -53,7 +53,16 @@ from pymc.logprob.basic import logp
 from pymc.minibatch.plates import subsampled_dims
 from pymc.minibatch.provenance import indexes
 from pymc.minibatch.rebuild import rebuild
-from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Site, plate_shape
+from pymc.variational.guides.base import (
+    Block,
+    Guide,
+    Here,
+    Lead,
+    Parameter,
+    Site,
+    in_order,
+    plate_shape,
+)
 from pymc.variational.guides.lookups import batch_of, check_params
 from pymc.variational.guides.reparametrise import Path, path
 from pymc.variational.guides.row_check import check_rows
@@ -238,7 +247,7 @@ class ModelGuide(Guide):
             part.check_values(subject)
             parts.append(part)
             graphs.append(graph)
-        bound.parts = in_order(parts)
+        bound.parts = parts_in_order(parts)
         bound.sites = tuple(part.site for part in bound.parts)
         bound.parameters = check_params(self.params, graphs, model, self.data)
         bound.reparametrised = all(part.reparametrised for part in parts)
@@ -589,7 +598,7 @@ def _that_vary(draws: np.ndarray) -> np.ndarray:
     return draws[:, np.ptp(draws, axis=0) > rounding]
 
 
-def in_order(parts: Sequence[Part]) -> tuple[Part, ...]:
+def parts_in_order(parts: Sequence[Part]) -> tuple[Part, ...]:
     """Put parts that others are computed from before these.
 
     Raises
@@ -597,18 +606,13 @@ def in_order(parts: Sequence[Part]) -> tuple[Part, ...]:
     ValueError
         If some depend on each other.
     """
-    waiting, ordered = list(parts), []
-    while waiting:
-        pending = {part.site.rv for part in waiting}
-        first = next((part for part in waiting if pending.isdisjoint(part.marks)), None)
-        if first is None:
-            names = ", ".join(sorted(repr(part.site.name) for part in waiting))
-            raise ValueError(
-                f"guide of pm.fit: the guides of {names} depend on each other, and none can be drawn "
-                "first. Let the first of them be a function of data only"
-            )
-        ordered.append(first)
-        waiting.remove(first)
+    ordered, left = in_order(parts, lambda part: (part.site,), lambda part: part.marks.keys())
+    if left:
+        names = ", ".join(sorted(repr(part.site.name) for part in left))
+        raise ValueError(
+            f"guide of pm.fit: the guides of {names} depend on each other, and none can be drawn "
+            "first. Let the first of them be a function of data only"
+        )
     return tuple(ordered)
 
 

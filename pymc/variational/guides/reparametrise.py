@@ -41,7 +41,7 @@ from pytensor.tensor.random.basic import (
 )
 
 from pymc.logprob.basic import icdf
-from pymc.variational.guides.base import noise
+from pymc.variational.guides.base import drawn, noise
 
 __all__ = ["Path", "path"]
 
@@ -129,8 +129,7 @@ def _(op: StudentTRV, dist: Variable, eps: Variable) -> Path | None:
         return None
 
     def standard(shape: Sequence[Any]) -> Variable:
-        rng = pytensor.shared(np.random.default_rng())
-        return pt.random.t(freedom.data.item(), size=tuple(shape), rng=rng)
+        return drawn(pt.random.t, freedom.data.item(), size=tuple(shape))
 
     return Path(loc + scale * eps, eps, standard)
 
@@ -144,5 +143,4 @@ def _(op: MvNormalRV, dist: Variable, eps: Variable) -> Path:
 def _uniform(shape: Sequence[Any]) -> Variable:
     """Draw from the open unit interval: at its ends the inverse may be infinite."""
     tiny = np.finfo(pytensor.config.floatX).eps
-    rng = pytensor.shared(np.random.default_rng())
-    return pt.random.uniform(tiny, 1 - tiny, size=tuple(shape), rng=rng)
+    return drawn(pt.random.uniform, tiny, 1 - tiny, size=tuple(shape))

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
@@ -45,12 +45,12 @@ from pymc.variational.vectorize import at_draws
 
 __all__ = [
     "FLOATS_AT_ONCE",
+    "Ahead",
     "RowFunction",
     "RowSampler",
     "axis_along",
     "compile_mode",
     "draw_guides",
-    "dynamic",
     "index_variables",
     "row_axes",
     "row_params",
@@ -211,7 +211,43 @@ def draw_guides(
     return draw_in_order(approx.model, approx.guides, draw)
 
 
-def dynamic(var: Variable) -> Variable:
+class Ahead(NamedTuple):
+    """Draws in two functions: of some guides, and of the others given these.
+
+    Parameters
+    ----------
+    blocks : list of Variable
+        The draws of the first guides.
+    inputs : list of Variable
+        Inputs in their place.
+    draws : Draws
+        Of all guides, from those inputs on.
+    """
+
+    blocks: list[Variable]
+    inputs: list[Variable]
+    draws: Draws
+
+    @classmethod
+    def of(
+        cls,
+        approx: Any,
+        params: Mapping[Plate, Variable],
+        lead: tuple[Any, ...],
+        early: Draws,
+        guides: Sequence[Guide],
+        shared_lead: tuple[Any, ...] | None = None,
+    ) -> Ahead:
+        """Draw `guides` first; `early` has their draws, and the other arguments are those of these."""
+        drawn = {guide: tuple(map(_of_any_length, early.blocks[guide])) for guide in guides}
+        return cls(
+            [var for guide in drawn for var in early.blocks[guide]],
+            [var for block in drawn.values() for var in block],
+            draw_guides(approx, params, lead, drawn, shared_lead),
+        )
+
+
+def _of_any_length(var: Variable) -> Variable:
     """Make an input like a variable, of any length."""
     return var.type.clone(shape=(None,) * var.type.ndim)(var.name)
 
@@ -285,35 +321,32 @@ class RowSampler:
         by_row = tuple(o for o in outputs if along is not None and along in o.axes)
         mode = compile_mode(count_numbers(outputs, selection, n_draws))
         seeds = _get_seeds_per_chain(random_seed, 2)
-        compute = _at_free_variables if predictive else _at_value_variables
         draws, params = pt.lscalar("n_draws"), row_params(approx)
         early = draw_guides(approx, params, (draws,))
-        needed = set(ancestors(compute(approx, outputs, early)))
+        needed = set(ancestors(_computed(approx, outputs, early, predictive)))
         used = [guide for guide in approx.guides if needed.intersection(early.blocks[guide])]
-        ahead = [guide for guide in used if along not in guide.sites[0].plate]
-        blocks = [var for guide in ahead for var in early.blocks[guide]]
+        guides = [guide for guide in used if along not in guide.sites[0].plate]
+        ahead = Ahead.of(approx, params, (draws,), early, guides)
         first = RowFunction.of(
             approx,
-            [*blocks, *compute(approx, shared, early)],
+            [*ahead.blocks, *_computed(approx, shared, early, predictive)],
             draws,
-            _of_plates(params, ahead),
+            _of_plates(params, guides),
             swaps=selection.swaps,
             random_seed=seeds[0],
             mode=mode,
         )
-        drawn = {guide: tuple(map(dynamic, early.blocks[guide])) for guide in ahead}
-        late = draw_guides(approx, params, (draws,), drawn)
         rest = RowFunction.of(
             approx,
-            compute(approx, by_row, late),
+            _computed(approx, by_row, ahead.draws, predictive),
             draws,
-            _of_plates(params, [guide for guide in used if guide not in drawn]),
-            [var for block in drawn.values() for var in block],
+            _of_plates(params, [guide for guide in used if guide not in guides]),
+            ahead.inputs,
             swaps=selection.swaps,
             random_seed=seeds[1],
             mode=mode,
         )
-        return cls(along, shared, by_row, first, rest, len(blocks), n_draws)
+        return cls(along, shared, by_row, first, rest, len(ahead.blocks), n_draws)
 
     def chunks(
         self, selection: RowSelection, chunk: int | None = None
@@ -351,22 +384,19 @@ class RowSampler:
         return max(FLOATS_AT_ONCE // per_row, 1)
 
 
-def _at_value_variables(approx: Any, outputs: Sequence[Output], draws: Draws) -> list[Variable]:
-    return _at_once(outputs, draws.values())
-
-
-def _at_free_variables(approx: Any, outputs: Sequence[Output], draws: Draws) -> list[Variable]:
-    return _at_once(outputs, own_space(approx.model, approx.model.free_RVs, draws.values()))
-
-
-def _at_once(outputs: Sequence[Output], values: Mapping[Variable, Variable]) -> list[Variable]:
-    """Compute outputs at all draws.
+def _computed(
+    approx: Any, outputs: Sequence[Output], draws: Draws, predictive: bool
+) -> list[Variable]:
+    """Compute outputs at all draws, of free variables for new data and else of value variables.
 
     Raises
     ------
     NotImplementedError
         If one of them has a distribution or an Op without a form for many draws.
     """
+    values = draws.values()
+    if predictive:
+        values = own_space(approx.model, approx.model.free_RVs, values)
     try:
         return at_draws([output.graph for output in outputs], values)
     except NotImplementedError as error:

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import logging
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,22 +50,23 @@ from pymc.minibatch.provenance import Rows
 from pymc.pytensorf import compile
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.counts import check_count
-from pymc.variational.guides.base import Plate
+from pymc.variational.guides.base import Guide, Plate
 from pymc.variational.memory import check_fits
-from pymc.variational.objectives.base import Setting
+from pymc.variational.objectives.base import Draws, Setting, Weights, sum_over_rows
 from pymc.variational.objectives.base import log_weights as log_weights_by_plate
 from pymc.variational.posterior.draw import (
     FLOATS_AT_ONCE,
+    Ahead,
     RowFunction,
     compile_mode,
     draw_guides,
-    dynamic,
     row_axes,
     row_params,
 )
 from pymc.variational.posterior.plan import Request, held_selection, selected
 from pymc.variational.posterior.select import RowSelection, select_rows
 from pymc.variational.progress import with_bar
+from pymc.variational.saved import Saved
 
 __all__ = ["global_draws", "joint_log_weights", "log_evidence", "log_weights"]
 
@@ -253,24 +254,19 @@ class RowWeights:
         lead: tuple[Any, ...] = (particles,)
         shared_lead = () if same_globals else lead
         early = draw_guides(approx, params, lead, shared_lead=shared_lead)
-        ahead = [guide for guide in approx.guides if not guide.sites[0].plate]
-        blocks = [var for guide in ahead for var in early.blocks[guide]]
+        ahead = Ahead.of(approx, params, lead, early, _of_globals(approx), shared_lead)
         swaps = selection.swaps
         shared = RowFunction.of(
-            approx, blocks, particles, {}, swaps=swaps, random_seed=seeds[0], mode=mode
+            approx, ahead.blocks, particles, {}, swaps=swaps, random_seed=seeds[0], mode=mode
         )
-        drawn = {guide: tuple(map(dynamic, early.blocks[guide])) for guide in ahead}
-        late = draw_guides(approx, params, lead, drawn, shared_lead)
-        setting = Setting(approx.model, approx.terms, approx.guides, approx.storage.here(params))
-        weights = log_weights_by_plate(setting, late).rows[(axis,)]
+        weights = _weights(approx, params, ahead.draws).rows[(axis,)]
         selection.data.check([weights], function)
-        inputs = [var for block in drawn.values() for var in block]
         by_row = RowFunction.of(
             approx,
             [weights],
             particles,
             params,
-            inputs,
+            ahead.inputs,
             swaps=swaps,
             random_seed=seeds[1],
             mode=mode,
@@ -325,7 +321,6 @@ class RowWeights:
         return labelled.isel(self.selection.taken_later)
 
 
-# Both need data, and all that a streamed model holds is a batch of the fit
 def _selection(approx: Any, request: Request, function: str) -> RowSelection:
     """Select the rows to weigh: of a stream those whose data are at hand.
 
@@ -334,13 +329,13 @@ def _selection(approx: Any, request: Request, function: str) -> RowSelection:
     TypeError
         If the approximation is none of guides.
     """
-    try:
-        approx.storage
-    except AttributeError:
+    is_of_guides = isinstance(approx, Saved) and bool(approx.guides)
+    if not is_of_guides:
         raise TypeError(
             f"{function} takes what pm.fit returns, and got {approx!r} of type {type(approx).__name__}, which "
             "keeps no rows apart: take pm.compute_log_likelihood of draws"
-        ) from None
+        )
+    # What is weighed needs data, and all that a streamed model holds is a batch of the fit
     if request.data is None and is_streamed(approx.model):
         return held_selection(approx, request.rows, function)
     return selected(approx, [], False, request, function)[0]
@@ -458,11 +453,7 @@ def joint_log_weights(
     check_fits({"all": size}, f"diagnose of {draws:,} draws", "Take fewer draws")
     n_draws, params = pt.lscalar("n_draws"), row_params(approx)
     found = draw_guides(approx, params, (n_draws,))
-    setting = Setting(approx.model, approx.terms, approx.guides, approx.storage.here(params))
-    weights = log_weights_by_plate(setting, found)
-    total = weights.glob
-    for plate, rows in weights.rows.items():
-        total = total + rows.sum(axis=tuple(range(-len(plate), 0)))
+    total = sum_over_rows(_weights(approx, params, found))  # all rows are there: the scale is 1
     values = found.values()
     [seed] = _get_seeds_per_chain(random_seed, 1)
     outputs = [total, *values.values()]
@@ -487,15 +478,12 @@ def _by_parts(
     made = RowWeights.of(approx, draws, Request(random_seed=random_seed), False, "diagnose")
     drawn = made.shared(draws, made.selection.computed)
     n_draws, params = pt.lscalar("n_draws"), row_params(approx)
-    ahead = [guide for guide in approx.guides if not guide.sites[0].plate]
-    early = draw_guides(approx, params, (n_draws,))
-    known = {guide: tuple(map(dynamic, early.blocks[guide])) for guide in ahead}
-    setting = Setting(approx.model, approx.terms, approx.guides, approx.storage.here(params))
-    found = draw_guides(approx, params, (n_draws,), known)
-    weights = log_weights_by_plate(setting, found).glob
-    values = {v.name or "": var for v, var in found.values().items() if v in _values_of(ahead)}
-    inputs = [var for block in known.values() for var in block]
-    shared = RowFunction.of(approx, [weights, *values.values()], n_draws, {}, inputs)
+    guides, early = _of_globals(approx), draw_guides(approx, params, (n_draws,))
+    ahead = Ahead.of(approx, params, (n_draws,), early, guides)
+    weights = _weights(approx, params, ahead.draws).glob
+    of_globals = {site.value for guide in guides for site in guide.sites}
+    values = {v.name or "": var for v, var in ahead.draws.values().items() if v in of_globals}
+    shared = RowFunction.of(approx, [weights, *values.values()], n_draws, {}, ahead.inputs)
     total, *arrays = shared(draws, made.selection.computed, drawn)
     total = np.broadcast_to(total, (draws,)).astype("float64")
     for particles, _, part in made.parts(drawn, show):
@@ -503,5 +491,11 @@ def _by_parts(
     return dict(zip(values, arrays)), total
 
 
-def _values_of(guides: Sequence[Any]) -> set[Variable]:
-    return {site.value for guide in guides for site in guide.sites}
+def _of_globals(approx: Any) -> list[Guide]:
+    return [guide for guide in approx.guides if not guide.sites[0].plate]
+
+
+def _weights(approx: Any, params: Mapping[Plate, Variable], draws: Draws) -> Weights:
+    """Return log p - log q of draws, by plate."""
+    here = approx.storage.here(params)
+    return log_weights_by_plate(Setting(approx.model, approx.terms, approx.guides, here), draws)

@@ -139,8 +139,9 @@ def read_data(
             )
         return NewData()
     variables = _variables(model, data, function)
+    placeholders = _placeholders(model)
     values = {
-        name: _checked(name, data[name], var, var in _placeholders(model), function)
+        name: _checked(name, data[name], var, var in placeholders, function)
         for name, var in variables.items()
     }
     on_rows = _data_on_rows(model, axes, reads)

@@ -22,52 +22,28 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.minibatch.rebuild import rebuild
-from pymc.variational.draws import draw_anew
 from pymc.variational.guides.base import Block, Guide
 from pymc.variational.objectives.base import own_space
 from pymc.variational.posterior.draw import draw_guides
-from pymc.variational.replacements import as_replacements
-from pymc.variational.vectorize import at_draws
+from pymc.variational.vectorize import at_draws, at_each_draw
 
-__all__ = ["sample_node"]
+__all__ = ["sampled_nodes"]
 
 
-def sample_node(
-    approx: Any,
-    node: Any,
-    size: Any = None,
-    deterministic: bool | Variable = False,
-    more_replacements: Mapping[Variable | str, Any] | None = None,
-) -> Any:
-    """Put draws into nodes; the arguments are those of :meth:`GuideApproximation.sample_node`."""
-    several = isinstance(node, list | tuple)
-    nodes = list(node) if several else [node]
-    model = approx.model
-    new = as_replacements(model, more_replacements)
-    if new:
-        # Latent variables are what is sampled: a replacement does not reach into their priors
-        nodes = rebuild(nodes, {rv: rv for rv in model.free_RVs} | new)
+def sampled_nodes(approx: Any, nodes: list[Variable], size: Any, deterministic: Any) -> list[Any]:
+    """Put draws into nodes; `size` and `deterministic` are those of :meth:`Approximation.sample_node`."""
     for table in approx.storage.tables.values():
         table.check_known()
     lead = () if size is None else (size,)
-    params = {plate: table.gather()[1] for plate, table in approx.storage.tables.items()}
+    params = approx.storage.of_batch()
     if isinstance(deterministic, Variable):
         fed = means_of(approx, params, lead, deterministic)
     else:
         fed = means_of(approx, params, lead) if deterministic else {}
-    draws = draw_guides(approx, params, lead, fed)
-    values = draws.values()
-    replaced = {**values, **own_space(model, model.free_RVs, values)}
-    if lead:
-        sampled = [
-            new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (size, *new.shape))
-            for old, new in zip(nodes, at_draws(nodes, replaced))
-        ]
-    else:
-        sampled = at_draws(nodes, replaced)
-    draw_anew(sampled, nodes)
-    return sampled if several else sampled[0]
+    values = draw_guides(approx, params, lead, fed).values()
+    free = approx.model.free_RVs
+    replaced = {**values, **own_space(approx.model, free, values)}
+    return at_each_draw(nodes, replaced, size) if lead else at_draws(nodes, replaced)
 
 
 def means_of(

@@ -33,19 +33,7 @@ from pymc.variational.optimizers import as_optimizer
 from pymc.variational.rows.optimizers import _adagrad_window
 from pymc.variational.rows.table import RowTable
 from pymc.variational.rows.updates import RowGradient, all_updates, guarded
-from tests.variational.engine import JAX_COPIES, PYTHON, counted_compilations, shared
-
-OPTIMIZERS = [
-    pm.sgd,
-    pm.momentum,
-    pm.nesterov_momentum,
-    pm.adagrad,
-    pm.adagrad_window,
-    pm.rmsprop,
-    pm.adadelta,
-    pm.adam,
-    pm.adamax,
-]
+from tests.variational.engine import JAX_COPIES, OPTIMIZERS, PYTHON, counted_compilations, shared
 
 # Of each slot, so that the slots of a row have different gradients
 WEIGHTS = np.array([1.0, 0.3, 2.0, 0.7, 1.1])
