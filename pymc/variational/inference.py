@@ -89,6 +89,9 @@ class Method(NamedTuple):
     guide: str = "mean_field"
 
 
+#: The name of the method without settings, and the steps of others where none are given.
+AUTO, N_STEPS = "auto", 10_000
+
 #: The methods by their names.
 METHODS = {
     "advi": Method(released.ADVI, MeanField, "mean_field"),
@@ -99,7 +102,7 @@ METHODS = {
 
 
 def fit(
-    n: int = 10000,
+    n: int | None = None,
     method: "str | Inference" = "advi",
     model: Any = None,
     random_seed: Any = None,
@@ -125,9 +128,12 @@ def fit(
     Parameters
     ----------
     n : int
-        Number of steps. 0 only initialises.
+        Number of steps, by default 10,000. 0 only initialises. "auto" takes none.
     method : str or :class:`Inference`
-        "advi", "fullrank_advi", "svgd" or "asvgd" in any case, or an instance, which has a model.
+        "auto", "advi", "fullrank_advi", "svgd" or "asvgd" in any case, or an instance, which has a model.
+        "auto" needs no settings, and says whether the fit can be trusted: see
+        :class:`~pymc.variational.auto.AutoInference`, whose arguments `max_gradients` and `max_seconds` it
+        takes.
     model : :class:`Model`, default the one of the context
     random_seed : int, optional
     start : dict of str to array, optional
@@ -211,7 +217,16 @@ def fit(
     >>> approx.sample(100).posterior["mu"].shape
     (1, 100)
     """
-    n = check_count("n", n, "a fit", least=0)
+    if isinstance(method, str) and method.lower() == AUTO:
+        others = {
+            "n": n, "start_sigma": start_sigma, "inf_kwargs": inf_kwargs, "batch_size": batch_size,
+            "guide": guide, "objective": objective, "gradient": gradient, "reduction": reduction,
+            "params": params, "data": data, "n_particles": None if n_particles == 1 else n_particles,
+        }  # fmt: skip
+        starts = _given(model=model, start=start, random_seed=random_seed)
+        options = _given(backend=backend, include_transformed=include_transformed or None)
+        return _fit_auto(starts, {**options, **kwargs}, _given(**others))
+    n = check_count("n", N_STEPS if n is None else n, "a fit", least=0)
     check_fit_arguments("pm.fit", kwargs, method)
     feed = None
     if data is not None:
@@ -248,6 +263,26 @@ def fit(
         return inference.fit(
             n, backend=backend, include_transformed=include_transformed, data=feed, **kwargs
         )
+
+
+def _fit_auto(
+    starts: Mapping[str, Any], options: Mapping[str, Any], others: Mapping[str, Any]
+) -> Any:
+    """Fit without settings; `others` are arguments that it has no use for."""
+    from pymc.variational.auto import AutoInference  # only this method needs it
+
+    if others:
+        got = ", ".join(f"{name}={value!r}" for name, value in others.items())
+        raise TypeError(
+            f"pm.fit(method='auto') got {got}: it needs no settings, and goes on until its answer stands still. "
+            "Leave these out; a budget is max_gradients= or max_seconds="
+        )
+    names = inspect.signature(AutoInference.fit).parameters.keys() - {"self"}
+    own = inspect.signature(AutoInference).parameters.keys()
+    check_known("pm.fit(method='auto')", options, {*names, *own, "method"})
+    shown = {"theme": options.get("progressbar_theme"), "show": options.get("progressbar", True)}
+    with Compiling(**shown):
+        return AutoInference(**starts).fit(**options)
 
 
 def check_fit_arguments(
@@ -345,7 +380,9 @@ def make_inference(
                 "guide and an objective already"
             )
         return _made_before(method, **starts, **_given(inf_kwargs=inf_kwargs))
-    known = f"method={method!r} of pm.fit should be one of {set(METHODS)} or Inference instance"
+    known = (
+        f"method={method!r} of pm.fit should be one of { {AUTO, *METHODS} } or Inference instance"
+    )
     if not isinstance(method, str):
         raise TypeError(known)
     if method.lower() not in METHODS:

@@ -28,7 +28,7 @@ from rich.theme import Theme
 from pymc.progress_bar import CustomProgress, default_progress_theme
 from pymc.variational.engine.history import LossHistory
 
-__all__ = ["Compiling", "FitProgress", "with_bar"]
+__all__ = ["Compiling", "FitProgress", "StageProgress", "with_bar"]
 
 # Seconds between two changes of the bar, and, at first, between two lines of a log
 REFRESH, LINE = 0.2, 10.0
@@ -157,6 +157,58 @@ class FitProgress:
             self._bar.console.print(
                 f"Fitting: {n_done:,} of {self._n_steps:,} steps  {loss}  {speed}"
             )
+
+
+class StageProgress:
+    """The bar of a fit that ends when its answer stands still: how far that is, in sds, and not a loss.
+
+    Parameters
+    ----------
+    theme : rich.theme.Theme, optional
+    show : bool
+        False prints nothing.
+    console : rich.console.Console, optional
+        Where to print; standard output if not given.
+    """
+
+    def __init__(
+        self, *, theme: Theme | None = None, show: bool = True, console: Console | None = None
+    ) -> None:
+        self._console = Console(theme=theme) if console is None else console
+        self._is_log = show and not (self._console.is_terminal or self._console.is_jupyter)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not show or self._is_log,
+            refresh_per_second=1 / REFRESH,
+        )
+        self._task = self._bar.add_task("Fitting")
+        self._start, self._next_line = time.perf_counter(), LINE
+
+    def __enter__(self) -> StageProgress:
+        if (compiling := _compiling.get()) is not None:
+            compiling.stop()
+        self._bar.__enter__()
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._bar.__exit__(*exception)
+
+    def show(self, text: str) -> None:
+        """Show where the fit is."""
+        self._bar.update(self._task, description=text)
+        seconds = time.perf_counter() - self._start
+        if self._is_log and seconds > self._next_line:
+            self._next_line *= 2
+            self._console.print(text)
+
+    def end(self, text: str) -> None:
+        """Print the line that stays."""
+        if self._is_log or not self._bar.disable:
+            self._console.print(text, highlight=False)
 
 
 def with_bar[T](

@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pymc.variational.verdict import Verdict
 
 __all__ = ["FitReport", "Setting"]
 
@@ -52,6 +55,8 @@ class FitReport:
     loss_factor : float, optional
         What the losses in `hist` are multiplied by: divided by it, they are nats of all data. None where
         it is not known.
+    verdict : Verdict, optional
+        Whether the fit can be trusted, of ``pm.fit(method="auto")``.
 
     Examples
     --------
@@ -72,6 +77,23 @@ class FitReport:
     stopped: str
     settings: Mapping[str, Setting] = field(default_factory=dict)
     loss_factor: float | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def trusted(self) -> bool | None:
+        """Whether the draws can be taken for those of the posterior; None where that is not known."""
+        return None if self.verdict is None else self.verdict.trusted
+
+    @property
+    def converged(self) -> bool | None:
+        """Whether more steps would change nothing; None where that is not known."""
+        return None if self.verdict is None else self.verdict.converged
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> FitReport:
+        """Make a report again, from what :func:`dataclasses.asdict` made of it."""
+        verdict = fields.get("verdict")
+        return cls(**{**fields, "verdict": None if verdict is None else Verdict(**verdict)})
 
     def after(self, n_steps: int, seconds: float, stopped: str) -> FitReport:
         """Report of the fit when it went on for `n_steps` in `seconds`, and why it stopped then."""
@@ -93,6 +115,7 @@ class FitReport:
         return (
             f"{self.method}: {self.n_steps:,} steps in {self.seconds:.3g} s ({speed}{engine}), "
             f"compiled in {self.compile_seconds:.3g} s, {self.stopped}{self._bound()}"
+            f"{'' if self.verdict is None else f'; {self.verdict}'}"
         )
 
     def _bound(self) -> str:

@@ -28,6 +28,9 @@ __all__ = ["GROUP", "add_fit", "fit_dataset"]
 #: Name of the group of a DataTree that says how the fit went.
 GROUP = "fit"
 
+#: Fields of a report whose entries are attributes.
+NESTED = frozenset({"settings", "verdict"})
+
 
 def add_fit(tree: Any, approx: Saved) -> Any:
     """Add the group "fit" to draws of an approximation.
@@ -89,7 +92,8 @@ def fit_dataset(approx: Saved) -> xr.Dataset | None:
 
 
 def _attributes(report: FitReport) -> dict[str, Setting]:
-    fields = {k: v for k, v in vars(report).items() if k != "settings" and v is not None}
-    both = {**report.settings, **fields}  # a setting does not hide what ran
+    verdict = {} if report.verdict is None else vars(report.verdict)
+    fields = {k: v for k, v in vars(report).items() if k not in NESTED and v is not None}
+    both = {**report.settings, **fields, **verdict}  # a setting does not hide what ran
     # netCDF has no bool
     return {name: int(v) if isinstance(v, bool) else v for name, v in both.items()}

@@ -193,7 +193,7 @@ def _restore(trainer: Any, tree: Mapping[str, Any], found: Path) -> None:
     if lines:
         raise CheckpointMismatchError(found, lines)
     epoch, row = tree["position"]
-    report = FitReport(**tree["report"])
+    report = FitReport.of(tree["report"])
     state = trainer.state._replace(
         i=tree["i"], averaged=tree["averaged"], until=tree["until"], report=report
     )

@@ -103,7 +103,7 @@ def put_results(approx: Any, saved: Mapping[str, Any], path: Path) -> None:
     approx.guide_losses = dict(saved["guide_losses"])
     report = saved["report"]
     if report is not None:
-        approx.report = FitReport(**report)
+        approx.report = FitReport.of(report)
 
 
 def tables_of(approx: Any) -> dict[SharedVariable, Any]:

@@ -1,0 +1,102 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""What an automatic fit returns: weighted draws of the posterior, and the normal that they came from."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytensor
+
+from pytensor.compile.sharedvalue import SharedVariable
+
+from pymc.variational.approximation import GuideApproximation, make_guides
+from pymc.variational.auto.normal import Dense
+from pymc.variational.guides.empirical import EmpiricalGuide
+
+__all__ = ["AutoApproximation"]
+
+
+class AutoApproximation(GuideApproximation):
+    """Draws of the posterior by adaptive importance sampling, beside the normal of natural gradients.
+
+    Parameters
+    ----------
+    normal : FullRank
+    size : int
+        How many draws; :meth:`set_draws` sets them.
+
+    Attributes
+    ----------
+    normal : FullRank
+        Without the correction by importance weights.
+    """
+
+    normal: Any
+
+    def __init__(self, normal: Any, size: int) -> None:
+        guides = make_guides(normal.model, {None: EmpiricalGuide(size, 0.0)}, rng=normal.rng)
+        super().__init__(normal.model, guides, rng=normal.rng)
+        self.normal = normal
+
+    def set_normal(self, normal: Dense) -> None:
+        """Set mean and covariance of the normal, without the correction."""
+        diagonal = np.diag_indices(normal.size)
+        factor = normal.factor.copy()
+        factor[diagonal] += np.log(-np.expm1(-factor[diagonal]))  # the inverse of softplus
+        values = {"mu": normal.mean, "L_tril": factor[np.tril_indices(normal.size)]}
+        for name, value in values.items():
+            self.normal.shared_params[name].set_value(value.astype(pytensor.config.floatX))
+
+    def set_draws(self, draws: np.ndarray) -> None:
+        """Set the draws of the posterior, shape (size, ndim), each with the same probability."""
+        [histogram] = self.storage.dense.values()
+        histogram.set_value(draws.astype(pytensor.config.floatX))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AutoApproximation:
+        new = super().__deepcopy__(memo)
+        new.normal = deepcopy(self.normal, memo)
+        return new
+
+    @property
+    def params(self) -> list[SharedVariable]:
+        return [*super().params, *self.normal.params]
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}{{{', '.join(site.name for site in self.sites)}}}"
+
+    def __repr__(self) -> str:
+        verdict = None if self.report is None else self.report.verdict
+        return str(self) if verdict is None else f"{self}, {verdict}"
+
+    def sample(self, draws: int = 500, *, correct: bool = True, **kwargs: Any) -> Any:
+        """Draw from the posterior, or from the normal.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws.
+        correct : bool
+            Whether to take the draws that importance weights have corrected; False draws from the normal.
+        **kwargs
+            As of :meth:`pymc.Approximation.sample`.
+
+        Returns
+        -------
+        DataTree or MultiTrace
+            The attributes of the group fit say whether it can be trusted.
+        """
+        return super().sample(draws, **kwargs) if correct else self.normal.sample(draws, **kwargs)

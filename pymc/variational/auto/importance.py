@@ -1,0 +1,133 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Adaptive importance sampling: weighted draws of the posterior, from a normal that is close to it.
+
+Each round draws from a Student-t distribution at the mean and covariance of the weighted draws up to then. The
+weights of all draws are against the mixture of all rounds (Cornuet et al. 2012, "Adaptive multiple importance
+sampling"), and Pareto-smoothed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pymc.variational.auto.log_posterior import LogPosterior
+from pymc.variational.auto.normal import Dense
+from pymc.variational.pareto import Smoothed, smoothed
+
+__all__ = ["WeightedDraws", "importance_sample"]
+
+#: Degrees of freedom of the proposals.
+DOF = 7.0
+
+#: Draws of a round.
+PER_ROUND = 2000
+
+#: The fewest and the most rounds.
+ROUNDS = (2, 10)
+
+#: With so many effective draws, and no heavier a tail, it ends.
+ENOUGH, LIGHT_TAIL = 1000, 0.5
+
+#: Effective draws for each number of a point from which a covariance is estimated.
+PER_NUMBER = 5
+
+#: With fewer, the proposal gets wider by this.
+WIDER = 1.2
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedDraws:
+    """Draws of the unconstrained space, and weights with which they are draws of the posterior.
+
+    Parameters
+    ----------
+    points : array of float64, shape (n_draws, size)
+    gradients : array of float64, shape (n_draws, size)
+        Of the log-density.
+    weights : Smoothed
+    log_evidence : float
+        The logarithm of the mean ratio, in nats.
+    """
+
+    points: np.ndarray
+    gradients: np.ndarray
+    weights: Smoothed
+    log_evidence: float
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        return np.exp(self.weights.log_weights)
+
+    def resampled(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw with the weights, so that each comes as often as its weight says, up to one."""
+        steps = (rng.random() + np.arange(n)) / n
+        at = np.searchsorted(np.cumsum(self.probabilities), steps * (1 - 1e-12))
+        return self.points[rng.permutation(np.minimum(at, len(self.points) - 1))]
+
+
+def importance_sample(
+    logp: LogPosterior,
+    normal: Dense,
+    rng: np.random.Generator,
+    watch: Callable[[WeightedDraws], None] = lambda now: None,
+) -> WeightedDraws:
+    """Draw from the posterior, starting from a normal that is close to it.
+
+    Parameters
+    ----------
+    logp : LogPosterior
+    normal : Dense
+    rng : Generator
+    watch : callable (WeightedDraws) -> None
+        Called after each round.
+
+    Raises
+    ------
+    Stopped
+    """
+    least, most = ROUNDS
+    proposals: list[Dense] = []
+    points, values, gradients = (
+        np.empty((0, *shape)) for shape in ((logp.size,), (), (logp.size,))
+    )
+    densities = np.empty((0, 0))  # of each proposal at each draw
+    while True:
+        drawn = normal.student(PER_ROUND, DOF, rng)
+        found, slopes = logp(drawn)
+        proposals.append(normal)
+        old = normal.student_density(points, DOF)[None] if len(points) else np.empty((1, 0))
+        new = np.array([q.student_density(drawn, DOF) for q in proposals])
+        densities = np.concatenate([np.concatenate([densities, old]), new], axis=1)
+        points, values, gradients = (
+            np.concatenate(pair) for pair in ((points, drawn), (values, found), (gradients, slopes))
+        )
+        log_mixture = np.logaddexp.reduce(densities) - np.log(len(proposals))
+        ratios = values - log_mixture
+        top = ratios.max()
+        log_evidence = top + np.log(np.exp(ratios - top).mean())
+        now = WeightedDraws(points, gradients, smoothed(ratios), float(log_evidence))
+        watch(now)
+        ess, khat = now.weights.ess, now.weights.khat
+        if len(proposals) >= most or (
+            len(proposals) >= least and ess > ENOUGH and khat < LIGHT_TAIL
+        ):
+            return now
+        if ess < PER_NUMBER * logp.size:
+            normal = normal.scaled(WIDER)
+        else:
+            normal = Dense.of_draws(points, now.probabilities)

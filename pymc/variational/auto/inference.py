@@ -1,0 +1,317 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""``pm.fit(method="auto")``: a fit without settings, which says whether it can be trusted."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rich.theme import Theme
+
+from pymc.minibatch.guards import every_row, full_data_model, is_streamed
+from pymc.model.core import modelcontext
+from pymc.progress_bar import default_progress_theme
+from pymc.variational.approximations import FullRank
+from pymc.variational.auto.approximation import AutoApproximation
+from pymc.variational.auto.importance import WeightedDraws, importance_sample
+from pymc.variational.auto.judge import judge
+from pymc.variational.auto.log_posterior import LogPosterior, Stopped
+from pymc.variational.auto.modes import Modes, find_modes, spread_starts
+from pymc.variational.auto.natural_gradient import Climb, climb, settle
+from pymc.variational.auto.normal import Dense
+from pymc.variational.counts import check_count
+from pymc.variational.engine.compiled import one_at_a_time
+from pymc.variational.engine.interrupts import Interrupts
+from pymc.variational.fit_arguments import backend_name, take_compile_kwargs
+from pymc.variational.guides.base import sites_of
+from pymc.variational.guides.starts import Starts
+from pymc.variational.progress import Compiling, StageProgress
+from pymc.variational.report import FitReport
+
+__all__ = ["AutoInference"]
+
+_log = logging.getLogger("pymc.variational.inference")
+
+#: Evaluations of the log-posterior and its gradient that a fit takes at most.
+MAX_GRADIENTS = 500_000
+
+#: Draws of the posterior that are kept.
+N_KEPT = 4000
+
+#: Part of 1 + |x| that is the sd of a start: the density is smooth there, whatever its scales are.
+WIDTH = 1e-3
+
+#: Numbers of a point up to which its covariance is full.
+LARGEST = 1000
+
+
+class AutoInference:
+    """A fit without settings: natural gradients of a normal, and importance sampling from it.
+
+    Parameters
+    ----------
+    model : Model, optional
+        Default: the one of the context.
+    start : dict of str to array, optional
+        Starting point, by the name of a variable, or of its value variable.
+    random_seed : int, optional
+
+    Attributes
+    ----------
+    approx : AutoApproximation
+
+    Raises
+    ------
+    TypeError
+        If the model has no free variable, or a discrete one.
+    ValueError
+        If its rows come from a loader, or each row has a latent variable of its own.
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        start: Mapping[str, np.ndarray] | None = None,
+        random_seed: Any = None,
+    ) -> None:
+        self.model = model = modelcontext(model)
+        _check_model(model)
+        self.approx = AutoApproximation(
+            FullRank(model=model, random_seed=random_seed, start=start), N_KEPT
+        )
+        self._full = full_data_model(every_row(model))
+        self._starts = Starts.of(self._full, start)
+        self._rng = np.random.default_rng(self.approx.rng.randint(2**30))
+        self._logp: LogPosterior | None = None
+        self._now: Climb | None = None
+        self._modes: Modes | None = None
+        self._draws: WeightedDraws | None = None
+
+    def fit(
+        self,
+        *,
+        max_gradients: int = MAX_GRADIENTS,
+        max_seconds: float | None = None,
+        progressbar: bool = True,
+        progressbar_theme: Theme = default_progress_theme,
+        backend: str | None = None,
+        include_transformed: bool = False,
+        compile_kwargs: Mapping[str, Any] | None = None,
+    ) -> AutoApproximation:
+        """Fit, until the answer stands still and its importance weights are even.
+
+        Parameters
+        ----------
+        max_gradients : int
+            How many times to compute the log-posterior and its gradient at most.
+        max_seconds : float, optional
+            How long to fit at most, without compilation.
+        progressbar : bool
+            Whether to show by how many sds the answer moves, and a line at the end.
+        progressbar_theme : Theme
+        backend : str, optional
+            "numba", "jax" or "c". Default: as `pytensor.config` says.
+        include_transformed : bool
+            Let :attr:`Approximation.state` have the unconstrained variables too.
+        compile_kwargs : dict, optional
+            Of `pytensor.function`.
+
+        Returns
+        -------
+        AutoApproximation
+            ``approx.report.trusted`` says whether it can be trusted. Ctrl-C and a spent budget end the fit, and
+            keep what it has; :meth:`refine` goes on.
+
+        Raises
+        ------
+        FloatingPointError
+            If the log-posterior is finite around none of the starts.
+        """
+        check_count("max_gradients", max_gradients, "pm.fit")
+        with Compiling(theme=progressbar_theme, show=progressbar):
+            self.prepare(backend, compile_kwargs)
+            self.approx.keep_transformed(include_transformed)
+            self._run(max_gradients, max_seconds, progressbar, progressbar_theme)
+        return self.approx
+
+    def refine(
+        self,
+        *,
+        max_gradients: int = MAX_GRADIENTS,
+        max_seconds: float | None = None,
+        progressbar: bool = True,
+        progressbar_theme: Theme = default_progress_theme,
+    ) -> None:
+        """Go on, with a new budget.
+
+        Parameters
+        ----------
+        max_gradients, max_seconds, progressbar, progressbar_theme
+            As of :meth:`fit`.
+
+        Raises
+        ------
+        TypeError
+            If nothing was fitted yet.
+        """
+        if self._logp is None:
+            raise TypeError("Need to call `.fit` first: `refine` goes on with that fit.")
+        check_count("max_gradients", max_gradients, "refine")
+        self._run(max_gradients, max_seconds, progressbar, progressbar_theme)
+
+    @one_at_a_time
+    def prepare(
+        self, backend: str | None = None, compile_kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Compile the log-posterior."""
+        started = time.perf_counter()
+        asked = {} if compile_kwargs is None else {"compile_kwargs": dict(compile_kwargs)}
+        options = take_compile_kwargs(backend, asked)
+        self._logp = LogPosterior.of(self._full, self._starts, **options)
+        self.approx.report = FitReport(
+            method="Auto",
+            driver=self._logp.step.driver.name,
+            backend=backend_name(options.get("mode")),
+            n_steps=0,
+            seconds=0.0,
+            compile_seconds=time.perf_counter() - started,
+            stopped="finished",
+        )
+
+    def _run(
+        self, max_gradients: int, max_seconds: float | None, progressbar: bool, theme: Theme
+    ) -> None:
+        logp, started, stopped = self._logp, time.perf_counter(), "finished"
+        assert logp is not None
+        last = logp.n_evaluations + max_gradients
+        with Interrupts() as interrupts, StageProgress(theme=theme, show=progressbar) as bar:
+
+            def check() -> None:
+                if interrupts.pending:
+                    raise Stopped("interrupted")
+                if logp.n_evaluations >= last:
+                    raise Stopped(f"max_gradients={max_gradients:,} were taken")
+                if max_seconds is not None and time.perf_counter() - started > max_seconds:
+                    raise Stopped(f"max_seconds={max_seconds:g} were over")
+
+            logp.check = check
+            try:
+                self._fit(logp, bar)
+            except Stopped as reason:
+                stopped = str(reason)
+            finally:
+                logp.check = lambda: None
+            self._keep(logp, time.perf_counter() - started, stopped)
+            report = self.approx.report
+            bar.end(str(report))
+        if not report.trusted:
+            _log.warning("The fit is %s", report.verdict)
+
+    def _fit(self, logp: LogPosterior, bar: StageProgress) -> None:
+        def watch(now: Climb) -> None:
+            self._now = now
+            moved = now.slope if np.isinf(now.moved) else now.moved
+            bar.show(f"Fitting a normal: moves {moved:.2g} sd, {now.n_draws:,} draws")
+
+        def weigh(now: WeightedDraws) -> None:
+            bar.show(f"Weighing draws: {now.weights.ess:,.0f} of {len(now.points):,} are effective")
+
+        self._draws = None
+        if self._modes is None:
+            first = self._first(logp, watch)
+            bar.show("Looking for other modes")
+            self._modes = find_modes(logp, first, self._rng)
+            self._now = self._modes.best
+        assert self._now is not None
+        self._now = settle(logp, self._now, self._rng, watch)
+        self._draws = importance_sample(logp, self._now.normal, self._rng, weigh)
+
+    def _first(self, logp: LogPosterior, watch: Any) -> Climb:
+        """Climb from the initial point, or else from the first start around which the density is finite."""
+        n_draws = Dense.around(logp.start, WIDTH).n_draws
+        if self._now is not None:
+            return climb(logp, self._now.normal, n_draws, self._rng, watch)
+        error: FloatingPointError | None = None
+        for start in (logp.start, *spread_starts(logp, self._rng)):
+            try:
+                return climb(logp, Dense.around(start, WIDTH), n_draws, self._rng, watch)
+            except FloatingPointError as bad:
+                error = error or bad
+        raise FloatingPointError(
+            f"pm.fit(method='auto'): {error}, nor around other starts. model.debug() says which term is not "
+            "finite there; start= gives another start"
+        )
+
+    def _keep(self, logp: LogPosterior, seconds: float, stopped: str) -> None:
+        """Put what was fitted into the approximation and its report."""
+        approx = self.approx
+        verdict = judge(logp.layout, self._now, self._modes, self._draws, stopped)
+        if self._now is not None:
+            normal, draws = self._now.normal, self._draws
+            approx.set_normal(normal)
+            if draws is not None:
+                approx.set_draws(draws.resampled(N_KEPT, self._rng))
+            else:
+                approx.set_draws(normal.points(self._rng.normal(size=(N_KEPT, normal.size))))
+        before = approx.report
+        approx.report = FitReport(
+            before.method,
+            before.driver,
+            before.backend,
+            logp.n_evaluations,
+            before.seconds + seconds,
+            before.compile_seconds,
+            stopped,
+            {"guide": "full_rank", "importance_sampling": self._draws is not None},
+            verdict=verdict,
+        )
+        approx.normal.report = approx.report
+
+
+def _check_model(model: Any) -> None:
+    if not model.free_RVs:
+        raise TypeError(
+            f"{model.name or 'The model'} has no free variables, so there is nothing to fit"
+        )
+    discrete = [rv.name for rv in model.free_RVs if not rv.type.dtype.startswith("float")]
+    if discrete:
+        raise TypeError(
+            f"pm.fit(method='auto') fits continuous variables, and {', '.join(map(repr, discrete))} "
+            "are discrete. Marginalise them: write a mixture as pm.Mixture, or take "
+            "pymc_extras.marginalize(model, [...]), and fit that"
+        )
+    if is_streamed(model):
+        raise ValueError(
+            "pm.fit(method='auto') needs all rows in memory, and those of this model come from a loader. "
+            "Fit a random part of them first, as pm.Data of an array"
+        )
+    of_rows = [site.name for site in sites_of(model) if site.plate]
+    if of_rows:
+        raise ValueError(
+            f"pm.fit(method='auto') takes minibatches of models whose variables are all global, and "
+            f"{', '.join(map(repr, of_rows))} have a value for each row. Take full data in place of "
+            "pm.Minibatch, or another method"
+        )
+    size = sum(int(np.size(value)) for value in every_row(model).initial_point().values())
+    if size > LARGEST:
+        raise ValueError(
+            f"pm.fit(method='auto') fits a covariance of up to {LARGEST:,} numbers, and this model has {size:,}. "
+            "Take guide='mean_field' or pm.LowRank, and pm.variational.diagnose"
+        )

@@ -1,0 +1,111 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The verdict on an automatic fit."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from scipy.linalg import solve_triangular
+
+from pymc.variational.auto.importance import WeightedDraws
+from pymc.variational.auto.modes import Modes
+from pymc.variational.auto.natural_gradient import Climb
+from pymc.variational.guides.layout import Layout
+from pymc.variational.verdict import Verdict
+
+__all__ = ["judge"]
+
+#: The fewest effective draws of a fit that is trusted.
+LEAST_ESS = 400
+
+#: The heaviest tail of its weights; the second where it took more than so many draws to get there.
+LARGEST_KHAT, AFTER_MANY, MANY = 0.5, 0.3, 10_000
+
+
+def judge(
+    layout: Layout,
+    now: Climb | None,
+    modes: Modes | None,
+    draws: WeightedDraws | None,
+    stopped: str,
+) -> Verdict:
+    """Tell whether a fit can be trusted.
+
+    Parameters
+    ----------
+    layout : Layout
+    now : Climb or None
+        The normal.
+    modes : Modes or None
+        What other starts ended at.
+    draws : WeightedDraws or None
+        None if the fit was stopped before there were some.
+    stopped : str
+    """
+    if draws is None or now is None or modes is None:
+        return Verdict(
+            False,
+            f"the fit was stopped before it was done ({stopped})",
+            "Go on by refine, or give it a larger budget",
+            converged=False,
+        )
+    khat, ess = draws.weights.khat, draws.weights.ess
+    found = partial(Verdict, converged=now.converged, khat=khat, ess=ess)
+    if modes.others:
+        where, gap = modes.farthest()
+        return found(
+            False,
+            f"the posterior has more than one mode, and the draws are of one of them: in "
+            f"{entry_name(layout, where)} another is {gap:.2g} sd away",
+            "Order the components of a mixture (transform=pm.distributions.transforms.ordered), fix signs by "
+            "priors, or sample with pm.sample_smc",
+        )
+    limit = LARGEST_KHAT if len(draws.points) <= MANY else AFTER_MANY
+    if ess >= LEAST_ESS and (khat < limit or draws.weights.about_equal):
+        return found(True, f"{ess:,.0f} effective draws of the posterior, Pareto k-hat {khat:.2f}")
+    worst = entry_name(layout, _least_normal(now, draws))
+    return found(
+        False,
+        f"the posterior is too far from a normal distribution, most of all in {worst}: importance weights "
+        f"leave {ess:,.0f} effective draws, Pareto k-hat {khat:.2f}",
+        "Try another parametrisation, such as the non-centred form of a hierarchy, guide=pm.NormalizingFlow(), or "
+        "pm.sample",
+    )
+
+
+def entry_name(layout: Layout, k: int) -> str:
+    """Return the variable, with its index, that a number of a point is of."""
+    for site, shape, size in zip(layout.sites, layout.shapes, layout.sizes):
+        if k < size:
+            at = ", ".join(map(str, np.unravel_index(k, shape))) if shape else ""
+            return f"{site.name!r}" if not shape else f"'{site.name}[{at}]'"
+        k -= size
+    raise IndexError(k)
+
+
+def _least_normal(now: Climb, draws: WeightedDraws) -> int:
+    """Return the number of a point along which the posterior is the least like the normal.
+
+    There the gradient differs the most from that of the normal, on average over its draws.
+    """
+    noise = now.normal.whitened(draws.points)
+    gradients = draws.gradients @ now.normal.factor
+    typical = (noise**2).sum(axis=1) < 2 * now.normal.size + 4
+    usable = typical & np.isfinite(gradients).all(axis=1)
+    whitened = (gradients + noise)[usable]
+    excess = solve_triangular(now.normal.factor, whitened.T, lower=True, trans=1).T * now.normal.sd
+    return int((excess**2).mean(axis=0).argmax())

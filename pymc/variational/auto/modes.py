@@ -1,0 +1,193 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Other modes: optima of other starts, and points that a symmetry of the model makes as good as the optimum.
+
+Importance weights do not see a mode that no draw comes near. So climbs from other starts are compared by their
+bound, and so are those from the optimum with entries exchanged, or signs turned, where the density is as high.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from pymc.distributions.continuous import Flat, HalfFlat
+from pymc.initial_point import make_initial_point_fn
+from pymc.variational.auto.log_posterior import LogPosterior
+from pymc.variational.auto.natural_gradient import Climb, climb
+from pymc.variational.auto.normal import Dense
+
+__all__ = ["Modes", "find_modes", "spread_starts"]
+
+#: Starts beside the initial point: drawn from the priors, and around the initial point.
+N_PRIOR, N_AROUND = 2, 2
+
+#: Half the width of the uniform distribution around the initial point, as Stan has it.
+AROUND = 2.0
+
+#: Optima are the same where their means are nearer, in sds.
+SAME = 2.0
+
+#: A mode whose bound is lower by more has no weight: a part of 0.001.
+NEGLIGIBLE = 7.0
+
+#: Entries of an axis up to which any two are exchanged.
+FEW = 8
+
+#: Points with a symmetry that are climbed from, the best ones.
+MOST_SYMMETRIC = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """Optima of several starts.
+
+    Parameters
+    ----------
+    first : Climb
+        From the initial point.
+    others : tuple of Climb
+        Other ones that are not the first: elsewhere, and not of negligible weight beside it.
+    """
+
+    first: Climb
+    others: tuple[Climb, ...] = field(default=())
+
+    @property
+    def best(self) -> Climb:
+        """The one with the highest bound; the first, where others are higher by chance alone."""
+        best = max(self.others, key=lambda c: c.bound, default=self.first)
+        return best if best.bound > self.first.bound + 1 else self.first
+
+    def farthest(self) -> tuple[int, float]:
+        """Return which number of a point differs most between the best and the next optimum, in sds."""
+        best = self.best
+        rest = [c for c in (self.first, *self.others) if c is not best]
+        other = max(rest, key=lambda c: c.bound)
+        gaps = np.abs(other.normal.mean - best.normal.mean) / best.normal.sd
+        return int(gaps.argmax()), float(gaps.max())
+
+
+def spread_starts(logp: LogPosterior, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield starts: draws from the priors, where they have some, and around the initial point."""
+    model, start = logp.model, logp.start
+    flat = [rv for rv in model.free_RVs if isinstance(rv.owner.op, Flat | HalfFlat)]
+    given = [rv for rv in model.free_RVs if model.rvs_to_initial_values.get(rv) is not None]
+    from_prior = {rv.name: "prior" for rv in model.free_RVs if rv not in (*flat, *given)}
+    if from_prior:
+        draw = make_initial_point_fn(model=model, overrides=from_prior)
+        for _ in range(N_PRIOR):
+            point = logp.layout.flatten(draw(int(rng.integers(2**30)))).astype("float64")
+            yield np.where(np.isfinite(point), point, start)
+    for _ in range(N_AROUND):
+        yield start + rng.uniform(-AROUND, AROUND, size=len(start))
+
+
+def find_modes(logp: LogPosterior, first: Climb, rng: np.random.Generator) -> Modes:
+    """Climb from other starts, and compare.
+
+    Parameters
+    ----------
+    logp : LogPosterior
+    first : Climb
+        From the initial point.
+    rng : Generator
+
+    Raises
+    ------
+    Stopped
+    """
+    found: list[Climb] = []
+    best = first
+    for start in spread_starts(logp, rng):
+        other = _climb(logp, start, first.n_draws, rng)
+        if other is None:
+            continue
+        if other.bound > best.bound:
+            best = other
+        found.append(other)
+    for point in _symmetric(logp, best):
+        other = _climb(logp, point, first.n_draws, rng, best.normal)
+        if other is not None:
+            found.append(other)
+    top = max([first.bound, *(other.bound for other in found if other.converged)])
+    kept: list[Climb] = []
+    for other in sorted(found, key=lambda c: -c.bound):
+        heavy = other.bound > top - NEGLIGIBLE and (
+            other.converged or other.bound > first.bound + 1
+        )
+        if heavy and not any(_same(other, known) for known in (first, *kept)):
+            kept.append(other)
+    return Modes(first, tuple(kept))
+
+
+def _climb(
+    logp: LogPosterior,
+    start: np.ndarray,
+    n_draws: int,
+    rng: np.random.Generator,
+    like: Dense | None = None,
+) -> Climb | None:
+    normal = Dense.around(start, 1e-3) if like is None else Dense(start, 0.3 * like.factor)
+    try:
+        return climb(logp, normal, n_draws, rng)
+    except (FloatingPointError, np.linalg.LinAlgError):
+        return None
+
+
+def _same(one: Climb, other: Climb) -> bool:
+    sd = np.maximum(one.normal.sd, other.normal.sd)
+    return bool((np.abs(one.normal.mean - other.normal.mean) / sd).max() < SAME)
+
+
+def _symmetric(logp: LogPosterior, best: Climb) -> list[np.ndarray]:
+    """Return points as good as an optimum, and far from it, that a symmetry of the model would make."""
+    mean, sd = best.normal.mean, best.normal.sd
+    candidates = [
+        point for point in _exchanged(logp.layout, mean) if (np.abs(point - mean) / sd).max() > SAME
+    ]
+    if not candidates:
+        return []
+    values = logp(np.array([mean, *candidates]))[0]
+    order = np.argsort(-values[1:])
+    good = [k for k in order if values[1 + k] > values[0] - NEGLIGIBLE]
+    return [candidates[k] for k in good[:MOST_SYMMETRIC]]
+
+
+def _exchanged(layout: Any, point: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield a point with entries along axes of one length exchanged, and with signs of variables turned."""
+    ends = np.cumsum(layout.sizes)
+    parts = [slice(end - size, end) for end, size in zip(ends, layout.sizes)]
+    lengths = {n for shape in layout.shapes for n in shape if n > 1}
+    for length in sorted(lengths):
+        pairs: Sequence[tuple[int, int]] = list(combinations(range(min(length, FEW)), 2))
+        for i, j in pairs:
+            new = point.copy()
+            for part, shape in zip(parts, layout.shapes):
+                value = new[part].reshape(shape)
+                for axis in (k for k, n in enumerate(shape) if n == length):
+                    value = np.moveaxis(value, axis, 0)
+                    value[[i, j]] = value[[j, i]]
+                    value = np.moveaxis(value, 0, axis)
+                new[part] = value.reshape(-1)
+            yield new
+    for turned in (*combinations(parts, 1), *combinations(parts[:FEW], 2)):
+        new = point.copy()
+        for part in turned:
+            new[part] *= -1
+        yield new

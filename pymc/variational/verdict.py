@@ -1,0 +1,58 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Whether a fit has converged and can be trusted, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Verdict"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the draws of a fit can be taken for those of the posterior.
+
+    Parameters
+    ----------
+    trusted : bool
+    reason : str
+        One sentence, without a full stop.
+    advice : str
+        What to do next; empty for a fit that is trusted.
+    converged : bool
+        Whether more steps would change nothing.
+    khat : float
+        Shape of the tail of the importance weights; nan where there are none.
+    ess : float
+        As many independent draws of the posterior the weighted ones are worth.
+
+    Examples
+    --------
+    >>> from pymc.variational.verdict import Verdict
+    >>> print(Verdict(False, "the posterior has two modes", "Order the components"))
+    not trusted: the posterior has two modes. Order the components.
+    """
+
+    trusted: bool
+    reason: str
+    advice: str = ""
+    converged: bool = True
+    khat: float = float("nan")
+    ess: float = 0.0
+
+    def __str__(self) -> str:
+        trusted = "trusted" if self.trusted else "not trusted"
+        advice = f" {self.advice}." if self.advice else ""
+        return f"{trusted}: {self.reason}.{advice}"
