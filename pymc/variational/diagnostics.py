@@ -27,7 +27,6 @@ import pytensor
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
-from scipy.special import logsumexp
 
 from pymc.minibatch.guards import full_data_model, is_streamed
 from pymc.minibatch.plates import model_indexes
@@ -37,6 +36,7 @@ from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.counts import check_count
+from pymc.variational.pareto import ABOUT_EQUAL, smoothed
 from pymc.variational.posterior.log_density import (
     LogDensity,
     SubsampledLogDensity,
@@ -51,8 +51,6 @@ _MIN_DRAWS = 100
 _FEWEST_ROWS = 200
 # Log-ratios that differ by less are equal: no expectation could show it
 _EQUAL = 1e-8
-# Log-ratios that differ by more have no ratio as a float
-_UNDERFLOW = 700
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +115,13 @@ class Diagnosis:
     def verdict(self) -> str:
         """Either "good", "usable" with its weights, "unreliable", or "unknown" from so few rows.
 
-        A good one has a small `khat`, and weights that are worth half of its draws at least.
+        A good one has a small `khat`, and weights that are worth half of its draws at least; or they are worth
+        0.9 of its draws, whatever their tail is, which then has no weight.
         """
         if self.log_weights_se > _largest_se(self.log_weights):
             return "unknown"
+        if self.ess > ABOUT_EQUAL * self.n_draws:
+            return "good"
         if self.khat < 0.5 and self.ess >= self.n_draws / 2:
             return "good"
         return "usable" if self.khat < self.threshold else "unreliable"
@@ -363,27 +364,14 @@ def _largest_se(log_weights: np.ndarray) -> float:
 
 
 def _weigh(log_weights: np.ndarray, points: Mapping[str, np.ndarray]) -> Diagnosis:
-    # As PyMC does: importing ArviZ takes longer than importing PyMC's variational modules
-    from arviz_stats.base import array_stats
-
-    n_draws = len(log_weights)
-    raw = log_weights - logsumexp(log_weights)
-    # The tail that ArviZ fits; where it is of one value, or of powers that underflow, nothing can be fitted
-    tail = np.sort(log_weights)[-min(n_draws // 5, int(3 * np.sqrt(n_draws))) :]
-    if _EQUAL < np.ptp(tail) < _UNDERFLOW:
-        # ArviZ takes log-likelihoods, of which the ratios are the inverse
-        smoothed, khat = array_stats.psislw(-log_weights)
-    else:
-        smoothed, khat = raw, np.nan
-    if np.isnan(khat):
-        smoothed, khat = raw, -np.inf if np.exp(-logsumexp(2 * raw)) > n_draws / 2 else np.inf
+    n_draws, weights = len(log_weights), smoothed(log_weights)
     return Diagnosis(
-        khat=float(khat),
-        ess=float(np.exp(-logsumexp(2 * smoothed))),
+        khat=weights.khat,
+        ess=weights.ess,
         elbo=float(log_weights.mean()),
         elbo_se=float(log_weights.std(ddof=1) / np.sqrt(n_draws)),
         log_weights=log_weights,
-        smoothed_log_weights=smoothed,
+        smoothed_log_weights=weights.log_weights,
         points=points,
         wider=_times_wider(log_weights, points),
     )

@@ -32,7 +32,6 @@ import pymc as pm
 from pymc.variational.engine import compiled
 from pymc.variational.engine.compiled import Step, make_step
 
-# No backend, and next to nothing to compile: for all that does not depend on the driver
 #: The optimizers of the release
 OPTIMIZERS = [
     pm.sgd,
@@ -46,6 +45,7 @@ OPTIMIZERS = [
     pm.adamax,
 ]
 
+# No backend, and next to nothing to compile: for all that does not depend on the driver
 PYTHON = Mode(linker="py", optimizer="fast_compile")
 
 BACKENDS = ["numba", "jax", pytest.param("c", marks=pytest.mark.cxx)]

@@ -20,19 +20,20 @@ sampling"), and Pareto-smoothed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.normal import Dense
 from pymc.variational.pareto import Smoothed, smoothed
+from pymc.variational.posterior.log_density import SubsampledLogDensity
 
-__all__ = ["WeightedDraws", "importance_sample"]
+__all__ = ["RowsError", "WeightedDraws", "importance_sample", "weigh_by_rows"]
 
-#: Degrees of freedom of the proposals.
-DOF = 7.0
+#: Degrees of freedom of the proposals; of those that come after a heavy tail was seen.
+DOF, HEAVY_DOF = 7.0, 3.0
 
 #: Draws of a round.
 PER_ROUND = 2000
@@ -41,13 +42,35 @@ PER_ROUND = 2000
 ROUNDS = (2, 10)
 
 #: With so many effective draws, and no heavier a tail, it ends.
-ENOUGH, LIGHT_TAIL = 1000, 0.5
+ENOUGH, LIGHT_TAIL = 2000, 0.5
 
 #: Effective draws for each number of a point from which a covariance is estimated.
 PER_NUMBER = 5
 
 #: With fewer, the proposal gets wider by this.
 WIDER = 1.2
+
+#: Draws that are weighed by a part of the rows: few where their weights are about equal. Rows of that part at first.
+FEW_BY_ROWS, MANY_BY_ROWS, N_ROWS = 500, 4000, 20_000
+
+#: Error of log-weights in nats up to which no more rows are taken.
+LARGEST_ERROR = 0.1
+
+
+@dataclass(frozen=True)
+class RowsError:
+    """The error of log-weights that comes from a part of the rows.
+
+    Parameters
+    ----------
+    se : float
+        Standard error of differences between log-weights, in nats.
+    n_rows : int
+        How many rows they were computed from.
+    """
+
+    se: float = 0.0
+    n_rows: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,16 +81,18 @@ class WeightedDraws:
     ----------
     points : array of float64, shape (n_draws, size)
     gradients : array of float64, shape (n_draws, size)
-        Of the log-density.
+        Of the log-density; empty where they were not computed.
     weights : Smoothed
     log_evidence : float
         The logarithm of the mean ratio, in nats.
+    rows_error : RowsError
     """
 
     points: np.ndarray
     gradients: np.ndarray
     weights: Smoothed
     log_evidence: float
+    rows_error: RowsError = field(default_factory=RowsError)
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -78,6 +103,55 @@ class WeightedDraws:
         steps = (rng.random() + np.arange(n)) / n
         at = np.searchsorted(np.cumsum(self.probabilities), steps * (1 - 1e-12))
         return self.points[rng.permutation(np.minimum(at, len(self.points) - 1))]
+
+
+def weigh_by_rows(logp: LogPosterior, normal: Dense, rng: np.random.Generator) -> WeightedDraws:
+    """Weigh draws of the normal, by the log-density of a part of the rows where they are many.
+
+    Parameters
+    ----------
+    logp : LogPosterior
+        Of minibatches.
+    normal : Dense
+    rng : Generator
+
+    Raises
+    ------
+    Stopped
+    """
+    draws = _weighed(logp, normal, FEW_BY_ROWS, rng)
+    if draws.weights.about_equal:
+        return draws
+    return _weighed(logp, normal, MANY_BY_ROWS, rng)
+
+
+def _weighed(
+    logp: LogPosterior, normal: Dense, n_draws: int, rng: np.random.Generator
+) -> WeightedDraws:
+    noise = rng.normal(size=(n_draws, normal.size))
+    points = normal.points(noise)
+
+    def values(some: Mapping[str, np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
+        [at], [rows_of_all] = some.values(), rows
+        return logp(at, np.broadcast_to(rows_of_all, (len(at), len(rows_of_all))))[0]
+
+    def expand(
+        point: Sequence[np.ndarray], rows: Sequence[np.ndarray]
+    ) -> tuple[float, list[np.ndarray]]:
+        value, gradient = logp(point[0][None], rows[0][None])
+        return value[0], [gradient[0]]
+
+    density = SubsampledLogDensity({"point": points}, (logp.n_all,), values, expand)
+    n_rows = N_ROWS
+    while True:
+        n_rows = logp.n_all if 2 * n_rows > logp.n_all else n_rows
+        found = density.estimate(n_rows, rng)
+        if n_rows == logp.n_all or found.se_between < LARGEST_ERROR:
+            break
+        n_rows *= 4
+    ratios = found.values + 0.5 * (noise**2).sum(axis=1) + normal.log_scale
+    error = RowsError(found.se_between, n_rows)
+    return WeightedDraws(points, np.empty((0, 0)), smoothed(ratios), float(ratios.mean()), error)
 
 
 def importance_sample(
@@ -101,17 +175,18 @@ def importance_sample(
     Stopped
     """
     least, most = ROUNDS
-    proposals: list[Dense] = []
+    proposals: list[tuple[Dense, float]] = []
+    dof = DOF
     points, values, gradients = (
         np.empty((0, *shape)) for shape in ((logp.size,), (), (logp.size,))
     )
     densities = np.empty((0, 0))  # of each proposal at each draw
     while True:
-        drawn = normal.student(PER_ROUND, DOF, rng)
+        drawn = normal.student(PER_ROUND, dof, rng)
         found, slopes = logp(drawn)
-        proposals.append(normal)
-        old = normal.student_density(points, DOF)[None] if len(points) else np.empty((1, 0))
-        new = np.array([q.student_density(drawn, DOF) for q in proposals])
+        proposals.append((normal, dof))
+        old = normal.student_density(points, dof)[None]
+        new = np.array([q.student_density(drawn, of_q) for q, of_q in proposals])
         densities = np.concatenate([np.concatenate([densities, old]), new], axis=1)
         points, values, gradients = (
             np.concatenate(pair) for pair in ((points, drawn), (values, found), (gradients, slopes))
@@ -127,6 +202,8 @@ def importance_sample(
             len(proposals) >= least and ess > ENOUGH and khat < LIGHT_TAIL
         ):
             return now
+        if khat >= LIGHT_TAIL and len(proposals) >= least:
+            dof = HEAVY_DOF
         if ess < PER_NUMBER * logp.size:
             normal = normal.scaled(WIDER)
         else:

@@ -26,11 +26,15 @@ import numpy as np
 from rich.theme import Theme
 
 from pymc.minibatch.guards import every_row, full_data_model, is_streamed
+from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.provenance import Rows
 from pymc.model.core import modelcontext
+from pymc.model.transform.minibatch import minibatch_model
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.approximations import FullRank
+from pymc.variational.auto.all_rows import SUBSAMPLES, climb_all_rows
 from pymc.variational.auto.approximation import AutoApproximation
-from pymc.variational.auto.importance import WeightedDraws, importance_sample
+from pymc.variational.auto.importance import WeightedDraws, importance_sample, weigh_by_rows
 from pymc.variational.auto.judge import judge
 from pymc.variational.auto.log_posterior import LogPosterior, Stopped
 from pymc.variational.auto.modes import Modes, find_modes, spread_starts
@@ -57,6 +61,9 @@ N_KEPT = 4000
 
 #: Part of 1 + |x| that is the sd of a start: the density is smooth there, whatever its scales are.
 WIDTH = 1e-3
+
+#: Rows from which a fit begins with a part of them.
+MANY_ROWS = 50_000
 
 #: Numbers of a point up to which its covariance is full.
 LARGEST = 1000
@@ -96,8 +103,8 @@ class AutoInference:
         self.approx = AutoApproximation(
             FullRank(model=model, random_seed=random_seed, start=start), N_KEPT
         )
-        self._full = full_data_model(every_row(model))
-        self._starts = Starts.of(self._full, start)
+        self._fitted = _model_to_fit(model)
+        self._starts = Starts.of(model, start)
         self._rng = np.random.default_rng(self.approx.rng.randint(2**30))
         self._logp: LogPosterior | None = None
         self._now: Climb | None = None
@@ -184,7 +191,7 @@ class AutoInference:
         started = time.perf_counter()
         asked = {} if compile_kwargs is None else {"compile_kwargs": dict(compile_kwargs)}
         options = take_compile_kwargs(backend, asked)
-        self._logp = LogPosterior.of(self._full, self._starts, **options)
+        self._logp = LogPosterior.of(self._fitted, self._starts, **options)
         self.approx.report = FitReport(
             method="Auto",
             driver=self._logp.step.driver.name,
@@ -200,24 +207,24 @@ class AutoInference:
     ) -> None:
         logp, started, stopped = self._logp, time.perf_counter(), "finished"
         assert logp is not None
-        last = logp.n_evaluations + max_gradients
+        last = logp.budget.n_gradients + max_gradients
         with Interrupts() as interrupts, StageProgress(theme=theme, show=progressbar) as bar:
 
             def check() -> None:
                 if interrupts.pending:
                     raise Stopped("interrupted")
-                if logp.n_evaluations >= last:
+                if logp.budget.n_gradients >= last:
                     raise Stopped(f"max_gradients={max_gradients:,} were taken")
                 if max_seconds is not None and time.perf_counter() - started > max_seconds:
                     raise Stopped(f"max_seconds={max_seconds:g} were over")
 
-            logp.check = check
+            logp.budget.check = check
             try:
                 self._fit(logp, bar)
             except Stopped as reason:
                 stopped = str(reason)
             finally:
-                logp.check = lambda: None
+                logp.budget.check = lambda: None
             self._keep(logp, time.perf_counter() - started, stopped)
             report = self.approx.report
             bar.end(str(report))
@@ -233,15 +240,27 @@ class AutoInference:
         def weigh(now: WeightedDraws) -> None:
             bar.show(f"Weighing draws: {now.weights.ess:,.0f} of {len(now.points):,} are effective")
 
-        self._draws = None
+        rng, self._draws = self._rng, None
         if self._modes is None:
-            first = self._first(logp, watch)
+            some = logp
+            if logp.n_all:
+                bar.show(f"Fitting {SUBSAMPLES[0]:,} of {logp.n_all:,} rows")
+                some = logp.of_rows(rng.choice(logp.n_all, SUBSAMPLES[0], replace=False))
+            first = self._first(some, watch)
             bar.show("Looking for other modes")
-            self._modes = find_modes(logp, first, self._rng)
+            self._modes = find_modes(some, first, rng)
             self._now = self._modes.best
         assert self._now is not None
-        self._now = settle(logp, self._now, self._rng, watch)
-        self._draws = importance_sample(logp, self._now.normal, self._rng, weigh)
+        if not logp.n_all:
+            self._now = settle(logp, self._now, rng, watch)
+            self._draws = importance_sample(logp, self._now.normal, rng, weigh)
+            return
+        for n_rows in SUBSAMPLES[1:]:
+            some = logp.of_rows(rng.choice(logp.n_all, n_rows, replace=False))
+            self._now = climb(some, self._now.normal, self._now.normal.n_draws, rng, watch)
+        self._now = climb_all_rows(logp, self._now, rng, watch)
+        bar.show("Weighing draws")
+        self._draws = weigh_by_rows(logp, self._now.normal, rng)
 
     def _first(self, logp: LogPosterior, watch: Any) -> Climb:
         """Climb from the initial point, or else from the first start around which the density is finite."""
@@ -266,16 +285,16 @@ class AutoInference:
         if self._now is not None:
             normal, draws = self._now.normal, self._draws
             approx.set_normal(normal)
-            if draws is not None:
-                approx.set_draws(draws.resampled(N_KEPT, self._rng))
+            if draws is None or (logp.n_all and draws.weights.about_equal):
+                approx.set_draws(normal.points(normal.noise(N_KEPT, self._rng)))
             else:
-                approx.set_draws(normal.points(self._rng.normal(size=(N_KEPT, normal.size))))
+                approx.set_draws(draws.resampled(N_KEPT, self._rng))
         before = approx.report
         approx.report = FitReport(
             before.method,
             before.driver,
             before.backend,
-            logp.n_evaluations,
+            logp.budget.n_gradients,
             before.seconds + seconds,
             before.compile_seconds,
             stopped,
@@ -283,6 +302,26 @@ class AutoInference:
             verdict=verdict,
         )
         approx.normal.report = approx.report
+
+
+def _model_to_fit(model: Any) -> Any:
+    """Return a model of minibatches where there are many rows and they can be told apart, or else one of all rows."""
+    full = full_data_model(model)
+    lengths = [
+        int(full.rvs_to_values[rv].shape[0].eval()) for rv in full.observed_RVs if rv.type.ndim
+    ]
+    if max(lengths, default=0) < MANY_ROWS:
+        return full
+    if indexes := model_indexes(model):
+        return model if len(set(map(Rows, indexes))) == 1 else full
+    try:
+        return minibatch_model(model, batch_size=SUBSAMPLES[0])
+    except (TypeError, ValueError, NotImplementedError) as error:
+        _log.info(
+            "pm.fit(method='auto') takes all rows at a time, since the model cannot be fitted on a part of them: %s",
+            error,
+        )
+        return full
 
 
 def _check_model(model: Any) -> None:

@@ -32,6 +32,9 @@ __all__ = ["judge"]
 #: The fewest effective draws of a fit that is trusted.
 LEAST_ESS = 400
 
+#: The largest error of log-weights in nats that comes from a part of the rows.
+LARGEST_SE = 0.3
+
 #: The heaviest tail of its weights; the second where it took more than so many draws to get there.
 LARGEST_KHAT, AFTER_MANY, MANY = 0.5, 0.3, 10_000
 
@@ -69,10 +72,18 @@ def judge(
         where, gap = modes.farthest()
         return found(
             False,
-            f"the posterior has more than one mode, and the draws are of one of them: in "
-            f"{entry_name(layout, where)} another is {gap:.2g} sd away",
+            f"fits from other starts end elsewhere, and as good: in {entry_name(layout, where)} one is "
+            f"{gap:.2g} sd away. The posterior has several modes, of which the draws are one, or is far from a normal "
+            "distribution",
             "Order the components of a mixture (transform=pm.distributions.transforms.ordered), fix signs by "
             "priors, or sample with pm.sample_smc",
+        )
+    if draws.rows_error.se > LARGEST_SE:
+        return found(
+            False,
+            f"not known: the log-weights of draws, by {draws.rows_error.n_rows:,} rows, have an error of "
+            f"{draws.rows_error.se:.2g} nats",
+            "Compare with pm.variational.diagnose(approx.normal, n_rows=...)",
         )
     limit = LARGEST_KHAT if len(draws.points) <= MANY else AFTER_MANY
     if ess >= LEAST_ESS and (khat < limit or draws.weights.about_equal):
@@ -103,6 +114,8 @@ def _least_normal(now: Climb, draws: WeightedDraws) -> int:
     There the gradient differs the most from that of the normal, on average over its draws.
     """
     noise = now.normal.whitened(draws.points)
+    if not len(draws.gradients):  # by its skewness
+        return int(np.abs(draws.probabilities @ noise**3).argmax())
     gradients = draws.gradients @ now.normal.factor
     typical = (noise**2).sum(axis=1) < 2 * now.normal.size + 4
     usable = typical & np.isfinite(gradients).all(axis=1)

@@ -163,6 +163,7 @@ def settle(
     """
     now, n_draws, n_steps = start, start.n_draws, start.n_steps
     while True:
+        n_draws *= 4
         before = now.normal
         now = climb(logp, before, n_draws, rng, watch)
         n_steps += now.n_steps
@@ -172,4 +173,3 @@ def settle(
         watch(now)
         if (now.converged and moved < STANDS_STILL) or 4 * n_draws > MOST_DRAWS:
             return now
-        n_draws *= 4

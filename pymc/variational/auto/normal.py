@@ -57,9 +57,18 @@ class Slope(NamedTuple):
     vectors: np.ndarray
 
     @property
+    def of_mean(self) -> float:
+        """By how many standard deviations the mean is to move."""
+        return float(np.abs(self.mean).max())
+
+    @property
+    def of_sds(self) -> float:
+        """By which part of them the standard deviations are to change."""
+        return float(0.5 * np.abs(self.values - 1).max())
+
+    @property
     def largest(self) -> float:
-        """How far from the optimum the normal is: in standard deviations, or in relative ones."""
-        return float(max(np.abs(self.mean).max(), 0.5 * np.abs(self.values - 1).max()))
+        return max(self.of_mean, self.of_sds)
 
 
 @dataclass(frozen=True, eq=False)

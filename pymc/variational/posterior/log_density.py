@@ -123,14 +123,16 @@ class SubsampledLogDensity:
         By name of the value variable.
     totals : tuple of int
         How many rows each dim has.
-    value, expand : callable
-        The log-probability at a point, by rows; and with it its gradient.
+    values : callable (points, rows) -> array, shape (n_draws,)
+        The log-probability at points, by rows of each dim.
+    expand : callable (point, rows) -> log-probability, list of its gradients
+        At one point.
     """
 
     points: Mapping[str, np.ndarray]
     totals: tuple[int, ...]
-    value: Callable
-    expand: Callable
+    values: Callable[[Mapping[str, np.ndarray], Sequence[np.ndarray]], np.ndarray]
+    expand: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], tuple[Any, list[Any]]]
 
     @classmethod
     def of(
@@ -158,7 +160,17 @@ class SubsampledLogDensity:
         value = compile(inputs, graphs[0], on_unused_input="ignore", **options)
         expand = compile(inputs, graphs, on_unused_input="ignore", **options)
         totals = tuple(rows_in_all([rows]) for rows in positions)
-        return cls(points, totals, value, expand)
+
+        def values_at(points: Mapping[str, np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
+            return np.array([value(*draw, *rows) for draw in zip(*points.values())], "float64")
+
+        def expand_at(
+            point: Sequence[np.ndarray], rows: Sequence[np.ndarray]
+        ) -> tuple[Any, list[Any]]:
+            found, *slopes = expand(*point, *rows)
+            return found, slopes
+
+        return cls(points, totals, values_at, expand_at)
 
     @cached_property
     def first_order(self) -> np.ndarray:
@@ -168,8 +180,8 @@ class SubsampledLogDensity:
     @cached_property
     def exact(self) -> np.ndarray:
         """The log-probability of all rows, of the first draws; they are as good as any others."""
-        draws = list(zip(*self.points.values()))[:N_COMPARED]
-        return np.array([self.value(*draw, *self._all_rows) for draw in draws], dtype="float64")
+        some = {name: array[:N_COMPARED] for name, array in self.points.items()}
+        return self.values(some, self._all_rows)
 
     @property
     def _all_rows(self) -> list[np.ndarray]:
@@ -192,13 +204,10 @@ class SubsampledLogDensity:
         """
         share = min(n_rows / max(self.totals), 1)
         groups = list(zip(*(_groups(total, share, rng) for total in self.totals)))
-        draws = list(zip(*self.points.values()))
-        remainders = np.empty((N_GROUPS, len(draws)))
-        cells = [(j, s) for j in range(N_GROUPS) for s in range(len(draws))]
-        for j, s in with_bar(cells, f"Log-probabilities by {n_rows:,} rows", show):
-            remainders[j, s] = self.value(*draws[s], *groups[j])
-        for j, rows in enumerate(groups):
-            remainders[j] -= self._expansion(rows)
+        shown = with_bar(groups, f"Log-probabilities by {n_rows:,} rows", show)
+        remainders = np.array(
+            [self.values(self.points, rows) - self._expansion(rows) for rows in shown]
+        )
         left = np.sqrt((1 - share) / N_GROUPS)  # of a sample without replacement
         common = remainders.mean(axis=1)
         between = (remainders - common[:, None]).var(axis=0, ddof=1)
@@ -217,7 +226,7 @@ class SubsampledLogDensity:
     def _expansion(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         """Compute the first-order expansion about the mean of the draws, at all draws."""
         center = [_center(array) for array in self.points.values()]
-        at_center, *slopes = self.expand(*center, *rows)
+        at_center, slopes = self.expand(center, rows)
         steps = [
             array - middle
             for array, middle in zip(self.points.values(), center)

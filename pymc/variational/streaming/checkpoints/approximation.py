@@ -27,6 +27,7 @@ import pymc.variational.approximations as approximations
 
 from pymc.model.core import modelcontext
 from pymc.variational.approximation import GuideApproximation, guided_approximation
+from pymc.variational.auto import AutoApproximation
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.streaming.checkpoints.errors import (
     CheckpointMismatchError,
@@ -123,6 +124,8 @@ def load_approximation(
             raise CheckpointMismatchError(found, [line])
         _set_parameters(approx, saved["parameters"], found)
         put_results(approx, saved, found)
+        if isinstance(approx, AutoApproximation):
+            approx.normal.report = approx.report
         warn_of_versions(tree["versions"], versions("python"), found)
     except (LookupError, AttributeError) as error:
         raise DamagedCheckpointError(found, f"it has no approximation ({error!r})") from error
@@ -139,9 +142,11 @@ def _made(saved: Mapping[str, Any], model: Any, guide: Any, params: Any) -> Any:
         raise TypeError(
             f"The approximation {saved['text']} is one of pm.{name}: leave guide of pm.load_approximation out"
         )
+    size = len(saved["parameters"].get("globals_histogram", ()))
     if name == "Empirical":
-        size = len(saved["parameters"]["globals_histogram"])
         approx = approximations.Empirical(size=size, model=model)
+    elif name == AutoApproximation.__name__:
+        approx = AutoApproximation(approximations.FullRank(model=model), size)
     else:
         approx = {"MeanField": approximations.MeanField, "FullRank": approximations.FullRank}[name](
             model=model

@@ -44,7 +44,7 @@ __all__ = [
 TENSORS, VALUES, MANIFEST = "state.safetensors", "checkpoint.json", "manifest.json"
 
 #: What the manifest begins with; the number is that of the form of the files.
-FORMAT = "PyMC checkpoint 1"
+FORMAT = "PyMC checkpoint 2"
 
 _STEP = re.compile(r"step-(\d{9,18})")
 

@@ -114,6 +114,13 @@ def _are_guides(value: Any) -> bool:
     )
 
 
+def _is_verdict(value: Any) -> bool:
+    kinds: dict[str, Any] = {
+        "trusted": bool, "reason": str, "advice": str, "converged": bool, "khat": float, "ess": float,
+    }  # fmt: skip
+    return isinstance(value, dict) and {name: type(item) for name, item in value.items()} == kinds
+
+
 COUNT = Rule("a number of steps, an integer from 0 on", _is_count)
 TEXT = Rule("a text", lambda value: isinstance(value, str))
 YES = Rule("true or false", lambda value: isinstance(value, bool))
@@ -136,6 +143,7 @@ REPORT: Schema = {
         "texts and numbers by name", lambda value: _each(value, str | int | float | bool)
     ),
     "loss_factor": Rule("a number or none", lambda value: value is None or _is_number(value)),
+    "verdict": Rule("a verdict, or none", lambda value: value is None or _is_verdict(value)),
 }
 
 RESULTS: Schema = {

@@ -1,0 +1,82 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Weighted draws, against posteriors that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pymc.variational.auto.importance import importance_sample, weigh_by_rows
+from pymc.variational.auto.normal import Dense
+from pymc.variational.pareto import smoothed
+from tests.variational.auto.problems import Regression, funnel, gamma, log_posterior
+
+
+def test_draws_of_a_skewed_posterior() -> None:
+    """Moments of a gamma distribution, from a normal of its logarithm that is off; its density is normalised."""
+    normal = Dense(np.array([1.0]), np.array([[1.0]]))
+    draws = importance_sample(log_posterior(gamma()), normal, np.random.default_rng(1))
+    g = np.exp(draws.points[:, 0])
+    mean = draws.probabilities @ g
+    se = np.sqrt(3) / 2 / np.sqrt(draws.weights.ess)
+    assert abs(mean - 1.5) < 4 * se
+    np.testing.assert_allclose(
+        np.sqrt(draws.probabilities @ (g - mean) ** 2), np.sqrt(3) / 2, rtol=0.1
+    )
+    assert abs(draws.log_evidence) < 0.1
+    assert draws.weights.khat < 0.5
+    again = draws.resampled(2000, np.random.default_rng(2))
+    assert abs(np.exp(again).mean() - mean) < 4 * np.sqrt(3) / 2 / np.sqrt(2000)
+
+
+def test_a_funnel_has_a_heavy_tail() -> None:
+    logp = log_posterior(funnel())
+    draws = importance_sample(logp, Dense(np.zeros(4), np.eye(4)), np.random.default_rng(1))
+    assert draws.weights.khat > 0.5
+
+
+def test_student_density_is_normalised() -> None:
+    normal = Dense(np.array([1.0]), np.array([[2.0]]))
+    x = np.linspace(-4000, 4000, 400_001)[:, None]
+    np.testing.assert_allclose(
+        np.trapezoid(np.exp(normal.student_density(x, 7.0)), x[:, 0]), 1, rtol=1e-6
+    )
+
+
+def test_by_rows() -> None:
+    """Of a normal posterior all weights are equal, whatever part of the rows they are from."""
+    problem = Regression(600)
+    logp = log_posterior(problem.model(batch_size=50))
+    normal = Dense(problem.mean, np.linalg.cholesky(problem.cov))
+    draws = weigh_by_rows(logp, normal, np.random.default_rng(1))
+    assert draws.weights.about_equal
+    assert draws.rows_error.se < 0.1
+
+
+@pytest.mark.parametrize("equal", [0.0, 1e-12])
+def test_weights_that_are_equal(equal: float) -> None:
+    """No Pareto distribution fits a tail of one value; weights of 0 are no hindrance."""
+    ratios = np.concatenate([np.zeros(900), np.full(100, equal)])
+    assert smoothed(ratios).khat == -np.inf
+    assert smoothed(ratios).about_equal
+    ratios[:300] = -np.inf
+    assert 600 < smoothed(ratios).ess <= 700 + 1e-6
+
+
+def test_one_draw_with_all_the_weight() -> None:
+    ratios = np.random.default_rng(1).normal(size=1000)
+    ratios[0] = 2000.0
+    assert smoothed(ratios).khat == np.inf
+    assert smoothed(ratios).ess < 2

@@ -1,0 +1,94 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""The log-posterior at many points, of all rows and of some."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import pymc as pm
+
+from pymc.variational.auto.log_posterior import Stopped
+from tests.variational.auto.problems import Regression, funnel, gamma, log_posterior
+from tests.variational.engine import BACKENDS, JAX_COPIES, PYTHON
+
+
+def test_it_is_that_of_the_model() -> None:
+    model = funnel()
+    points = np.random.default_rng(1).normal(size=(5, 4))
+    values, gradients = log_posterior(model)(points)
+    logp = model.compile_logp(mode=PYTHON)
+    dlogp = model.compile_dlogp(mode=PYTHON)
+    for point, value, gradient in zip(points, values, gradients):
+        at = {"v": point[0], "x": point[1:]}
+        np.testing.assert_allclose(value, logp(at))
+        np.testing.assert_allclose(gradient, dlogp(at))
+
+
+@pytest.mark.filterwarnings(JAX_COPIES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_backends(backend: str) -> None:
+    problem = Regression()
+    logp = log_posterior(problem.model(), mode={"c": "CVM"}.get(backend, backend.upper()))
+    points = problem.mean + np.random.default_rng(1).normal(size=(300, 3)) * problem.sd
+    _, gradients = logp(points)
+    right = -np.linalg.solve(problem.cov, (points - problem.mean).T).T
+    np.testing.assert_allclose(gradients * problem.sd, right * problem.sd, atol=1e-6)
+    assert logp.budget.n_gradients == 300
+
+
+def test_where_it_is_not_finite() -> None:
+    """Points after one at which the density ends are computed all the same."""
+    values, gradients = log_posterior(gamma())(np.array([[0.0], [800.0], [0.5]]))
+    assert np.isfinite(values[[0, 2]]).all() and np.isfinite(gradients[[0, 2]]).all()
+    assert values[1] == -np.inf
+
+
+def test_rows() -> None:
+    """The mean over blocks of all rows is that of all rows, each block scaled up to all."""
+    problem = Regression()
+    whole, logp = log_posterior(problem.model()), log_posterior(problem.model(batch_size=10))
+    assert (whole.n_all, logp.n_all) == (0, 60)
+    point = problem.mean + problem.sd
+    rows = np.random.default_rng(1).permutation(60).reshape(4, 15)
+    values, gradients = logp(np.repeat(point[None], 4, axis=0), rows)
+    right, slope = whole(point[None])
+    np.testing.assert_allclose(values.mean(), right[0])
+    np.testing.assert_allclose(gradients.mean(axis=0), slope[0])
+    some = logp.of_rows(rows[2])(point[None])
+    np.testing.assert_allclose(some[0][0], values[2])
+    assert logp.budget.n_rows == 5 * 15
+
+
+def test_a_budget_ends_it() -> None:
+    logp = log_posterior(gamma())
+
+    def check() -> None:
+        if logp.budget.n_gradients >= 256:
+            raise Stopped("enough")
+
+    logp.budget.check = check
+    with pytest.raises(Stopped, match="enough"):
+        logp(np.zeros((1000, 1)))
+    assert logp.budget.n_gradients == 256
+
+
+def test_a_matrix_without_a_cholesky_factor() -> None:
+    with pm.Model() as model:
+        r = pm.Flat("r")
+        cov = pm.math.stack([pm.math.stack([1.0, r]), pm.math.stack([r, 1.0])])
+        pm.MvNormal("y", np.zeros(2), cov, observed=np.zeros(2))
+    values, _ = log_posterior(model, mode="NUMBA")(np.array([[0.0], [2.0], [0.5]]))
+    assert np.isfinite(values).tolist() == [True, False, True]

@@ -1,0 +1,82 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Natural gradients, against posteriors that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pymc.variational.auto.all_rows import climb_all_rows
+from pymc.variational.auto.natural_gradient import climb, settle
+from pymc.variational.auto.normal import Dense
+from tests.variational.auto.problems import Regression, gamma, log_posterior
+
+
+def test_noise_is_matched() -> None:
+    noise = Dense.around(np.zeros(4), 1.0).noise(12, np.random.default_rng(1))
+    np.testing.assert_allclose(noise.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(noise.T @ noise / 12, np.eye(4), atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_normal_posterior_is_exact(seed: int) -> None:
+    """From a start 1e4 sds away, on raw scales, and the draws do not matter."""
+    problem, rng = Regression(), np.random.default_rng(seed)
+    logp = log_posterior(problem.model())
+    found = climb(logp, Dense.around(logp.start, 1e-3), 16, rng)
+    assert found.converged and found.n_steps < 30
+    np.testing.assert_allclose((found.normal.mean - problem.mean) / problem.sd, 0, atol=1e-3)
+    cov = found.normal.factor @ found.normal.factor.T
+    np.testing.assert_allclose(
+        cov / np.outer(problem.sd, problem.sd),
+        problem.cov / np.outer(problem.sd, problem.sd),
+        atol=0.08,
+    )
+
+
+def test_the_slope_of_a_normal_posterior() -> None:
+    """It says where the optimum is, from any normal."""
+    problem, rng = Regression(), np.random.default_rng(1)
+    normal = Dense(problem.mean + 3 * problem.sd, np.diag(0.5 * problem.sd))
+    noise = normal.noise(40, rng)
+    gradients = -np.linalg.solve(problem.cov, (normal.points(noise) - problem.mean).T).T
+    moved = normal.moved(normal.slope(noise, gradients), 1.0)
+    np.testing.assert_allclose(moved.mean, problem.mean, atol=1e-8)
+    np.testing.assert_allclose(moved.factor @ moved.factor.T, problem.cov, rtol=1e-8)
+
+
+def test_more_draws_of_a_skewed_posterior() -> None:
+    """The optimum for log g, g ~ Gamma(3, 2): e^(m + s²/2) = 3/2 and s² = 1/3, from the bound's derivatives."""
+    logp, rng = log_posterior(gamma()), np.random.default_rng(1)
+    first = climb(logp, Dense.around(logp.start, 1e-3), 16, rng)
+    found = settle(logp, first, rng)
+    assert found.converged and found.n_draws > 16
+    np.testing.assert_allclose(found.normal.sd[0], 3**-0.5, rtol=0.03)
+    np.testing.assert_allclose(found.normal.mean[0], np.log(1.5) - 1 / 6, atol=0.03)
+
+
+def test_passes_over_all_rows() -> None:
+    """From a normal 10 sds away, as a subsample's fit is, with rows that are no multiple of a block's."""
+    problem, rng = Regression(2003), np.random.default_rng(1)
+    logp = log_posterior(problem.model(batch_size=50))
+    some = logp.of_rows(rng.choice(2003, 100, replace=False))
+    first = climb(some, Dense.around(logp.start, 1e-3), 16, rng)
+    assert np.abs((first.normal.mean - problem.mean) / problem.sd).max() > 1
+    seen = logp.budget.n_rows
+    found = climb_all_rows(logp, first, rng)
+    assert found.converged
+    np.testing.assert_allclose((found.normal.mean - problem.mean) / problem.sd, 0, atol=0.02)
+    np.testing.assert_allclose(found.normal.sd / problem.sd, 1, atol=0.06)
+    assert logp.budget.n_rows - seen < 3 * 5 * 2003
