@@ -35,6 +35,7 @@ from pymc.minibatch.stream import is_stream
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage, check_average
+from pymc.variational.convergence import Watch
 from pymc.variational.counts import check_count
 from pymc.variational.engine.calls import next_call, times_of
 from pymc.variational.engine.compiled import Step, make_step, one_at_a_time
@@ -60,6 +61,7 @@ from pymc.variational.operators import KL, KSD
 from pymc.variational.progress import Compiling, FitProgress
 from pymc.variational.report import FitReport
 from pymc.variational.test_functions import rbf
+from pymc.variational.verdict import Verdict
 
 __all__ = ["FitState", "Fitting"]
 
@@ -380,11 +382,20 @@ class Fitting:
         if state.average is not None and state.i + n != state.until:
             state.average.begin(n)
         progress = FitProgress(n, theme=theme, show=progressbar)
+        is_watched = isinstance(self.approx, GuideApproximation)
+        watch = Watch(self.approx, state.step.shared, n) if is_watched else None
         with Interrupts() as interrupts:
-            end, error = self._take_steps(state, n, progress, interrupts)
-            self._keep_end(state, n, end)
-            if error is None and state.average is not None:
+            end, error = self._take_steps(state, n, progress, interrupts, watch)
+            averaged = error is None and state.average is not None
+            if averaged and state.average is not None:
                 state.average.swap()
+            verdict = (
+                None
+                if watch is None
+                else watch.verdict(end.losses, state.report.loss_factor, averaged)
+            )
+            self._keep_end(state, n, end, verdict)
+            if averaged:
                 self.state = self.state and self.state._replace(averaged=True)
             error = self._call_at_end(state, end, error)
         if error is not None:
@@ -397,6 +408,8 @@ class Fitting:
                 stacklevel=3,
             )
         _log_end(n, end, state.report.settings.get("bound"))
+        if verdict is not None and not verdict.converged:
+            _log.warning("The fit has %s", verdict)
 
     def _check_data(self) -> None:
         """Raise where no batch can be taken from the data of the model as they are now.
@@ -430,7 +443,12 @@ class Fitting:
         return error
 
     def _take_steps(
-        self, state: FitState, n: int, progress: FitProgress, interrupts: Interrupts
+        self,
+        state: FitState,
+        n: int,
+        progress: FitProgress,
+        interrupts: Interrupts,
+        watch: Watch | None,
     ) -> tuple[LoopEnd, BaseException | None]:
         """Take steps; return how they ended, and what the fit raises when all is kept."""
         try:
@@ -445,6 +463,7 @@ class Fitting:
                 feed=state.feed,
                 interrupts=interrupts,
                 check=self._check_data,
+                watch=watch,
             )
         except NotFinite as bad:
             n_good = state.i + bad.end.n_steps
@@ -452,8 +471,8 @@ class Fitting:
             return bad.end, FloatingPointError(message)
         return end, end.error
 
-    def _keep_end(self, state: FitState, n: int, end: LoopEnd) -> None:
-        report = state.report.after(end.n_steps, end.seconds, end.stopped)
+    def _keep_end(self, state: FitState, n: int, end: LoopEnd, verdict: Verdict | None) -> None:
+        report = state.report.after(end.n_steps, end.seconds, end.stopped, verdict)
         until = None if end.n_steps == n else state.i + n
         self.state = state._replace(i=state.i + end.n_steps, report=report, until=until)
         if state.score:

@@ -56,7 +56,8 @@ class FitReport:
         What the losses in `hist` are multiplied by: divided by it, they are nats of all data. None where
         it is not known.
     verdict : Verdict, optional
-        Whether the fit can be trusted, of ``pm.fit(method="auto")``.
+        Whether the fit has converged, of 200 steps or more; and whether it can be trusted, of
+        ``pm.fit(method="auto")``.
 
     Examples
     --------
@@ -95,13 +96,16 @@ class FitReport:
         verdict = fields.get("verdict")
         return cls(**{**fields, "verdict": None if verdict is None else Verdict(**verdict)})
 
-    def after(self, n_steps: int, seconds: float, stopped: str) -> FitReport:
+    def after(
+        self, n_steps: int, seconds: float, stopped: str, verdict: Verdict | None = None
+    ) -> FitReport:
         """Report of the fit when it went on for `n_steps` in `seconds`, and why it stopped then."""
         return replace(
             self,
             n_steps=self.n_steps + n_steps,
             seconds=self.seconds + seconds,
             stopped=stopped,
+            verdict=verdict,
         )
 
     @property

@@ -93,7 +93,8 @@ def fit_dataset(approx: Saved) -> xr.Dataset | None:
 
 def _attributes(report: FitReport) -> dict[str, Setting]:
     verdict = {} if report.verdict is None else vars(report.verdict)
-    fields = {k: v for k, v in vars(report).items() if k not in NESTED and v is not None}
+    fields = {k: v for k, v in vars(report).items() if k not in NESTED}
     both = {**report.settings, **fields, **verdict}  # a setting does not hide what ran
+    both = {name: value for name, value in both.items() if value is not None}
     # netCDF has no bool
     return {name: int(v) if isinstance(v, bool) else v for name, v in both.items()}

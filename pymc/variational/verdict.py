@@ -22,15 +22,16 @@ __all__ = ["Verdict"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the draws of a fit can be taken for those of the posterior.
+    """Whether a fit has converged, and whether its draws can be taken for those of the posterior.
 
     Parameters
     ----------
-    trusted : bool
+    trusted : bool or None
+        None where nothing was compared with the posterior, as in all fits but ``pm.fit(method="auto")``.
     reason : str
         One sentence, without a full stop.
     advice : str
-        What to do next; empty for a fit that is trusted.
+        What to do next; empty where nothing is to be done.
     converged : bool
         Whether more steps would change nothing.
     khat : float
@@ -45,7 +46,7 @@ class Verdict:
     not trusted: the posterior has two modes. Order the components.
     """
 
-    trusted: bool
+    trusted: bool | None
     reason: str
     advice: str = ""
     converged: bool = True
@@ -53,6 +54,8 @@ class Verdict:
     ess: float = 0.0
 
     def __str__(self) -> str:
-        trusted = "trusted" if self.trusted else "not trusted"
+        good, word = (
+            (self.converged, "converged") if self.trusted is None else (self.trusted, "trusted")
+        )
         advice = f" {self.advice}." if self.advice else ""
-        return f"{trusted}: {self.reason}.{advice}"
+        return f"{'' if good else 'not '}{word}: {self.reason}.{advice}"

@@ -72,7 +72,7 @@ def judge(
         where, gap = modes.farthest()
         return found(
             False,
-            f"fits from other starts end elsewhere, and as good: in {entry_name(layout, where)} one is "
+            f"fits from other starts end elsewhere, and as good: in {layout.entry(where)!r} one is "
             f"{gap:.2g} sd away. The posterior has several modes, of which the draws are one, or is far from a normal "
             "distribution",
             "Order the components of a mixture (transform=pm.distributions.transforms.ordered), fix signs by "
@@ -88,24 +88,14 @@ def judge(
     limit = LARGEST_KHAT if len(draws.points) <= MANY else AFTER_MANY
     if ess >= LEAST_ESS and (khat < limit or draws.weights.about_equal):
         return found(True, f"{ess:,.0f} effective draws of the posterior, Pareto k-hat {khat:.2f}")
-    worst = entry_name(layout, _least_normal(now, draws))
+    worst = layout.entry(_least_normal(now, draws))
     return found(
         False,
-        f"the posterior is too far from a normal distribution, most of all in {worst}: importance weights "
+        f"the posterior is too far from a normal distribution, most of all in {worst!r}: importance weights "
         f"leave {ess:,.0f} effective draws, Pareto k-hat {khat:.2f}",
         "Try another parametrisation, such as the non-centred form of a hierarchy, guide=pm.NormalizingFlow(), or "
         "pm.sample",
     )
-
-
-def entry_name(layout: Layout, k: int) -> str:
-    """Return the variable, with its index, that a number of a point is of."""
-    for site, shape, size in zip(layout.sites, layout.shapes, layout.sizes):
-        if k < size:
-            at = ", ".join(map(str, np.unravel_index(k, shape))) if shape else ""
-            return f"{site.name!r}" if not shape else f"'{site.name}[{at}]'"
-        k -= size
-    raise IndexError(k)
 
 
 def _least_normal(now: Climb, draws: WeightedDraws) -> int:

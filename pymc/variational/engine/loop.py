@@ -85,6 +85,15 @@ class TakesEnd(Protocol):
         """Take what the loop has, before the call that is due."""
 
 
+class Watches(Protocol):
+    """What looks at the state of a fit now and then, without a copy of all of it."""
+
+    every: int
+
+    def look(self, state: Sequence[Any]) -> None:
+        """Take what it needs from the state of a driver."""
+
+
 class NotFinite(Exception):
     """A step gave a loss or parameters that are not finite.
 
@@ -130,6 +139,7 @@ def run_loop(
     feed: Feed | None = None,
     interrupts: Interrupts | None = None,
     check: Callable[[], None] = lambda: None,
+    watch: Watches | None = None,
 ) -> LoopEnd:
     """Take `n_steps` steps.
 
@@ -155,6 +165,8 @@ def run_loop(
     check : callable
         Called after callbacks that gave the model data of another length: it raises where no step can
         go on with these.
+    watch : Watches, optional
+        Looks at the state at each multiple of its `every` steps of this loop.
 
     Returns
     -------
@@ -166,7 +178,7 @@ def run_loop(
     NotFinite
         The state and the losses are those of the good steps before.
     """
-    run = _Loop(step, n_steps, n_before, feed, approx, tuple(callbacks), progress, check)
+    run = _Loop(step, n_steps, n_before, feed, approx, tuple(callbacks), progress, check, watch)
     watched = [i for i, var in enumerate(step.shared) if var in set(params)]
     reading = nullcontext() if feed is None else feed.reading(n_steps)
     held_back = Interrupts() if interrupts is None else nullcontext(interrupts)
@@ -201,10 +213,11 @@ class _Loop:
         callbacks: tuple[Callback, ...],
         progress: FitProgress,
         check: Callable[[], None],
+        watch: Watches | None,
     ) -> None:
         self.step, self.n_steps, self.n_before, self.feed = step, n_steps, n_before, feed
         self.approx, self.callbacks, self.progress = approx, callbacks, progress
-        self.check = check
+        self.check, self.watch = check, watch
         self.history, self.beside, self.pace = LossHistory(), [np.empty((0, 0))], Pace()
         self.state, self.done, self.stopped = step.load(), 0, "finished"
         self.error: BaseException | None = None
@@ -220,7 +233,9 @@ class _Loop:
         while self.done < self.n_steps and not interrupts.pending:
             i = self.n_before + self.done
             due_in = [next_call(callback, i, self.n_before) - i for callback in self.callbacks]
-            n_next = min(self.n_steps - self.done, self.pace.n_steps, *due_in)
+            every = self.n_steps if self.watch is None else self.watch.every
+            look_in = every - self.done % every
+            n_next = min(self.n_steps - self.done, self.pace.n_steps, look_in, *due_in)
             fed = None
             if self.feed is not None:
                 n_next = min(n_next, self.feed.at_hand(interrupts.allowed()))
@@ -229,6 +244,8 @@ class _Loop:
                     return
                 fed = self.feed.next(self.step.driver, self.step.fed)
             self._advance(n_next, watched, fed)
+            if self.watch is not None and n_next == look_in:
+                self.watch.look(self.state)
             due = [callback for callback, n in zip(self.callbacks, due_in) if n == n_next]
             if due:
                 self._call(due, interrupts)

@@ -74,6 +74,15 @@ class Layout:
         """How many numbers a row has."""
         return sum(self.sizes)
 
+    def entry(self, k: int) -> str:
+        """Name the entry that a number of a row is of: the variable, with an index if it has several."""
+        for site, shape, size in zip(self.sites, self.shapes, self.sizes):
+            if k < size:
+                at = ", ".join(map(str, np.unravel_index(k, shape))) if shape else ""
+                return f"{site.name}[{at}]" if at else site.name
+            k -= size
+        raise IndexError(f"{k} is beyond the last entry")
+
     def shape(self) -> tuple:
         """Shape of the flat array of a batch: (size,), or (rows, size)."""
         rows = plate_shape(self.plate)

@@ -115,10 +115,17 @@ def _are_guides(value: Any) -> bool:
 
 
 def _is_verdict(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
     kinds: dict[str, Any] = {
-        "trusted": bool, "reason": str, "advice": str, "converged": bool, "khat": float, "ess": float,
-    }  # fmt: skip
-    return isinstance(value, dict) and {name: type(item) for name, item in value.items()} == kinds
+        "reason": str,
+        "advice": str,
+        "converged": bool,
+        "khat": float,
+        "ess": float,
+    }
+    found = {name: type(item) for name, item in value.items()}
+    return found.pop("trusted", int) in (bool, type(None)) and found == kinds
 
 
 COUNT = Rule("a number of steps, an integer from 0 on", _is_count)

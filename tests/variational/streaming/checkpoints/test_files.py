@@ -235,7 +235,7 @@ def test_numbers_that_json_has_not(folder, text):
 
 
 def test_one_in_the_form_of_another_version_is_not_offered(folder):
-    other = signed({"format": "PyMC checkpoint 2", "more": []})
+    other = signed({"format": "PyMC checkpoint 0", "more": []})
     save(folder, 3)
     step_folder(folder, 2).joinpath("manifest.json").write_bytes(other)
     step_folder(folder, 3).joinpath("manifest.json").unlink()
@@ -257,9 +257,9 @@ def test_a_folder_of_checkpoints_may_be_called_as_one_of_them(tmp_path):
 
 def test_the_form_of_another_version(folder):
     path = step_folder(folder, 2) / "manifest.json"
-    path.write_bytes(signed({"format": "PyMC checkpoint 2", "more": []}))
+    path.write_bytes(signed({"format": "PyMC checkpoint 0", "more": []}))
     with pytest.raises(
-        CheckpointMismatchError, match="'PyMC checkpoint 2' in the checkpoint, 'PyMC"
+        CheckpointMismatchError, match="'PyMC checkpoint 0' in the checkpoint, 'PyMC"
     ):
         read_newest(folder)
 

@@ -1,0 +1,243 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Whether a fit by steps has converged: how its parameters and its loss moved over the later half.
+
+A fit says nothing of this by itself: it ends when its steps are taken. Here the last quarter of the steps is
+looked at for a trend, and for noise, in units in which an error matters: standard deviations of the guide for its
+means, parts of them for its standard deviations, and nats for the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pytensor.compile.sharedvalue import SharedVariable
+
+from pymc.variational.approximation import GuideApproximation
+from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.verdict import Verdict
+
+__all__ = ["Watch"]
+
+#: The fewest steps of which something is said.
+LEAST_STEPS = 200
+
+#: Times at which parameters are looked at.
+N_LOOKS = 64
+
+#: The most parameters that are watched, of each shared variable.
+MOST_WATCHED = 2048
+
+#: The largest change over the last quarter, in the parameters' units.
+LARGEST_MOVE = 0.2
+
+#: Standard errors of a slope by which it is no chance.
+SURE = 6.0
+
+#: The largest error by the noise of steps, in the parameters' units.
+LARGEST_NOISE = 0.3
+
+#: Independent values that an average over steps is worth at least.
+N_EFFECTIVE = 4
+
+#: Standard errors, and nats, by which the bound has to rise to be said to.
+RISES_BY, LEAST_RISE = 5.0, 0.5
+
+#: A standard deviation beyond which numbers mean nothing, on the unconstrained space.
+LARGEST_SD = 1e8
+
+ADVICE = (
+    "Take more steps, at a rate that falls, and their average: obj_optimizer=pm.adam(learning_rate="
+    "pm.variational.schedules.cosine_decay(0.05, n)), average=0.2; or take pm.fit(method='auto')"
+)
+MORE = (
+    "Take more steps, or let the rate fall: obj_optimizer=pm.adam(learning_rate="
+    "pm.variational.schedules.cosine_decay(0.05, n)); or take pm.fit(method='auto')"
+)
+AVERAGE = (
+    "Average the later steps by average=0.5, or let the rate fall: obj_optimizer=pm.adam(learning_rate="
+    "pm.variational.schedules.cosine_decay(0.05, n)); or take pm.fit(method='auto')"
+)
+
+
+class Watch:
+    """Looks at the parameters of a fit now and then, and says in the end whether it has converged.
+
+    Parameters
+    ----------
+    approx : GuideApproximation
+    shared : sequence of SharedVariable
+        Of the step, in the order of its state.
+    n_steps : int
+        How many steps are to be taken.
+
+    Attributes
+    ----------
+    every : int
+        Steps between two looks.
+    """
+
+    def __init__(
+        self, approx: GuideApproximation, shared: Sequence[SharedVariable], n_steps: int
+    ) -> None:
+        self.every = max(1, n_steps // N_LOOKS)
+        self._approx, self._n_steps = approx, n_steps
+        self._params = [p for p in approx.parameter_scales() if p in shared]
+        self._places = [shared.index(p) for p in self._params]
+        self._entries = [_some(int(np.size(p.get_value(borrow=True)))) for p in self._params]
+        self._looks: list[np.ndarray] = []
+
+    def look(self, state: Sequence[Any]) -> None:
+        """Note where the parameters are now, from the state of a driver."""
+        self._looks.append(self._flat([np.asarray(state[i]) for i in self._places]))
+
+    def _flat(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        found = [np.ravel(v)[entries] for v, entries in zip(values, self._entries)]
+        return np.concatenate(found).astype("float64") if found else np.empty(0)
+
+    def verdict(
+        self, losses: np.ndarray, loss_factor: float | None, averaged: bool
+    ) -> Verdict | None:
+        """Say whether the fit has converged; None where too little is known.
+
+        Parameters
+        ----------
+        losses : array of floats, shape (n_steps,)
+            Of the steps that were watched; empty where they have none.
+        loss_factor : float, optional
+            As of a report.
+        averaged : bool
+            Whether the parameters are the average over later steps.
+        """
+        if self._n_steps < LEAST_STEPS or len(self._looks) < N_LOOKS // 2:
+            return None
+        for problem in (self._strayed(), self._moves(averaged), _rises(losses, loss_factor)):
+            if problem is not None:
+                return problem
+        if not self._params and not len(losses):
+            return None
+        what = "parameters and bound stand" if self._params else "the bound stands"
+        return Verdict(None, f"{what} still over the last quarter of the steps")
+
+    def _scales(self) -> np.ndarray:
+        scales = self._approx.parameter_scales()
+        return self._flat([scales[p] for p in self._params])
+
+    def _strayed(self) -> Verdict | None:
+        """Say that standard deviations are beyond all bounds."""
+        for guide in self._approx.guides:
+            if not isinstance(guide, FlatGuide) or not guide.has_moments or guide.layout.plate:
+                continue
+            mu = self._approx.storage.dense.get(guide.own.get("mu"))  # type: ignore[arg-type]
+            if mu is None or mu not in self._params:
+                continue
+            sds = self._approx.parameter_scales()[mu]
+            k = int(np.argmax(sds))
+            if sds[k] > LARGEST_SD:
+                return Verdict(
+                    None,
+                    f"the standard deviation of {guide.layout.entry(k)!r} is {sds[k]:.2g}, where numbers mean nothing",
+                    "Take a smaller learning rate, standardised data, or pm.fit(method='auto')",
+                    converged=False,
+                )
+        return None
+
+    def _moves(self, averaged: bool) -> Verdict | None:
+        """Say that parameters still move, or that the last step's are noisy."""
+        if not self._params:
+            return None
+        looks = np.array(self._looks[-N_LOOKS // 4 :])
+        with np.errstate(all="ignore"):
+            moved, is_trend, noise = (np.nan_to_num(x) for x in _trend(looks / self._scales()))
+        k = int(np.where(is_trend, moved, 0).argmax())
+        if is_trend[k] and moved[k] > LARGEST_MOVE:
+            return Verdict(
+                None,
+                f"{self._what(k)} still moved by {moved[k]:.2g} of its sd over the last quarter of the steps",
+                ADVICE,
+                converged=False,
+            )
+        if averaged:
+            noise = noise / np.sqrt(N_EFFECTIVE)
+        k = int(noise.argmax())
+        if noise[k] > LARGEST_NOISE:
+            what, advice = ("the average", MORE) if averaged else ("the last step's value", AVERAGE)
+            return Verdict(
+                None,
+                f"{what} of {self._what(k)} is off by about {noise[k]:.2g} of its sd, by the noise of the steps",
+                advice,
+                converged=False,
+            )
+        return None
+
+    def _what(self, k: int) -> str:
+        """Name what a watched number is."""
+        for param, entries in zip(self._params, self._entries):
+            if k < len(entries):
+                return self._of_param(param, int(entries[k]))
+            k -= len(entries)
+        raise IndexError(k)
+
+    def _of_param(self, param: SharedVariable, entry: int) -> str:
+        for guide in self._approx.guides:
+            if not isinstance(guide, FlatGuide):
+                continue
+            for name, own in guide.own.items():
+                if self._approx.storage.dense.get(own) is param and name in KINDS:
+                    return f"the {KINDS[name]} of {guide.layout.entry(entry % guide.layout.size)!r}"
+        return f"the parameter {param.name}"
+
+
+#: What parameters are, by their short names.
+KINDS = {"mu": "mean", "rho": "sd"}
+
+
+def _trend(looks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fit a line to each number: how far it goes, whether it is one for sure, and what is left beside it."""
+    pairs = looks[: len(looks) // 2 * 2].reshape(-1, 2, looks.shape[1]).mean(axis=1)
+    time = np.linspace(-0.5, 0.5, len(pairs))
+    slope = time @ pairs / (time @ time)
+    left = pairs - pairs.mean(axis=0) - time[:, None] * slope
+    se = np.sqrt((left**2).sum(axis=0) / (len(pairs) - 2) / (time @ time))
+    beside = looks - looks.mean(axis=0) - np.linspace(-0.5, 0.5, len(looks))[:, None] * slope
+    return np.abs(slope), np.abs(slope) > SURE * se, beside.std(axis=0)
+
+
+def _some(n: int) -> np.ndarray:
+    """Choose which entries to watch: all, or some, always the same."""
+    if n <= MOST_WATCHED:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, MOST_WATCHED, replace=False))
+
+
+def _rises(losses: np.ndarray, loss_factor: float | None) -> Verdict | None:
+    """Say that the bound still rises."""
+    if len(losses) < LEAST_STEPS:
+        return None
+    quarter = len(losses) // 4
+    before, last = (
+        np.array([part.mean() for part in np.array_split(half, 8)])
+        for half in (losses[-2 * quarter : -quarter], losses[-quarter:])
+    )
+    rise = (before.mean() - last.mean()) / (loss_factor or 1.0)
+    se = np.sqrt((before.var(ddof=1) + last.var(ddof=1)) / 8) / abs(loss_factor or 1.0)
+    if rise > max(LEAST_RISE, RISES_BY * se):
+        return Verdict(
+            None, f"the bound still rose by {rise:.2g} nats over the last quarter of the steps",
+            ADVICE, converged=False,
+        )  # fmt: skip
+    return None

@@ -1,0 +1,146 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Fits say whether they have converged."""
+
+from __future__ import annotations
+
+import logging
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pymc as pm
+
+from pymc.variational.convergence import Watch
+from tests.variational.engine import normal_model, quiet
+
+cosine_decay = pm.variational.schedules.cosine_decay
+
+
+def fitted(n: int = 2000, **options: Any) -> Any:
+    return pm.fit(n, model=normal_model(60), random_seed=1, **quiet(**options))
+
+
+@pytest.mark.parametrize("options", [{"average": 0.2}, {}])
+def test_a_fit_that_has_converged(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    rate = pm.adam(learning_rate=cosine_decay(0.1, 2000))
+    with caplog.at_level(logging.WARNING, "pymc"):
+        approx = fitted(obj_optimizer=rate, obj_n_mc=10, **options)
+    assert approx.report.converged is True
+    assert approx.report.trusted is None
+    assert not caplog.records
+    assert "; converged: " in str(approx.report)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "still moved by"),  # the release's default rate
+        ({"obj_optimizer": pm.sgd(learning_rate=1e-5)}, "still"),
+        ({"obj_optimizer": pm.adam(learning_rate=0.3)}, "off by about"),
+    ],
+)
+def test_a_fit_that_has_not(
+    options: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says what, by how much, and what to write instead."""
+    with caplog.at_level(logging.WARNING, "pymc"):
+        approx = fitted(**options)
+    assert approx.report.converged is False
+    [record] = caplog.records
+    assert record.name.startswith("pymc")
+    assert says in record.message and "method='auto'" in record.message
+    assert approx.sample(5).fit.attrs["converged"] == 0
+
+
+def test_it_is_said_of_refine_anew() -> None:
+    inference = pm.ADVI(model=normal_model(60), random_seed=1)
+    inference.fit(200, obj_optimizer=pm.adam(learning_rate=0.01), **quiet())
+    assert inference.approx.report.converged is False
+    inference.refine(4000, progressbar=False)
+    assert inference.approx.report.converged is True
+
+
+def test_a_short_fit_says_nothing() -> None:
+    assert fitted(100).report.converged is None
+
+
+def test_steps_are_the_same() -> None:
+    """Looks change no bit: 64 of them in one fit, and a callback at each step in the other."""
+    approx, other = fitted(300), fitted(300, callbacks=[lambda *args: None])
+    np.testing.assert_array_equal(approx.hist, other.hist)
+
+
+class Recorded:
+    """A watch over a walk that is given, of a mean with a standard deviation of 1."""
+
+    def __init__(self, walk: np.ndarray) -> None:
+        approx = pm.MeanField(model=normal_model(6))
+        mu, rho = (approx.shared_params[name] for name in ("mu", "rho"))
+        rho.set_value(np.full(1, np.log(np.expm1(1.0))))
+        self.watch = Watch(approx, [mu, rho], len(walk))
+        for value in walk[:: self.watch.every]:
+            self.watch.look([np.array([value]), rho.get_value()])
+
+    def converged(self, averaged: bool = False, losses: Any = ()) -> bool:
+        verdict = self.watch.verdict(np.asarray(losses, "float64"), None, averaged)
+        assert verdict is not None
+        return verdict.converged
+
+
+def test_drift_noise_and_rest() -> None:
+    time = np.arange(64 * 10)
+    noise = np.random.default_rng(1).normal(size=len(time))
+    assert Recorded(0.0 * time).converged()
+    assert Recorded(0.1 * noise).converged()
+    assert not Recorded(0.1 * noise + 0.004 * time).converged()  # 0.6 sd in the last quarter
+    assert not Recorded(0.002 * time).converged(averaged=True)
+    assert not Recorded(0.5 * noise).converged()
+    assert Recorded(0.4 * noise).converged(averaged=True)
+    assert not Recorded(np.cumsum(noise)).converged()
+
+
+def test_a_bound_that_rises() -> None:
+    rest = Recorded(np.zeros(64 * 10))
+    noise = np.random.default_rng(1).normal(size=640)
+    assert rest.converged(losses=noise)
+    assert rest.converged(losses=noise - 0.0005 * np.arange(640))
+    assert not rest.converged(losses=noise - 0.05 * np.arange(640))
+
+
+def test_false_alarms_by_noise_alone() -> None:
+    """Walks that only vary about their mean, by an autoregression, and 200 of them."""
+    rng, alarms = np.random.default_rng(1), 0
+    for _ in range(200):
+        walk = np.zeros(640)
+        for k in range(1, 640):
+            walk[k] = 0.95 * walk[k - 1] + 0.03 * rng.normal()  # sd 0.1
+        alarms += not Recorded(walk).converged()
+    assert alarms <= 2
+
+
+def test_standard_deviations_that_went_astray() -> None:
+    approx = pm.FullRank(model=normal_model(6))
+    mu, tril = (approx.shared_params[name] for name in ("mu", "L_tril"))
+    tril.set_value(np.full(1, 1e12))
+    watch = Watch(approx, [mu, tril], 640)
+    for _ in range(64):
+        watch.look([np.zeros(1), tril.get_value()])
+    verdict = watch.verdict(np.empty(0), None, False)
+    assert verdict is not None and not verdict.converged
+    assert "deviation of 'mu' is 1e+12" in verdict.reason
