@@ -54,8 +54,8 @@ LARGEST_NOISE = 0.3
 #: Independent values that an average over steps is worth at least.
 N_EFFECTIVE = 4
 
-#: Standard errors, and nats, by which the bound has to rise to be said to.
-RISES_BY, LEAST_RISE = 5.0, 0.5
+#: Nats by which the bound has to rise to be said to.
+LEAST_RISE = 0.5
 
 #: A standard deviation beyond which numbers mean nothing, on the unconstrained space.
 LARGEST_SD = 1e8
@@ -125,13 +125,25 @@ class Watch:
         """
         if self._n_steps < LEAST_STEPS or len(self._looks) < N_LOOKS // 2:
             return None
-        for problem in (self._strayed(), self._moves(averaged), _rises(losses, loss_factor)):
-            if problem is not None:
+        checks = [self._strayed, lambda: self._moves(averaged)]
+        if (
+            self._is_partial
+        ):  # a rate that falls lets the bound rise too, where nothing else is known
+            checks.append(lambda: _rises(losses, loss_factor))
+        for check in checks:
+            if (problem := check()) is not None:
                 return problem
         if not self._params and not len(losses):
             return None
-        what = "parameters and bound stand" if self._params else "the bound stands"
-        return Verdict(None, f"{what} still over the last quarter of the steps")
+        what = " and ".join(
+            ["the parameters"] * bool(self._params) + ["the bound"] * self._is_partial
+        )
+        return Verdict(None, f"over the last quarter of the steps {what} did not move")
+
+    @property
+    def _is_partial(self) -> bool:
+        """Whether there are parameters whose scale is not known, or that are of rows."""
+        return bool(self._approx.tables) or len(self._params) < len(self._approx.dense_params)
 
     def _scales(self) -> np.ndarray:
         scales = self._approx.parameter_scales()
@@ -228,14 +240,11 @@ def _rises(losses: np.ndarray, loss_factor: float | None) -> Verdict | None:
     """Say that the bound still rises."""
     if len(losses) < LEAST_STEPS:
         return None
-    quarter = len(losses) // 4
-    before, last = (
-        np.array([part.mean() for part in np.array_split(half, 8)])
-        for half in (losses[-2 * quarter : -quarter], losses[-quarter:])
-    )
-    rise = (before.mean() - last.mean()) / (loss_factor or 1.0)
-    se = np.sqrt((before.var(ddof=1) + last.var(ddof=1)) / 8) / abs(loss_factor or 1.0)
-    if rise > max(LEAST_RISE, RISES_BY * se):
+    last = losses[-(len(losses) // 4) :] / (loss_factor or 1.0)
+    means = np.array([part.mean() for part in np.array_split(last, 16)])
+    fall, is_trend, _ = _trend(means[:, None])
+    rise = float(fall[0]) if means[-1] < means[0] else 0.0
+    if is_trend[0] and rise > LEAST_RISE:
         return Verdict(
             None, f"the bound still rose by {rise:.2g} nats over the last quarter of the steps",
             ADVICE, converged=False,

@@ -25,7 +25,7 @@ import pytest
 import pymc as pm
 
 from pymc.variational.convergence import Watch
-from tests.variational.engine import normal_model, quiet
+from tests.variational.engine import normal_model, quiet, shared
 
 cosine_decay = pm.variational.schedules.cosine_decay
 
@@ -89,8 +89,9 @@ def test_steps_are_the_same() -> None:
 class Recorded:
     """A watch over a walk that is given, of a mean with a standard deviation of 1."""
 
-    def __init__(self, walk: np.ndarray) -> None:
+    def __init__(self, walk: np.ndarray, *more: Any) -> None:
         approx = pm.MeanField(model=normal_model(6))
+        approx.model_parameters = more
         mu, rho = (approx.shared_params[name] for name in ("mu", "rho"))
         rho.set_value(np.full(1, np.log(np.expm1(1.0))))
         self.watch = Watch(approx, [mu, rho], len(walk))
@@ -116,7 +117,8 @@ def test_drift_noise_and_rest() -> None:
 
 
 def test_a_bound_that_rises() -> None:
-    rest = Recorded(np.zeros(64 * 10))
+    """It is asked of where there are parameters whose scale is not known."""
+    rest = Recorded(np.zeros(64 * 10), shared(1.0))
     noise = np.random.default_rng(1).normal(size=640)
     assert rest.converged(losses=noise)
     assert rest.converged(losses=noise - 0.0005 * np.arange(640))

@@ -29,7 +29,7 @@ import numpy as np
 
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.natural_gradient import CONVERGED, Climb
-from pymc.variational.auto.normal import Dense, Slope
+from pymc.variational.auto.normal import Normal, Slope
 
 __all__ = ["SUBSAMPLES", "climb_all_rows"]
 
@@ -106,23 +106,19 @@ def climb_all_rows(
     return now
 
 
-def _slope(logp: LogPosterior, normal: Dense, blocks: _Blocks, rng: np.random.Generator) -> Slope:
+def _slope(logp: LogPosterior, normal: Normal, blocks: _Blocks, rng: np.random.Generator) -> Slope:
     """Compute the natural gradient of all rows in a pass over them."""
     n_blocks = len(blocks.blocks)
     noise = normal.noise(2 * n_blocks, rng)[:n_blocks]
-    away = noise @ normal.factor.T
+    away = normal.away(noise)
     points = np.stack([0 * away, away, -away], axis=1).reshape(-1, logp.size) + normal.mean
     _, gradients = logp(points, np.repeat(blocks.blocks, 3, axis=0))
-    u = (gradients @ normal.factor).reshape(n_blocks, 3, -1)
+    u = normal.whitened_gradients(gradients).reshape(n_blocks, 3, -1)
     middle, ahead, behind = u.mean(axis=0)
     mean = middle
     if len(blocks.rest):
         _, of_rest = logp(normal.mean[None], blocks.rest[None])
         share = len(blocks.rest) / logp.n_all
-        mean = (1 - share) * middle + share * (of_rest[0] @ normal.factor)
+        mean = (1 - share) * middle + share * normal.whitened_gradients(of_rest)[0]
     mean = mean + (ahead + behind) / 2 - middle
-    # I - P, from what is left of the differences: 0 for a normal posterior
-    left = noise + (u[:, 1] - u[:, 2]) / 2
-    product = noise.T @ left / n_blocks
-    values, vectors = np.linalg.eigh(np.eye(logp.size) - (product + product.T) / 2)
-    return Slope(mean, values, vectors)
+    return normal.regression(noise, (u[:, 1] - u[:, 2]) / 2)._replace(mean=mean)

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -24,6 +25,7 @@ import pytensor
 from pytensor.compile.sharedvalue import SharedVariable
 
 from pymc.variational.approximation import GuideApproximation, make_guides
+from pymc.variational.auto.arrow import Arrow
 from pymc.variational.auto.normal import Dense
 from pymc.variational.guides.empirical import EmpiricalGuide
 
@@ -50,16 +52,25 @@ class AutoApproximation(GuideApproximation):
     def __init__(self, normal: Any, size: int) -> None:
         guides = make_guides(normal.model, {None: EmpiricalGuide(size, 0.0)}, rng=normal.rng)
         super().__init__(normal.model, guides, rng=normal.rng)
-        self.normal = normal
+        self.normal, self.size = normal, size
 
-    def set_normal(self, normal: Dense) -> None:
+    def set_normal(self, normal: Dense | Arrow) -> None:
         """Set mean and covariance of the normal, without the correction."""
+        if isinstance(normal, Arrow):
+            own = {"shared": normal.shared, "across": normal.across, "own": normal.own}
+            self._set({"mu": normal.mean, **own})
+            return
         diagonal = np.diag_indices(normal.size)
         factor = normal.factor.copy()
         factor[diagonal] += np.log(-np.expm1(-factor[diagonal]))  # the inverse of softplus
         values = {"mu": normal.mean, "L_tril": factor[np.tril_indices(normal.size)]}
+        self._set(values)
+
+    def _set(self, values: Mapping[str, np.ndarray]) -> None:
+        [guide] = self.normal.guides
         for name, value in values.items():
-            self.normal.shared_params[name].set_value(value.astype(pytensor.config.floatX))
+            var = self.normal.storage.dense[guide.own[name]]
+            var.set_value(value.astype(pytensor.config.floatX))
 
     def set_draws(self, draws: np.ndarray) -> None:
         """Set the draws of the posterior, shape (size, ndim), each with the same probability."""

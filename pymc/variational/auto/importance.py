@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pymc.variational.auto.log_posterior import LogPosterior
-from pymc.variational.auto.normal import Dense
+from pymc.variational.auto.normal import Normal
 from pymc.variational.pareto import Smoothed, smoothed
 from pymc.variational.posterior.log_density import SubsampledLogDensity
 
@@ -40,6 +40,9 @@ PER_ROUND = 2000
 
 #: The fewest and the most rounds.
 ROUNDS = (2, 10)
+
+#: Numbers of all draws; of larger points there are fewer.
+MOST_NUMBERS = 20_000_000
 
 #: With so many effective draws, and no heavier a tail, it ends.
 ENOUGH, LIGHT_TAIL = 2000, 0.5
@@ -105,14 +108,14 @@ class WeightedDraws:
         return self.points[rng.permutation(np.minimum(at, len(self.points) - 1))]
 
 
-def weigh_by_rows(logp: LogPosterior, normal: Dense, rng: np.random.Generator) -> WeightedDraws:
+def weigh_by_rows(logp: LogPosterior, normal: Normal, rng: np.random.Generator) -> WeightedDraws:
     """Weigh draws of the normal, by the log-density of a part of the rows where they are many.
 
     Parameters
     ----------
     logp : LogPosterior
         Of minibatches.
-    normal : Dense
+    normal : Normal
     rng : Generator
 
     Raises
@@ -126,7 +129,7 @@ def weigh_by_rows(logp: LogPosterior, normal: Dense, rng: np.random.Generator) -
 
 
 def _weighed(
-    logp: LogPosterior, normal: Dense, n_draws: int, rng: np.random.Generator
+    logp: LogPosterior, normal: Normal, n_draws: int, rng: np.random.Generator
 ) -> WeightedDraws:
     noise = rng.normal(size=(n_draws, normal.size))
     points = normal.points(noise)
@@ -156,7 +159,7 @@ def _weighed(
 
 def importance_sample(
     logp: LogPosterior,
-    normal: Dense,
+    normal: Normal,
     rng: np.random.Generator,
     watch: Callable[[WeightedDraws], None] = lambda now: None,
 ) -> WeightedDraws:
@@ -165,7 +168,7 @@ def importance_sample(
     Parameters
     ----------
     logp : LogPosterior
-    normal : Dense
+    normal : Normal
     rng : Generator
     watch : callable (WeightedDraws) -> None
         Called after each round.
@@ -175,14 +178,16 @@ def importance_sample(
     Stopped
     """
     least, most = ROUNDS
-    proposals: list[tuple[Dense, float]] = []
-    dof = DOF
+    per_round = int(np.clip(MOST_NUMBERS // (most * logp.size), PER_ROUND // 10, PER_ROUND))
+    most = int(np.clip(MOST_NUMBERS // (per_round * logp.size), least, most))
+    proposals: list[tuple[Normal, float]] = []
+    dof = max(DOF, logp.size / 10)  # the radius of a heavier tail would have all the weight
     points, values, gradients = (
         np.empty((0, *shape)) for shape in ((logp.size,), (), (logp.size,))
     )
     densities = np.empty((0, 0))  # of each proposal at each draw
     while True:
-        drawn = normal.student(PER_ROUND, dof, rng)
+        drawn = normal.student(per_round, dof, rng)
         found, slopes = logp(drawn)
         proposals.append((normal, dof))
         old = normal.student_density(points, dof)[None]
@@ -203,8 +208,8 @@ def importance_sample(
         ):
             return now
         if khat >= LIGHT_TAIL and len(proposals) >= least:
-            dof = HEAVY_DOF
-        if ess < PER_NUMBER * logp.size:
-            normal = normal.scaled(WIDER)
+            dof = max(HEAVY_DOF, logp.size / 20)
+        if ess < PER_NUMBER * normal.n_fitted:
+            normal = normal.at(normal.mean, WIDER)
         else:
-            normal = Dense.of_draws(points, now.probabilities)
+            normal = normal.of_draws(points, now.probabilities)

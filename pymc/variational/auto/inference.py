@@ -25,21 +25,24 @@ import numpy as np
 
 from rich.theme import Theme
 
-from pymc.minibatch.guards import every_row, full_data_model, is_streamed
+from pymc.minibatch.guards import full_data_model, is_streamed
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.model.core import modelcontext
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.progress_bar import default_progress_theme
-from pymc.variational.approximations import FullRank
+from pymc.variational.approximation import guided_approximation
 from pymc.variational.auto.all_rows import SUBSAMPLES, climb_all_rows
 from pymc.variational.auto.approximation import AutoApproximation
+from pymc.variational.auto.arrow import Arrow
+from pymc.variational.auto.arrow_guide import ArrowGuide
+from pymc.variational.auto.blocks import find_blocks
 from pymc.variational.auto.importance import WeightedDraws, importance_sample, weigh_by_rows
 from pymc.variational.auto.judge import judge
 from pymc.variational.auto.log_posterior import LogPosterior, Stopped
 from pymc.variational.auto.modes import Modes, find_modes, spread_starts
-from pymc.variational.auto.natural_gradient import Climb, climb, settle
-from pymc.variational.auto.normal import Dense
+from pymc.variational.auto.natural_gradient import WIDTH, Climb, climb, settle
+from pymc.variational.auto.normal import Dense, Normal
 from pymc.variational.counts import check_count
 from pymc.variational.engine.compiled import one_at_a_time
 from pymc.variational.engine.interrupts import Interrupts
@@ -56,17 +59,18 @@ _log = logging.getLogger("pymc.variational.inference")
 #: Evaluations of the log-posterior and its gradient that a fit takes at most.
 MAX_GRADIENTS = 500_000
 
-#: Draws of the posterior that are kept.
-N_KEPT = 4000
+#: Draws of the posterior that are kept, fewer where they would be so many numbers.
+N_KEPT, MOST_KEPT = 4000, 20_000_000
 
-#: Part of 1 + |x| that is the sd of a start: the density is smooth there, whatever its scales are.
-WIDTH = 1e-3
+#: With fewer effective draws than these, those of the normal are kept.
+FEWEST = 100
 
 #: Rows from which a fit begins with a part of them.
 MANY_ROWS = 50_000
 
-#: Numbers of a point up to which its covariance is full.
-LARGEST = 1000
+#: Numbers of a point from which groups are looked for; up to which all rows are not taken at once; and up to which
+#: a covariance is full where there are no groups.
+GROUPS_FROM, ROWS_UP_TO, LARGEST = 100, 500, 1000
 
 
 class AutoInference:
@@ -100,13 +104,13 @@ class AutoInference:
     ) -> None:
         self.model = model = modelcontext(model)
         _check_model(model)
-        self.approx = AutoApproximation(
-            FullRank(model=model, random_seed=random_seed, start=start), N_KEPT
-        )
-        self._fitted = _model_to_fit(model)
+        self._start = start
         self._starts = Starts.of(model, start)
-        self._rng = np.random.default_rng(self.approx.rng.randint(2**30))
+        self._fitted = _model_to_fit(model, _size(self._starts))
+        self._of_seed = np.random.RandomState(random_seed)
+        self._rng = np.random.default_rng(self._of_seed.randint(2**30))
         self._logp: LogPosterior | None = None
+        self._family: Normal | None = None
         self._now: Climb | None = None
         self._modes: Modes | None = None
         self._draws: WeightedDraws | None = None
@@ -187,14 +191,29 @@ class AutoInference:
     def prepare(
         self, backend: str | None = None, compile_kwargs: Mapping[str, Any] | None = None
     ) -> None:
-        """Compile the log-posterior."""
+        """Compile the log-posterior, and choose the form of the normal.
+
+        Raises
+        ------
+        ValueError
+            If it has too many numbers for a full covariance, and no independent groups.
+        """
         started = time.perf_counter()
         asked = {} if compile_kwargs is None else {"compile_kwargs": dict(compile_kwargs)}
         options = take_compile_kwargs(backend, asked)
-        self._logp = LogPosterior.of(self._fitted, self._starts, **options)
+        self._logp = logp = LogPosterior.of(self._fitted, self._starts, **options)
+        self._family = family = _family(logp, self._rng)
+        guide: Any = "full_rank"
+        if isinstance(family, Arrow):
+            guide = {None: ArrowGuide(tuple(map(tuple, family.blocks.own.tolist())))}
+        normal = guided_approximation(self.model, guide, start=self._start)
+        normal.rng = self._of_seed
+        self.approx = AutoApproximation(
+            normal, min(N_KEPT, max(N_KEPT // 10, MOST_KEPT // logp.size))
+        )
         self.approx.report = FitReport(
             method="Auto",
-            driver=self._logp.step.driver.name,
+            driver=logp.step.driver.name,
             backend=backend_name(options.get("mode")),
             n_steps=0,
             seconds=0.0,
@@ -264,13 +283,15 @@ class AutoInference:
 
     def _first(self, logp: LogPosterior, watch: Any) -> Climb:
         """Climb from the initial point, or else from the first start around which the density is finite."""
-        n_draws = Dense.around(logp.start, WIDTH).n_draws
+        family = self._family
+        assert family is not None
         if self._now is not None:
-            return climb(logp, self._now.normal, n_draws, self._rng, watch)
+            return climb(logp, self._now.normal, family.n_draws, self._rng, watch)
         error: FloatingPointError | None = None
         for start in (logp.start, *spread_starts(logp, self._rng)):
             try:
-                return climb(logp, Dense.around(start, WIDTH), n_draws, self._rng, watch)
+                normal = family.around(start, WIDTH)
+                return climb(logp, normal, family.n_draws, self._rng, watch)
             except FloatingPointError as bad:
                 error = error or bad
         raise FloatingPointError(
@@ -280,15 +301,20 @@ class AutoInference:
 
     def _keep(self, logp: LogPosterior, seconds: float, stopped: str) -> None:
         """Put what was fitted into the approximation and its report."""
-        approx = self.approx
+        approx, corrected = self.approx, False
         verdict = judge(logp.layout, self._now, self._modes, self._draws, stopped)
         if self._now is not None:
-            normal, draws = self._now.normal, self._draws
+            normal, draws, n_kept = self._now.normal, self._draws, approx.size
+            assert isinstance(normal, Dense | Arrow)
             approx.set_normal(normal)
-            if draws is None or (logp.n_all and draws.weights.about_equal):
-                approx.set_draws(normal.points(normal.noise(N_KEPT, self._rng)))
+            corrected = draws is not None and draws.weights.ess >= FEWEST
+            if logp.n_all and draws is not None and draws.weights.about_equal:
+                corrected = False  # the normal's draws are as good, and more of them
+            if corrected and draws is not None:
+                approx.set_draws(draws.resampled(n_kept, self._rng))
             else:
-                approx.set_draws(draws.resampled(N_KEPT, self._rng))
+                n_noise = max(n_kept, normal.n_draws)
+                approx.set_draws(normal.points(normal.noise(n_noise, self._rng)[:n_kept]))
         before = approx.report
         approx.report = FitReport(
             before.method,
@@ -298,19 +324,38 @@ class AutoInference:
             before.seconds + seconds,
             before.compile_seconds,
             stopped,
-            {"guide": "full_rank", "importance_sampling": self._draws is not None},
+            {"guide": approx.normal.guides[0].name, "corrected": corrected},
             verdict=verdict,
         )
         approx.normal.report = approx.report
 
 
-def _model_to_fit(model: Any) -> Any:
+def _size(starts: Starts) -> int:
+    return sum(int(np.size(value)) for value in starts.point.values())
+
+
+def _family(logp: LogPosterior, rng: np.random.Generator) -> Normal:
+    """Choose the form of the covariance."""
+    if logp.size >= GROUPS_FROM and not logp.n_all:
+        blocks = find_blocks(logp, rng)
+        if blocks is not None:
+            return Arrow.of_blocks(blocks)
+    if logp.size <= LARGEST:
+        return Dense.of_size(logp.size)
+    raise ValueError(
+        f"pm.fit(method='auto') fits a full covariance of up to {LARGEST:,} numbers, and this model has "
+        f"{logp.size:,}, among which it finds no groups that are independent given the others. Take "
+        "guide=pm.LowRank() or 'mean_field', and pm.variational.diagnose"
+    )
+
+
+def _model_to_fit(model: Any, size: int) -> Any:
     """Return a model of minibatches where there are many rows and they can be told apart, or else one of all rows."""
     full = full_data_model(model)
     lengths = [
         int(full.rvs_to_values[rv].shape[0].eval()) for rv in full.observed_RVs if rv.type.ndim
     ]
-    if max(lengths, default=0) < MANY_ROWS:
+    if max(lengths, default=0) < MANY_ROWS or size > ROWS_UP_TO:
         return full
     if indexes := model_indexes(model):
         return model if len(set(map(Rows, indexes))) == 1 else full
@@ -347,10 +392,4 @@ def _check_model(model: Any) -> None:
             f"pm.fit(method='auto') takes minibatches of models whose variables are all global, and "
             f"{', '.join(map(repr, of_rows))} have a value for each row. Take full data in place of "
             "pm.Minibatch, or another method"
-        )
-    size = sum(int(np.size(value)) for value in every_row(model).initial_point().values())
-    if size > LARGEST:
-        raise ValueError(
-            f"pm.fit(method='auto') fits a covariance of up to {LARGEST:,} numbers, and this model has {size:,}. "
-            "Take guide='mean_field' or pm.LowRank, and pm.variational.diagnose"
         )

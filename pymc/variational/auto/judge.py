@@ -19,8 +19,6 @@ from functools import partial
 
 import numpy as np
 
-from scipy.linalg import solve_triangular
-
 from pymc.variational.auto.importance import WeightedDraws
 from pymc.variational.auto.modes import Modes
 from pymc.variational.auto.natural_gradient import Climb
@@ -106,9 +104,7 @@ def _least_normal(now: Climb, draws: WeightedDraws) -> int:
     noise = now.normal.whitened(draws.points)
     if not len(draws.gradients):  # by its skewness
         return int(np.abs(draws.probabilities @ noise**3).argmax())
-    gradients = draws.gradients @ now.normal.factor
     typical = (noise**2).sum(axis=1) < 2 * now.normal.size + 4
-    usable = typical & np.isfinite(gradients).all(axis=1)
-    whitened = (gradients + noise)[usable]
-    excess = solve_triangular(now.normal.factor, whitened.T, lower=True, trans=1).T * now.normal.sd
+    usable = typical & np.isfinite(draws.gradients).all(axis=1)
+    excess = (draws.gradients + now.normal.restoring(noise))[usable] * now.normal.sd
     return int((excess**2).mean(axis=0).argmax())

@@ -135,6 +135,10 @@ class LogPosterior:
         """How many numbers a point has."""
         return self.layout.size
 
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(pytensor.config.floatX)
+
     def of_rows(self, rows: np.ndarray) -> LogPosterior:
         """Return that of some rows, scaled up to all."""
         return replace(self, rows=np.ascontiguousarray(rows, "int64"))

@@ -29,8 +29,8 @@ import numpy as np
 from pymc.distributions.continuous import Flat, HalfFlat
 from pymc.initial_point import make_initial_point_fn
 from pymc.variational.auto.log_posterior import LogPosterior
-from pymc.variational.auto.natural_gradient import Climb, climb
-from pymc.variational.auto.normal import Dense
+from pymc.variational.auto.natural_gradient import WIDTH, Climb, climb
+from pymc.variational.auto.normal import Normal
 
 __all__ = ["Modes", "find_modes", "spread_starts"]
 
@@ -59,27 +59,20 @@ class Modes:
 
     Parameters
     ----------
-    first : Climb
-        From the initial point.
+    best : Climb
+        The one with the highest bound; that from the initial point, where others are higher by chance alone.
     others : tuple of Climb
-        Other ones that are not the first: elsewhere, and not of negligible weight beside it.
+        Other ones, elsewhere, whose bound is about as high. Where the best was found by one start alone, and not by
+        the initial point, its end is among them.
     """
 
-    first: Climb
+    best: Climb
     others: tuple[Climb, ...] = field(default=())
-
-    @property
-    def best(self) -> Climb:
-        """The one with the highest bound; the first, where others are higher by chance alone."""
-        best = max(self.others, key=lambda c: c.bound, default=self.first)
-        return best if best.bound > self.first.bound + 1 else self.first
 
     def farthest(self) -> tuple[int, float]:
         """Return which number of a point differs most between the best and the next optimum, in sds."""
-        best = self.best
-        rest = [c for c in (self.first, *self.others) if c is not best]
-        other = max(rest, key=lambda c: c.bound)
-        gaps = np.abs(other.normal.mean - best.normal.mean) / best.normal.sd
+        other = max(self.others, key=lambda c: c.bound)
+        gaps = np.abs(other.normal.mean - self.best.normal.mean) / self.best.normal.sd
         return int(gaps.argmax()), float(gaps.max())
 
 
@@ -112,42 +105,39 @@ def find_modes(logp: LogPosterior, first: Climb, rng: np.random.Generator) -> Mo
     ------
     Stopped
     """
-    found: list[Climb] = []
-    best = first
-    for start in spread_starts(logp, rng):
-        other = _climb(logp, start, first.n_draws, rng)
-        if other is None:
+    starts = [first.normal.around(start, WIDTH) for start in spread_starts(logp, rng)]
+    ends = [first, *_climbs(logp, starts, first.n_draws, rng)]
+    best = _best(ends)
+    n_best = sum(_same(end, best) for end in ends)
+    mirrored = [best.normal.at(point, 0.3) for point in _symmetric(logp, best)]
+    ends += _climbs(logp, mirrored, first.n_draws, rng)
+    best = _best([best, *ends])
+    others: list[Climb] = []
+    for end in sorted(ends, key=lambda c: -c.bound):
+        as_good = end.converged and end.bound > best.bound - NEGLIGIBLE
+        is_doubt = end is first and n_best < 2
+        if (as_good or is_doubt) and not any(_same(end, known) for known in (best, *others)):
+            others.append(end)
+    return Modes(best, tuple(others))
+
+
+def _best(ends: Sequence[Climb]) -> Climb:
+    """Return the climb with the highest bound; the first, where that is higher by chance alone."""
+    best = max(ends, key=lambda c: c.bound)
+    return best if best.bound > ends[0].bound + 1 else ends[0]
+
+
+def _climbs(
+    logp: LogPosterior, starts: Sequence[Normal], n_draws: int, rng: np.random.Generator
+) -> list[Climb]:
+    """Climb from each start around which the density is finite."""
+    found = []
+    for start in starts:
+        try:
+            found.append(climb(logp, start, n_draws, rng))
+        except (FloatingPointError, np.linalg.LinAlgError):
             continue
-        if other.bound > best.bound:
-            best = other
-        found.append(other)
-    for point in _symmetric(logp, best):
-        other = _climb(logp, point, first.n_draws, rng, best.normal)
-        if other is not None:
-            found.append(other)
-    top = max([first.bound, *(other.bound for other in found if other.converged)])
-    kept: list[Climb] = []
-    for other in sorted(found, key=lambda c: -c.bound):
-        heavy = other.bound > top - NEGLIGIBLE and (
-            other.converged or other.bound > first.bound + 1
-        )
-        if heavy and not any(_same(other, known) for known in (first, *kept)):
-            kept.append(other)
-    return Modes(first, tuple(kept))
-
-
-def _climb(
-    logp: LogPosterior,
-    start: np.ndarray,
-    n_draws: int,
-    rng: np.random.Generator,
-    like: Dense | None = None,
-) -> Climb | None:
-    normal = Dense.around(start, 1e-3) if like is None else Dense(start, 0.3 * like.factor)
-    try:
-        return climb(logp, normal, n_draws, rng)
-    except (FloatingPointError, np.linalg.LinAlgError):
-        return None
+    return found
 
 
 def _same(one: Climb, other: Climb) -> bool:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pymc.variational.auto.log_posterior import LogPosterior
-from pymc.variational.auto.normal import Dense
+from pymc.variational.auto.normal import Normal
 
 __all__ = ["Climb", "climb", "settle"]
 
@@ -40,6 +40,9 @@ STALLED = 5
 NO_RISE, PATIENCE = 1e-4, 6
 
 MAX_STEPS = 100
+
+#: Part of 1 + |x| that is the sd of a start: the density is smooth there, whatever its scales are.
+WIDTH = 1e-3
 
 #: Rates that the line search tries: halved down to 0.1, and then quartered.
 LEAST_RATE = 1e-6
@@ -57,7 +60,7 @@ class Climb:
 
     Parameters
     ----------
-    normal : Dense
+    normal : Normal
     bound : float
         The evidence lower bound in nats, up to a constant of the model's size.
     slope : float
@@ -69,7 +72,7 @@ class Climb:
         By how much the last increase in the number of draws changed means, in sds, and sds, in logarithms.
     """
 
-    normal: Dense
+    normal: Normal
     bound: float
     slope: float
     converged: bool
@@ -80,7 +83,7 @@ class Climb:
 
 def climb(
     logp: LogPosterior,
-    normal: Dense,
+    normal: Normal,
     n_draws: int,
     rng: np.random.Generator,
     watch: Callable[[Climb], None] = lambda now: None,
@@ -90,7 +93,7 @@ def climb(
     Parameters
     ----------
     logp : LogPosterior
-    normal : Dense
+    normal : Normal
         The start.
     n_draws : int
     rng : Generator
@@ -136,14 +139,14 @@ def climb(
 
 
 def _finite_start(
-    logp: LogPosterior, normal: Dense, noise: np.ndarray
-) -> tuple[Dense, np.ndarray, np.ndarray]:
+    logp: LogPosterior, normal: Normal, noise: np.ndarray
+) -> tuple[Normal, np.ndarray, np.ndarray]:
     """Make a start narrower until the density is finite at all draws."""
     for _ in range(60):
         values, gradients = logp(normal.points(noise))
         if np.isfinite(values).all() and np.isfinite(gradients).all():
             return normal, values, gradients
-        normal = normal.scaled(0.25)
+        normal = normal.at(normal.mean, 0.25)
     raise FloatingPointError("the log-density, or its gradient, is not finite around the start")
 
 

@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-r"""A normal distribution with any covariance, and what a step of natural gradients needs of it.
+r"""Normal distributions, and what a step of natural gradients needs of them.
 
 With draws :math:`x = m + L z` of whitened noise :math:`z`, and whitened gradients
 :math:`u = L^\top \nabla \log p(x)`, the natural gradient of the bound is
@@ -23,20 +23,21 @@ regression"; Khan and Nielsen 2018, "Fast yet simple natural-gradient descent fo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from scipy.linalg import solve_triangular
 from scipy.special import gammaln
 
-__all__ = ["Dense", "Slope"]
+__all__ = ["Dense", "Normal", "Slope"]
 
 #: The precision along a direction falls at most to this part of what it was in a step: sds grow tenfold.
 LEAST_PRECISION = 0.01
 
-#: Draws for each number of a point, with which the regression has two equations for an unknown.
+#: Draws for each unknown of the regression.
 PER_NUMBER = 2
 
 
@@ -71,8 +72,108 @@ class Slope(NamedTuple):
         return max(self.of_mean, self.of_sds)
 
 
+class Normal(ABC):
+    """A normal distribution, by the form of its covariance: what a fit and importance sampling ask of it."""
+
+    name: str
+    mean: np.ndarray
+
+    @abstractmethod
+    def around(self, point: np.ndarray, width: float) -> Self:
+        """Start at a point, and so narrow that any density is smooth there, whatever its scales are."""
+
+    @abstractmethod
+    def at(self, mean: np.ndarray, scale: float = 1.0) -> Self:
+        """Return the same elsewhere, with sds that are `scale` times as large."""
+
+    @property
+    @abstractmethod
+    def variance(self) -> np.ndarray: ...
+
+    @property
+    @abstractmethod
+    def log_scale(self) -> float:
+        """The logarithm of the determinant of the factor."""
+
+    @property
+    @abstractmethod
+    def n_fitted(self) -> int:
+        """How many numbers a regression for a row of the covariance has."""
+
+    @abstractmethod
+    def noise(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw an even number of whitened draws, in pairs of opposite signs, with mean 0 and covariance I."""
+
+    @abstractmethod
+    def away(self, noise: np.ndarray) -> np.ndarray:
+        """Return how far from the mean draws are."""
+
+    @abstractmethod
+    def whitened(self, points: np.ndarray) -> np.ndarray:
+        """Return the noise that gives some points."""
+
+    @abstractmethod
+    def whitened_gradients(self, gradients: np.ndarray) -> np.ndarray: ...
+
+    @abstractmethod
+    def regression(self, noise: np.ndarray, u: np.ndarray) -> Any:
+        """Return the natural gradient of the bound, from whitened gradients `u` at ``points(noise)``."""
+
+    @abstractmethod
+    def restoring(self, noise: np.ndarray) -> np.ndarray:
+        """Return the gradient of its own log-density at ``points(noise)``, with the sign turned."""
+
+    @abstractmethod
+    def moved(self, slope: Any, rate: float) -> Self:
+        """Take a step; at a rate of 1 a normal posterior is exact after it.
+
+        Where the density is not concave on average, the normal stays as wide as it is or gets wider.
+        """
+
+    @abstractmethod
+    def of_draws(self, points: np.ndarray, weights: np.ndarray) -> Self:
+        """Take mean and covariance of weighted draws.
+
+        Raises
+        ------
+        LinAlgError
+            If the covariance is singular.
+        """
+
+    @property
+    def size(self) -> int:
+        return len(self.mean)
+
+    @property
+    def sd(self) -> np.ndarray:
+        return np.sqrt(self.variance)
+
+    @property
+    def n_draws(self) -> int:
+        """The fewest draws from which its covariance can be fitted."""
+        return max(16, PER_NUMBER * self.n_fitted + 2)
+
+    def points(self, noise: np.ndarray) -> np.ndarray:
+        return self.mean + self.away(noise)
+
+    def slope(self, noise: np.ndarray, gradients: np.ndarray) -> Any:
+        """Return the natural gradient of the bound, from gradients of the log-density at ``points(noise)``."""
+        return self.regression(noise, self.whitened_gradients(gradients))
+
+    def student(self, n: int, dof: float, rng: np.random.Generator) -> np.ndarray:
+        """Draw from the Student-t distribution with this mean and scale."""
+        z = rng.normal(size=(n, self.size))
+        return self.points(z * np.sqrt(dof / rng.chisquare(dof, size=(n, 1))))
+
+    def student_density(self, points: np.ndarray, dof: float) -> np.ndarray:
+        """Return the log-density of the Student-t distribution in nats."""
+        d, squared = self.size, (self.whitened(points) ** 2).sum(axis=1)
+        constant = gammaln((dof + d) / 2) - gammaln(dof / 2) - d / 2 * np.log(dof * np.pi)
+        return constant - self.log_scale - (dof + d) / 2 * np.log1p(squared / dof)
+
+
 @dataclass(frozen=True, eq=False)
-class Dense:
+class Dense(Normal):
     """A normal distribution with any covariance.
 
     Parameters
@@ -88,87 +189,63 @@ class Dense:
     name = "full-rank normal"
 
     @classmethod
-    def around(cls, point: np.ndarray, width: float) -> Self:
-        """Start at a point, and so narrow that any density is smooth there, whatever its scales are."""
-        return cls(point, np.diag(width * (1 + np.abs(point))))
+    def of_size(cls, size: int) -> Self:
+        """Return the standard normal distribution."""
+        return cls(np.zeros(size), np.eye(size))
+
+    def around(self, point: np.ndarray, width: float) -> Dense:
+        return Dense(point, np.diag(width * (1 + np.abs(point))))
+
+    def at(self, mean: np.ndarray, scale: float = 1.0) -> Dense:
+        return Dense(mean, scale * self.factor)
 
     @property
-    def size(self) -> int:
-        return len(self.mean)
-
-    @property
-    def sd(self) -> np.ndarray:
-        return np.sqrt((self.factor**2).sum(axis=1))
+    def variance(self) -> np.ndarray:
+        return (self.factor**2).sum(axis=1)
 
     @property
     def log_scale(self) -> float:
-        """The logarithm of the determinant of the factor."""
         return float(np.log(np.diag(self.factor)).sum())
 
     @property
-    def n_draws(self) -> int:
-        """The fewest draws from which its covariance can be fitted."""
-        return max(16, PER_NUMBER * self.size + 2)
+    def n_fitted(self) -> int:
+        return self.size
 
     def noise(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw an even number of whitened draws, in pairs of opposite signs, with mean 0 and covariance I."""
         half = rng.normal(size=((n + 1) // 2, self.size))
         both = np.concatenate([half, -half])
         root = np.linalg.cholesky(both.T @ both / len(both))
         return solve_triangular(root, both.T, lower=True).T
 
-    def points(self, noise: np.ndarray) -> np.ndarray:
-        return self.mean + noise @ self.factor.T
+    def away(self, noise: np.ndarray) -> np.ndarray:
+        return noise @ self.factor.T
 
     def whitened(self, points: np.ndarray) -> np.ndarray:
-        """Return the noise that gives some points."""
         return solve_triangular(self.factor, (points - self.mean).T, lower=True).T
 
-    def scaled(self, by: float) -> Dense:
-        return Dense(self.mean, by * self.factor)
+    def whitened_gradients(self, gradients: np.ndarray) -> np.ndarray:
+        return gradients @ self.factor
 
-    def slope(self, noise: np.ndarray, gradients: np.ndarray) -> Slope:
-        """Return the natural gradient of the bound, from gradients of the log-density at ``points(noise)``."""
-        u = gradients @ self.factor
+    def regression(self, noise: np.ndarray, u: np.ndarray) -> Slope:
         product = noise.T @ u / len(noise)
         values, vectors = np.linalg.eigh(-(product + product.T) / 2)
         return Slope(u.mean(axis=0), values, vectors)
 
-    def moved(self, slope: Slope, rate: float) -> Dense:
-        """Take a step; at a rate of 1 a normal posterior is exact after it.
+    def restoring(self, noise: np.ndarray) -> np.ndarray:
+        return solve_triangular(self.factor, noise.T, lower=True, trans=1).T
 
-        Where the density is not concave on average, the normal stays as wide as it is or gets wider.
-        """
+    def moved(self, slope: Slope, rate: float) -> Dense:
         values = np.where(slope.values < 0, np.minimum(-slope.values, 1), slope.values)
         precision = np.maximum(1 - rate + rate * values, LEAST_PRECISION)
         step = slope.vectors @ (slope.vectors.T @ slope.mean * rate / precision)
         root = self.factor @ (slope.vectors / np.sqrt(precision))
         return Dense(self.mean + self.factor @ step, triangular(root))
 
-    def student(self, n: int, dof: float, rng: np.random.Generator) -> np.ndarray:
-        """Draw from the Student-t distribution with this mean and scale."""
-        z = rng.normal(size=(n, self.size))
-        return self.points(z * np.sqrt(dof / rng.chisquare(dof, size=(n, 1))))
-
-    def student_density(self, points: np.ndarray, dof: float) -> np.ndarray:
-        """Return the log-density of the Student-t distribution in nats."""
-        d, squared = self.size, (self.whitened(points) ** 2).sum(axis=1)
-        constant = gammaln((dof + d) / 2) - gammaln(dof / 2) - d / 2 * np.log(dof * np.pi)
-        return constant - self.log_scale - (dof + d) / 2 * np.log1p(squared / dof)
-
-    @classmethod
-    def of_draws(cls, points: np.ndarray, weights: np.ndarray) -> Dense:
-        """Take mean and covariance of weighted draws.
-
-        Raises
-        ------
-        LinAlgError
-            If the covariance is singular.
-        """
+    def of_draws(self, points: np.ndarray, weights: np.ndarray) -> Dense:
         mean = weights @ points
         centred = (points - mean) * np.sqrt(weights)[:, None]
         scale = np.sqrt((centred**2).sum(axis=0))
-        return cls(mean, scale[:, None] * np.linalg.cholesky(_correlation(centred / scale)))
+        return Dense(mean, scale[:, None] * np.linalg.cholesky(_correlation(centred / scale)))
 
 
 def _correlation(standard: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def two(weight: float, gap: float) -> pm.Model:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_modes(model: pm.Model, several: bool, seed: int) -> None:
     logp, rng = log_posterior(model), np.random.default_rng(seed)
-    start = Dense.around(logp.start, 1e-3)
+    start = Dense.of_size(logp.size).around(logp.start, 1e-3)
     found = find_modes(logp, climb(logp, start, start.n_draws, rng), rng)
     assert bool(found.others) is several
     if several:
@@ -75,7 +75,7 @@ def test_the_best_is_taken() -> None:
     with pm.Model() as model:
         pm.NormalMixture("x", [0.01, 0.99], [0.0, 12.0], sigma=1.0, initval=0.0)
     logp, rng = log_posterior(model), np.random.default_rng(1)
-    first = climb(logp, Dense.around(logp.start, 1e-3), 16, rng)
+    first = climb(logp, Dense.of_size(logp.size).around(logp.start, 1e-3), 16, rng)
     np.testing.assert_allclose(first.normal.mean, 0, atol=0.1)
     found = find_modes(logp, first, rng)
     if found.best is not first:

@@ -25,7 +25,7 @@ from tests.variational.auto.problems import Regression, gamma, log_posterior
 
 
 def test_noise_is_matched() -> None:
-    noise = Dense.around(np.zeros(4), 1.0).noise(12, np.random.default_rng(1))
+    noise = Dense.of_size(4).around(np.zeros(4), 1.0).noise(12, np.random.default_rng(1))
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(noise.T @ noise / 12, np.eye(4), atol=1e-12)
 
@@ -35,7 +35,7 @@ def test_a_normal_posterior_is_exact(seed: int) -> None:
     """From a start 1e4 sds away, on raw scales, and the draws do not matter."""
     problem, rng = Regression(), np.random.default_rng(seed)
     logp = log_posterior(problem.model())
-    found = climb(logp, Dense.around(logp.start, 1e-3), 16, rng)
+    found = climb(logp, Dense.of_size(logp.size).around(logp.start, 1e-3), 16, rng)
     assert found.converged and found.n_steps < 30
     np.testing.assert_allclose((found.normal.mean - problem.mean) / problem.sd, 0, atol=1e-3)
     cov = found.normal.factor @ found.normal.factor.T
@@ -60,7 +60,7 @@ def test_the_slope_of_a_normal_posterior() -> None:
 def test_more_draws_of_a_skewed_posterior() -> None:
     """The optimum for log g, g ~ Gamma(3, 2): e^(m + s²/2) = 3/2 and s² = 1/3, from the bound's derivatives."""
     logp, rng = log_posterior(gamma()), np.random.default_rng(1)
-    first = climb(logp, Dense.around(logp.start, 1e-3), 16, rng)
+    first = climb(logp, Dense.of_size(logp.size).around(logp.start, 1e-3), 16, rng)
     found = settle(logp, first, rng)
     assert found.converged and found.n_draws > 16
     np.testing.assert_allclose(found.normal.sd[0], 3**-0.5, rtol=0.03)
@@ -72,7 +72,7 @@ def test_passes_over_all_rows() -> None:
     problem, rng = Regression(2003), np.random.default_rng(1)
     logp = log_posterior(problem.model(batch_size=50))
     some = logp.of_rows(rng.choice(2003, 100, replace=False))
-    first = climb(some, Dense.around(logp.start, 1e-3), 16, rng)
+    first = climb(some, Dense.of_size(logp.size).around(logp.start, 1e-3), 16, rng)
     assert np.abs((first.normal.mean - problem.mean) / problem.sd).max() > 1
     seen = logp.budget.n_rows
     found = climb_all_rows(logp, first, rng)

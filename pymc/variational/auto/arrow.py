@@ -1,0 +1,258 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+r"""A normal distribution whose precision is arrow-shaped: globals, and blocks that depend on each other through them.
+
+With noise :math:`z`, globals are :math:`g = m_g + L z_g` and each block is :math:`x_j = m_j + B_j z_g + C_j z_j`. The
+precision of groups of a hierarchy has this form, and so have all its steps: with the whitened precision in blocks
+
+.. math::
+
+    P = \begin{pmatrix} P_{gg} & P_{gj} \\ P_{jg} & P_{jj} \end{pmatrix}, \qquad
+    S = P_{gg} - \sum_j P_{gj} P_{jj}^{-1} P_{jg},
+
+a step costs O(D) beside that of the globals, and the regression needs as many draws as one block and the globals have
+numbers, however many blocks there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from pymc.variational.auto.normal import LEAST_PRECISION, Normal
+
+__all__ = ["Arrow", "Blocks"]
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Which numbers of a point are in which block.
+
+    Parameters
+    ----------
+    shared : array of int, shape (n_shared,)
+        Those that are in none.
+    own : array of int, shape (n_blocks, n_own)
+        Those of each block.
+    """
+
+    shared: np.ndarray
+    own: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return self.shared.size + self.own.size
+
+
+class ArrowSlope(NamedTuple):
+    """The natural gradient of the bound, whitened.
+
+    Parameters
+    ----------
+    mean : array, shape (size,)
+    shared : array, shape (n_shared, n_shared)
+        The precision to go to, in units of the present one.
+    across : array, shape (n_blocks, n_own, n_shared)
+    own : array, shape (n_blocks, n_own, n_own)
+    """
+
+    mean: np.ndarray
+    shared: np.ndarray
+    across: np.ndarray
+    own: np.ndarray
+
+    @property
+    def largest(self) -> float:
+        spread = max(
+            np.abs(self.shared - np.eye(len(self.shared))).max(initial=0),
+            np.abs(self.across).max(initial=0),
+            np.abs(self.own - np.eye(self.own.shape[1])).max(initial=0),
+        )
+        return float(max(np.abs(self.mean).max(), 0.5 * spread))
+
+
+@dataclass(frozen=True, eq=False)
+class Arrow(Normal):
+    """A normal distribution of globals, and of blocks given these.
+
+    Parameters
+    ----------
+    mean : array of float64, shape (size,)
+    blocks : Blocks
+    shared : array of float64, shape (n_shared, n_shared)
+        L, lower triangular.
+    across : array of float64, shape (n_blocks, n_own, n_shared)
+        B.
+    own : array of float64, shape (n_blocks, n_own, n_own)
+        C, lower triangular.
+    """
+
+    mean: np.ndarray
+    blocks: Blocks
+    shared: np.ndarray
+    across: np.ndarray
+    own: np.ndarray
+
+    name = "arrow-shaped normal"
+
+    def around(self, point: np.ndarray, width: float) -> Self:
+        scale, blocks = width * (1 + np.abs(point)), self.blocks
+        own = scale[blocks.own][..., None] * np.eye(blocks.own.shape[1])
+        return type(self)(
+            point, blocks, np.diag(scale[blocks.shared]), np.zeros_like(self.across), own
+        )
+
+    @classmethod
+    def of_blocks(cls, blocks: Blocks) -> Self:
+        """Return the standard normal distribution with some blocks."""
+        n_blocks, n_own = blocks.own.shape
+        n_shared = len(blocks.shared)
+        own = np.broadcast_to(np.eye(n_own), (n_blocks, n_own, n_own)).copy()
+        across = np.zeros((n_blocks, n_own, n_shared))
+        return cls(np.zeros(blocks.size), blocks, np.eye(n_shared), across, own)
+
+    def at(self, mean: np.ndarray, scale: float = 1.0) -> Arrow:
+        parts = (scale * part for part in (self.shared, self.across, self.own))
+        return Arrow(mean, self.blocks, *parts)
+
+    @property
+    def variance(self) -> np.ndarray:
+        found = np.empty(self.size)
+        found[self.blocks.shared] = (self.shared**2).sum(axis=-1)
+        found[self.blocks.own] = (self.across**2).sum(axis=-1) + (self.own**2).sum(axis=-1)
+        return found
+
+    @property
+    def log_scale(self) -> float:
+        own = np.diagonal(self.own, axis1=1, axis2=2)
+        return float(np.log(np.diag(self.shared)).sum() + np.log(own).sum())
+
+    @property
+    def n_fitted(self) -> int:
+        return len(self.blocks.shared) + self.blocks.own.shape[1]
+
+    def noise(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw whitened draws, in pairs of opposite signs; globals and one block are matched to covariance I."""
+        half = rng.normal(size=((n + 1) // 2, self.size))
+        both = np.concatenate([half, -half])
+        shared, own = both[:, self.blocks.shared], both[:, self.blocks.own]
+        shared = _matched(shared[:, None])[:, 0]
+        own = own - np.einsum("sg,gjb->sjb", shared, np.einsum("sg,sjb->gjb", shared, own)) / len(
+            both
+        )
+        both[:, self.blocks.shared], both[:, self.blocks.own] = shared, _matched(own)
+        return both
+
+    def away(self, noise: np.ndarray) -> np.ndarray:
+        shared, own = noise[:, self.blocks.shared], noise[:, self.blocks.own]
+        found = np.empty_like(noise)
+        found[:, self.blocks.shared] = shared @ self.shared.T
+        found[:, self.blocks.own] = np.einsum("jbg,sg->sjb", self.across, shared) + np.einsum(
+            "jbc,sjc->sjb", self.own, own
+        )
+        return found
+
+    def whitened(self, points: np.ndarray) -> np.ndarray:
+        away, found = points - self.mean, np.empty_like(points)
+        shared = np.linalg.solve(self.shared, away[:, self.blocks.shared].T).T
+        left = away[:, self.blocks.own] - np.einsum("jbg,sg->sjb", self.across, shared)
+        found[:, self.blocks.shared] = shared
+        found[:, self.blocks.own] = np.einsum("jbc,sjc->sjb", np.linalg.inv(self.own), left)
+        return found
+
+    def whitened_gradients(self, gradients: np.ndarray) -> np.ndarray:
+        own, found = gradients[:, self.blocks.own], np.empty_like(gradients)
+        found[:, self.blocks.shared] = gradients[:, self.blocks.shared] @ self.shared + np.einsum(
+            "sjb,jbg->sg", own, self.across
+        )
+        found[:, self.blocks.own] = np.einsum("sjb,jbc->sjc", own, self.own)
+        return found
+
+    def restoring(self, noise: np.ndarray) -> np.ndarray:
+        found, blocks = np.empty_like(noise), self.blocks
+        own = np.einsum("jbc,sjb->sjc", np.linalg.inv(self.own), noise[:, blocks.own])
+        left = noise[:, blocks.shared] - np.einsum("sjb,jbg->sg", own, self.across)
+        found[:, blocks.shared] = np.linalg.solve(self.shared.T, left.T).T
+        found[:, blocks.own] = own
+        return found
+
+    def regression(self, noise: np.ndarray, u: np.ndarray) -> ArrowSlope:
+        z_shared, z_own = noise[:, self.blocks.shared], noise[:, self.blocks.own]
+        u_shared, u_own = u[:, self.blocks.shared], u[:, self.blocks.own]
+        n = len(noise)
+        own = -_symmetric(np.einsum("sjb,sjc->jbc", z_own, u_own) / n)
+        across = -np.einsum("sjb,sg->jbg", u_own, z_shared) / n
+        # What blocks add to the gradient of globals is no part of their own curvature
+        left = u_shared + np.einsum("sjb,jbg->sg", z_own, across)
+        shared = -_symmetric(z_shared.T @ left / n)
+        return ArrowSlope(u.mean(axis=0), shared, across, own)
+
+    def moved(self, slope: ArrowSlope, rate: float) -> Arrow:
+        blocks = self.blocks
+        n_shared, n_own = len(blocks.shared), blocks.own.shape[1]
+        own = _positive(rate * slope.own + (1 - rate) * np.eye(n_own))
+        across = rate * slope.across
+        inverse = np.linalg.inv(own)
+        pull = np.einsum("jbc,jcg->jbg", inverse, across)
+        schur = rate * slope.shared + (1 - rate) * np.eye(n_shared)
+        schur = _positive(schur - np.einsum("jbg,jbh->gh", across, pull))
+        covariance = _symmetric(np.linalg.inv(schur))
+        mean, step = rate * slope.mean, np.empty(self.size)
+        to_shared = mean[blocks.shared] - np.einsum("jbg,jb->g", pull, mean[blocks.own])
+        step[blocks.shared] = covariance @ to_shared
+        step[blocks.own] = np.einsum("jbc,jc->jb", inverse, mean[blocks.own]) - np.einsum(
+            "jbg,g->jb", pull, step[blocks.shared]
+        )
+        root = np.linalg.cholesky(covariance)
+        own_root = np.linalg.cholesky(_symmetric(inverse))
+        across_root = -np.einsum("jbg,gh->jbh", pull, root)
+        return Arrow(
+            self.mean + self.away(step[None])[0],
+            blocks,
+            self.shared @ root,
+            self.across @ root + self.own @ across_root,
+            self.own @ own_root,
+        )
+
+    def of_draws(self, points: np.ndarray, weights: np.ndarray) -> Arrow:
+        mean = weights @ points
+        away = (points - mean) * np.sqrt(weights)[:, None]
+        shared, own = away[:, self.blocks.shared], away[:, self.blocks.own]
+        root = np.linalg.cholesky(shared.T @ shared)
+        across = np.linalg.solve(root, np.einsum("sg,sjb->gjb", shared, own).reshape(len(root), -1))
+        across = across.reshape(len(root), *own.shape[1:]).transpose(1, 2, 0)
+        left = np.einsum("sjb,sjc->jbc", own, own) - across @ across.transpose(0, 2, 1)
+        return Arrow(mean, self.blocks, root, across, np.linalg.cholesky(_symmetric(left)))
+
+
+def _matched(draws: np.ndarray) -> np.ndarray:
+    """Give draws (n, blocks, size) of mean 0 the covariance I within each block."""
+    covariance = np.einsum("sjb,sjc->jbc", draws, draws) / len(draws)
+    root = np.linalg.inv(np.linalg.cholesky(covariance))
+    return np.einsum("jbc,sjc->sjb", root, draws)
+
+
+def _symmetric(matrices: np.ndarray) -> np.ndarray:
+    return (matrices + np.swapaxes(matrices, -1, -2)) / 2
+
+
+def _positive(matrices: np.ndarray) -> np.ndarray:
+    """Let a precision have positive eigenvalues, as :meth:`Dense.moved` does."""
+    values, vectors = np.linalg.eigh(matrices)
+    values = np.where(values < 0, np.minimum(-values, 1), values)
+    return (vectors * np.maximum(values, LEAST_PRECISION)[..., None, :]) @ np.swapaxes(
+        vectors, -1, -2
+    )
