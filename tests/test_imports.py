@@ -33,6 +33,8 @@ ORDER = (
     "pymc.variational.number_inputs",
     "pymc.variational.minibatch_rv",
     "pymc.variational.vectorize",
+    "pymc.variational.stable_logs",
+    "pymc.variational.stabilised",
     "pymc.variational.guides",
     "pymc.variational.objectives",
     "pymc.variational.schedule_formulas",

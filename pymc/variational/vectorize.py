@@ -41,7 +41,14 @@ from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream import StreamedRows
 
-__all__ = ["as_tensor", "at_draws", "at_each_draw", "at_one_draw", "largest_at_once"]
+__all__ = [
+    "as_tensor",
+    "at_draws",
+    "at_each_draw",
+    "at_one_draw",
+    "largest_at_once",
+    "without_names",
+]
 
 # What has entries for lengths after its first input
 OPS_OF_LENGTH = (Alloc, Reshape, Subtensor, IncSubtensor)
@@ -184,9 +191,14 @@ def _by_position(
     named = {old: _like(old, var) for old, var in inputs.items()}
     graphs = [as_tensor(graph) for graph in graph_replace(list(graphs), named, strict=False)]
     fgraph = FunctionGraph(outputs=graphs, clone=True, copy_inputs=False)
+    without_names(fgraph)
+    return list(fgraph.outputs), {inputs[old]: as_tensor(new) for old, new in draws.items()}
+
+
+def without_names(fgraph: FunctionGraph) -> None:
+    """Write what is computed with named dims by Ops of tensors, in place."""
     without_views.rewrite(fgraph)  # deterministics are views, which have no form without names
     rewrite_graph(fgraph, include=("lower_xtensor",))
-    return list(fgraph.outputs), {inputs[old]: as_tensor(new) for old, new in draws.items()}
 
 
 def as_tensor(var: Variable) -> Variable:

@@ -69,6 +69,7 @@ from pymc.variational.guides.row_check import check_rows
 from pymc.variational.guides.starts import Starts
 from pymc.variational.guides.supports import check_distribution
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows
+from pymc.variational.stabilised import stabilised
 from pymc.variational.vectorize import at_draws
 
 __all__ = ["AutoGuide", "ModelGuide", "own_to_free"]
@@ -464,7 +465,7 @@ class Part:
         draw_graph = rebuild([graph], {source.rv: source.mark for source in sources})[0]
         like = site.value if unconstrained else site.rv
         value = like.type.clone(shape=(None,) * like.type.ndim)()
-        by_row = density_by_row(graph, value, site, unconstrained, subject)
+        [by_row] = stabilised([density_by_row(graph, value, site, unconstrained, subject)])
         return cls(site, unconstrained, graph, marks, sources, draw_graph, value, by_row)
 
     @property

@@ -31,6 +31,7 @@ from pytensor.graph.basic import Variable
 from pymc.variational.described import Described
 from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Plate, Site
 from pymc.variational.objectives.terms import Term, plate_scale
+from pymc.variational.stabilised import stabilised
 from pymc.variational.vectorize import at_draws, largest_at_once
 
 __all__ = [
@@ -311,7 +312,9 @@ def log_weights(setting: Setting, draws: Draws, here: Here | None = None) -> Wei
     """
     several = any(draws.n_lead.values())
     largest = largest_at_once(setting.model) if several else np.inf
-    logps = at_draws([term.logp for term in setting.terms], draws.values(), largest)
+    # Before the draws are put in, whose parameters gradients are taken for: their graphs have to stay
+    logps = stabilised([term.logp for term in setting.terms])
+    logps = at_draws(logps, draws.values(), largest)
     sums: dict[Plate, Variable] = {}
     for term, logp in zip(setting.terms, logps):
         sums[term.plate] = sums[term.plate] + logp if term.plate in sums else logp

@@ -55,6 +55,7 @@ from pymc.pytensorf import compile
 from pymc.variational.posterior.draw import index_variables
 from pymc.variational.progress import with_bar
 from pymc.variational.rows.table import rows_in_all
+from pymc.variational.stabilised import stabilised
 
 __all__ = ["LogDensity", "SubsampledLogDensity", "log_density"]
 
@@ -151,7 +152,7 @@ class SubsampledLogDensity:
         values = {value.name: value for value in model.value_vars}
         inputs = [values[name] for name in points]
         smooth = [var for var in inputs if var.type.dtype.startswith("float")]
-        logp = model.logp()
+        [logp] = stabilised([model.logp()])
         graphs = [logp, *grad(logp, smooth, disconnected_inputs="ignore")]
         indexes = index_variables(graphs)
         positions = {rows: pt.lvector(f"rows_{rows.dim}") for rows in map(Rows, indexes)}
