@@ -124,8 +124,6 @@ def load_approximation(
             raise CheckpointMismatchError(found, [line])
         _set_parameters(approx, saved["parameters"], found)
         put_results(approx, saved, found)
-        if isinstance(approx, AutoApproximation):
-            approx.normal.report = approx.report
         warn_of_versions(tree["versions"], versions("python"), found)
     except (LookupError, AttributeError) as error:
         raise DamagedCheckpointError(found, f"it has no approximation ({error!r})") from error
@@ -146,7 +144,7 @@ def _made(saved: Mapping[str, Any], model: Any, guide: Any, params: Any) -> Any:
     if name == "Empirical":
         approx = approximations.Empirical(size=size, model=model)
     elif name == AutoApproximation.__name__:
-        approx = AutoApproximation(approximations.FullRank(model=model), size)
+        approx = AutoApproximation(guided_approximation(model, _guides(saved)), size)
     else:
         approx = {"MeanField": approximations.MeanField, "FullRank": approximations.FullRank}[name](
             model=model

@@ -1,0 +1,184 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+"""Arrow-shaped normal distributions, against dense ones and posteriors that are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytensor.tensor as pt
+import pytest
+
+import pymc as pm
+
+from pymc.variational.auto import AutoInference, inference
+from pymc.variational.auto.arrow import Arrow, Blocks
+from pymc.variational.auto.blocks import find_blocks
+from pymc.variational.auto.natural_gradient import climb
+from pymc.variational.auto.normal import Dense, triangular
+from tests.variational.auto.problems import log_posterior
+from tests.variational.engine import PYTHON
+
+N_GROUPS = 25
+
+
+def groups() -> pm.Model:
+    """y ~ N(a + b x, 1) in each group, (a, b) ~ N(mu, 0.5): a normal posterior of two globals and 25 pairs."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(N_GROUPS, 4))
+    y = rng.normal(1 + 2 * x, 1.2)
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0, 3, shape=2)
+        a = pm.Normal("a", mu[0], 0.5, shape=N_GROUPS)
+        b = pm.Normal("b", mu[1], 0.5, shape=N_GROUPS)
+        pm.Normal("y", a[:, None] + b[:, None] * x, 1, observed=y)
+    return model
+
+
+def an_arrow(seed: int = 1) -> Arrow:
+    rng = np.random.default_rng(seed)
+    places = rng.permutation(2 + 3 * 2)
+    blocks = Blocks(np.sort(places[:2]), places[2:].reshape(3, 2))
+    shared = np.tril(rng.normal(size=(2, 2)), -1) + np.diag([1.0, 2.0])
+    own = np.tril(rng.normal(size=(3, 2, 2)), -1) + np.eye(2) * 0.5
+    return Arrow(rng.normal(size=8), blocks, shared, rng.normal(size=(3, 2, 2)), own)
+
+
+def dense(arrow: Arrow) -> Dense:
+    root = arrow.away(np.eye(arrow.size)).T
+    return Dense(arrow.mean, triangular(root))
+
+
+def test_it_is_a_normal_distribution() -> None:
+    """Everything that a fit asks of it is as of a dense one with the same covariance."""
+    arrow, rng = an_arrow(), np.random.default_rng(2)
+    same = dense(arrow)
+    points = rng.normal(size=(5, 8))
+    np.testing.assert_allclose(arrow.sd, same.sd)
+    np.testing.assert_allclose(arrow.log_scale, same.log_scale)
+    np.testing.assert_allclose(arrow.points(arrow.whitened(points)), points)
+    for dof in (3.0, 50.0):
+        np.testing.assert_allclose(
+            arrow.student_density(points, dof), same.student_density(points, dof)
+        )
+    np.testing.assert_allclose(
+        arrow.restoring(arrow.whitened(points)), same.restoring(same.whitened(points))
+    )
+    gradients = rng.normal(size=(5, 8))
+    root = arrow.away(np.eye(8)).T
+    np.testing.assert_allclose(arrow.whitened_gradients(gradients), gradients @ root)
+
+
+def test_its_noise_is_matched() -> None:
+    arrow = an_arrow()
+    noise = arrow.noise(arrow.n_draws, np.random.default_rng(1))
+    np.testing.assert_allclose(noise.mean(axis=0), 0, atol=1e-12)
+    for own in arrow.blocks.own:
+        some = noise[:, np.concatenate([arrow.blocks.shared, own])]
+        np.testing.assert_allclose(some.T @ some / len(some), np.eye(4), atol=1e-10)
+
+
+def test_a_step_ends_at_an_arrow() -> None:
+    """From one arrow to another in a step, by as many draws as four numbers need."""
+    here, there = an_arrow(1), an_arrow(1)
+    rng = np.random.default_rng(3)
+    target = dense(
+        Arrow(there.mean + 1, there.blocks, 2 * there.shared, 0.3 * there.across, there.own)
+    )
+    noise = here.noise(40, rng)
+    away = (here.points(noise) - target.mean).T
+    gradients = -np.linalg.solve(target.factor @ target.factor.T, away).T
+    for _ in range(30):
+        slope = here.slope(noise, gradients)
+        here = here.moved(slope, 1.0)
+        gradients = -np.linalg.solve(
+            target.factor @ target.factor.T, (here.points(noise) - target.mean).T
+        ).T
+    covariance = dense(here).factor @ dense(here).factor.T
+    np.testing.assert_allclose(here.mean, target.mean, atol=0.02 * target.sd.max())
+    np.testing.assert_allclose(np.diag(covariance) ** 0.5 / target.sd, 1, atol=0.1)
+
+
+def test_moments_of_draws() -> None:
+    arrow, rng = an_arrow(), np.random.default_rng(1)
+    points = arrow.points(rng.normal(size=(20_000, 8)))
+    found = arrow.of_draws(points, np.full(len(points), 1 / len(points)))
+    np.testing.assert_allclose(found.mean, arrow.mean, atol=0.05 * arrow.sd.max())
+    np.testing.assert_allclose(found.sd / arrow.sd, 1, atol=0.03)
+
+
+def test_groups_are_found() -> None:
+    logp = log_posterior(groups())
+    blocks = find_blocks(logp, np.random.default_rng(1))
+    assert blocks is not None
+    assert blocks.shared.tolist() == [0, 1]
+    assert sorted(blocks.own[3]) == [2 + 3, 2 + N_GROUPS + 3]
+
+
+@pytest.mark.parametrize("coupling", ["walk", "sum", "covariance"])
+def test_groups_that_depend_on_each_other(coupling: str) -> None:
+    with pm.Model() as model:
+        if coupling == "walk":
+            pm.GaussianRandomWalk("z", sigma=1.0, init_dist=pm.Normal.dist(), steps=30)
+        elif coupling == "sum":
+            z = pm.Normal("z", shape=30)
+            pm.Normal("y", z.sum(), 1, observed=0.3)
+        else:
+            pm.MvNormal("z", np.zeros(30), np.eye(30) + 0.5)
+    assert find_blocks(log_posterior(model), np.random.default_rng(1)) is None
+
+
+def test_a_fit_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as of a full covariance, from a fifth of the draws; the normal is saved, and has a density."""
+    model, rng = groups(), np.random.default_rng(1)
+    logp = log_posterior(model)
+    full = Dense.of_size(logp.size).around(logp.start, 1e-3)
+    right = climb(logp, full, full.n_draws, rng).normal
+    monkeypatch.setattr(inference, "GROUPS_FROM", 10)
+    made = AutoInference(model, random_seed=1)
+    approx = made.fit(compile_kwargs={"mode": PYTHON}, progressbar=False)
+    assert approx.report.settings["guide"] == "arrow"
+    assert approx.report.trusted
+    np.testing.assert_allclose((approx.normal.mean.eval() - right.mean) / right.sd, 0, atol=0.02)
+    np.testing.assert_allclose(approx.normal.std.eval() / right.sd, 1, atol=0.02)
+    draws = approx.sample(2000, correct=False, random_seed=1).posterior
+    np.testing.assert_allclose(draws["a"].values[0].std(axis=0) / right.sd[2:27], 1, atol=0.08)
+
+
+def test_its_guide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It has the density, and is saved."""
+    monkeypatch.setattr(inference, "GROUPS_FROM", 10)
+    made = AutoInference(groups(), random_seed=1)
+    approx = made.fit(compile_kwargs={"mode": PYTHON}, progressbar=False)
+    [guide] = approx.normal.guides
+    normal = made._now.normal  # type: ignore[union-attr]
+    points = normal.points(np.random.default_rng(1).normal(size=(3, normal.size)))
+    params = {name: approx.normal.storage.dense[own] for name, own in guide.own.items()}
+    found = guide.log_density(pt.as_tensor(points), params).eval(mode=PYTHON)
+    squares = (normal.whitened(points) ** 2).sum(axis=1)
+    constant = normal.log_scale + normal.size * 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(found, -0.5 * squares - constant, rtol=1e-6)
+    loaded = pm.load_approximation(approx.save(tmp_path / "fit"), model=approx.model)
+    np.testing.assert_array_equal(loaded.normal.std.eval(), approx.normal.std.eval())
+
+
+def test_a_model_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "LARGEST", 20)
+    monkeypatch.setattr(inference, "GROUPS_FROM", 10)
+    with pm.Model() as model:
+        z = pm.Normal("z", shape=30)
+        pm.Normal("y", z.sum(), 1, observed=0.3)
+    with pytest.raises(ValueError, match="finds no groups that are independent"):
+        pm.fit(method="auto", model=model, compile_kwargs={"mode": PYTHON}, progressbar=False)
