@@ -20,7 +20,7 @@ sampling"), and Pareto-smoothed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,9 +28,8 @@ import numpy as np
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.normal import Normal
 from pymc.variational.pareto import Smoothed, smoothed
-from pymc.variational.posterior.log_density import SubsampledLogDensity
 
-__all__ = ["RowsError", "WeightedDraws", "importance_sample", "weigh_by_rows"]
+__all__ = ["RowsError", "WeightedDraws", "importance_sample"]
 
 #: Degrees of freedom of the proposals; of those that come after a heavy tail was seen.
 DOF, HEAVY_DOF = 7.0, 3.0
@@ -52,12 +51,6 @@ PER_NUMBER = 5
 
 #: With fewer, the proposal gets wider by this.
 WIDER = 1.2
-
-#: Draws that are weighed by a part of the rows: few where their weights are about equal. Rows of that part at first.
-FEW_BY_ROWS, MANY_BY_ROWS, N_ROWS = 500, 4000, 20_000
-
-#: Error of log-weights in nats up to which no more rows are taken.
-LARGEST_ERROR = 0.1
 
 
 @dataclass(frozen=True)
@@ -106,55 +99,6 @@ class WeightedDraws:
         steps = (rng.random() + np.arange(n)) / n
         at = np.searchsorted(np.cumsum(self.probabilities), steps * (1 - 1e-12))
         return self.points[rng.permutation(np.minimum(at, len(self.points) - 1))]
-
-
-def weigh_by_rows(logp: LogPosterior, normal: Normal, rng: np.random.Generator) -> WeightedDraws:
-    """Weigh draws of the normal, by the log-density of a part of the rows where they are many.
-
-    Parameters
-    ----------
-    logp : LogPosterior
-        Of minibatches.
-    normal : Normal
-    rng : Generator
-
-    Raises
-    ------
-    Stopped
-    """
-    draws = _weighed(logp, normal, FEW_BY_ROWS, rng)
-    if draws.weights.about_equal:
-        return draws
-    return _weighed(logp, normal, MANY_BY_ROWS, rng)
-
-
-def _weighed(
-    logp: LogPosterior, normal: Normal, n_draws: int, rng: np.random.Generator
-) -> WeightedDraws:
-    noise = rng.normal(size=(n_draws, normal.size))
-    points = normal.points(noise)
-
-    def values(some: Mapping[str, np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
-        [at], [rows_of_all] = some.values(), rows
-        return logp(at, np.broadcast_to(rows_of_all, (len(at), len(rows_of_all))))[0]
-
-    def expand(
-        point: Sequence[np.ndarray], rows: Sequence[np.ndarray]
-    ) -> tuple[float, list[np.ndarray]]:
-        value, gradient = logp(point[0][None], rows[0][None])
-        return value[0], [gradient[0]]
-
-    density = SubsampledLogDensity({"point": points}, (logp.n_all,), values, expand)
-    n_rows = N_ROWS
-    while True:
-        n_rows = logp.n_all if 2 * n_rows > logp.n_all else n_rows
-        found = density.estimate(n_rows, rng)
-        if n_rows == logp.n_all or found.se_between < LARGEST_ERROR:
-            break
-        n_rows *= 4
-    ratios = found.values + 0.5 * (noise**2).sum(axis=1) + normal.log_scale
-    error = RowsError(found.se_between, n_rows)
-    return WeightedDraws(points, np.empty((0, 0)), smoothed(ratios), float(ratios.mean()), error)
 
 
 def importance_sample(

@@ -37,12 +37,13 @@ from pymc.variational.auto.approximation import AutoApproximation
 from pymc.variational.auto.arrow import Arrow
 from pymc.variational.auto.arrow_guide import ArrowGuide
 from pymc.variational.auto.blocks import find_blocks
-from pymc.variational.auto.importance import WeightedDraws, importance_sample, weigh_by_rows
+from pymc.variational.auto.importance import WeightedDraws, importance_sample
 from pymc.variational.auto.judge import judge
 from pymc.variational.auto.log_posterior import LogPosterior, Stopped
 from pymc.variational.auto.modes import Modes, find_modes, spread_starts
-from pymc.variational.auto.natural_gradient import WIDTH, Climb, climb, settle
+from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb, settle
 from pymc.variational.auto.normal import Dense, Normal
+from pymc.variational.auto.row_weights import weigh_by_rows
 from pymc.variational.counts import check_count
 from pymc.variational.engine.compiled import one_at_a_time
 from pymc.variational.engine.interrupts import Interrupts
@@ -276,7 +277,8 @@ class AutoInference:
             return
         for n_rows in SUBSAMPLES[1:]:
             some = logp.of_rows(rng.choice(logp.n_all, n_rows, replace=False))
-            self._now = climb(some, self._now.normal, self._now.normal.n_draws, rng, watch)
+            now = self._now.normal
+            self._now = climb(some, now, now.n_draws, rng, watch, ROUGH)
         self._now = climb_all_rows(logp, self._now, rng, watch)
         bar.show("Weighing draws")
         self._draws = weigh_by_rows(logp, self._now.normal, rng)
@@ -286,12 +288,12 @@ class AutoInference:
         family = self._family
         assert family is not None
         if self._now is not None:
-            return climb(logp, self._now.normal, family.n_draws, self._rng, watch)
+            return climb(logp, self._now.normal, family.n_draws, self._rng, watch, ROUGH)
         error: FloatingPointError | None = None
         for start in (logp.start, *spread_starts(logp, self._rng)):
             try:
                 normal = family.around(start, WIDTH)
-                return climb(logp, normal, family.n_draws, self._rng, watch)
+                return climb(logp, normal, family.n_draws, self._rng, watch, ROUGH)
             except FloatingPointError as bad:
                 error = error or bad
         raise FloatingPointError(

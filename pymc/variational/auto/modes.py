@@ -29,7 +29,7 @@ import numpy as np
 from pymc.distributions.continuous import Flat, HalfFlat
 from pymc.initial_point import make_initial_point_fn
 from pymc.variational.auto.log_posterior import LogPosterior
-from pymc.variational.auto.natural_gradient import WIDTH, Climb, climb
+from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb
 from pymc.variational.auto.normal import Normal
 
 __all__ = ["Modes", "find_modes", "spread_starts"]
@@ -134,7 +134,7 @@ def _climbs(
     found = []
     for start in starts:
         try:
-            found.append(climb(logp, start, n_draws, rng))
+            found.append(climb(logp, start, n_draws, rng, tolerance=ROUGH))
         except (FloatingPointError, np.linalg.LinAlgError):
             continue
     return found

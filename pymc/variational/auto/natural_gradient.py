@@ -30,8 +30,8 @@ from pymc.variational.auto.normal import Normal
 
 __all__ = ["Climb", "climb", "settle"]
 
-#: Largest whitened slope at which a fit has converged, in sds.
-CONVERGED = 0.02
+#: Largest whitened slope at which a fit has converged, in sds, and at which one is good enough to start another.
+CONVERGED, ROUGH = 0.02, 0.1
 
 #: It may be so many times as large where the bound of these draws rises no more.
 STALLED = 5
@@ -87,6 +87,7 @@ def climb(
     n_draws: int,
     rng: np.random.Generator,
     watch: Callable[[Climb], None] = lambda now: None,
+    tolerance: float = CONVERGED,
 ) -> Climb:
     """Climb the bound of some draws to its top.
 
@@ -99,6 +100,8 @@ def climb(
     rng : Generator
     watch : callable (Climb) -> None
         Called after each step.
+    tolerance : float
+        The largest slope at the end, in sds.
 
     Raises
     ------
@@ -114,9 +117,9 @@ def climb(
         slope = now.normal.slope(noise, gradients)
         now = replace(now, slope=slope.largest)
         watch(now)
-        if now.slope < CONVERGED:
+        if now.slope < tolerance:
             return replace(now, converged=True)
-        almost = replace(now, converged=now.slope < STALLED * CONVERGED)
+        almost = replace(now, converged=now.slope < STALLED * tolerance)
         if stalled >= PATIENCE:
             return almost
         if now.n_steps >= MAX_STEPS:

@@ -18,8 +18,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pymc.variational.auto.importance import importance_sample, weigh_by_rows
+from pymc.variational.auto.importance import importance_sample
 from pymc.variational.auto.normal import Dense
+from pymc.variational.auto.row_weights import weigh_by_rows
 from pymc.variational.pareto import smoothed
 from tests.variational.auto.problems import Regression, funnel, gamma, log_posterior
 

@@ -1,0 +1,143 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+r"""Importance weights of draws of the normal, from a part of the rows.
+
+The log-density of a draw is estimated as in :mod:`~pymc.variational.posterior.log_density`: its first-order expansion
+about the mean is of all rows, and what remains of a part of them. Where that leaves too large an error, as the few
+rows of a rare category do that the part may not have, the expansion is of second order: D + 1 gradients of all rows
+give the curvature :math:`P`, and the part only has to tell what is beyond
+:math:`-\tfrac12 z^\top P z`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pymc.variational.auto.importance import LIGHT_TAIL, RowsError, WeightedDraws
+from pymc.variational.auto.log_posterior import LogPosterior
+from pymc.variational.auto.normal import Normal
+from pymc.variational.pareto import smoothed
+from pymc.variational.posterior.log_density import SubsampledLogDensity
+
+__all__ = ["weigh_by_rows"]
+
+#: Draws: few where their weights are about equal, or else many.
+FEW, MANY = 500, 4000
+
+#: Effective draws from which few are enough.
+ENOUGH = 400
+
+#: Rows of the part at first.
+N_ROWS = 20_000
+
+#: Error of log-weights in nats up to which no more is done about it.
+LARGEST_ERROR = 0.1
+
+#: Step of the differences that give the curvature, in sds.
+STEP = 1e-3
+
+
+@dataclass(eq=False)
+class _Expansion:
+    """The log-density of rows, and what its curvature adds: 0 for an expansion of first order.
+
+    Parameters
+    ----------
+    logp : LogPosterior
+    normal : Normal
+    second_order : bool
+    """
+
+    logp: LogPosterior
+    normal: Normal
+    second_order: bool
+    curvatures: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def values(self, some: Mapping[str, np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the log-density at draws, without the part of its curvature."""
+        [points], [places] = some.values(), rows
+        found = self.logp(points, np.broadcast_to(places, (len(points), len(places))))[0]
+        return found - self.of_curvature(points, places)
+
+    def expand(
+        self, point: Sequence[np.ndarray], rows: Sequence[np.ndarray]
+    ) -> tuple[float, list[np.ndarray]]:
+        """Return value and gradient at the mean, where the curvature adds nothing."""
+        value, gradient = self.logp(point[0][None], rows[0][None])
+        return float(value[0]), [gradient[0]]
+
+    def of_curvature(self, points: np.ndarray, places: np.ndarray) -> np.ndarray:
+        if not self.second_order:
+            return np.zeros(len(points))
+        z = self.normal.whitened(points)
+        return -0.5 * np.einsum("si,ij,sj->s", z, self.curvature(places), z)
+
+    def curvature(self, places: np.ndarray) -> np.ndarray:
+        """Return the whitened curvature of some rows at the mean, which is kept."""
+        known = self.curvatures.get(id(places))
+        if known is None or known[0] is not places:
+            away = self.normal.away(
+                np.vstack([np.zeros(self.normal.size), STEP * np.eye(self.normal.size)])
+            )
+            all_of = np.broadcast_to(places, (len(away), len(places)))
+            u = self.normal.whitened_gradients(self.logp(self.normal.mean + away, all_of)[1])
+            found = (u[0] - u[1:]) / STEP
+            known = self.curvatures[id(places)] = (places, (found + found.T) / 2)
+        return known[1]
+
+
+def weigh_by_rows(logp: LogPosterior, normal: Normal, rng: np.random.Generator) -> WeightedDraws:
+    """Weigh draws of the normal, by the log-density of a part of the rows where they are many.
+
+    Parameters
+    ----------
+    logp : LogPosterior
+        Of minibatches.
+    normal : Normal
+    rng : Generator
+
+    Raises
+    ------
+    Stopped
+    """
+    draws = _weighed(logp, normal, max(FEW, normal.n_draws), rng)
+    light = draws.weights.khat < LIGHT_TAIL and draws.weights.ess > ENOUGH
+    return draws if light or draws.weights.about_equal else _weighed(logp, normal, MANY, rng)
+
+
+def _weighed(
+    logp: LogPosterior, normal: Normal, n_draws: int, rng: np.random.Generator
+) -> WeightedDraws:
+    # Matched to the mean, about which the expansion is
+    noise = normal.noise(max(n_draws, normal.n_draws), rng)
+    points, n_rows = normal.points(noise), N_ROWS
+    all_rows = np.arange(logp.n_all)
+    for second_order in (False, True):
+        expansion = _Expansion(logp, normal, second_order)
+        density = SubsampledLogDensity(
+            {"point": points}, (logp.n_all,), expansion.values, expansion.expand
+        )
+        found = density.estimate(min(n_rows, logp.n_all), rng)
+        if found.se_between < LARGEST_ERROR or n_rows >= logp.n_all:
+            break
+    while found.se_between > LARGEST_ERROR and n_rows < logp.n_all:
+        n_rows = 4 * n_rows if 8 * n_rows < logp.n_all else logp.n_all
+        found = density.estimate(n_rows, rng)
+    ratios = found.values + expansion.of_curvature(points, all_rows)
+    ratios = ratios + 0.5 * (noise**2).sum(axis=1) + normal.log_scale
+    error = RowsError(found.se_between, n_rows)
+    return WeightedDraws(points, np.empty((0, 0)), smoothed(ratios), float(ratios.mean()), error)
