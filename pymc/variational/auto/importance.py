@@ -153,7 +153,14 @@ def importance_sample(
             return now
         if khat >= LIGHT_TAIL and len(proposals) >= least:
             dof = max(HEAVY_DOF, logp.size / 20)
-        if ess < PER_NUMBER * normal.n_fitted:
-            normal = normal.at(normal.mean, WIDER)
-        else:
-            normal = normal.of_draws(points, now.probabilities)
+        normal = _adapted(normal, now)
+
+
+def _adapted(normal: Normal, draws: WeightedDraws) -> Normal:
+    """Return the next proposal: of the weighted draws, or wider where they are too few for that."""
+    if draws.weights.ess >= PER_NUMBER * normal.n_fitted:
+        try:
+            return normal.of_draws(draws.points, draws.probabilities)
+        except np.linalg.LinAlgError:  # draws that lie in a plane, up to rounding
+            pass
+    return normal.at(normal.mean, WIDER)

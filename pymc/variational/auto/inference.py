@@ -88,13 +88,14 @@ class AutoInference:
     Attributes
     ----------
     approx : AutoApproximation
+        Of minibatches with latent variables of rows it is of the model on all rows.
 
     Raises
     ------
     TypeError
         If the model has no free variable, or a discrete one.
     ValueError
-        If its rows come from a loader, or each row has a latent variable of its own.
+        If its rows come from a loader.
     """
 
     def __init__(
@@ -103,8 +104,11 @@ class AutoInference:
         start: Mapping[str, np.ndarray] | None = None,
         random_seed: Any = None,
     ) -> None:
-        self.model = model = modelcontext(model)
+        model = modelcontext(model)
         _check_model(model)
+        if any(site.plate for site in sites_of(model)):
+            model = full_data_model(model)
+        self.model = model
         self._start = start
         self._starts = Starts.of(model, start)
         self._fitted = _model_to_fit(model, _size(self._starts))
@@ -387,11 +391,4 @@ def _check_model(model: Any) -> None:
         raise ValueError(
             "pm.fit(method='auto') needs all rows in memory, and those of this model come from a loader. "
             "Fit a random part of them first, as pm.Data of an array"
-        )
-    of_rows = [site.name for site in sites_of(model) if site.plate]
-    if of_rows:
-        raise ValueError(
-            f"pm.fit(method='auto') takes minibatches of models whose variables are all global, and "
-            f"{', '.join(map(repr, of_rows))} have a value for each row. Take full data in place of "
-            "pm.Minibatch, or another method"
         )

@@ -182,3 +182,25 @@ def test_a_model_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
         pm.Normal("y", z.sum(), 1, observed=0.3)
     with pytest.raises(ValueError, match="finds no groups that are independent"):
         pm.fit(method="auto", model=model, compile_kwargs={"mode": PYTHON}, progressbar=False)
+
+
+def test_latent_variables_of_rows() -> None:
+    """z ~ N(mu, sqrt 5), y ~ N(z, sqrt 5) for 120 rows of minibatches: the sd of mu is 1 / sqrt(1 + 12)."""
+    y = np.random.default_rng(1).normal(1.0, 3.0, size=120)
+    with pm.Model(coords={"obs": range(120)}) as model:
+        batch = pm.Minibatch(pm.Data("data", y, dims="obs"), batch_size=10)
+        mu = pm.Normal("mu")
+        z = pm.Normal("z", mu, np.sqrt(5.0), dims="obs")
+        pm.Normal("y", z, np.sqrt(5.0), observed=batch, dims="obs")
+    approx = pm.fit(
+        method="auto",
+        model=model,
+        random_seed=1,
+        compile_kwargs={"mode": PYTHON},
+        progressbar=False,
+    )
+    assert approx.report.settings["guide"] == "arrow"
+    draws = approx.sample(4000, correct=False, random_seed=1).posterior["mu"].values
+    np.testing.assert_allclose(draws.std(), 13**-0.5, rtol=0.05)
+    np.testing.assert_allclose(draws.mean(), 12 * y.mean() / 13, atol=4 * 13**-0.5 / 4000**0.5)
+    assert approx.sample(5).posterior["z"].shape == (1, 5, 120)
