@@ -80,7 +80,7 @@ def kilpisjarvi(data: Data) -> pm.Model:
 
 
 def diamonds(data: Data) -> pm.Model:
-    """Build Y ~ N(Intercept + X b, sigma) with centred columns of X; b ~ N(0, 1), and Student-t priors of the others."""
+    """Build Y ~ N(Intercept + X b, sigma), b ~ N(0, 1), with centred columns of X and two Student-t priors."""
     x = data["X"][:, 1:]  # the first column is 1
     x = x - x.mean(axis=0)
     with pm.Model() as model:

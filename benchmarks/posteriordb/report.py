@@ -240,7 +240,7 @@ def _figure(value: float | None) -> str:
 
 
 def plot(file: Path, grouped: Mapping[str, Sequence[Fit]], n_posteriors: int) -> None:
-    """Draw a bar for each method: the parts of its fits that are right, flagged and wrong; shorter if some were not run."""
+    """Draw a bar for each method: how many fits are right, flagged and wrong; shorter if some were not run."""
     from matplotlib.figure import Figure  # the processes that fit need no plots
 
     labels = [_label(name, fits, n_posteriors) for name, fits in grouped.items()]

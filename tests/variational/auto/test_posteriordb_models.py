@@ -15,9 +15,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import warnings
+import zipfile
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 if str(BENCHMARKS) not in sys.path:
     sys.path.append(str(BENCHMARKS))
 
-from posteriordb.data import find_folder, read_data  # noqa: E402
+from posteriordb.data import WITHIN, find_folder, read_data  # noqa: E402
 from posteriordb.models import MODELS, build_model  # noqa: E402
 from posteriordb.peer import Fitted, fit_and_score  # noqa: E402
 from posteriordb.report import FLAGGED, RIGHT, WRONG, Fit  # noqa: E402
@@ -172,3 +174,13 @@ def test_what_to_give_where_there_are_no_data(
         find_folder("elsewhere")
     with pytest.raises(FileNotFoundError, match=r"no kidiq\.json in .*--data.*POSTERIORDB"):
         read_data(tmp_path, "kidiq")
+
+
+def test_data_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.joinpath(WITHIN).mkdir(parents=True)
+    with zipfile.ZipFile(tmp_path / WITHIN / "kidiq.json.zip", "w") as archive:
+        archive.writestr("kidiq.json", json.dumps({"N": 2, "mom_iq": [99.5, 120]}))
+    monkeypatch.setenv("POSTERIORDB", str(tmp_path))
+    data = read_data(find_folder(), "kidiq")
+    assert data["N"] == 2
+    np.testing.assert_array_equal(data["mom_iq"], [99.5, 120])
