@@ -75,7 +75,8 @@ class Peer:
         self.settings = settings
         self.patched = str(python) == sys.executable
         if self.patched:
-            variables["PYTHONPATH"] = str(ROOT)
+            # this checkout's, should the patch be installed from another one
+            variables["PYTHONPATH"] = os.pathsep.join([str(ROOT / "overlay"), str(ROOT)])
         self.process = subprocess.Popen(
             [str(python), script, "--peer", json.dumps({**settings, "patched": self.patched})],
             stdin=subprocess.PIPE,
@@ -175,7 +176,7 @@ def main(
     description: str | None,
     benchmark: Callable[[argparse.Namespace], str],
     peer: Callable[[dict[str, Any]], None] | None = None,
-    **options: int | bool,
+    **options: int | bool | str | tuple[str, ...],
 ) -> None:
     """Run a benchmark from the command line: print its text, or be one of its peers.
 
@@ -187,8 +188,8 @@ def main(
         Takes the options, returns the text.
     peer : callable, optional
         Takes the settings of a :class:`Peer`.
-    **options : int or bool
-        Options of the command line and their defaults; a bool is a flag.
+    **options : int, bool, str or tuple of str
+        Options of the command line and their defaults; a bool is a flag, a tuple takes several values.
     """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--peer", type=json.loads, help=argparse.SUPPRESS)
@@ -198,7 +199,11 @@ def main(
         if isinstance(default, bool):
             parser.add_argument(flag, action="store_true")
             continue
-        parser.add_argument(flag, type=int, default=default, help=f"default: {default}")
+        values = (
+            {"nargs": "*", "type": str} if isinstance(default, tuple) else {"type": type(default)}
+        )
+        shown = " ".join(default) if isinstance(default, tuple) else default
+        parser.add_argument(flag, default=default, help=f"default: {shown}", **values)
     arguments = parser.parse_args()
     if arguments.peer is not None and peer is not None:
         warnings.simplefilter("ignore")

@@ -43,6 +43,11 @@ def extras_python() -> Path | None:
     return python_with("pymc-extras", [EXTRAS, ARROW])
 
 
+def extras_numpyro_python() -> Path | None:
+    """Return a Python with pymc-extras, the PyMC that it needs, and NumPyro."""
+    return python_with("pymc-extras-numpyro", [EXTRAS, NUMPYRO, f"jax=={version('jax')}", "numba"])
+
+
 def grain_python() -> Path | None:
     """Return a Python with grain and pyarrow."""
     return python_with("grain", [GRAIN, ARROW])
