@@ -130,7 +130,8 @@ def climb(
         while rate > LEAST_RATE:
             normal = now.normal.moved(slope, rate)
             values, found = logp(normal.points(noise))
-            bound = values.mean() + normal.log_scale
+            with np.errstate(all="ignore"):  # a step that was too long
+                bound = values.mean() + normal.log_scale
             if np.isfinite(bound) and np.isfinite(found).all() and bound > now.bound - rounding:
                 break
             rate /= 2 if rate > 0.1 else 4
