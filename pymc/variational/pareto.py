@@ -31,6 +31,9 @@ _UNDERFLOW = 700
 #: Part of the draws above which their effective number says that weights are about equal, whatever their tail is.
 ABOUT_EQUAL = 0.9
 
+#: The largest of weights that are about equal, in units of their mean.
+LARGEST = 10.0
+
 
 @dataclass(frozen=True, eq=False)
 class Smoothed:
@@ -56,7 +59,9 @@ class Smoothed:
     @property
     def about_equal(self) -> bool:
         """Whether the weights are so alike that the shape of their tail is of no matter."""
-        return self.ess > ABOUT_EQUAL * len(self.log_weights)
+        n_draws = len(self.log_weights)
+        largest = np.exp(self.log_weights.max()) * n_draws
+        return bool(self.ess > ABOUT_EQUAL * n_draws and largest < LARGEST)
 
 
 def smoothed(log_ratios: np.ndarray) -> Smoothed:

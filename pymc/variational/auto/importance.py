@@ -13,7 +13,8 @@
 #   limitations under the License.
 """Adaptive importance sampling: weighted draws of the posterior, from a normal that is close to it.
 
-Each round draws from a Student-t distribution at the mean and covariance of the weighted draws up to then. The
+Each round draws from a Student-t distribution at the mean and covariance of the weighted draws up to then, and a part
+of the draws is far out along one coordinate: in many dimensions no others would be, and a tail would not be seen. The
 weights of all draws are against the mixture of all rounds (Cornuet et al. 2012, "Adaptive multiple importance
 sampling"), and Pareto-smoothed.
 """
@@ -131,11 +132,11 @@ def importance_sample(
     )
     densities = np.empty((0, 0))  # of each proposal at each draw
     while True:
-        drawn = normal.student(per_round, dof, rng)
+        drawn = normal.proposals(per_round, dof, rng)
         found, slopes = logp(drawn)
         proposals.append((normal, dof))
-        old = normal.student_density(points, dof)[None]
-        new = np.array([q.student_density(drawn, of_q) for q, of_q in proposals])
+        old = normal.proposal_density(points, dof)[None]
+        new = np.array([q.proposal_density(drawn, of_q) for q, of_q in proposals])
         densities = np.concatenate([np.concatenate([densities, old]), new], axis=1)
         points, values, gradients = (
             np.concatenate(pair) for pair in ((points, drawn), (values, found), (gradients, slopes))

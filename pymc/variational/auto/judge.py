@@ -19,10 +19,12 @@ from functools import partial
 
 import numpy as np
 
+from pymc.logprob.transforms import LogTransform
 from pymc.variational.auto.importance import WeightedDraws
-from pymc.variational.auto.modes import Modes
+from pymc.variational.auto.modes import SAME, Modes
 from pymc.variational.auto.natural_gradient import Climb
 from pymc.variational.guides.layout import Layout
+from pymc.variational.pareto import smoothed
 from pymc.variational.verdict import Verdict
 
 __all__ = ["judge"]
@@ -32,6 +34,12 @@ LEAST_ESS = 400
 
 #: The largest error of log-weights in nats that comes from a part of the rows.
 LARGEST_SE = 0.3
+
+#: The heaviest tail of weights times squares, and effective draws of a variance: beyond both it is not known.
+LARGEST_KHAT_OF_SQUARES, LEAST_ESS_OF_SQUARES = 1.0, 100
+
+#: The largest difference of logarithms whose square is finite, and what is added to squares that may be 0.
+LARGEST_LOG, TINY = 300.0, 1e-300
 
 #: The heaviest tail of its weights; the second where it took more than so many draws to get there.
 LARGEST_KHAT, AFTER_MANY, MANY = 0.5, 0.3, 10_000
@@ -68,11 +76,14 @@ def judge(
     found = partial(Verdict, converged=now.converged, khat=khat, ess=ess)
     if modes.others:
         where, gap = modes.farthest()
+        differs = f"in {layout.entry(where)!r} one is {gap:.2g} sd away"
+        if gap < SAME:
+            where, times = modes.widest()
+            differs = f"the sds of {layout.entry(where)!r} differ by a factor of {times:.2g}"
         return found(
             False,
-            f"fits from other starts end elsewhere, and as good: in {layout.entry(where)!r} one is "
-            f"{gap:.2g} sd away. The posterior has several modes, of which the draws are one, or is far from a normal "
-            "distribution",
+            f"fits from other starts end elsewhere, and as good: {differs}. The posterior has several modes, of "
+            "which the draws are one, or is far from a normal distribution",
             "Order the components of a mixture (transform=pm.distributions.transforms.ordered), fix signs by "
             "priors, or sample with pm.sample_smc",
         )
@@ -85,6 +96,14 @@ def judge(
         )
     limit = LARGEST_KHAT if len(draws.points) <= MANY else AFTER_MANY
     if ess >= LEAST_ESS and (khat < limit or draws.weights.about_equal):
+        where, n_squares, of_squares = _worst_variance(layout, draws)
+        if of_squares > LARGEST_KHAT_OF_SQUARES:
+            return found(
+                False,
+                f"the sd of {layout.entry(where)!r} is not known: it depends on {n_squares:.0f} draws in a heavy tail, "
+                f"whose Pareto k-hat is {of_squares:.2f} for weights times squares, and {khat:.2f} for weights",
+                "Take a prior with a lighter tail, another parametrisation, or pm.sample",
+            )
         return found(True, f"{ess:,.0f} effective draws of the posterior, Pareto k-hat {khat:.2f}")
     worst = layout.entry(_least_normal(now, draws))
     return found(
@@ -94,6 +113,30 @@ def judge(
         "Try another parametrisation, such as the non-centred form of a hierarchy, guide=pm.NormalizingFlow(), or "
         "pm.sample",
     )
+
+
+def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, float]:
+    """Return the number of a point whose variance is the least known, its effective draws, and its Pareto k-hat.
+
+    It is that of weights times squares of distances from the mean, of logarithms those of their exponentials; -inf
+    where there are enough effective draws.
+    """
+    probabilities, start = draws.probabilities, 0
+    worst = (0, np.inf, -np.inf)
+    for site, size in zip(layout.sites, layout.sizes):
+        values = draws.points[:, start : start + size]
+        if isinstance(site.transform, LogTransform):
+            values = np.exp(
+                np.minimum(values - probabilities @ values, LARGEST_LOG)
+            )  # up to a factor
+        squares = (values - probabilities @ values) ** 2
+        parts = probabilities[:, None] * squares
+        ess = parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
+        for k in np.flatnonzero(ess < LEAST_ESS_OF_SQUARES):
+            khat = smoothed(draws.weights.log_weights + np.log(squares[:, k] + TINY)).khat
+            worst = max(worst, (start + int(k), float(ess[k]), khat), key=lambda found: found[2])
+        start += size
+    return worst
 
 
 def _least_normal(now: Climb, draws: WeightedDraws) -> int:

@@ -34,14 +34,15 @@ from pymc.variational.auto.normal import Normal
 
 __all__ = ["Modes", "find_modes", "spread_starts"]
 
-#: Starts beside the initial point: drawn from the priors, and around the initial point.
-N_PRIOR, N_AROUND = 2, 2
+#: Pairs of starts beside the initial point, one drawn from the priors and one around the initial point: at least so
+#: many, and up to so many while they take few evaluations.
+PAIRS, FEW_EVALUATIONS = (2, 16), 3000
 
 #: Half the width of the uniform distribution around the initial point, as Stan has it.
 AROUND = 2.0
 
-#: Optima are the same where their means are nearer, in sds.
-SAME = 2.0
+#: Optima are the same where their means are nearer, in sds, and no sd is so many times as large.
+SAME, SAME_WIDTH = 2.0, 4.0
 
 #: A mode whose bound is lower by more has no weight: a part of 0.001.
 NEGLIGIBLE = 7.0
@@ -71,23 +72,30 @@ class Modes:
 
     def farthest(self) -> tuple[int, float]:
         """Return which number of a point differs most between the best and the next optimum, in sds."""
-        other = max(self.others, key=lambda c: c.bound)
-        gaps = np.abs(other.normal.mean - self.best.normal.mean) / self.best.normal.sd
+        gaps = np.abs(self._next.normal.mean - self.best.normal.mean) / self.best.normal.sd
         return int(gaps.argmax()), float(gaps.max())
+
+    def widest(self) -> tuple[int, float]:
+        """Return of which number the sds differ most, and how many times as large one is."""
+        logs = np.abs(np.log(self._next.normal.sd / self.best.normal.sd))
+        return int(logs.argmax()), float(np.exp(logs.max()))
+
+    @property
+    def _next(self) -> Climb:
+        return max(self.others, key=lambda c: c.bound)
 
 
 def spread_starts(logp: LogPosterior, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield starts: draws from the priors, where they have some, and around the initial point."""
+    """Yield starts: in turns, draws from the priors, where there are some, and around the initial point."""
     model, start = logp.model, logp.start
     flat = [rv for rv in model.free_RVs if isinstance(rv.owner.op, Flat | HalfFlat)]
     given = [rv for rv in model.free_RVs if model.rvs_to_initial_values.get(rv) is not None]
     from_prior = {rv.name: "prior" for rv in model.free_RVs if rv not in (*flat, *given)}
-    if from_prior:
-        draw = make_initial_point_fn(model=model, overrides=from_prior)
-        for _ in range(N_PRIOR):
+    draw = make_initial_point_fn(model=model, overrides=from_prior) if from_prior else None
+    for _ in range(PAIRS[1]):
+        if draw is not None:
             point = logp.layout.flatten(draw(int(rng.integers(2**30)))).astype("float64")
             yield np.where(np.isfinite(point), point, start)
-    for _ in range(N_AROUND):
         yield start + rng.uniform(-AROUND, AROUND, size=len(start))
 
 
@@ -105,8 +113,11 @@ def find_modes(logp: LogPosterior, first: Climb, rng: np.random.Generator) -> Mo
     ------
     Stopped
     """
-    starts = [first.normal.around(start, WIDTH) for start in spread_starts(logp, rng)]
-    ends = [first, *_climbs(logp, starts, first.n_draws, rng)]
+    ends, last = [first], logp.budget.n_gradients + FEW_EVALUATIONS
+    for k, start in enumerate(spread_starts(logp, rng)):
+        if k >= 2 * PAIRS[0] and logp.budget.n_gradients > last:
+            break
+        ends += _climbs(logp, [first.normal.around(start, WIDTH)], first.n_draws, rng)
     best = _best(ends)
     n_best = sum(_same(end, best) for end in ends)
     mirrored = [best.normal.at(point, 0.3) for point in _symmetric(logp, best)]
@@ -141,8 +152,9 @@ def _climbs(
 
 
 def _same(one: Climb, other: Climb) -> bool:
-    sd = np.maximum(one.normal.sd, other.normal.sd)
-    return bool((np.abs(one.normal.mean - other.normal.mean) / sd).max() < SAME)
+    sd, of_other = one.normal.sd, other.normal.sd
+    gaps = np.abs(one.normal.mean - other.normal.mean) / np.maximum(sd, of_other)
+    return bool(gaps.max() < SAME and np.abs(np.log(sd / of_other)).max() < np.log(SAME_WIDTH))
 
 
 def _symmetric(logp: LogPosterior, best: Climb) -> list[np.ndarray]:

@@ -75,3 +75,20 @@ def gamma() -> pm.Model:
     with pm.Model() as model:
         pm.Gamma("g", 3, 2)
     return model
+
+
+def spike_and_slab(size: int = 3) -> pm.Model:
+    """Half of the mass is within sds of 0.01, and the other half within sds of 1, around the same mean."""
+    with pm.Model() as model:
+        x = pm.Normal("x", 0, 1, shape=size)
+        spike = size * np.log(100) - 0.5 * (1e4 - 1) * (x**2).sum()
+        pm.Potential("spike", pt.logaddexp(spike, 0.0))
+    return model
+
+
+def cauchy_among(size: int) -> pm.Model:
+    """Normal variables, and one that has no variance."""
+    with pm.Model() as model:
+        pm.Normal("z", shape=size)
+        pm.Cauchy("x", 0, 1)
+    return model

@@ -29,7 +29,14 @@ import pytest
 import pymc as pm
 
 from pymc.variational.auto import AutoInference, inference
-from tests.variational.auto.problems import Regression, funnel, gamma, labels
+from tests.variational.auto.problems import (
+    Regression,
+    cauchy_among,
+    funnel,
+    gamma,
+    labels,
+    spike_and_slab,
+)
 from tests.variational.engine import PYTHON
 
 QUIET: dict[str, Any] = {
@@ -68,7 +75,9 @@ def test_without_the_correction(regression: Any) -> None:
     assert tree.fit.attrs["trusted"] == 1
 
 
-@pytest.mark.parametrize(("model", "says"), [(funnel(), "v"), (labels(), "mu")])
+@pytest.mark.parametrize(
+    ("model", "says"), [(funnel(), "v"), (labels(), "mu"), (spike_and_slab(), "x[")]
+)
 def test_no_trust(model: pm.Model, says: str, caplog: pytest.LogCaptureFixture) -> None:
     """The verdict names a variable, and is a warning of the logger, in the repr and in results."""
     with caplog.at_level(logging.WARNING, "pymc.variational.inference"):
@@ -81,6 +90,14 @@ def test_no_trust(model: pm.Model, says: str, caplog: pytest.LogCaptureFixture) 
     assert verdict.reason in repr(approx)
     attrs = approx.sample(10).fit.attrs
     assert (attrs["trusted"], attrs["reason"]) == (0, verdict.reason)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_heavy_tail_among_many_numbers(seed: int) -> None:
+    """Weights are even, since few draws are in the tail, but those have all of the variance."""
+    approx = fitted(cauchy_among(20), random_seed=seed)
+    assert approx.report.trusted is False
+    assert "'x'" in approx.report.verdict.reason
 
 
 def test_a_skewed_posterior_is_corrected() -> None:

@@ -29,7 +29,7 @@ def test_draws_of_a_skewed_posterior() -> None:
     """Moments of a gamma distribution, from a normal of its logarithm that is off; its density is normalised."""
     normal = Dense(np.array([1.0]), np.array([[1.0]]))
     draws = importance_sample(log_posterior(gamma()), normal, np.random.default_rng(1))
-    g = np.exp(draws.points[:, 0])
+    g = np.exp(np.minimum(draws.points[:, 0], 50))  # beyond, weights are 0
     mean = draws.probabilities @ g
     se = np.sqrt(3) / 2 / np.sqrt(draws.weights.ess)
     assert abs(mean - 1.5) < 4 * se
@@ -54,6 +54,29 @@ def test_student_density_is_normalised() -> None:
     np.testing.assert_allclose(
         np.trapezoid(np.exp(normal.student_density(x, 7.0)), x[:, 0]), 1, rtol=1e-6
     )
+
+
+def test_proposals_are_normalised() -> None:
+    """In one dimension by a sum, in three by the mean ratio to another density, within 5 standard errors."""
+    normal = Dense(np.array([1.0]), np.array([[2.0]]))
+    x = np.linspace(-1e5, 1e5, 2_000_001)[:, None]
+    np.testing.assert_allclose(
+        np.trapezoid(np.exp(normal.proposal_density(x, 7.0)), x[:, 0]), 1, rtol=1e-5
+    )
+    factor = np.array([[1.0, 0, 0], [0.5, 2, 0], [0, -1, 0.3]])
+    normal, rng = Dense(np.arange(3.0), factor), np.random.default_rng(1)
+    drawn = normal.proposals(20_000, 7.0, rng)
+    ratios = np.exp(normal.student_density(drawn, 3.0) - normal.proposal_density(drawn, 7.0))
+    assert abs(ratios.mean() - 1) < 5 * ratios.std() / np.sqrt(20_000)
+
+
+def test_a_few_large_weights_are_no_equal_ones() -> None:
+    """They come from a mode that a few draws have met."""
+    ratios = np.random.default_rng(1).normal(0, 0.01, size=4000)
+    assert smoothed(ratios).about_equal
+    ratios[:5] = 3.5
+    assert smoothed(ratios).ess > 0.9 * 4000
+    assert not smoothed(ratios).about_equal
 
 
 def test_by_rows() -> None:

@@ -20,10 +20,16 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.auto.modes import find_modes, spread_starts
+from pymc.variational.auto.modes import PAIRS, find_modes, spread_starts
 from pymc.variational.auto.natural_gradient import climb
 from pymc.variational.auto.normal import Dense
-from tests.variational.auto.problems import Regression, gamma, labels, log_posterior
+from tests.variational.auto.problems import (
+    Regression,
+    gamma,
+    labels,
+    log_posterior,
+    spike_and_slab,
+)
 
 
 def square() -> pm.Model:
@@ -55,6 +61,7 @@ def two(weight: float, gap: float) -> pm.Model:
         (square(), True),
         (factors(), True),
         (two(0.5, 20.0), True),
+        (two(0.1, 8.0), True),
         (gamma(), False),
         (Regression().model(), False),
         (two(1e-9, 20.0), False),
@@ -68,6 +75,17 @@ def test_modes(model: pm.Model, several: bool, seed: int) -> None:
     assert bool(found.others) is several
     if several:
         assert found.farthest()[1] > 2
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_modes_of_one_mean(seed: int) -> None:
+    """A spike and a slab are two modes, whose widths differ."""
+    logp, rng = log_posterior(spike_and_slab()), np.random.default_rng(seed)
+    start = Dense.of_size(logp.size).around(logp.start, 1e-3)
+    found = find_modes(logp, climb(logp, start, start.n_draws, rng), rng)
+    assert found.others
+    assert found.farthest()[1] < 2
+    np.testing.assert_allclose(found.widest()[1], 100, rtol=0.1)
 
 
 def test_the_best_is_taken() -> None:
@@ -91,6 +109,6 @@ def test_starts_are_finite() -> None:
         pm.Normal("c", 0, 1e5)
         pm.Uniform("d", 0, 1, initval=0.3)
     starts = list(spread_starts(log_posterior(model), np.random.default_rng(1)))
-    assert len(starts) == 4
+    assert len(starts) == 2 * PAIRS[1]
     assert np.isfinite(starts).all()
-    assert len({start[2] for start in starts}) == 4
+    assert len({start[2] for start in starts}) == len(starts)
