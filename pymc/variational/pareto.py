@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,10 +46,13 @@ class Smoothed:
     khat : float
         Estimate of the shape of the tail. Where no Pareto distribution fits: -inf if the ratios are about equal,
         and inf if a few draws have all the weight.
+    largest : float
+        The largest weight before it was smoothed, in units of the mean.
     """
 
     log_weights: np.ndarray
     khat: float
+    largest: float
 
     @property
     def ess(self) -> float:
@@ -59,9 +62,7 @@ class Smoothed:
     @property
     def about_equal(self) -> bool:
         """Whether the weights are so alike that the shape of their tail is of no matter."""
-        n_draws = len(self.log_weights)
-        largest = np.exp(self.log_weights.max()) * n_draws
-        return bool(self.ess > ABOUT_EQUAL * n_draws and largest < LARGEST)
+        return self.ess > ABOUT_EQUAL * len(self.log_weights) and self.largest < LARGEST
 
 
 def smoothed(log_ratios: np.ndarray) -> Smoothed:
@@ -77,6 +78,7 @@ def smoothed(log_ratios: np.ndarray) -> Smoothed:
 
     n_draws = len(log_ratios)
     raw = log_ratios - logsumexp(log_ratios)
+    largest = float(np.exp(raw.max()) * n_draws)
     # The tail that ArviZ fits; where it is of one value, or of powers that underflow, nothing can be fitted
     tail = np.sort(log_ratios)[-min(n_draws // 5, int(3 * np.sqrt(n_draws))) :]
     if _EQUAL < np.ptp(tail) < _UNDERFLOW:
@@ -84,6 +86,6 @@ def smoothed(log_ratios: np.ndarray) -> Smoothed:
         with np.errstate(all="ignore"):
             log_weights, khat = array_stats.psislw(-np.maximum(raw, -_UNDERFLOW))
         if np.isfinite(khat):
-            return Smoothed(log_weights, float(khat))
-    found = Smoothed(raw, np.nan)
-    return Smoothed(raw, -np.inf if found.ess > n_draws / 2 else np.inf)
+            return Smoothed(log_weights, float(khat), largest)
+    found = Smoothed(raw, np.nan, largest)
+    return replace(found, khat=-np.inf if found.ess > n_draws / 2 else np.inf)

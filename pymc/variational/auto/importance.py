@@ -47,6 +47,9 @@ MOST_NUMBERS = 20_000_000
 #: With so many effective draws, and no heavier a tail, it ends.
 ENOUGH, LIGHT_TAIL = 2000, 0.5
 
+#: Part of the draws that is effective where no sd is off by a tenth.
+NO_CORRECTION = 0.98
+
 #: Effective draws for each number of a point from which a covariance is estimated.
 PER_NUMBER = 5
 
@@ -94,6 +97,11 @@ class WeightedDraws:
     @property
     def probabilities(self) -> np.ndarray:
         return np.exp(self.weights.log_weights)
+
+    @property
+    def needs_no_correction(self) -> bool:
+        """Whether the unweighted draws are as good: an sd that is off by a tenth leaves no more effective ones."""
+        return self.weights.ess > NO_CORRECTION * len(self.points)
 
     def resampled(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw with the weights, so that each comes as often as its weight says, up to one."""

@@ -314,7 +314,7 @@ class AutoInference:
             assert isinstance(normal, Dense | Arrow)
             approx.set_normal(normal)
             corrected = draws is not None and draws.weights.ess >= FEWEST
-            if logp.n_all and draws is not None and draws.weights.about_equal:
+            if logp.n_all and draws is not None and draws.needs_no_correction:
                 corrected = False  # the normal's draws are as good, and more of them
             if corrected and draws is not None:
                 approx.set_draws(draws.resampled(n_kept, self._rng))

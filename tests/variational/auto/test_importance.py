@@ -89,6 +89,20 @@ def test_by_rows() -> None:
     assert draws.rows_error.se < 0.1
 
 
+@pytest.mark.parametrize(("scale", "as_good"), [(1.02, True), (1.2, False)])
+def test_draws_by_rows_are_corrected(scale: float, as_good: bool) -> None:
+    """An sd that is a fifth too large leaves weights about equal, and is mended by them."""
+    problem = Regression(600)
+    logp = log_posterior(problem.model(batch_size=50))
+    factor = np.linalg.cholesky(problem.cov)
+    factor[:, 2] *= scale
+    draws = weigh_by_rows(logp, Dense(problem.mean, factor), np.random.default_rng(1))
+    assert draws.weights.about_equal
+    assert draws.needs_no_correction is as_good
+    sd = draws.resampled(4000, np.random.default_rng(2)).std(axis=0)
+    np.testing.assert_allclose(sd / problem.sd, 1, atol=4 / np.sqrt(2 * draws.weights.ess))
+
+
 @pytest.mark.parametrize("equal", [0.0, 1e-12])
 def test_weights_that_are_equal(equal: float) -> None:
     """No Pareto distribution fits a tail of one value; weights of 0 are no hindrance."""
