@@ -102,7 +102,7 @@ METHODS = {
 
 
 def fit(
-    n: int | None = None,
+    n: int = N_STEPS,
     method: "str | Inference" = "advi",
     model: Any = None,
     random_seed: Any = None,
@@ -128,7 +128,7 @@ def fit(
     Parameters
     ----------
     n : int
-        Number of steps, by default 10,000. 0 only initialises. "auto" takes none.
+        Number of steps. 0 only initialises. "auto" takes none.
     method : str or :class:`Inference`
         "auto", "advi", "fullrank_advi", "svgd" or "asvgd" in any case, or an instance, which has a model.
         "auto" needs no settings, and says whether the fit can be trusted: see
@@ -219,14 +219,14 @@ def fit(
     """
     if isinstance(method, str) and method.lower() == AUTO:
         others = {
-            "n": n, "start_sigma": start_sigma, "inf_kwargs": inf_kwargs, "batch_size": batch_size,
+            "n": None if n == N_STEPS else n, "start_sigma": start_sigma, "inf_kwargs": inf_kwargs, "batch_size": batch_size,
             "guide": guide, "objective": objective, "gradient": gradient, "reduction": reduction,
             "params": params, "data": data, "n_particles": None if n_particles == 1 else n_particles,
         }  # fmt: skip
         starts = _given(model=model, start=start, random_seed=random_seed)
         options = _given(backend=backend, include_transformed=include_transformed or None)
         return _fit_auto(starts, {**options, **kwargs}, _given(**others))
-    n = check_count("n", N_STEPS if n is None else n, "a fit", least=0)
+    n = check_count("n", n, "a fit", least=0)
     check_fit_arguments("pm.fit", kwargs, method)
     feed = None
     if data is not None:

@@ -231,5 +231,5 @@ def test_the_log_posterior_of_auto():
 def test_the_log_density_of_some_rows():
     at = np.array([0.5, 0.7])
     some = SubsampledLogDensity.of(subsampled(), {"b": at[None]}, {"mode": PYTHON})
-    _, gradient = some.expand(at, np.arange(N))
+    _, [gradient] = some.expand([at], [np.arange(N)])
     np.testing.assert_allclose(gradient, slope(at), rtol=1e-10)
