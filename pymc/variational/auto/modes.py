@@ -89,12 +89,12 @@ def spread_starts(logp: LogPosterior, rng: np.random.Generator) -> Iterator[np.n
     """Yield starts: in turns, draws from the priors, where there are some, and around the initial point."""
     model, start = logp.model, logp.start
     flat = [rv for rv in model.free_RVs if isinstance(rv.owner.op, Flat | HalfFlat)]
-    given = [rv for rv in model.free_RVs if model.rvs_to_initial_values.get(rv) is not None]
-    from_prior = {rv.name: "prior" for rv in model.free_RVs if rv not in (*flat, *given)}
+    from_prior = {rv.name: "prior" for rv in model.free_RVs if rv not in flat}
     draw = make_initial_point_fn(model=model, overrides=from_prior) if from_prior else None
     for _ in range(PAIRS[1]):
         if draw is not None:
             point = logp.layout.flatten(draw(int(rng.integers(2**30)))).astype("float64")
+            # A draw that a transform does not take, such as of an ordered variable, is not finite
             yield np.where(np.isfinite(point), point, start)
         yield start + rng.uniform(-AROUND, AROUND, size=len(start))
 
