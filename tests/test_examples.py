@@ -156,6 +156,6 @@ def test_readme_examples_run(tmp_path, monkeypatch):
 
 def test_readme_pictures_are_there_and_small():
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+\.png)\)", README)
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     for picture in pictures:
         assert 0 < (ROOT / picture).stat().st_size < 150_000

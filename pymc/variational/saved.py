@@ -57,6 +57,11 @@ class Saved:
     report: FitReport | None = None
     guide_losses: Mapping[str, np.ndarray] = MappingProxyType({})
 
+    @property
+    def made_of(self) -> Any:
+        """The approximation whose guides make this one again; itself, but for automatic fits."""
+        return self
+
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         """Pickle by cloudpickle: a model has methods and functions that pickle does not take.
 

@@ -83,6 +83,10 @@ class AutoApproximation(GuideApproximation):
         return new
 
     @property
+    def made_of(self) -> Any:
+        return self.normal
+
+    @property
     def params(self) -> list[SharedVariable]:
         return [*super().params, *self.normal.params]
 

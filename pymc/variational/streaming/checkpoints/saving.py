@@ -26,7 +26,6 @@ import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
 
-from pymc.variational.auto import AutoApproximation
 from pymc.variational.engine.step import host_value
 from pymc.variational.report import FitReport
 from pymc.variational.streaming.checkpoints.files import write
@@ -37,7 +36,6 @@ from pymc.variational.streaming.checkpoints.state import pack
 from pymc.variational.streaming.checkpoints.validation import check_generators
 
 __all__ = [
-    "made_of",
     "parameters_of",
     "put_results",
     "results_tree",
@@ -60,17 +58,12 @@ def save_approximation(approx: Any, path: str | os.PathLike[str]) -> Path:
         "approximation": {
             "class": _class_of(approx),
             "text": str(approx),
-            "guides": [guide_recipe(guide) for guide in made_of(approx).guides],
+            "guides": [guide_recipe(guide) for guide in approx.made_of.guides],
             "parameters": parameters_of(approx),
             **results_tree(approx),
         },
     }
     return write(target, pack(tree))
-
-
-def made_of(approx: Any) -> Any:
-    """Return the approximation whose guides make another: of an automatic fit, the normal."""
-    return approx.normal if isinstance(approx, AutoApproximation) else approx
 
 
 def _class_of(approx: Any) -> str:
@@ -110,7 +103,7 @@ def put_results(approx: Any, saved: Mapping[str, Any], path: Path) -> None:
     approx.guide_losses = dict(saved["guide_losses"])
     report = saved["report"]
     if report is not None:
-        approx.report = made_of(approx).report = FitReport.of(report)
+        approx.report = approx.made_of.report = FitReport.of(report)
 
 
 def tables_of(approx: Any) -> dict[SharedVariable, Any]:
