@@ -28,6 +28,7 @@ from pymc.variational.trajectory import (
     flat_scales,
     mean_error,
     split_rhat,
+    watched_entries,
     watched_params,
 )
 
@@ -266,10 +267,9 @@ class CheckStationarity(Callback):
             self._check(approx, record, i)
 
     def _begin(self, values: np.ndarray, i: int) -> _Record:
-        n = min(len(values), self.max_parameters)
-        watched = np.random.default_rng(0).choice(len(values), n, replace=False)
+        watched = watched_entries(len(values), self.max_parameters)
         first_check = i + (_FIRST_CHECK - 1) * self.every
-        return _Record(np.sort(watched), Trajectory(n, _CAPACITY), first_check)
+        return _Record(watched, Trajectory(len(watched), _CAPACITY), first_check)
 
     def _check(self, approx: Any, record: _Record, i: int) -> None:
         window = record.trajectory.last_half()

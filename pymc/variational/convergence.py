@@ -29,9 +29,10 @@ from pytensor.compile.sharedvalue import SharedVariable
 
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.trajectory import watched_entries
 from pymc.variational.verdict import Verdict
 
-__all__ = ["Watch"]
+__all__ = ["LEAST_STEPS", "Watch"]
 
 #: The fewest steps of which something is said.
 LEAST_STEPS = 200
@@ -60,18 +61,11 @@ LEAST_RISE = 0.5
 #: A standard deviation beyond which numbers mean nothing, on the unconstrained space.
 LARGEST_SD = 1e8
 
-ADVICE = (
-    "Take more steps, at a rate that falls, and their average: obj_optimizer=pm.adam(learning_rate="
-    "pm.variational.schedules.cosine_decay(0.05, n)), average=0.2; or take pm.fit(method='auto')"
-)
-MORE = (
-    "Take more steps, or let the rate fall: obj_optimizer=pm.adam(learning_rate="
-    "pm.variational.schedules.cosine_decay(0.05, n)); or take pm.fit(method='auto')"
-)
-AVERAGE = (
-    "Average the later steps by average=0.5, or let the rate fall: obj_optimizer=pm.adam(learning_rate="
-    "pm.variational.schedules.cosine_decay(0.05, n)); or take pm.fit(method='auto')"
-)
+FALLING = "obj_optimizer=pm.adam(learning_rate=pm.variational.schedules.cosine_decay(0.05, n))"
+AUTO = "or take pm.fit(method='auto')"
+ADVICE = f"Take more steps, at a rate that falls, and their average: {FALLING}, average=0.2; {AUTO}"
+MORE = f"Take more steps, or let the rate fall: {FALLING}; {AUTO}"
+AVERAGE = f"Average the later steps by average=0.5, or let the rate fall: {FALLING}; {AUTO}"
 
 
 class Watch:
@@ -83,7 +77,7 @@ class Watch:
     shared : sequence of SharedVariable
         Of the step, in the order of its state.
     n_steps : int
-        How many steps are to be taken.
+        How many steps are to be taken: `LEAST_STEPS` or more.
 
     Attributes
     ----------
@@ -95,10 +89,11 @@ class Watch:
         self, approx: GuideApproximation, shared: Sequence[SharedVariable], n_steps: int
     ) -> None:
         self.every = max(1, n_steps // N_LOOKS)
-        self._approx, self._n_steps = approx, n_steps
+        self._approx = approx
         self._params = [p for p in approx.parameter_scales() if p in shared]
         self._places = [shared.index(p) for p in self._params]
-        self._entries = [_some(int(np.size(p.get_value(borrow=True)))) for p in self._params]
+        sizes = [int(np.size(p.get_value(borrow=True))) for p in self._params]
+        self._entries = [watched_entries(size, MOST_WATCHED) for size in sizes]
         self._looks: list[np.ndarray] = []
 
     def look(self, state: Sequence[Any]) -> None:
@@ -123,7 +118,7 @@ class Watch:
         averaged : bool
             Whether the parameters are the average over later steps.
         """
-        if self._n_steps < LEAST_STEPS or len(self._looks) < N_LOOKS // 2:
+        if len(self._looks) < N_LOOKS // 2:
             return None
         checks = [self._strayed, lambda: self._moves(averaged)]
         if (
@@ -227,13 +222,6 @@ def _trend(looks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     se = np.sqrt((left**2).sum(axis=0) / (len(pairs) - 2) / (time @ time))
     beside = looks - looks.mean(axis=0) - np.linspace(-0.5, 0.5, len(looks))[:, None] * slope
     return np.abs(slope), np.abs(slope) > SURE * se, beside.std(axis=0)
-
-
-def _some(n: int) -> np.ndarray:
-    """Choose which entries to watch: all, or some, always the same."""
-    if n <= MOST_WATCHED:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(0).choice(n, MOST_WATCHED, replace=False))
 
 
 def _rises(losses: np.ndarray, loss_factor: float | None) -> Verdict | None:

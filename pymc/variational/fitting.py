@@ -35,7 +35,7 @@ from pymc.minibatch.stream import is_stream
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage, check_average
-from pymc.variational.convergence import Watch
+from pymc.variational.convergence import LEAST_STEPS, Watch
 from pymc.variational.counts import check_count
 from pymc.variational.engine.calls import next_call, times_of
 from pymc.variational.engine.compiled import Step, make_step, one_at_a_time
@@ -382,20 +382,21 @@ class Fitting:
         if state.average is not None and state.i + n != state.until:
             state.average.begin(n)
         progress = FitProgress(n, theme=theme, show=progressbar)
-        is_watched = isinstance(self.approx, GuideApproximation)
-        watch = Watch(self.approx, state.step.shared, n) if is_watched else None
+        watch = None
+        if n >= LEAST_STEPS and isinstance(self.approx, GuideApproximation):
+            watch = Watch(self.approx, state.step.shared, n)
         with Interrupts() as interrupts:
             end, error = self._take_steps(state, n, progress, interrupts, watch)
-            averaged = error is None and state.average is not None
-            if averaged and state.average is not None:
-                state.average.swap()
+            average = state.average if error is None else None
+            if average is not None:
+                average.swap()
             verdict = (
                 None
                 if watch is None
-                else watch.verdict(end.losses, state.report.loss_factor, averaged)
+                else watch.verdict(end.losses, state.report.loss_factor, average is not None)
             )
             self._keep_end(state, n, end, verdict)
-            if averaged:
+            if average is not None:
                 self.state = self.state and self.state._replace(averaged=True)
             error = self._call_at_end(state, end, error)
         if error is not None:

@@ -27,6 +27,7 @@ __all__ = [
     "flat_scales",
     "mean_error",
     "split_rhat",
+    "watched_entries",
     "watched_params",
 ]
 
@@ -86,6 +87,13 @@ class Trajectory:
         """Return the later half of the rows, an even number of them, as a copy."""
         n = self._n_rows // 4 * 2
         return self.rows[self._n_rows - n :].copy()
+
+
+def watched_entries(n: int, most: int) -> np.ndarray:
+    """Choose which of `n` entries to watch: all, or `most` of them, always the same."""
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, most, replace=False))
 
 
 def watched_params(approx: Any) -> list[Any]:

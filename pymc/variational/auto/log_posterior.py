@@ -181,23 +181,22 @@ class LogPosterior:
             driver = self.step.driver
             run = driver.run(self.step.load(), len(points[some]), Fed(driver.hold(values), 0))
             found[some] = run.losses
-            self.budget.n_gradients += len(run.losses)
-            self.budget.n_rows += len(run.losses) * n_rows
 
-        with np.errstate(all="ignore"):
-            if rows is None or len(starts) == 1 or self.step.driver.name != "numba":
-                for k in starts:
-                    self.budget.check()
-                    compute(k)
-            else:
-                self._in_threads(compute, starts)
+        # Threads: the compiled loops of Numba let others run
+        threaded = rows is not None and self.step.driver.name == "numba"
+        n_threads = _n_cores() if threaded and len(starts) > 1 else 1
+        with np.errstate(all="ignore"), ThreadPoolExecutor(n_threads) as pool:
+            for k in range(0, len(starts), n_threads):
+                self.budget.check()
+                some = starts[k : k + n_threads]
+                for _ in pool.map(compute, some) if n_threads > 1 else map(compute, some):
+                    pass
+                n_done = min(n_points, some[-1] + at_once) - some[0]
+                self.budget.n_gradients += n_done
+                self.budget.n_rows += n_done * n_rows
         values = np.where(np.isnan(found[:, 1]), -np.inf, found[:, 1])
         return values, found[:, 2:]
 
-    def _in_threads(self, compute: Callable[[int], None], starts: range) -> None:
-        """Use all cores: the compiled loops of Numba let other threads run."""
-        n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-        with ThreadPoolExecutor(n_threads) as pool:
-            for k in range(0, len(starts), n_threads):
-                self.budget.check()
-                list(pool.map(compute, starts[k : k + n_threads]))
+
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2

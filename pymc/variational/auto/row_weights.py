@@ -23,7 +23,8 @@ give the curvature :math:`P`, and the part only has to tell what is beyond
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -65,7 +66,6 @@ class _Expansion:
     logp: LogPosterior
     normal: Normal
     second_order: bool
-    curvatures: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def values(self, some: Mapping[str, np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
         """Return the log-density at draws, without the part of its curvature."""
@@ -83,21 +83,23 @@ class _Expansion:
     def of_curvature(self, points: np.ndarray, places: np.ndarray) -> np.ndarray:
         if not self.second_order:
             return np.zeros(len(points))
-        z = self.normal.whitened(points)
-        return -0.5 * np.einsum("si,ij,sj->s", z, self.curvature(places), z)
+        z, is_all = self.normal.whitened(points), len(places) == self.logp.n_all
+        curvature = self.of_all_rows if is_all else self.curvature(places)
+        return -0.5 * np.einsum("si,ij,sj->s", z, curvature, z)
+
+    @cached_property
+    def of_all_rows(self) -> np.ndarray:
+        """The curvature of all rows."""
+        return self.curvature(np.arange(self.logp.n_all))
 
     def curvature(self, places: np.ndarray) -> np.ndarray:
-        """Return the whitened curvature of some rows at the mean, which is kept."""
-        known = self.curvatures.get(id(places))
-        if known is None or known[0] is not places:
-            away = self.normal.away(
-                np.vstack([np.zeros(self.normal.size), STEP * np.eye(self.normal.size)])
-            )
-            all_of = np.broadcast_to(places, (len(away), len(places)))
-            u = self.normal.whitened_gradients(self.logp(self.normal.mean + away, all_of)[1])
-            found = (u[0] - u[1:]) / STEP
-            known = self.curvatures[id(places)] = (places, (found + found.T) / 2)
-        return known[1]
+        """Compute the whitened curvature of some rows at the mean, by differences of the gradient."""
+        n = self.normal.size
+        away = self.normal.away(np.vstack([np.zeros(n), STEP * np.eye(n)]))
+        all_of = np.broadcast_to(places, (n + 1, len(places)))
+        u = self.normal.whitened_gradients(self.logp(self.normal.mean + away, all_of)[1])
+        found = (u[0] - u[1:]) / STEP
+        return (found + found.T) / 2
 
 
 def weigh_by_rows(logp: LogPosterior, normal: Normal, rng: np.random.Generator) -> WeightedDraws:
@@ -125,7 +127,6 @@ def _weighed(
     # Matched to the mean, about which the expansion is
     noise = normal.noise(max(n_draws, normal.n_draws), rng)
     points, n_rows = normal.points(noise), N_ROWS
-    all_rows = np.arange(logp.n_all)
     for second_order in (False, True):
         expansion = _Expansion(logp, normal, second_order)
         density = SubsampledLogDensity(
@@ -137,7 +138,7 @@ def _weighed(
     while found.se_between > LARGEST_ERROR and n_rows < logp.n_all:
         n_rows = 4 * n_rows if 8 * n_rows < logp.n_all else logp.n_all
         found = density.estimate(n_rows, rng)
-    ratios = found.values + expansion.of_curvature(points, all_rows)
+    ratios = found.values + expansion.of_curvature(points, density.all_rows[0])
     ratios = ratios + 0.5 * (noise**2).sum(axis=1) + normal.log_scale
     error = RowsError(found.se_between, n_rows)
     return WeightedDraws(points, np.empty((0, 0)), smoothed(ratios), float(ratios.mean()), error)

@@ -176,16 +176,16 @@ class SubsampledLogDensity:
     @cached_property
     def first_order(self) -> np.ndarray:
         """The expansion of all rows, at all draws."""
-        return self._expansion(self._all_rows)
+        return self._expansion(self.all_rows)
 
     @cached_property
     def exact(self) -> np.ndarray:
         """The log-probability of all rows, of the first draws; they are as good as any others."""
         some = {name: array[:N_COMPARED] for name, array in self.points.items()}
-        return self.values(some, self._all_rows)
+        return self.values(some, self.all_rows)
 
-    @property
-    def _all_rows(self) -> list[np.ndarray]:
+    @cached_property
+    def all_rows(self) -> list[np.ndarray]:
         return [np.arange(total) for total in self.totals]
 
     def estimate(self, n_rows: int, rng: np.random.Generator, show: bool = False) -> LogDensity:
