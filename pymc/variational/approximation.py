@@ -379,10 +379,8 @@ class GuideApproximation(Approximation):
                 value = values.get(self.storage.dense[parameter])
                 if value is not None and value.ndim and value.shape[-1] == size:
                     bad |= ~np.isfinite(value).reshape(-1, size).all(axis=0)
-            start = 0
-            for site, n in zip(guide.layout.sites, guide.layout.sizes):
-                where = np.flatnonzero(bad[start : start + n])
-                start += n
+            for site, part in zip(guide.layout.sites, guide.layout.slices):
+                where = np.flatnonzero(bad[part])
                 if where.size:
                     more = ", ..." if where.size > 5 else ""
                     found.append((site.value.name or "", ", ".join(map(str, where[:5])) + more))

@@ -37,7 +37,34 @@ REFRESH, LINE = 0.2, 10.0
 WORTH_A_BAR = 1.0
 
 
-class Compiling:
+class _Output:
+    """Where a fit says how far it is: a terminal or notebook, or a log, with a line now and then.
+
+    Parameters
+    ----------
+    theme : rich.theme.Theme, optional
+    show : bool
+        False prints nothing.
+    console : rich.console.Console, optional
+        Where to print; standard output if not given.
+    """
+
+    def __init__(
+        self, *, theme: Theme | None = None, show: bool = True, console: Console | None = None
+    ) -> None:
+        self._console = Console(theme=theme) if console is None else console
+        self._show = show
+        self._is_log = show and not (self._console.is_terminal or self._console.is_jupyter)
+        self._next_line = LINE
+
+    def _log_line(self, seconds: float, text: str) -> None:
+        """Print a line to a log, each time after twice as long."""
+        if self._is_log and seconds > self._next_line:
+            self._next_line *= 2
+            self._console.print(text)
+
+
+class Compiling(_Output):
     """Say at once that a fit compiles, until its bar comes, or this ends.
 
     In a terminal or notebook it is a line with the time that it takes, which then goes; in a log it is a
@@ -55,8 +82,7 @@ class Compiling:
     def __init__(
         self, *, theme: Theme | None = None, show: bool = True, console: Console | None = None
     ) -> None:
-        self._console = Console(theme=theme) if console is None else console
-        self._show = show
+        super().__init__(theme=theme, show=show, console=console)
         self._line: Progress | None = None
         self._token: Any = None
 
@@ -64,7 +90,7 @@ class Compiling:
         if _compiling.get() is not None:
             return self
         self._token = _compiling.set(self)
-        if self._show and (self._console.is_terminal or self._console.is_jupyter):
+        if self._show and not self._is_log:
             self._line = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
@@ -94,7 +120,7 @@ class Compiling:
 _compiling: ContextVar[Compiling | None] = ContextVar("compiling", default=None)
 
 
-class FitProgress:
+class FitProgress(_Output):
     """The bar of a fit, with the average loss of late and steps a second.
 
     Parameters
@@ -116,21 +142,18 @@ class FitProgress:
         show: bool = True,
         console: Console | None = None,
     ) -> None:
-        console = Console(theme=theme) if console is None else console
-        self._is_log = show and not (console.is_terminal or console.is_jupyter)
+        super().__init__(theme=theme, show=show, console=console)
         self._bar = CustomProgress(
             *Progress.get_default_columns(),
             TextColumn("{task.fields[loss]}"),
             TextColumn("{task.fields[speed]}"),
-            console=console,
+            console=self._console,
             disable=not show,
             refresh_per_second=1 / REFRESH,
         )
-        self._show = show
         self._task = self._bar.add_task("Fitting:", total=n_steps, loss="", speed="")
         self._n_steps = n_steps
         self._start = self._shown = time.perf_counter()
-        self._next_line = LINE
 
     def __enter__(self) -> FitProgress:
         if (compiling := _compiling.get()) is not None:
@@ -152,14 +175,13 @@ class FitProgress:
         loss = f"Average Loss = {history.recent_mean():,.5g}" if len(history) else ""
         speed = f"{n_done / seconds:,.0f} steps/s" if seconds > 0 else ""
         self._bar.update(self._task, completed=n_done, loss=loss, speed=speed)
-        if self._is_log and seconds > self._next_line and not last:
-            self._next_line *= 2
-            self._bar.console.print(
-                f"Fitting: {n_done:,} of {self._n_steps:,} steps  {loss}  {speed}"
+        if not last:
+            self._log_line(
+                seconds, f"Fitting: {n_done:,} of {self._n_steps:,} steps  {loss}  {speed}"
             )
 
 
-class StageProgress:
+class StageProgress(_Output):
     """The bar of a fit that ends when its answer stands still: how far that is, in sds, and not a loss.
 
     Parameters
@@ -174,8 +196,7 @@ class StageProgress:
     def __init__(
         self, *, theme: Theme | None = None, show: bool = True, console: Console | None = None
     ) -> None:
-        self._console = Console(theme=theme) if console is None else console
-        self._is_log = show and not (self._console.is_terminal or self._console.is_jupyter)
+        super().__init__(theme=theme, show=show, console=console)
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -185,7 +206,7 @@ class StageProgress:
             refresh_per_second=1 / REFRESH,
         )
         self._task = self._bar.add_task("Fitting")
-        self._start, self._next_line = time.perf_counter(), LINE
+        self._start = time.perf_counter()
 
     def __enter__(self) -> StageProgress:
         if (compiling := _compiling.get()) is not None:
@@ -200,14 +221,11 @@ class StageProgress:
     def show(self, text: str) -> None:
         """Show where the fit is."""
         self._bar.update(self._task, description=text)
-        seconds = time.perf_counter() - self._start
-        if self._is_log and seconds > self._next_line:
-            self._next_line *= 2
-            self._console.print(text)
+        self._log_line(time.perf_counter() - self._start, text)
 
     def end(self, text: str) -> None:
         """Print the line that stays."""
-        if self._is_log or not self._bar.disable:
+        if self._show:
             self._console.print(text, highlight=False)
 
 

@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -25,8 +24,7 @@ import pytensor
 from pytensor.compile.sharedvalue import SharedVariable
 
 from pymc.variational.approximation import GuideApproximation, make_guides
-from pymc.variational.auto.arrow import Arrow
-from pymc.variational.auto.normal import Dense
+from pymc.variational.auto.normal import Normal
 from pymc.variational.guides.empirical import EmpiricalGuide
 
 __all__ = ["AutoApproximation"]
@@ -54,21 +52,10 @@ class AutoApproximation(GuideApproximation):
         super().__init__(normal.model, guides, rng=normal.rng)
         self.normal, self.size = normal, size
 
-    def set_normal(self, normal: Dense | Arrow) -> None:
+    def set_normal(self, normal: Normal) -> None:
         """Set mean and covariance of the normal, without the correction."""
-        if isinstance(normal, Arrow):
-            own = {"shared": normal.shared, "across": normal.across, "own": normal.own}
-            self._set({"mu": normal.mean, **own})
-            return
-        diagonal = np.diag_indices(normal.size)
-        factor = normal.factor.copy()
-        factor[diagonal] += np.log(-np.expm1(-factor[diagonal]))  # the inverse of softplus
-        values = {"mu": normal.mean, "L_tril": factor[np.tril_indices(normal.size)]}
-        self._set(values)
-
-    def _set(self, values: Mapping[str, np.ndarray]) -> None:
         [guide] = self.normal.guides
-        for name, value in values.items():
+        for name, value in normal.guide_parameters.items():
             var = self.normal.storage.dense[guide.own[name]]
             var.set_value(value.astype(pytensor.config.floatX))
 

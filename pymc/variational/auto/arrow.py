@@ -28,11 +28,12 @@ numbers, however many blocks there are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from pymc.variational.auto.normal import LEAST_PRECISION, Normal
+from pymc.variational.auto.arrow_guide import ArrowGuide
+from pymc.variational.auto.normal import LEAST_PRECISION, Normal, positive
 
 __all__ = ["Arrow", "Blocks"]
 
@@ -106,7 +107,14 @@ class Arrow(Normal):
     across: np.ndarray
     own: np.ndarray
 
-    name = "arrow-shaped normal"
+    @property
+    def guide(self) -> Any:
+        return {None: ArrowGuide(tuple(map(tuple, self.blocks.own.tolist())))}
+
+    @property
+    def guide_parameters(self) -> dict[str, np.ndarray]:
+        parts = {"shared": self.shared, "across": self.across, "own": self.own}
+        return {"mu": self.mean, **parts}
 
     def around(self, point: np.ndarray, width: float) -> Self:
         scale, blocks = width * (1 + np.abs(point)), self.blocks
@@ -252,7 +260,5 @@ def _symmetric(matrices: np.ndarray) -> np.ndarray:
 def _positive(matrices: np.ndarray) -> np.ndarray:
     """Let a precision have positive eigenvalues, as :meth:`Dense.moved` does."""
     values, vectors = np.linalg.eigh(matrices)
-    values = np.where(values < 0, np.minimum(-values, 1), values)
-    return (vectors * np.maximum(values, LEAST_PRECISION)[..., None, :]) @ np.swapaxes(
-        vectors, -1, -2
-    )
+    values = np.maximum(positive(values), LEAST_PRECISION)
+    return (vectors * values[..., None, :]) @ np.swapaxes(vectors, -1, -2)

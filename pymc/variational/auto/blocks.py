@@ -64,9 +64,9 @@ def _candidates(layout: Layout) -> list[Blocks]:
     places = np.arange(layout.size)
     found = []
     for length in lengths:
-        own, begin = [], 0
-        for shape, size in zip(layout.shapes, layout.sizes):
-            mine, begin = places[begin : begin + size].reshape(shape), begin + size
+        own = []
+        for shape, part in zip(layout.shapes, layout.slices):
+            mine = places[part].reshape(shape)
             if shape.count(length) == 1:
                 own.append(np.moveaxis(mine, shape.index(length), 0).reshape(length, -1))
         if own:

@@ -35,7 +35,6 @@ from pymc.variational.approximation import guided_approximation
 from pymc.variational.auto.all_rows import SUBSAMPLES, climb_all_rows
 from pymc.variational.auto.approximation import AutoApproximation
 from pymc.variational.auto.arrow import Arrow
-from pymc.variational.auto.arrow_guide import ArrowGuide
 from pymc.variational.auto.blocks import find_blocks
 from pymc.variational.auto.importance import WeightedDraws, importance_sample
 from pymc.variational.auto.judge import judge
@@ -208,10 +207,7 @@ class AutoInference:
         options = take_compile_kwargs(backend, asked)
         self._logp = logp = LogPosterior.of(self._fitted, self._starts, **options)
         self._family = family = _family(logp, self._rng)
-        guide: Any = "full_rank"
-        if isinstance(family, Arrow):
-            guide = {None: ArrowGuide(tuple(map(tuple, family.blocks.own.tolist())))}
-        normal = guided_approximation(self.model, guide, start=self._start)
+        normal = guided_approximation(self.model, family.guide, start=self._start)
         normal.rng = self._of_seed
         self.approx = AutoApproximation(
             normal, min(N_KEPT, max(N_KEPT // 10, MOST_KEPT // logp.size))
@@ -311,7 +307,6 @@ class AutoInference:
         verdict = judge(logp.layout, self._now, self._modes, self._draws, stopped)
         if self._now is not None:
             normal, draws, n_kept = self._now.normal, self._draws, approx.size
-            assert isinstance(normal, Dense | Arrow)
             approx.set_normal(normal)
             corrected = draws is not None and draws.weights.ess >= FEWEST
             if logp.n_all and draws is not None and draws.needs_no_correction:

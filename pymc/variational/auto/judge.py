@@ -121,10 +121,10 @@ def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, f
     It is that of weights times squares of distances from the mean, of logarithms those of their exponentials; -inf
     where there are enough effective draws.
     """
-    probabilities, start = draws.probabilities, 0
+    probabilities = draws.probabilities
     worst = (0, np.inf, -np.inf)
-    for site, size in zip(layout.sites, layout.sizes):
-        values = draws.points[:, start : start + size]
+    for site, part in zip(layout.sites, layout.slices):
+        values = draws.points[:, part]
         if isinstance(site.transform, LogTransform):
             values = np.exp(
                 np.minimum(values - probabilities @ values, LARGEST_LOG)
@@ -134,8 +134,8 @@ def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, f
         ess = parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
         for k in np.flatnonzero(ess < LEAST_ESS_OF_SQUARES):
             khat = smoothed(draws.weights.log_weights + np.log(squares[:, k] + TINY)).khat
-            worst = max(worst, (start + int(k), float(ess[k]), khat), key=lambda found: found[2])
-        start += size
+            here = (part.start + int(k), float(ess[k]), khat)
+            worst = max(worst, here, key=lambda found: found[2])
     return worst
 
 

@@ -72,12 +72,12 @@ class Modes:
 
     def farthest(self) -> tuple[int, float]:
         """Return which number of a point differs most between the best and the next optimum, in sds."""
-        gaps = np.abs(self._next.normal.mean - self.best.normal.mean) / self.best.normal.sd
+        gaps, _ = self.best.normal.differences(self._next.normal)
         return int(gaps.argmax()), float(gaps.max())
 
     def widest(self) -> tuple[int, float]:
         """Return of which number the sds differ most, and how many times as large one is."""
-        logs = np.abs(np.log(self._next.normal.sd / self.best.normal.sd))
+        _, logs = self.best.normal.differences(self._next.normal)
         return int(logs.argmax()), float(np.exp(logs.max()))
 
     @property
@@ -152,9 +152,9 @@ def _climbs(
 
 
 def _same(one: Climb, other: Climb) -> bool:
-    sd, of_other = one.normal.sd, other.normal.sd
-    gaps = np.abs(one.normal.mean - other.normal.mean) / np.maximum(sd, of_other)
-    return bool(gaps.max() < SAME and np.abs(np.log(sd / of_other)).max() < np.log(SAME_WIDTH))
+    gaps, logs = one.normal.differences(other.normal)
+    gaps = np.minimum(gaps, other.normal.differences(one.normal)[0])  # in the larger of both sds
+    return bool(gaps.max() < SAME and logs.max() < np.log(SAME_WIDTH))
 
 
 def _symmetric(logp: LogPosterior, best: Climb) -> list[np.ndarray]:
@@ -173,8 +173,7 @@ def _symmetric(logp: LogPosterior, best: Climb) -> list[np.ndarray]:
 
 def _exchanged(layout: Any, point: np.ndarray) -> Iterator[np.ndarray]:
     """Yield a point with entries along axes of one length exchanged, and with signs of variables turned."""
-    ends = np.cumsum(layout.sizes)
-    parts = [slice(end - size, end) for end, size in zip(ends, layout.sizes)]
+    parts = layout.slices
     lengths = {n for shape in layout.shapes for n in shape if n > 1}
     for length in sorted(lengths):
         pairs: Sequence[tuple[int, int]] = list(combinations(range(min(length, FEW)), 2))

@@ -174,9 +174,8 @@ def settle(
         before = now.normal
         now = climb(logp, before, n_draws, rng, watch)
         n_steps += now.n_steps
-        shift = np.abs(now.normal.mean - before.mean) / now.normal.sd
-        moved = max(shift.max(), np.abs(np.log(now.normal.sd / before.sd)).max())
-        now = replace(now, n_steps=n_steps, moved=float(moved))
+        moved = max(float(found.max()) for found in now.normal.differences(before))
+        now = replace(now, n_steps=n_steps, moved=moved)
         watch(now)
         if (now.converged and moved < STANDS_STILL) or 4 * n_draws > MOST_DRAWS:
             return now

@@ -32,7 +32,9 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import gammaln
 
-__all__ = ["Dense", "Normal", "Slope"]
+from pymc.variational.guides.starts import rhos
+
+__all__ = ["Dense", "Normal", "Slope", "positive", "triangular"]
 
 #: The precision along a direction falls at most to this part of what it was in a step: sds grow tenfold.
 LEAST_PRECISION = 0.01
@@ -42,6 +44,11 @@ STRETCHED = 0.2
 
 #: Draws for each unknown of the regression.
 PER_NUMBER = 2
+
+
+def positive(values: np.ndarray) -> np.ndarray:
+    """Turn eigenvalues of a precision positive: where it is not concave, as wide as now, or wider."""
+    return np.where(values < 0, np.minimum(-values, 1), values)
 
 
 class Slope(NamedTuple):
@@ -78,7 +85,6 @@ class Slope(NamedTuple):
 class Normal(ABC):
     """A normal distribution, by the form of its covariance: what a fit and importance sampling ask of it."""
 
-    name: str
     mean: np.ndarray
 
     @abstractmethod
@@ -144,6 +150,16 @@ class Normal(ABC):
         """
 
     @property
+    @abstractmethod
+    def guide(self) -> Any:
+        """The guide of the same form, as of :func:`pymc.fit`."""
+
+    @property
+    @abstractmethod
+    def guide_parameters(self) -> dict[str, np.ndarray]:
+        """The parameters of that guide, by name."""
+
+    @property
     def size(self) -> int:
         return len(self.mean)
 
@@ -158,6 +174,11 @@ class Normal(ABC):
 
     def points(self, noise: np.ndarray) -> np.ndarray:
         return self.mean + self.away(noise)
+
+    def differences(self, other: Normal) -> tuple[np.ndarray, np.ndarray]:
+        """Return by how many of its sds each mean differs from another normal's, and sds by logarithms."""
+        sd = self.sd
+        return np.abs(self.mean - other.mean) / sd, np.abs(np.log(sd / other.sd))
 
     def slope(self, noise: np.ndarray, gradients: np.ndarray) -> Any:
         """Return the natural gradient of the bound, from gradients of the log-density at ``points(noise)``."""
@@ -219,7 +240,13 @@ class Dense(Normal):
     mean: np.ndarray
     factor: np.ndarray
 
-    name = "full-rank normal"
+    guide = "full_rank"
+
+    @property
+    def guide_parameters(self) -> dict[str, np.ndarray]:
+        factor, diagonal = self.factor.copy(), np.diag_indices(self.size)
+        factor[diagonal] = rhos(factor[diagonal])
+        return {"mu": self.mean, "L_tril": factor[np.tril_indices(self.size)]}
 
     @classmethod
     def of_size(cls, size: int) -> Self:
@@ -268,8 +295,7 @@ class Dense(Normal):
         return solve_triangular(self.factor, noise.T, lower=True, trans=1).T
 
     def moved(self, slope: Slope, rate: float) -> Dense:
-        values = np.where(slope.values < 0, np.minimum(-slope.values, 1), slope.values)
-        precision = np.maximum(1 - rate + rate * values, LEAST_PRECISION)
+        precision = np.maximum(1 - rate + rate * positive(slope.values), LEAST_PRECISION)
         step = slope.vectors @ (slope.vectors.T @ slope.mean * rate / precision)
         root = self.factor @ (slope.vectors / np.sqrt(precision))
         return Dense(self.mean + self.factor @ step, triangular(root))

@@ -74,13 +74,18 @@ class Layout:
         """How many numbers a row has."""
         return sum(self.sizes)
 
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where the numbers of each site are."""
+        ends = np.cumsum(self.sizes, dtype=int).tolist()
+        return tuple(slice(end - size, end) for end, size in zip(ends, self.sizes))
+
     def entry(self, k: int) -> str:
         """Name the entry that a number of a row is of: the variable, with an index if it has several."""
-        for site, shape, size in zip(self.sites, self.shapes, self.sizes):
-            if k < size:
-                at = ", ".join(map(str, np.unravel_index(k, shape))) if shape else ""
+        for site, shape, part in zip(self.sites, self.shapes, self.slices):
+            if k < part.stop:
+                at = ", ".join(map(str, np.unravel_index(k - part.start, shape))) if shape else ""
                 return f"{site.name}[{at}]" if at else site.name
-            k -= size
         raise IndexError(f"{k} is beyond the last entry")
 
     def shape(self) -> tuple:
@@ -107,10 +112,9 @@ class Layout:
         """Take a flat array with `n_lead` leading axes apart, into values of the sites."""
         rows = plate_shape(self.plate)
         lead = tuple(flat.shape[k] for k in range(n_lead))
-        values, start = {}, 0
-        for site, shape, size in zip(self.sites, self.shapes, self.sizes):
-            part = flat[..., start] if shape == () else flat[..., start : start + size]
-            start += size
+        values = {}
+        for site, shape, place in zip(self.sites, self.shapes, self.slices):
+            part = flat[..., place.start] if shape == () else flat[..., place]
             if len(rows) > 1 or len(shape) > 1 or (not rows and len(shape) > 1):
                 part = part.reshape((*lead, *rows, *shape))
             places = [n_lead + k for k, axis in enumerate(site.axes) if axis is not None]

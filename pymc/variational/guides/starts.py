@@ -42,6 +42,7 @@ __all__ = [
     "of_all_entries",
     "read_sigmas",
     "read_starts",
+    "rhos",
     "rhos_of_entries",
 ]
 
@@ -173,8 +174,12 @@ def rhos_of_entries(name: str, sigma: np.ndarray, shape: Sequence[int]) -> np.nd
 
     The arguments are those of :func:`sds_of_entries`.
     """
-    sigma = sds_of_entries(name, sigma, shape)
-    return sigma + np.log(-np.expm1(-sigma))  # expm1 of a large one would be infinite
+    return rhos(sds_of_entries(name, sigma, shape))
+
+
+def rhos(sds: np.ndarray) -> np.ndarray:
+    """Return the parameters whose softplus is a standard deviation."""
+    return sds + np.log(-np.expm1(-sds))  # expm1 of a large one would be infinite
 
 
 def sds_of_entries(name: str, sigma: np.ndarray, shape: Sequence[int]) -> np.ndarray:
