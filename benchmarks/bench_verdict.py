@@ -31,14 +31,12 @@ import numpy as np
 
 from _common import as_markdown, machine, main
 from _verdict_models import MODELS, SIMULATED
+from posteriordb.scoring import Score, score
 from scipy.stats import chisquare
 
 import pymc as pm
 
 REFERENCE = Path(__file__).parent / "results" / "verdict_reference.json"
-
-#: The largest error of a mean, in sds, and the least and largest ratio of sds, of a fit that is right.
-LARGEST_ERROR, RATIOS = 0.2, (0.8, 1.25)
 
 N_DRAWS, N_EXACT = 4000, 200_000
 
@@ -47,18 +45,12 @@ N_RANKED, N_BINS = 99, 10
 
 
 class Outcome(NamedTuple):
-    """What a fit came to: trust, the largest error of a mean, ratios of sds, and seconds."""
+    """What a fit came to: trust, how far it is from the reference, and seconds."""
 
     size: int
     trusted: bool
-    error: float
-    least: float
-    largest: float
+    score: Score
     seconds: float
-
-    @property
-    def right(self) -> bool:
-        return self.error < LARGEST_ERROR and self.least > RATIOS[0] and self.largest < RATIOS[1]
 
 
 def flat(draws: dict[str, np.ndarray], model: pm.Model) -> np.ndarray:
@@ -107,11 +99,9 @@ def fit(model: pm.Model, reference: dict[str, list[float]], seed: int) -> Outcom
     seconds = time.perf_counter() - started
     posterior = approx.sample(N_DRAWS, random_seed=seed).posterior
     draws = flat({rv.name: posterior[rv.name].values[0] for rv in model.free_RVs}, model)
-    mean, sd = np.array(reference["mean"]), np.array(reference["sd"])
-    error, ratios = np.abs(draws.mean(axis=0) - mean) / sd, draws.std(axis=0) / sd
-    return Outcome(
-        draws.shape[1], approx.report.trusted, error.max(), ratios.min(), ratios.max(), seconds
-    )
+    moments = {name: np.array(value) for name, value in reference.items()}
+    found = score({"all": draws}, {"all": moments})
+    return Outcome(draws.shape[1], approx.report.trusted, found, seconds)
 
 
 def verdicts(n_seeds: int, known: dict[str, Any]) -> str:
@@ -121,9 +111,9 @@ def verdicts(n_seeds: int, known: dict[str, Any]) -> str:
         model = build()
         outcomes[name] = [fit(model, known[name], seed) for seed in range(1, n_seeds + 1)]
     every = [outcome for found in outcomes.values() for outcome in found]
-    wrong = sum(o.trusted and not o.right for o in every)
-    good = sum(o.trusted and o.right for o in every)
-    refused = sum(o.right and not o.trusted for o in every)
+    wrong = sum(o.trusted and not o.score.right for o in every)
+    good = sum(o.trusted and o.score.right for o in every)
+    refused = sum(o.score.right and not o.trusted for o in every)
     lead = (
         f"trusted and wrong: {wrong} of {len(every)}; right and trusted: {good}; "
         f"right and not trusted: {refused}"
@@ -134,13 +124,14 @@ def verdicts(n_seeds: int, known: dict[str, Any]) -> str:
 
 
 def verdict_row(name: str, found: list[Outcome]) -> list[str]:
-    least, largest = min(o.least for o in found), max(o.largest for o in found)
+    least = min(o.score.smallest_sd for o in found)
+    largest = max(o.score.largest_sd for o in found)
     return [
         name.replace("_", " "),
         str(found[0].size),
         f"{sum(o.trusted for o in found)} of {len(found)}",
-        f"{sum(o.right for o in found)} of {len(found)}",
-        f"{max(o.error for o in found):.2f}",
+        f"{sum(o.score.right for o in found)} of {len(found)}",
+        f"{max(o.score.mean_error for o in found):.2f}",
         f"{least:.2f} to {largest:.2f}",
         f"{np.median([o.seconds for o in found]):.1f}",
     ]

@@ -20,7 +20,7 @@ means, parts of them for its standard deviations, and nats for the bound.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ from pymc.variational.trajectory import watched_entries
 from pymc.variational.verdict import Verdict
 
 __all__ = ["LEAST_STEPS", "Watch"]
+
+#: What an error of 1 means for each entry of a parameter.
+type Scales = Mapping[SharedVariable, np.ndarray]
 
 #: The fewest steps of which something is said.
 LEAST_STEPS = 200
@@ -120,14 +123,13 @@ class Watch:
         """
         if len(self._looks) < N_LOOKS // 2:
             return None
-        checks = [self._strayed, lambda: self._moves(averaged)]
-        if (
-            self._is_partial
-        ):  # a rate that falls lets the bound rise too, where nothing else is known
-            checks.append(lambda: _rises(losses, loss_factor))
-        for check in checks:
-            if (problem := check()) is not None:
-                return problem
+        scales = self._approx.parameter_scales()
+        problem = self._strayed(scales) or self._moves(scales, averaged)
+        if problem is None and self._is_partial:
+            # Elsewhere the parameters say it, and a rate that falls lets the bound rise too
+            problem = _rises(losses, loss_factor)
+        if problem is not None:
+            return problem
         if not self._params and not len(losses):
             return None
         what = " and ".join(
@@ -140,11 +142,7 @@ class Watch:
         """Whether there are parameters whose scale is not known, or that are of rows."""
         return bool(self._approx.tables) or len(self._params) < len(self._approx.dense_params)
 
-    def _scales(self) -> np.ndarray:
-        scales = self._approx.parameter_scales()
-        return self._flat([scales[p] for p in self._params])
-
-    def _strayed(self) -> Verdict | None:
+    def _strayed(self, scales: Scales) -> Verdict | None:
         """Say that standard deviations are beyond all bounds."""
         for guide in self._approx.guides:
             if not isinstance(guide, FlatGuide) or not guide.has_moments or guide.layout.plate:
@@ -152,7 +150,7 @@ class Watch:
             mu = self._approx.storage.dense.get(guide.own.get("mu"))  # type: ignore[arg-type]
             if mu is None or mu not in self._params:
                 continue
-            sds = self._approx.parameter_scales()[mu]
+            sds = scales[mu]
             k = int(np.argmax(sds))
             if sds[k] > LARGEST_SD:
                 return Verdict(
@@ -163,13 +161,14 @@ class Watch:
                 )
         return None
 
-    def _moves(self, averaged: bool) -> Verdict | None:
+    def _moves(self, scales: Scales, averaged: bool) -> Verdict | None:
         """Say that parameters still move, or that the last step's are noisy."""
         if not self._params:
             return None
         looks = np.array(self._looks[-N_LOOKS // 4 :])
+        units = self._flat([scales[p] for p in self._params])
         with np.errstate(all="ignore"):
-            moved, is_trend, noise = (np.nan_to_num(x) for x in _trend(looks / self._scales()))
+            moved, is_trend, noise = (np.nan_to_num(x) for x in _trend(looks / units))
         k = int(np.where(is_trend, moved, 0).argmax())
         if is_trend[k] and moved[k] > LARGEST_MOVE:
             return Verdict(

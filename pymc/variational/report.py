@@ -40,7 +40,7 @@ class FitReport:
     backend : str
         What the step was compiled for: "numba", "jax" or "c".
     n_steps : int
-        Steps that completed.
+        Steps that completed; of ``pm.fit(method="auto")``, gradients of the log-posterior.
     seconds : float
         Time of the steps, without that of the compilation.
     compile_seconds : float
