@@ -217,15 +217,9 @@ def fit(
     >>> approx.sample(100).posterior["mu"].shape
     (1, 100)
     """
-    if isinstance(method, str) and method.lower() == AUTO:
-        others = {
-            "n": None if n == N_STEPS else n, "start_sigma": start_sigma, "inf_kwargs": inf_kwargs, "batch_size": batch_size,
-            "guide": guide, "objective": objective, "gradient": gradient, "reduction": reduction,
-            "params": params, "data": data, "n_particles": None if n_particles == 1 else n_particles,
-        }  # fmt: skip
-        starts = _given(model=model, start=start, random_seed=random_seed)
-        options = _given(backend=backend, include_transformed=include_transformed or None)
-        return _fit_auto(starts, {**options, **kwargs}, _given(**others))
+    of_auto = is_auto(method)
+    if of_auto and n != N_STEPS:
+        refuse_for_auto({"n": n})
     n = check_count("n", n, "a fit", least=0)
     check_fit_arguments("pm.fit", kwargs, method)
     feed = None
@@ -244,6 +238,7 @@ def fit(
         if named.family is not None:  # before a fit says that it compiles
             check_starts(named.cls.__name__, inf_kwargs or {})
     shown = {"theme": kwargs.get("progressbar_theme"), "show": kwargs.get("progressbar", True)}
+    steps: dict[str, Any] = {} if of_auto else {"n": n}
     with Compiling(**shown):
         inference = make_inference(
             method,
@@ -261,28 +256,29 @@ def fit(
             params=params,
         )
         return inference.fit(
-            n, backend=backend, include_transformed=include_transformed, data=feed, **kwargs
+            **steps, backend=backend, include_transformed=include_transformed, data=feed, **kwargs
         )
 
 
-def _fit_auto(
-    starts: Mapping[str, Any], options: Mapping[str, Any], others: Mapping[str, Any]
-) -> Any:
-    """Fit without settings; `others` are arguments that it has no use for."""
-    from pymc.variational.auto import AutoInference  # only this method needs it
+def is_auto(method: Any) -> bool:
+    """Tell whether a method is the one without settings."""
+    return isinstance(method, str) and method.lower() == AUTO
 
-    if others:
-        got = ", ".join(f"{name}={value!r}" for name, value in others.items())
+
+def refuse_for_auto(given: Mapping[str, Any]) -> None:
+    """Refuse arguments that a fit without settings has no use for.
+
+    Raises
+    ------
+    TypeError
+        If there are some.
+    """
+    if given:
+        got = ", ".join(f"{name}={value!r}" for name, value in given.items())
         raise TypeError(
-            f"pm.fit(method='auto') got {got}: it needs no settings, and goes on until its answer stands still. "
+            f"method='auto' got {got}: it needs no settings, and goes on until its answer stands still. "
             "Leave these out; a budget is max_gradients= or max_seconds="
         )
-    names = inspect.signature(AutoInference.fit).parameters.keys() - {"self"}
-    own = inspect.signature(AutoInference).parameters.keys()
-    check_known("pm.fit(method='auto')", options, {*names, *own, "method"})
-    shown = {"theme": options.get("progressbar_theme"), "show": options.get("progressbar", True)}
-    with Compiling(**shown):
-        return AutoInference(**starts).fit(**options)
 
 
 def check_fit_arguments(
@@ -309,6 +305,13 @@ def check_fit_arguments(
     ------
     TypeError
     """
+    if is_auto(method):
+        from pymc.variational.auto import AutoInference  # only this method needs it
+
+        own = inspect.signature(fit).parameters.keys() - {"kwargs"}
+        of_fit = inspect.signature(AutoInference.fit).parameters.keys() - {"self"}
+        check_known(where, given, {*own, *of_fit, *more}.difference(without))
+        return
     is_made = isinstance(method, released.Inference)
     cls = type(method) if is_made else released.Inference
     objective = type(method.objective) if is_made else FitObjective
@@ -352,7 +355,7 @@ def make_inference(
     gradient: str | None = None,
     reduction: str | None = None,
     params: Sequence[Any] | None = None,
-) -> "Inference":
+) -> Any:
     """Make what :func:`pymc.fit` fits; the arguments are its own.
 
     Raises
@@ -363,6 +366,22 @@ def make_inference(
     n_particles = check_count("n_particles", n_particles, "pm.fit")
     if batch_size is not None:
         model = _on_minibatches(model, batch_size, method)
+    if is_auto(method):
+        refuse_for_auto(
+            _given(
+                start_sigma=start_sigma,
+                inf_kwargs=inf_kwargs,
+                guide=guide,
+                objective=objective,
+                n_particles=None if n_particles == 1 else n_particles,
+                gradient=gradient,
+                reduction=reduction,
+                params=params,
+            )
+        )
+        from pymc.variational.auto import AutoInference  # only this method needs it
+
+        return AutoInference(model, start, random_seed)
     model = model_of(method, model)
     asked = _given(
         guide=guide,

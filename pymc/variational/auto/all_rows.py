@@ -22,22 +22,22 @@ that one draw for a block is enough, and a pass costs three gradients of each ro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pymc.variational.auto.log_posterior import LogPosterior
+from pymc.variational.auto.log_posterior import BLOCK, NUMBERS_AT_ONCE, LogPosterior
 from pymc.variational.auto.natural_gradient import CONVERGED, Climb
 from pymc.variational.auto.normal import Normal, Slope
 
-__all__ = ["SUBSAMPLES", "climb_all_rows"]
+__all__ = ["MAX_PASSES", "SUBSAMPLES", "Passes", "first_pass", "next_pass"]
 
 #: Rows of the fits that come first.
 SUBSAMPLES = (2_000, 10_000)
 
-#: The most rows of a block, and the fewest blocks for each number of a point.
-BLOCK, BLOCKS_PER_NUMBER = 4096, 8
+#: The fewest blocks for each number of a point, and the most blocks.
+BLOCKS_PER_NUMBER, MOST_BLOCKS = 8, 65_536
 
 MAX_PASSES = 10
 
@@ -49,76 +49,95 @@ FIRST_PASSES = 2
 
 
 @dataclass(frozen=True, eq=False)
-class _Blocks:
-    """All rows, in blocks of one length and the rest of them."""
+class Passes:
+    """Where passes over all rows have come to.
 
-    blocks: np.ndarray
-    rest: np.ndarray
+    Parameters
+    ----------
+    now : Climb
+    slope : Slope
+        The natural gradient there.
+    rate : float
+        Of the next step.
+    """
 
-    @classmethod
-    def of(cls, n_rows: int, size: int, rng: np.random.Generator) -> _Blocks:
-        order = rng.permutation(n_rows)
-        length = max(1, min(BLOCK, n_rows // (BLOCKS_PER_NUMBER * size)))
-        n_blocks = n_rows // length
-        return cls(order[: n_blocks * length].reshape(n_blocks, length), order[n_blocks * length :])
+    now: Climb
+    slope: Slope
+    rate: float = 1.0
+
+    @property
+    def n_passes(self) -> int:
+        return self.now.n_steps
 
 
-def climb_all_rows(
-    logp: LogPosterior,
-    start: Climb,
-    rng: np.random.Generator,
-    watch: Callable[[Climb], None] = lambda now: None,
-) -> Climb:
-    """Climb the bound of all rows, pass by pass.
+def first_pass(logp: LogPosterior, start: Climb, rng: np.random.Generator) -> Passes:
+    """Compute the natural gradient of all rows at the fit of a part of them.
 
     Parameters
     ----------
     logp : LogPosterior
         Of minibatches.
     start : Climb
-        From a subsample.
+        From a part of the rows.
     rng : Generator
-    watch : callable (Climb) -> None
-        Called after each pass.
 
     Raises
     ------
     Stopped
     """
-    blocks = _Blocks.of(logp.n_all, logp.size, rng)
-    now = replace(start, converged=False, moved=np.inf, n_draws=2 * len(blocks.blocks))
-    slope, rate = _slope(logp, now.normal, blocks, rng), 1.0
-    for n_passes in range(1, MAX_PASSES + 1):
-        now = replace(now, slope=slope.of_mean, moved=slope.of_mean, n_steps=now.n_steps + 1)
-        watch(now)
-        if slope.of_mean < CONVERGED and slope.of_sds < NOISE_OF_SDS:
-            return replace(now, converged=True)
-        if n_passes == MAX_PASSES:
-            break
-        share = 1 / max(1, n_passes - FIRST_PASSES)
-        averaged = slope._replace(values=1 + share * (slope.values - 1))
-        moved = now.normal.moved(averaged, rate)
-        found = _slope(logp, moved, blocks, rng)
-        if found.of_mean < max(slope.of_mean, CONVERGED):
-            now, slope, rate = replace(now, normal=moved), found, min(1.0, 2 * rate)
-        else:
-            rate /= 4
-    return now
+    found = _slope(logp, start.normal, rng)
+    return Passes(_looked_at(replace(start, n_steps=0), found), found)
 
 
-def _slope(logp: LogPosterior, normal: Normal, blocks: _Blocks, rng: np.random.Generator) -> Slope:
+def next_pass(logp: LogPosterior, before: Passes, rng: np.random.Generator) -> Passes:
+    """Take a step, and compute the natural gradient of all rows there.
+
+    A step that leads to a larger one is taken back, and the next is shorter.
+
+    Raises
+    ------
+    Stopped
+    """
+    now, slope, rate = before.now, before.slope, before.rate
+    share = 1 / max(1, before.n_passes - FIRST_PASSES)
+    averaged = slope._replace(values=1 + share * (slope.values - 1))
+    moved = now.normal.moved(averaged, rate)
+    found = _slope(logp, moved, rng)
+    if found.of_mean < max(slope.of_mean, CONVERGED):
+        return Passes(_looked_at(replace(now, normal=moved), found), found, min(1.0, 2 * rate))
+    return Passes(_looked_at(now, slope), slope, rate / 4)
+
+
+def _looked_at(now: Climb, slope: Slope) -> Climb:
+    """Note another pass, and whether its slope is small enough."""
+    converged = slope.of_mean < CONVERGED and slope.of_sds < NOISE_OF_SDS
+    return replace(
+        now, slope=slope.of_mean, moved=slope.of_mean, n_steps=now.n_steps + 1, converged=converged
+    )
+
+
+def _slope(logp: LogPosterior, normal: Normal, rng: np.random.Generator) -> Slope:
     """Compute the natural gradient of all rows in a pass over them."""
-    n_blocks = len(blocks.blocks)
+    n_all, size = logp.n_all, logp.size
+    length = max(1, min(BLOCK, n_all // (BLOCKS_PER_NUMBER * size)), n_all // MOST_BLOCKS)
+    n_blocks = n_all // length
     noise = normal.noise(2 * n_blocks, rng)[:n_blocks]
-    away = normal.away(noise)
-    points = np.stack([0 * away, away, -away], axis=1).reshape(-1, logp.size) + normal.mean
-    _, gradients = logp(points, np.repeat(blocks.blocks, 3, axis=0))
-    u = normal.whitened_gradients(gradients).reshape(n_blocks, 3, -1)
+    parts, rest, n_rest, done = [], np.zeros(size), 0, 0
+    assert logp.data is not None
+    with closing(logp.data.blocks(length, max(1, NUMBERS_AT_ONCE // (3 * size)))) as all_rows:
+        for blocks in all_rows:
+            n_here, n_rows = blocks[0].shape[:2]
+            if n_rows < length:
+                rest, n_rest = logp(normal.mean[None], blocks)[1][0], n_rows
+                continue
+            away = normal.away(noise[done : done + n_here])
+            points = np.stack([0 * away, away, -away], axis=1).reshape(-1, size) + normal.mean
+            u = normal.whitened_gradients(logp(points, blocks)[1]).reshape(n_here, 3, size)
+            parts.append(u)
+            done += n_here
+    u, noise = np.concatenate(parts), noise[:done]
     middle, ahead, behind = u.mean(axis=0)
-    mean = middle
-    if len(blocks.rest):
-        _, of_rest = logp(normal.mean[None], blocks.rest[None])
-        share = len(blocks.rest) / logp.n_all
-        mean = (1 - share) * middle + share * normal.whitened_gradients(of_rest)[0]
-    mean = mean + (ahead + behind) / 2 - middle
+    share = n_rest / (done * length + n_rest)
+    at_mean = (1 - share) * middle + share * normal.whitened_gradients(rest[None])[0]
+    mean = at_mean + (ahead + behind) / 2 - middle
     return normal.regression(noise, (u[:, 1] - u[:, 2]) / 2)._replace(mean=mean)

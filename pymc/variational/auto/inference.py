@@ -18,7 +18,8 @@ from __future__ import annotations
 import logging
 import time
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from pymc.model.core import modelcontext
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.approximation import guided_approximation
-from pymc.variational.auto.all_rows import SUBSAMPLES, climb_all_rows
+from pymc.variational.auto.all_rows import MAX_PASSES, SUBSAMPLES, Passes, first_pass, next_pass
 from pymc.variational.auto.approximation import AutoApproximation
 from pymc.variational.auto.arrow import Arrow
 from pymc.variational.auto.blocks import find_blocks
@@ -42,11 +43,15 @@ from pymc.variational.auto.log_posterior import LogPosterior, Stopped
 from pymc.variational.auto.modes import Modes, find_modes, spread_starts
 from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb, settle
 from pymc.variational.auto.normal import Dense, Normal
+from pymc.variational.auto.position import saved_position, set_position
+from pymc.variational.auto.row_data import LoadedRows
 from pymc.variational.auto.row_weights import weigh_by_rows
 from pymc.variational.counts import check_count
 from pymc.variational.engine.compiled import one_at_a_time
+from pymc.variational.engine.feeds import Feed
 from pymc.variational.engine.interrupts import Interrupts
 from pymc.variational.fit_arguments import backend_name, take_compile_kwargs
+from pymc.variational.fitting import FitState
 from pymc.variational.guides.base import sites_of
 from pymc.variational.guides.starts import Starts
 from pymc.variational.progress import Compiling, StageProgress
@@ -94,7 +99,7 @@ class AutoInference:
     TypeError
         If the model has no free variable, or a discrete one.
     ValueError
-        If its rows come from a loader.
+        If its rows come from a loader, and have latent variables.
     """
 
     def __init__(
@@ -110,14 +115,20 @@ class AutoInference:
         self.model = model
         self._start = start
         self._starts = Starts.of(model, start)
-        self._fitted = _model_to_fit(model, _size(self._starts))
+        self._fitted = model if is_streamed(model) else _model_to_fit(model, _size(self._starts))
         self._of_seed = np.random.RandomState(random_seed)
         self._rng = np.random.default_rng(self._of_seed.randint(2**30))
         self._logp: LogPosterior | None = None
         self._family: Normal | None = None
         self._now: Climb | None = None
         self._modes: Modes | None = None
+        self._passes: Passes | None = None
         self._draws: WeightedDraws | None = None
+        #: Of a fit, for checkpoints; its steps are passes over all rows
+        self.state: FitState | None = None
+        self.hist = np.empty(0)
+        #: Called after each pass over all rows, and with True at the end
+        self.after_pass: Callable[[bool], None] = lambda is_end: None
 
     def fit(
         self,
@@ -129,6 +140,7 @@ class AutoInference:
         backend: str | None = None,
         include_transformed: bool = False,
         compile_kwargs: Mapping[str, Any] | None = None,
+        data: Feed | None = None,
     ) -> AutoApproximation:
         """Fit, until the answer stands still and its importance weights are even.
 
@@ -147,6 +159,8 @@ class AutoInference:
             Let :attr:`Approximation.state` have the unconstrained variables too.
         compile_kwargs : dict, optional
             Of `pytensor.function`.
+        data : Feed, optional
+            Of a loader: a random part of its rows is held in memory, and all are read in several passes.
 
         Returns
         -------
@@ -161,8 +175,7 @@ class AutoInference:
         """
         check_count("max_gradients", max_gradients, "pm.fit")
         with Compiling(theme=progressbar_theme, show=progressbar):
-            self.prepare(backend, compile_kwargs)
-            self.approx.keep_transformed(include_transformed)
+            self.prepare(backend, include_transformed, compile_kwargs, data)
             self._run(max_gradients, max_seconds, progressbar, progressbar_theme)
         return self.approx
 
@@ -193,25 +206,47 @@ class AutoInference:
 
     @one_at_a_time
     def prepare(
-        self, backend: str | None = None, compile_kwargs: Mapping[str, Any] | None = None
-    ) -> None:
+        self,
+        backend: str | None = None,
+        include_transformed: bool = False,
+        compile_kwargs: Mapping[str, Any] | None = None,
+        data: Feed | None = None,
+    ) -> FitState:
         """Compile the log-posterior, and choose the form of the normal.
+
+        Parameters
+        ----------
+        backend, include_transformed, compile_kwargs, data
+            As of :meth:`fit`.
 
         Raises
         ------
         ValueError
-            If it has too many numbers for a full covariance, and no independent groups.
+            If it has too many numbers for a full covariance, and no independent groups; if its rows come from a
+            loader, and there is none, or one that reads them only once.
         """
+        if data is None and is_streamed(self.model):
+            raise ValueError(
+                "pm.fit(method='auto') has no rows of this model, which come from a loader: give it data=loader, or "
+                "write pm.Trainer('auto', dataloader=loader)"
+            )
+        if data is not None and data.one_shot:
+            raise ValueError(
+                "pm.fit(method='auto') reads all rows several times, and the iterator of the loader can be read only "
+                "once: give pm.DataLoader a function that returns a new one, or the files themselves"
+            )
         started = time.perf_counter()
         asked = {} if compile_kwargs is None else {"compile_kwargs": dict(compile_kwargs)}
         options = take_compile_kwargs(backend, asked)
-        self._logp = logp = LogPosterior.of(self._fitted, self._starts, **options)
+        seed = int(self._rng.integers(2**30))
+        self._logp = logp = LogPosterior.of(self._fitted, self._starts, seed, data, **options)
         self._family = family = _family(logp, self._rng)
         normal = guided_approximation(self.model, family.guide, start=self._start)
         normal.rng = self._of_seed
         self.approx = AutoApproximation(
             normal, min(N_KEPT, max(N_KEPT // 10, MOST_KEPT // logp.size))
         )
+        self.approx.keep_transformed(include_transformed)
         self.approx.report = FitReport(
             method="Auto",
             driver=logp.step.driver.name,
@@ -221,6 +256,28 @@ class AutoInference:
             compile_seconds=time.perf_counter() - started,
             stopped="finished",
         )
+        self.state = FitState(0, logp.step, (), False, None, self.approx.report, feed=data)
+        return self.state
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on after the last pass, in arrays and generators by name.
+
+        It can be set; then the fit goes on from there, bit for bit.
+        """
+        assert self._logp is not None and isinstance(self._logp.data, LoadedRows)
+        return saved_position(
+            self._rng, self._logp.data, self._logp.budget, self._modes, self._passes
+        )
+
+    @position.setter
+    def position(self, values: Mapping[str, Any]) -> None:
+        assert self._logp is not None and isinstance(self._logp.data, LoadedRows)
+        self._rng, self._modes, self._passes = set_position(
+            values, self._logp.data, self._logp.budget
+        )
+        self._now = None if self._passes is None else self._passes.now
+        self.approx.normal.rng = self.approx.rng
 
     def _run(
         self, max_gradients: int, max_seconds: float | None, progressbar: bool, theme: Theme
@@ -247,6 +304,7 @@ class AutoInference:
                 logp.budget.check = lambda: None
             self._keep(logp, time.perf_counter() - started, stopped)
             report = self.approx.report
+            self.after_pass(True)
             bar.end(str(report))
         if not report.trusted:
             _log.warning("The fit is %s", report.verdict)
@@ -265,7 +323,7 @@ class AutoInference:
             some = logp
             if logp.n_all:
                 bar.show(f"Fitting {SUBSAMPLES[0]:,} of {logp.n_all:,} rows")
-                some = logp.of_rows(rng.choice(logp.n_all, SUBSAMPLES[0], replace=False))
+                some = logp.of_part(SUBSAMPLES[0], rng)
             first = self._first(some, watch)
             bar.show("Looking for other modes")
             self._modes = find_modes(some, first, rng)
@@ -275,13 +333,33 @@ class AutoInference:
             self._now = settle(logp, self._now, rng, watch)
             self._draws = importance_sample(logp, self._now.normal, rng, weigh)
             return
-        for n_rows in SUBSAMPLES[1:]:
-            some = logp.of_rows(rng.choice(logp.n_all, n_rows, replace=False))
-            now = self._now.normal
-            self._now = climb(some, now, now.n_draws, rng, watch, ROUGH)
-        self._now = climb_all_rows(logp, self._now, rng, watch)
+        passes = self._passes
+        if passes is None:
+            for n_rows in SUBSAMPLES[1:]:
+                some, now = logp.of_part(n_rows, rng), self._now.normal
+                self._now = climb(some, now, now.n_draws, rng, watch, ROUGH)
+            passes = self._pass(logp, watch)
+        last = MAX_PASSES * (1 + passes.n_passes // MAX_PASSES)
+        while not passes.now.converged and passes.n_passes < last:
+            passes = self._pass(logp, watch)
         bar.show("Weighing draws")
         self._draws = weigh_by_rows(logp, self._now.normal, rng)
+
+    def _pass(self, logp: LogPosterior, watch: Callable[[Climb], None]) -> Passes:
+        """Take a pass over all rows; one that is stopped leaves no trace."""
+        rng, now, before = self._rng, self._now, self._passes
+        assert now is not None and self.state is not None
+        state = rng.bit_generator.state
+        try:
+            found = first_pass(logp, now, rng) if before is None else next_pass(logp, before, rng)
+        except BaseException:
+            rng.bit_generator.state = state
+            raise
+        self._passes, self._now = found, found.now
+        self.state = self.state._replace(i=found.n_passes)
+        watch(self._now)
+        self.after_pass(False)
+        return found
 
     def _first(self, logp: LogPosterior, watch: Any) -> Climb:
         """Climb from the initial point, or else from the first start around which the density is finite."""
@@ -303,7 +381,11 @@ class AutoInference:
 
     def _keep(self, logp: LogPosterior, seconds: float, stopped: str) -> None:
         """Put what was fitted into the approximation and its report."""
-        approx, corrected = self.approx, False
+        approx, corrected, rng = (
+            self.approx,
+            False,
+            deepcopy(self._rng),
+        )  # a fit that goes on draws the same
         verdict = judge(logp.layout, self._now, self._modes, self._draws, stopped)
         if self._now is not None:
             normal, draws, n_kept = self._now.normal, self._draws, approx.size
@@ -312,10 +394,10 @@ class AutoInference:
             if logp.n_all and draws is not None and draws.needs_no_correction:
                 corrected = False  # the normal's draws are as good, and more of them
             if corrected and draws is not None:
-                approx.set_draws(draws.resampled(n_kept, self._rng))
+                approx.set_draws(draws.resampled(n_kept, rng))
             else:
                 n_noise = max(n_kept, normal.n_draws)
-                approx.set_draws(normal.points(normal.noise(n_noise, self._rng)[:n_kept]))
+                approx.set_draws(normal.points(normal.noise(n_noise, rng)[:n_kept]))
         before = approx.report
         approx.report = FitReport(
             before.method,
@@ -329,6 +411,8 @@ class AutoInference:
             verdict=verdict,
         )
         approx.normal.report = approx.report
+        if self.state is not None:
+            self.state = self.state._replace(report=approx.report)
 
 
 def _size(starts: Starts) -> int:
@@ -382,8 +466,9 @@ def _check_model(model: Any) -> None:
             "are discrete. Marginalise them: write a mixture as pm.Mixture, or take "
             "pymc_extras.marginalize(model, [...]), and fit that"
         )
-    if is_streamed(model):
+    local = [site.name for site in sites_of(model) if site.plate]
+    if local and is_streamed(model):
         raise ValueError(
-            "pm.fit(method='auto') needs all rows in memory, and those of this model come from a loader. "
-            "Fit a random part of them first, as pm.Data of an array"
+            f"pm.fit(method='auto') needs all rows of {', '.join(map(repr, local))} in memory, and those of this "
+            "model come from a loader. Make the model of arrays, or take method='advi'"
         )

@@ -19,6 +19,7 @@ import os
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,8 +32,9 @@ from pytensor.gradient import grad
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
+from pymc.variational.auto.row_data import LoadedRows, NumberedRows, RowData, Values
 from pymc.variational.engine.compiled import Step, make_step
-from pymc.variational.engine.feeds import Fed
+from pymc.variational.engine.feeds import Fed, Feed
 from pymc.variational.guides.base import sites_of
 from pymc.variational.guides.layout import Layout
 from pymc.variational.guides.starts import Starts
@@ -43,8 +45,11 @@ from pymc.variational.vectorize import at_one_draw
 
 __all__ = ["Budget", "LogPosterior", "Stopped"]
 
-#: Points, and points times rows, of one call of compiled code, between which a fit may be stopped.
-POINTS_AT_ONCE, ROWS_AT_ONCE = 256, 2**20
+#: Points, points times rows, and bytes of rows of one call of compiled code, between which a fit may be stopped.
+POINTS_AT_ONCE, ROWS_AT_ONCE, BYTES_AT_ONCE = 256, 2**20, 2**25
+
+#: Rows of a block, and numbers of points for many blocks, in a pass over all rows.
+BLOCK, NUMBERS_AT_ONCE = 4096, 2**22
 
 
 class Stopped(Exception):
@@ -84,10 +89,10 @@ class LogPosterior:
         The initial point.
     step : Step
         Its fed inputs are a point, and rows; it computes 0, the log-density and the gradient.
-    n_all : int
-        How many rows there are in all; 0 for a model without minibatches.
-    rows : array of int64, optional
-        The rows that it is of, scaled up to all.
+    data : RowData, optional
+        All rows, of a model of minibatches.
+    rows : tuple of array, optional
+        The values of the rows that it is of, scaled up to all.
     budget : Budget
     """
 
@@ -95,12 +100,19 @@ class LogPosterior:
     layout: Layout
     start: np.ndarray
     step: Step
-    n_all: int = 0
-    rows: np.ndarray | None = None
+    data: RowData | None = None
+    rows: Values | None = None
     budget: Budget = field(default_factory=Budget)
 
     @classmethod
-    def of(cls, model: Any, starts: Starts, **compile_kwargs: Any) -> LogPosterior:
+    def of(
+        cls,
+        model: Any,
+        starts: Starts,
+        seed: int = 0,
+        feed: Feed | None = None,
+        **compile_kwargs: Any,
+    ) -> LogPosterior:
         """Compile it, unless that was done before for this model.
 
         Parameters
@@ -108,6 +120,10 @@ class LogPosterior:
         model : Model
             Of all rows, or of minibatches of one dim: of these it is a function of the rows, too.
         starts : Starts
+        seed : int
+            For random parts and the order of the rows.
+        feed : Feed, optional
+            Of a loader, which has the rows.
         **compile_kwargs
             Of :func:`pytensor.function`.
         """
@@ -115,12 +131,15 @@ class LogPosterior:
         start = layout.flatten(starts.point).astype("float64")
         dtype = pytensor.config.floatX
         point = pytensor.shared(start.astype(dtype), "point", shape=(layout.size,))
-        fed, n_all, graphs = {point: np.dtype(dtype)}, 0, [model.logp()]
-        if model_indexes(model):
+        fed, graphs = {point: np.dtype(dtype)}, [model.logp()]
+        data: RowData | None = None
+        if feed is not None:
+            fed, data = fed | feed.inputs, LoadedRows(feed, seed)
+        elif model_indexes(model):
             rows = pytensor.shared(np.zeros(1, "int64"), "rows", shape=(None,))
             fed[rows] = np.dtype("int64")
             found = index_variables(graphs)
-            n_all = rows_in_all([Rows(found[0])])
+            data = NumberedRows(rows_in_all([Rows(found[0])]), seed)
             graphs = rebuild(graphs, dict.fromkeys(found, rows))
         values = {site.value: value for site, value in layout.split(point, 0).items()}
         [logp] = stabilised(at_one_draw(graphs, values))
@@ -128,7 +147,7 @@ class LogPosterior:
         outputs = pt.concatenate([pt.zeros(1), pt.atleast_1d(logp), grad(logp, point)])
         outputs = pt.specify_shape(outputs.astype(dtype), (layout.size + 2,))
         step = make_step({}, outputs, model=model, random_seed=0, fed=fed, **compile_kwargs)
-        return cls(model, layout, start, step, n_all)
+        return cls(model, layout, start, step, data)
 
     @property
     def size(self) -> int:
@@ -139,20 +158,31 @@ class LogPosterior:
     def dtype(self) -> np.dtype:
         return np.dtype(pytensor.config.floatX)
 
-    def of_rows(self, rows: np.ndarray) -> LogPosterior:
+    @property
+    def n_all(self) -> int:
+        """How many rows there are; 0 for a model without minibatches."""
+        return 0 if self.data is None else self.data.n_all
+
+    def of_rows(self, rows: Values) -> LogPosterior:
         """Return that of some rows, scaled up to all."""
-        return replace(self, rows=np.ascontiguousarray(rows, "int64"))
+        return replace(self, rows=tuple(map(np.ascontiguousarray, rows)))
+
+    def of_part(self, n: int, rng: np.random.Generator) -> LogPosterior:
+        """Return that of `n` rows at random, scaled up to all."""
+        assert self.data is not None
+        return self.of_rows(self.data.part(min(n, self.data.most), rng))
 
     def __call__(
-        self, points: np.ndarray, rows: np.ndarray | None = None
+        self, points: np.ndarray, blocks: Values | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Compute log-densities and gradients.
 
         Parameters
         ----------
         points : array of floats, shape (n_points, size)
-        rows : array of int, shape (n_points, n_rows), optional
-            The rows of each point. Default: the rows that it is of.
+        blocks : tuple of array, shape (n_blocks, n_rows, ...), optional
+            The rows of the points, as many of which follow each other for each block. Default: the rows that it is
+            of.
 
         Returns
         -------
@@ -166,24 +196,24 @@ class LogPosterior:
         """
         n_points = len(points)
         points = np.ascontiguousarray(points, pytensor.config.floatX)
-        if rows is None and self.rows is not None:
-            rows = np.broadcast_to(self.rows, (n_points, len(self.rows)))
-        n_rows = 1 if rows is None else rows.shape[1]
+        if blocks is None:
+            blocks = () if self.rows is None else tuple(array[None] for array in self.rows)
+        n_blocks, n_rows = blocks[0].shape[:2] if blocks else (1, 1)
+        of_block = sum(array[0].nbytes for array in blocks)
+        most = min(POINTS_AT_ONCE, ROWS_AT_ONCE // n_rows, BYTES_AT_ONCE // max(1, of_block))
+        starts, at_once = range(0, n_points, max(1, most)), max(1, most)
         found = np.empty((n_points, self.size + 2))
-        at_once = max(1, min(POINTS_AT_ONCE, ROWS_AT_ONCE // n_rows))
-        starts = range(0, n_points, at_once)
 
         def compute(k: int) -> None:
-            some = slice(k, k + at_once)
-            given = [array[some] for array in (points, rows) if array is not None]
-            # Compiled code takes no read-only array, such as rows that were broadcast
-            values = tuple(np.require(given[i], requirements=("C", "W")) for i in self.step.fed)
+            some = np.arange(k, min(n_points, k + at_once))
+            given = [points[some], *(array[some * n_blocks // n_points] for array in blocks)]
+            values = tuple(np.ascontiguousarray(given[i]) for i in self.step.fed)
             driver = self.step.driver
-            run = driver.run(self.step.load(), len(points[some]), Fed(driver.hold(values), 0))
+            run = driver.run(self.step.load(), len(some), Fed(driver.hold(values), 0))
             found[some] = run.losses
 
         # Threads: the compiled loops of Numba let others run
-        threaded = rows is not None and self.step.driver.name == "numba"
+        threaded = bool(blocks) and self.step.driver.name == "numba"
         n_threads = _n_cores() if threaded and len(starts) > 1 else 1
         with np.errstate(all="ignore"), ThreadPoolExecutor(n_threads) as pool:
             for k in range(0, len(starts), n_threads):
@@ -196,6 +226,35 @@ class LogPosterior:
                 self.budget.n_rows += n_done * n_rows
         values = np.where(np.isnan(found[:, 1]), -np.inf, found[:, 1])
         return values, found[:, 2:]
+
+    def of_all(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute log-densities and gradients of all rows, in one pass over them.
+
+        Parameters
+        ----------
+        points : array of floats, shape (n_points, size)
+
+        Returns
+        -------
+        values : array of float64, shape (n_points,)
+        gradients : array of float64, shape (n_points, size)
+
+        Raises
+        ------
+        Stopped
+        """
+        assert self.data is not None
+        n_points, n_done = len(points), 0
+        values, gradients = np.zeros(n_points), np.zeros((n_points, self.size))
+        at_once = max(1, NUMBERS_AT_ONCE // points.size)
+        with closing(self.data.blocks(BLOCK, at_once)) as parts:
+            for blocks in parts:
+                n_blocks, n_rows = blocks[0].shape[:2]
+                found, slopes = self(np.tile(points, (n_blocks, 1)), blocks)
+                values += n_rows * found.reshape(n_blocks, n_points).sum(axis=0)
+                gradients += n_rows * slopes.reshape(n_blocks, n_points, -1).sum(axis=0)
+                n_done += n_blocks * n_rows
+        return values / n_done, gradients / n_done
 
 
 def _n_cores() -> int:

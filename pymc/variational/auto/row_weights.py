@@ -31,8 +31,9 @@ import numpy as np
 from pymc.variational.auto.importance import LIGHT_TAIL, RowsError, WeightedDraws
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.normal import Normal
+from pymc.variational.auto.row_data import Values
 from pymc.variational.pareto import smoothed
-from pymc.variational.posterior.log_density import SubsampledLogDensity
+from pymc.variational.posterior.log_density import SubsampledLogDensity, random_groups
 
 __all__ = ["weigh_by_rows"]
 
@@ -67,39 +68,48 @@ class _Expansion:
     normal: Normal
     second_order: bool
 
-    def values(self, some: Mapping[str, np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the log-density at draws, without the part of its curvature."""
-        [points], [places] = some.values(), rows
-        found = self.logp(points, np.broadcast_to(places, (len(points), len(places))))[0]
-        return found - self.of_curvature(points, places)
+    def values(self, some: Mapping[str, np.ndarray], rows: Values | None) -> np.ndarray:
+        """Return the log-density at draws, without the part of its curvature; of all rows for None."""
+        [points] = some.values()
+        return self._found(points, rows)[0] - self.of_curvature(points, rows)
 
     def expand(
-        self, point: Sequence[np.ndarray], rows: Sequence[np.ndarray]
+        self, point: Sequence[np.ndarray], rows: Values | None
     ) -> tuple[float, list[np.ndarray]]:
         """Return value and gradient at the mean, where the curvature adds nothing."""
-        value, gradient = self.logp(point[0][None], rows[0][None])
+        value, gradient = self._found(point[0][None], rows)
         return float(value[0]), [gradient[0]]
 
-    def of_curvature(self, points: np.ndarray, places: np.ndarray) -> np.ndarray:
+    def part(self, share: float, rng: np.random.Generator) -> list[Values]:
+        """Draw rows, in groups."""
+        data = self.logp.data
+        assert data is not None
+        rows = data.part(round(share * data.n_all), rng)
+        groups = random_groups(len(rows[0]), 1.0, rng)
+        return [tuple(array[group] for array in rows) for group in groups]
+
+    def of_curvature(self, points: np.ndarray, rows: Values | None) -> np.ndarray:
         if not self.second_order:
             return np.zeros(len(points))
-        z, is_all = self.normal.whitened(points), len(places) == self.logp.n_all
-        curvature = self.of_all_rows if is_all else self.curvature(places)
+        z = self.normal.whitened(points)
+        curvature = self.of_all_rows if rows is None else self.curvature(rows)
         return -0.5 * np.einsum("si,ij,sj->s", z, curvature, z)
 
     @cached_property
     def of_all_rows(self) -> np.ndarray:
         """The curvature of all rows."""
-        return self.curvature(np.arange(self.logp.n_all))
+        return self.curvature(None)
 
-    def curvature(self, places: np.ndarray) -> np.ndarray:
+    def curvature(self, rows: Values | None) -> np.ndarray:
         """Compute the whitened curvature of some rows at the mean, by differences of the gradient."""
         n = self.normal.size
         away = self.normal.away(np.vstack([np.zeros(n), STEP * np.eye(n)]))
-        all_of = np.broadcast_to(places, (n + 1, len(places)))
-        u = self.normal.whitened_gradients(self.logp(self.normal.mean + away, all_of)[1])
+        u = self.normal.whitened_gradients(self._found(self.normal.mean + away, rows)[1])
         found = (u[0] - u[1:]) / STEP
         return (found + found.T) / 2
+
+    def _found(self, points: np.ndarray, rows: Values | None) -> tuple[np.ndarray, np.ndarray]:
+        return self.logp.of_all(points) if rows is None else self.logp.of_rows(rows)(points)
 
 
 def weigh_by_rows(logp: LogPosterior, normal: Normal, rng: np.random.Generator) -> WeightedDraws:
@@ -127,18 +137,20 @@ def _weighed(
     # Matched to the mean, about which the expansion is
     noise = normal.noise(max(n_draws, normal.n_draws), rng)
     points, n_rows = normal.points(noise), N_ROWS
+    assert logp.data is not None
+    most = logp.data.most
     for second_order in (False, True):
         expansion = _Expansion(logp, normal, second_order)
         density = SubsampledLogDensity(
-            {"point": points}, (logp.n_all,), expansion.values, expansion.expand
+            {"point": points}, (logp.n_all,), expansion.values, expansion.expand, expansion.part
         )
-        found = density.estimate(min(n_rows, logp.n_all), rng)
-        if found.se_between < LARGEST_ERROR or n_rows >= logp.n_all:
+        found = density.estimate(min(n_rows, most), rng)
+        if found.se_between < LARGEST_ERROR or n_rows >= most:
             break
-    while found.se_between > LARGEST_ERROR and n_rows < logp.n_all:
-        n_rows = 4 * n_rows if 8 * n_rows < logp.n_all else logp.n_all
+    while found.se_between > LARGEST_ERROR and n_rows < most:
+        n_rows = 4 * n_rows if 8 * n_rows < most else most
         found = density.estimate(n_rows, rng)
-    ratios = found.values + expansion.of_curvature(points, density.all_rows[0])
+    ratios = found.values + expansion.of_curvature(points, None)
     ratios = ratios + 0.5 * (noise**2).sum(axis=1) + normal.log_scale
     error = RowsError(found.se_between, n_rows)
     return WeightedDraws(points, np.empty((0, 0)), smoothed(ratios), float(ratios.mean()), error)

@@ -99,6 +99,10 @@ class Feed:
         Of the batches, where they are not those of the variables.
     after : callable
         Called when all that was wanted has been read, and the variables hold the last batch.
+    n_rows, batch_size : int
+        Rows of a pass, and of a batch.
+    one_shot : bool
+        Whether they can be read only once.
 
     Examples
     --------
@@ -121,8 +125,12 @@ class Feed:
         position: Any,
         dtypes: Sequence[np.dtype] | None = None,
         after: Callable[[], None] = lambda: None,
+        n_rows: int = 0,
+        batch_size: int = 1,
+        one_shot: bool = False,
     ) -> None:
         self._after = after
+        self.n_rows, self.batch_size, self.one_shot = n_rows, batch_size, one_shot
         self.variables = tuple(variables)
         self._dtypes = dtypes or [np.dtype(var.type.dtype) for var in variables]
         self.position = position
@@ -208,6 +216,14 @@ class Feed:
             self._wanted -= n
             self.n_used += n
             self.position = batches.positions[self._at - 1]
+
+    def read(self, n: int) -> Generator[tuple[np.ndarray, ...]]:
+        """Yield the values of the next `n` batches, of as many at a time as are at hand."""
+        with self.reading(n):
+            while k := self.at_hand():
+                values = self._at_hand().values
+                yield tuple(array[self._at : self._at + k] for array in values)
+                self.take(k)
 
     def show(self) -> None:
         """Give the variables the values of the last batch that was used."""

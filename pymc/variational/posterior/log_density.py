@@ -57,7 +57,7 @@ from pymc.variational.progress import with_bar
 from pymc.variational.rows.table import rows_in_all
 from pymc.variational.stabilised import stabilised
 
-__all__ = ["LogDensity", "SubsampledLogDensity", "log_density"]
+__all__ = ["LogDensity", "SubsampledLogDensity", "log_density", "random_groups"]
 
 #: Groups of rows by whose differences the error is estimated.
 N_GROUPS = 16
@@ -128,12 +128,18 @@ class SubsampledLogDensity:
         The log-probability at points, by rows of each dim.
     expand : callable (point, rows) -> log-probability, list of its gradients
         At one point.
+    part : callable (share, generator) -> groups of rows
+        Draws a share of all rows at random, in groups without one in common.
+    all_rows : object
+        What `values` and `expand` take for all rows.
     """
 
     points: Mapping[str, np.ndarray]
     totals: tuple[int, ...]
-    values: Callable[[Mapping[str, np.ndarray], Sequence[np.ndarray]], np.ndarray]
-    expand: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], tuple[Any, list[Any]]]
+    values: Callable[[Mapping[str, np.ndarray], Any], np.ndarray]
+    expand: Callable[[Sequence[np.ndarray], Any], tuple[Any, list[Any]]]
+    part: Callable[[float, np.random.Generator], Sequence[Any]]
+    all_rows: Any = None
 
     @classmethod
     def of(
@@ -171,7 +177,11 @@ class SubsampledLogDensity:
             found, *slopes = expand(*point, *rows)
             return found, slopes
 
-        return cls(points, totals, values_at, expand_at)
+        def part(share: float, rng: np.random.Generator) -> Sequence[Any]:
+            return list(zip(*(random_groups(total, share, rng) for total in totals)))
+
+        all_rows = [np.arange(total) for total in totals]
+        return cls(points, totals, values_at, expand_at, part, all_rows)
 
     @cached_property
     def first_order(self) -> np.ndarray:
@@ -183,10 +193,6 @@ class SubsampledLogDensity:
         """The log-probability of all rows, of the first draws; they are as good as any others."""
         some = {name: array[:N_COMPARED] for name, array in self.points.items()}
         return self.values(some, self.all_rows)
-
-    @cached_property
-    def all_rows(self) -> list[np.ndarray]:
-        return [np.arange(total) for total in self.totals]
 
     def estimate(self, n_rows: int, rng: np.random.Generator, show: bool = False) -> LogDensity:
         """Estimate the log-probability of each draw.
@@ -204,7 +210,7 @@ class SubsampledLogDensity:
             Whether to show a bar, once it takes a while.
         """
         share = min(n_rows / max(self.totals), 1)
-        groups = list(zip(*(_groups(total, share, rng) for total in self.totals)))
+        groups = self.part(share, rng)
         shown = with_bar(groups, f"Log-probabilities by {n_rows:,} rows", show)
         remainders = np.array(
             [self.values(self.points, rows) - self._expansion(rows) for rows in shown]
@@ -224,7 +230,7 @@ class SubsampledLogDensity:
             n_rows,
         )
 
-    def _expansion(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+    def _expansion(self, rows: Any) -> np.ndarray:
         """Compute the first-order expansion about the mean of the draws, at all draws."""
         center = [_center(array) for array in self.points.values()]
         at_center, slopes = self.expand(center, rows)
@@ -243,7 +249,7 @@ def _larger(stated: float, found: float) -> float:
     return float(found if found > LARGEST_RATIO * stated else stated)
 
 
-def _groups(total: int, share: float, rng: np.random.Generator) -> list[np.ndarray]:
+def random_groups(total: int, share: float, rng: np.random.Generator) -> list[np.ndarray]:
     """Draw groups of rows without one in common; of few rows, each group has all."""
     rows = rng.permutation(total)
     taken = rows[: round(share * total)]

@@ -106,7 +106,17 @@ def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:
     dtypes = [given[target.place] for target in targets]
     total = loader.total_size if has_rows else None
     after = partial(forget_rows, model)
-    return Feed(variables, opened(loader, targets, total), Position(), dtypes, after)
+    read = opened(loader, targets, total)
+    return Feed(
+        variables,
+        read,
+        Position(),
+        dtypes,
+        after,
+        n_rows=loader.total_size,
+        batch_size=loader.batch_size,
+        one_shot=loader.one_shot,
+    )
 
 
 def _no_numbers(loader: Loader) -> str:

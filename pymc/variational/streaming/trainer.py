@@ -29,7 +29,14 @@ from pymc.variational.counts import check_count
 from pymc.variational.engine.compiled import one_at_a_time
 from pymc.variational.fit_arguments import check_callbacks, check_no_more
 from pymc.variational.fitting import FitState
-from pymc.variational.inference import check_fit_arguments, make_inference, model_of
+from pymc.variational.inference import (
+    N_STEPS,
+    check_fit_arguments,
+    is_auto,
+    make_inference,
+    model_of,
+    refuse_for_auto,
+)
 from pymc.variational.progress import Compiling
 from pymc.variational.streaming.checkpoints.trainers import (
     CHECKPOINTING,
@@ -49,14 +56,15 @@ MAKING = frozenset(inspect.signature(make_inference).parameters) - {"method", "m
 OWN = frozenset({"n", "batch_size", "data", "data_name", "dataloader", "method", "model"})
 
 #: Arguments that are of one call alone, beside those of checkpoints
-SHOWN = ("progressbar", "progressbar_theme")
+OF_CALL = frozenset({"progressbar", "progressbar_theme", "max_gradients", "max_seconds"})
 
 
 class Trainer(Resumable):
     """Fit a model to data that are read batch by batch.
 
     Each step takes the next batch: a pass over all rows follows the other, and the last rows of a pass
-    open the first batch of the next. When a fit has ended, for whatever reason, it can go on.
+    open the first batch of the next. When a fit has ended, for whatever reason, it can go on. With
+    ``method="auto"`` there are no steps, but a few passes over all rows, from a fit of a random part of them.
 
     Parameters
     ----------
@@ -124,13 +132,14 @@ class Trainer(Resumable):
         method = self._method if isinstance(self._method, str) else type(self._method).__name__
         return f"Trainer({method!r}, {self.dataloader!r}, batches_seen={self.batches_seen})"
 
-    def fit(self, n: int = 10_000, **kwargs: Any) -> Any:
+    def fit(self, n: int = N_STEPS, **kwargs: Any) -> Any:
         """Take `n` steps, each with the next batch.
 
         Parameters
         ----------
         n : int
             Number of steps, and of batches: at least 1. By default as many as those of :func:`pymc.fit`.
+            ``method="auto"`` takes none.
         **kwargs
             Arguments of :func:`pymc.fit`, in place of those that the trainer was made with. Later calls
             keep them, callbacks and those below too, apart from `progressbar`. A second call goes on with
@@ -142,7 +151,8 @@ class Trainer(Resumable):
                 folder. One is written when the fit has ended, in whatever way but that the process was
                 killed. None: no more of them.
             checkpoint_every : int
-                Also at the steps that are multiples of it, counted from the first fit on.
+                Also at the steps that are multiples of it, counted from the first fit on; with
+                ``method="auto"`` passes over all rows, by default after each.
             keep : int
                 How many checkpoints are kept, 3 by default: the last ones.
 
@@ -164,11 +174,13 @@ class Trainer(Resumable):
             completed steps are kept: `approx`, `hist` and `position` are of the last one.
         """
         n = check_count("n", n, "Trainer.fit")
+        if is_auto(self._method) and n != N_STEPS:
+            refuse_for_auto({"n": n})
         _check_arguments("Trainer.fit", kwargs, self._method)
         options = {**self._defaults, **kwargs}
         plan = self._take_plan(options)
-        kept = {k: v for k, v in kwargs.items() if k in options and k not in SHOWN}
-        shown = {k: v for k, v in options.items() if k in SHOWN}
+        kept = {k: v for k, v in kwargs.items() if k in options and k not in OF_CALL}
+        shown = {k: v for k, v in options.items() if k in OF_CALL}
         if self.state is None or kept.keys() - {"callbacks"}:
             with Compiling(
                 theme=shown.get("progressbar_theme"), show=shown.get("progressbar", True)
@@ -197,6 +209,10 @@ class Trainer(Resumable):
         """
         check_no_more("Trainer.refine", kwargs)
         n = check_count("n", n, "Trainer.refine")
+        if is_auto(self._method):
+            raise TypeError(
+                f"n={n} of Trainer.refine are steps, and method='auto' takes none: trainer.fit() goes on"
+            )
         if self.state is None:
             raise TypeError(
                 "Need to call `.fit` first: `refine` goes on with the step of that fit."
@@ -204,12 +220,16 @@ class Trainer(Resumable):
         options = dict(self._defaults)
         plan = self._take_plan(options)
         asked = {"progressbar": progressbar, "progressbar_theme": progressbar_theme}
-        shown = {k: v for k, v in options.items() if k in SHOWN}
+        shown = {k: v for k, v in options.items() if k in OF_CALL}
         self._take(n, plan, shown | {k: v for k, v in asked.items() if v is not None})
 
     def _take(self, n: int, plan: Any, shown: dict[str, Any]) -> None:
         """Take steps, and write checkpoints after the user's callbacks of a step."""
         state = self.inference.state
+        if is_auto(self._method):
+            self.inference.after_pass = self._saver(plan)
+            self.inference.refine(**shown)
+            return
         if plan is not None:
             watching = Checkpoints(self, **plan._asdict(), until=state.i + n)
             self._set_callbacks([*state.callbacks, watching])
@@ -246,7 +266,7 @@ class Trainer(Resumable):
                 "Make another pm.Trainer for it"
             )
         fitting = {k: v for k, v in options.items() if k not in MAKING}
-        for name in SHOWN:
+        for name in OF_CALL:
             fitting.pop(name, None)
         n_before = 0 if self.state is None else self.state.i
         # Fast math lets other processes compile other bits, and costs a few percent to leave out

@@ -63,13 +63,23 @@ def test_rows() -> None:
     assert (whole.n_all, logp.n_all) == (0, 60)
     point = problem.mean + problem.sd
     rows = np.random.default_rng(1).permutation(60).reshape(4, 15)
-    values, gradients = logp(np.repeat(point[None], 4, axis=0), rows)
+    values, gradients = logp(np.repeat(point[None], 4, axis=0), (rows,))
     right, slope = whole(point[None])
     np.testing.assert_allclose(values.mean(), right[0])
     np.testing.assert_allclose(gradients.mean(axis=0), slope[0])
-    some = logp.of_rows(rows[2])(point[None])
+    some = logp.of_rows((rows[2],))(point[None])
     np.testing.assert_allclose(some[0][0], values[2])
     assert logp.budget.n_rows == 5 * 15
+
+
+def test_all_rows_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several points of each block follow each other, and the last block has fewer rows."""
+    monkeypatch.setattr("pymc.variational.auto.log_posterior.BLOCK", 7)
+    problem = Regression()
+    whole, logp = log_posterior(problem.model()), log_posterior(problem.model(batch_size=10))
+    points = problem.mean + np.random.default_rng(1).normal(size=(3, 3)) * problem.sd
+    for found, right in zip(logp.of_all(points), whole(points)):
+        np.testing.assert_allclose(found, right)
 
 
 def test_a_budget_ends_it() -> None:

@@ -25,13 +25,17 @@ import pytensor
 
 from pytensor.compile.sharedvalue import SharedVariable
 
+from pymc.variational.auto import AutoInference
 from pymc.variational.engine.compiled import Step
 from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step import host_value
 from pymc.variational.inference import model_of
 from pymc.variational.report import FitReport
 from pymc.variational.streaming.checkpoints.arguments import as_json, merged_arguments
-from pymc.variational.streaming.checkpoints.errors import CheckpointMismatchError
+from pymc.variational.streaming.checkpoints.errors import (
+    CheckpointMismatchError,
+    DamagedCheckpointError,
+)
 from pymc.variational.streaming.checkpoints.fingerprint import (
     differences,
     model_fingerprint,
@@ -52,7 +56,9 @@ __all__ = ["CHECKPOINTING", "load_trainer", "trainer_tree"]
 STARTS = frozenset({"random_seed", "start", "start_sigma"})
 
 #: Those that change nothing of what it computes, or only where it starts from.
-NOT_SAVED = STARTS | {"callbacks", "progressbar", "progressbar_theme"}
+NOT_SAVED = STARTS | {
+    *("callbacks", "progressbar", "progressbar_theme", "max_gradients", "max_seconds")
+}
 
 #: Arguments of `fit` about checkpoints.
 CHECKPOINTING = ("checkpoint", "checkpoint_every", "keep")
@@ -92,6 +98,7 @@ def trainer_tree(trainer: Any, end: LoopEnd | None, until: int | None) -> dict[s
             name: host_value(var) for name, var in _fixed(inference.approx, changing).items()
         },
         "results": {**results, "hist": hist, "report": None},
+        "passes": inference.position if isinstance(inference, AutoInference) else {},
     }
 
 
@@ -203,5 +210,12 @@ def _restore(trainer: Any, tree: Mapping[str, Any], found: Path) -> None:
     put_results(inference.approx, tree["results"], found)
     inference.approx.report = report
     inference.hist, inference.state = tree["results"]["hist"], state
+    if isinstance(inference, AutoInference):
+        try:
+            inference.position = tree["passes"]
+        except (LookupError, TypeError, ValueError) as error:
+            raise DamagedCheckpointError(
+                found, f"it holds no passes of a fit ({error!r})"
+            ) from error
     trainer.position, trainer.batches_seen = Position(epoch, row), tree["batches_seen"]
     trainer._fit_id = tree["fit"]

@@ -19,6 +19,7 @@ import os
 import uuid
 import warnings
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -123,6 +124,18 @@ class Resumable:
                 return None
         self._plan = plan
         return plan
+
+    def _saver(self, plan: Plan | None) -> Callable[[bool], None]:
+        """Return what writes checkpoints of passes over all rows, and at the end."""
+        if plan is None:
+            return lambda is_end: None
+        claim(plan.folder, self._claim)
+
+        def save(is_end: bool) -> None:
+            if is_end or self.state.i % (plan.every or 1) == 0:
+                save_trainer(self, plan.folder, plan.keep)
+
+        return save
 
     def save(self, path: str | os.PathLike[str], *, keep: int | None = None) -> Path:
         """Write a checkpoint of the fit as it is.

@@ -196,6 +196,7 @@ TRAINER: Schema = {
     "state": VALUES_BY_NAME,
     "fixed": VALUES_BY_NAME,
     "results": {**RESULTS, "report": Rule("none", lambda value: value is None)},
+    "passes": VALUES_BY_NAME,
 }
 
 APPROXIMATION: Schema = {
@@ -230,9 +231,8 @@ def check_trainer(tree: Mapping[str, Any], path: Path, total_size: Any = None) -
     DamagedCheckpointError
         It names the entry.
     """
-    _check(
-        {"checkpointing": None, **tree}, TRAINER, path
-    )  # checkpoints of earlier versions have none
+    # Checkpoints of earlier versions have neither
+    _check({"checkpointing": None, "passes": {}, **tree}, TRAINER, path)
     named, seen, row = step_of(path), tree["batches_seen"], tree["position"][1]
     if named is not None and named != seen:
         problem = (

@@ -55,6 +55,8 @@ class Loader(ABC):
     has_row_numbers : bool
         Whether batches say which rows they hold, as those of a `DataLoader` do by ``batch.rows``. A model
         with latent variables of rows needs them.
+    one_shot : bool
+        Whether the rows can be read only once.
 
     Examples
     --------
@@ -77,6 +79,7 @@ class Loader(ABC):
     batch_size: int
     total_size: int
     has_row_numbers: bool = False
+    one_shot: bool = False
 
     @abstractmethod
     def batches(self, epoch: int) -> Iterator[Any]:

@@ -238,6 +238,11 @@ class DataLoader(RowsOfSource, Loader):
         """Whether batches say which rows they hold: not if rows may be left out."""
         return not self.leaves_out
 
+    @property
+    def one_shot(self) -> bool:  # type: ignore[override]
+        """Whether the rows can be read only once, as those of an iterator."""
+        return self.source.one_shot
+
     def reader(self) -> ReadBatches:
         """Return what reads batches from a position on; what was read ahead is kept from call to call."""
         return partial(self.chunks, stream=self.stream())
