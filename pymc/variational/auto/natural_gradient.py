@@ -41,6 +41,9 @@ NO_RISE, PATIENCE = 1e-4, 6
 
 MAX_STEPS = 100
 
+#: How much narrower a normal gets from which no step leads up, and how often.
+NARROWER, MOST_NARROWED = 0.1, 10
+
 #: Part of 1 + |x| that is the sd of a start: the density is smooth there, whatever its scales are.
 WIDTH = 1e-3
 
@@ -112,7 +115,7 @@ def climb(
     noise = normal.noise(n_draws, rng)
     normal, values, gradients = _finite_start(logp, normal, noise)
     now = Climb(normal, values.mean() + normal.log_scale, np.inf, False, 0, len(noise))
-    stalled = 0
+    stalled = n_narrowed = 0
     while True:
         slope = now.normal.slope(noise, gradients)
         now = replace(now, slope=slope.largest)
@@ -136,7 +139,14 @@ def climb(
                 break
             rate /= 2 if rate > 0.1 else 4
         else:
-            return almost
+            if almost.converged or n_narrowed >= MOST_NARROWED:
+                return almost
+            # Too wide for the density there, of which a part of the draws sees nothing but its slopes
+            normal, n_narrowed = now.normal.at(now.normal.mean, NARROWER), n_narrowed + 1
+            values, found = logp(normal.points(noise))
+            bound = values.mean() + normal.log_scale
+            if not (np.isfinite(bound) and np.isfinite(found).all()):
+                return almost
         stalled = stalled + 1 if bound - now.bound < NO_RISE else 0
         now = replace(now, normal=normal, bound=float(bound), n_steps=now.n_steps + 1)
         gradients = found

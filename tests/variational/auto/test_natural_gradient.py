@@ -18,8 +18,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import pymc as pm
+
 from pymc.variational.auto.all_rows import first_pass, next_pass
-from pymc.variational.auto.natural_gradient import climb, settle
+from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, climb, settle
 from pymc.variational.auto.normal import Dense
 from tests.variational.auto.problems import Regression, gamma, log_posterior
 
@@ -83,3 +85,20 @@ def test_passes_over_all_rows() -> None:
     np.testing.assert_allclose((found.normal.mean - problem.mean) / problem.sd, 0, atol=0.02)
     np.testing.assert_allclose(found.normal.sd / problem.sd, 1, atol=0.06)
     assert logp.budget.n_rows - seen < 3 * 5 * 2003
+
+
+def test_a_start_that_is_too_wide() -> None:
+    """Incomes of 36,000 make a thousandth of a coefficient 36 log-odds: the density has a slope there, and no curvature."""
+    rng, n = np.random.default_rng(1), 2000
+    x = np.column_stack([rng.normal(40, 12, size=n), rng.lognormal(10.5, 0.6, size=n)])
+    bought = rng.random(n) < 1 / (1 + np.exp(2.5 - x @ [0.02, 8e-6]))
+    with pm.Model() as model:
+        a, b = pm.Normal("a", 0, 10), pm.Normal("b", 0, 1, shape=2)
+        each = pm.logp(pm.Bernoulli.dist(logit_p=a + pm.math.dot(x, b)), bought.astype(int))
+        pm.Potential("y", 1000 * each.sum())
+    logp = log_posterior(model)
+    start = Dense.of_size(3).around(logp.start, WIDTH)
+    found = climb(logp, start, start.n_draws, rng, tolerance=ROUGH)
+    assert found.converged and found.slope < ROUGH
+    gradient = logp(found.normal.mean[None])[1][0]
+    assert np.abs(gradient * found.normal.sd).max() < 0.1
