@@ -31,7 +31,7 @@ from pymc.variational.auto.log_posterior import BLOCK, NUMBERS_AT_ONCE, LogPoste
 from pymc.variational.auto.natural_gradient import CONVERGED, Climb
 from pymc.variational.auto.normal import Normal, Slope
 
-__all__ = ["MAX_PASSES", "SUBSAMPLES", "Passes", "first_pass", "next_pass"]
+__all__ = ["MAX_PASSES", "SUBSAMPLES", "Passes", "curvature", "first_pass", "next_pass"]
 
 #: Rows of the fits that come first.
 SUBSAMPLES = (2_000, 10_000)
@@ -47,6 +47,13 @@ NOISE_OF_SDS = 0.1
 #: Passes after which the curvature is an average over those that follow.
 FIRST_PASSES = 2
 
+#: Passes after which the curvature is exact, where the mean is to move by no more sds than these: few rows of a rare
+#: category are in few blocks, each with one draw. It stays where the mean moves by less than the last.
+INEXACT_PASSES, NEAR, SAME_CURVATURE = 4, 2.0, 0.5
+
+#: Step of the differences that give the curvature, in sds.
+STEP = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class Passes:
@@ -59,11 +66,14 @@ class Passes:
         The natural gradient there.
     rate : float
         Of the next step.
+    exact : bool
+        Whether the precision is the curvature at the mean, and not an estimate from the draws of blocks.
     """
 
     now: Climb
     slope: Slope
     rate: float = 1.0
+    exact: bool = False
 
     @property
     def n_passes(self) -> int:
@@ -99,13 +109,35 @@ def next_pass(logp: LogPosterior, before: Passes, rng: np.random.Generator) -> P
     Stopped
     """
     now, slope, rate = before.now, before.slope, before.rate
+    flat = np.eye(logp.size)
+    if before.n_passes >= INEXACT_PASSES and not before.exact and slope.of_mean < NEAR:
+        steep = slope._replace(mean=np.zeros(logp.size)).of_precision(curvature(logp, now.normal))
+        moved = now.normal.moved(steep, 1.0)
+        found = _slope(logp, moved, rng).of_precision(flat)
+        return Passes(_looked_at(replace(now, normal=moved), found), found, exact=True)
+    exact = before.exact and slope.of_mean < SAME_CURVATURE
     share = 1 / max(1, before.n_passes - FIRST_PASSES)
     averaged = slope._replace(values=1 + share * (slope.values - 1))
     moved = now.normal.moved(averaged, rate)
     found = _slope(logp, moved, rng)
+    if exact:
+        found = found.of_precision(flat)
     if found.of_mean < max(slope.of_mean, CONVERGED):
-        return Passes(_looked_at(replace(now, normal=moved), found), found, min(1.0, 2 * rate))
-    return Passes(_looked_at(now, slope), slope, rate / 4)
+        rate = min(1.0, 2 * rate)
+        return Passes(_looked_at(replace(now, normal=moved), found), found, rate, exact)
+    return Passes(_looked_at(now, slope), slope, rate / 4, before.exact)
+
+
+def curvature(logp: LogPosterior, normal: Normal) -> np.ndarray:
+    """Compute the whitened precision at the mean by differences of the gradient, in D + 1 of them.
+
+    Of the rows that `logp` is of, or of all.
+    """
+    away = normal.away(np.vstack([np.zeros(normal.size), STEP * np.eye(normal.size)]))
+    compute = logp.of_all if logp.rows is None else logp
+    u = normal.whitened_gradients(compute(normal.mean + away)[1])
+    found = (u[0] - u[1:]) / STEP
+    return (found + found.T) / 2
 
 
 def _looked_at(now: Climb, slope: Slope) -> Climb:

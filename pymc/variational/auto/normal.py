@@ -77,6 +77,11 @@ class Slope(NamedTuple):
         """By which part of them the standard deviations are to change."""
         return float(0.5 * np.abs(self.values - 1).max())
 
+    def of_precision(self, precision: np.ndarray) -> Slope:
+        """Return the same with another precision to go to, whitened."""
+        values, vectors = np.linalg.eigh(precision)
+        return self._replace(values=values, vectors=vectors)
+
     @property
     def largest(self) -> float:
         return max(self.of_mean, self.of_sds)

@@ -53,7 +53,8 @@ def saved_position(
         values |= _of_climb(f"other {k}", other)
     slope = passes.slope._asdict()
     values |= {f"slope/{name}": array for name, array in slope.items()}
-    return values | {"rate": np.array(passes.rate), "n_others": np.array(len(modes.others))}
+    numbers = np.array([passes.rate, passes.exact], dtype="float64")
+    return values | {"numbers": numbers, "n_others": np.array(len(modes.others))}
 
 
 def set_position(
@@ -71,7 +72,8 @@ def set_position(
     if "now/mean" not in values:
         return values["rng"], None, None
     slope = Slope(*(values[f"slope/{name}"] for name in Slope._fields))
-    passes = Passes(_climb("now", values), slope, float(values["rate"]))
+    rate, exact = map(float, values["numbers"])
+    passes = Passes(_climb("now", values), slope, rate, bool(exact))
     others = (_climb(f"other {k}", values) for k in range(int(values["n_others"])))
     return values["rng"], Modes(_climb("best", values), tuple(others)), passes
 

@@ -28,6 +28,7 @@ from functools import cached_property
 
 import numpy as np
 
+from pymc.variational.auto.all_rows import curvature
 from pymc.variational.auto.importance import LIGHT_TAIL, RowsError, WeightedDraws
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.normal import Normal
@@ -40,17 +41,14 @@ __all__ = ["weigh_by_rows"]
 #: Draws: few where their weights are about equal, or else many.
 FEW, MANY = 500, 4000
 
-#: Effective draws from which few are enough.
-ENOUGH = 400
+#: Effective draws from which few are enough, and how many times as many are aimed at otherwise.
+ENOUGH, MARGIN = 400, 1.5
 
 #: Rows of the part at first.
 N_ROWS = 20_000
 
 #: Error of log-weights in nats up to which no more is done about it.
 LARGEST_ERROR = 0.1
-
-#: Step of the differences that give the curvature, in sds.
-STEP = 1e-3
 
 
 @dataclass(eq=False)
@@ -92,21 +90,15 @@ class _Expansion:
         if not self.second_order:
             return np.zeros(len(points))
         z = self.normal.whitened(points)
-        curvature = self.of_all_rows if rows is None else self.curvature(rows)
-        return -0.5 * np.einsum("si,ij,sj->s", z, curvature, z)
+        whole = (
+            self.of_all_rows if rows is None else curvature(self.logp.of_rows(rows), self.normal)
+        )
+        return -0.5 * np.einsum("si,ij,sj->s", z, whole, z)
 
     @cached_property
     def of_all_rows(self) -> np.ndarray:
         """The curvature of all rows."""
-        return self.curvature(None)
-
-    def curvature(self, rows: Values | None) -> np.ndarray:
-        """Compute the whitened curvature of some rows at the mean, by differences of the gradient."""
-        n = self.normal.size
-        away = self.normal.away(np.vstack([np.zeros(n), STEP * np.eye(n)]))
-        u = self.normal.whitened_gradients(self._found(self.normal.mean + away, rows)[1])
-        found = (u[0] - u[1:]) / STEP
-        return (found + found.T) / 2
+        return curvature(self.logp, self.normal)
 
     def _found(self, points: np.ndarray, rows: Values | None) -> tuple[np.ndarray, np.ndarray]:
         return self.logp.of_all(points) if rows is None else self.logp.of_rows(rows)(points)
@@ -126,9 +118,16 @@ def weigh_by_rows(logp: LogPosterior, normal: Normal, rng: np.random.Generator) 
     ------
     Stopped
     """
-    draws = _weighed(logp, normal, max(FEW, normal.n_draws), rng)
+    n_draws = max(FEW, normal.n_draws)
+    draws = _weighed(logp, normal, n_draws, rng)
     light = draws.weights.khat < LIGHT_TAIL and draws.weights.ess > ENOUGH
-    return draws if light or draws.weights.about_equal else _weighed(logp, normal, MANY, rng)
+    if light or draws.weights.about_equal:
+        return draws
+    if draws.weights.khat < LIGHT_TAIL:  # as many as leave enough
+        return _weighed(
+            logp, normal, min(MANY, int(n_draws * MARGIN * ENOUGH / draws.weights.ess)), rng
+        )
+    return _weighed(logp, normal, MANY, rng)
 
 
 def _weighed(
