@@ -23,6 +23,7 @@ import pymc._layer as _layer
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.approximations import Empirical, FullRank, MeanField, check_starts
+from pymc.variational.callbacks import check_until
 from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import argument_names, check_known
 from pymc.variational.fit_objective import FitObjective
@@ -30,6 +31,7 @@ from pymc.variational.fitting import Fitting
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.objectives import objective_of
 from pymc.variational.progress import Compiling
+from pymc.variational.tuned import with_named_optimizer
 
 
 class _OfStarts:
@@ -177,7 +179,8 @@ def fit(
     include_transformed : bool
         Let :attr:`Approximation.state` have the unconstrained variables too.
     **kwargs
-        Of :meth:`Inference.fit`: `callbacks`, `obj_optimizer`, `average`, `progressbar` and more.
+        Of :meth:`Inference.fit`: `callbacks`, `obj_optimizer`, which may be "tuned", `until`, which may be
+        "stationary", `average`, `progressbar` and more.
 
     Returns
     -------
@@ -222,12 +225,15 @@ def fit(
             "n": None if n == N_STEPS else n, "start_sigma": start_sigma, "inf_kwargs": inf_kwargs, "batch_size": batch_size,
             "guide": guide, "objective": objective, "gradient": gradient, "reduction": reduction,
             "params": params, "data": data, "n_particles": None if n_particles == 1 else n_particles,
+            "until": kwargs.pop("until", None), "obj_optimizer": kwargs.pop("obj_optimizer", None),
         }  # fmt: skip
         starts = _given(model=model, start=start, random_seed=random_seed)
         options = _given(backend=backend, include_transformed=include_transformed or None)
         return _fit_auto(starts, {**options, **kwargs}, _given(**others))
     n = check_count("n", n, "a fit", least=0)
     check_fit_arguments("pm.fit", kwargs, method)
+    kwargs = with_named_optimizer(n, kwargs)  # before a fit says that it compiles
+    check_until(kwargs.get("until"), kwargs.get("average"))
     feed = None
     if data is not None:
         if batch_size is not None:
@@ -241,7 +247,7 @@ def fit(
         feed = feed_of(model_of(method, model), data, data_name)
     if isinstance(method, str) and method.lower() in METHODS:
         named = METHODS[method.lower()]
-        if named.family is not None:  # before a fit says that it compiles
+        if named.family is not None:
             check_starts(named.cls.__name__, inf_kwargs or {})
     shown = {"theme": kwargs.get("progressbar_theme"), "show": kwargs.get("progressbar", True)}
     with Compiling(**shown):

@@ -39,6 +39,7 @@ from pymc.variational.streaming.checkpoints.trainers import (
 )
 from pymc.variational.streaming.feeding import as_loader, feed_of
 from pymc.variational.streaming.loading.order import Position
+from pymc.variational.tuned import with_named_optimizer
 
 __all__ = ["Trainer"]
 
@@ -165,6 +166,7 @@ class Trainer(Resumable):
         """
         n = check_count("n", n, "Trainer.fit")
         _check_arguments("Trainer.fit", kwargs, self._method)
+        kwargs = self._without_names(n, kwargs)
         options = {**self._defaults, **kwargs}
         plan = self._take_plan(options)
         kept = {k: v for k, v in kwargs.items() if k in options and k not in SHOWN}
@@ -257,6 +259,14 @@ class Trainer(Resumable):
         self._defaults |= {k: v for k, v in kwargs.items() if k not in CHECKPOINTING}
         self._arguments |= options  # a checkpoint has only what a step was made of
         return inference.state
+
+    def _without_names(self, n: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Put an optimizer of `n` steps in the place of its name, in `kwargs` or in the defaults."""
+        made = with_named_optimizer(n, {**self._defaults, **kwargs})
+        if "obj_optimizer" not in kwargs:
+            self._defaults |= {k: v for k, v in made.items() if k not in kwargs}
+            return kwargs
+        return {k: v for k, v in made.items() if k in kwargs or k not in self._defaults}
 
     def _set_callbacks(self, callbacks: Sequence[Any]) -> None:
         self._inference.state = self.inference.state._replace(callbacks=tuple(callbacks))
