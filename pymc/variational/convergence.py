@@ -29,7 +29,12 @@ from pytensor.compile.sharedvalue import SharedVariable
 
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.guides.flat import FlatGuide
-from pymc.variational.trajectory import watched_entries
+from pymc.variational.trajectory import (
+    LARGEST_MOVE,
+    mean_error,
+    trend,
+    watched_entries,
+)
 from pymc.variational.verdict import Verdict
 
 __all__ = ["LEAST_STEPS", "Watch"]
@@ -46,17 +51,8 @@ N_LOOKS = 64
 #: The most parameters that are watched, of each shared variable.
 MOST_WATCHED = 2048
 
-#: The largest change over the last quarter, in the parameters' units.
-LARGEST_MOVE = 0.2
-
-#: Standard errors of a slope by which it is no chance.
-SURE = 6.0
-
 #: The largest error by the noise of steps, in the parameters' units.
 LARGEST_NOISE = 0.3
-
-#: Independent values that an average over steps is worth at least.
-N_EFFECTIVE = 4
 
 #: Nats by which the bound has to rise to be said to.
 LEAST_RISE = 0.5
@@ -64,11 +60,10 @@ LEAST_RISE = 0.5
 #: A standard deviation beyond which numbers mean nothing, on the unconstrained space.
 LARGEST_SD = 1e8
 
-FALLING = "obj_optimizer=pm.adam(learning_rate=pm.variational.schedules.cosine_decay(0.05, n))"
+TUNED = "obj_optimizer='tuned'"
 AUTO = "or take pm.fit(method='auto')"
-ADVICE = f"Take more steps, at a rate that falls, and their average: {FALLING}, average=0.2; {AUTO}"
-MORE = f"Take more steps, or let the rate fall: {FALLING}; {AUTO}"
-AVERAGE = f"Average the later steps by average=0.5, or let the rate fall: {FALLING}; {AUTO}"
+ADVICE = f"Take more steps, at a rate that falls, and their average: {TUNED}; {AUTO}"
+AVERAGE = f"Average the later steps by average=0.5, at a rate that falls: {TUNED}; {AUTO}"
 
 
 class Watch:
@@ -108,7 +103,7 @@ class Watch:
         return np.concatenate(found).astype("float64") if found else np.empty(0)
 
     def verdict(
-        self, losses: np.ndarray, loss_factor: float | None, averaged: bool
+        self, losses: np.ndarray, loss_factor: float | None, averaged: float | None
     ) -> Verdict | None:
         """Say whether the fit has converged; None where too little is known.
 
@@ -118,8 +113,8 @@ class Watch:
             Of the steps that were watched; empty where they have none.
         loss_factor : float, optional
             As of a report.
-        averaged : bool
-            Whether the parameters are the average over later steps.
+        averaged : float, optional
+            The last part of the steps that the parameters are the average over.
         """
         if len(self._looks) < N_LOOKS // 2:
             return None
@@ -161,27 +156,32 @@ class Watch:
                 )
         return None
 
-    def _moves(self, scales: Scales, averaged: bool) -> Verdict | None:
+    def _moves(self, scales: Scales, averaged: float | None) -> Verdict | None:
         """Say that parameters still move, or that the last step's are noisy."""
         if not self._params:
             return None
-        looks = np.array(self._looks[-N_LOOKS // 4 :])
+        looks = np.array(self._looks)
         units = self._flat([scales[p] for p in self._params])
         with np.errstate(all="ignore"):
-            moved, is_trend, noise = (np.nan_to_num(x) for x in _trend(looks / units))
-        k = int(np.where(is_trend, moved, 0).argmax())
-        if is_trend[k] and moved[k] > LARGEST_MOVE:
+            looks /= units
+            found = trend(looks[-N_LOOKS // 4 :])
+            moved, noise = np.nan_to_num(found.moved), np.nan_to_num(found.noise)
+            if averaged:
+                n_last = max(N_LOOKS // 8, round(averaged * len(looks)))
+                noise = np.nan_to_num(mean_error(looks[-n_last:]))
+        k = int(moved.argmax())
+        if moved[k] > LARGEST_MOVE:
             return Verdict(
                 None,
                 f"{self._what(k)} still moved by {moved[k]:.2g} of its sd over the last quarter of the steps",
                 ADVICE,
                 converged=False,
             )
-        if averaged:
-            noise = noise / np.sqrt(N_EFFECTIVE)
         k = int(noise.argmax())
         if noise[k] > LARGEST_NOISE:
-            what, advice = ("the average", MORE) if averaged else ("the last step's value", AVERAGE)
+            what, advice = (
+                ("the average", ADVICE) if averaged else ("the last step's value", AVERAGE)
+            )
             return Verdict(
                 None,
                 f"{what} of {self._what(k)} is off by about {noise[k]:.2g} of its sd, by the noise of the steps",
@@ -212,26 +212,14 @@ class Watch:
 KINDS = {"mu": "mean", "rho": "sd"}
 
 
-def _trend(looks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit a line to each number: how far it goes, whether it is one for sure, and what is left beside it."""
-    pairs = looks[: len(looks) // 2 * 2].reshape(-1, 2, looks.shape[1]).mean(axis=1)
-    time = np.linspace(-0.5, 0.5, len(pairs))
-    slope = time @ pairs / (time @ time)
-    left = pairs - pairs.mean(axis=0) - time[:, None] * slope
-    se = np.sqrt((left**2).sum(axis=0) / (len(pairs) - 2) / (time @ time))
-    beside = looks - looks.mean(axis=0) - np.linspace(-0.5, 0.5, len(looks))[:, None] * slope
-    return np.abs(slope), np.abs(slope) > SURE * se, beside.std(axis=0)
-
-
 def _rises(losses: np.ndarray, loss_factor: float | None) -> Verdict | None:
     """Say that the bound still rises."""
     if len(losses) < LEAST_STEPS:
         return None
     last = losses[-(len(losses) // 4) :] / (loss_factor or 1.0)
-    means = np.array([part.mean() for part in np.array_split(last, 16)])
-    fall, is_trend, _ = _trend(means[:, None])
-    rise = float(fall[0]) if means[-1] < means[0] else 0.0
-    if is_trend[0] and rise > LEAST_RISE:
+    found = trend(last[:, None])
+    rise = float(-found.slope[0])
+    if found.is_sure[0] and rise > LEAST_RISE:
         return Verdict(
             None, f"the bound still rose by {rise:.2g} nats over the last quarter of the steps",
             ADVICE, converged=False,

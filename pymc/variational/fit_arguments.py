@@ -57,12 +57,12 @@ ADVICE: tuple[tuple[frozenset[str], str, str], ...] = tuple(
         ),
         (
             "optimizer optimiser opt optim solver",
-            "Write obj_optimizer=pm.adam(learning_rate=0.01), or pm.adamax, pm.sgd and others",
+            "Write obj_optimizer='tuned', or pm.adam(learning_rate=0.01), pm.sgd and others",
             "obj_optimizer",
         ),
         (
             "scheduler lrscheduler schedule lrschedule",
-            "A schedule is the optimizer's rate: write "
+            "A schedule is the optimizer's rate: write obj_optimizer='tuned', or "
             "obj_optimizer=pm.adam(learning_rate=pm.variational.schedules.cosine_decay(0.01, n))",
             "obj_optimizer",
         ),
@@ -80,9 +80,9 @@ ADVICE: tuple[tuple[frozenset[str], str, str], ...] = tuple(
         ),
         (
             "patience earlystopping earlystop tol tolerance mindelta rtol atol abstol reltol eps",
-            "A fit stops early by a callback: write "
-            "callbacks=[pm.variational.callbacks.CheckStationarity()]",
-            "callbacks",
+            "A fit ends early by until='stationary', or "
+            "until=pm.variational.callbacks.CheckStationarity(tolerance=0.1)",
+            "until",
         ),
         ("seed rngkey key randomstate rng rngseed", "Write random_seed={value}", "random_seed"),
         (

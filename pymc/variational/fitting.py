@@ -35,6 +35,7 @@ from pymc.minibatch.stream import is_stream
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage, check_average
+from pymc.variational.callbacks import CheckStationarity, check_until
 from pymc.variational.convergence import LEAST_STEPS, Watch
 from pymc.variational.counts import check_count
 from pymc.variational.engine.calls import next_call, times_of
@@ -61,6 +62,7 @@ from pymc.variational.operators import KL, KSD
 from pymc.variational.progress import Compiling, FitProgress
 from pymc.variational.report import FitReport
 from pymc.variational.test_functions import rbf
+from pymc.variational.tuned import with_named_optimizer
 from pymc.variational.verdict import Verdict
 
 __all__ = ["FitState", "Fitting"]
@@ -89,6 +91,8 @@ class FitState(NamedTuple):
     until : int, optional
         At which step a run was to end that ended early, or that a checkpoint was taken of: the average of
         its parameters goes on in one that ends there.
+    check : CheckStationarity, optional
+        What ends the fit before.
     """
 
     i: int
@@ -100,6 +104,7 @@ class FitState(NamedTuple):
     averaged: bool = False
     feed: Feed | None = None
     until: int | None = None
+    check: CheckStationarity | None = None
 
 
 class Fitting:
@@ -148,6 +153,7 @@ class Fitting:
         backend: str | None = None,
         include_transformed: bool = False,
         average: float | None = None,
+        until: str | CheckStationarity | None = None,
         data: Any = None,
         data_name: str = "batch",
         **kwargs: Any,
@@ -174,6 +180,10 @@ class Fitting:
         average : float, optional
             Set the parameters to their average over this last part of the steps, such as 0.5 for
             the second half.
+        until : "stationary" or CheckStationarity, optional
+            End before `n` steps when the parameters only vary about fixed values, and set them to their average
+            over these steps: see :class:`~pymc.variational.callbacks.CheckStationarity`, which takes another
+            tolerance.
         data : DataLoader, optional
             Take a batch of a stream at each step.
         data_name : str
@@ -184,7 +194,9 @@ class Fitting:
         obj_n_mc, tf_n_mc : int
             Monte Carlo samples for the gradients of the objective and of the test function
         obj_optimizer, test_optimizer : callable (grads, params) -> updates
-            Optimizers of the objective's parameters and of the test function's
+            Optimizers of the objective's parameters and of the test function's. "tuned" is
+            :func:`~pymc.variational.tuned.tuned` for `n` steps, with ``average=0.5``: a rate that falls, for
+            posteriors of any width.
         more_obj_params, more_tf_params : list
             Custom parameters for these optimizers
         more_updates : dict
@@ -210,11 +222,17 @@ class Fitting:
             Of a callback, or of what `data` reads. All steps up to then are kept, too.
         """
         n = check_count("n", n, "a fit", least=0)
-        asked = {"average": average, "data": data, "data_name": data_name, **kwargs}
-        self._check_arguments(callbacks, average, kwargs)
+        asked = with_named_optimizer(n, {"average": average, "until": until, **kwargs})
+        self._check_arguments(callbacks, average, until, kwargs)
         with Compiling(theme=progressbar_theme, show=progressbar):
             state = self.prepare(
-                score, callbacks, backend=backend, include_transformed=include_transformed, **asked
+                score,
+                callbacks,
+                backend=backend,
+                include_transformed=include_transformed,
+                data=data,
+                data_name=data_name,
+                **asked,
             )
         self._run(state, n, progressbar, progressbar_theme)
         return self.approx
@@ -228,6 +246,7 @@ class Fitting:
         backend: str | None = None,
         include_transformed: bool = False,
         average: float | None = None,
+        until: str | CheckStationarity | None = None,
         data: Any = None,
         data_name: str = "batch",
         **kwargs: Any,
@@ -236,8 +255,8 @@ class Fitting:
 
         Parameters
         ----------
-        score, callbacks, backend, include_transformed, average, data, data_name, **kwargs
-            As of `fit`.
+        score, callbacks, backend, include_transformed, average, until, data, data_name, **kwargs
+            As of `fit`, but for names of optimizers, which need a number of steps.
 
         Returns
         -------
@@ -249,28 +268,30 @@ class Fitting:
         TypeError
             If an argument is unknown.
         """
-        callbacks, fraction = self._check_arguments(callbacks, average, kwargs)
+        callbacks, fraction, check = self._check_arguments(callbacks, average, until, kwargs)
         score = self._maybe_score(score)
         started = time.perf_counter()
         feed = self._feed(data, data_name)
         compile_kwargs = take_compile_kwargs(backend, kwargs)
         step, tail = self._make_step(score, fraction, compile_kwargs, kwargs, feed)
-        report = self._report(step, compile_kwargs, kwargs | {"average": average}, started)
+        asked = kwargs | {"average": average, "until": until}
+        report = self._report(step, compile_kwargs, asked, started)
         self.approx.keep_transformed(include_transformed)
-        self.state = FitState(0, step, callbacks, score, tail, report, feed=feed)
+        self.state = FitState(0, step, callbacks, score, tail, report, feed=feed, check=check)
         return self.state
 
     def _check_arguments(
-        self, callbacks: Any, average: Any, kwargs: Mapping[str, Any]
-    ) -> tuple[tuple[Callable, ...], float | None]:
-        """Refuse what nothing takes, and check callbacks and the part that is averaged."""
+        self, callbacks: Any, average: Any, until: Any, kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Callable, ...], float | None, CheckStationarity | None]:
+        """Refuse what nothing takes, and check callbacks, the part that is averaged, and when to end."""
         of_updates = argument_names(type(self.objective), "updates")
         if of_updates is not None:
             check_known("A fit", kwargs, self.fit_names() | of_updates)
         callbacks = check_callbacks(callbacks)
         for callback in callbacks:
             next_call(callback, 0)  # refuses a rate that is none
-        return callbacks, check_average(average)
+        check = check_until(until, average)
+        return callbacks, 1.0 if check else check_average(average), check
 
     @classmethod
     def fit_names(cls) -> frozenset[str]:
@@ -383,18 +404,21 @@ class Fitting:
             state.average.begin(n)
         progress = FitProgress(n, theme=theme, show=progressbar)
         watch = None
-        if n >= LEAST_STEPS and isinstance(self.approx, GuideApproximation):
+        if state.check is not None:
+            state.check.begin(state.average)
+        elif n >= LEAST_STEPS and isinstance(self.approx, GuideApproximation):
             watch = Watch(self.approx, state.step.shared, n)
         with Interrupts() as interrupts:
             end, error = self._take_steps(state, n, progress, interrupts, watch)
             average = state.average if error is None else None
             if average is not None:
                 average.swap()
-            verdict = (
-                None
-                if watch is None
-                else watch.verdict(end.losses, state.report.loss_factor, average is not None)
-            )
+            verdict = None
+            if watch is not None:
+                fraction = None if average is None else average.fraction
+                verdict = watch.verdict(end.losses, state.report.loss_factor, fraction)
+            elif state.check is not None:
+                verdict = state.check.verdict()
             self._keep_end(state, n, end, verdict)
             if average is not None:
                 self.state = self.state and self.state._replace(averaged=True)
@@ -458,7 +482,7 @@ class Fitting:
                 n,
                 approx=self.approx,
                 params=self.approx.params,
-                callbacks=state.callbacks,
+                callbacks=[*state.callbacks, *([state.check] if state.check else [])],
                 progress=progress,
                 n_before=state.i,
                 feed=state.feed,

@@ -23,6 +23,7 @@ import pymc._layer as _layer
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.approximations import Empirical, FullRank, MeanField, check_starts
+from pymc.variational.callbacks import check_until
 from pymc.variational.counts import check_count
 from pymc.variational.fit_arguments import argument_names, check_known
 from pymc.variational.fit_objective import FitObjective
@@ -30,6 +31,7 @@ from pymc.variational.fitting import Fitting
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.objectives import objective_of
 from pymc.variational.progress import Compiling
+from pymc.variational.tuned import with_named_optimizer
 
 
 class _OfStarts:
@@ -91,6 +93,9 @@ class Method(NamedTuple):
 
 #: The name of the method without settings, and the steps of others where none are given.
 AUTO, N_STEPS = "auto", 10_000
+
+#: What it may take, of a fit without settings
+BUDGET = frozenset({"max_gradients", "max_seconds"})
 
 #: The methods by their names.
 METHODS = {
@@ -177,7 +182,8 @@ def fit(
     include_transformed : bool
         Let :attr:`Approximation.state` have the unconstrained variables too.
     **kwargs
-        Of :meth:`Inference.fit`: `callbacks`, `obj_optimizer`, `average`, `progressbar` and more.
+        Of :meth:`Inference.fit`: `callbacks`, `obj_optimizer`, which may be "tuned", `until`, which may be
+        "stationary", `average`, `progressbar` and more.
 
     Returns
     -------
@@ -222,6 +228,10 @@ def fit(
         refuse_for_auto({"n": n})
     n = check_count("n", n, "a fit", least=0)
     check_fit_arguments("pm.fit", kwargs, method)
+    kwargs = (
+        kwargs if of_auto else with_named_optimizer(n, kwargs)
+    )  # before a fit says that it compiles
+    check_until(kwargs.get("until"), kwargs.get("average"))
     feed = None
     if data is not None:
         if batch_size is not None:
@@ -235,7 +245,7 @@ def fit(
         feed = feed_of(model_of(method, model), data, data_name)
     if isinstance(method, str) and method.lower() in METHODS:
         named = METHODS[method.lower()]
-        if named.family is not None:  # before a fit says that it compiles
+        if named.family is not None:
             check_starts(named.cls.__name__, inf_kwargs or {})
     shown = {"theme": kwargs.get("progressbar_theme"), "show": kwargs.get("progressbar", True)}
     steps: dict[str, Any] = {} if of_auto else {"n": n}
@@ -305,20 +315,20 @@ def check_fit_arguments(
     ------
     TypeError
     """
-    if is_auto(method):
-        from pymc.variational.auto import AutoInference  # only this method needs it
-
-        own = inspect.signature(fit).parameters.keys() - {"kwargs"}
-        of_fit = inspect.signature(AutoInference.fit).parameters.keys() - {"self"}
-        check_known(where, given, {*own, *of_fit, *more}.difference(without))
-        return
     is_made = isinstance(method, released.Inference)
     cls = type(method) if is_made else released.Inference
     objective = type(method.objective) if is_made else FitObjective
     of_updates = argument_names(objective, "updates")
-    if of_updates is not None:  # an operator of the user's own may take any
-        own = inspect.signature(fit).parameters.keys() - {"kwargs"}
-        check_known(where, given, {*own, *cls.fit_names(), *of_updates, *more}.difference(without))
+    if of_updates is None:  # an operator of the user's own may take any
+        return
+    own = inspect.signature(fit).parameters.keys() - {"kwargs"}
+    known = {*own, *cls.fit_names(), *of_updates, *more}.difference(without)
+    check_known(where, given, known | BUDGET if is_auto(method) else known)
+    if is_auto(method):
+        from pymc.variational.auto import AutoInference  # only this method needs it
+
+        taken = inspect.signature(AutoInference.fit).parameters.keys() | {*own, *more}
+        refuse_for_auto({k: v for k, v in given.items() if k not in taken and v is not None})
 
 
 def model_of(method: Any, model: Any = None) -> Any:

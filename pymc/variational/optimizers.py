@@ -558,7 +558,8 @@ def as_optimizer(value: Any) -> Optimizer:
     if not callable(value):
         raise TypeError(
             f"obj_optimizer={value!r} is no optimizer: write pm.adam(learning_rate=0.01), a chain of "
-            "pymc.variational.optimizers, a function (grads, params) -> updates, or an optimizer of optax"
+            "pymc.variational.optimizers, a function (grads, params) -> updates, or an optimizer of optax; the "
+            "name 'tuned' is known to fits of a number of steps, pm.fit(n) and Trainer.fit(n)"
         )
     function, arguments = value, {}
     if isinstance(value, partial) and not value.args:

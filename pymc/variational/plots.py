@@ -94,7 +94,7 @@ def plot_fit(
         What `diagnose` returned: the importance ratios against the share of draws with larger ones,
         both on log scales, where a Pareto tail is a straight line of slope -1/k.
     check : CheckStationarity, optional
-        What it found at each check: R-hat and the standard error of the averages.
+        What it found at each check: how far a parameter moved, and the standard error of the averages.
     backend : {"matplotlib", "plotly", "bokeh", "none"}, optional
         Library that draws it; by default ``arviz_base.rcParams["plot.backend"]``.
     figure_kwargs : mapping, optional
@@ -211,17 +211,15 @@ def _step_axis(steps: np.ndarray) -> tuple[np.ndarray, str]:
 
 def _check_panels(check: CheckStationarity) -> Iterator[Panel]:
     found = {
-        "R-hat of the halves": (check.rhat, check.max_rhat),
+        "Move over the stretch": (check.moved, check.largest_move),
         "Standard error of the averages": (check.mcse, check.tolerance),
     }
     x, xlabel = _step_axis(np.asarray(check.steps))
     for title, (values, bound) in found.items():
-        y = np.asarray(values)
-        known = np.isfinite(y)
-        if known.any():
+        if values:
             limit = Layer(x[[0, -1]], np.full(2, bound), style={"color": "C1", "linestyle": "--"})
             style = {"color": "C0", "size": 12}
-            layers = [Layer(x[known], y[known], points=True, style=style), limit]
+            layers = [Layer(x, np.asarray(values), points=True, style=style), limit]
             yield Panel(title, xlabel, "largest of the parameters", layers)
 
 

@@ -23,8 +23,10 @@ import pytest
 import pymc as pm
 
 from pymc import variational
+from pymc.variational.callbacks import check_until
 from pymc.variational.fit_arguments import ADVICE, check_known
 from pymc.variational.opvi import Group
+from pymc.variational.tuned import with_named_optimizer
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +37,12 @@ def model() -> pm.Model:
     return model
 
 
+PROBLEM = r"(nonsense|lr|callbacks|average|until|obj_optimizer)="
+
 WHAT_TO_WRITE = {
     "lr": r"obj_optimizer=pm\.adam\(learning_rate=3\)",
     "learning_rate": r"obj_optimizer=pm\.adam\(learning_rate=3\)",
-    "optimizer": r"Write obj_optimizer=pm\.adam\(learning_rate=0\.01\)",
+    "optimizer": r"Write obj_optimizer='tuned', or pm\.adam\(learning_rate=0\.01\)",
     "lr_scheduler": r"pm\.variational\.schedules\.cosine_decay\(0\.01, n\)",
     "epochs": r"3 epochs are n = 3 \* math\.ceil\(N / batch_size\) steps",
     "max_epochs": r"3 epochs are n = 3 \* math\.ceil\(N / batch_size\) steps",
@@ -46,7 +50,7 @@ WHAT_TO_WRITE = {
     "steps": "write n=3",
     "num_steps": "write n=3",
     "maxIter": "write n=3",
-    "patience": r"callbacks=\[pm\.variational\.callbacks\.CheckStationarity\(\)\]",
+    "patience": r"until=pm\.variational\.callbacks\.CheckStationarity\(tolerance=0\.1\)",
     "seed": "Write random_seed=3",
     "num_samples": "obj_n_mc=3",
     "verbose": "progressbar=False",
@@ -69,7 +73,9 @@ def test_a_fit_says_what_to_write(model: pm.Model, name: str) -> None:
 def test_what_it_says_is_there() -> None:
     pm.adam(learning_rate=pm.variational.schedules.cosine_decay(0.01, 10))
     assert all(callable(optimizer) for optimizer in (pm.adamax, pm.sgd))
-    assert callable(pm.variational.callbacks.CheckStationarity())
+    assert with_named_optimizer(10, {"obj_optimizer": "tuned"})["obj_optimizer"].links
+    assert check_until(pm.variational.callbacks.CheckStationarity(tolerance=0.1), None)
+    assert check_until("stationary", None)
 
 
 def test_advice_is_for_who_takes_it() -> None:
@@ -122,14 +128,52 @@ def test_methods_and_approximations(model: pm.Model, call: Any, message: str) ->
         lambda: pm.ADVI().fit(1, lr=0.1),
         lambda: pm.ADVI().fit(1, callbacks=print),
         lambda: pm.ADVI().fit(1, average=2),
+        lambda: pm.ADVI().fit(1, until="converged"),
+        lambda: pm.ADVI().fit(1, obj_optimizer="adam"),
     ],
 )
 def test_nothing_compiles_before_it_is_refused(
     model: pm.Model, call: Any, capsys: pytest.CaptureFixture
 ) -> None:
-    with model, pytest.raises((TypeError, ValueError), match=r"(nonsense|lr|callbacks|average)="):
+    with model, pytest.raises((TypeError, ValueError), match=PROBLEM):
         call()
     assert "Compiling" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"until": "converged"}, ValueError, "until='converged' of a fit .*write 'stationary', or"),
+        ({"until": True}, ValueError, "until=True of a fit"),
+        ({"until": "stationary", "average": 0.5}, TypeError, "two averages .*Leave average out"),
+        (
+            {"until": "stationary", "method": "auto"},
+            TypeError,
+            "until='stationary': it needs no settings",
+        ),
+        (
+            {"obj_optimizer": "tuned", "method": "auto"},
+            TypeError,
+            "obj_optimizer='tuned': it needs no settings",
+        ),
+        ({"obj_optimizer": "adam"}, ValueError, r"'adam' .*there is 'tuned'; write .*pm.adam\("),
+        (
+            {"obj_optimizer": "tuned", "until": "stationary"},
+            TypeError,
+            "contradict each other: .*Leave until out",
+        ),
+    ],
+)
+def test_names_of_optimizers_and_when_to_end(
+    model: pm.Model, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        pm.fit(10, model=model, **arguments)
+
+
+def test_a_name_needs_the_number_of_steps(model: pm.Model) -> None:
+    with pytest.raises(TypeError, match="'tuned' is known to fits of a number of steps"):
+        pm.ADVI(model=model).prepare(obj_optimizer="tuned")
 
 
 def test_to_refine_takes_no_others(model: pm.Model) -> None:

@@ -56,8 +56,8 @@ def diagnosis_of(log_weights: np.ndarray, khat: float) -> Diagnosis:
 def check() -> CheckStationarity:
     check = CheckStationarity(tolerance=0.05)
     check.steps.extend([1000, 1200, 1440])
-    check.rhat.extend([1.5, 1.05, 1.01])
-    check.mcse.extend([np.nan, 0.06, 0.04])
+    check.moved.extend([1.5, 0.05, 0.0])
+    check.mcse.extend([0.5, 0.06, 0.04])
     return check
 
 
@@ -134,10 +134,10 @@ class TestTraces:
 
 
 def test_checks_and_their_bounds(check):
-    rhat, error = panels(Saved(), check=check)
-    assert rhat.layers[0].y.tolist() == [1.5, 1.05, 1.01]
-    assert set(rhat.layers[1].y) == {1.1}
-    assert error.layers[0].x.tolist() == [1200, 1440]
+    moved, error = panels(Saved(), check=check)
+    assert moved.layers[0].y.tolist() == [1.5, 0.05, 0.0]
+    assert set(moved.layers[1].y) == {0.005}
+    assert error.layers[0].x.tolist() == [1000, 1200, 1440]
     assert set(error.layers[1].y) == {0.05}
 
 
@@ -183,7 +183,7 @@ class TestFigure:
             "Loss",
             "mean",
             "sd",
-            "R-hat of the halves",
+            "Move over the stretch",
             "Standard error of the averages",
             "Pareto k-hat 0.80: unreliable",
         ]

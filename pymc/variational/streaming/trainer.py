@@ -30,6 +30,7 @@ from pymc.variational.engine.compiled import one_at_a_time
 from pymc.variational.fit_arguments import check_callbacks, check_no_more
 from pymc.variational.fitting import FitState
 from pymc.variational.inference import (
+    BUDGET,
     N_STEPS,
     check_fit_arguments,
     is_auto,
@@ -46,6 +47,7 @@ from pymc.variational.streaming.checkpoints.trainers import (
 )
 from pymc.variational.streaming.feeding import as_loader, feed_of
 from pymc.variational.streaming.loading.order import Position
+from pymc.variational.tuned import with_named_optimizer
 
 __all__ = ["Trainer"]
 
@@ -56,7 +58,7 @@ MAKING = frozenset(inspect.signature(make_inference).parameters) - {"method", "m
 OWN = frozenset({"n", "batch_size", "data", "data_name", "dataloader", "method", "model"})
 
 #: Arguments that are of one call alone, beside those of checkpoints
-OF_CALL = frozenset({"progressbar", "progressbar_theme", "max_gradients", "max_seconds"})
+OF_CALL = BUDGET | {"progressbar", "progressbar_theme"}
 
 
 class Trainer(Resumable):
@@ -177,6 +179,7 @@ class Trainer(Resumable):
         if is_auto(self._method) and n != N_STEPS:
             refuse_for_auto({"n": n})
         _check_arguments("Trainer.fit", kwargs, self._method)
+        kwargs = self._without_names(n, kwargs)
         options = {**self._defaults, **kwargs}
         plan = self._take_plan(options)
         kept = {k: v for k, v in kwargs.items() if k in options and k not in OF_CALL}
@@ -277,6 +280,14 @@ class Trainer(Resumable):
         self._defaults |= {k: v for k, v in kwargs.items() if k not in CHECKPOINTING}
         self._arguments |= options  # a checkpoint has only what a step was made of
         return inference.state
+
+    def _without_names(self, n: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Put an optimizer of `n` steps in the place of its name, in `kwargs` or in the defaults."""
+        made = with_named_optimizer(n, {**self._defaults, **kwargs})
+        if "obj_optimizer" not in kwargs:
+            self._defaults |= {k: v for k, v in made.items() if k not in kwargs}
+            return kwargs
+        return {k: v for k, v in made.items() if k in kwargs or k not in self._defaults}
 
     def _set_callbacks(self, callbacks: Sequence[Any]) -> None:
         self._inference.state = self.inference.state._replace(callbacks=tuple(callbacks))

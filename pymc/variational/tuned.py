@@ -1,0 +1,158 @@
+#   Copyright 2026 - present The PyMC Developers
+#
+#   Licensed under the Apache License, Version 2.0 (the "License");
+#   you may not use this file except in compliance with the License.
+#   You may obtain a copy of the License at
+#
+#       http://www.apache.org/licenses/LICENSE-2.0
+#
+#   Unless required by applicable law or agreed to in writing, software
+#   distributed under the License is distributed on an "AS IS" BASIS,
+#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+#   See the License for the specific language governing permissions and
+#   limitations under the License.
+r"""Optimizers by name: what ``pm.fit(n, obj_optimizer="tuned")`` stands for.
+
+Posteriors of many rows are narrow, and their standard deviations can be decades apart. At one learning rate
+Adam either travels too slowly to arrive, or trembles by many standard deviations where it has. Here it
+travels at one rate for all parameters, and later takes steps in proportion to what a parameter may be off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytensor.tensor as pt
+
+from pytensor.graph.basic import Variable
+
+from pymc.variational.number_inputs import as_input
+from pymc.variational.optimizer_base import State, Variables
+from pymc.variational.optimizers import Chain, ScaleByAdam, chain, scale_by_learning_rate
+from pymc.variational.schedule_arguments import check_count
+from pymc.variational.schedules import cosine_decay
+
+__all__ = ["AdamToFisher", "tuned", "with_named_optimizer"]
+
+#: The learning rate at the first step: about the largest at which widths do not run away.
+PEAK = 0.1
+
+#: The last part of the steps whose parameters are averaged.
+AVERAGED = 0.5
+
+#: The part of the steps after which the power has risen to its last value.
+RISING = 0.5
+
+
+@dataclass(frozen=True)
+class AdamToFisher(ScaleByAdam):
+    r"""Turn Adam's direction into the gradient by its mean square, in the course of `n_steps` steps.
+
+    :math:`g \leftarrow \hat m / \sqrt{\hat v} \cdot \max(1, \sqrt{\hat v})^{-p}`, where the power :math:`p`
+    rises from 0 to 1 over the first half of the steps. At 1 it is :math:`\hat m / \hat v`: the mean square of
+    the noise of a gradient is large where the posterior is narrow, as the Fisher information is, so that
+    steps become as small as its standard deviation. Gradients below 1 are left as Adam has them.
+
+    Parameters
+    ----------
+    beta1, beta2, epsilon : float
+        Of :func:`~pymc.variational.optimizers.scale_by_adam`. The memory is short: the first gradients are far
+        larger than later ones, and a long one would carry them along.
+    n_steps : int
+        Steps of the fit.
+    """
+
+    beta2: float = 0.99
+    n_steps: int = 10_000
+
+    def update(
+        self, grads: Variables, state: State, params: Variables, step: Variable
+    ) -> tuple[Variables, State]:
+        changes, after = super().update(grads, state, params, step)
+        n_rising = RISING * as_input(self.n_steps, "n_steps")
+        power = pt.minimum(step / n_rising, 1).astype(after["n"][0].dtype)
+        of_square = 1 - self.beta2 ** after["n"][0]
+        sizes = [pt.sqrt(pt.maximum(square / of_square, 1)) for square in after["square"]]
+        return [change * size**-power for change, size in zip(changes, sizes)], after
+
+
+def tuned(n_steps: int, learning_rate: float = PEAK) -> Chain:
+    """Return the optimizer that ``pm.fit(n_steps, obj_optimizer="tuned")`` takes.
+
+    :class:`AdamToFisher` at a rate that falls to 0 along half a cosine. It is best followed by an average,
+    ``average=0.5``, which the name implies. It is made for the loss of a batch, ``reduction="batch"``.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps of the fit, at least 1. A `refine` after them goes on at a rate of 0.
+    learning_rate : float
+        At the first step.
+
+    Returns
+    -------
+    Chain
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a number of its range.
+
+    Examples
+    --------
+    >>> from pymc.variational.tuned import tuned
+    >>> with pm.Model():
+    ...     mu = pm.Normal("mu")
+    ...     approx = pm.fit(50, obj_optimizer=tuned(50, 0.05), average=0.5, progressbar=False)
+    """
+    n_steps = check_count("n_steps of tuned", n_steps)
+    return chain(
+        AdamToFisher(n_steps=n_steps),
+        scale_by_learning_rate(cosine_decay(learning_rate, n_steps)),
+    )
+
+
+#: What makes an optimizer for a number of steps, by its name.
+NAMED = {"tuned": tuned}
+
+
+def with_named_optimizer(n: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Put an optimizer, and the average that belongs to it, in the place of its name.
+
+    Parameters
+    ----------
+    n : int
+        Steps of the fit.
+    options : mapping
+        Arguments of a fit. An `average` that is among them stays.
+
+    Raises
+    ------
+    ValueError
+        If no optimizer has that name.
+    TypeError
+        If the fit is to end before.
+    """
+    name = options.get("obj_optimizer")
+    if not isinstance(name, str):
+        return dict(options)
+    if name not in NAMED:
+        raise ValueError(
+            f"obj_optimizer={name!r} of a fit is no name of an optimizer, and so it is not known which steps "
+            f"to take. By name there is {', '.join(map(repr, NAMED))}; write others with their learning rate, "
+            "such as obj_optimizer=pm.adam(learning_rate=0.01)"
+        )
+    if (until := options.get("until")) is not None:
+        raise TypeError(
+            f"until={until!r} and obj_optimizer={name!r} of a fit contradict each other: the rate falls over all "
+            f"n={n} steps, and before their end it is too large to stop at. Leave until out, or take a constant "
+            "rate, obj_optimizer=pm.adam(learning_rate=0.01, beta2=0.99)"
+        )
+    average = options.get("average")
+    return {
+        **options,
+        "obj_optimizer": NAMED[name](max(n, 1)),
+        "average": AVERAGED if average is None else average,
+    }
