@@ -223,11 +223,11 @@ def fit(
     >>> approx.sample(100).posterior["mu"].shape
     (1, 100)
     """
+    n = check_count("n", n, "a fit", least=0)
+    check_fit_arguments("pm.fit", kwargs, method)
     of_auto = is_auto(method)
     if of_auto and n != N_STEPS:
         refuse_for_auto({"n": n})
-    n = check_count("n", n, "a fit", least=0)
-    check_fit_arguments("pm.fit", kwargs, method)
     kwargs = (
         kwargs if of_auto else with_named_optimizer(n, kwargs)
     )  # before a fit says that it compiles

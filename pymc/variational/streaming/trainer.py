@@ -176,9 +176,9 @@ class Trainer(Resumable):
             completed steps are kept: `approx`, `hist` and `position` are of the last one.
         """
         n = check_count("n", n, "Trainer.fit")
+        _check_arguments("Trainer.fit", kwargs, self._method)
         if is_auto(self._method) and n != N_STEPS:
             refuse_for_auto({"n": n})
-        _check_arguments("Trainer.fit", kwargs, self._method)
         kwargs = self._without_names(n, kwargs)
         options = {**self._defaults, **kwargs}
         plan = self._take_plan(options)
