@@ -46,6 +46,9 @@ __all__ = ["Budget", "LogPosterior", "Stopped"]
 #: Points, and points times rows, of one call of compiled code, between which a fit may be stopped.
 POINTS_AT_ONCE, ROWS_AT_ONCE = 256, 2**20
 
+#: Numbers of a point from which calls are by threads; those of rows always are.
+LARGE = 1000
+
 
 class Stopped(Exception):
     """A fit was interrupted, or its budget is spent; `str` says which."""
@@ -170,7 +173,7 @@ class LogPosterior:
             rows = np.broadcast_to(self.rows, (n_points, len(self.rows)))
         n_rows = 1 if rows is None else rows.shape[1]
         found = np.empty((n_points, self.size + 2))
-        at_once = max(1, min(POINTS_AT_ONCE, ROWS_AT_ONCE // n_rows))
+        at_once = max(1, min(POINTS_AT_ONCE, ROWS_AT_ONCE // max(n_rows, self.size)))
         starts = range(0, n_points, at_once)
 
         def compute(k: int) -> None:
@@ -183,7 +186,7 @@ class LogPosterior:
             found[some] = run.losses
 
         # Threads: the compiled loops of Numba let others run
-        threaded = rows is not None and self.step.driver.name == "numba"
+        threaded = (rows is not None or self.size > LARGE) and self.step.driver.name == "numba"
         n_threads = _n_cores() if threaded and len(starts) > 1 else 1
         with np.errstate(all="ignore"), ThreadPoolExecutor(n_threads) as pool:
             for k in range(0, len(starts), n_threads):

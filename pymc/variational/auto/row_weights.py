@@ -28,7 +28,7 @@ from functools import cached_property
 
 import numpy as np
 
-from pymc.variational.auto.importance import LIGHT_TAIL, RowsError, WeightedDraws
+from pymc.variational.auto.importance import LIGHT_TAIL, WeightedDraws, WeightsError
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.normal import Normal
 from pymc.variational.pareto import smoothed
@@ -140,5 +140,5 @@ def _weighed(
         found = density.estimate(n_rows, rng)
     ratios = found.values + expansion.of_curvature(points, density.all_rows[0])
     ratios = ratios + 0.5 * (noise**2).sum(axis=1) + normal.log_scale
-    error = RowsError(found.se_between, n_rows)
+    error = WeightsError(found.se_between, f"by {n_rows:,} rows")
     return WeightedDraws(points, np.empty((0, 0)), smoothed(ratios), float(ratios.mean()), error)
