@@ -45,7 +45,7 @@ from pymc.variational.auto.importance import (
 )
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.modes import SAME
-from pymc.variational.auto.normal import LEAST_PRECISION, Normal, positive
+from pymc.variational.auto.normal import Normal, positive
 from pymc.variational.auto.quadrature import (
     LineRule,
     finite_slopes,
@@ -73,7 +73,10 @@ N_COMPARED, N_COMPARED_WIDE = 16, 4
 
 #: The most numbers of a group for which it is centred at each of the globals; steps of that, and the shift in sds, and the
 #: change of logarithms of sds, from which there is another step.
-MOST_CENTRED, MAX_STEPS, FAR, FAR_SDS = 8, 3, 1.0, 0.5
+MOST_CENTRED, MAX_STEPS, FAR, FAR_SDS = 8, 5, 1.0, 0.5
+
+#: In a step, the precision of a group falls at most to this part, and its mean moves by so many sds.
+LEAST_PRECISION, LONGEST = 0.2, 3.0
 
 #: Numbers of points in one call; points of a round of importance sampling, and their numbers; its fewest draws.
 NUMBERS_AT_ONCE, POINTS_OF_ROUND, NUMBERS_OF_ROUND, FEWEST_OF_ROUND = 2**22, 20_000, 5 * 10**7, 500
@@ -266,7 +269,8 @@ class Marginal:
         slope = -np.einsum("kb,skjc->sjbc", nodes, u) / (2 * n)
         inverse = _inverse_root((slope + slope.swapaxes(-1, -2)) / 2)
         to_mean = np.einsum("sjbc,sjc->sjb", inverse, u.mean(axis=1))
-        return np.einsum("sjcb,sjc->sjb", inverse, to_mean), inverse.swapaxes(-1, -2)
+        shift = np.einsum("sjcb,sjc->sjb", inverse, to_mean)
+        return np.clip(shift, -LONGEST, LONGEST), inverse.swapaxes(-1, -2)
 
     def on_lines(
         self, points: np.ndarray, local: Local, directions: np.ndarray, nodes: np.ndarray
