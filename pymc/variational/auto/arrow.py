@@ -33,7 +33,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from pymc.variational.auto.arrow_guide import ArrowGuide
-from pymc.variational.auto.normal import LEAST_PRECISION, Normal, positive
+from pymc.variational.auto.normal import LEAST_PRECISION, Dense, Normal, positive
 
 __all__ = ["Arrow", "Blocks"]
 
@@ -147,6 +147,11 @@ class Arrow(Normal):
     def log_scale(self) -> float:
         own = np.diagonal(self.own, axis1=1, axis2=2)
         return float(np.log(np.diag(self.shared)).sum() + np.log(own).sum())
+
+    @property
+    def of_globals(self) -> Dense:
+        """The distribution of the globals."""
+        return Dense(self.mean[self.blocks.shared], self.shared)
 
     @property
     def n_fitted(self) -> int:

@@ -23,14 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
-from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.normal import Normal
 from pymc.variational.pareto import Smoothed, smoothed
 
-__all__ = ["RowsError", "WeightedDraws", "importance_sample"]
+__all__ = ["Density", "Doubt", "WeightedDraws", "WeightsError", "importance_sample"]
 
 #: Degrees of freedom of the proposals; of those that come after a heavy tail was seen.
 DOF, HEAVY_DOF = 7.0, 3.0
@@ -53,24 +53,57 @@ NO_CORRECTION = 0.98
 #: Effective draws for each number of a point from which a covariance is estimated.
 PER_NUMBER = 5
 
+#: With fewer effective draws than these, those of the normal are kept.
+FEWEST = 100
+
 #: With fewer, the proposal gets wider by this.
 WIDER = 1.2
 
 
+class Density(Protocol):
+    """The logarithm of a density, such as :class:`~pymc.variational.auto.log_posterior.LogPosterior`."""
+
+    @property
+    def size(self) -> int: ...
+
+    def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+
 @dataclass(frozen=True)
-class RowsError:
-    """The error of log-weights that comes from a part of the rows.
+class WeightsError:
+    """The error of log-weights that are not computed exactly.
 
     Parameters
     ----------
     se : float
         Standard error of differences between log-weights, in nats.
-    n_rows : int
-        How many rows they were computed from.
+    source : str
+        What they were computed by.
+    largest : float
+        Beyond it, weights are not known.
     """
 
     se: float = 0.0
-    n_rows: int = 0
+    source: str = ""
+    largest: float = 0.3
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A number of a point whose distribution given the globals is not known.
+
+    Parameters
+    ----------
+    number : int
+    shift : float
+        By how many sds its mean is off.
+    times : float
+        How many times as large its sd is.
+    """
+
+    number: int
+    shift: float
+    times: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,20 +112,26 @@ class WeightedDraws:
 
     Parameters
     ----------
-    points : array of float64, shape (n_draws, size)
-    gradients : array of float64, shape (n_draws, size)
-        Of the log-density; empty where they were not computed.
+    points : array of float64, shape (n_draws, n_numbers)
+    gradients : array of float64, shape (n_draws, n_numbers)
+        Of the log-density; empty, or nan, where they were not computed.
     weights : Smoothed
     log_evidence : float
         The logarithm of the mean ratio, in nats.
-    rows_error : RowsError
+    error : WeightsError
+    numbers : array of int, shape (n_numbers,), optional
+        Which numbers of the unconstrained space the points have. Default: all.
+    doubt : Doubt, optional
+        The worst of the others.
     """
 
     points: np.ndarray
     gradients: np.ndarray
     weights: Smoothed
     log_evidence: float
-    rows_error: RowsError = field(default_factory=RowsError)
+    error: WeightsError = field(default_factory=WeightsError)
+    numbers: np.ndarray | None = None
+    doubt: Doubt | None = None
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -103,6 +142,10 @@ class WeightedDraws:
         """Whether the unweighted draws are as good: an sd that is off by a tenth leaves no more effective ones."""
         return self.weights.ess > NO_CORRECTION * len(self.points)
 
+    def meets(self, optimum: Normal) -> bool:
+        """Whether draws are known to come near another optimum, so that their weights have its mass."""
+        return False
+
     def resampled(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw with the weights, so that each comes as often as its weight says, up to one."""
         steps = (rng.random() + np.arange(n)) / n
@@ -111,27 +154,34 @@ class WeightedDraws:
 
 
 def importance_sample(
-    logp: LogPosterior,
+    logp: Density,
     normal: Normal,
     rng: np.random.Generator,
     watch: Callable[[WeightedDraws], None] = lambda now: None,
+    *,
+    per_round: int = PER_ROUND,
+    enough: int = ENOUGH,
 ) -> WeightedDraws:
     """Draw from the posterior, starting from a normal that is close to it.
 
     Parameters
     ----------
-    logp : LogPosterior
+    logp : Density
     normal : Normal
     rng : Generator
     watch : callable (WeightedDraws) -> None
         Called after each round.
+    per_round : int
+        Draws of a round; of large points there are fewer.
+    enough : int
+        Effective draws with which it ends.
 
     Raises
     ------
     Stopped
     """
     least, most = ROUNDS
-    per_round = int(np.clip(MOST_NUMBERS // (most * logp.size), PER_ROUND // 10, PER_ROUND))
+    per_round = int(np.clip(MOST_NUMBERS // (most * logp.size), PER_ROUND // 10, per_round))
     most = int(np.clip(MOST_NUMBERS // (per_round * logp.size), least, most))
     proposals: list[tuple[Normal, float]] = []
     dof = max(DOF, logp.size / 10)  # the radius of a heavier tail would have all the weight
@@ -157,7 +207,7 @@ def importance_sample(
         watch(now)
         ess, khat = now.weights.ess, now.weights.khat
         if len(proposals) >= most or (
-            len(proposals) >= least and ess > ENOUGH and khat < LIGHT_TAIL
+            len(proposals) >= least and ess > enough and khat < LIGHT_TAIL
         ):
             return now
         if khat >= LIGHT_TAIL and len(proposals) >= least:

@@ -20,6 +20,7 @@ import time
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ from pymc.variational.auto.all_rows import MAX_PASSES, SUBSAMPLES, Passes, first
 from pymc.variational.auto.approximation import AutoApproximation
 from pymc.variational.auto.arrow import Arrow
 from pymc.variational.auto.blocks import find_blocks
-from pymc.variational.auto.importance import WeightedDraws, importance_sample
+from pymc.variational.auto.group_weights import weigh_by_groups
+from pymc.variational.auto.importance import FEWEST, WeightedDraws, importance_sample
 from pymc.variational.auto.judge import judge
 from pymc.variational.auto.log_posterior import LogPosterior, Stopped
 from pymc.variational.auto.modes import Modes, find_modes, spread_starts
@@ -65,10 +67,7 @@ _log = logging.getLogger("pymc.variational.inference")
 MAX_GRADIENTS = 500_000
 
 #: Draws of the posterior that are kept, fewer where they would be so many numbers.
-N_KEPT, MOST_KEPT = 4000, 20_000_000
-
-#: With fewer effective draws than these, those of the normal are kept.
-FEWEST = 100
+N_KEPT, MOST_KEPT = 4000, 10_000_000
 
 #: Rows from which a fit begins with a part of them.
 MANY_ROWS = 50_000
@@ -331,7 +330,13 @@ class AutoInference:
         assert self._now is not None
         if not logp.n_all:
             self._now = settle(logp, self._now, rng, watch)
-            self._draws = importance_sample(logp, self._now.normal, rng, weigh)
+            normal = self._now.normal
+            if isinstance(normal, Arrow):
+                draws = weigh_by_groups(logp, normal, rng, self.approx.size, weigh)
+                others = (c for c in self._modes.others if not draws.meets(c.normal))
+                self._modes, self._draws = replace(self._modes, others=tuple(others)), draws
+            else:
+                self._draws = importance_sample(logp, normal, rng, weigh)
             return
         passes = self._passes
         if passes is None:

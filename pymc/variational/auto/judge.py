@@ -32,9 +32,6 @@ __all__ = ["judge"]
 #: The fewest effective draws of a fit that is trusted.
 LEAST_ESS = 400
 
-#: The largest error of log-weights in nats that comes from a part of the rows.
-LARGEST_SE = 0.3
-
 #: The heaviest tail of weights times squares, and effective draws of a variance: beyond both it is not known.
 LARGEST_KHAT_OF_SQUARES, LEAST_ESS_OF_SQUARES = 1.0, 100
 
@@ -87,12 +84,20 @@ def judge(
             "Order the components of a mixture (transform=pm.distributions.transforms.ordered), fix signs by "
             "priors, or sample with pm.sample_smc",
         )
-    if draws.rows_error.se > LARGEST_SE:
+    if draws.error.se > draws.error.largest:
         return found(
             False,
-            f"not known: the log-weights of draws, by {draws.rows_error.n_rows:,} rows, have an error of "
-            f"{draws.rows_error.se:.2g} nats",
-            "Compare with pm.variational.diagnose(approx.normal, n_rows=...)",
+            f"not known: the log-weights of draws, {draws.error.source}, have an error of {draws.error.se:.2g} nats",
+            "Compare with pm.variational.diagnose(approx.normal, n_rows=...), or with pm.sample",
+        )
+    if draws.doubt is not None:
+        doubt = draws.doubt
+        return found(
+            False,
+            f"the posterior of groups is too far from a normal distribution, most of all in "
+            f"{layout.entry(doubt.number)!r}: given the globals its mean is {doubt.shift:.2g} sd, and its sd "
+            f"{doubt.times:.2g} times, that of the draws",
+            "Take a prior of groups that is closer to a normal distribution, another parametrisation, or pm.sample",
         )
     limit = LARGEST_KHAT if len(draws.points) <= MANY else AFTER_MANY
     if ess >= LEAST_ESS and (khat < limit or draws.weights.about_equal):
@@ -105,7 +110,7 @@ def judge(
                 "Take a prior with a lighter tail, another parametrisation, or pm.sample",
             )
         return found(True, f"{ess:,.0f} effective draws of the posterior, Pareto k-hat {khat:.2f}")
-    worst = layout.entry(_least_normal(now, draws))
+    worst = layout.entry(_least_normal(layout, now, draws))
     return found(
         False,
         f"the posterior is too far from a normal distribution, most of all in {worst!r}: importance weights "
@@ -121,10 +126,11 @@ def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, f
     It is that of weights times squares of distances from the mean, of logarithms those of their exponentials; -inf
     where there are enough effective draws.
     """
-    probabilities = draws.probabilities
+    probabilities, numbers = draws.probabilities, _numbers(layout, draws)
     worst = (0, np.inf, -np.inf)
     for site, part in zip(layout.sites, layout.slices):
-        values = draws.points[:, part]
+        here = np.flatnonzero((numbers >= part.start) & (numbers < part.stop))
+        values = draws.points[:, here]
         if isinstance(site.transform, LogTransform):
             values = np.exp(
                 np.minimum(values - probabilities @ values, LARGEST_LOG)
@@ -134,20 +140,28 @@ def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, f
         ess = parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
         for k in np.flatnonzero(ess < LEAST_ESS_OF_SQUARES):
             khat = smoothed(draws.weights.log_weights + np.log(squares[:, k] + TINY)).khat
-            here = (part.start + int(k), float(ess[k]), khat)
-            worst = max(worst, here, key=lambda found: found[2])
+            found = (int(numbers[here[k]]), float(ess[k]), khat)
+            worst = max(worst, found, key=lambda found: found[2])
     return worst
 
 
-def _least_normal(now: Climb, draws: WeightedDraws) -> int:
+def _least_normal(layout: Layout, now: Climb, draws: WeightedDraws) -> int:
     """Return the number of a point along which the posterior is the least like the normal.
 
     There the gradient differs the most from that of the normal, on average over its draws.
     """
-    noise = now.normal.whitened(draws.points)
-    if not len(draws.gradients):  # by its skewness
-        return int(np.abs(draws.probabilities @ noise**3).argmax())
-    typical = (noise**2).sum(axis=1) < 2 * now.normal.size + 4
+    normal, numbers = now.normal, _numbers(layout, draws)
+    if not np.isfinite(draws.gradients).any():  # by its skewness
+        probabilities = draws.probabilities
+        away = draws.points - probabilities @ draws.points
+        skewness = probabilities @ away**3 / (probabilities @ away**2 + TINY) ** 1.5
+        return int(numbers[np.abs(skewness).argmax()])
+    noise = normal.whitened(draws.points)
+    typical = (noise**2).sum(axis=1) < 2 * normal.size + 4
     usable = typical & np.isfinite(draws.gradients).all(axis=1)
-    excess = (draws.gradients + now.normal.restoring(noise))[usable] * now.normal.sd
-    return int((excess**2).mean(axis=0).argmax())
+    excess = (draws.gradients + normal.restoring(noise))[usable] * normal.sd
+    return int(numbers[(excess**2).mean(axis=0).argmax()])
+
+
+def _numbers(layout: Layout, draws: WeightedDraws) -> np.ndarray:
+    return np.arange(layout.size) if draws.numbers is None else draws.numbers

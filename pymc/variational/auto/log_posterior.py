@@ -51,6 +51,9 @@ POINTS_AT_ONCE, ROWS_AT_ONCE, BYTES_AT_ONCE = 256, 2**20, 2**25
 #: Rows of a block, and numbers of points for many blocks, in a pass over all rows.
 BLOCK, NUMBERS_AT_ONCE = 4096, 2**22
 
+#: Numbers of a point from which calls are by threads; those of rows always are.
+LARGE = 1000
+
 
 class Stopped(Exception):
     """A fit was interrupted, or its budget is spent; `str` says which."""
@@ -200,8 +203,9 @@ class LogPosterior:
             blocks = () if self.rows is None else tuple(array[None] for array in self.rows)
         n_blocks, n_rows = blocks[0].shape[:2] if blocks else (1, 1)
         of_block = sum(array[0].nbytes for array in blocks)
-        most = min(POINTS_AT_ONCE, ROWS_AT_ONCE // n_rows, BYTES_AT_ONCE // max(1, of_block))
-        starts, at_once = range(0, n_points, max(1, most)), max(1, most)
+        at_once = ROWS_AT_ONCE // max(n_rows, self.size)
+        at_once = max(1, min(POINTS_AT_ONCE, at_once, BYTES_AT_ONCE // max(1, of_block)))
+        starts = range(0, n_points, at_once)
         found = np.empty((n_points, self.size + 2))
 
         def compute(k: int) -> None:
@@ -213,7 +217,7 @@ class LogPosterior:
             found[some] = run.losses
 
         # Threads: the compiled loops of Numba let others run
-        threaded = bool(blocks) and self.step.driver.name == "numba"
+        threaded = (bool(blocks) or self.size > LARGE) and self.step.driver.name == "numba"
         n_threads = _n_cores() if threaded and len(starts) > 1 else 1
         with np.errstate(all="ignore"), ThreadPoolExecutor(n_threads) as pool:
             for k in range(0, len(starts), n_threads):

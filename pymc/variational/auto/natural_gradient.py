@@ -53,8 +53,8 @@ LEAST_RATE = 1e-6
 #: Change of means in sds, and of logarithms of sds, below which more draws change nothing.
 STANDS_STILL = 0.05
 
-#: The most draws of a bound.
-MOST_DRAWS = 4096
+#: The most draws of a bound, and numbers of these draws.
+MOST_DRAWS, MOST_NUMBERS = 4096, 20_000_000
 
 
 @dataclass(frozen=True)
@@ -187,5 +187,6 @@ def settle(
         moved = max(float(found.max()) for found in now.normal.differences(before))
         now = replace(now, n_steps=n_steps, moved=moved)
         watch(now)
-        if (now.converged and moved < STANDS_STILL) or 4 * n_draws > MOST_DRAWS:
+        most = min(MOST_DRAWS, MOST_NUMBERS // logp.size)
+        if (now.converged and moved < STANDS_STILL) or 4 * n_draws > most:
             return now

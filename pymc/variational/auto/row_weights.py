@@ -29,7 +29,7 @@ from functools import cached_property
 import numpy as np
 
 from pymc.variational.auto.all_rows import curvature
-from pymc.variational.auto.importance import LIGHT_TAIL, RowsError, WeightedDraws
+from pymc.variational.auto.importance import LIGHT_TAIL, WeightedDraws, WeightsError
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.normal import Normal
 from pymc.variational.auto.row_data import Values
@@ -151,5 +151,5 @@ def _weighed(
         found = density.estimate(n_rows, rng)
     ratios = found.values + expansion.of_curvature(points, None)
     ratios = ratios + 0.5 * (noise**2).sum(axis=1) + normal.log_scale
-    error = RowsError(found.se_between, n_rows)
+    error = WeightsError(found.se_between, f"by {n_rows:,} rows")
     return WeightedDraws(points, np.empty((0, 0)), smoothed(ratios), float(ratios.mean()), error)

@@ -147,6 +147,7 @@ def test_a_fit_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     full = Dense.of_size(logp.size).around(logp.start, 1e-3)
     right = climb(logp, full, full.n_draws, rng).normal
     monkeypatch.setattr(inference, "GROUPS_FROM", 10)
+    monkeypatch.setattr(inference, "N_KEPT", 200)
     made = AutoInference(model, random_seed=1)
     approx = made.fit(compile_kwargs={"mode": PYTHON}, progressbar=False)
     assert approx.report.settings["guide"] == "arrow"
@@ -160,6 +161,7 @@ def test_a_fit_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_its_guide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It has the density, and is saved."""
     monkeypatch.setattr(inference, "GROUPS_FROM", 10)
+    monkeypatch.setattr(inference, "N_KEPT", 200)
     made = AutoInference(groups(), random_seed=1)
     approx = made.fit(compile_kwargs={"mode": PYTHON}, progressbar=False)
     [guide] = approx.normal.guides
@@ -184,8 +186,9 @@ def test_a_model_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
         pm.fit(method="auto", model=model, compile_kwargs={"mode": PYTHON}, progressbar=False)
 
 
-def test_latent_variables_of_rows() -> None:
+def test_latent_variables_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """z ~ N(mu, sqrt 5), y ~ N(z, sqrt 5) for 120 rows of minibatches: the sd of mu is 1 / sqrt(1 + 12)."""
+    monkeypatch.setattr(inference, "N_KEPT", 400)
     y = np.random.default_rng(1).normal(1.0, 3.0, size=120)
     with pm.Model(coords={"obs": range(120)}) as model:
         batch = pm.Minibatch(pm.Data("data", y, dims="obs"), batch_size=10)
@@ -200,6 +203,7 @@ def test_latent_variables_of_rows() -> None:
         progressbar=False,
     )
     assert approx.report.settings["guide"] == "arrow"
+    assert approx.report.trusted
     draws = approx.sample(4000, correct=False, random_seed=1).posterior["mu"].values
     np.testing.assert_allclose(draws.std(), 13**-0.5, rtol=0.05)
     np.testing.assert_allclose(draws.mean(), 12 * y.mean() / 13, atol=4 * 13**-0.5 / 4000**0.5)

@@ -86,7 +86,7 @@ def test_by_rows() -> None:
     normal = Dense(problem.mean, np.linalg.cholesky(problem.cov))
     draws = weigh_by_rows(logp, normal, np.random.default_rng(1))
     assert draws.weights.about_equal
-    assert draws.rows_error.se < 0.1
+    assert draws.error.se < 0.1
 
 
 @pytest.mark.parametrize(("scale", "as_good"), [(1.02, True), (1.2, False)])
