@@ -11,7 +11,7 @@
 #   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 #   See the License for the specific language governing permissions and
 #   limitations under the License.
-"""The demo of ``make demo``, on few flights and few steps, and the README that shows it."""
+"""The demo of ``make demo``, on few flights, and the README that shows it."""
 
 import importlib.util
 import re
@@ -38,7 +38,6 @@ PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MUL
 
 BATCH_SIZE = 100
 N_BATCHES = 32
-N_STEPS = 300
 N_DRAWS = 100
 PYTHON_MODE = Mode(linker="py", optimizer=None)
 
@@ -101,14 +100,8 @@ def test_batches_of_one_pass_average_to_all_flights(demo, few_flights):
 def test_fit_and_pictures(demo, few_flights, tmp_path):
     model = demo.flights_model(few_flights, BATCH_SIZE)
     with pytensor.config.change_flags(mode="FAST_COMPILE", linker="py"):
-        approx = demo.fit(model, n=N_STEPS)
+        approx = demo.fit(model)
         trace = approx.sample(N_DRAWS, random_seed=1)
-    assert approx.hist.shape == (N_STEPS,)
-    assert np.isfinite(approx.hist).all()
-    # the loss falls: one comparison at z = 4, a false alarm in 30,000
-    first, last = approx.hist[:30], approx.hist[-100:]
-    standard_error = np.sqrt(first.var() / len(first) + last.var() / len(last))
-    assert first.mean() - last.mean() > 4 * standard_error
 
     posterior = trace["posterior"].to_dataset()
     for dim, labels in few_flights.coords.items():
@@ -121,10 +114,8 @@ def test_fit_and_pictures(demo, few_flights, tmp_path):
         error = posterior[name].mean(["chain", "draw"]).to_numpy() - mean[at].reshape(shape)
         assert (np.abs(error) < 5 * sd[at].reshape(shape) / np.sqrt(N_DRAWS)).all()
 
-    demo.plot_loss(approx.hist, BATCH_SIZE, tmp_path / "loss.png")
     demo.plot_forest(posterior, tmp_path / "forest.png")
-    for picture in ["loss.png", "forest.png"]:
-        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "forest.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_readme_shows_the_code_of_the_demo():
@@ -156,6 +147,6 @@ def test_readme_examples_run(tmp_path, monkeypatch):
 
 def test_readme_pictures_are_there_and_small():
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+\.png)\)", README)
-    assert len(pictures) == 5
+    assert len(pictures) == 4
     for picture in pictures:
         assert 0 < (ROOT / picture).stat().st_size < 150_000
