@@ -25,7 +25,6 @@ import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytensor
 import pytest
 
 from pytensor.compile.mode import Mode
@@ -37,7 +36,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 BATCH_SIZE = 100
-N_BATCHES = 32
+N_BATCHES = 8
 N_DRAWS = 100
 PYTHON_MODE = Mode(linker="py", optimizer=None)
 
@@ -99,20 +98,19 @@ def test_batches_of_one_pass_average_to_all_flights(demo, few_flights):
 
 def test_fit_and_pictures(demo, few_flights, tmp_path):
     model = demo.flights_model(few_flights, BATCH_SIZE)
-    with pytensor.config.change_flags(mode="FAST_COMPILE", linker="py"):
-        approx = demo.fit(model)
-        trace = approx.sample(N_DRAWS, random_seed=1)
+    approx = demo.fit(model)
+    assert approx.report.trusted is not None
+    trace = approx.sample(N_DRAWS, random_seed=1)
 
     posterior = trace["posterior"].to_dataset()
     for dim, labels in few_flights.coords.items():
         assert list(posterior[dim].to_numpy()) == labels
     assert "obs" not in posterior.dims
     # every variable has its own draws: 21 comparisons at z = 5, a false alarm in 80,000
-    mean, sd = approx.mean.eval(), approx.std.eval()
+    normal = approx.sample(N_DRAWS, correct=False, random_seed=2)["posterior"].to_dataset()
     for name in ["typical_delay", "carrier_delay", "slope"]:
-        _, at, shape, _ = approx.ordering[name]
-        error = posterior[name].mean(["chain", "draw"]).to_numpy() - mean[at].reshape(shape)
-        assert (np.abs(error) < 5 * sd[at].reshape(shape) / np.sqrt(N_DRAWS)).all()
+        error = (posterior[name] - normal[name]).mean(["chain", "draw"])
+        assert (abs(error) < 5 * normal[name].std(["chain", "draw"]) * np.sqrt(2 / N_DRAWS)).all()
 
     demo.plot_forest(posterior, tmp_path / "forest.png")
     assert (tmp_path / "forest.png").read_bytes().startswith(b"\x89PNG")
