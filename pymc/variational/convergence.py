@@ -119,7 +119,7 @@ class Watch:
         if len(self._looks) < N_LOOKS // 2:
             return None
         scales = self._approx.parameter_scales()
-        problem = self._strayed(scales) or self._moves(scales, averaged)
+        problem = self._strayed(scales) or self._rests() or self._moves(scales, averaged)
         if problem is None and self._is_partial:
             # Elsewhere the parameters say it, and a rate that falls lets the bound rise too
             problem = _rises(losses, loss_factor)
@@ -136,6 +136,17 @@ class Watch:
     def _is_partial(self) -> bool:
         """Whether there are parameters whose scale is not known, or that are of rows."""
         return bool(self._approx.tables) or len(self._params) < len(self._approx.dense_params)
+
+    def _rests(self) -> Verdict | None:
+        """Say that no step has changed a parameter."""
+        if not self._params or any((look != self._looks[0]).any() for look in self._looks):
+            return None
+        return Verdict(
+            None,
+            "no step has changed a parameter, as where the learning rate is 0 after a schedule has ended",
+            "Make another fit with all steps, pm.fit(n, obj_optimizer='tuned'), and no refine",
+            converged=False,
+        )
 
     def _strayed(self, scales: Scales) -> Verdict | None:
         """Say that standard deviations are beyond all bounds."""

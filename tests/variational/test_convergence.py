@@ -76,6 +76,15 @@ def test_it_is_said_of_refine_anew() -> None:
     assert inference.approx.report.converged is True
 
 
+def test_a_refine_at_a_rate_of_zero(caplog: pytest.LogCaptureFixture) -> None:
+    inference = pm.ADVI(model=normal_model(60), random_seed=1)
+    inference.fit(300, obj_optimizer="tuned", **quiet())
+    with caplog.at_level(logging.WARNING, "pymc"):
+        inference.refine(300, progressbar=False)
+    assert inference.approx.report.converged is False
+    assert "no step has changed a parameter" in caplog.records[-1].message
+
+
 def test_a_short_fit_says_nothing() -> None:
     assert fitted(100).report.converged is None
 
@@ -107,7 +116,8 @@ class Recorded:
 def test_drift_noise_and_rest() -> None:
     time = np.arange(64 * 10)
     noise = np.random.default_rng(1).normal(size=len(time))
-    assert Recorded(0.0 * time).converged()
+    assert Recorded(1e-9 * noise).converged()
+    assert not Recorded(0.0 * time).converged()
     assert Recorded(0.1 * noise).converged()
     assert not Recorded(0.1 * noise + 0.004 * time).converged()  # 0.6 sd in the last quarter
     assert not Recorded(0.002 * time).converged(averaged=True)
@@ -118,7 +128,7 @@ def test_drift_noise_and_rest() -> None:
 
 def test_a_bound_that_rises() -> None:
     """It is asked of where there are parameters whose scale is not known."""
-    rest = Recorded(np.zeros(64 * 10), shared(1.0))
+    rest = Recorded(1e-9 * np.arange(640), shared(1.0))
     noise = np.random.default_rng(1).normal(size=640)
     assert rest.converged(losses=noise)
     assert rest.converged(losses=noise - 0.0005 * np.arange(640))
