@@ -82,7 +82,7 @@ def judge(
             f"fits from other starts end elsewhere, and as good: {differs}. The posterior has several modes, of "
             "which the draws are one, or is far from a normal distribution",
             "Order the components of a mixture (transform=pm.distributions.transforms.ordered), fix signs by "
-            "priors, or sample with pm.sample_smc",
+            "priors, write a hierarchy in its non-centred form, or sample with pm.sample_smc",
         )
     if draws.error.se > draws.error.largest:
         return found(

@@ -41,7 +41,7 @@ NO_RISE, PATIENCE = 1e-4, 6
 
 MAX_STEPS = 100
 
-#: How much narrower a normal gets from which no step leads up, and how often.
+#: How much narrower a start gets from which no step leads up, in its first steps.
 NARROWER, MOST_NARROWED = 0.1, 10
 
 #: Part of 1 + |x| that is the sd of a start: the density is smooth there, whatever its scales are.
@@ -115,7 +115,7 @@ def climb(
     noise = normal.noise(n_draws, rng)
     normal, values, gradients = _finite_start(logp, normal, noise)
     now = Climb(normal, values.mean() + normal.log_scale, np.inf, False, 0, len(noise))
-    stalled = n_narrowed = 0
+    stalled = 0
     while True:
         slope = now.normal.slope(noise, gradients)
         now = replace(now, slope=slope.largest)
@@ -139,10 +139,10 @@ def climb(
                 break
             rate /= 2 if rate > 0.1 else 4
         else:
-            if almost.converged or n_narrowed >= MOST_NARROWED:
+            if almost.converged or now.n_steps >= MOST_NARROWED:
                 return almost
             # Too wide for the density there, of which a part of the draws sees nothing but its slopes
-            normal, n_narrowed = now.normal.at(now.normal.mean, NARROWER), n_narrowed + 1
+            normal = now.normal.at(now.normal.mean, NARROWER)
             values, found = logp(normal.points(noise))
             bound = values.mean() + normal.log_scale
             if not (np.isfinite(bound) and np.isfinite(found).all()):
