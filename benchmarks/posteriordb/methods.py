@@ -44,6 +44,7 @@ METHODS = {
     AUTO: Method('pm.fit(method="auto")'),
     "default": Method("pm.fit(), the patch"),
     "release": Method("pm.fit(), PyMC 6.4", RELEASE),
+    "tuned": Method('pm.fit(obj_optimizer="tuned")'),
     "adam": Method("Adam 0.01, 20,000 steps"),
     "mean_field": Method("mean-field, falling rate"),
     "full_rank": Method("full-rank, falling rate"),
@@ -62,7 +63,7 @@ METHODS = {
 }
 
 EXPLAINED = """\
-- `pm.fit()` is mean-field ADVI with the default optimizer, 10,000 steps.
+- `pm.fit()` is mean-field ADVI with the default optimizer, 10,000 steps; so is `"tuned"`, with that one.
 - A falling rate is Adam's, from 0.1 to 0.0001 in 60,000 steps; in 30,000 with more than 15 variables or 2,000 rows.
 - NumPyro's guides fit the log-density of the PyMC model, as a function of JAX, on its unconstrained space, from the
   starting point that PyMC has: Adam 0.01, 20,000 steps.

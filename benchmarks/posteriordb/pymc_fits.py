@@ -100,6 +100,7 @@ FITS: dict[str, FitModel] = {
     "auto": lambda model, seed: fit(model, seed, method="auto"),
     "default": fit,
     "release": fit_release,
+    "tuned": lambda model, seed: fit(model, seed, obj_optimizer="tuned"),
     "adam": lambda model, seed: fit(
         model, seed, n=20_000, obj_optimizer=pm.adam(learning_rate=0.01)
     ),

@@ -48,7 +48,9 @@ class AutoApproximation(GuideApproximation):
     normal: Any
 
     def __init__(self, normal: Any, size: int) -> None:
-        guides = make_guides(normal.model, {None: EmpiricalGuide(size, 0.0)}, rng=normal.rng)
+        guides = make_guides(
+            normal.model, {None: EmpiricalGuide(size, 0.0, replace=False)}, rng=normal.rng
+        )
         super().__init__(normal.model, guides, rng=normal.rng)
         self.normal, self.size = normal, size
 
@@ -90,7 +92,7 @@ class AutoApproximation(GuideApproximation):
         Parameters
         ----------
         draws : int
-            Number of draws.
+            Number of draws: up to :attr:`size` none comes twice.
         correct : bool
             Whether to take the draws that importance weights have corrected; False draws from the normal.
         **kwargs

@@ -245,7 +245,8 @@ class Arrow(Normal):
         away = (points - mean) * np.sqrt(weights)[:, None]
         shared, own = away[:, self.blocks.shared], away[:, self.blocks.own]
         root = np.linalg.cholesky(shared.T @ shared)
-        across = np.linalg.solve(root, np.einsum("sg,sjb->gjb", shared, own).reshape(len(root), -1))
+        products = shared.T @ own.reshape(len(own), -1)
+        across = np.linalg.solve(root, products)
         across = across.reshape(len(root), *own.shape[1:]).transpose(1, 2, 0)
         left = np.einsum("sjb,sjc->jbc", own, own) - across @ across.transpose(0, 2, 1)
         return Arrow(mean, self.blocks, root, across, np.linalg.cholesky(_symmetric(left)))

@@ -28,15 +28,12 @@ from pymc.variational.guides.layout import Layout
 __all__ = ["find_blocks"]
 
 #: The fewest blocks that are worth it.
-FEWEST = 20
+FEWEST = 2
 
 #: The most numbers of a block and the globals.
 MOST = 400
 
-#: Times that half of the blocks, others at each time, are moved.
-N_TRIES = 4
-
-#: The part of the largest change by which the gradient of other blocks may change: rounding.
+#: The part of it by which the gradient of a block may change where others are moved: rounding.
 ROUNDING = {"float64": 1e-9, "float32": 1e-4}
 
 
@@ -76,9 +73,14 @@ def _candidates(layout: Layout) -> list[Blocks]:
 
 
 def _independent(logp: LogPosterior, blocks: Blocks, rng: np.random.Generator) -> bool:
+    """Tell whether the gradient of no block changes where others are moved."""
+    n_blocks = len(blocks.own)
+    # By the digits of their numbers, any two blocks are told apart: one is moved, and the other is not
+    digits = np.arange(int(np.ceil(np.log2(n_blocks))))
+    moved = (rng.permutation(n_blocks) >> digits[:, None]) % 2 == 1
+    moved = np.concatenate([moved, ~moved])
     start = logp.start + 0.1 * rng.normal(size=logp.size)
-    moved = rng.random(size=(N_TRIES, len(blocks.own))) < 0.5
-    points = np.repeat(start[None], N_TRIES + 1, axis=0)
+    points = np.repeat(start[None], len(moved) + 1, axis=0)
     for point, which in zip(points[1:], moved):
         places = blocks.own[which]
         point[places] += 0.3 * rng.normal(size=places.shape)
@@ -86,5 +88,6 @@ def _independent(logp: LogPosterior, blocks: Blocks, rng: np.random.Generator) -
     if not np.isfinite(gradients).all():
         return False
     change = np.abs(gradients[1:] - gradients[0])
-    rounding = ROUNDING[str(logp.dtype)] * (np.abs(gradients[0]).max() + change.max())
-    return all((change[k][blocks.own[~which]] <= rounding).all() for k, which in enumerate(moved))
+    rounding = ROUNDING[str(logp.dtype)] * np.abs(gradients).max(axis=0)
+    others = (blocks.own[~which] for which in moved)
+    return all((change[k][own] <= rounding[own]).all() for k, own in enumerate(others))

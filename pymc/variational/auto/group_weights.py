@@ -128,6 +128,14 @@ class GroupDraws(WeightedDraws):
     whole: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     marginal: Marginal | None = None
 
+    def parts(self, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return draws of the globals, and of the groups, where there are some."""
+        of_globals, n = super().parts(size), len(self.whole)
+        if not n:
+            return of_globals
+        own = np.setdiff1d(np.arange(size), of_globals[0][2])
+        return [*of_globals, (self.whole[:, own], np.full(n, -np.log(n)), own)]
+
     def resampled(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return self.whole[:n]
 

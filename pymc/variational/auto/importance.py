@@ -28,6 +28,7 @@ from typing import Protocol
 import numpy as np
 
 from pymc.variational.auto.normal import Normal
+from pymc.variational.auto.proposal import Proposal
 from pymc.variational.pareto import Smoothed, smoothed
 
 __all__ = ["Density", "Doubt", "WeightedDraws", "WeightsError", "importance_sample"]
@@ -38,14 +39,20 @@ DOF, HEAVY_DOF = 7.0, 3.0
 #: Draws of a round.
 PER_ROUND = 2000
 
-#: The fewest and the most rounds.
-ROUNDS = (2, 10)
+#: The fewest and the most rounds, and the most for the sake of variances alone.
+ROUNDS, ROUNDS_FOR_TAILS = (2, 10), 5
 
 #: Numbers of all draws; of larger points there are fewer.
 MOST_NUMBERS = 20_000_000
 
 #: With so many effective draws, and no heavier a tail, it ends.
 ENOUGH, LIGHT_TAIL = 2000, 0.5
+
+#: Effective draws of a variance with which it ends; along other coordinates more draws are far out.
+ENOUGH_IN_TAILS = 200
+
+#: Standard deviations at which tails are looked for; with less in them there are none.
+FAR_OUT, LEAST_HEAVINESS = (6.0, 12.0, 24.0), 1e-3
 
 #: Part of the draws that is effective where no sd is off by a tenth.
 NO_CORRECTION = 0.98
@@ -142,15 +149,32 @@ class WeightedDraws:
         """Whether the unweighted draws are as good: an sd that is off by a tenth leaves no more effective ones."""
         return self.weights.ess > NO_CORRECTION * len(self.points)
 
+    def parts(self, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return draws, the logarithms of their weights, and which of `size` numbers they have."""
+        numbers = np.arange(size) if self.numbers is None else self.numbers
+        return [(self.points, self.weights.log_weights, numbers)]
+
+    def in_tails(self, normal: Normal) -> np.ndarray:
+        """Return how many draws the variance along each whitened coordinate rests on, shape (size,)."""
+        z, p = normal.whitened(self.points), self.probabilities
+        parts = p[:, None] * (z - p @ z) ** 2
+        return parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
+
     def meets(self, optimum: Normal) -> bool:
         """Whether draws are known to come near another optimum, so that their weights have its mass."""
         return False
 
     def resampled(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw with the weights, so that each comes as often as its weight says, up to one."""
-        steps = (rng.random() + np.arange(n)) / n
-        at = np.searchsorted(np.cumsum(self.probabilities), steps * (1 - 1e-12))
-        return self.points[rng.permutation(np.minimum(at, len(self.points) - 1))]
+        """Draw with the weights, so that each comes as often as its weight says, up to one, and so do those far out.
+
+        One that is so far out that less than half a draw is expected there does not come.
+        """
+        p = self.probabilities
+        away = self.points - p @ self.points
+        order = np.argsort(((away / np.sqrt(p @ away**2)) ** 2).sum(axis=1))
+        steps = (0.5 + np.arange(n)) / n
+        at = np.searchsorted(np.cumsum(p[order]), steps * (1 - 1e-12))
+        return self.points[order[rng.permutation(np.minimum(at, len(order) - 1))]]
 
 
 def importance_sample(
@@ -183,18 +207,20 @@ def importance_sample(
     least, most = ROUNDS
     per_round = int(np.clip(MOST_NUMBERS // (most * logp.size), PER_ROUND // 10, per_round))
     most = int(np.clip(MOST_NUMBERS // (per_round * logp.size), least, most))
-    proposals: list[tuple[Normal, float]] = []
-    dof = max(DOF, logp.size / 10)  # the radius of a heavier tail would have all the weight
+    proposals: list[Proposal] = []
+    dof, heaviness = max(DOF, logp.size / 10), _heaviness(logp, normal)
+    shares = _shares(heaviness)
     points, values, gradients = (
         np.empty((0, *shape)) for shape in ((logp.size,), (), (logp.size,))
     )
     densities = np.empty((0, 0))  # of each proposal at each draw
     while True:
-        drawn = normal.proposals(per_round, dof, rng)
+        proposal = Proposal(normal, dof, shares)
+        drawn = proposal.draw(per_round, rng)
         found, slopes = logp(drawn)
-        proposals.append((normal, dof))
-        old = normal.proposal_density(points, dof)[None]
-        new = np.array([q.proposal_density(drawn, of_q) for q, of_q in proposals])
+        proposals.append(proposal)
+        old = proposal.log_density(points)[None]
+        new = np.array([each.log_density(drawn) for each in proposals])
         densities = np.concatenate([np.concatenate([densities, old]), new], axis=1)
         points, values, gradients = (
             np.concatenate(pair) for pair in ((points, drawn), (values, found), (gradients, slopes))
@@ -205,14 +231,36 @@ def importance_sample(
         log_evidence = top + np.log(np.exp(ratios - top).mean())
         now = WeightedDraws(points, gradients, smoothed(ratios), float(log_evidence))
         watch(now)
-        ess, khat = now.weights.ess, now.weights.khat
-        if len(proposals) >= most or (
-            len(proposals) >= least and ess > enough and khat < LIGHT_TAIL
-        ):
+        ess, khat, n_rounds = now.weights.ess, now.weights.khat, len(proposals)
+        in_tails = now.in_tails(normal)
+        tails = in_tails.min() > ENOUGH_IN_TAILS or n_rounds >= ROUNDS_FOR_TAILS
+        known = ess > enough and khat < LIGHT_TAIL and tails
+        if n_rounds >= most or (n_rounds >= least and known):
             return now
-        if khat >= LIGHT_TAIL and len(proposals) >= least:
+        if khat >= LIGHT_TAIL and n_rounds >= least:
             dof = max(HEAVY_DOF, logp.size / 20)
+        if ess > FEWEST:
+            shares = _shares(heaviness + np.maximum(ENOUGH_IN_TAILS / in_tails - 1, 0))
         normal = _adapted(normal, now)
+
+
+def _heaviness(logp: Density, normal: Normal) -> np.ndarray:
+    """Return how much of the variance along each whitened coordinate is far out, from 0 to 1.
+
+    By the density on the axes: for a normal distribution the products are below 1e-5.
+    """
+    steps = np.array([step for far in FAR_OUT for step in (far, -far)])
+    noise = (steps[:, None, None] * np.eye(normal.size)).reshape(-1, normal.size)
+    centre, far = logp(normal.mean[None])[0], logp(normal.points(noise))[0]
+    with np.errstate(invalid="ignore"):
+        ratios = np.exp(np.minimum(far - centre, 0)).reshape(len(steps), -1)
+    return np.nan_to_num(np.minimum(np.abs(steps**3) @ ratios, 1))
+
+
+def _shares(weights: np.ndarray) -> np.ndarray:
+    """Return probabilities of the coordinates to be stretched: half of them alike, and half by some weights."""
+    alike, total = np.full(len(weights), 1 / len(weights)), weights.sum()
+    return alike if total < LEAST_HEAVINESS else (alike + weights / total) / 2
 
 
 def _adapted(normal: Normal, draws: WeightedDraws) -> Normal:

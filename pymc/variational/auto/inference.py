@@ -72,9 +72,9 @@ N_KEPT, MOST_KEPT = 4000, 10_000_000
 #: Rows from which a fit begins with a part of them.
 MANY_ROWS = 50_000
 
-#: Numbers of a point from which groups are looked for; up to which all rows are not taken at once; and up to which
-#: a covariance is full where there are no groups.
-GROUPS_FROM, ROWS_UP_TO, LARGEST = 100, 500, 1000
+#: Numbers of a point from which groups are looked for; up to which they are weighted jointly first, which takes fewer
+#: gradients; up to which all rows are not taken at once; and up to which a covariance is full where there are no groups.
+GROUPS_FROM, JOINTLY_UP_TO, ROWS_UP_TO, LARGEST = 3, 100, 500, 1000
 
 
 class AutoInference:
@@ -332,6 +332,10 @@ class AutoInference:
             self._now = settle(logp, self._now, rng, watch)
             normal = self._now.normal
             if isinstance(normal, Arrow):
+                if logp.size < JOINTLY_UP_TO:
+                    self._draws = importance_sample(logp, normal, rng, weigh)
+                    if judge(logp.layout, self._now, self._modes, self._draws, "").trusted:
+                        return
                 draws = weigh_by_groups(logp, normal, rng, self.approx.size, weigh)
                 others = (c for c in self._modes.others if not draws.meets(c.normal))
                 self._modes, self._draws = replace(self._modes, others=tuple(others)), draws

@@ -32,8 +32,8 @@ __all__ = ["judge"]
 #: The fewest effective draws of a fit that is trusted.
 LEAST_ESS = 400
 
-#: The heaviest tail of weights times squares, and effective draws of a variance: beyond both it is not known.
-LARGEST_KHAT_OF_SQUARES, LEAST_ESS_OF_SQUARES = 1.0, 100
+#: Effective draws of a variance that are enough, and with fewer the heaviest tail of weights times squares.
+LEAST_ESS_OF_SQUARES, LARGEST_KHAT_OF_SQUARES = 100, 0.7
 
 #: The largest difference of logarithms whose square is finite, and what is added to squares that may be 0.
 LARGEST_LOG, TINY = 300.0, 1e-300
@@ -126,22 +126,22 @@ def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, f
     It is that of weights times squares of distances from the mean, of logarithms those of their exponentials; -inf
     where there are enough effective draws.
     """
-    probabilities, numbers = draws.probabilities, _numbers(layout, draws)
     worst = (0, np.inf, -np.inf)
-    for site, part in zip(layout.sites, layout.slices):
-        here = np.flatnonzero((numbers >= part.start) & (numbers < part.stop))
-        values = draws.points[:, here]
-        if isinstance(site.transform, LogTransform):
-            values = np.exp(
-                np.minimum(values - probabilities @ values, LARGEST_LOG)
-            )  # up to a factor
-        squares = (values - probabilities @ values) ** 2
-        parts = probabilities[:, None] * squares
-        ess = parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
-        for k in np.flatnonzero(ess < LEAST_ESS_OF_SQUARES):
-            khat = smoothed(draws.weights.log_weights + np.log(squares[:, k] + TINY)).khat
-            found = (int(numbers[here[k]]), float(ess[k]), khat)
-            worst = max(worst, found, key=lambda found: found[2])
+    for points, log_weights, numbers in draws.parts(layout.size):
+        probabilities = np.exp(log_weights)
+        for site, part in zip(layout.sites, layout.slices):
+            here = np.flatnonzero((numbers >= part.start) & (numbers < part.stop))
+            values = points[:, here]
+            if isinstance(site.transform, LogTransform):
+                away = values - probabilities @ values
+                values = np.exp(np.minimum(away, LARGEST_LOG))  # up to a factor
+            squares = (values - probabilities @ values) ** 2
+            products = probabilities[:, None] * squares
+            ess = products.sum(axis=0) ** 2 / (products**2).sum(axis=0)
+            for k in np.flatnonzero(ess < LEAST_ESS_OF_SQUARES):
+                khat = smoothed(log_weights + np.log(squares[:, k] + TINY)).khat
+                found = (int(numbers[here[k]]), float(ess[k]), khat)
+                worst = max(worst, found, key=lambda found: found[2])
     return worst
 
 
@@ -150,7 +150,8 @@ def _least_normal(layout: Layout, now: Climb, draws: WeightedDraws) -> int:
 
     There the gradient differs the most from that of the normal, on average over its draws.
     """
-    normal, numbers = now.normal, _numbers(layout, draws)
+    [(_, _, numbers), *_] = draws.parts(layout.size)
+    normal = now.normal
     if not np.isfinite(draws.gradients).any():  # by its skewness
         probabilities = draws.probabilities
         away = draws.points - probabilities @ draws.points
@@ -161,7 +162,3 @@ def _least_normal(layout: Layout, now: Climb, draws: WeightedDraws) -> int:
     usable = typical & np.isfinite(draws.gradients).all(axis=1)
     excess = (draws.gradients + normal.restoring(noise))[usable] * normal.sd
     return int(numbers[(excess**2).mean(axis=0).argmax()])
-
-
-def _numbers(layout: Layout, draws: WeightedDraws) -> np.ndarray:
-    return np.arange(layout.size) if draws.numbers is None else draws.numbers

@@ -35,8 +35,8 @@ from pymc.variational.auto.normal import Normal
 __all__ = ["Modes", "find_modes", "spread_starts"]
 
 #: Pairs of starts beside the initial point, one drawn from the priors and one around the initial point: at least so
-#: many, and up to so many while they take few evaluations; or more of these, where one start alone found the best optimum.
-PAIRS, FEW_EVALUATIONS, MORE_EVALUATIONS = (2, 16), 3000, 10_000
+#: many, and up to so many while they take few evaluations; or more of them, where one start alone found the best optimum.
+PAIRS, FEW_EVALUATIONS, MORE_EVALUATIONS = (2, 16), 3000, 20_000
 
 #: Half the width of the uniform distribution around the initial point, as Stan has it.
 AROUND = 2.0
@@ -116,8 +116,8 @@ def find_modes(logp: LogPosterior, first: Climb, rng: np.random.Generator) -> Mo
     ends, before = [first], logp.budget.n_gradients
     best, n_best = first, 1
     for k, start in enumerate(spread_starts(logp, rng)):
-        taken = logp.budget.n_gradients - before
-        if k >= 2 * PAIRS[0] and taken > (FEW_EVALUATIONS if n_best > 1 else MORE_EVALUATIONS):
+        most = FEW_EVALUATIONS if n_best > 1 or best is first else MORE_EVALUATIONS
+        if k >= 2 * PAIRS[0] and logp.budget.n_gradients - before > most:
             break
         ends += _climbs(logp, [first.normal.around(start, WIDTH)], first.n_draws, rng)
         best = _best(ends)

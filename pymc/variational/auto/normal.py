@@ -30,7 +30,6 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from scipy.linalg import solve_triangular
-from scipy.special import gammaln
 
 from pymc.variational.guides.starts import rhos
 
@@ -38,9 +37,6 @@ __all__ = ["Dense", "Normal", "Slope", "positive", "triangular"]
 
 #: The precision along a direction falls at most to this part of what it was in a step: sds grow tenfold.
 LEAST_PRECISION = 0.01
-
-#: Part of the draws of a proposal that are stretched along one coordinate.
-STRETCHED = 0.2
 
 #: Draws for each unknown of the regression.
 PER_NUMBER = 2
@@ -188,47 +184,6 @@ class Normal(ABC):
     def slope(self, noise: np.ndarray, gradients: np.ndarray) -> Any:
         """Return the natural gradient of the bound, from gradients of the log-density at ``points(noise)``."""
         return self.regression(noise, self.whitened_gradients(gradients))
-
-    def student(self, n: int, dof: float, rng: np.random.Generator) -> np.ndarray:
-        """Draw from the Student-t distribution with this mean and scale."""
-        z = rng.normal(size=(n, self.size))
-        return self.points(z * np.sqrt(dof / rng.chisquare(dof, size=(n, 1))))
-
-    def student_density(self, points: np.ndarray, dof: float) -> np.ndarray:
-        """Return the log-density of the Student-t distribution in nats."""
-        squared = (self.whitened(points) ** 2).sum(axis=1)
-        return _student_density(squared, self.size, dof) - self.log_scale
-
-    def stretched(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw from itself, with one whitened coordinate of each draw, chosen at random, from a Cauchy distribution."""
-        z = rng.normal(size=(n, self.size))
-        z[np.arange(n), rng.integers(self.size, size=n)] = rng.standard_cauchy(n)
-        return self.points(z)
-
-    def proposals(self, n: int, dof: float, rng: np.random.Generator) -> np.ndarray:
-        """Draw from the mixture of the Student-t distribution and of stretched draws."""
-        n_stretched = round(STRETCHED * n)
-        return np.concatenate(
-            [self.student(n - n_stretched, dof, rng), self.stretched(n_stretched, rng)]
-        )
-
-    def proposal_density(self, points: np.ndarray, dof: float) -> np.ndarray:
-        """Return the log-density of that mixture in nats."""
-        squares = self.whitened(points) ** 2
-        squared = squares.sum(axis=1)
-        normal = -0.5 * squared - self.size / 2 * np.log(2 * np.pi)
-        # By how much a Cauchy distribution is above the normal one, for each coordinate
-        excess = 0.5 * squares - np.log1p(squares) + 0.5 * np.log(2 / np.pi)
-        stretched = normal + np.logaddexp.reduce(excess, axis=1) - np.log(self.size)
-        student = _student_density(squared, self.size, dof)
-        found = np.logaddexp(np.log1p(-STRETCHED) + student, np.log(STRETCHED) + stretched)
-        return found - self.log_scale
-
-
-def _student_density(squared: np.ndarray, size: int, dof: float) -> np.ndarray:
-    """Return the log-density of a standard Student-t distribution at squared distances from its mean."""
-    constant = gammaln((dof + size) / 2) - gammaln(dof / 2) - size / 2 * np.log(dof * np.pi)
-    return constant - (dof + size) / 2 * np.log1p(squared / dof)
 
 
 @dataclass(frozen=True, eq=False)

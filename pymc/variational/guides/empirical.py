@@ -54,10 +54,13 @@ class EmpiricalGuide(FlatGuide):
         Number of particles.
     jitter : float
         Standard deviation, on the unconstrained space, of the noise with which they start.
+    replace : bool
+        Whether draws come with replacement. Without, each particle comes once before one comes again.
     """
 
     size: int = 100
     jitter: float = 1.0
+    replace: bool = True
     name = "empirical"
     couples_rows = True
     has_logq = False
@@ -79,7 +82,12 @@ class EmpiricalGuide(FlatGuide):
 
     def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
         histogram = params["histogram"]
-        return histogram[drawn(pt.random.integers, 0, histogram.shape[0], size=lead or None)]
+        n_particles = histogram.shape[0]
+        if self.replace:
+            return histogram[drawn(pt.random.integers, 0, n_particles, size=lead or None)]
+        order = drawn(pt.random.permutation, n_particles, size=None)
+        n_draws = pt.prod(pt.stack([1, *lead]))
+        return histogram[order[pt.arange(n_draws) % n_particles].reshape(lead)]
 
     def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
         names = [site.name for site in self.sites]

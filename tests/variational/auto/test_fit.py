@@ -76,7 +76,7 @@ def test_without_the_correction(regression: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "says"), [(funnel(), "v"), (labels(), "mu"), (spike_and_slab(), "x[")]
+    ("model", "says"), [(funnel(), "x["), (labels(), "mu"), (spike_and_slab(), "x[")]
 )
 def test_no_trust(model: pm.Model, says: str, caplog: pytest.LogCaptureFixture) -> None:
     """The verdict names a variable, and is a warning of the logger, in the repr and in results."""
