@@ -100,6 +100,15 @@ def test_a_heavy_tail_among_many_numbers(seed: int) -> None:
     assert "'x'" in approx.report.verdict.reason
 
 
+def test_a_heavy_tail_above_a_bound() -> None:
+    """Its value is the logarithm of x - 1, of which the weights are even, and the variance of x is infinite."""
+    with pm.Model() as model:
+        pm.Pareto("x", 1.5, 1)
+    approx = fitted(model)
+    assert approx.report.trusted is False
+    assert "the sd of 'x' is not known" in approx.report.verdict.reason
+
+
 def test_a_skewed_posterior_is_corrected() -> None:
     """The normal's mean of g is off, and that of the draws is not."""
     approx = fitted(gamma())
