@@ -72,6 +72,9 @@ N_KEPT, MOST_KEPT = 4000, 10_000_000
 #: Rows from which a fit begins with a part of them.
 MANY_ROWS = 50_000
 
+#: How many times as many rows it starts from where the density of these is flat along some direction.
+MORE_ROWS = 5
+
 #: Numbers of a point from which groups are looked for; up to which all rows are not taken at once; and up to which
 #: a covariance is full where there are no groups.
 GROUPS_FROM, ROWS_UP_TO, LARGEST = 100, 500, 1000
@@ -319,11 +322,16 @@ class AutoInference:
 
         rng, self._draws = self._rng, None
         if self._modes is None:
-            some = logp
-            if logp.n_all:
-                bar.show(f"Fitting {SUBSAMPLES[0]:,} of {logp.n_all:,} rows")
-                some = logp.of_part(SUBSAMPLES[0], rng)
-            first = self._first(some, watch)
+            some, n_rows = logp, SUBSAMPLES[0]
+            while True:
+                if logp.data is not None:
+                    bar.show(f"Fitting {n_rows:,} of {logp.n_all:,} rows")
+                    some = logp.of_part(n_rows, rng)
+                first = self._first(some, watch)
+                if logp.data is None or n_rows >= logp.data.most or not first.is_flat:
+                    break
+                # None of these rows has a category, whose coefficient has a flat prior
+                n_rows, self._now = MORE_ROWS * n_rows, None
             bar.show("Looking for other modes")
             self._modes = find_modes(some, first, rng)
             self._now = self._modes.best
@@ -341,8 +349,9 @@ class AutoInference:
         passes = self._passes
         if passes is None:
             for n_rows in SUBSAMPLES[1:]:
-                some, now = logp.of_part(n_rows, rng), self._now.normal
-                self._now = climb(some, now, now.n_draws, rng, watch, ROUGH)
+                some, before = logp.of_part(n_rows, rng), self._now
+                now = climb(some, before.normal, before.normal.n_draws, rng, watch, ROUGH)
+                self._now = before if now.is_flat else now
             passes = self._pass(logp, watch)
         last = MAX_PASSES * (1 + passes.n_passes // MAX_PASSES)
         while not passes.now.converged and passes.n_passes < last:

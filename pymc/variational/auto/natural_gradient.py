@@ -47,6 +47,9 @@ NARROWER, MOST_NARROWED = 0.1, 10
 #: Part of 1 + |x| that is the sd of a start: the density is smooth there, whatever its scales are.
 WIDTH = 1e-3
 
+#: The sd beyond which a climb ends: the density has no curvature there, and squares would overflow before long.
+WIDEST = 1e30
+
 #: Rates that the line search tries: halved down to 0.1, and then quartered.
 LEAST_RATE = 1e-6
 
@@ -82,6 +85,11 @@ class Climb:
     n_steps: int
     n_draws: int
     moved: float = np.inf
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the density has no curvature along some direction."""
+        return bool(self.normal.sd.max() > WIDEST)
 
 
 def climb(
@@ -125,7 +133,7 @@ def climb(
         almost = replace(now, converged=now.slope < STALLED * tolerance)
         if stalled >= PATIENCE:
             return almost
-        if now.n_steps >= MAX_STEPS:
+        if now.n_steps >= MAX_STEPS or now.is_flat:
             return now
         rate = 1.0
         # The noise of sums of many terms, which are as large as the bound
