@@ -187,14 +187,14 @@ def settle(
     start : Climb
     """
     now, n_draws, n_steps = start, start.n_draws, start.n_steps
+    most = max(min(MOST_DRAWS, MOST_NUMBERS // logp.size), 4 * start.normal.n_draws)
     while True:
-        n_draws *= 4
+        n_draws = min(4 * n_draws, most)  # a fit that goes on has as many before
         before = now.normal
         now = climb(logp, before, n_draws, rng, watch)
         n_steps += now.n_steps
         moved = max(float(found.max()) for found in now.normal.differences(before))
         now = replace(now, n_steps=n_steps, moved=moved)
         watch(now)
-        most = min(MOST_DRAWS, MOST_NUMBERS // logp.size)
         if (now.converged and moved < STANDS_STILL) or 4 * n_draws > most:
             return now
