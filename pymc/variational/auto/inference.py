@@ -417,7 +417,7 @@ class AutoInference:
             before.method,
             before.driver,
             before.backend,
-            logp.budget.n_gradients,
+            round(logp.budget.n_gradients),
             before.seconds + seconds,
             before.compile_seconds,
             stopped,

@@ -67,14 +67,14 @@ class Budget:
     ----------
     check : callable () -> None
         Called between two calls of compiled code; it raises :class:`Stopped` to end the fit.
-    n_gradients : int
-        Points at which the log-posterior was computed.
+    n_gradients : float
+        Points at which the log-posterior was computed; a block of rows counts as its part of all rows.
     n_rows : int
         Points times rows.
     """
 
     check: Callable[[], None] = lambda: None
-    n_gradients: int = 0
+    n_gradients: float = 0.0
     n_rows: int = 0
 
 
@@ -197,10 +197,12 @@ class LogPosterior:
         ------
         Stopped
         """
-        n_points = len(points)
+        n_points, share = len(points), 1.0
         points = np.ascontiguousarray(points, pytensor.config.floatX)
         if blocks is None:
             blocks = () if self.rows is None else tuple(array[None] for array in self.rows)
+        else:
+            share = blocks[0].shape[1] / self.n_all
         n_blocks, n_rows = blocks[0].shape[:2] if blocks else (1, 1)
         of_block = sum(array[0].nbytes for array in blocks)
         at_once = ROWS_AT_ONCE // max(n_rows, self.size)
@@ -226,7 +228,7 @@ class LogPosterior:
                 for _ in pool.map(compute, some) if n_threads > 1 else map(compute, some):
                     pass
                 n_done = min(n_points, some[-1] + at_once) - some[0]
-                self.budget.n_gradients += n_done
+                self.budget.n_gradients += n_done * share
                 self.budget.n_rows += n_done * n_rows
         values = np.where(np.isnan(found[:, 1]), -np.inf, found[:, 1])
         return values, found[:, 2:]

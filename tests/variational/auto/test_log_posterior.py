@@ -80,6 +80,7 @@ def test_all_rows_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     points = problem.mean + np.random.default_rng(1).normal(size=(3, 3)) * problem.sd
     for found, right in zip(logp.of_all(points), whole(points)):
         np.testing.assert_allclose(found, right)
+    np.testing.assert_allclose(logp.budget.n_gradients, 3)  # and not as many of each block
 
 
 def test_a_budget_ends_it() -> None:
