@@ -37,7 +37,7 @@ from pymc.variational.approximation import guided_approximation
 from pymc.variational.auto.all_rows import MAX_PASSES, SUBSAMPLES, Passes, first_pass, next_pass
 from pymc.variational.auto.approximation import AutoApproximation
 from pymc.variational.auto.arrow import Arrow
-from pymc.variational.auto.blocks import find_blocks
+from pymc.variational.auto.blocks import are_independent, find_blocks
 from pymc.variational.auto.group_weights import weigh_by_groups
 from pymc.variational.auto.importance import FEWEST, WeightedDraws, importance_sample
 from pymc.variational.auto.judge import judge
@@ -242,13 +242,7 @@ class AutoInference:
         options = take_compile_kwargs(backend, asked)
         seed = int(self._rng.integers(2**30))
         self._logp = logp = LogPosterior.of(self._fitted, self._starts, seed, data, **options)
-        self._family = family = _family(logp, self._rng)
-        normal = guided_approximation(self.model, family.guide, start=self._start)
-        normal.rng = self._of_seed
-        self.approx = AutoApproximation(
-            normal, min(N_KEPT, max(N_KEPT // 10, MOST_KEPT // logp.size))
-        )
-        self.approx.keep_transformed(include_transformed)
+        self._take_family(_family(logp, self._rng), include_transformed)
         self.approx.report = FitReport(
             method="Auto",
             driver=logp.step.driver.name,
@@ -260,6 +254,28 @@ class AutoInference:
         )
         self.state = FitState(0, logp.step, (), False, None, self.approx.report, feed=data)
         return self.state
+
+    def _take_family(self, family: Normal, include_transformed: bool) -> None:
+        """Take a form of the normal, and make what is returned."""
+        self._family = family
+        normal = guided_approximation(self.model, family.guide, start=self._start)
+        normal.rng = self._of_seed
+        self.approx = AutoApproximation(
+            normal, min(N_KEPT, max(N_KEPT // 10, MOST_KEPT // family.size))
+        )
+        self.approx.keep_transformed(include_transformed)
+
+    def _without_groups(self, logp: LogPosterior) -> None:
+        """Begin anew with a full covariance.
+
+        Raises
+        ------
+        ValueError
+            If it has too many numbers for that.
+        """
+        before = self.approx
+        self._take_family(_full(logp), before.include_transformed)
+        self.approx.report, self._now, self._modes = before.report, None, None
 
     @property
     def position(self) -> dict[str, Any]:
@@ -336,6 +352,9 @@ class AutoInference:
             self._modes = find_modes(some, first, rng)
             self._now = self._modes.best
         assert self._now is not None
+        if isinstance(self._now.normal, Arrow) and not are_independent(logp, self._now.normal, rng):
+            self._without_groups(logp)
+            return self._fit(logp, bar)
         if not logp.n_all:
             self._now = settle(logp, self._now, rng, watch)
             normal = self._now.normal
@@ -439,6 +458,11 @@ def _family(logp: LogPosterior, rng: np.random.Generator) -> Normal:
         blocks = find_blocks(logp, rng)
         if blocks is not None:
             return Arrow.of_blocks(blocks)
+    return _full(logp)
+
+
+def _full(logp: LogPosterior) -> Normal:
+    """Return a full covariance, if the model is not too large for it."""
     if logp.size <= LARGEST:
         return Dense.of_size(logp.size)
     raise ValueError(
