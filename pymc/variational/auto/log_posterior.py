@@ -190,7 +190,7 @@ class LogPosterior:
         Returns
         -------
         values : array of float64, shape (n_points,)
-            -inf where it is nan.
+            -inf where it is nan or inf, as where terms overflow.
         gradients : array of float64, shape (n_points, size)
 
         Raises
@@ -230,7 +230,7 @@ class LogPosterior:
                 n_done = min(n_points, some[-1] + at_once) - some[0]
                 self.budget.n_gradients += n_done * share
                 self.budget.n_rows += n_done * n_rows
-        values = np.where(np.isnan(found[:, 1]), -np.inf, found[:, 1])
+        values = np.where(found[:, 1] < np.inf, found[:, 1], -np.inf)
         return values, found[:, 2:]
 
     def of_all(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
