@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from pymc.variational.auto.arrow import Blocks
+from pymc.variational.auto.arrow import Arrow, Blocks
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.guides.layout import Layout
 
-__all__ = ["find_blocks"]
+__all__ = ["are_independent", "find_blocks"]
 
 #: The fewest blocks that are worth it.
 FEWEST = 2
@@ -33,8 +33,13 @@ FEWEST = 2
 #: The most numbers of a block and the globals.
 MOST = 400
 
-#: The part of it by which the gradient of a block may change where others are moved: rounding.
+#: The part of itself by which the gradient of a number may change where other blocks are moved: rounding. That of a
+#: scale, far from the posterior, is decades larger than others.
 ROUNDING = {"float64": 1e-9, "float32": 1e-4}
+
+
+#: The largest change of a block's whitened gradient where others move by their sds.
+COUPLED = 1e-3
 
 
 def find_blocks(logp: LogPosterior, rng: np.random.Generator) -> Blocks | None:
@@ -74,11 +79,7 @@ def _candidates(layout: Layout) -> list[Blocks]:
 
 def _independent(logp: LogPosterior, blocks: Blocks, rng: np.random.Generator) -> bool:
     """Tell whether the gradient of no block changes where others are moved."""
-    n_blocks = len(blocks.own)
-    # By the digits of their numbers, any two blocks are told apart: one is moved, and the other is not
-    digits = np.arange(int(np.ceil(np.log2(n_blocks))))
-    moved = (rng.permutation(n_blocks) >> digits[:, None]) % 2 == 1
-    moved = np.concatenate([moved, ~moved])
+    moved = _moved(len(blocks.own), rng)
     start = logp.start + 0.1 * rng.normal(size=logp.size)
     points = np.repeat(start[None], len(moved) + 1, axis=0)
     for point, which in zip(points[1:], moved):
@@ -91,3 +92,38 @@ def _independent(logp: LogPosterior, blocks: Blocks, rng: np.random.Generator) -
     rounding = ROUNDING[str(logp.dtype)] * np.abs(gradients).max(axis=0)
     others = (blocks.own[~which] for which in moved)
     return all((change[k][own] <= rounding[own]).all() for k, own in enumerate(others))
+
+
+def _moved(n_blocks: int, rng: np.random.Generator) -> np.ndarray:
+    """Say which blocks are moved in each try: of any two, in one try the one and not the other, by their digits."""
+    digits = np.arange(int(np.ceil(np.log2(n_blocks))))
+    moved = (rng.permutation(n_blocks) >> digits[:, None]) % 2 == 1
+    return np.concatenate([moved, ~moved])
+
+
+def are_independent(logp: LogPosterior, normal: Arrow, rng: np.random.Generator) -> bool:
+    """Tell whether blocks are independent at draws of a fitted normal, where moves are as large as the posterior.
+
+    Far from it rounding of large gradients can hide that they are not.
+
+    Parameters
+    ----------
+    logp : LogPosterior
+    normal : Arrow
+    rng : Generator
+
+    Raises
+    ------
+    Stopped
+    """
+    own = normal.blocks.own
+    noise, other = rng.normal(size=(2, normal.size))
+    moved = _moved(len(own), rng)
+    tries = np.repeat(noise[None], len(moved) + 1, axis=0)
+    for z, which in zip(tries[1:], moved):
+        z[own[which]] = other[own[which]]
+    _, gradients = logp(normal.points(tries))
+    with np.errstate(invalid="ignore"):
+        u = np.einsum("sjb,jbc->sjc", gradients[:, own], normal.own)
+        change = np.abs(u[1:] - u[0]).max(axis=-1)
+    return not (change[~moved] > COUPLED).any()

@@ -37,7 +37,7 @@ from pymc.variational.approximation import guided_approximation
 from pymc.variational.auto.all_rows import MAX_PASSES, SUBSAMPLES, Passes, first_pass, next_pass
 from pymc.variational.auto.approximation import AutoApproximation
 from pymc.variational.auto.arrow import Arrow
-from pymc.variational.auto.blocks import find_blocks
+from pymc.variational.auto.blocks import are_independent, find_blocks
 from pymc.variational.auto.group_weights import weigh_by_groups
 from pymc.variational.auto.importance import FEWEST, WeightedDraws, importance_sample
 from pymc.variational.auto.judge import judge
@@ -71,6 +71,9 @@ N_KEPT, MOST_KEPT = 4000, 10_000_000
 
 #: Rows from which a fit begins with a part of them.
 MANY_ROWS = 50_000
+
+#: How many times as many rows it starts from where the density of these is flat along some direction.
+MORE_ROWS = 5
 
 #: Numbers of a point from which groups are looked for; up to which they are weighted jointly first, which takes fewer
 #: gradients; up to which all rows are not taken at once; and up to which a covariance is full where there are no groups.
@@ -238,14 +241,11 @@ class AutoInference:
         asked = {} if compile_kwargs is None else {"compile_kwargs": dict(compile_kwargs)}
         options = take_compile_kwargs(backend, asked)
         seed = int(self._rng.integers(2**30))
-        self._logp = logp = LogPosterior.of(self._fitted, self._starts, seed, data, **options)
-        self._family = family = _family(logp, self._rng)
-        normal = guided_approximation(self.model, family.guide, start=self._start)
-        normal.rng = self._of_seed
-        self.approx = AutoApproximation(
-            normal, min(N_KEPT, max(N_KEPT // 10, MOST_KEPT // logp.size))
-        )
-        self.approx.keep_transformed(include_transformed)
+        logp = LogPosterior.of(self._fitted, self._starts, seed, data, **options)
+        if isinstance(logp.data, LoadedRows) and logp.n_all < MANY_ROWS and logp.data.fit:
+            logp = replace(logp.of_part(logp.n_all, self._rng), data=None)
+        self._logp = logp
+        self._take_family(_family(logp, self._rng), include_transformed)
         self.approx.report = FitReport(
             method="Auto",
             driver=logp.step.driver.name,
@@ -258,20 +258,46 @@ class AutoInference:
         self.state = FitState(0, logp.step, (), False, None, self.approx.report, feed=data)
         return self.state
 
+    def _take_family(self, family: Normal, include_transformed: bool) -> None:
+        """Take a form of the normal, and make what is returned."""
+        self._family = family
+        normal = guided_approximation(self.model, family.guide, start=self._start)
+        normal.rng = self._of_seed
+        self.approx = AutoApproximation(
+            normal, min(N_KEPT, max(N_KEPT // 10, MOST_KEPT // family.size))
+        )
+        self.approx.keep_transformed(include_transformed)
+
+    def _without_groups(self, logp: LogPosterior) -> None:
+        """Begin anew with a full covariance.
+
+        Raises
+        ------
+        ValueError
+            If it has too many numbers for that.
+        """
+        before = self.approx
+        self._take_family(_full(logp), before.include_transformed)
+        self.approx.report, self._now, self._modes = before.report, None, None
+
     @property
     def position(self) -> dict[str, Any]:
         """What a checkpoint needs to go on after the last pass, in arrays and generators by name.
 
         It can be set; then the fit goes on from there, bit for bit.
         """
-        assert self._logp is not None and isinstance(self._logp.data, LoadedRows)
+        assert self._logp is not None
+        if not isinstance(self._logp.data, LoadedRows):
+            return {}  # few rows, which are fitted at once
         return saved_position(
             self._rng, self._logp.data, self._logp.budget, self._modes, self._passes
         )
 
     @position.setter
     def position(self, values: Mapping[str, Any]) -> None:
-        assert self._logp is not None and isinstance(self._logp.data, LoadedRows)
+        assert self._logp is not None
+        if not isinstance(self._logp.data, LoadedRows):
+            return
         self._rng, self._modes, self._passes = set_position(
             values, self._logp.data, self._logp.budget
         )
@@ -319,15 +345,23 @@ class AutoInference:
 
         rng, self._draws = self._rng, None
         if self._modes is None:
-            some = logp
-            if logp.n_all:
-                bar.show(f"Fitting {SUBSAMPLES[0]:,} of {logp.n_all:,} rows")
-                some = logp.of_part(SUBSAMPLES[0], rng)
-            first = self._first(some, watch)
+            some, n_rows = logp, SUBSAMPLES[0]
+            while True:
+                if logp.data is not None:
+                    bar.show(f"Fitting {n_rows:,} of {logp.n_all:,} rows")
+                    some = logp.of_part(n_rows, rng)
+                first = self._first(some, watch)
+                if logp.data is None or n_rows >= logp.data.most or not first.is_flat:
+                    break
+                # None of these rows has a category, whose coefficient has a flat prior
+                n_rows, self._now = MORE_ROWS * n_rows, None
             bar.show("Looking for other modes")
             self._modes = find_modes(some, first, rng)
             self._now = self._modes.best
         assert self._now is not None
+        if isinstance(self._now.normal, Arrow) and not are_independent(logp, self._now.normal, rng):
+            self._without_groups(logp)
+            return self._fit(logp, bar)
         if not logp.n_all:
             self._now = settle(logp, self._now, rng, watch)
             normal = self._now.normal
@@ -345,8 +379,9 @@ class AutoInference:
         passes = self._passes
         if passes is None:
             for n_rows in SUBSAMPLES[1:]:
-                some, now = logp.of_part(n_rows, rng), self._now.normal
-                self._now = climb(some, now, now.n_draws, rng, watch, ROUGH)
+                some, before = logp.of_part(n_rows, rng), self._now
+                now = climb(some, before.normal, before.normal.n_draws, rng, watch, ROUGH)
+                self._now = before if now.is_flat else now
             passes = self._pass(logp, watch)
         last = MAX_PASSES * (1 + passes.n_passes // MAX_PASSES)
         while not passes.now.converged and passes.n_passes < last:
@@ -412,7 +447,7 @@ class AutoInference:
             before.method,
             before.driver,
             before.backend,
-            logp.budget.n_gradients,
+            round(logp.budget.n_gradients),
             before.seconds + seconds,
             before.compile_seconds,
             stopped,
@@ -434,6 +469,11 @@ def _family(logp: LogPosterior, rng: np.random.Generator) -> Normal:
         blocks = find_blocks(logp, rng)
         if blocks is not None:
             return Arrow.of_blocks(blocks)
+    return _full(logp)
+
+
+def _full(logp: LogPosterior) -> Normal:
+    """Return a full covariance, if the model is not too large for it."""
     if logp.size <= LARGEST:
         return Dense.of_size(logp.size)
     raise ValueError(

@@ -19,10 +19,11 @@ from functools import partial
 
 import numpy as np
 
-from pymc.logprob.transforms import LogTransform
+from pymc.logprob.transforms import IntervalTransform, LogTransform
 from pymc.variational.auto.importance import WeightedDraws
 from pymc.variational.auto.modes import SAME, Modes
 from pymc.variational.auto.natural_gradient import Climb
+from pymc.variational.guides.base import Site
 from pymc.variational.guides.layout import Layout
 from pymc.variational.pareto import smoothed
 from pymc.variational.verdict import Verdict
@@ -123,7 +124,7 @@ def judge(
 def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, float]:
     """Return the number of a point whose variance is the least known, its effective draws, and its Pareto k-hat.
 
-    It is that of weights times squares of distances from the mean, of logarithms those of their exponentials; -inf
+    It is that of weights times squares of distances from the mean, of exponentials those of the exponentials; -inf
     where there are enough effective draws.
     """
     worst = (0, np.inf, -np.inf)
@@ -132,7 +133,7 @@ def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, f
         for site, part in zip(layout.sites, layout.slices):
             here = np.flatnonzero((numbers >= part.start) & (numbers < part.stop))
             values = points[:, here]
-            if isinstance(site.transform, LogTransform):
+            if _is_exponential(site):
                 away = values - probabilities @ values
                 values = np.exp(np.minimum(away, LARGEST_LOG))  # up to a factor
             squares = (values - probabilities @ values) ** 2
@@ -143,6 +144,14 @@ def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, f
                 found = (int(numbers[here[k]]), float(ess[k]), khat)
                 worst = max(worst, found, key=lambda found: found[2])
     return worst
+
+
+def _is_exponential(site: Site) -> bool:
+    """Tell whether a variable is the exponential of its value, up to a bound and a sign."""
+    if isinstance(site.transform, IntervalTransform):
+        lower, upper = site.transform.args_fn(*site.rv.owner.inputs)
+        return (lower is None) != (upper is None)
+    return isinstance(site.transform, LogTransform)
 
 
 def _least_normal(layout: Layout, now: Climb, draws: WeightedDraws) -> int:

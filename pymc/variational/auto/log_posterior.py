@@ -67,14 +67,14 @@ class Budget:
     ----------
     check : callable () -> None
         Called between two calls of compiled code; it raises :class:`Stopped` to end the fit.
-    n_gradients : int
-        Points at which the log-posterior was computed.
+    n_gradients : float
+        Points at which the log-posterior was computed; a block of rows counts as its part of all rows.
     n_rows : int
         Points times rows.
     """
 
     check: Callable[[], None] = lambda: None
-    n_gradients: int = 0
+    n_gradients: float = 0.0
     n_rows: int = 0
 
 
@@ -147,7 +147,9 @@ class LogPosterior:
         values = {site.value: value for site, value in layout.split(point, 0).items()}
         [logp] = stabilised(at_one_draw(graphs, values))
         # The entry in front is what a driver takes for the loss: it goes on where the others are not finite
-        outputs = pt.concatenate([pt.zeros(1), pt.atleast_1d(logp), grad(logp, point)])
+        outputs = pt.concatenate(
+            [pt.zeros(1), pt.atleast_1d(logp), grad(logp, point, disconnected_inputs="ignore")]
+        )
         outputs = pt.specify_shape(outputs.astype(dtype), (layout.size + 2,))
         step = make_step({}, outputs, model=model, random_seed=0, fed=fed, **compile_kwargs)
         return cls(model, layout, start, step, data)
@@ -190,17 +192,19 @@ class LogPosterior:
         Returns
         -------
         values : array of float64, shape (n_points,)
-            -inf where it is nan.
+            -inf where it is nan or inf, as where terms overflow.
         gradients : array of float64, shape (n_points, size)
 
         Raises
         ------
         Stopped
         """
-        n_points = len(points)
+        n_points, share = len(points), 1.0
         points = np.ascontiguousarray(points, pytensor.config.floatX)
         if blocks is None:
             blocks = () if self.rows is None else tuple(array[None] for array in self.rows)
+        else:
+            share = blocks[0].shape[1] / self.n_all
         n_blocks, n_rows = blocks[0].shape[:2] if blocks else (1, 1)
         of_block = sum(array[0].nbytes for array in blocks)
         at_once = ROWS_AT_ONCE // max(n_rows, self.size)
@@ -226,9 +230,9 @@ class LogPosterior:
                 for _ in pool.map(compute, some) if n_threads > 1 else map(compute, some):
                     pass
                 n_done = min(n_points, some[-1] + at_once) - some[0]
-                self.budget.n_gradients += n_done
+                self.budget.n_gradients += n_done * share
                 self.budget.n_rows += n_done * n_rows
-        values = np.where(np.isnan(found[:, 1]), -np.inf, found[:, 1])
+        values = np.where(found[:, 1] < np.inf, found[:, 1], -np.inf)
         return values, found[:, 2:]
 
     def of_all(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

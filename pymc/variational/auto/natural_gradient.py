@@ -47,6 +47,9 @@ NARROWER, MOST_NARROWED = 0.1, 10
 #: Part of 1 + |x| that is the sd of a start: the density is smooth there, whatever its scales are.
 WIDTH = 1e-3
 
+#: The sd beyond which a climb ends: the density has no curvature there, and squares would overflow before long.
+WIDEST = 1e30
+
 #: Rates that the line search tries: halved down to 0.1, and then quartered.
 LEAST_RATE = 1e-6
 
@@ -82,6 +85,11 @@ class Climb:
     n_steps: int
     n_draws: int
     moved: float = np.inf
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the density has no curvature along some direction."""
+        return bool(self.normal.sd.max() > WIDEST)
 
 
 def climb(
@@ -125,7 +133,7 @@ def climb(
         almost = replace(now, converged=now.slope < STALLED * tolerance)
         if stalled >= PATIENCE:
             return almost
-        if now.n_steps >= MAX_STEPS:
+        if now.n_steps >= MAX_STEPS or now.is_flat:
             return now
         rate = 1.0
         # The noise of sums of many terms, which are as large as the bound
@@ -179,14 +187,14 @@ def settle(
     start : Climb
     """
     now, n_draws, n_steps = start, start.n_draws, start.n_steps
+    most = max(min(MOST_DRAWS, MOST_NUMBERS // logp.size), 4 * start.normal.n_draws)
     while True:
-        n_draws *= 4
+        n_draws = min(4 * n_draws, most)  # a fit that goes on has as many before
         before = now.normal
         now = climb(logp, before, n_draws, rng, watch)
         n_steps += now.n_steps
         moved = max(float(found.max()) for found in now.normal.differences(before))
         now = replace(now, n_steps=n_steps, moved=moved)
         watch(now)
-        most = min(MOST_DRAWS, MOST_NUMBERS // logp.size)
         if (now.converged and moved < STANDS_STILL) or 4 * n_draws > most:
             return now

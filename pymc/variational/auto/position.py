@@ -44,7 +44,7 @@ def saved_position(
     values: dict[str, Any] = {
         "rng": rng,
         "rows": np.array([rows.seed, rows.n_passes]),
-        "budget": np.array([budget.n_gradients, budget.n_rows]),
+        "budget": np.array([budget.n_gradients, budget.n_rows], dtype="float64"),
     }
     if modes is None or passes is None:
         return values
@@ -68,7 +68,8 @@ def set_position(
         If it has taken something else.
     """
     rows.seed, rows.n_passes = map(int, values["rows"])
-    budget.n_gradients, budget.n_rows = map(int, values["budget"])
+    n_gradients, n_rows = values["budget"]
+    budget.n_gradients, budget.n_rows = float(n_gradients), int(n_rows)
     if "now/mean" not in values:
         return values["rng"], None, None
     slope = Slope(*(values[f"slope/{name}"] for name in Slope._fields))

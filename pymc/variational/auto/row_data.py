@@ -114,6 +114,11 @@ class LoadedRows(RowData):
         of_row = sum(array[:1].nbytes for array in self._some(1))
         return min(self.n_all, LARGEST_PART // max(1, of_row))
 
+    @property
+    def fit(self) -> bool:
+        """Whether all rows can be held in memory."""
+        return self.most == self.n_all
+
     def part(self, n: int, rng: np.random.Generator) -> Values:
         held = self._some(n)
         some = rng.choice(len(held[0]), n, replace=False)

@@ -219,8 +219,10 @@ class SubsampledLogDensity:
         common = remainders.mean(axis=1)
         between = (remainders - common[:, None]).var(axis=0, ddof=1)
         values = self.first_order + remainders.mean(axis=0)
-        errors = values[: len(self.exact)] - self.exact
-        spread = errors.std(ddof=1)
+        some = values[: len(self.exact)]
+        with np.errstate(invalid="ignore"):  # -inf of one alone
+            errors = np.where(some == self.exact, 0.0, some - self.exact)
+            spread = errors.std(ddof=1)
         return LogDensity(
             values,
             _larger(
@@ -245,7 +247,9 @@ class SubsampledLogDensity:
 
 
 def _larger(stated: float, found: float) -> float:
-    """Return the error that was found, if it is not by chance larger than the one stated."""
+    """Return the error that was found, if it is not by chance larger than the one stated; inf for nan."""
+    if np.isnan(found):
+        return np.inf
     return float(found if found > LARGEST_RATIO * stated else stated)
 
 

@@ -149,6 +149,28 @@ def test_two_groups_that_depend_on_each_other(size: int, i: int, j: int) -> None
     assert all(find_blocks(logp, np.random.default_rng(seed)) is None for seed in range(10))
 
 
+@pytest.mark.parametrize(("size", "largest"), [(30, 1000), (30, 20)])
+def test_groups_that_seem_independent_far_from_the_posterior(
+    size: int, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start the gradient is 3e12, whose rounding hides what neighbours of a walk add to it."""
+    monkeypatch.setattr(inference, "GROUPS_FROM", 10)
+    monkeypatch.setattr(inference, "LARGEST", largest)
+    rng = np.random.default_rng(1)
+    y = 1e6 + np.cumsum(rng.normal(size=size))[:, None] + rng.normal(size=(size, 3))
+    with pm.Model() as model:
+        z = pm.Flat("z", shape=size)
+        pm.Potential("walk", -0.5 * ((z[1:] - z[:-1]) ** 2).sum())
+        pm.Normal("y", z[:, None], 1e-3 + pm.math.exp(pm.Flat("log_sd")), observed=y)
+    made = AutoInference(model, random_seed=1)
+    if largest < size:
+        with pytest.raises(ValueError, match="no groups that are independent"):
+            made.fit(progressbar=False)
+        return
+    approx = made.fit(progressbar=False)
+    assert approx.report.trusted and isinstance(made._family, Dense)
+
+
 def test_a_fit_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same as of a full covariance, from a fifth of the draws; the normal is saved, and has a density."""
     model, rng = groups(), np.random.default_rng(1)

@@ -100,6 +100,15 @@ def test_a_heavy_tail_among_many_numbers(seed: int) -> None:
     assert "'x'" in approx.report.verdict.reason
 
 
+def test_a_heavy_tail_above_a_bound() -> None:
+    """Its value is the logarithm of x - 1, of which the weights are even, and the variance of x is infinite."""
+    with pm.Model() as model:
+        pm.Pareto("x", 1.5, 1)
+    approx = fitted(model)
+    assert approx.report.trusted is False
+    assert "the sd of 'x' is not known" in approx.report.verdict.reason
+
+
 def test_a_skewed_posterior_is_corrected() -> None:
     """The normal's mean of g is off, and that of the draws is not."""
     approx = fitted(gamma())
@@ -124,6 +133,26 @@ def test_minibatches(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose((draws.mean(axis=0) - problem.mean) / problem.sd, 0, atol=0.08)
     np.testing.assert_allclose(draws.std(axis=0) / problem.sd, 1, atol=0.08)
     assert approx.report.trusted
+
+
+@pytest.mark.parametrize("n_rare", [12, 60])
+def test_a_flat_prior_of_a_rare_category(n_rare: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of the rows may have none of it, and then say nothing of its mean."""
+    monkeypatch.setattr(inference, "MANY_ROWS", 1000)
+    monkeypatch.setattr(inference, "SUBSAMPLES", (50, 100))
+    rng = np.random.default_rng(2)
+    which = rng.permutation(np.arange(4000) < n_rare).astype(int)
+    y = rng.normal(1 + which, 2)
+    with pm.Model() as model:
+        each, observed = pm.Minibatch(which, y, batch_size=50)
+        mu = pm.Flat("mu", shape=2)
+        pm.Normal("y", mu[each], 2, observed=observed)
+    approx = fitted(model)
+    assert approx.report.trusted
+    means = np.array([y[which == k].mean() for k in range(2)])
+    sds = 2 / np.sqrt([4000 - n_rare, n_rare])
+    np.testing.assert_allclose((approx.normal.mean.eval() - means) / sds, 0, atol=0.05)
+    np.testing.assert_allclose(approx.normal.std.eval() / sds, 1, atol=0.1)
 
 
 def test_full_data_with_dims_is_subsampled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,7 @@ from pymc.variational.auto.normal import Dense
 from pymc.variational.auto.proposal import Proposal
 from pymc.variational.auto.row_weights import weigh_by_rows
 from pymc.variational.pareto import smoothed
+from pymc.variational.posterior.log_density import SubsampledLogDensity, random_groups
 from tests.variational.auto.problems import Regression, funnel, gamma, log_posterior
 
 
@@ -110,3 +113,27 @@ def test_one_draw_with_all_the_weight() -> None:
     ratios[0] = 2000.0
     assert smoothed(ratios).khat == np.inf
     assert smoothed(ratios).ess < 2
+
+
+def test_a_draw_that_a_row_forbids() -> None:
+    """Rows at random do not have the one at which the density is 0: their differences say that there is no error."""
+    rng = np.random.default_rng(1)
+    x = np.append(rng.normal(size=4999), 30.0)
+    draws = rng.normal(0, 0.01, size=(20, 1))
+    draws[3] = -0.1
+
+    def values(points: Any, rows: np.ndarray | None) -> np.ndarray:
+        [z] = points.values()
+        some = x if rows is None else x[rows]
+        allowed = (1 + z * some > -1).all(axis=1)
+        return np.where(allowed, -0.5 * (z[:, 0] * 100) ** 2, -np.inf)
+
+    def expand(point: Any, rows: Any) -> Any:
+        return values({"z": point[0][None]}, rows)[0], [-(100**2) * point[0]]
+
+    def part(share: float, rng: np.random.Generator) -> Any:
+        return random_groups(4999, share, rng)
+
+    found = SubsampledLogDensity({"z": draws}, (5000,), values, expand, part).estimate(1000, rng)
+    assert np.isfinite(found.values).all()
+    assert found.se_between == np.inf

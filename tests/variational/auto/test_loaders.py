@@ -42,6 +42,7 @@ PROBLEM = Regression(2003)
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "SUBSAMPLES", (100, 300))
+    monkeypatch.setattr(inference, "MANY_ROWS", 2000)
     monkeypatch.setattr(row_data, "FEWEST_READ", 1000)
 
 
@@ -142,6 +143,26 @@ def three_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 @cache
 def of_three_passes() -> Any:
     return trainer_of().fit()
+
+
+def test_few_rows_are_fitted_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The posterior of six rows is no normal distribution, and its draws are as of rows in memory."""
+    monkeypatch.setattr(inference, "MANY_ROWS", 50_000)
+    y = np.random.default_rng(2).normal(size=6)
+    loader = pm.DataLoader(y, batch_size=3, shuffle=True, seed=1)
+    with pm.Model() as model:
+        rows = pm.Data("rows", loader, dims="obs")
+        mu, sd = pm.Flat("mu"), pm.HalfFlat("sd")
+        pm.Normal("like", mu, sd, observed=rows, dims="obs")
+    trainer = pm.Trainer("auto", dataloader=loader, model=model, random_seed=1, **QUIET)
+    approx = trainer.fit(checkpoint=tmp_path / "fit")
+    # mu is Student-t with 4 degrees of freedom: given log sd, the prior of which is exp(log sd)
+    right = np.sqrt(4 / 2) * np.sqrt(((y - y.mean()) ** 2).sum() / 4 / 6)
+    found = approx.sample(4000, random_seed=1).posterior["mu"].values.std()
+    assert approx.report.trusted is False or abs(found / right - 1) < 0.2
+    again = pm.Trainer.load(tmp_path / "fit", dataloader=loader, model=model, **QUIET)
+    draws = [one.sample(20, random_seed=2).posterior["mu"] for one in (again.approx, approx)]
+    np.testing.assert_array_equal(*draws)
 
 
 class Killed(BaseException):

@@ -56,6 +56,15 @@ def test_where_it_is_not_finite() -> None:
     assert values[1] == -np.inf
 
 
+def test_where_terms_overflow() -> None:
+    """The density is infinite there by rounding: an importance weight would be all of them."""
+    with pm.Model() as model:
+        pm.LKJCholeskyCov("c", n=3, eta=2.0, sd_dist=pm.HalfNormal.dist(1.0))
+    point = np.array([31.9, 5.1, 5.2, 1.2, -0.3, -5.7])
+    assert model.compile_logp()({"c_cholesky-cov-packed__": point}) == np.inf
+    assert log_posterior(model)(point[None])[0] == -np.inf
+
+
 def test_rows() -> None:
     """The mean over blocks of all rows is that of all rows, each block scaled up to all."""
     problem = Regression()
@@ -80,6 +89,7 @@ def test_all_rows_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     points = problem.mean + np.random.default_rng(1).normal(size=(3, 3)) * problem.sd
     for found, right in zip(logp.of_all(points), whole(points)):
         np.testing.assert_allclose(found, right)
+    np.testing.assert_allclose(logp.budget.n_gradients, 3)  # and not as many of each block
 
 
 def test_a_budget_ends_it() -> None:

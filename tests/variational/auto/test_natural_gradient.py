@@ -23,9 +23,16 @@ import pytest
 import pymc as pm
 
 from pymc.variational.auto.all_rows import first_pass, next_pass
-from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb, settle
+from pymc.variational.auto.natural_gradient import (
+    MOST_DRAWS,
+    ROUGH,
+    WIDTH,
+    Climb,
+    climb,
+    settle,
+)
 from pymc.variational.auto.normal import Dense
-from tests.variational.auto.problems import Regression, gamma, log_posterior
+from tests.variational.auto.problems import Regression, funnel, gamma, log_posterior
 
 
 def test_noise_is_matched() -> None:
@@ -69,6 +76,16 @@ def test_more_draws_of_a_skewed_posterior() -> None:
     assert found.converged and found.n_draws > 16
     np.testing.assert_allclose(found.normal.sd[0], 3**-0.5, rtol=0.03)
     np.testing.assert_allclose(found.normal.mean[0], np.log(1.5) - 1 / 6, atol=0.03)
+
+
+def test_a_fit_that_goes_on_takes_no_more_draws() -> None:
+    """Four times as many with each call would soon spend its budget on a step, and then memory."""
+    logp, rng = log_posterior(funnel()), np.random.default_rng(1)
+    first = climb(logp, Dense.of_size(logp.size).around(logp.start, 1e-3), 16, rng)
+    found = settle(logp, first, rng)
+    for _ in range(2):
+        found = settle(logp, found, rng)
+    assert found.n_draws <= MOST_DRAWS
 
 
 def test_passes_over_all_rows() -> None:
