@@ -228,9 +228,8 @@ def fit(
     of_auto = is_auto(method)
     if of_auto and n != N_STEPS:
         refuse_for_auto({"n": n})
-    kwargs = (
-        kwargs if of_auto else with_named_optimizer(n, kwargs)
-    )  # before a fit says that it compiles
+    if not of_auto:  # before a fit says that it compiles
+        kwargs = with_named_optimizer(n, kwargs)
     check_until(kwargs.get("until"), kwargs.get("average"))
     feed = None
     if data is not None:

@@ -425,11 +425,8 @@ class AutoInference:
 
     def _keep(self, logp: LogPosterior, seconds: float, stopped: str) -> None:
         """Put what was fitted into the approximation and its report."""
-        approx, corrected, rng = (
-            self.approx,
-            False,
-            deepcopy(self._rng),
-        )  # a fit that goes on draws the same
+        approx, corrected = self.approx, False
+        rng = deepcopy(self._rng)  # a fit that goes on draws the same
         verdict = judge(logp.layout, self._now, self._modes, self._draws, stopped)
         if self._now is not None:
             normal, draws, n_kept = self._now.normal, self._draws, approx.size

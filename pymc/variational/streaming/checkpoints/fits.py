@@ -29,7 +29,7 @@ from pymc.variational.auto import AutoInference
 from pymc.variational.engine.compiled import Step
 from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step import host_value
-from pymc.variational.inference import model_of
+from pymc.variational.inference import BUDGET, model_of
 from pymc.variational.report import FitReport
 from pymc.variational.streaming.checkpoints.arguments import as_json, merged_arguments
 from pymc.variational.streaming.checkpoints.errors import (
@@ -56,9 +56,7 @@ __all__ = ["CHECKPOINTING", "load_trainer", "trainer_tree"]
 STARTS = frozenset({"random_seed", "start", "start_sigma"})
 
 #: Those that change nothing of what it computes, or only where it starts from.
-NOT_SAVED = STARTS | {
-    *("callbacks", "progressbar", "progressbar_theme", "max_gradients", "max_seconds")
-}
+NOT_SAVED = STARTS | BUDGET | {"callbacks", "progressbar", "progressbar_theme"}
 
 #: Arguments of `fit` about checkpoints.
 CHECKPOINTING = ("checkpoint", "checkpoint_every", "keep")
