@@ -67,7 +67,7 @@ def set_position(
     LookupError, TypeError, ValueError
         If it has taken something else.
     """
-    rows.seed, rows.n_passes = map(int, values["rows"])
+    rows.go_on(*map(int, values["rows"]))
     n_gradients, n_rows = values["budget"]
     budget.n_gradients, budget.n_rows = float(n_gradients), int(n_rows)
     if "now/mean" not in values:

@@ -109,6 +109,10 @@ class LoadedRows(RowData):
         self._feed = feed
         self._held: Values = ()
 
+    def go_on(self, seed: int, n_passes: int) -> None:
+        """Go on as another that had this seed and so many passes; the random part is that of the seed."""
+        self.seed, self.n_passes, self._held = seed, n_passes, ()
+
     @property
     def most(self) -> int:
         of_row = sum(array[:1].nbytes for array in self._some(1))
