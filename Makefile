@@ -33,7 +33,7 @@ conformance: .venv/.test  ## fit every case in every way, and compare the releas
 	$(RUN) tests/conformance.py $(if $(PYMC_TESTS),--tests "$(PYMC_TESTS)")
 
 soak: .venv/.test  ## the long fault tests: kills, full disks, damaged files
-	SOAK=1 $(RUN) -m pytest $(PYTEST_ARGS) tests/variational/streaming
+	SOAK=1 $(RUN) -m pytest $(PYTEST_ARGS) tests/data_loading tests/variational/checkpoints
 
 docs: .venv/.docs  ## build docs/_build/html
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -1,16 +1,5 @@
-#   Copyright 2026 - present The PyMC Developers
-#
-#   Licensed under the Apache License, Version 2.0 (the "License");
-#   you may not use this file except in compliance with the License.
-#   You may obtain a copy of the License at
-#
-#       http://www.apache.org/licenses/LICENSE-2.0
-#
-#   Unless required by applicable law or agreed to in writing, software
-#   distributed under the License is distributed on an "AS IS" BASIS,
-#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-#   See the License for the specific language governing permissions and
-#   limitations under the License.
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
 """Sphinx settings: ``make docs``. Nothing is fetched while the pages are built."""
 
 import sys
@@ -66,5 +55,25 @@ def skip_member(
     return True if (getattr(value, "__doc__", None) or "").startswith("Alias for field") else None
 
 
+def write_modules_page() -> None:
+    """Write a page of the modules that are new, a section for each folder."""
+    lines = ["Modules, for maintainers", "=" * 24, ""]
+    folder = None
+    for file in sorted(
+        (ROOT / "pymc").rglob("*.py"), key=lambda f: (f.parent, f.name != "__init__.py", f)
+    ):
+        if "run_release" in file.read_text() or file.parent.name == "dispatch":
+            continue  # a module of the release, or Ops registered with a backend
+        if file.parent != folder:
+            folder = file.parent
+            title = str(folder.relative_to(ROOT))
+            lines += [title, "-" * len(title), ""]
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        lines += [name, "~" * len(name), "", f".. automodule:: {name}"]
+        lines += ["", ""] if file.name == "__init__.py" else ["   :members:", "", ""]
+    (ROOT / "docs" / "api" / "modules.rst").write_text("\n".join(lines))
+
+
 def setup(app: Any) -> None:
+    write_modules_page()
     app.connect("autodoc-skip-member", skip_member)

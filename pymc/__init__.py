@@ -1,16 +1,5 @@
-#   Copyright 2026 - present The PyMC Developers
-#
-#   Licensed under the Apache License, Version 2.0 (the "License");
-#   you may not use this file except in compliance with the License.
-#   You may obtain a copy of the License at
-#
-#       http://www.apache.org/licenses/LICENSE-2.0
-#
-#   Unless required by applicable law or agreed to in writing, software
-#   distributed under the License is distributed on an "AS IS" BASIS,
-#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-#   See the License for the specific language governing permissions and
-#   limitations under the License.
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
 """PyMC with minibatches: the modules here, and everything else from the installed release."""
 
 import pymc._layer as _layer
@@ -28,16 +17,16 @@ _layer.load_late(
         "pymc.variational.guides": ("Amortized", "LowRank", "NormalizingFlow", "Structured"),
         "pymc.variational.objectives": ("Renyi", "ReweightedWakeSleep"),
         "pymc.variational.optimizers": ("Optimizer", "adamw"),
-        "pymc.variational.streaming": (
+        "pymc.data_loading": (
             "DataLoader",
             "IterableDataset",
             "Loader",
             "Source",
-            "Trainer",
             "arrow_source",
-            "load_approximation",
             "parquet_source",
             "shuffle_buffer",
         ),
+        "pymc.variational.checkpoints": ("load_approximation",),
+        "pymc.variational.trainer": ("Trainer",),
     },
 )

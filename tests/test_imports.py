@@ -1,16 +1,5 @@
-#   Copyright 2026 - present The PyMC Developers
-#
-#   Licensed under the Apache License, Version 2.0 (the "License");
-#   you may not use this file except in compliance with the License.
-#   You may obtain a copy of the License at
-#
-#       http://www.apache.org/licenses/LICENSE-2.0
-#
-#   Unless required by applicable law or agreed to in writing, software
-#   distributed under the License is distributed on an "AS IS" BASIS,
-#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-#   See the License for the specific language governing permissions and
-#   limitations under the License.
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
 
 """Which way imports flow among our modules, read from their source."""
 
@@ -53,14 +42,15 @@ ORDER = (
     "pymc.variational.parameter_store",
     "pymc.variational.approximation",
     "pymc.variational.fit_objective",
-    "pymc.variational.streaming.sources",
-    "pymc.variational.streaming.loading",
-    "pymc.variational.streaming.placeholders",
-    "pymc.variational.streaming.feeding",
+    "pymc.data_loading.sources",
+    "pymc.data_loading",
+    "pymc.variational.placeholders",
+    "pymc.variational.feeding",
     "pymc.variational.fitting",
     "pymc.variational.approximations",
     "pymc.variational.inference",
-    "pymc.variational.streaming",
+    "pymc.variational.checkpoints",
+    "pymc.variational.trainer",
 )
 
 

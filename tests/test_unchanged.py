@@ -1,16 +1,5 @@
-#   Copyright 2026 - present The PyMC Developers
-#
-#   Licensed under the Apache License, Version 2.0 (the "License");
-#   you may not use this file except in compliance with the License.
-#   You may obtain a copy of the License at
-#
-#       http://www.apache.org/licenses/LICENSE-2.0
-#
-#   Unless required by applicable law or agreed to in writing, software
-#   distributed under the License is distributed on an "AS IS" BASIS,
-#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-#   See the License for the specific language governing permissions and
-#   limitations under the License.
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
 
 """What has no minibatch comes out as from plain PyMC: the same bits for one seed."""
 
@@ -183,12 +172,19 @@ def test_packages_built_on_pymc(start, tmp_path, package):
 
 def test_import_loads_what_every_user_needs(start):
     """The engine is there; streams, plots and diagnostics come when they are asked for."""
-    late = ("streaming", "plots", "diagnostics", "optax_optimizers", "engine.drivers.jax")
+    late = (
+        "data_loading",
+        *(
+            f"variational.{name}"
+            for name in ("checkpoints", "trainer", "plots", "diagnostics", "optax_optimizers")
+        ),
+        "variational.engine.drivers.jax",
+    )
     code = "import sys, pymc; print(*sys.modules); print(*map(str, {}))"
     loaded = output(start(code.format("()"), patched=True)).split()
-    assert [m for m in loaded if m.startswith(tuple(f"pymc.variational.{x}" for x in late))] == []
+    assert [m for m in loaded if m.startswith(tuple(f"pymc.{name}" for name in late))] == []
     asked = output(start(code.format("[pymc.DataLoader.__module__]"), patched=True)).split()
-    assert asked[-1] == "pymc.variational.streaming.loading.loader"
+    assert asked[-1] == "pymc.data_loading.loader"
 
 
 def test_imports_nothing_that_plain_pymc_does_not(start):

@@ -1,16 +1,5 @@
-#   Copyright 2026 - present The PyMC Developers
-#
-#   Licensed under the Apache License, Version 2.0 (the "License");
-#   you may not use this file except in compliance with the License.
-#   You may obtain a copy of the License at
-#
-#       http://www.apache.org/licenses/LICENSE-2.0
-#
-#   Unless required by applicable law or agreed to in writing, software
-#   distributed under the License is distributed on an "AS IS" BASIS,
-#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-#   See the License for the specific language governing permissions and
-#   limitations under the License.
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
 """The rows of a stream as a graph: a batch that is fed, and which rows of all it is.
 
 A stream has no data to take rows from, as `pm.Minibatch` has: a placeholder holds the batch, and a vector
@@ -274,7 +263,7 @@ def feeds(model: Any) -> Feeds | None:
     --------
     >>> from types import SimpleNamespace
     >>> from pymc.minibatch.stream import feeds
-    >>> from pymc.variational.streaming.sources.layout import Field, Layout
+    >>> from pymc.data_loading.sources.layout import Field, Layout
     >>> layout = Layout((Field("", (3,), np.dtype("float64"), ("a", "b", "c")),))
     >>> loader = SimpleNamespace(layout=layout, batch_size=2, total_size=1000)
     >>> with pm.Model() as model:

@@ -1,16 +1,5 @@
-#   Copyright 2026 - present The PyMC Developers
-#
-#   Licensed under the Apache License, Version 2.0 (the "License");
-#   you may not use this file except in compliance with the License.
-#   You may obtain a copy of the License at
-#
-#       http://www.apache.org/licenses/LICENSE-2.0
-#
-#   Unless required by applicable law or agreed to in writing, software
-#   distributed under the License is distributed on an "AS IS" BASIS,
-#   WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-#   See the License for the specific language governing permissions and
-#   limitations under the License.
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
 """Running a fit: from the arguments of :meth:`pymc.Inference.fit` to steps, and what is kept of them."""
 
 from __future__ import annotations
@@ -308,8 +297,8 @@ class Fitting:
         if isinstance(data, Feed) or (data is None and not model.root._streams):
             return data
         # Only a fit of a stream needs them
-        from pymc.variational.streaming.feeding import feed_of
-        from pymc.variational.streaming.placeholders import check_given_by_hand
+        from pymc.variational.feeding import feed_of
+        from pymc.variational.placeholders import check_given_by_hand
 
         if data is None:
             check_given_by_hand(model)

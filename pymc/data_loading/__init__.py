@@ -1,0 +1,19 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+
+"""Read data larger than memory: sources of rows, shuffling, prefetching, and the loader."""
+
+from pymc import _layer
+
+_layer.load_late(
+    globals(),
+    {
+        "pymc.data_loading.base": ("Loader",),
+        "pymc.data_loading.loader": ("DataLoader",),
+        "pymc.data_loading.shuffle": ("shuffle_buffer",),
+        "pymc.data_loading.sources.arrow": ("arrow_source",),
+        "pymc.data_loading.sources.base": ("Source",),
+        "pymc.data_loading.sources.dataset": ("IterableDataset",),
+        "pymc.data_loading.sources.parquet": ("parquet_source",),
+    },
+)

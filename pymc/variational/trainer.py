@@ -1,0 +1,343 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+"""`pm.Trainer`: a fit that takes its batches from a loader, and can go on where it stopped."""
+
+from __future__ import annotations
+
+import inspect
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytensor
+
+from rich.theme import Theme
+
+from pymc.data_loading.order import Position
+from pymc.variational.checkpoints.trainers import (
+    CHECKPOINTING,
+    Checkpoints,
+    Resumable,
+    new_fit_id,
+)
+from pymc.variational.counts import check_count
+from pymc.variational.engine.compiled import one_at_a_time
+from pymc.variational.feeding import as_loader, feed_of
+from pymc.variational.fit_arguments import check_callbacks, check_no_more
+from pymc.variational.fitting import FitState
+from pymc.variational.inference import (
+    BUDGET,
+    N_STEPS,
+    check_fit_arguments,
+    is_auto,
+    make_inference,
+    model_of,
+    refuse_for_auto,
+)
+from pymc.variational.progress import Compiling
+from pymc.variational.tuned import with_named_optimizer
+
+__all__ = ["Trainer"]
+
+#: Arguments of `pm.fit` that say what is fitted; all others say how
+MAKING = frozenset(inspect.signature(make_inference).parameters) - {"method", "model", "batch_size"}
+
+#: Arguments of `pm.fit` that a trainer has itself
+OWN = frozenset({"n", "batch_size", "data", "data_name", "dataloader", "method", "model"})
+
+#: Arguments that are of one call alone, beside those of checkpoints
+OF_CALL = BUDGET | {"progressbar", "progressbar_theme"}
+
+
+class Trainer(Resumable):
+    """Fit a model to data that are read batch by batch.
+
+    Each step takes the next batch: a pass over all rows follows the other, and the last rows of a pass
+    open the first batch of the next. When a fit has ended, for whatever reason, it can go on. With
+    ``method="auto"`` there are no steps, but a few passes over all rows, from a fit of a random part of them.
+
+    Parameters
+    ----------
+    method : str or :class:`Inference`
+        As of :func:`pymc.fit`.
+    dataloader : DataLoader
+        Or a loader of another library, with the attribute `batch_size`, and either `dataset` or batches to
+        iterate over.
+    model : Model, default the one of the context
+        Its data are made by ``pm.Data(name, dataloader, dims=...)``, or by ``pm.Data(name, zeros)`` with
+        ``total_size=len(dataloader)`` for the observed variables.
+    data_name : str
+        The `pm.Data` that holds a batch. A batch that is a dict goes to the `pm.Data` of its names.
+    **defaults
+        Arguments of :func:`pymc.fit` for all calls of :meth:`fit`.
+
+    Attributes
+    ----------
+    position : Position
+        Where the next step reads: the pass, and how many rows of it were used up.
+    batches_seen, rows_streamed : int
+        Of all steps up to now.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If model and loader do not fit together; nothing is read or compiled then.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(1).normal(2, 1, size=(1000, 1))
+    >>> loader = pm.DataLoader(rows, batch_size=50, shuffle=True, seed=1)
+    >>> with pm.Model() as model:
+    ...     batch = pm.Data("batch", loader, dims=("obs", "column"))
+    ...     mu = pm.Normal("mu", 0, 10)
+    ...     y = pm.Normal("y", mu, 1, observed=batch[:, 0], dims="obs")
+    >>> trainer = pm.Trainer(dataloader=loader, model=model, random_seed=1, progressbar=False)
+    >>> approx = trainer.fit(30)
+    >>> trainer.refine(5)
+    >>> trainer.batches_seen, trainer.rows_streamed, trainer.position
+    (35, 1750, Position(epoch=1, row=750))
+    """
+
+    def __init__(
+        self,
+        method: Any = "advi",
+        *,
+        dataloader: Any,
+        model: Any = None,
+        data_name: str = "batch",
+        **defaults: Any,
+    ) -> None:
+        _check_arguments("pm.Trainer", defaults, method)
+        self.model = model_of(method, model)
+        self.dataloader = as_loader(dataloader)
+        self._feed = feed_of(self.model, self.dataloader, data_name)
+        self._method = method
+        self._defaults = dict(defaults)
+        self._arguments = {"method": method, "data_name": data_name}
+        self._fit_id = new_fit_id()
+        self._inference: Any = None
+
+    def __repr__(self) -> str:
+        """Say what it fits to what, and how far it is."""
+        method = self._method if isinstance(self._method, str) else type(self._method).__name__
+        return f"Trainer({method!r}, {self.dataloader!r}, batches_seen={self.batches_seen})"
+
+    def fit(self, n: int = N_STEPS, **kwargs: Any) -> Any:
+        """Take `n` steps, each with the next batch.
+
+        Parameters
+        ----------
+        n : int
+            Number of steps, and of batches: at least 1. By default as many as those of :func:`pymc.fit`.
+            ``method="auto"`` takes none.
+        **kwargs
+            Arguments of :func:`pymc.fit`, in place of those that the trainer was made with. Later calls
+            keep them, callbacks and those below too, apart from `progressbar`. A second call goes on with
+            step, optimizer and losses; if it has arguments of the step, that is made anew with them and the
+            ones before, from the parameters as they are. Apart from those:
+
+            checkpoint : str or path
+                A folder for checkpoints, from which :meth:`load` makes a trainer that goes on, in the same
+                folder. One is written when the fit has ended, in whatever way but that the process was
+                killed. None: no more of them.
+            checkpoint_every : int
+                Also at the steps that are multiples of it, counted from the first fit on; with
+                ``method="auto"`` passes over all rows, by default after each.
+            keep : int
+                How many checkpoints are kept, 3 by default: the last ones.
+
+        Returns
+        -------
+        :class:`Approximation`
+            As the last step left it. Ctrl-C ends a fit after the step that runs: it returns as it does
+            after `n` steps, with a last checkpoint, and ``approx.report.stopped`` is "interrupted".
+            SIGTERM ends it alike, with a last checkpoint, and then the process.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If arguments are wrong or unknown; nothing is read or compiled then.
+        FloatingPointError
+            As :func:`pymc.fit`.
+        Exception
+            Of a callback, or of the source: its message says which part of the data it was at. All
+            completed steps are kept: `approx`, `hist` and `position` are of the last one.
+        """
+        n = check_count("n", n, "Trainer.fit")
+        _check_arguments("Trainer.fit", kwargs, self._method)
+        if is_auto(self._method) and n != N_STEPS:
+            refuse_for_auto({"n": n})
+        kwargs = self._without_names(n, kwargs)
+        options = {**self._defaults, **kwargs}
+        plan = self._take_plan(options)
+        kept = {k: v for k, v in kwargs.items() if k in options and k not in OF_CALL}
+        shown = {k: v for k, v in options.items() if k in OF_CALL}
+        if self.state is None or kept.keys() - {"callbacks"}:
+            with Compiling(
+                theme=shown.get("progressbar_theme"), show=shown.get("progressbar", True)
+            ):
+                self.prepare(**kept)
+        elif "callbacks" in kept:
+            self._set_callbacks(check_callbacks(kept["callbacks"]))
+            self._defaults |= kept
+        self._take(n, plan, shown)
+        return self.approx
+
+    def refine(
+        self,
+        n: int,
+        progressbar: bool | None = None,
+        progressbar_theme: Theme | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take `n` more steps with the step and the callbacks of the last fit, from where it stopped.
+
+        Parameters
+        ----------
+        n : int
+        progressbar, progressbar_theme
+            As of :meth:`fit`. Default: those that the trainer was made with.
+        """
+        check_no_more("Trainer.refine", kwargs)
+        n = check_count("n", n, "Trainer.refine")
+        if is_auto(self._method):
+            raise TypeError(
+                f"n={n} of Trainer.refine are steps, and method='auto' takes none: trainer.fit() goes on"
+            )
+        if self.state is None:
+            raise TypeError(
+                "Need to call `.fit` first: `refine` goes on with the step of that fit."
+            )
+        options = dict(self._defaults)
+        plan = self._take_plan(options)
+        asked = {"progressbar": progressbar, "progressbar_theme": progressbar_theme}
+        shown = {k: v for k, v in options.items() if k in OF_CALL}
+        self._take(n, plan, shown | {k: v for k, v in asked.items() if v is not None})
+
+    def _take(self, n: int, plan: Any, shown: dict[str, Any]) -> None:
+        """Take steps, and write checkpoints after the user's callbacks of a step."""
+        state = self.inference.state
+        if is_auto(self._method):
+            self.inference.after_pass = self._saver(plan)
+            self.inference.refine(**shown)
+            return
+        if plan is not None:
+            watching = Checkpoints(self, **plan._asdict(), until=state.i + n)
+            self._set_callbacks([*state.callbacks, watching])
+        try:
+            self.inference.refine(n, **shown)
+        finally:
+            self._set_callbacks(state.callbacks)
+
+    @one_at_a_time
+    def prepare(self, **kwargs: Any) -> FitState:
+        """Make and compile all that a fit needs, and take no step.
+
+        Parameters
+        ----------
+        **kwargs
+            As of :meth:`fit`.
+
+        Returns
+        -------
+        FitState
+            Also in `state`. What a fit starts from are the values of ``state.step.shared``, `position`
+            and ``inference.hist``.
+        """
+        options = {**self._defaults, **kwargs}
+        for name in CHECKPOINTING:
+            options.pop(name, None)
+        making = {k: v for k, v in options.items() if k in MAKING}
+        inference = self._inference
+        if inference is None:
+            inference = make_inference(self._method, self.model, **making)
+        elif again := sorted(kwargs.keys() & MAKING):
+            raise TypeError(
+                f"{', '.join(again)} of Trainer.fit say what is fitted, which this trainer does already. "
+                "Make another pm.Trainer for it"
+            )
+        fitting = {k: v for k, v in options.items() if k not in MAKING}
+        for name in OF_CALL:
+            fitting.pop(name, None)
+        n_before = 0 if self.state is None else self.state.i
+        # Fast math lets other processes compile other bits, and costs a few percent to leave out
+        with pytensor.config.change_flags(numba__fastmath=False):
+            made = inference.prepare(data=self._feed, **fitting)
+        inference.state = made._replace(i=n_before)  # steps are counted from the first fit on
+        self._inference = inference
+        self._defaults |= {k: v for k, v in kwargs.items() if k not in CHECKPOINTING}
+        self._arguments |= options  # a checkpoint has only what a step was made of
+        return inference.state
+
+    def _without_names(self, n: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Put an optimizer of `n` steps in the place of its name, in `kwargs` or in the defaults."""
+        made = with_named_optimizer(n, {**self._defaults, **kwargs})
+        if "obj_optimizer" not in kwargs:
+            self._defaults |= {k: v for k, v in made.items() if k not in kwargs}
+            return kwargs
+        return {k: v for k, v in made.items() if k in kwargs or k not in self._defaults}
+
+    def _set_callbacks(self, callbacks: Sequence[Any]) -> None:
+        self._inference.state = self.inference.state._replace(callbacks=tuple(callbacks))
+
+    @property
+    def inference(self) -> Any:
+        """What is fitted, an :class:`Inference`."""
+        if self._inference is None:
+            raise AttributeError("The trainer has nothing yet: call `.fit` first.")
+        return self._inference
+
+    @property
+    def approx(self) -> Any:
+        """The approximation, as the last step left it."""
+        return self.inference.approx
+
+    @property
+    def hist(self) -> np.ndarray:
+        """The losses of all steps, shape (n_steps,)."""
+        return np.empty(0) if self._inference is None else self._inference.hist
+
+    @property
+    def state(self) -> FitState | None:
+        """Where the fit stands; None before :meth:`fit` or :meth:`prepare`."""
+        return None if self._inference is None else self._inference.state
+
+    @property
+    def position(self) -> Position:
+        """Where the next step reads."""
+        return self._feed.position
+
+    @position.setter
+    def position(self, position: Position) -> None:
+        self._feed.position = position
+
+    @property
+    def batches_seen(self) -> int:
+        """Batches that were used: one for each step."""
+        return self._feed.n_used
+
+    @batches_seen.setter
+    def batches_seen(self, n: int) -> None:
+        self._feed.n_used = n
+
+    @property
+    def rows_streamed(self) -> int:
+        """Rows of these batches."""
+        return self._feed.n_used * self.dataloader.batch_size
+
+
+def _check_arguments(function: str, given: dict[str, Any], method: Any) -> None:
+    """Refuse what a trainer says itself, and what nothing takes."""
+    if "batch_size" in given:
+        raise TypeError(
+            f"batch_size={given['batch_size']!r} of {function}: the batches have that of the loader. "
+            "Write pm.DataLoader(..., batch_size=...)"
+        )
+    own = sorted(given.keys() & OWN)
+    if own:
+        raise TypeError(
+            f"{function} takes no {', '.join(own)}: a trainer is made for one method, model and loader, and "
+            "`n` is the first argument of its fit"
+        )
+    check_fit_arguments(function, given, method, more=CHECKPOINTING, without=OWN)

@@ -1,0 +1,377 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint is there whole, or not at all: whatever fails, the one before it is read."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from safetensors.numpy import load_file
+
+from pymc.variational.checkpoints.disk import digest
+from pymc.variational.checkpoints.errors import (
+    CheckpointMismatchError,
+    CheckpointSaveError,
+    DamagedCheckpointError,
+)
+from pymc.variational.checkpoints.files import write
+from pymc.variational.checkpoints.folders import (
+    FORMAT,
+    Contents,
+    checkpoints,
+    signed,
+    step_folder,
+)
+from pymc.variational.checkpoints.reading import read_checkpoint, read_newest
+from pymc.variational.checkpoints.state import pack, unpack
+from pymc.variational.checkpoints.tensors import tensor_bytes
+from tests.variational.checkpoints.faults import (
+    FAULTS,
+    SOAK,
+    Counting,
+    contents,
+    same,
+)
+
+FILES = ("state.safetensors", "checkpoint.json", "manifest.json")
+
+
+def save(folder: Path, k: int, **kwargs) -> Path:
+    return write(step_folder(folder, k), contents(k), **kwargs)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with checkpoints of steps 1 and 2."""
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array(2.5, dtype="float32"),
+        np.zeros((0, 3)),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(3, dtype=">i4"),
+        np.array([True, False]),
+        np.array([np.nan, -0.0, np.inf], dtype="float16"),
+        np.arange(12.0)[::-2],
+        np.frombuffer(b"\x01\x00\xf8\x7f\x00\x00\xf0\x7f" * 2, dtype="float64"),  # odd nans
+    ],
+    ids=lambda array: f"{array.dtype}-{array.shape}",
+)
+def test_arrays_come_back_bit_for_bit(tmp_path, array):
+    path = write(tmp_path / "step-000000001", Contents({"x": array, "y": np.arange(3)}, {}))
+    found = read_checkpoint(path).tensors["x"]
+    native = array.astype(array.dtype.newbyteorder("="))
+    assert (found.dtype, found.shape) == (native.dtype, native.shape)
+    assert found.tobytes() == native.tobytes()
+    [library] = [load_file(path / "state.safetensors")["x"]]
+    assert library.tobytes() == native.tobytes()
+
+
+def test_arrays_are_written_without_a_copy():
+    big = np.zeros((1000, 100))
+    _, data = tensor_bytes({"big": big})
+    assert np.shares_memory(np.frombuffer(data, dtype="uint8"), big)
+
+
+def test_the_last_are_kept(tmp_path):
+    for k in range(1, 8):
+        save(tmp_path, k, keep=3)
+    assert [path.name for path in checkpoints(tmp_path)] == [
+        "step-000000005",
+        "step-000000006",
+        "step-000000007",
+    ]
+    save(tmp_path, 10**10, keep=1)  # a longer number is no smaller one
+    assert [path.name for path in tmp_path.iterdir()] == ["step-10000000000"]
+
+
+def test_a_checkpoint_is_replaced(folder):
+    write(step_folder(folder, 2), contents(7))
+    assert read_newest(folder)[1].values["k"] == 7
+    assert sorted(path.name for path in folder.iterdir()) == ["step-000000001", "step-000000002"]
+
+
+def test_what_a_killed_save_left_is_no_checkpoint_and_goes(folder):
+    for name in (".step-000000003.partial", ".step-000000001.old", ".step-000000002.replaced"):
+        folder.joinpath(name).mkdir()
+        folder.joinpath(name, "state.safetensors").write_bytes(b"half")
+    assert same(read_newest(folder)[1], contents(2))
+    save(folder, 4)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"step-00000000{k}" for k in (1, 2, 4)
+    ]
+
+
+def test_what_another_is_writing_stays(folder):
+    """Of a fit in the same folder, or of an approximation beside."""
+    for name in (".step-000000003.mine.partial", ".step-000000003.other.partial"):
+        folder.joinpath(name).mkdir()
+    write(folder / "approx", contents(1))
+    assert len(list(folder.glob(".*"))) == 2
+    save(folder, 3, owner="mine")
+    assert [path.name for path in folder.glob(".*")] == [".step-000000003.other.partial"]
+
+
+def test_a_moved_checkpoint_counts_until_the_next_is_there(folder):
+    step_folder(folder, 2).rename(folder / ".step-000000002.replaced")
+    assert same(read_newest(folder)[1], contents(2))
+    save(folder, 3)
+    assert same(read_checkpoint(step_folder(folder, 2)), contents(2))
+
+
+def test_a_leftover_that_is_a_link_leads_nowhere(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    elsewhere.joinpath("mine").write_text("not to be removed")
+    folder.joinpath(".step-000000003.partial").symlink_to(elsewhere)
+    save(folder, 3)
+    assert elsewhere.joinpath("mine").exists()
+    assert len(checkpoints(folder)) == 3
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    "damage", ["short", "long", "flipped", "missing", "link", "folder", "other"]
+)
+def test_a_damaged_file_is_named_and_the_one_before_offered(folder, file, damage, tmp_path_factory):
+    path = step_folder(folder, 2) / file
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "short":
+        path.write_bytes(data[:-1])
+    elif damage == "long":
+        path.write_bytes(data + b"\n")
+    elif damage == "flipped":
+        path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    elif damage == "link":
+        outside = tmp_path_factory.mktemp("outside") / file
+        outside.write_bytes(data)
+        path.symlink_to(outside)
+    elif damage == "folder":
+        path.mkdir()
+    elif damage == "other":
+        shutil.copy(step_folder(folder, 1) / file, path)
+    with pytest.raises(DamagedCheckpointError, match=r"damaged.*Nothing of it was used") as caught:
+        read_newest(folder)
+    if damage != "other":  # which of two is the other's, nobody can tell
+        assert caught.value.file == path
+    assert caught.value.before == step_folder(folder, 1)
+    assert str(step_folder(folder, 1)) in str(caught.value)
+
+
+def test_only_one_that_is_whole_is_offered(folder):
+    save(folder, 3)
+    for k in (2, 3):
+        step_folder(folder, k).joinpath("manifest.json").unlink()
+    with pytest.raises(DamagedCheckpointError, match="cannot be read") as caught:
+        read_newest(step_folder(folder, 3))
+    assert caught.value.before == step_folder(folder, 1)
+    with pytest.raises(DamagedCheckpointError, match="cannot be read") as caught:
+        read_newest(step_folder(folder, 2))
+    assert caught.value.before == step_folder(folder, 1)
+    step_folder(folder, 1).joinpath("manifest.json").unlink()
+    with pytest.raises(DamagedCheckpointError, match=r"Nothing of it was used\.$"):
+        read_newest(folder)
+
+
+def test_a_checkpoint_that_is_a_link_is_refused(folder):
+    step_folder(folder, 3).symlink_to(step_folder(folder, 1))
+    with pytest.raises(DamagedCheckpointError, match="it is a link"):
+        read_newest(folder)
+
+
+def test_a_manifest_names_nothing_else(folder):
+    path = step_folder(folder, 2) / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["sha256"]
+    values["files"]["../../etc/passwd"] = values["files"].pop("state.safetensors")
+    path.write_bytes(signed(values))
+    with pytest.raises(DamagedCheckpointError, match=r"no size and SHA-256 of state\.safetensors"):
+        read_newest(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"format": NaN, "sha256": "x"}',
+        b'{"format": -Infinity}',
+        b'{"format": 1e999, "sha256": "x"}',
+        b'{"format": ' + b"[" * 900 + b"]" * 900 + b"}",
+    ],
+    ids=["nan", "infinity", "large", "deep"],
+)
+def test_numbers_that_json_has_not(folder, text):
+    save(folder, 3)
+    for k in (2, 3):
+        step_folder(folder, k).joinpath("manifest.json").write_bytes(text)
+    with pytest.raises(DamagedCheckpointError, match=r"manifest\.json of a checkpoint") as caught:
+        read_newest(folder)
+    assert caught.value.before == step_folder(folder, 1)
+
+
+def test_one_in_the_form_of_another_version_is_not_offered(folder):
+    other = signed({"format": "PyMC checkpoint 0", "more": []})
+    save(folder, 3)
+    step_folder(folder, 2).joinpath("manifest.json").write_bytes(other)
+    step_folder(folder, 3).joinpath("manifest.json").unlink()
+    with pytest.raises(DamagedCheckpointError, match="cannot be read") as caught:
+        read_newest(folder)
+    assert caught.value.before == step_folder(folder, 1)
+
+
+def test_a_folder_of_checkpoints_may_be_called_as_one_of_them(tmp_path):
+    folder = step_folder(tmp_path, 123)
+    save(folder, 1)
+    save(folder, 2)
+    save(tmp_path, 3, keep=1)
+    found, newest = read_newest(folder)
+    assert (found.name, newest.values["k"]) == ("step-000000002", 2)
+    assert read_newest(tmp_path)[0] == step_folder(tmp_path, 3)
+    assert checkpoints(folder) == [step_folder(folder, 1), step_folder(folder, 2)]
+
+
+def test_the_form_of_another_version(folder):
+    path = step_folder(folder, 2) / "manifest.json"
+    path.write_bytes(signed({"format": "PyMC checkpoint 0", "more": []}))
+    with pytest.raises(
+        CheckpointMismatchError, match="'PyMC checkpoint 0' in the checkpoint, 'PyMC"
+    ):
+        read_newest(folder)
+
+
+def test_no_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        read_newest(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="none of its folders is called step-000000001"):
+        read_newest(tmp_path)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_disk_that_is_full_at_any_call(tmp_path, step, fault):
+    """Step 2 replaces a checkpoint, and step 3 makes one and removes that of step 1."""
+    failed = 0
+    for k in range(1000):
+        folder = tmp_path / str(k)
+        save(folder, 1)
+        save(folder, 2)
+        disk = Counting(k, FAULTS[fault])
+        try:
+            write(step_folder(folder, step), contents(9), keep=2, disk=disk)
+        except CheckpointSaveError as error:
+            failed += 1
+            assert errno.errorcode[error.errno] == fault
+            assert "could not be written" in str(error)
+        newest = read_newest(folder)[1]
+        assert same(newest, contents(2)) or same(newest, contents(9))
+        if same(newest, contents(2)):  # nothing old goes before the new one is there
+            assert same(read_checkpoint(step_folder(folder, 1)), contents(1))
+        if disk.n <= k:  # there was no such call
+            assert failed > 15
+            return
+        save(folder, 4, keep=2)  # there is room again
+        assert {path.name for path in folder.iterdir()} >= {"step-000000004"}
+        assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from pymc.variational.checkpoints.files import write
+from pymc.variational.checkpoints.folders import FORMAT, Contents, checkpoints, signed, step_folder
+from tests.variational.checkpoints.faults import contents, killed_saves
+
+folder = Path(sys.argv[1])
+for name, step in (("next", 3), ("replaced", 2)):
+    for k in (1, 2):
+        write(step_folder(folder / name, k), contents(k))
+    print(*killed_saves(folder / name, 2, step_folder(folder / name, step), 2))
+"""
+
+
+def test_a_save_that_is_killed_at_any_call(tmp_path):
+    """A process of its own forks the saves: each is killed, by SIGKILL, a call later than the last."""
+    root = str(Path(__file__).parents[4])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=root,
+    )
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        newest = [int(word) for word in line.split()]
+        assert newest == sorted(newest)
+        assert newest[0] == 2
+        assert newest[-1] == 3
+        assert len(newest) > 15
+
+
+def mutated(path: Path, rng: np.random.Generator, files: Sequence[str] = FILES) -> None:
+    """Change something in the files of a checkpoint."""
+    file = path / str(rng.choice(files))
+    data = bytearray(file.read_bytes())
+    kind = rng.integers(7)
+    place = int(rng.integers(len(data)))
+    if kind == 0:
+        data[place] ^= 1 << int(rng.integers(8))
+    elif kind == 1:
+        del data[place:]
+    elif kind == 2:
+        data[place:place] = rng.bytes(int(rng.integers(1, 40)))
+    elif kind == 3:
+        del data[place : place + int(rng.integers(1, 40))]
+    elif kind == 4:
+        data[place : place + 8] = rng.bytes(8)
+    elif kind == 5:
+        data[:] = rng.bytes(len(data))
+    else:
+        other = path / str(rng.choice([name for name in FILES if name != file.name]))
+        data[:] = other.read_bytes()
+    file.write_bytes(data)
+
+
+def test_a_changed_checkpoint_is_never_read(tmp_path):
+    original, path = save(tmp_path / "original", 1), tmp_path / "step-000000001"
+    for seed in range(2000 if SOAK else 200):
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(original, path)
+        mutated(path, np.random.default_rng(seed))
+        with pytest.raises(DamagedCheckpointError, match="damaged"):
+            read_checkpoint(path)
+
+
+def test_a_changed_checkpoint_with_new_hashes_does_no_harm(tmp_path):
+    """Somebody made it by hand: what is read is values, or one of our errors."""
+    packed = pack({"x": np.arange(5.0), "rng": np.random.Generator(np.random.MT19937(1))})
+    original = write(tmp_path / "original", packed)
+    path = tmp_path / "step-000000001"
+    refused = 0
+    for seed in range(2000 if SOAK else 200):
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(original, path)
+        mutated(path, np.random.default_rng(seed), FILES[:2])
+        files = {}
+        for name in FILES[:2]:
+            record = digest(path / name)
+            files[name] = {"size": record.size, "sha256": record.sha256}
+        (path / "manifest.json").write_bytes(signed({"format": FORMAT, "files": files}))
+        try:
+            unpack(read_checkpoint(path), path)
+        except DamagedCheckpointError:
+            refused += 1
+    assert refused > 50
