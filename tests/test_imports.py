@@ -88,6 +88,14 @@ def named(tree: ast.AST, modules: Collection[str]) -> Iterator[str]:
                 yield from (module for module in modules if re.fullmatch(pattern, module))
 
 
+def runtime_imports(tree: ast.Module) -> ast.Module:
+    """Return a module without what only type checkers import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    return tree
+
+
 def walk_without_names(node: ast.AST) -> Iterator[ast.AST]:
     """Walk a tree, but not into what is compared, the name of a logger, or the parts of a string."""
     is_logger = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getLogger")
@@ -109,7 +117,7 @@ def read_imports(root: Path) -> dict[str, set[str]]:
     files = {name_of(file, root): file for file in root.rglob("*.py")}
     graph = {}
     for name, file in files.items():
-        tree = ast.parse(file.read_text())
+        tree = runtime_imports(ast.parse(file.read_text()))
         modules = files.keys() - {root.name}  # the name of a distribution too
         found = (set(imported(tree)) & files.keys()) | set(named(tree, modules))
         packages = {n for n in found if any(m.startswith(f"{n}.") for m in found)}

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.sharedvar import TensorSharedVariable
 
 from pymc.minibatch.raw_data import numbers_of
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["cast_rows", "check_exact", "check_integers"]
 
@@ -63,7 +66,7 @@ def check_exact(array: np.ndarray, dtype: np.dtype, what: str) -> None:
         )
 
 
-def check_integers(model: Any, name: str, values: Any) -> None:
+def check_integers(model: Model, name: str, values: Any) -> None:
     """Raise where a `pm.Data` of integers would hold others than those that it is set to.
 
     Raises

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -24,6 +24,9 @@ from pymc.minibatch.rebuild import FixedLengthError, rows_of_data
 from pymc.minibatch.slicing import axis_length
 from pymc.minibatch.stream import is_stream
 
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
 __all__ = [
     "every_row",
     "full_data_model",
@@ -34,7 +37,7 @@ __all__ = [
 ]
 
 
-def full_data_model(model: Any) -> Any:
+def full_data_model(model: Model) -> Any:
     """Return `model` on all rows: itself where it has no minibatch.
 
     A streamed model becomes one of the rows that :func:`pymc.set_data` gave it.
@@ -52,19 +55,19 @@ def full_data_model(model: Any) -> Any:
     return remove_minibatch(model) if model_indexes(model) else model
 
 
-def every_row(model: Any) -> Any:
+def every_row(model: Model) -> Any:
     """Return `model` on all rows, for what does not depend on their data: a stream has none at hand."""
     from pymc.model.transform.stream import every_row_model
 
     return every_row_model(model) if is_streamed(model) else full_data_model(model)
 
 
-def is_streamed(model: Any) -> bool:
+def is_streamed(model: Model) -> bool:
     """Tell whether rows of `model` come from a loader."""
     return any(map(is_stream, model_indexes(model)))
 
 
-def shown_model(model: Any) -> Any:
+def shown_model(model: Model) -> Any:
     """Return what to print of `model`: the model on all rows, or itself where there is none."""
     from pymc.model.transform.stream import held_model
 
@@ -102,7 +105,7 @@ def on_all_rows[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def _of_lengths(what: str, model: Any) -> ValueError | None:
+def _of_lengths(what: str, model: Model) -> ValueError | None:
     """Say which data of `model` differ in length, where a computation on all rows has failed."""
     for lengths in _lengths_by_index(model).values():
         if len(set(lengths.values())) > 1:
@@ -122,7 +125,7 @@ def _named(data: Variable) -> str:
     return "an array" if data.name is None else repr(data.name)
 
 
-def _lengths_by_index(model: Any) -> dict[Rows, dict[Variable, int]]:
+def _lengths_by_index(model: Model) -> dict[Rows, dict[Variable, int]]:
     """Return the lengths of the data that each minibatch index takes rows of."""
     found: dict[Rows, dict[Variable, int]] = {}
     terms = [*model.basic_RVs, *model.rvs_to_values.values(), *model.potentials]
@@ -134,7 +137,7 @@ def _lengths_by_index(model: Any) -> dict[Rows, dict[Variable, int]]:
     return found
 
 
-def _check_rows_of_draws(model: Any, given: Any, arguments: Mapping[str, Any]) -> None:
+def _check_rows_of_draws(model: Model, given: Any, arguments: Mapping[str, Any]) -> None:
     """Raise where draws that a function takes are of other rows than those that the model was given.
 
     Raises

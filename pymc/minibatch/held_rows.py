@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from pymc.minibatch.current_length import current_length
 from pymc.minibatch.loaders import is_loader
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream import NO_ROW, UNKNOWN_ROW, columns_of, is_fed
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = [
     "HeldRows",
@@ -65,7 +68,7 @@ class HeldRows:
         return bool((self.numbers >= 0).all())
 
 
-def held_rows(model: Any, index: Variable) -> HeldRows | None:
+def held_rows(model: Model, index: Variable) -> HeldRows | None:
     """Return the rows that the placeholders of a stream hold, where a user put them there.
 
     Raises
@@ -92,7 +95,7 @@ def held_rows(model: Any, index: Variable) -> HeldRows | None:
     return HeldRows(numbers, labels)
 
 
-def required_rows(model: Any, index: Variable, what: str = "this") -> HeldRows:
+def required_rows(model: Model, index: Variable, what: str = "this") -> HeldRows:
     """Return the rows that a stream holds.
 
     Raises
@@ -111,13 +114,13 @@ def required_rows(model: Any, index: Variable, what: str = "this") -> HeldRows:
     return found
 
 
-def _placeholders(model: Any, rows: Rows) -> list[Variable]:
+def _placeholders(model: Model, rows: Rows) -> list[Variable]:
     streams = model.root._streams.values()
     return [var for var in streams if Rows(var.owner.inputs[1]) == rows]
 
 
 def set_batch(
-    model: Any, name: str, values: Any, coords: Mapping[str, Sequence] | None = None
+    model: Model, name: str, values: Any, coords: Mapping[str, Sequence] | None = None
 ) -> bool:
     """Put a batch into a placeholder, as `Model.set_data` does; return whether `name` is one.
 
@@ -165,7 +168,7 @@ def set_batch(
     return True
 
 
-def check_batches(model: Any, new_data: Mapping[str, Any]) -> dict[Rows, np.ndarray]:
+def check_batches(model: Model, new_data: Mapping[str, Any]) -> dict[Rows, np.ndarray]:
     """Check that batches of one loader, which :func:`pymc.set_data` is given, are of the same rows.
 
     Returns
@@ -200,14 +203,14 @@ def check_batches(model: Any, new_data: Mapping[str, Any]) -> dict[Rows, np.ndar
     return {rows: next(iter(by_name.values())) for rows, by_name in found.items()}
 
 
-def forget_rows(model: Any) -> None:
+def forget_rows(model: Model) -> None:
     """Note that what the placeholders hold, as the last batch of a fit, was not put there by a user."""
     for var in model.root._streams.values():
         state: Any = Rows(var.owner.inputs[1]).state
         state.set_value(np.full(len(state.get_value(borrow=True)), NO_ROW))
 
 
-def count_replaced(model: Any, name: str) -> None:
+def count_replaced(model: Model, name: str) -> None:
     """Note how many rows :func:`pymc.do` has put in the place of a placeholder.
 
     Parameters
@@ -225,7 +228,7 @@ def count_replaced(model: Any, name: str) -> None:
         )
 
 
-def _stream_named(model: Any, name: str) -> Variable | None:
+def _stream_named(model: Model, name: str) -> Variable | None:
     streams = model.root._streams
     return streams.get(name, streams.get(model.name_for(name)))
 

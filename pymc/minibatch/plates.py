@@ -10,7 +10,7 @@ is *local*: it has a value for each row, of which a batch holds B.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pytensor.graph.basic import Variable
 from pytensor.tensor.shape import shape_i
@@ -21,6 +21,9 @@ from pytensor.xtensor.type import XTensorVariable
 from pymc.minibatch.provenance import OWN, Axes, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
 from pymc.minibatch.stream import is_stream
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = [
     "as_axes",
@@ -41,7 +44,7 @@ __all__ = [
 ]
 
 
-def model_indexes(model: Any) -> list[Variable]:
+def model_indexes(model: Model) -> list[Variable]:
     """Every minibatch index that the terms and deterministics of `model` depend on."""
     values = model.rvs_to_values
     terms = [*values, *values.values(), *model.potentials, *model.deterministics]
@@ -75,13 +78,13 @@ def plates_of(found: Iterable[Variable]) -> dict[str, Variable]:
     return {dim: index for index in found if (dim := index.owner.op.dim) is not None}
 
 
-def subsampled_dims(model: Any) -> dict[str, Variable]:
+def subsampled_dims(model: Model) -> dict[str, Variable]:
     """Map the subsampled dims of `model` to their index."""
     # A cache of what the graph says: `model_from_fgraph` fills it anew for each clone
     return plates_of(model.root._minibatch_indexes)
 
 
-def local_axes(model: Any) -> dict[Variable, tuple[Rows | None, ...]]:
+def local_axes(model: Model) -> dict[Variable, tuple[Rows | None, ...]]:
     """Tell which free variables of `model` have a value for each row of a batch, and on which axes.
 
     Parameters
@@ -140,7 +143,7 @@ def scaled_term(term: Variable, scale: Variable) -> Variable:
     return term * scale
 
 
-def local_shape(model: Any, dims: Sequence[str | None]) -> tuple[Variable, ...]:
+def local_shape(model: Model, dims: Sequence[str | None]) -> tuple[Variable, ...]:
     """Tell the shape of a variable with `dims`: the length of the batch on those that are subsampled.
 
     Raises
@@ -158,7 +161,7 @@ def local_shape(model: Any, dims: Sequence[str | None]) -> tuple[Variable, ...]:
     return tuple(shape_i(plates[d], 0) if d in plates else lengths[d] for d in dims)
 
 
-def known_axes(model: Any) -> dict[Variable, Axes | Lost]:
+def known_axes(model: Model) -> dict[Variable, Axes | Lost]:
     """Tell the axes of the local and the observed variables of `model`, and of their values.
 
     For :func:`~pymc.minibatch.provenance.trace` of graphs of random variables, and of graphs of
@@ -200,7 +203,7 @@ def as_axes(rows: Iterable[Rows | None]) -> Axes:
     return tuple(OWN if axis is None else axis for axis in rows)
 
 
-def rows_by_axis(model: Any, name: str) -> tuple[Rows | None, ...]:
+def rows_by_axis(model: Model, name: str) -> tuple[Rows | None, ...]:
     """Tell which axes of a variable of `model` are rows of a batch; observed ones are as observed."""
     var = model[name]
     value = model.rvs_to_values[var] if var in model.observed_RVs else var
@@ -210,7 +213,7 @@ def rows_by_axis(model: Any, name: str) -> tuple[Rows | None, ...]:
     return tuple(axis if isinstance(axis, Rows) else None for axis in axes)
 
 
-def check_of_all_rows(model: Any, dims: Iterable[str]) -> None:
+def check_of_all_rows(model: Model, dims: Iterable[str]) -> None:
     """Refuse a model that cannot be subsampled along dims: it is so already, or has missing values.
 
     Raises
@@ -239,7 +242,7 @@ def check_of_all_rows(model: Any, dims: Iterable[str]) -> None:
             )
 
 
-def note_index(model: Any, index: Variable) -> None:
+def note_index(model: Model, index: Variable) -> None:
     """Note `index` as one of `model`; nothing where it is known already.
 
     Raises

@@ -8,7 +8,7 @@ import numbers
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -27,6 +27,9 @@ from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.provenance import label
 from pymc.minibatch.raw_data import numbers_of, raw_data
 from pymc.pytensorf import floatX
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["Minibatch", "axis_length", "row_count", "take_rows", "valid_batch_size"]
 
@@ -256,7 +259,7 @@ def _name(variable: Variable) -> str:
     return "an array" if unnamed else label(variable)
 
 
-def _dims(variable: Variable, model: Any | None) -> tuple[str | None, ...]:
+def _dims(variable: Variable, model: Model | None) -> tuple[str | None, ...]:
     if isinstance(variable, XTensorVariable):
         return variable.type.dims
     dims = None
@@ -265,7 +268,7 @@ def _dims(variable: Variable, model: Any | None) -> tuple[str | None, ...]:
     return tuple(dims or (None,) * variable.type.ndim)
 
 
-def _check_dims_known(batch_size: Any, data: Sequence[Variable], model: Any | None) -> None:
+def _check_dims_known(batch_size: Any, data: Sequence[Variable], model: Model | None) -> None:
     if isinstance(batch_size, Mapping):
         dims = {dim for variable in data for dim in _dims(variable, model) if dim is not None}
         unknown = [dim for dim in batch_size if dim not in dims]
@@ -276,7 +279,7 @@ def _check_dims_known(batch_size: Any, data: Sequence[Variable], model: Any | No
             )
 
 
-def _uses(data: Sequence[Variable], sizes: Sequence[Any], model: Any | None) -> list[_Use]:
+def _uses(data: Sequence[Variable], sizes: Sequence[Any], model: Model | None) -> list[_Use]:
     uses: list[_Use] = []
     for position, (variable, size) in enumerate(zip(data, sizes)):
         dims = _dims(variable, model)
@@ -348,7 +351,7 @@ def _groups(uses: Sequence[_Use], by_place: bool) -> list[list[_Use]]:
     return list(groups.values())
 
 
-def _shared_index(group: Sequence[_Use], sampling: str, model: Any | None) -> Variable:
+def _shared_index(group: Sequence[_Use], sampling: str, model: Model | None) -> Variable:
     """One index for all of `group`: a new one, or the one that the model has for this dim."""
     sizes = sorted({use.size for use in group})
     if len(sizes) > 1:

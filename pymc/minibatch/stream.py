@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -32,6 +32,9 @@ from pytensor.tensor.variable import TensorVariable
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import OWN, Axes, Rows, follow, indexes
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = [
     "NO_ROW",
@@ -242,7 +245,7 @@ class Feeds:
     batch_size: int
 
 
-def feeds(model: Any) -> Feeds | None:
+def feeds(model: Model) -> Feeds | None:
     """Tell what is fed to a model, or a clone of it.
 
     Parameters

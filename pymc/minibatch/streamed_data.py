@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -24,13 +24,16 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream import StreamedRows, loader_of, stream_index, streamed
 from pymc.pytensorf import convert_data
 
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
 __all__ = ["as_streamed", "stream_data"]
 
 
 def stream_data(
     name: str,
     loader: BatchStream,
-    model: Any,
+    model: Model,
     dims: Any = None,
     coords: Mapping[str, Any] | None = None,
     **kwargs: Any,
@@ -109,7 +112,7 @@ def _check_dims(
     return names
 
 
-def _shared_index(name: str, loader: BatchStream, dim: str | None, model: Any) -> Variable:
+def _shared_index(name: str, loader: BatchStream, dim: str | None, model: Model) -> Variable:
     """One index for all placeholders of a loader: a new one, or that of its other fields."""
     for other, var in model.root._streams.items():
         index = var.owner.inputs[1]
@@ -136,7 +139,7 @@ def _shared_index(name: str, loader: BatchStream, dim: str | None, model: Any) -
 
 
 def _register_dims(
-    model: Any,
+    model: Model,
     names: Sequence[str | None],
     shared: Any,
     loader: BatchStream,
@@ -156,7 +159,7 @@ def _register_dims(
         model.add_coord(dim, values, length=length)
 
 
-def as_streamed(model: Any, graph: Any) -> Any:
+def as_streamed(model: Model, graph: Any) -> Any:
     """Let a graph that uses the placeholders of `model` say that they have the rows of a stream.
 
     ``model["batch"]`` is the placeholder alone, and does not say it.

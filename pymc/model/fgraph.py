@@ -1,5 +1,8 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -61,6 +64,8 @@ if TYPE_CHECKING:
 
     class ModelVar(Op):
         name: str
+
+    from pymc.model.core import Model
 
 
 class ModelInitialFreeRV(released.ModelFreeRV):  # type: ignore[name-defined]
@@ -158,7 +163,7 @@ class WithoutInitvals:
     The row numbers of streams are among its variables: a clone has its own, as it has its own data.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Model):
         self._model = model
         self.rvs_to_initial_values = dict.fromkeys(model.rvs_to_initial_values)
         numbers = (Rows(var.owner.inputs[1]).state for var in model.root._streams.values())
@@ -169,7 +174,7 @@ class WithoutInitvals:
 
 
 def fgraph_from_model(
-    model: Any, inlined_views: bool = False
+    model: Model, inlined_views: bool = False
 ) -> tuple[FunctionGraph, dict[Variable, Variable]]:
     fgraph, memo = released.fgraph_from_model(WithoutInitvals(model), inlined_views)
     for rv, initval in model.rvs_to_initial_values.items():
@@ -221,7 +226,7 @@ def model_from_fgraph(fgraph: FunctionGraph, mutate_fgraph: bool = False) -> Any
 model_from_fgraph.__doc__ = released.model_from_fgraph.__doc__
 
 
-def clone_model(model: Any) -> Any:
+def clone_model(model: Model) -> Any:
     return model_from_fgraph(fgraph_from_model(model)[0], mutate_fgraph=True)
 
 
@@ -241,7 +246,7 @@ def _noted(fgraph: FunctionGraph, name: str) -> dict[str, Any]:
     return vars(fgraph).get(name, {})
 
 
-def _streams_of(model: Any, names: Mapping[str, str]) -> dict[str, Variable]:
+def _streams_of(model: Model, names: Mapping[str, str]) -> dict[str, Variable]:
     """Find the streamed placeholders of a clone; those that no term uses are of a known index."""
     values = model.rvs_to_values.values()
     terms = [*model.basic_RVs, *values, *model.potentials, *model.deterministics]

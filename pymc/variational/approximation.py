@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -43,6 +43,9 @@ from pymc.variational.posterior.nodes import sampled_nodes
 from pymc.variational.posterior.plan import Request
 from pymc.variational.rows.table import RowTable
 
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
 __all__ = ["GuideApproximation", "guided_approximation", "make_guides"]
 
 
@@ -68,7 +71,7 @@ class GuideApproximation(Approximation):
         Of the fit.
     """
 
-    model: Any = None
+    model: Model
     rng: Any = None
 
     #: Whether `state` has the unconstrained variables too; a fit is asked for it.
@@ -76,7 +79,7 @@ class GuideApproximation(Approximation):
 
     def __init__(
         self,
-        model: Any,
+        model: Model,
         guides: tuple[Guide, ...],
         model_parameters: tuple[SharedVariable, ...] = (),
         rng: np.random.RandomState | None = None,
@@ -385,7 +388,7 @@ def _name(guide: Guide) -> str:
 
 
 def make_guides(
-    model: Any,
+    model: Model,
     guide: Any = None,
     *,
     others: str = "mean_field",
@@ -424,7 +427,7 @@ def make_guides(
 
 
 def guided_approximation(
-    model: Any,
+    model: Model,
     guide: Any = None,
     *,
     others: str = "mean_field",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from pymc.minibatch.held_rows import forget_rows
 from pymc.minibatch.plates import local_axes
 from pymc.variational.engine.feeds import Batches, Feed, Opened
 from pymc.variational.placeholders import Target, find_targets
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["as_loader", "feed_of"]
 
@@ -63,7 +66,7 @@ def as_loader(data: Any) -> Loader:
     return DataLoader(data, batch_size, shuffle=shuffles(data), total_size=total_size)
 
 
-def feed_of(model: Any, data: Any, data_name: str = "batch") -> Feed:
+def feed_of(model: Model, data: Any, data_name: str = "batch") -> Feed:
     """Make the feed of a fit.
 
     Parameters

@@ -1,5 +1,8 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
 import inspect
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +39,7 @@ class _SVGD:
         self,
         n_particles: int = 100,
         jitter: float = 1,
-        model: Any = None,
+        model: Model | None = None,
         start: Mapping[str, np.ndarray] | None = None,
         random_seed: Any = None,
         start_sigma: Mapping[str, np.ndarray] | None = None,
@@ -61,6 +64,8 @@ released = _layer.run_release(
 if TYPE_CHECKING:
 
     class Inference(Fitting): ...
+
+    from pymc.model.core import Model
 
 
 class Method(NamedTuple):
@@ -97,8 +102,8 @@ METHODS = {
 
 def fit(
     n: int = N_STEPS,
-    method: "str | Inference" = "advi",
-    model: Any = None,
+    method: str | Inference = "advi",
+    model: Model | None = None,
     random_seed: Any = None,
     start: Mapping[str, np.ndarray] | None = None,
     start_sigma: Mapping[str, np.ndarray] | None = None,
@@ -319,7 +324,7 @@ def check_fit_arguments(
         refuse_for_auto({k: v for k, v in given.items() if k not in taken and v is not None})
 
 
-def model_of(method: Any, model: Any = None) -> Any:
+def model_of(method: Any, model: Model | None = None) -> Any:
     """Tell which model `method` and `model` of :func:`pymc.fit` are about.
 
     Raises
@@ -339,8 +344,8 @@ def model_of(method: Any, model: Any = None) -> Any:
 
 
 def make_inference(
-    method: "str | Inference" = "advi",
-    model: Any = None,
+    method: str | Inference = "advi",
+    model: Model | None = None,
     random_seed: Any = None,
     start: Mapping[str, np.ndarray] | None = None,
     start_sigma: Mapping[str, np.ndarray] | None = None,
@@ -411,7 +416,7 @@ def make_inference(
 
 
 def _of_guides(
-    model: Any,
+    model: Model,
     method: str,
     starts: Mapping[str, Any],
     *,
@@ -420,7 +425,7 @@ def _of_guides(
     gradient: str | None = None,
     params: Sequence[Any] = (),
     **options: Any,
-) -> "Inference":
+) -> Inference:
     """Return a fit of a guide by an objective; the method has what is not given."""
     named = METHODS[method.lower()]
     if named.family is None:
@@ -460,7 +465,7 @@ def _given(**arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def _on_minibatches(model: Any, batch_size: int | Mapping[str, int], method: Any) -> Any:
+def _on_minibatches(model: Model, batch_size: int | Mapping[str, int], method: Any) -> Any:
     if not isinstance(method, str):
         raise TypeError(
             f"batch_size={batch_size!r} of pm.fit needs the name of a method, got {method!r}, "

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from pymc.minibatch.held_rows import held_rows
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.stream import feeds, field_of, is_fed, streams_in
 from pymc.variational.minibatch_rv import unscaled_rv
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["Target", "check_given_by_hand", "find_targets"]
 
@@ -44,7 +47,7 @@ class Target:
         return np.dtype(self.variable.type.dtype)
 
 
-def find_targets(model: Any, loader: Loader, data_name: str = "batch") -> list[Target]:
+def find_targets(model: Model, loader: Loader, data_name: str = "batch") -> list[Target]:
     """Find what a loader feeds of a model.
 
     Parameters
@@ -77,7 +80,7 @@ def find_targets(model: Any, loader: Loader, data_name: str = "batch") -> list[T
     return targets if streamed is None else [*targets, Target(streamed.rows, len(fields))]
 
 
-def check_given_by_hand(model: Any) -> None:
+def check_given_by_hand(model: Model) -> None:
     """Raise where a streamed model has no rows from the user, in a fit without a loader.
 
     Raises
@@ -95,7 +98,7 @@ def check_given_by_hand(model: Any) -> None:
 
 
 def _streamed(
-    model: Any, loader: Loader, data_name: str, streamed: Any
+    model: Model, loader: Loader, data_name: str, streamed: Any
 ) -> Mapping[SharedVariable, str]:
     """Return the placeholders that were made from a loader, and the field of each."""
     held = {var: field_of(var) for var in streamed.placeholders.values()}
@@ -125,7 +128,7 @@ def _streamed(
     return held
 
 
-def _check_fed(model: Any, held: Collection[SharedVariable]) -> None:
+def _check_fed(model: Model, held: Collection[SharedVariable]) -> None:
     """Check that terms depend on what is fed, and on no other rows of a stream."""
     values = [model.rvs_to_values[rv] for rv in model.observed_RVs]
     terms = [*model.basic_RVs, *values, *model.potentials]
@@ -159,7 +162,7 @@ def _no_term(held: Iterable[SharedVariable]) -> ValueError:
     )
 
 
-def _by_name(model: Any, loader: Loader, data_name: str) -> Mapping[SharedVariable, str]:
+def _by_name(model: Model, loader: Loader, data_name: str) -> Mapping[SharedVariable, str]:
     """Return the plain `pm.Data` that a loader feeds, and the field of each."""
     data = {v.name: v for v in model.data_vars if isinstance(v, SharedVariable)}
     if not data:
@@ -183,7 +186,7 @@ def _by_name(model: Any, loader: Loader, data_name: str) -> Mapping[SharedVariab
     return found
 
 
-def _check_totals(model: Any, loader: Loader, placeholders: Iterable[SharedVariable]) -> None:
+def _check_totals(model: Model, loader: Loader, placeholders: Iterable[SharedVariable]) -> None:
     """Check `total_size` of the terms that depend on placeholders that were not made from a loader."""
     held, total, n_terms = set(placeholders), loader.total_size, 0
     for rv in model.observed_RVs:

@@ -5,16 +5,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
 __all__ = ["as_replacements"]
 
 
-def as_replacements(model: Any, replacements: Any) -> dict[Variable, Variable]:
+def as_replacements(model: Model, replacements: Any) -> dict[Variable, Variable]:
     """Read the argument `more_replacements`.
 
     Parameters

@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -37,6 +37,9 @@ from pymc.variational.inference import (
 )
 from pymc.variational.progress import Compiling
 from pymc.variational.tuned import with_named_optimizer
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["Trainer"]
 
@@ -104,7 +107,7 @@ class Trainer(Resumable):
         method: Any = "advi",
         *,
         dataloader: Any,
-        model: Any = None,
+        model: Model | None = None,
         data_name: str = "batch",
         **defaults: Any,
     ) -> None:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -29,6 +29,9 @@ from pytensor.xtensor.type import XTensorVariable, as_xtensor
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream import StreamedRows
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = [
     "as_tensor",
@@ -76,7 +79,7 @@ def check_lengths(nodes: Sequence[Variable], inputs: Sequence[Variable], largest
                 raise NotImplementedError(f"{var} is large for each draw")
 
 
-def largest_at_once(model: Any) -> float:
+def largest_at_once(model: Model) -> float:
     """Return the `largest` of :func:`at_draws` for particles of a model, 0 where its variables are large."""
     for rv in model.basic_RVs:
         shape = model.rvs_to_values[rv].type.shape

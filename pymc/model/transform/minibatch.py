@@ -326,7 +326,7 @@ def _with_batch_initvals(batched: Model) -> Model:
     return batched
 
 
-def _given_model(model: Any) -> Model:
+def _given_model(model: Model) -> Model:
     if isinstance(model, int | Mapping):
         raise TypeError(
             f"the first argument of pm.minibatch_model is the model, got {model!r}: write "

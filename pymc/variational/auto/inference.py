@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,6 +47,9 @@ from pymc.variational.guides.base import sites_of
 from pymc.variational.guides.starts import Starts
 from pymc.variational.progress import Compiling, StageProgress
 from pymc.variational.report import FitReport
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["AutoInference"]
 
@@ -95,7 +98,7 @@ class AutoInference:
 
     def __init__(
         self,
-        model: Any = None,
+        model: Model | None = None,
         start: Mapping[str, np.ndarray] | None = None,
         random_seed: Any = None,
     ) -> None:
@@ -469,7 +472,7 @@ def _full(logp: LogPosterior) -> Normal:
     )
 
 
-def _model_to_fit(model: Any, size: int) -> Any:
+def _model_to_fit(model: Model, size: int) -> Any:
     """Return a model of minibatches where there are many rows and they can be told apart, or else one of all rows."""
     full = full_data_model(model)
     lengths = [
@@ -489,7 +492,7 @@ def _model_to_fit(model: Any, size: int) -> Any:
         return full
 
 
-def _check_model(model: Any) -> None:
+def _check_model(model: Model) -> None:
     if not model.free_RVs:
         raise TypeError(
             f"{model.name or 'The model'} has no free variables, so there is nothing to fit"

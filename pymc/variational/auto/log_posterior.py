@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -31,6 +31,9 @@ from pymc.variational.posterior.draw import index_variables
 from pymc.variational.rows.table import rows_in_all
 from pymc.variational.stabilised import stabilised
 from pymc.variational.vectorize import at_one_draw
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["Budget", "LogPosterior", "Stopped"]
 
@@ -88,7 +91,7 @@ class LogPosterior:
     budget : Budget
     """
 
-    model: Any
+    model: Model
     layout: Layout
     start: np.ndarray
     step: Step
@@ -99,7 +102,7 @@ class LogPosterior:
     @classmethod
     def of(
         cls,
-        model: Any,
+        model: Model,
         starts: Starts,
         seed: int = 0,
         feed: Feed | None = None,

@@ -8,7 +8,7 @@ import os
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,13 +38,16 @@ from pymc.variational.checkpoints.state import restore, unlike, unpack
 from pymc.variational.checkpoints.validation import check_approximation
 from pymc.variational.guides.lookups import model_parameters
 
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
 __all__ = ["load_approximation"]
 
 
 def load_approximation(
     path: str | os.PathLike[str],
     *,
-    model: Any = None,
+    model: Model | None = None,
     guide: Any = None,
     params: Any = (),
 ) -> Any:
@@ -119,7 +122,7 @@ def load_approximation(
     return approx
 
 
-def _made(saved: Mapping[str, Any], model: Any, guide: Any, params: Any) -> Any:
+def _made(saved: Mapping[str, Any], model: Model, guide: Any, params: Any) -> Any:
     """Make the approximation again, with parameters at their start."""
     name = saved["class"]
     if name == GuideApproximation.__name__:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
@@ -27,6 +27,9 @@ from pymc.variational.checkpoints.graph_text import (
 from pymc.variational.engine.step import StepGraph, host_value
 from pymc.variational.minibatch_rv import unscaled_rv
 
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
 __all__ = [
     "differences",
     "model_fingerprint",
@@ -40,7 +43,7 @@ __all__ = [
 COMPILERS = {"numba": ("numba", "llvmlite"), "jax": ("jax", "jaxlib"), "c": (), "python": ()}
 
 
-def model_fingerprint(model: Any) -> dict[str, Any]:
+def model_fingerprint(model: Model) -> dict[str, Any]:
     """Describe the variables of a model and its dims.
 
     Examples
@@ -57,7 +60,7 @@ def model_fingerprint(model: Any) -> dict[str, Any]:
     return {"variables": variables, "potentials": potentials, "dims": dims}
 
 
-def _variable_text(model: Any, rv: Variable) -> str:
+def _variable_text(model: Model, rv: Variable) -> str:
     role = "observed" if rv in model.observed_RVs else "free"
     dims = model.named_vars_to_dims.get(rv.name)
     transform = model.rvs_to_transforms.get(rv)
@@ -70,7 +73,7 @@ def _variable_text(model: Any, rv: Variable) -> str:
     return ", ".join(parts + ([] if transform is None else [type(transform).__name__]))
 
 
-def _distribution_text(model: Any, rv: Variable) -> str:
+def _distribution_text(model: Model, rv: Variable) -> str:
     """Write a distribution as models print it, with variables that may change by their names."""
     if rv.owner is None:
         return type(rv).__name__
@@ -97,7 +100,7 @@ class Named(Protocol):
     _print_name: tuple[str, str]
 
 
-def _dim_text(model: Any, dim: Any) -> str:
+def _dim_text(model: Model, dim: Any) -> str:
     length = model.dim_lengths[dim]
     if isinstance(length, Constant):
         n: Any = int(length.data)

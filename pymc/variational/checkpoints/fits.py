@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -38,6 +38,9 @@ from pymc.variational.engine.step import host_value
 from pymc.variational.feeding import as_loader
 from pymc.variational.inference import BUDGET, model_of
 from pymc.variational.report import FitReport
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["CHECKPOINTING", "load_trainer", "trainer_tree"]
 
@@ -118,7 +121,7 @@ def load_trainer(
     found: Path,
     tree: Mapping[str, Any],
     dataloader: Any,
-    model: Any,
+    model: Model,
     given: Mapping[str, Any],
 ) -> Any:
     """Make a trainer as it was.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,10 +25,13 @@ from pymc.variational.checkpoints.graph_text import graph_lines, plain_text
 from pymc.variational.engine.step import host_value
 from pymc.variational.minibatch_rv import unscaled_rv
 
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
 __all__ = ["latent_differences", "latent_fingerprint"]
 
 
-def latent_fingerprint(model: Any, trained: Collection[SharedVariable] = ()) -> dict[str, Any]:
+def latent_fingerprint(model: Model, trained: Collection[SharedVariable] = ()) -> dict[str, Any]:
     """Describe the free variables of a model.
 
     Parameters
@@ -106,7 +109,7 @@ def _prior(rv: Variable) -> list[Variable]:
     return [var for var in op.dist_params(rv.owner) if not isinstance(var.type, RandomType)]
 
 
-def _hash(model: Any, rv: Variable, graphs: Sequence[Variable]) -> str:
+def _hash(model: Model, rv: Variable, graphs: Sequence[Variable]) -> str:
     """Hash the graphs of a prior, with other variables of the model and what is shared by their names."""
     known = set(model.named_vars.values())
     within = dict.fromkeys(ancestors(graphs))  # in an order that is the same in each process
@@ -118,7 +121,7 @@ def _hash(model: Any, rv: Variable, graphs: Sequence[Variable]) -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def _held(model: Any, rv: Variable, graphs: Sequence[Variable]) -> Iterator[SharedVariable]:
+def _held(model: Model, rv: Variable, graphs: Sequence[Variable]) -> Iterator[SharedVariable]:
     """Yield the shared variables a prior depends on.
 
     Data are in it where the support depends on them: elsewhere :func:`pymc.set_data` may change them.

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -37,6 +37,9 @@ from pymc.variational.checkpoints.reading import read_newest
 from pymc.variational.checkpoints.state import pack, unpack
 from pymc.variational.counts import check_count
 from pymc.variational.engine.loop import LoopEnd
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["CHECKPOINTING", "Checkpoints", "Plan", "Resumable", "checkpoint_plan", "new_fit_id"]
 
@@ -69,7 +72,7 @@ class Resumable:
     _arguments: dict[str, Any]
     _plan: Plan | None = None
     dataloader: Loader
-    model: Any
+    model: Model
     inference: Any
     state: Any
     batches_seen: int
@@ -167,7 +170,7 @@ class Resumable:
         path: str | os.PathLike[str],
         *,
         dataloader: Any,
-        model: Any = None,
+        model: Model | None = None,
         **kwargs: Any,
     ) -> Self:
         """Make a trainer that goes on from a checkpoint, bit for bit.

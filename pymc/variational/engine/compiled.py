@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -32,6 +32,9 @@ from pymc.minibatch.raw_data import compiles_to_jax
 from pymc.minibatch.state import IndexState
 from pymc.variational.engine.drivers import Driver, State, choose_driver
 from pymc.variational.engine.step import StepGraph, compile_step, host_value, step_graph
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["Step", "make_step", "one_at_a_time"]
 
@@ -121,7 +124,7 @@ def make_step(
     updates: Mapping[SharedVariable, Variable],
     loss: Variable | None,
     *,
-    model: Any,
+    model: Model,
     random_seed: int,
     mode: Any = None,
     guarded: bool = False,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytensor.tensor as pt
 
@@ -27,6 +27,9 @@ from pymc.variational.guides.base import Site
 from pymc.variational.guides.lookups import batch_of, in_model
 from pymc.variational.guides.model import ModelGuide
 from pymc.variational.guides.starts import Starts
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["Amortized"]
 
@@ -138,12 +141,12 @@ class Amortized(ModelGuide):
     def subject(self, name: str) -> str:
         return f"the encoder of {name!r} in pm.Amortized"
 
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> Self:
+    def bind(self, sites: Sequence[Site], starts: Starts, model: Model) -> Self:
         new = copy(self)
         new.inputs = tuple(batch_of(var, model) for var in self.inputs)
         return super(Amortized, new).bind(sites, starts, model)
 
-    def distribution_of(self, site: Site, model: Any) -> tuple[Variable, bool]:
+    def distribution_of(self, site: Site, model: Model) -> tuple[Variable, bool]:
         _check_site(site, self)
         dist = self.encoders[site.name](*self.inputs)
         return (in_model(dist, model) if isinstance(dist, Variable) else dist), False

@@ -53,7 +53,7 @@ type Requests = Sequence[tuple[tuple[str, ...] | None, Guide]]
 
 
 def assemble(
-    model: Any,
+    model: Model,
     sites: Sequence[Site],
     requests: Requests,
     starts: Starts,
@@ -120,7 +120,7 @@ def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
     return tuple(ordered)
 
 
-def there_of_guide(model: Any, requests: Requests) -> list[UnnumberedRows]:
+def there_of_guide(model: Model, requests: Requests) -> list[UnnumberedRows]:
     """List rows of the dims that guides are for and that the model does not subsample.
 
     A guide that is a model says no dim: it is for those along which its variables have a value for each
@@ -140,7 +140,7 @@ def there_of_guide(model: Any, requests: Requests) -> list[UnnumberedRows]:
     return [unnumbered_rows(model, dim) for dim in dims if dim is not None and dim not in sampled]
 
 
-def read_guides(model: Any, guide: Any) -> Requests:
+def read_guides(model: Model, guide: Any) -> Requests:
     """Read the argument `guide` of :func:`pymc.fit`.
 
     Parameters
@@ -173,7 +173,7 @@ def _of_model(names: tuple[str, ...] | None, guide: Guide) -> tuple[str, ...] | 
     return guide.variables if names is None and type(guide) is ModelGuide else names
 
 
-def _check_complete(guide: ModelGuide, model: Any) -> None:
+def _check_complete(guide: ModelGuide, model: Model) -> None:
     missing = [rv.name for rv in model.free_RVs if rv.name not in (guide.variables or ())]
     if missing:
         raise ValueError(
@@ -190,7 +190,7 @@ def _names(key: Any) -> tuple[str, ...] | None:
     return tuple(k if isinstance(k, str) else getattr(k, "name", repr(k)) for k in keys)
 
 
-def _guide(given: Any, model: Any) -> Guide:
+def _guide(given: Any, model: Model) -> Guide:
     if isinstance(given, str):
         if given not in FAMILIES:
             raise ValueError(
@@ -214,7 +214,7 @@ def _guide(given: Any, model: Any) -> Guide:
     )
 
 
-def _called(function: Callable[[Any], Any], model: Any) -> Any:
+def _called(function: Callable[[Any], Any], model: Model) -> Any:
     """Let a function write a guide of a model: it returns one, or writes it in the context it is called in."""
     written = model_class(model=None)  # not within the model that is fitted
     for dim, length in model.dim_lengths.items():
@@ -236,7 +236,7 @@ def _take(left: dict[str, Site], name: str, sites: Sequence[Site]) -> Site:
     )
 
 
-def _bind(guide: Guide, sites: Iterable[Site], starts: Starts, model: Any) -> list[Guide]:
+def _bind(guide: Guide, sites: Iterable[Site], starts: Starts, model: Model) -> list[Guide]:
     """Make a guide of a guide for the variables of each plate."""
     groups: dict[Plate, list[Site]] = {}
     for site in sites:

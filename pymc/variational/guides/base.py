@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -25,6 +25,9 @@ from pytensor.tensor.shape import shape_i
 from pymc.minibatch.provenance import Rows
 from pymc.variational.described import Described
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows, rows_by_axis
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = [
     "Block",
@@ -147,7 +150,7 @@ class Guide(Described, ABC):
     parameters: tuple[Parameter | SharedVariable, ...]
 
     @abstractmethod
-    def bind(self, sites: Sequence[Site], starts: Any, model: Any) -> Guide:
+    def bind(self, sites: Sequence[Site], starts: Any, model: Model) -> Guide:
         """Return this guide for some variables of a model.
 
         Parameters
@@ -232,7 +235,7 @@ class Guide(Described, ABC):
         return set()
 
 
-def sites_of(model: Any, unnumbered: Sequence[UnnumberedRows] = ()) -> list[Site]:
+def sites_of(model: Model, unnumbered: Sequence[UnnumberedRows] = ()) -> list[Site]:
     """List the free variables of a model.
 
     Parameters

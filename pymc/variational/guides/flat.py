@@ -7,7 +7,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pytensor
@@ -17,6 +17,9 @@ from pytensor.graph.basic import Variable
 from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Site
 from pymc.variational.guides.layout import Layout
 from pymc.variational.guides.starts import Starts
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["FlatGuide"]
 
@@ -59,7 +62,7 @@ class FlatGuide(Guide):
     layout: Layout
     own: dict[str, Parameter]
 
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> Self:
+    def bind(self, sites: Sequence[Site], starts: Starts, model: Model) -> Self:
         bound = copy(self)
         bound.layout = Layout.of(sites, starts.point)
         bound.sites = bound.layout.sites

@@ -9,7 +9,7 @@ minibatches: its data, batches and variables are looked up there by name.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
@@ -23,6 +23,9 @@ from pymc.minibatch.slicing import take_rows
 from pymc.minibatch.stream import is_stream, streams_in
 from pymc.minibatch.streamed_data import as_streamed
 
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
 __all__ = [
     "batch_of",
     "check_params",
@@ -32,7 +35,7 @@ __all__ = [
 ]
 
 
-def batch_of(var: Variable, model: Any, guide: Any = None) -> Variable:
+def batch_of(var: Variable, model: Model, guide: Any = None) -> Variable:
     """Look up a variable or a graph in `model`: data on a subsampled dim are the rows of the batch.
 
     Parameters
@@ -71,7 +74,7 @@ def _own_names(guide: Any) -> set[str]:
     return guide.named_vars.keys() - {data.name for data in guide.data_vars}
 
 
-def in_model(var: Variable, model: Any, own_names: Collection[str] = ()) -> Variable:
+def in_model(var: Variable, model: Model, own_names: Collection[str] = ()) -> Variable:
     """Put variables of `model` in the place of those of the same name, and its index in that of others.
 
     Parameters
@@ -105,7 +108,7 @@ def in_model(var: Variable, model: Any, own_names: Collection[str] = ()) -> Vari
     return swaps[var] if var in swaps else _swapped(var, swaps, model)
 
 
-def _of_streams(var: Variable, model: Any) -> Variable:
+def _of_streams(var: Variable, model: Model) -> Variable:
     """Put the placeholders of `model`, with the index of its rows, in the place of those of another."""
     own = model.root._streams
     by_name = {
@@ -116,18 +119,18 @@ def _of_streams(var: Variable, model: Any) -> Variable:
     return rebuild([var], by_name)[0]
 
 
-def _value_of(var: Variable, model: Any) -> Variable:
+def _value_of(var: Variable, model: Model) -> Variable:
     return model.rvs_to_values[var] if var in model.observed_RVs else var
 
 
-def _swapped(var: Variable, swaps: Mapping[Variable, Variable], model: Any) -> Variable:
+def _swapped(var: Variable, swaps: Mapping[Variable, Variable], model: Model) -> Variable:
     """Replace variables, but not in what free variables of the model and other indexes are computed from."""
     kept = [*model.free_RVs, *(i for i in indexes([var], by_shape=True) if i not in swaps)]
     return rebuild([var], {**{one: one for one in kept}, **swaps})[0]
 
 
 def trainable(
-    dists: Sequence[Variable], model: Any, data: Collection[Variable] = ()
+    dists: Sequence[Variable], model: Model, data: Collection[Variable] = ()
 ) -> list[SharedVariable]:
     """List the shared variables of floats that distributions are computed from, data aside.
 
@@ -150,7 +153,7 @@ def _is_weight(var: Variable) -> bool:
     return str(getattr(var.type, "dtype", "")).startswith("float")
 
 
-def _shared_of_model(model: Any) -> list[SharedVariable]:
+def _shared_of_model(model: Model) -> list[SharedVariable]:
     terms = [*model.basic_RVs, *model.potentials]
     data = set(model.data_vars)
     return [v for v in dict.fromkeys(ancestors(terms)) if _is_weight(v) and v not in data]
@@ -159,7 +162,7 @@ def _shared_of_model(model: Any) -> list[SharedVariable]:
 def check_params(
     params: Sequence[Any] | None,
     dists: Sequence[Variable],
-    model: Any,
+    model: Model,
     data: Collection[Variable] = (),
 ) -> tuple[SharedVariable, ...]:
     """Tell which shared variables a guide trains.
@@ -194,7 +197,7 @@ def check_params(
     return chosen
 
 
-def model_parameters(model: Any, params: Sequence[Any]) -> tuple[SharedVariable, ...]:
+def model_parameters(model: Model, params: Sequence[Any]) -> tuple[SharedVariable, ...]:
     """Check the argument `params` of :func:`pymc.fit`: shared variables of the model that are trained.
 
     Parameters
@@ -223,7 +226,7 @@ def model_parameters(model: Any, params: Sequence[Any]) -> tuple[SharedVariable,
 
 
 def _chosen(
-    var: Any, reached: Sequence[SharedVariable], model: Any, call: str, depends: str
+    var: Any, reached: Sequence[SharedVariable], model: Model, call: str, depends: str
 ) -> SharedVariable:
     if not isinstance(var, SharedVariable):
         raise TypeError(

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pytensor
@@ -60,6 +60,9 @@ from pymc.variational.guides.supports import check_distribution
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows
 from pymc.variational.stabilised import stabilised
 from pymc.variational.vectorize import at_draws
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["AutoGuide", "ModelGuide", "own_to_free"]
 
@@ -146,7 +149,7 @@ class ModelGuide(Guide):
         """The variables of the guide by their names, which may be those of latent ones."""
         return {var.name: var for var in [*self.guide.free_RVs, *self.guide.deterministics]}
 
-    def of_model(self, model: Any) -> Self:
+    def of_model(self, model: Model) -> Self:
         """Return this guide with the names of the variables of `model` that it is for.
 
         Raises
@@ -173,7 +176,7 @@ class ModelGuide(Guide):
         """Return what messages call the distribution of a variable."""
         return f"the variable {name!r} of the guide model"
 
-    def distribution_of(self, site: Site, model: Any) -> tuple[Variable, bool]:
+    def distribution_of(self, site: Site, model: Model) -> tuple[Variable, bool]:
         """Return the graph of a variable's distribution, with the variables, data and batches of `model`.
 
         Returns
@@ -204,7 +207,7 @@ class ModelGuide(Guide):
         check_inputs(graph, self.subject(site.name))
         return graph, found[1]
 
-    def _check_dims(self, var: Variable, site: Site, model: Any) -> None:
+    def _check_dims(self, var: Variable, site: Site, model: Model) -> None:
         dims = self.guide.named_vars_to_dims.get(var.name)
         theirs = model.named_vars_to_dims.get(site.name)
         if dims and theirs and var.type.ndim == site.rv.type.ndim and tuple(dims) != tuple(theirs):
@@ -218,7 +221,7 @@ class ModelGuide(Guide):
         """Data of the guide itself, which are not trained."""
         return tuple(self.guide.data_vars)
 
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> Self:
+    def bind(self, sites: Sequence[Site], starts: Starts, model: Model) -> Self:
         """Return the guide of some of its variables in `model`.
 
         Raises
@@ -294,13 +297,13 @@ def own_to_free(site: Site, draw: Variable) -> Variable:
     return at_draws([site.transform.forward(mark, *site.rv.owner.inputs)], {mark: draw})[0]
 
 
-def free_of(rv: Variable, model: Any) -> Variable:
+def free_of(rv: Variable, model: Model) -> Variable:
     """Return a variable of a model on the unconstrained space."""
     transform = model.rvs_to_transforms[rv]
     return rv if transform is None else transform.forward(rv, *rv.owner.inputs)
 
 
-def check_guide_model(guide: Any, own: Mapping[str, Variable], model: Any) -> None:
+def check_guide_model(guide: Any, own: Mapping[str, Variable], model: Model) -> None:
     """Raise where a guide model has what a guide cannot have.
 
     Raises
@@ -439,7 +442,9 @@ class Part:
     density: Variable
 
     @classmethod
-    def of(cls, graph: Variable, site: Site, unconstrained: bool, model: Any, subject: str) -> Part:
+    def of(
+        cls, graph: Variable, site: Site, unconstrained: bool, model: Model, subject: str
+    ) -> Part:
         """Derive how to draw and the log-density.
 
         Raises

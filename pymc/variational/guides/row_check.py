@@ -10,7 +10,7 @@ is not its density.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -32,12 +32,15 @@ from pymc.variational.guides.base import Site
 from pymc.variational.guides.lookups import trainable
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows, traced_axes
 
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
 __all__ = ["check_rows"]
 
 _cheap_mode = Mode(linker="py", optimizer=None)
 
 
-def check_rows(dist: Variable, site: Site, model: Any, subject: str) -> None:
+def check_rows(dist: Variable, site: Site, model: Model, subject: str) -> None:
     """Raise where a row of a distribution depends on other rows, on how many there are, or on none.
 
     It is read from the graph. Where that has an Op about which nothing is known, the distribution is
@@ -101,7 +104,7 @@ def _mixed(subject: str, plate: Sequence[Rows], why: str) -> str:
     )
 
 
-def _check_values(dist: Variable, place: int, rows: Rows, subject: str, model: Any) -> None:
+def _check_values(dist: Variable, place: int, rows: Rows, subject: str, model: Model) -> None:
     """Permute a batch, and change a row of it: row by row, the others stay as they were."""
     n_rows = current_length(rows.at_hand)
     if is_stream(rows):
@@ -138,7 +141,7 @@ def _at_places(graph: Variable, rows: Rows, order: Variable) -> Variable:
     return rebuild([graph], taken)[0]
 
 
-def _density_of_rows(dist: Variable, place: int, rows: Rows, model: Any) -> Any:
+def _density_of_rows(dist: Variable, place: int, rows: Rows, model: Model) -> Any:
     """A function from places of rows to log q of the draws of two rows, at each row: (draws, rows)."""
     order = pt.lvector("order")
     draws = pytensor.function([], dist, mode=_cheap_mode)()

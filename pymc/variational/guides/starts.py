@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -23,6 +23,9 @@ from pymc.minibatch.stream import is_stream
 from pymc.variational.guides.base import Site
 from pymc.variational.guides.layout import Layout
 from pymc.variational.vectorize import as_tensor
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = [
     "Starts",
@@ -61,7 +64,7 @@ class Starts:
     @classmethod
     def of(
         cls,
-        model: Any,
+        model: Model,
         start: Mapping[str, Any] | None = None,
         start_sigma: Mapping[str, Any] | None = None,
         rng: np.random.RandomState | None = None,
@@ -112,7 +115,7 @@ class Starts:
         return _once_if_alike(layout.flatten(found)).astype(pytensor.config.floatX)
 
 
-def read_starts(model: Any, start: Mapping[Any, Any]) -> dict[str, Any]:
+def read_starts(model: Model, start: Mapping[Any, Any]) -> dict[str, Any]:
     """Give the values of a start by name; deterministics, as of `pm.find_MAP`, start nothing.
 
     Parameters
@@ -131,7 +134,7 @@ def read_starts(model: Any, start: Mapping[Any, Any]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if name in known}
 
 
-def read_sigmas(model: Any, start_sigma: Mapping[Any, Any]) -> dict[str, np.ndarray]:
+def read_sigmas(model: Model, start_sigma: Mapping[Any, Any]) -> dict[str, np.ndarray]:
     """Give standard deviations on the unconstrained space by the name of the value variable.
 
     Parameters
@@ -190,13 +193,13 @@ def sds_of_entries(name: str, sigma: np.ndarray, shape: Sequence[int]) -> np.nda
     return _broadcast("start_sigma", name, sigma, tuple(shape))
 
 
-def _value_names(model: Any) -> dict[str, str]:
+def _value_names(model: Model) -> dict[str, str]:
     """Map both names of each free variable to that of its value variable."""
     both = {rv.name: model.rvs_to_values[rv].name for rv in model.free_RVs}
     return {**{value: value for value in both.values()}, **both}
 
 
-def _by_name(model: Any, argument: str, given: Any, also: Collection[str] = ()) -> dict[str, Any]:
+def _by_name(model: Model, argument: str, given: Any, also: Collection[str] = ()) -> dict[str, Any]:
     """Check the keys of a dict of starts."""
     if not isinstance(given, Mapping):
         raise TypeError(
@@ -253,7 +256,7 @@ def check_used(sites: Sequence[Site], arguments: Mapping[str, Mapping[str, Any] 
 
 
 def _without_data(
-    model: Any, point: Mapping[str, np.ndarray], start: Mapping[str, Any]
+    model: Model, point: Mapping[str, np.ndarray], start: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Start at 0 what starts where the data of its row say, if these come in batches from a loader."""
     point = dict(point)
@@ -264,7 +267,7 @@ def _without_data(
     return point
 
 
-def check_support(model: Any, point: Mapping[str, np.ndarray], start: Mapping[str, Any]) -> None:
+def check_support(model: Model, point: Mapping[str, np.ndarray], start: Mapping[str, Any]) -> None:
     """Raise where a start is no value of its variable, or two starts of one variable differ.
 
     Parameters
@@ -295,7 +298,7 @@ def check_support(model: Any, point: Mapping[str, np.ndarray], start: Mapping[st
 
 
 def _check_same(
-    model: Any, rv: Variable, point: Mapping[str, np.ndarray], given: Mapping[str, Any]
+    model: Model, rv: Variable, point: Mapping[str, np.ndarray], given: Mapping[str, Any]
 ) -> None:
     """Raise where the value of a variable at `point` is not what was given, by one name or by both."""
     value = model.rvs_to_values[rv]
@@ -332,7 +335,7 @@ def _about_equal(found: np.ndarray, given: Any) -> bool:
     return np.allclose(found, given, rtol=0, atol=ROUNDED * float(np.max(np.abs(given), initial=0)))
 
 
-def of_all_entries(model: Any, name: str, start: Any) -> Any:
+def of_all_entries(model: Model, name: str, start: Any) -> Any:
     """Let one value be that of all entries of a variable.
 
     Parameters

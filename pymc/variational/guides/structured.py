@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pytensor
@@ -30,6 +30,9 @@ from pymc.variational.guides.layout import Layout
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
 from pymc.variational.guides.model import own_to_free
 from pymc.variational.guides.starts import Starts
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["Structured"]
 
@@ -82,7 +85,7 @@ class Structured(FlatGuide):
     def config(self) -> dict[str, Any]:
         return {"given": self.given}
 
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Any) -> Self:
+    def bind(self, sites: Sequence[Site], starts: Starts, model: Model) -> Self:
         """Return the guide of variables of rows.
 
         Raises
@@ -133,7 +136,7 @@ class Structured(FlatGuide):
         deviation = block[0] - self.mean(params, given)
         return self.layout.by_row_axes(self.log_density(deviation, params), n_lead)
 
-    def _globals(self, model: Any) -> list[Site]:
+    def _globals(self, model: Model) -> list[Site]:
         known = {site.name: site for site in sites_of(model) if not site.plate}
         known = {name: s for name, s in known.items() if s.value.type.dtype.startswith("float")}
         names = list(known) if self.given is None else self.given

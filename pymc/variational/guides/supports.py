@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from pymc.minibatch.provenance import indexes
 from pymc.pytensorf import constant_fold
 from pymc.variational.guides.base import Site
 
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
 __all__ = ["check_distribution"]
 
 #: The least and the greatest value; None where that is not a constant, or nothing is known.
@@ -39,7 +42,7 @@ _UNKNOWN: Bounds = (None, None)
 
 
 def check_distribution(
-    dist: Any, site: Site, model: Any, subject: str, unconstrained: bool = False
+    dist: Any, site: Site, model: Model, subject: str, unconstrained: bool = False
 ) -> None:
     """Raise where a guide has no distribution of its variable.
 
@@ -115,7 +118,7 @@ def is_drawn(graph: Variable) -> bool:
 
 
 def _check_parents(
-    dist: Variable, site: Site, model: Any, subject: str, unconstrained: bool
+    dist: Variable, site: Site, model: Model, subject: str, unconstrained: bool
 ) -> None:
     axes = local_axes(model)
     plates = {rv: {axis for axis in axes.get(rv, ()) if axis is not None} for rv in model.free_RVs}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytensor.tensor as pt
 
@@ -25,6 +25,9 @@ from pymc.minibatch.plates import as_axes, known_axes, local_axes, value_axes
 from pymc.minibatch.provenance import OWN, SAME, Axes, Axis, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import ratios
 from pymc.variational.minibatch_rv import unscaled_rv
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = [
     "ScaledAxis",
@@ -105,7 +108,7 @@ class ScaledAxis(NamedTuple):
     total: Any
 
 
-def unnumbered_rows(model: Any, dim: str) -> UnnumberedRows:
+def unnumbered_rows(model: Model, dim: str) -> UnnumberedRows:
     """Take the rows that a dim of `model` has now for those of a plate.
 
     Parameters
@@ -147,7 +150,7 @@ def unnumbered_rows(model: Any, dim: str) -> UnnumberedRows:
     return rows if total is None else replace(rows, in_all=pt.as_tensor(total))
 
 
-def _totals_along(model: Any, rows: UnnumberedRows) -> dict[str, Variable | None]:
+def _totals_along(model: Model, rows: UnnumberedRows) -> dict[str, Variable | None]:
     """Return of how many rows the user said each term is a part: of a Potential its dims say enough."""
     totals: dict[str, Variable | None] = {}
     known = _named_axes(model, [rows])
@@ -168,7 +171,7 @@ def _totals_along(model: Any, rows: UnnumberedRows) -> dict[str, Variable | None
 
 
 def rows_by_axis(
-    model: Any, unnumbered: Sequence[UnnumberedRows]
+    model: Model, unnumbered: Sequence[UnnumberedRows]
 ) -> dict[Variable, tuple[Rows | None, ...]]:
     """Return the rows on each axis of free variables: of subsampled dims, and of `unnumbered`."""
     axes, plates = dict(local_axes(model)), {rows.of_dim: rows for rows in unnumbered}
@@ -181,7 +184,7 @@ def rows_by_axis(
 
 
 def traced_axes(
-    model: Any, unnumbered: Iterable[UnnumberedRows] = ()
+    model: Model, unnumbered: Iterable[UnnumberedRows] = ()
 ) -> dict[Variable, Axes | Lost]:
     """Return the axes of data and variables of `model` with rows, and of their values, for `trace`.
 
@@ -201,13 +204,13 @@ def traced_axes(
 
 
 def _axes_named(
-    model: Any, var: Variable, plates: Mapping[str, UnnumberedRows]
+    model: Model, var: Variable, plates: Mapping[str, UnnumberedRows]
 ) -> tuple[Rows | None, ...]:
     dims = model.named_vars_to_dims.get(var.name) or ()
     return tuple(None if dim is None else plates.get(dim) for dim in dims)
 
 
-def _named_axes(model: Any, unnumbered: Iterable[UnnumberedRows]) -> dict[Variable, Axes]:
+def _named_axes(model: Model, unnumbered: Iterable[UnnumberedRows]) -> dict[Variable, Axes]:
     plates = {rows.of_dim: rows for rows in unnumbered}
     known: dict[Variable, Axes] = {}
     for name in model.named_vars_to_dims if plates else ():
@@ -222,7 +225,7 @@ def _named_axes(model: Any, unnumbered: Iterable[UnnumberedRows]) -> dict[Variab
     return known
 
 
-def _axes_of_term(model: Any, var: Variable, known: Mapping[Variable, Axes]) -> Axes | Lost:
+def _axes_of_term(model: Model, var: Variable, known: Mapping[Variable, Axes]) -> Axes | Lost:
     """Return which axes of an observed variable or a Potential are rows: by its dims, or what it is of."""
     if var in known:
         return known[var]
@@ -265,7 +268,7 @@ def _alike(var: Variable) -> Axes:
     return (SAME,) * getattr(var.type, "ndim", 0)
 
 
-def hand_totals(model: Any, var: Variable) -> dict[int, Variable]:
+def hand_totals(model: Model, var: Variable) -> dict[int, Variable]:
     """Return the `total_size` that the user gave of a term, by axis.
 
     Parameters
@@ -284,7 +287,7 @@ def hand_totals(model: Any, var: Variable) -> dict[int, Variable]:
     return {k: total for k, total in places if k is not None}
 
 
-def _totals_of_observed(model: Any, var: Variable) -> dict[int, Variable]:
+def _totals_of_observed(model: Model, var: Variable) -> dict[int, Variable]:
     bare, totals = unscaled_rv(var)
     value, known = model.rvs_to_values[var], known_axes(model)
     found = {k: total for k, total in enumerate(totals) if total is not None}
@@ -319,7 +322,7 @@ def is_part(length: Any, total: Any) -> bool:
     return now is None or now != current_length(total)
 
 
-def scaled_axes(model: Any) -> list[ScaledAxis]:
+def scaled_axes(model: Model) -> list[ScaledAxis]:
     """List the axes of the terms of `model` that a `total_size` given by hand scales up."""
     found = []
     for var in [*model.observed_RVs, *model.potentials]:
@@ -333,7 +336,7 @@ def scaled_axes(model: Any) -> list[ScaledAxis]:
 
 
 def check_no_slots(
-    model: Any, of_rows: Mapping[Variable, Sequence[Rows | None]] | None = None
+    model: Model, of_rows: Mapping[Variable, Sequence[Rows | None]] | None = None
 ) -> None:
     """Raise where a free variable has a slot for each row of a batch that is fed by hand.
 
@@ -368,7 +371,7 @@ def check_no_slots(
                     raise ValueError(_reused(one, rv, k))
 
 
-def dims_of_slots(model: Any, names: Collection[str]) -> list[str]:
+def dims_of_slots(model: Model, names: Collection[str]) -> list[str]:
     """List the dims along which free variables have a value for each row of a batch fed by hand.
 
     Parameters
@@ -387,7 +390,7 @@ def dims_of_slots(model: Any, names: Collection[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _is_along(scaled: ScaledAxis, rv: Variable, k: int, model: Any) -> bool:
+def _is_along(scaled: ScaledAxis, rv: Variable, k: int, model: Model) -> bool:
     slots = UnnumberedRows(rv, pt.constant(0), f"slots of {rv.name}")
     axes = tuple(slots if j == k else SAME for j in range(rv.type.ndim))
     found = _aligned(scaled.term, {rv: axes}, model.free_RVs)

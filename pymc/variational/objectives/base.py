@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
@@ -22,6 +22,9 @@ from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Pl
 from pymc.variational.objectives.terms import Term, plate_scale
 from pymc.variational.stabilised import stabilised
 from pymc.variational.vectorize import at_draws, largest_at_once
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = [
     "Draws",
@@ -100,7 +103,7 @@ class Setting:
         Scale of log q in a log-weight: `beta` of an ELBO, and None for log p alone.
     """
 
-    model: Any
+    model: Model
     terms: tuple[Term, ...]
     guides: tuple[Guide, ...]
     here: Here
@@ -216,7 +219,7 @@ def draw_all(setting: Setting) -> Draws:
 
 
 def draw_in_order(
-    model: Any,
+    model: Model,
     guides: Sequence[Guide],
     draw: Callable[[Guide, Mapping[Variable, Variable]], tuple[Block, int]],
 ) -> Draws:
@@ -258,7 +261,7 @@ def leads(setting: Setting) -> tuple[Lead, Lead]:
 
 
 def own_space(
-    model: Any, rvs: Sequence[Variable], values: Mapping[Variable, Variable]
+    model: Model, rvs: Sequence[Variable], values: Mapping[Variable, Variable]
 ) -> dict[Variable, Variable]:
     """Compute variables of a model at draws of the value variables.
 

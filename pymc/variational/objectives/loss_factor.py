@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytensor.tensor as pt
 
@@ -17,6 +17,9 @@ from pymc.minibatch.provenance import Lost, Rows, trace
 from pymc.minibatch.scaling import scale_factor
 from pymc.variational.guides.base import plate_shape
 from pymc.variational.minibatch_rv import unscaled_rv
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["REDUCTIONS", "check_reduction", "loss_factor", "rows_in_all"]
 
@@ -38,7 +41,7 @@ def check_reduction(reduction: Any) -> str:
     return reduction
 
 
-def loss_factor(model: Any, reduction: str) -> Variable:
+def loss_factor(model: Model, reduction: str) -> Variable:
     """Tell what the loss, in nats of all data, is multiplied by.
 
     Parameters
@@ -61,7 +64,7 @@ def loss_factor(model: Any, reduction: str) -> Variable:
     return 1 / (scales[0] if len(scales) == 1 else pt.max(pt.stack(scales)))
 
 
-def rows_in_all(model: Any) -> Variable:
+def rows_in_all(model: Model) -> Variable:
     """Count the rows of the observed plates: each plate once."""
     counts = [plate.n_rows for plate in _plates(model).values()]
     return counts[0] if len(counts) == 1 else pt.add(*counts)
@@ -74,7 +77,7 @@ class _Plate(NamedTuple):
     scale: Variable
 
 
-def _plates(model: Any) -> dict[Any, _Plate]:
+def _plates(model: Model) -> dict[Any, _Plate]:
     """The plates of observed variables; of a model without one, what is subsampled; or one row."""
     found: dict[Any, _Plate] = {}
     for rv in model.observed_RVs:
@@ -95,7 +98,7 @@ def _of_rows(rows: Sequence[Rows]) -> _Plate:
     return _Plate(n_rows, scale_factor([axis.total for axis in rows], plate_shape(rows)))
 
 
-def _without_index(model: Any, rv: Variable) -> tuple[Any, _Plate]:
+def _without_index(model: Model, rv: Variable) -> tuple[Any, _Plate]:
     """Rows of full data, or of batches that are fed by hand: the leading axis, if there is one."""
     shape, dims = list(model.rvs_to_values[rv].shape), model.named_vars_to_dims.get(rv.name, ())
     _, totals = unscaled_rv(rv)

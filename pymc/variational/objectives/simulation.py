@@ -10,7 +10,7 @@ from observed values. Data that are not observed, as covariates are, stay.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytensor
 import pytensor.tensor as pt
@@ -31,6 +31,9 @@ from pymc.variational.guides.model import ModelGuide
 from pymc.variational.minibatch_rv import released, unscaled_rv
 from pymc.variational.objectives.base import Draws, Setting, leads
 from pymc.variational.vectorize import at_draws
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["simulate"]
 
@@ -194,7 +197,7 @@ def in_turn(
     return graphs
 
 
-def observed_values(model: Any) -> dict[Variable, Variable]:
+def observed_values(model: Model) -> dict[Variable, Variable]:
     """Map what each observed variable is observed as to the variable.
 
     A value that PyMC has cast to the type of its variable stands for the one before the cast.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytensor.graph.basic import Variable
 
@@ -26,6 +26,9 @@ from pymc.variational.guides.unnumbered_rows import (
     traced_axes,
 )
 from pymc.variational.vectorize import as_tensor
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["Term", "plate_scale", "terms_of"]
 
@@ -56,7 +59,7 @@ class Term:
     within: tuple[int, ...] = ()
 
 
-def terms_of(model: Any, rows: Iterable[Rows] = ()) -> list[Term]:
+def terms_of(model: Model, rows: Iterable[Rows] = ()) -> list[Term]:
     """Take the log-probability of a model apart, as functions of its value variables.
 
     Parameters

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -45,6 +45,9 @@ from pymc.variational.posterior.draw import index_variables
 from pymc.variational.progress import with_bar
 from pymc.variational.rows.table import rows_in_all
 from pymc.variational.stabilised import stabilised
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["LogDensity", "SubsampledLogDensity", "log_density", "random_groups"]
 
@@ -81,7 +84,7 @@ class LogDensity:
 
 
 def log_density(
-    model: Any, points: Mapping[str, np.ndarray], show: bool, options: Mapping[str, Any]
+    model: Model, points: Mapping[str, np.ndarray], show: bool, options: Mapping[str, Any]
 ) -> LogDensity:
     """Compute the log-probability of draws, one at a time: draws by rows would be a large array.
 
@@ -132,7 +135,7 @@ class SubsampledLogDensity:
 
     @classmethod
     def of(
-        cls, model: Any, points: Mapping[str, np.ndarray], options: Mapping[str, Any]
+        cls, model: Model, points: Mapping[str, np.ndarray], options: Mapping[str, Any]
     ) -> SubsampledLogDensity:
         """Compile the functions.
 

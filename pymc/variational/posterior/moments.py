@@ -7,7 +7,7 @@ from __future__ import annotations
 import warnings
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -29,6 +29,9 @@ from pymc.variational.posterior.draw import (
 from pymc.variational.posterior.nodes import means_of
 from pymc.variational.posterior.select import RowSelection, select_rows
 from pymc.variational.vectorize import at_one_draw
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["bad_terms", "flat_covariance", "flat_moments", "moments_data", "state_of"]
 
@@ -112,7 +115,7 @@ def at_rows(
     return function(1, rows)
 
 
-def _dataset(model: Any, arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
+def _dataset(model: Model, arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
     coords, dims = coords_and_dims_for_inferencedata(model)
     for rv in model.free_RVs:
         value = model.rvs_to_values[rv]

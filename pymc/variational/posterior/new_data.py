@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -28,6 +28,9 @@ from pymc.minibatch.raw_data import numbers_of
 from pymc.minibatch.rebuild import rows_of_data
 from pymc.minibatch.slicing import axis_length
 from pymc.minibatch.stream import is_stream
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["NewData", "read_data"]
 
@@ -75,7 +78,7 @@ class NewData:
                 "the values of the same rows in data= too"
             )
 
-    def of_old_lengths(self, model: Any, graphs: Iterable[Variable]) -> list[str]:
+    def of_old_lengths(self, model: Model, graphs: Iterable[Variable]) -> list[str]:
         """List other data above some graphs that have a length which the given ones had in the model."""
         old = {
             now
@@ -95,7 +98,7 @@ class NewData:
 
 
 def read_data(
-    model: Any,
+    model: Model,
     axes: Sequence[Rows],
     reads: Iterable[Variable],
     data: Any,
@@ -172,7 +175,7 @@ def read_data(
     return NewData(values, held, swaps, other, missing)
 
 
-def _variables(model: Any, data: Any, function: str) -> dict[str, SharedVariable]:
+def _variables(model: Model, data: Any, function: str) -> dict[str, SharedVariable]:
     """Find the `pm.Data` that are given, by name."""
     if not isinstance(data, Mapping):
         raise TypeError(
@@ -190,13 +193,13 @@ def _variables(model: Any, data: Any, function: str) -> dict[str, SharedVariable
     return {name: known[full] for name, full in names.items()}
 
 
-def _fixed_values(model: Any) -> dict[Variable, str]:
+def _fixed_values(model: Model) -> dict[Variable, str]:
     """Return observed values that are constants, and the variable that each is of."""
     values = {model.rvs_to_values[rv]: rv.name for rv in model.observed_RVs}
     return {value: name for value, name in values.items() if isinstance(value, Constant)}
 
 
-def _placeholders(model: Any) -> Collection[Variable]:
+def _placeholders(model: Model) -> Collection[Variable]:
     return {var.owner.inputs[0] for var in model.root._streams.values()}
 
 
@@ -217,7 +220,7 @@ def _checked(name: str, values: Any, var: Any, streamed: bool, function: str) ->
 
 
 def _data_on_rows(
-    model: Any, axes: Sequence[Rows], reads: Iterable[Variable]
+    model: Model, axes: Sequence[Rows], reads: Iterable[Variable]
 ) -> dict[Variable, dict[int, Rows]]:
     """Return which data have rows, by axis: by the index that takes them, or by their dims."""
     terms = [*model.basic_RVs, *model.rvs_to_values.values(), *model.potentials]

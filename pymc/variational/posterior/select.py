@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from pymc.minibatch.held_rows import HeldRows
 from pymc.minibatch.provenance import Rows
 from pymc.variational.posterior.new_data import NewData
 from pymc.variational.rows.table import rows_in_all
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = ["RowSelection", "select_held", "select_new", "select_rows"]
 
@@ -141,7 +144,7 @@ def _is_all(positions: np.ndarray, n_rows: int) -> bool:
 
 
 def select_rows(
-    model: Any, axes: Sequence[Rows], rows: Any, function: str = "approx.sample"
+    model: Model, axes: Sequence[Rows], rows: Any, function: str = "approx.sample"
 ) -> RowSelection:
     """Read the argument `rows` of what returns results of rows.
 
@@ -226,7 +229,7 @@ def select_held(
 
 
 def select_new(
-    model: Any, axes: Sequence[Rows], data: NewData, rows: Any, function: str
+    model: Model, axes: Sequence[Rows], data: NewData, rows: Any, function: str
 ) -> RowSelection:
     """Select the rows of `data`, and of other axes as :func:`select_rows` does.
 
@@ -269,7 +272,7 @@ def axis_total(axis: Rows) -> int:
 
 
 def _by_dim(
-    model: Any, totals: Mapping[Rows, int], rows: Mapping[str, Any], function: str
+    model: Model, totals: Mapping[Rows, int], rows: Mapping[str, Any], function: str
 ) -> dict[Rows, np.ndarray]:
     known = {axis.dim: axis for axis in totals}
     unknown = [dim for dim in rows if dim not in known]
@@ -284,7 +287,7 @@ def _by_dim(
     }
 
 
-def _labelled(model: Any, dim: str, chosen: Any, n_rows: int, function: str) -> np.ndarray:
+def _labelled(model: Model, dim: str, chosen: Any, n_rows: int, function: str) -> np.ndarray:
     """Positions of rows that are given by their coords, or by number where there are none."""
     coords = model.coords.get(dim)
     if coords is None or isinstance(chosen, slice) or len(coords) != n_rows:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytensor
@@ -28,6 +28,9 @@ from pymc.variational.minibatch_rv import (  # type: ignore[attr-defined]  # of 
     unscaled_rv,
 )
 from pymc.variational.vectorize import as_tensor
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
 
 __all__ = [
     "Output",
@@ -78,7 +81,7 @@ class Output(NamedTuple):
         return n_draws * self.size(positions) * np.dtype(self.graph.type.dtype).itemsize
 
 
-def latent_outputs(model: Any, include_transformed: bool = False) -> list[Output]:
+def latent_outputs(model: Model, include_transformed: bool = False) -> list[Output]:
     """List free variables and deterministics, as functions of the value variables.
 
     Parameters
@@ -106,7 +109,7 @@ def latent_outputs(model: Any, include_transformed: bool = False) -> list[Output
     return outputs
 
 
-def _deterministic(model: Any, var: Variable, graph: Variable) -> Output:
+def _deterministic(model: Model, var: Variable, graph: Variable) -> Output:
     known = known_axes(model)
     axes = trace(var, known)
     if isinstance(axes, Lost):
@@ -123,7 +126,7 @@ def _deterministic(model: Any, var: Variable, graph: Variable) -> Output:
     return Output(var.name, graph, rows, why)
 
 
-def observed_outputs(model: Any) -> list[Output]:
+def observed_outputs(model: Model) -> list[Output]:
     """List observed variables, not scaled, as functions of the free variables: draws of new data."""
     bare = [unscaled_rv(rv)[0] for rv in model.observed_RVs]
     graphs = rebuild(bare, {}, bypass=lambda node: isinstance(node.op, MinibatchRandomVariable))
@@ -133,7 +136,7 @@ def observed_outputs(model: Any) -> list[Output]:
     ]
 
 
-def likelihood_outputs(model: Any) -> list[Output]:
+def likelihood_outputs(model: Model) -> list[Output]:
     """List the log-probabilities of observed variables, not scaled, as functions of the value variables."""
     known = known_axes(model)
     with minibatch_logp():
@@ -178,7 +181,7 @@ def with_lengths(outputs: Sequence[Output], full_model: Callable[[], Any]) -> li
     ]
 
 
-def of_rows(outputs: Iterable[Output], model: Any) -> list[Output]:
+def of_rows(outputs: Iterable[Output], model: Model) -> list[Output]:
     """Take the outputs that have a value for each row of the data.
 
     Parameters
