@@ -71,7 +71,7 @@ class GuideApproximation(Approximation):
         Of the fit.
     """
 
-    model: Model
+    model: Model = None  # type: ignore[assignment]  # in place of the release's property
     rng: Any = None
 
     #: Whether `state` has the unconstrained variables too; a fit is asked for it.

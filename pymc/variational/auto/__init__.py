@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fits without settings: ``pm.fit(method="auto")``."""
 
-from pymc.variational.auto.approximation import AutoApproximation
-from pymc.variational.auto.inference import AutoInference
+from pymc.variational.auto.inference import AutoApproximation, AutoInference
 
 __all__ = ["AutoApproximation", "AutoInference"]

@@ -16,15 +16,26 @@ numbers, however many blocks there are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pytensor.tensor as pt
 
-from pymc.variational.auto.arrow_guide import ArrowGuide
+from pytensor.graph.basic import Variable
+
+from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.normal import LEAST_PRECISION, Dense, Normal, positive
+from pymc.variational.guides.base import Here, Lead, noise
+from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.full_rank import solve_lower
+from pymc.variational.guides.layout import Layout
+from pymc.variational.guides.mean_field import LOG_SQRT_2PI
+from pymc.variational.guides.starts import Starts
 
-__all__ = ["Arrow", "Blocks"]
+__all__ = ["Arrow", "ArrowGuide", "Blocks", "are_independent", "find_blocks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,3 +268,176 @@ def _positive(matrices: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(matrices)
     values = np.maximum(positive(values), LEAST_PRECISION)
     return (vectors * values[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+
+
+# MERGED: """The guide of an arrow-shaped normal distribution: what an automatic fit of many groups leaves."""
+
+
+@dataclass(eq=False)
+class ArrowGuide(FlatGuide):
+    """A normal distribution of globals, and of blocks given these.
+
+    Parameters
+    ----------
+    own_places : tuple of tuple of int
+        The places of the numbers of each block, as many of each.
+    """
+
+    own_places: tuple[tuple[int, ...], ...] = ()
+
+    name = "arrow"
+    couples_rows = True
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Places of globals and of blocks, and where each number is when they stand side by side."""
+        own = np.array(self.own_places, dtype=int)
+        shared = np.setdiff1d(np.arange(self.layout.size), own)
+        return shared, own, np.argsort(np.concatenate([shared, own.ravel()]))
+
+    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+        shared, own, _ = self._places
+        sds, (n_blocks, n_own) = starts.sds(self.layout, 1.0), own.shape
+        return {
+            "mu": starts.means(self.layout),
+            "shared": np.diag(sds[shared]),
+            "across": np.zeros((n_blocks, n_own, len(shared))),
+            "own": sds[own][..., None] * np.eye(n_own),
+        }
+
+    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
+        shared, own, order = self._places
+        z = noise((*lead, len(shared)))
+        z_own = noise((*lead, *own.shape))
+        x_shared = z @ params["shared"].T
+        x_own = (params["across"] * z[..., None, None, :]).sum(axis=-1)
+        x_own = x_own + (params["own"] * z_own[..., None, :]).sum(axis=-1)
+        side_by_side = pt.concatenate([x_shared, x_own.reshape((*lead, own.size))], axis=-1)
+        return params["mu"] + side_by_side[..., order]
+
+    def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
+        shared, own, _ = self._places
+        away = z - params["mu"]
+        x = solve_lower(params["shared"], away[..., shared])
+        left = away[..., own] - (params["across"] * x[..., None, None, :]).sum(axis=-1)
+        x_own = solve_lower(params["own"], left)
+        log_scale = pt.log(pt.diagonal(params["shared"])).sum()
+        log_scale += pt.log(pt.diagonal(params["own"], axis1=-2, axis2=-1)).sum()
+        squares = (x**2).sum(axis=-1) + (x_own**2).sum(axis=(-2, -1))
+        return -0.5 * squares - log_scale - self.layout.size * LOG_SQRT_2PI
+
+    def moments(self, here: Here) -> tuple[Variable, Variable]:
+        params, (_, _, order) = self.named(here), self._places
+        of_shared = (params["shared"] ** 2).sum(axis=-1)
+        of_own = (params["across"] ** 2).sum(axis=-1) + (params["own"] ** 2).sum(axis=-1)
+        variance = pt.concatenate([of_shared, of_own.ravel()])[order]
+        return params["mu"], pt.sqrt(variance)
+
+
+# MERGED: """Find blocks of a posterior that are independent of each other given the globals, such as groups of a hierarchy.
+# MERGED:
+# MERGED: An axis of one length in several variables makes a block of the entries at each place. Whether blocks are
+# MERGED: independent, the gradient says: that of a block does not change where others do.
+# MERGED: """
+
+
+#: The fewest blocks that are worth it.
+FEWEST = 2
+
+#: The most numbers of a block and the globals.
+MOST = 400
+
+#: The part of itself by which the gradient of a number may change where other blocks are moved: rounding. That of a
+#: scale, far from the posterior, is decades larger than others.
+ROUNDING = {"float64": 1e-9, "float32": 1e-4}
+
+
+#: The largest change of a block's whitened gradient where others move by their sds.
+COUPLED = 1e-3
+
+
+def find_blocks(logp: LogPosterior, rng: np.random.Generator) -> Blocks | None:
+    """Return the most blocks that are independent given the globals; None if there are none.
+
+    Parameters
+    ----------
+    logp : LogPosterior
+    rng : Generator
+
+    Raises
+    ------
+    Stopped
+    """
+    for blocks in _candidates(logp.layout):
+        if len(blocks.shared) + blocks.own.shape[1] <= MOST and _independent(logp, blocks, rng):
+            return blocks
+    return None
+
+
+def _candidates(layout: Layout) -> list[Blocks]:
+    """Return the blocks of each length of an axis, those of the most numbers first."""
+    lengths = {n for shape in layout.shapes for n in shape if n >= FEWEST}
+    places = np.arange(layout.size)
+    found = []
+    for length in lengths:
+        own = []
+        for shape, part in zip(layout.shapes, layout.slices):
+            mine = places[part].reshape(shape)
+            if shape.count(length) == 1:
+                own.append(np.moveaxis(mine, shape.index(length), 0).reshape(length, -1))
+        if own:
+            joined = np.concatenate(own, axis=1)
+            found.append(Blocks(np.setdiff1d(places, joined), joined))
+    return sorted(found, key=lambda blocks: len(blocks.shared))
+
+
+def _independent(logp: LogPosterior, blocks: Blocks, rng: np.random.Generator) -> bool:
+    """Tell whether the gradient of no block changes where others are moved."""
+    moved = _moved(len(blocks.own), rng)
+    start = logp.start + 0.1 * rng.normal(size=logp.size)
+    points = np.repeat(start[None], len(moved) + 1, axis=0)
+    for point, which in zip(points[1:], moved):
+        places = blocks.own[which]
+        point[places] += 0.3 * rng.normal(size=places.shape)
+    _, gradients = logp(points)
+    if not np.isfinite(gradients).all():
+        return False
+    change = np.abs(gradients[1:] - gradients[0])
+    rounding = ROUNDING[str(logp.dtype)] * np.abs(gradients).max(axis=0)
+    others = (blocks.own[~which] for which in moved)
+    return all((change[k][own] <= rounding[own]).all() for k, own in enumerate(others))
+
+
+def _moved(n_blocks: int, rng: np.random.Generator) -> np.ndarray:
+    """Say which blocks are moved in each try: of any two, in one try the one and not the other, by their digits."""
+    digits = np.arange(int(np.ceil(np.log2(n_blocks))))
+    moved = (rng.permutation(n_blocks) >> digits[:, None]) % 2 == 1
+    return np.concatenate([moved, ~moved])
+
+
+def are_independent(logp: LogPosterior, normal: Arrow, rng: np.random.Generator) -> bool:
+    """Tell whether blocks are independent at draws of a fitted normal, where moves are as large as the posterior.
+
+    Far from it rounding of large gradients can hide that they are not.
+
+    Parameters
+    ----------
+    logp : LogPosterior
+    normal : Arrow
+    rng : Generator
+
+    Raises
+    ------
+    Stopped
+    """
+    own = normal.blocks.own
+    noise, other = rng.normal(size=(2, normal.size))
+    moved = _moved(len(own), rng)
+    tries = np.repeat(noise[None], len(moved) + 1, axis=0)
+    for z, which in zip(tries[1:], moved):
+        z[own[which]] = other[own[which]]
+    _, gradients = logp(normal.points(tries))
+    with np.errstate(invalid="ignore"):
+        u = np.einsum("sjb,jbc->sjc", gradients[:, own], normal.own)
+        change = np.abs(u[1:] - u[0]).max(axis=-1)
+    return not (change[~moved] > COUPLED).any()

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pymc.variational.auto.arrow import Arrow
-from pymc.variational.auto.importance import (
+from pymc.variational.auto.importance_sampling import (
     FEWEST,
     PER_ROUND,
     Doubt,

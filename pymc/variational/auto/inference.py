@@ -13,7 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytensor
 
+from pytensor.compile.sharedvalue import SharedVariable
 from rich.theme import Theme
 
 from pymc.minibatch.guards import full_data_model, is_streamed
@@ -22,20 +24,24 @@ from pymc.minibatch.provenance import Rows
 from pymc.model.core import modelcontext
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.progress_bar import default_progress_theme
-from pymc.variational.approximation import guided_approximation
-from pymc.variational.auto.all_rows import MAX_PASSES, SUBSAMPLES, Passes, first_pass, next_pass
-from pymc.variational.auto.approximation import AutoApproximation
-from pymc.variational.auto.arrow import Arrow
-from pymc.variational.auto.blocks import are_independent, find_blocks
+from pymc.variational.approximation import GuideApproximation, guided_approximation, make_guides
+from pymc.variational.auto.arrow import Arrow, are_independent, find_blocks
 from pymc.variational.auto.group_weights import weigh_by_groups
-from pymc.variational.auto.importance import FEWEST, WeightedDraws, importance_sample
+from pymc.variational.auto.importance_sampling import FEWEST, WeightedDraws, importance_sample
 from pymc.variational.auto.judge import judge
-from pymc.variational.auto.log_posterior import LogPosterior, Stopped
+from pymc.variational.auto.log_posterior import LoadedRows, LogPosterior, Stopped
 from pymc.variational.auto.modes import Modes, find_modes, spread_starts
 from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb, settle
 from pymc.variational.auto.normal import Dense, Normal
-from pymc.variational.auto.position import saved_position, set_position
-from pymc.variational.auto.row_data import LoadedRows
+from pymc.variational.auto.passes import (
+    MAX_PASSES,
+    SUBSAMPLES,
+    Passes,
+    first_pass,
+    next_pass,
+    saved_position,
+    set_position,
+)
 from pymc.variational.auto.row_weights import weigh_by_rows
 from pymc.variational.counts import check_count
 from pymc.variational.engine.compiled import one_at_a_time
@@ -44,6 +50,7 @@ from pymc.variational.engine.interrupts import Interrupts
 from pymc.variational.fit_arguments import backend_name, take_compile_kwargs
 from pymc.variational.fitting import FitState
 from pymc.variational.guides.base import sites_of
+from pymc.variational.guides.empirical import EmpiricalGuide
 from pymc.variational.guides.starts import Starts
 from pymc.variational.progress import Compiling, StageProgress
 from pymc.variational.report import FitReport
@@ -51,7 +58,8 @@ from pymc.variational.report import FitReport
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["AutoInference"]
+__all__ = ["AutoApproximation", "AutoInference"]
+
 
 _log = logging.getLogger("pymc.variational.inference")
 
@@ -510,3 +518,82 @@ def _check_model(model: Model) -> None:
             f"pm.fit(method='auto') needs all rows of {', '.join(map(repr, local))} in memory, and those of this "
             "model come from a loader. Make the model of arrays, or take method='advi'"
         )
+
+
+# MERGED: """What an automatic fit returns: weighted draws of the posterior, and the normal that they came from."""
+
+
+class AutoApproximation(GuideApproximation):
+    """Draws of the posterior by adaptive importance sampling, beside the normal of natural gradients.
+
+    Parameters
+    ----------
+    normal : FullRank
+    size : int
+        How many draws; :meth:`set_draws` sets them.
+
+    Attributes
+    ----------
+    normal : FullRank
+        Without the correction by importance weights.
+    """
+
+    normal: Any
+
+    def __init__(self, normal: Any, size: int) -> None:
+        guides = make_guides(
+            normal.model, {None: EmpiricalGuide(size, 0.0, replace=False)}, rng=normal.rng
+        )
+        super().__init__(normal.model, guides, rng=normal.rng)
+        self.normal, self.size = normal, size
+
+    def set_normal(self, normal: Normal) -> None:
+        """Set mean and covariance of the normal, without the correction."""
+        [guide] = self.normal.guides
+        for name, value in normal.guide_parameters.items():
+            var = self.normal.storage.dense[guide.own[name]]
+            var.set_value(value.astype(pytensor.config.floatX))
+
+    def set_draws(self, draws: np.ndarray) -> None:
+        """Set the draws of the posterior, shape (size, ndim), each with the same probability."""
+        [histogram] = self.storage.dense.values()
+        histogram.set_value(draws.astype(pytensor.config.floatX))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AutoApproximation:
+        new = super().__deepcopy__(memo)
+        new.normal = deepcopy(self.normal, memo)
+        return new
+
+    @property
+    def made_of(self) -> Any:
+        return self.normal
+
+    @property
+    def params(self) -> list[SharedVariable]:
+        return [*super().params, *self.normal.params]
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}{{{', '.join(site.name for site in self.sites)}}}"
+
+    def __repr__(self) -> str:
+        verdict = None if self.report is None else self.report.verdict
+        return str(self) if verdict is None else f"{self}, {verdict}"
+
+    def sample(self, draws: int = 500, *, correct: bool = True, **kwargs: Any) -> Any:
+        """Draw from the posterior, or from the normal.
+
+        Parameters
+        ----------
+        draws : int
+            Number of draws: up to :attr:`size` none comes twice.
+        correct : bool
+            Whether to take the draws that importance weights have corrected; False draws from the normal.
+        **kwargs
+            As of :meth:`pymc.Approximation.sample`.
+
+        Returns
+        -------
+        DataTree or MultiTrace
+            The attributes of the group fit say whether it can be trusted.
+        """
+        return super().sample(draws, **kwargs) if correct else self.normal.sample(draws, **kwargs)

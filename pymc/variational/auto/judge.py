@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from pymc.logprob.transforms import IntervalTransform, LogTransform
-from pymc.variational.auto.importance import WeightedDraws
+from pymc.variational.auto.importance_sampling import WeightedDraws
 from pymc.variational.auto.modes import SAME, Modes
 from pymc.variational.auto.natural_gradient import Climb
 from pymc.variational.guides.base import Site

@@ -17,11 +17,10 @@ from functools import cached_property
 
 import numpy as np
 
-from pymc.variational.auto.all_rows import curvature
-from pymc.variational.auto.importance import LIGHT_TAIL, WeightedDraws, WeightsError
-from pymc.variational.auto.log_posterior import LogPosterior
+from pymc.variational.auto.importance_sampling import LIGHT_TAIL, WeightedDraws, WeightsError
+from pymc.variational.auto.log_posterior import LogPosterior, Values
 from pymc.variational.auto.normal import Normal
-from pymc.variational.auto.row_data import Values
+from pymc.variational.auto.passes import curvature
 from pymc.variational.pareto import smoothed
 from pymc.variational.posterior.log_density import SubsampledLogDensity, random_groups
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pymc.variational.auto.importance import importance_sample
+from pymc.variational.auto.importance_sampling import Proposal, importance_sample
 from pymc.variational.auto.normal import Dense
-from pymc.variational.auto.proposal import Proposal
 from pymc.variational.auto.row_weights import weigh_by_rows
 from pymc.variational.pareto import smoothed
 from pymc.variational.posterior.log_density import SubsampledLogDensity, random_groups

@@ -16,8 +16,7 @@ import pytest
 import pymc as pm
 
 from pymc.variational.auto import AutoInference, all_rows, inference, row_data
-from pymc.variational.auto.log_posterior import LogPosterior
-from pymc.variational.auto.row_data import LoadedRows
+from pymc.variational.auto.log_posterior import LoadedRows, LogPosterior
 from pymc.variational.feeding import feed_of
 from pymc.variational.guides.starts import Starts
 from tests.variational.auto.problems import Regression, log_posterior

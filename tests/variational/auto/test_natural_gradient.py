@@ -11,7 +11,6 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.auto.all_rows import first_pass, next_pass
 from pymc.variational.auto.natural_gradient import (
     MOST_DRAWS,
     ROUGH,
@@ -21,6 +20,7 @@ from pymc.variational.auto.natural_gradient import (
     settle,
 )
 from pymc.variational.auto.normal import Dense
+from pymc.variational.auto.passes import first_pass, next_pass
 from tests.variational.auto.problems import Regression, funnel, gamma, log_posterior
 
 
