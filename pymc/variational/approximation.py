@@ -18,12 +18,11 @@ from pytensor.graph.basic import Variable
 
 from pymc.minibatch.guards import every_row
 from pymc.util import RandomState
-from pymc.variational.guides.assembly import assemble, read_guides, there_of_guide
-from pymc.variational.guides.base import Guide, Site, sites_of
-from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.base import FlatGuide, Guide, Site, sites_of
+from pymc.variational.guides.initial_values import Starts, check_used
 from pymc.variational.guides.lookups import model_parameters
-from pymc.variational.guides.model import ModelGuide
-from pymc.variational.guides.starts import Starts, check_used
+from pymc.variational.guides.model_guide import ModelGuide
+from pymc.variational.guides.specification import assemble, read_guides, there_of_guide
 from pymc.variational.objectives.terms import Term, terms_of
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 from pymc.variational.parameter_store import Storage

@@ -17,7 +17,7 @@ import numpy as np
 from pytensor.compile.sharedvalue import SharedVariable
 
 from pymc.variational.approximation import GuideApproximation
-from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.base import FlatGuide
 from pymc.variational.trajectory import (
     LARGEST_MOVE,
     mean_error,

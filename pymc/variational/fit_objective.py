@@ -24,13 +24,15 @@ from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage
 from pymc.variational.counts import check_count
 from pymc.variational.guides.base import Here, Parameter, Plate
-from pymc.variational.objectives.base import Losses, Objective, Setting
-from pymc.variational.objectives.checks import (
+from pymc.variational.objectives.base import (
+    Losses,
+    Objective,
+    Setting,
     check_plates,
     check_reparametrised,
     check_upper_bound,
 )
-from pymc.variational.objectives.loss_factor import check_reduction, loss_factor
+from pymc.variational.objectives.terms import check_reduction, loss_factor
 from pymc.variational.optimizers import as_optimizer, chain, clip_by_global_norm
 from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
     ExplicitInferenceError,

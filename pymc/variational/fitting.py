@@ -45,7 +45,7 @@ from pymc.variational.fit_arguments import (
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.nonfinite import describe
 from pymc.variational.objectives.base import Objective
-from pymc.variational.objectives.particles import ELBO
+from pymc.variational.objectives.importance_weighted import ELBO
 from pymc.variational.objectives.stein import Stein
 from pymc.variational.operators import KL, KSD
 from pymc.variational.progress import Compiling, FitProgress

@@ -136,7 +136,11 @@ class _Group:
     def _prepare_start(self: Any, start: Any = None) -> np.ndarray:
         """Like the release's, in the order of the group's variables, and within their supports."""
         # Guides import this module
-        from pymc.variational.guides.starts import check_support, of_all_entries, read_starts
+        from pymc.variational.guides.initial_values import (
+            check_support,
+            of_all_entries,
+            read_starts,
+        )
 
         start = read_starts(self.model, start) if start else {}
         start = {name: of_all_entries(self.model, name, x) for name, x in start.items()}

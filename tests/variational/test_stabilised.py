@@ -14,7 +14,7 @@ import pymc as pm
 import pymc.dims as pmd
 
 from pymc.variational.auto.log_posterior import LogPosterior
-from pymc.variational.guides.starts import Starts
+from pymc.variational.guides.initial_values import Starts
 from pymc.variational.objectives import base
 from pymc.variational.objectives.terms import terms_of
 from pymc.variational.posterior.log_density import SubsampledLogDensity

@@ -28,12 +28,10 @@ from pytensor.graph.basic import Variable
 
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.normal import LEAST_PRECISION, Dense, Normal, positive
-from pymc.variational.guides.base import Here, Lead, noise
-from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.base import FlatGuide, Here, Layout, Lead, noise
 from pymc.variational.guides.full_rank import solve_lower
-from pymc.variational.guides.layout import Layout
+from pymc.variational.guides.initial_values import Starts
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
-from pymc.variational.guides.starts import Starts
 
 __all__ = ["Arrow", "ArrowGuide", "Blocks", "are_independent", "find_blocks"]
 

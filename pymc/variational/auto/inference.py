@@ -51,7 +51,7 @@ from pymc.variational.fit_arguments import backend_name, take_compile_kwargs
 from pymc.variational.fitting import FitState
 from pymc.variational.guides.base import sites_of
 from pymc.variational.guides.empirical import EmpiricalGuide
-from pymc.variational.guides.starts import Starts
+from pymc.variational.guides.initial_values import Starts
 from pymc.variational.progress import Compiling, StageProgress
 from pymc.variational.report import FitReport
 

@@ -12,8 +12,7 @@ from pymc.logprob.transforms import IntervalTransform, LogTransform
 from pymc.variational.auto.importance_sampling import WeightedDraws
 from pymc.variational.auto.modes import SAME, Modes
 from pymc.variational.auto.natural_gradient import Climb
-from pymc.variational.guides.base import Site
-from pymc.variational.guides.layout import Layout
+from pymc.variational.guides.base import Layout, Site
 from pymc.variational.pareto import smoothed
 from pymc.variational.verdict import Verdict
 

@@ -25,9 +25,8 @@ from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.engine.compiled import Step, make_step
 from pymc.variational.engine.feeds import Fed, Feed
-from pymc.variational.guides.base import sites_of
-from pymc.variational.guides.layout import Layout
-from pymc.variational.guides.starts import Starts
+from pymc.variational.guides.base import Layout, sites_of
+from pymc.variational.guides.initial_values import Starts
 from pymc.variational.posterior.draw import index_variables
 from pymc.variational.rows.table import rows_in_all
 from pymc.variational.stabilised import stabilised

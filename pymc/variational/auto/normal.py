@@ -20,7 +20,7 @@ import numpy as np
 
 from scipy.linalg import solve_triangular
 
-from pymc.variational.guides.starts import rhos
+from pymc.variational.guides.initial_values import rhos
 
 __all__ = ["Dense", "Normal", "Slope", "positive", "triangular"]
 

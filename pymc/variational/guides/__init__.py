@@ -3,8 +3,7 @@
 """Guides: what is fitted to the posterior."""
 
 from pymc.variational.guides.amortized import Amortized
-from pymc.variational.guides.base import Guide
-from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.base import FlatGuide, Guide
 from pymc.variational.guides.flow import NormalizingFlow
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.structured import Structured

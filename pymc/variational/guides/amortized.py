@@ -24,9 +24,9 @@ from pytensor.graph.basic import Variable
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.variational.guides.base import Site
+from pymc.variational.guides.initial_values import Starts
 from pymc.variational.guides.lookups import batch_of, in_model
-from pymc.variational.guides.model import ModelGuide
-from pymc.variational.guides.starts import Starts
+from pymc.variational.guides.model_guide import ModelGuide
 
 if TYPE_CHECKING:
     from pymc.model.core import Model

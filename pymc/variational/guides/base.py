@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Set
+from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pytensor
@@ -28,11 +29,14 @@ from pymc.variational.guides.unnumbered_rows import UnnumberedRows, rows_by_axis
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
+    from pymc.variational.guides.initial_values import Starts
 
 __all__ = [
     "Block",
+    "FlatGuide",
     "Guide",
     "Here",
+    "Layout",
     "Lead",
     "Parameter",
     "Plate",
@@ -111,7 +115,7 @@ class Guide(Described, ABC):
     An instance that a user makes is a description, with hyperparameters alone. :meth:`bind` gives a
     copy of it for certain variables of a model, and the other methods are those of such a copy. For a
     guide that treats the values of its variables as one vector,
-    :class:`~pymc.variational.guides.flat.FlatGuide` has most of them.
+    :class:`~pymc.variational.guides.base.FlatGuide` has most of them.
 
     Attributes
     ----------
@@ -303,3 +307,196 @@ def drawn(distribution: Any, *arguments: Any, size: Any) -> Variable:
 def held(here: Here) -> dict[Parameter | SharedVariable, Variable]:
     """Hold parameters: the same values, through which no gradient passes."""
     return {parameter: disconnected_grad(var) for parameter, var in here.items()}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each variable of one plate is in a flat array.
+
+    Parameters
+    ----------
+    sites : tuple of Site
+        All of one plate.
+    shapes : tuple of tuple of int
+        For each site, the shape of what one row has: the value's shape without the plate's axes.
+    """
+
+    sites: tuple[Site, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, sites: Sequence[Site], point: Mapping[str, np.ndarray]) -> Layout:
+        """Read the shapes from a point: the values of all rows or of a batch, by name."""
+        shapes = tuple(
+            tuple(
+                int(n)
+                for n, axis in zip(np.shape(point[site.value.name or ""]), site.axes)
+                if axis is None
+            )
+            for site in sites
+        )
+        return cls(tuple(sites), shapes)
+
+    @property
+    def plate(self) -> Plate:
+        return self.sites[0].plate
+
+    @property
+    def name(self) -> str:
+        """What the names of parameters begin with."""
+        return (self.plate[0].dim or "rows") if self.plate else "globals"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(int(np.prod(shape)) for shape in self.shapes)
+
+    @property
+    def size(self) -> int:
+        """How many numbers a row has."""
+        return sum(self.sizes)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where the numbers of each site are."""
+        ends = np.cumsum(self.sizes, dtype=int).tolist()
+        return tuple(slice(end - size, end) for end, size in zip(ends, self.sizes))
+
+    def entry(self, k: int) -> str:
+        """Name the entry that a number of a row is of: the variable, with an index if it has several."""
+        for site, shape, part in zip(self.sites, self.shapes, self.slices):
+            if k < part.stop:
+                at = ", ".join(map(str, np.unravel_index(k - part.start, shape))) if shape else ""
+                return f"{site.name}[{at}]" if at else site.name
+        raise IndexError(f"{k} is beyond the last entry")
+
+    def shape(self) -> tuple:
+        """Shape of the flat array of a batch: (size,), or (rows, size)."""
+        rows = plate_shape(self.plate)
+        if not rows:
+            return (self.size,)
+        return (pt.mul(*rows) if len(rows) > 1 else rows[0], self.size)
+
+    def flatten(self, point: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Put the values of a point side by side: shape (size,), or (rows, size)."""
+        n_rows = len(self.plate)
+        lines = []
+        for site in self.sites:
+            value = np.asarray(point[site.value.name or ""])
+            places = [k for k, axis in enumerate(site.axes) if axis is not None]
+            moved = np.moveaxis(value, places, range(n_rows))
+            lead = int(np.prod(moved.shape[:n_rows])) if n_rows else 1
+            lines.append(moved.reshape(lead, -1))
+        flat = np.concatenate(lines, axis=1)
+        return flat if n_rows else flat[0]
+
+    def split(self, flat: Variable, n_lead: int) -> dict[Site, Variable]:
+        """Take a flat array with `n_lead` leading axes apart, into values of the sites."""
+        rows = plate_shape(self.plate)
+        lead = tuple(flat.shape[k] for k in range(n_lead))
+        values = {}
+        for site, shape, place in zip(self.sites, self.shapes, self.slices):
+            part = flat[..., place.start] if shape == () else flat[..., place]
+            if len(rows) > 1 or len(shape) > 1 or (not rows and len(shape) > 1):
+                part = part.reshape((*lead, *rows, *shape))
+            places = [n_lead + k for k, axis in enumerate(site.axes) if axis is not None]
+            now = list(range(n_lead, n_lead + len(rows)))
+            values[site] = part if places == now else pt.moveaxis(part, now, places)
+        return values
+
+    def join(self, values: Mapping[Site, Variable], n_lead: int) -> Variable:
+        """Put values of the sites side by side; the inverse of `split`."""
+        n_rows, parts = len(self.plate), []
+        for site, size in zip(self.sites, self.sizes):
+            places = [n_lead + k for k, axis in enumerate(site.axes) if axis is not None]
+            part = pt.moveaxis(values[site], places, list(range(n_lead, n_lead + n_rows)))
+            lead = tuple(part.shape[k] for k in range(n_lead))
+            parts.append(part.reshape((*lead, *self.shape()[:-1], size)))
+        return pt.concatenate(parts, axis=-1)
+
+    def by_row_axes(self, logq: Variable, n_lead: int) -> Variable:
+        """Give a value for each row, (..., rows), the axes of the plate."""
+        if len(self.plate) < 2:
+            return logq
+        lead = tuple(logq.shape[k] for k in range(n_lead))
+        return logq.reshape((*lead, *plate_shape(self.plate)))
+
+
+class FlatGuide(Guide):
+    """A guide of the vector of all values, or of such a vector in each row: subclass it to write your own.
+
+    Three methods make one: :meth:`start`, :meth:`sample` and :meth:`log_density`. A bound guide has its
+    variables in `layout`, whose `size` is the length of the vector.
+
+    Attributes
+    ----------
+    layout : Layout
+        Where each variable is in the vector.
+    own : dict of str to Parameter
+        Its parameters by the names that `start` gives them.
+
+    Examples
+    --------
+    >>> import pytensor.tensor as pt
+    >>> from pymc.variational.guides.base import drawn
+    >>> from pymc.variational.guides.base import FlatGuide
+    >>> class Uniform(FlatGuide):
+    ...     name = "uniform"
+    ...
+    ...     def start(self, starts):
+    ...         return {
+    ...             "low": starts.means(self.layout) - 1,
+    ...             "log_width": np.zeros(self.layout.size),
+    ...         }
+    ...
+    ...     def sample(self, params, lead):
+    ...         u = drawn(pt.random.uniform, size=(*lead, self.layout.size))
+    ...         return params["low"] + pt.exp(params["log_width"]) * u
+    ...
+    ...     def log_density(self, z, params):
+    ...         return (-params["log_width"] + 0 * z).sum(axis=-1)
+    """
+
+    layout: Layout
+    own: dict[str, Parameter]
+
+    def bind(self, sites: Sequence[Site], starts: Starts, model: Model) -> Self:
+        bound = copy(self)
+        bound.layout = Layout.of(sites, starts.point)
+        bound.sites = bound.layout.sites
+        prefix, plate = bound.layout.name, bound.layout.plate
+        bound.own = {
+            name: Parameter(f"{prefix}_{name}", np.asarray(value, pytensor.config.floatX), plate)
+            for name, value in bound.start(starts).items()
+        }
+        bound.parameters = tuple(bound.own.values())
+        return bound
+
+    @abstractmethod
+    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+        """Return where each parameter starts, by name.
+
+        Of a guide of rows the arrays have the shape (1, n), or (rows in all, n) where rows start apart.
+        """
+
+    @abstractmethod
+    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
+        r"""Return draws, of shape (\*lead, size), or (\*lead, rows, size)."""
+
+    @abstractmethod
+    def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
+        """Return the log-density in nats of draws, which takes away their last axis."""
+
+    def named(self, here: Here) -> dict[str, Variable]:
+        """Return the graph of each parameter by its short name."""
+        return {name: here[parameter] for name, parameter in self.own.items()}
+
+    def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
+        return (self.sample(self.named(here), lead),)
+
+    def values(self, block: Block, n_lead: int) -> dict[Site, Variable]:
+        return self.layout.split(block[0], n_lead)
+
+    def logq(
+        self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
+    ) -> Variable:
+        return self.layout.by_row_axes(self.log_density(block[0], self.named(here)), n_lead)

@@ -26,9 +26,8 @@ from pytensor.graph.basic import Variable
 
 from pymc.backends.base import MultiTrace
 from pymc.variational.counts import check_count
-from pymc.variational.guides.base import Block, Here, Lead, Site, drawn
-from pymc.variational.guides.flat import FlatGuide
-from pymc.variational.guides.starts import Starts
+from pymc.variational.guides.base import Block, FlatGuide, Here, Lead, Site, drawn
+from pymc.variational.guides.initial_values import Starts
 
 __all__ = ["EmpiricalGuide", "particles_of_trace"]
 

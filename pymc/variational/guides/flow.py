@@ -24,10 +24,9 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from pymc.variational.counts import check_count
-from pymc.variational.guides.base import Lead, noise
-from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.base import FlatGuide, Lead, noise
+from pymc.variational.guides.initial_values import Starts
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
-from pymc.variational.guides.starts import Starts
 
 __all__ = ["NormalizingFlow"]
 

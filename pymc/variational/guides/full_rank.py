@@ -23,10 +23,9 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 from pytensor.tensor.linalg import solve_triangular
 
-from pymc.variational.guides.base import Here, Lead, noise
-from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.base import FlatGuide, Here, Lead, noise
+from pymc.variational.guides.initial_values import Starts
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI, logistic
-from pymc.variational.guides.starts import Starts
 
 __all__ = ["FullRankGuide", "solve_lower"]
 

@@ -23,11 +23,10 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.linalg import cholesky
 
 from pymc.variational.counts import check_count
-from pymc.variational.guides.base import Here, Lead, noise
-from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.base import FlatGuide, Here, Lead, noise
 from pymc.variational.guides.full_rank import solve_lower
+from pymc.variational.guides.initial_values import Starts
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
-from pymc.variational.guides.starts import Starts
 
 __all__ = ["LowRank"]
 

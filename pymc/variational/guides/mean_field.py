@@ -21,9 +21,8 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import Here, Lead, noise
-from pymc.variational.guides.flat import FlatGuide
-from pymc.variational.guides.starts import Starts
+from pymc.variational.guides.base import FlatGuide, Here, Lead, noise
+from pymc.variational.guides.initial_values import Starts
 
 __all__ = ["MeanFieldGuide", "normal_scales"]
 

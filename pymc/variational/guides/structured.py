@@ -24,12 +24,10 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import Block, Here, Lead, Site, noise, sites_of
-from pymc.variational.guides.flat import FlatGuide
-from pymc.variational.guides.layout import Layout
+from pymc.variational.guides.base import Block, FlatGuide, Here, Layout, Lead, Site, noise, sites_of
+from pymc.variational.guides.initial_values import Starts
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
-from pymc.variational.guides.model import own_to_free
-from pymc.variational.guides.starts import Starts
+from pymc.variational.guides.model_guide import own_to_free
 
 if TYPE_CHECKING:
     from pymc.model.core import Model

@@ -17,9 +17,9 @@ from pymc.variational.objectives.base import (
     log_weights,
     total,
 )
-from pymc.variational.objectives.particles import ELBO, IWAE, Renyi
-from pymc.variational.objectives.rws import ReweightedWakeSleep
+from pymc.variational.objectives.importance_weighted import ELBO, IWAE, Renyi
 from pymc.variational.objectives.stein import Stein
+from pymc.variational.objectives.wake_sleep import ReweightedWakeSleep
 
 __all__ = [
     "ELBO",

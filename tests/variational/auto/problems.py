@@ -12,7 +12,7 @@ import pytensor.tensor as pt
 import pymc as pm
 
 from pymc.variational.auto.log_posterior import LogPosterior
-from pymc.variational.guides.starts import Starts
+from pymc.variational.guides.initial_values import Starts
 from tests.variational.engine import PYTHON
 
 

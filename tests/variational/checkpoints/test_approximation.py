@@ -25,7 +25,7 @@ from pymc.variational.checkpoints.errors import (
     DamagedCheckpointError,
 )
 from pymc.variational.checkpoints.fingerprint import model_fingerprint
-from pymc.variational.guides.flat import FlatGuide
+from pymc.variational.guides.base import FlatGuide
 from tests.variational.engine import PYTHON
 
 X = np.random.default_rng(1).normal(2, 1, size=6)

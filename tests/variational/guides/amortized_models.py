@@ -21,7 +21,7 @@ import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.variational.approximation import guided_approximation
-from pymc.variational.guides.model import ModelGuide
+from pymc.variational.guides.model_guide import ModelGuide
 
 PLAIN = Mode(linker="py", optimizer=None)
 N, B = 5, 3

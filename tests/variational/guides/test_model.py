@@ -21,7 +21,7 @@ import pymc.dims as pmd
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.guides.base import held
-from pymc.variational.guides.model import check_density
+from pymc.variational.guides.model_guide import check_density
 from pymc.variational.objectives import ReweightedWakeSleep
 from pymc.variational.objectives.base import Setting, draw_all, draw_in_order, log_weights
 from tests.variational.guides.amortized_models import (

@@ -19,7 +19,7 @@ from scipy.stats import norm
 import pymc as pm
 
 from pymc.variational.objectives import IWAE
-from pymc.variational.objectives.checks import check_reparametrised
+from pymc.variational.objectives.base import check_reparametrised
 from tests.variational.objectives.exact import (
     X,
     Z,

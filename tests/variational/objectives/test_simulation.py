@@ -22,7 +22,7 @@ import pymc as pm
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.objectives.base import Draws, Setting, draw_all
-from pymc.variational.objectives.simulation import simulate
+from pymc.variational.objectives.wake_sleep import simulate
 from pymc.variational.vectorize import at_draws
 from tests.variational.objectives.exact import PYTHON, Z
 

@@ -17,7 +17,7 @@ import pymc as pm
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.objectives import ELBO, IWAE
-from pymc.variational.objectives.loss_factor import loss_factor
+from pymc.variational.objectives.terms import loss_factor
 from tests.variational.objectives.exact import (
     PYTHON,
     all_batches,

@@ -14,10 +14,10 @@ from pymc.model.core import Model
 from pymc.variational.guides.base import Guide, Plate, Site, in_order
 from pymc.variational.guides.flow import NormalizingFlow
 from pymc.variational.guides.full_rank import FullRankGuide
+from pymc.variational.guides.initial_values import Starts
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
-from pymc.variational.guides.model import AutoGuide, ModelGuide
-from pymc.variational.guides.starts import Starts
+from pymc.variational.guides.model_guide import AutoGuide, ModelGuide
 from pymc.variational.guides.structured import Structured
 from pymc.variational.guides.unnumbered_rows import (
     UnnumberedRows,

@@ -63,7 +63,7 @@ def path(dist: Variable) -> Path | None:
 
     Examples
     --------
-    >>> from pymc.variational.guides.reparametrise import path
+    >>> from pymc.variational.guides.reparametrize import path
     >>> import pytensor.tensor as pt
     >>> a = pt.scalar("a")
     >>> path(pm.Exponential.dist(a)) is None, path(pm.Gamma.dist(a, 1.0)) is None

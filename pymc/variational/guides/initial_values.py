@@ -20,8 +20,7 @@ from pymc.initial_point import make_initial_point_fn
 from pymc.minibatch.guards import every_row
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.stream import is_stream
-from pymc.variational.guides.base import Site
-from pymc.variational.guides.layout import Layout
+from pymc.variational.guides.base import Layout, Site
 from pymc.variational.vectorize import as_tensor
 
 if TYPE_CHECKING:

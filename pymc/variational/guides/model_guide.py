@@ -52,11 +52,10 @@ from pymc.variational.guides.base import (
     in_order,
     plate_shape,
 )
+from pymc.variational.guides.distribution_checks import check_distribution, check_rows
+from pymc.variational.guides.initial_values import Starts
 from pymc.variational.guides.lookups import batch_of, check_params
-from pymc.variational.guides.reparametrise import Path, path
-from pymc.variational.guides.row_check import check_rows
-from pymc.variational.guides.starts import Starts
-from pymc.variational.guides.supports import check_distribution
+from pymc.variational.guides.reparametrize import Path, path
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows
 from pymc.variational.stabilised import stabilised
 from pymc.variational.vectorize import at_draws
@@ -108,7 +107,7 @@ class ModelGuide(Guide):
     Examples
     --------
     >>> import pytensor
-    >>> from pymc.variational.guides.model import ModelGuide
+    >>> from pymc.variational.guides.model_guide import ModelGuide
     >>> with pm.Model() as guide:
     ...     mu = pm.Normal("mu", pytensor.shared(0.0, name="m"), 1)
     ...     z = pm.Normal("z", mu, 1)

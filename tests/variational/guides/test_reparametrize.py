@@ -11,7 +11,7 @@ import scipy.stats as st
 
 import pymc as pm
 
-from pymc.variational.guides.reparametrise import path
+from pymc.variational.guides.reparametrize import path
 from pymc.variational.vectorize import at_draws
 from tests.variational.guides.amortized_models import (
     PLAIN,
