@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy, deepcopy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,34 +19,38 @@ from pytensor.graph.basic import Variable
 
 from pymc.minibatch.guards import every_row
 from pymc.util import RandomState
-from pymc.variational.guides.base import FlatGuide, Guide, Site, sites_of
+from pymc.variational.guides.base import FlatGuide, Guide, Parameter, Plate, Site, sites_of
 from pymc.variational.guides.initial_values import Starts, check_used
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.guides.model_guide import ModelGuide
 from pymc.variational.guides.specification import assemble, read_guides, there_of_guide
 from pymc.variational.objectives.terms import Term, terms_of
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
-from pymc.variational.parameter_store import Storage
-from pymc.variational.posterior.dataset import (
-    posterior_chunks,
-    posterior_draws,
-    predictive_draws,
-)
 from pymc.variational.posterior.moments import (
     bad_terms,
     flat_covariance,
     flat_moments,
     moments_data,
+    sampled_nodes,
     state_of,
 )
-from pymc.variational.posterior.nodes import sampled_nodes
-from pymc.variational.posterior.plan import Request
+from pymc.variational.posterior.sample import (
+    Request,
+    posterior_chunks,
+    posterior_draws,
+    predictive_draws,
+)
 from pymc.variational.rows.table import RowTable
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["GuideApproximation", "guided_approximation", "make_guides"]
+__all__ = [
+    "GuideApproximation",
+    "Storage",
+    "guided_approximation",
+    "make_guides",
+]
 
 
 class GuideApproximation(Approximation):
@@ -452,3 +457,79 @@ def guided_approximation(
     rng = np.random.RandomState(random_seed)
     guides = make_guides(model, guide, others=others, rng=rng, **starts)
     return GuideApproximation(model, guides, model_parameters(model, params), rng)
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """Where the parameters of guides are: shared variables, and a table for each plate.
+
+    Parameters
+    ----------
+    dense : mapping of Parameter or SharedVariable to SharedVariable
+    tables : mapping of plate to RowTable
+    columns : mapping of Parameter to slice
+        Of the table of its plate.
+    """
+
+    dense: Mapping[Parameter | SharedVariable, SharedVariable]
+    tables: Mapping[Plate, RowTable]
+    columns: Mapping[Parameter, slice]
+
+    @classmethod
+    def of(cls, parameters: Sequence[Parameter | SharedVariable]) -> Storage:
+        """Make room for parameters, with their starting values."""
+        dense: dict[Parameter | SharedVariable, SharedVariable] = {}
+        by_plate: dict[Plate, list[Parameter]] = {}
+        for parameter in dict.fromkeys(parameters):
+            if isinstance(parameter, SharedVariable):
+                dense[parameter] = parameter
+            elif parameter.plate:
+                by_plate.setdefault(parameter.plate, []).append(parameter)
+            else:
+                dense[parameter] = pytensor.shared(
+                    parameter.start, parameter.name, shape=parameter.start.shape
+                )
+        tables, columns = {}, {}
+        for plate, mine in by_plate.items():
+            starts = [parameter.start for parameter in mine]
+            n_rows = max(len(start) for start in starts)
+            joined = np.concatenate(
+                [np.broadcast_to(start, (n_rows, start.shape[1])) for start in starts], axis=1
+            )
+            name = "_".join(rows.dim or "rows" for rows in plate)
+            tables[plate] = RowTable.of(plate, joined, name)
+            begin = 0
+            for parameter in mine:
+                end = begin + parameter.start.shape[1]
+                columns[parameter] = slice(begin, end)
+                begin = end
+        return cls(dense, tables, columns)
+
+    def copied(self, memo: dict[int, Any]) -> Storage:
+        """Copy all values; `memo` is that of :func:`copy.deepcopy`."""
+        return Storage(
+            {key: deepcopy(var, memo) for key, var in self.dense.items()},
+            {
+                plate: replace(table, shared=deepcopy(table.shared, memo))
+                for plate, table in self.tables.items()
+            },
+            self.columns,
+        )
+
+    @property
+    def shared(self) -> list[SharedVariable]:
+        return [*self.dense.values(), *(table.shared for table in self.tables.values())]
+
+    def of_batch(self) -> dict[Plate, Variable]:
+        """Return the parameters of the rows of a batch, by plate."""
+        return {plate: table.gather()[1] for plate, table in self.tables.items()}
+
+    def here(
+        self, gathered: Mapping[Plate, Variable]
+    ) -> dict[Parameter | SharedVariable, Variable]:
+        """What stands for each parameter, given the parameters of the rows of each plate."""
+        rows = {
+            parameter: gathered[parameter.plate][:, columns]
+            for parameter, columns in self.columns.items()
+        }
+        return {**self.dense, **rows}

@@ -12,7 +12,7 @@ from pymc.backends.base import MultiTrace
 from pymc.model.core import modelcontext
 from pymc.pytensorf import floatX
 from pymc.variational.approximation import GuideApproximation, make_guides
-from pymc.variational.fit_arguments import check_known
+from pymc.variational.fit_options import check_known
 from pymc.variational.guides.base import FlatGuide, Guide
 from pymc.variational.guides.empirical import EmpiricalGuide, particles_of_trace
 from pymc.variational.guides.initial_values import read_sigmas, rhos_of_entries

@@ -26,12 +26,13 @@ from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.counts import check_count
 from pymc.variational.pareto import ABOUT_EQUAL, smoothed
-from pymc.variational.posterior.log_density import (
+from pymc.variational.posterior.log_weights import (
     LogDensity,
     SubsampledLogDensity,
+    global_draws,
+    joint_log_weights,
     log_density,
 )
-from pymc.variational.posterior.log_weights import global_draws, joint_log_weights
 from pymc.variational.rows.table import rows_in_all
 
 __all__ = ["Diagnosis", "diagnose"]

@@ -32,7 +32,8 @@ from pymc.variational.engine.compiled import Step, make_step, one_at_a_time
 from pymc.variational.engine.feeds import Feed
 from pymc.variational.engine.interrupts import Interrupts
 from pymc.variational.engine.loop import ENDED, LoopEnd, NotFinite, run_loop
-from pymc.variational.fit_arguments import (
+from pymc.variational.fit_objective import FitObjective
+from pymc.variational.fit_options import (
     OF_COMPILER,
     argument_names,
     backend_name,
@@ -42,7 +43,6 @@ from pymc.variational.fit_arguments import (
     settings_of,
     take_compile_kwargs,
 )
-from pymc.variational.fit_objective import FitObjective
 from pymc.variational.nonfinite import describe
 from pymc.variational.objectives.base import Objective
 from pymc.variational.objectives.importance_weighted import ELBO

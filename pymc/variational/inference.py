@@ -17,8 +17,8 @@ from pymc.variational.approximation import guided_approximation
 from pymc.variational.approximations import Empirical, FullRank, MeanField, check_starts
 from pymc.variational.callbacks import check_until
 from pymc.variational.counts import check_count
-from pymc.variational.fit_arguments import argument_names, check_known
 from pymc.variational.fit_objective import FitObjective
+from pymc.variational.fit_options import argument_names, check_known
 from pymc.variational.fitting import Fitting
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.objectives import objective_of

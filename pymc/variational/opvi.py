@@ -17,14 +17,13 @@ from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
 from pymc.variational.averaging import TailAverage
-from pymc.variational.draws import draw_anew
-from pymc.variational.fit_arguments import argument_names, check_known
+from pymc.variational.fit_options import argument_names, check_known
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.optimizers import as_optimizer
 from pymc.variational.replacements import as_replacements
 from pymc.variational.results import add_fit
 from pymc.variational.saved import Saved
-from pymc.variational.vectorize import at_each_draw, largest_at_once
+from pymc.variational.vectorize import at_each_draw, draw_anew, largest_at_once
 
 
 def sample_over(owner: Any, node: Any, draws: Mapping[Variable, Variable]) -> Any:

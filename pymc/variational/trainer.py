@@ -24,7 +24,7 @@ from pymc.variational.checkpoints.trainers import (
 from pymc.variational.counts import check_count
 from pymc.variational.engine.compiled import one_at_a_time
 from pymc.variational.feeding import as_loader, feed_of
-from pymc.variational.fit_arguments import check_callbacks, check_no_more
+from pymc.variational.fit_options import check_callbacks, check_no_more
 from pymc.variational.fitting import FitState
 from pymc.variational.inference import (
     BUDGET,

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ from pytensor.xtensor.type import XTensorVariable, as_xtensor
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream import StreamedRows
+from pymc.pytensorf import collect_default_updates
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
@@ -38,6 +41,7 @@ __all__ = [
     "at_draws",
     "at_each_draw",
     "at_one_draw",
+    "draw_anew",
     "largest_at_once",
     "without_names",
 ]
@@ -276,3 +280,22 @@ def _is_of_the_batch(var: Variable) -> bool:
 def _n_checked(var: Variable) -> int:
     """Count what the number of rows depends on: one that is checked against more data is the better."""
     return len(set(ancestors(var.owner.inputs[1:])))
+
+
+def draw_anew(nodes: Sequence[Variable], given: Sequence[Variable]) -> None:
+    """Let each evaluation of `nodes` move their generators on: without, ``eval()`` repeats one draw.
+
+    Parameters
+    ----------
+    nodes : sequence of Variable
+    given : sequence of Variable
+        What they were made from. Its own generators belong to the model, and stay as they are.
+    """
+    kept = collect_default_updates(list(given))
+    for rng, moved_on in collect_default_updates(list(nodes)).items():
+        if rng not in kept:
+            with (
+                warnings.catch_warnings()
+            ):  # of PyTensor's plan to ask for updates at each compilation
+                warnings.simplefilter("ignore", DeprecationWarning)
+                rng.default_update = moved_on

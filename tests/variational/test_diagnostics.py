@@ -22,7 +22,7 @@ from pymc.variational import diagnostics, progress
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.diagnostics import Diagnosis, _weigh, diagnose
 from pymc.variational.posterior import log_weights as weights_module
-from pymc.variational.posterior.log_density import SubsampledLogDensity
+from pymc.variational.posterior.log_weights import SubsampledLogDensity
 from tests.variational.guided.fits import X, local_model
 from tests.variational.guided.fits import exact as exact_of_rows
 

@@ -16,7 +16,7 @@ import pymc as pm
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.provenance import Rows
 from pymc.variational import schedules
-from pymc.variational.fit_arguments import settings_of
+from pymc.variational.fit_options import settings_of
 from pymc.variational.optimizer_base import step_counter
 from pymc.variational.optimizers import (
     Optimizer,

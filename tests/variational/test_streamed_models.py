@@ -14,9 +14,8 @@ from pymc.minibatch.held_rows import forget_rows
 from pymc.model.fgraph import clone_model
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.inference import make_inference
-from pymc.variational.posterior.draw import RowSampler, row_axes
+from pymc.variational.posterior.draw import RowSampler, likelihood_outputs, row_axes
 from pymc.variational.posterior.select import select_rows
-from pymc.variational.posterior.variables import likelihood_outputs
 from tests.minibatch.enumeration import PYTHON
 from tests.minibatch.streams import feed, loader_of
 

@@ -47,7 +47,7 @@ from pymc.variational.counts import check_count
 from pymc.variational.engine.compiled import one_at_a_time
 from pymc.variational.engine.feeds import Feed
 from pymc.variational.engine.interrupts import Interrupts
-from pymc.variational.fit_arguments import backend_name, take_compile_kwargs
+from pymc.variational.fit_options import backend_name, take_compile_kwargs
 from pymc.variational.fitting import FitState
 from pymc.variational.guides.base import sites_of
 from pymc.variational.guides.empirical import EmpiricalGuide

@@ -29,7 +29,7 @@ from pymc.variational.guides.base import Layout, sites_of
 from pymc.variational.guides.initial_values import Starts
 from pymc.variational.posterior.draw import index_variables
 from pymc.variational.rows.table import rows_in_all
-from pymc.variational.stabilised import stabilised
+from pymc.variational.stable_logs import stabilised
 from pymc.variational.vectorize import at_one_draw
 
 if TYPE_CHECKING:

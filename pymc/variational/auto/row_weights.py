@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Importance weights of draws of the normal, from a part of the rows.
 
-The log-density of a draw is estimated as in :mod:`~pymc.variational.posterior.log_density`: its first-order expansion
+The log-density of a draw is estimated as in :mod:`~pymc.variational.posterior.log_weights`: its first-order expansion
 about the mean is of all rows, and what remains of a part of them. Where that leaves too large an error, as the few
 rows of a rare category do that the part may not have, the expansion is of second order: D + 1 gradients of all rows
 give the curvature :math:`P`, and the part only has to tell what is beyond
@@ -22,7 +22,7 @@ from pymc.variational.auto.log_posterior import LogPosterior, Values
 from pymc.variational.auto.normal import Normal
 from pymc.variational.auto.passes import curvature
 from pymc.variational.pareto import smoothed
-from pymc.variational.posterior.log_density import SubsampledLogDensity, random_groups
+from pymc.variational.posterior.log_weights import SubsampledLogDensity, random_groups
 
 __all__ = ["weigh_by_rows"]
 

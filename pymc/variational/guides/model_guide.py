@@ -57,7 +57,7 @@ from pymc.variational.guides.initial_values import Starts
 from pymc.variational.guides.lookups import batch_of, check_params
 from pymc.variational.guides.reparametrize import Path, path
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows
-from pymc.variational.stabilised import stabilised
+from pymc.variational.stable_logs import stabilised
 from pymc.variational.vectorize import at_draws
 
 if TYPE_CHECKING:

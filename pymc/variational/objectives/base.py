@@ -24,7 +24,7 @@ from pymc.variational.described import Described
 from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Plate, Site
 from pymc.variational.guides.unnumbered_rows import scaled_axes
 from pymc.variational.objectives.terms import Term, plate_scale
-from pymc.variational.stabilised import stabilised
+from pymc.variational.stable_logs import stabilised
 from pymc.variational.vectorize import at_draws, largest_at_once
 
 if TYPE_CHECKING:

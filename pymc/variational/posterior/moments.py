@@ -18,7 +18,8 @@ from pytensor.graph.basic import Variable
 from pymc.backends.arviz import coords_and_dims_for_inferencedata, dict_to_dataset
 from pymc.minibatch.guards import every_row
 from pymc.model.transform_values import constrain_values
-from pymc.variational.guides.base import Plate
+from pymc.variational.guides.base import Block, Guide, Plate
+from pymc.variational.objectives.base import own_space
 from pymc.variational.opvi import VIState  # type: ignore[attr-defined]  # the release's
 from pymc.variational.posterior.draw import (
     RowFunction,
@@ -26,14 +27,20 @@ from pymc.variational.posterior.draw import (
     row_axes,
     row_params,
 )
-from pymc.variational.posterior.nodes import means_of
 from pymc.variational.posterior.select import RowSelection, select_rows
-from pymc.variational.vectorize import at_one_draw
+from pymc.variational.vectorize import at_draws, at_each_draw, at_one_draw
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["bad_terms", "flat_covariance", "flat_moments", "moments_data", "state_of"]
+__all__ = [
+    "bad_terms",
+    "flat_covariance",
+    "flat_moments",
+    "moments_data",
+    "sampled_nodes",
+    "state_of",
+]
 
 # A message says what it finds in so many rows
 _ROWS_OF_A_MESSAGE = 100_000
@@ -183,3 +190,45 @@ def bad_terms(approx: Any) -> list[tuple[str, float]]:
         return []
     pairs = zip(approx.terms, found)
     return [(term.name, float(value)) for term, value in pairs if not np.isfinite(value)]
+
+
+def sampled_nodes(approx: Any, nodes: list[Variable], size: Any, deterministic: Any) -> list[Any]:
+    """Put draws into nodes; `size` and `deterministic` are those of :meth:`Approximation.sample_node`."""
+    for table in approx.storage.tables.values():
+        table.check_known()
+    lead = () if size is None else (size,)
+    params = approx.storage.of_batch()
+    if isinstance(deterministic, Variable):
+        fed = means_of(approx, params, lead, deterministic)
+    else:
+        fed = means_of(approx, params, lead) if deterministic else {}
+    values = draw_guides(approx, params, lead, fed).values()
+    free = approx.model.free_RVs
+    replaced = {**values, **own_space(approx.model, free, values)}
+    return at_each_draw(nodes, replaced, size) if lead else at_draws(nodes, replaced)
+
+
+def means_of(
+    approx: Any,
+    params: Mapping[Any, Variable],
+    lead: tuple[Any, ...] = (),
+    deterministic: Variable | None = None,
+) -> dict[Guide, Block]:
+    """Return the means of guides, or draws where the scalar `deterministic` is 0.
+
+    Raises
+    ------
+    NotImplementedError
+        If a guide has no mean that is known.
+    """
+    here = approx.storage.here(params)
+    blocks = {}
+    for guide in approx.guides:
+        mean = guide.moments(here)[0]
+        if lead:
+            shape = (mean.shape[k] for k in range(mean.type.ndim))
+            mean = pt.broadcast_to(mean, (*lead, *shape))
+        if deterministic is not None:
+            mean = pt.switch(deterministic, mean, guide.draw(here, lead, {})[0])
+        blocks[guide] = (mean,)
+    return blocks

@@ -13,7 +13,7 @@ import pymc as pm
 
 from pymc import variational
 from pymc.variational.callbacks import check_until
-from pymc.variational.fit_arguments import ADVICE, check_known
+from pymc.variational.fit_options import ADVICE, check_known
 from pymc.variational.opvi import Group
 from pymc.variational.tuned import with_named_optimizer
 

@@ -17,7 +17,7 @@ import pymc as pm
 
 from pymc.variational import memory
 from pymc.variational.approximation import guided_approximation
-from pymc.variational.posterior import plan
+from pymc.variational.posterior import sample
 
 X = np.linspace(-1, 1, 40)
 
@@ -156,7 +156,7 @@ class TestSizes:
     @pytest.fixture
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Make draws large that take more than those of one row."""
-        monkeypatch.setattr(plan, "LARGE_DETERMINISTIC", 5 * 8)
+        monkeypatch.setattr(sample, "LARGE_DETERMINISTIC", 5 * 8)
 
     def test_large_deterministics_of_rows(self, approx: Any, small: None) -> None:
         """And of no others: a table is no rows."""
@@ -217,11 +217,11 @@ class TestData:
         self, approx: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         size = 2 * X.nbytes
-        monkeypatch.setattr(plan, "LARGE_DATA", size)
+        monkeypatch.setattr(sample, "LARGE_DATA", size)
         with caplog.at_level(logging.INFO, "pymc"):
             assert {"observed_data", "constant_data"} < set(approx.sample(5).children)
             assert not caplog.messages
-            monkeypatch.setattr(plan, "LARGE_DATA", size - 1)
+            monkeypatch.setattr(sample, "LARGE_DATA", size - 1)
             small = set(approx.sample(5).children)
             assert not small & {"observed_data", "constant_data"}
             [line] = caplog.messages
@@ -232,7 +232,7 @@ class TestData:
             assert "approx.sample_posterior_predictive returns no" in caplog.messages[1]
 
     def test_as_asked_for(self, approx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(plan, "LARGE_DATA", 0)
+        monkeypatch.setattr(sample, "LARGE_DATA", 0)
         draws = approx.sample(5, include_data=True)
         np.testing.assert_array_equal(draws.constant_data["data"], X)
         np.testing.assert_array_equal(draws.observed_data["y"], 2 * X)

@@ -138,7 +138,7 @@ def argument_names(cls: type, method: str) -> frozenset[str] | None:
 
     Examples
     --------
-    >>> from pymc.variational.fit_arguments import argument_names
+    >>> from pymc.variational.fit_options import argument_names
     >>> class Base:
     ...     def updates(self, obj_n_mc=None): ...
     >>> class Own(Base):
