@@ -6,10 +6,10 @@ from typing import Any
 import pymc._layer as _layer
 
 from pymc.minibatch.current_length import current_length
-from pymc.minibatch.guards import shown_model
 from pymc.minibatch.plates import rows_by_axis, subsampled_dims
 from pymc.minibatch.provenance import Rows
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.stream_index import is_stream
+from pymc.model.full_data import shown_model
 
 
 class BatchLength(int):

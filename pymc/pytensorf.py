@@ -12,9 +12,9 @@ from pytensor.graph.type import HasDataType
 
 import pymc._layer as _layer
 
+from pymc.minibatch.array_data import as_constants, compiles_to_jax, numbers_of
 from pymc.minibatch.batch_logp import check_one_function
 from pymc.minibatch.provenance import same_draw
-from pymc.minibatch.raw_data import as_constants, compiles_to_jax, numbers_of
 from pymc.minibatch.rebuild import all_rows
 
 released = _layer.run_release(globals())

@@ -112,6 +112,6 @@ def test_other_errors_are_not_swallowed(monkeypatch):
     def broken(model):
         raise ValueError("something else")
 
-    monkeypatch.setattr("pymc.minibatch.guards.full_data_model", broken)
+    monkeypatch.setattr("pymc.model.full_data.full_data_model", broken)
     with pytest.raises(ValueError, match="something else"):
         build("data").str_repr()

@@ -11,8 +11,7 @@ from pytensor.compile.mode import Mode
 
 import pymc as pm
 
-from pymc.minibatch.index import minibatch_index
-from pymc.minibatch.state import IndexState
+from pymc.minibatch.index import IndexState, minibatch_index
 from pymc.pytensorf import collect_default_updates, equal_computations, extract_obs_data
 
 PYTHON = Mode(linker="py", optimizer="fast_compile")

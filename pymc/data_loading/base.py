@@ -17,7 +17,7 @@ from pymc.data_loading.batch import Chunk, StreamBatch
 from pymc.data_loading.order import Position
 from pymc.data_loading.sources.items import ItemReader, read_first
 from pymc.data_loading.sources.layout import ExhaustedSourceError, Layout
-from pymc.minibatch.stream import UNKNOWN_ROW
+from pymc.minibatch.stream_index import UNKNOWN_ROW
 
 __all__ = ["Loader", "ReadBatches"]
 

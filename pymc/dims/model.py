@@ -8,7 +8,7 @@ from pytensor.xtensor import as_xtensor
 import pymc._layer as _layer
 
 from pymc.data import Data as RegularData
-from pymc.minibatch.loaders import is_loader
+from pymc.minibatch.stream_index import is_loader
 
 released = _layer.run_release(globals())
 

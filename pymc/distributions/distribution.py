@@ -8,12 +8,12 @@ from pytensor.tensor.shape import shape_i
 
 import pymc._layer as _layer
 
+from pymc.minibatch.data_placeholder import as_streamed
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.loaders import refuse_loader
 from pymc.minibatch.plates import local_shape, note_index, subsampled_dims
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
-from pymc.minibatch.streamed_data import as_streamed
+from pymc.minibatch.stream_index import refuse_loader
 
 
 class _Distribution:

@@ -8,9 +8,9 @@ from pytensor.graph.basic import Variable
 
 import pymc._layer as _layer
 
+from pymc.minibatch.data_placeholder import as_streamed
 from pymc.minibatch.rebuild import all_rows
-from pymc.minibatch.stream import streams_in
-from pymc.minibatch.streamed_data import as_streamed
+from pymc.minibatch.stream_index import streams_in
 from pymc.model.core import Model
 
 

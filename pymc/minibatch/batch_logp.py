@@ -20,7 +20,7 @@ from pytensor.tensor.random.op import RNGConsumerOp
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import Rows, indexes, value_ancestors
 from pymc.minibatch.scaling import RowRatio
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.stream_index import is_stream
 
 __all__ = ["check_one_function", "marked", "minibatch_logp", "use_all_rows"]
 

@@ -19,13 +19,13 @@ from pytensor.xtensor.shape import Transpose
 from pytensor.xtensor.type import XTensorVariable
 from pytensor.xtensor.vectorization import XRV
 
+from pymc.minibatch.array_data import raw_data
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.graph_types import ndim_supp
 from pymc.minibatch.lengths import check_no_length
 from pymc.minibatch.plates import as_axes, axes_of_dims, value_axes
 from pymc.minibatch.provenance import NAME_THE_DIM, OWN, Axes, Axis, Lost, Rows, indexes, trace
-from pymc.minibatch.raw_data import raw_data
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.stream_index import is_stream
 from pymc.minibatch.terms import check_log_probability
 from pymc.minibatch.total_size import check_no_diagonal
 

@@ -21,7 +21,7 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.provenance import indexes
 from pymc.minibatch.rebuild import all_rows
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.stream_index import is_stream
 
 __all__ = ["check_none_missing"]
 

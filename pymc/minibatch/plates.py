@@ -20,7 +20,7 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymc.minibatch.provenance import OWN, Axes, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.stream_index import is_stream
 
 if TYPE_CHECKING:
     from pymc.model.core import Model

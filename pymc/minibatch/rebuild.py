@@ -26,7 +26,7 @@ from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rules.indexing import is_full
 from pymc.minibatch.scaling import RowRatio
-from pymc.minibatch.stream import StreamedRows, StreamIndexRV
+from pymc.minibatch.stream_index import StreamedRows, StreamIndexRV
 
 __all__ = ["FixedLengthError", "all_rows", "rebuild", "rows_of_data", "taken_axis", "with_inputs"]
 

@@ -27,7 +27,7 @@ from pymc.minibatch.current_length import current_length
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.provenance import Axes, Lost, Rows
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.stream import StreamedRows, StreamIndexRV
+from pymc.minibatch.stream_index import StreamedRows, StreamIndexRV
 
 __all__ = ["adds_up", "is_marker", "is_random"]
 

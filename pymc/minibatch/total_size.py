@@ -32,7 +32,7 @@ from pymc.minibatch.provenance import (
     indexes,
     trace,
 )
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.stream_index import is_stream
 from pymc.minibatch.terms import check_log_probability
 
 __all__ = [

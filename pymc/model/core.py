@@ -13,10 +13,10 @@ from pytensor.xtensor.type import XTensorVariable
 import pymc._layer as _layer
 
 from pymc.minibatch.ancestry import check_observed
+from pymc.minibatch.array_data import check_integers
 from pymc.minibatch.batch_logp import marked, minibatch_logp
-from pymc.minibatch.casting import check_integers
+from pymc.minibatch.data_placeholder import as_streamed, check_batches, set_batch
 from pymc.minibatch.free_variables import batch_initval, check_free_variable, check_local_prior
-from pymc.minibatch.held_rows import check_batches, set_batch
 from pymc.minibatch.plates import (
     axes_of_dims,
     known_axes,
@@ -29,7 +29,6 @@ from pymc.minibatch.plates import (
 )
 from pymc.minibatch.potentials import potential_scale
 from pymc.minibatch.provenance import Axes, Lost, indexes
-from pymc.minibatch.streamed_data import as_streamed
 from pymc.minibatch.total_size import (
     Term,
     check_not_fewer,

@@ -36,7 +36,7 @@ from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, follow, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.row_trials import is_marker
 from pymc.minibatch.rules.random import check_marginalized
-from pymc.minibatch.stream import streamed, streams_in
+from pymc.minibatch.stream_index import streamed, streams_in
 from pymc.minibatch.total_size import Term, infer_totals
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pymc._layer as _layer
 
-from pymc.minibatch.guards import refuse_minibatch
+from pymc.model.full_data import refuse_minibatch
 
 released = _layer.run_release(globals())
 

@@ -17,7 +17,7 @@ import xarray as xr
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.minibatch.guards import every_row
+from pymc.model.full_data import shape_only_model
 from pymc.util import RandomState
 from pymc.variational.guides.base import FlatGuide, Guide, Parameter, Plate, Site, sites_of
 from pymc.variational.guides.initial_values import Starts, check_used
@@ -166,7 +166,7 @@ class GuideApproximation(Approximation):
     @property
     def ndim(self) -> int:
         """How many numbers a draw has on the unconstrained space, those of all rows included."""
-        point = every_row(self.model).initial_point()
+        point = shape_only_model(self.model).initial_point()
         return sum(int(np.size(value)) for value in point.values())
 
     ddim = ndim

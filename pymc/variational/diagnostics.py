@@ -17,10 +17,10 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
-from pymc.minibatch.guards import full_data_model, is_streamed
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.scaling import RowRatio
+from pymc.model.full_data import full_data_model, is_streamed
 from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.approximation import GuideApproximation

@@ -14,8 +14,8 @@ import numpy as np
 from pymc.data_loading.base import Loader
 from pymc.data_loading.order import Position
 from pymc.data_loading.sources.torch_loaders import shuffles
-from pymc.minibatch.casting import check_exact
-from pymc.minibatch.held_rows import forget_rows
+from pymc.minibatch.array_data import check_exact
+from pymc.minibatch.data_placeholder import forget_rows
 from pymc.minibatch.plates import local_axes
 from pymc.variational.engine.feeds import Batches, Feed, Opened
 from pymc.variational.placeholders import Target, find_targets

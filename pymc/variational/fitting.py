@@ -20,7 +20,7 @@ from pymc.minibatch.current_length import current_length
 from pymc.minibatch.index import check_batch_size
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.stream_index import is_stream
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage, check_average

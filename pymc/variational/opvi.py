@@ -11,11 +11,11 @@ from pytensor.graph.replace import graph_replace
 
 import pymc._layer as _layer
 
-from pymc.minibatch.guards import full_data_model
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
+from pymc.model.full_data import full_data_model
 from pymc.variational.averaging import TailAverage
 from pymc.variational.fit_options import argument_names, check_known
 from pymc.variational.minibatch_rv import unscaled_rv

@@ -16,9 +16,9 @@ from pytensor.graph.traversal import ancestors
 
 from pymc.data_loading.base import Loader
 from pymc.data_loading.sources.layout import Field
-from pymc.minibatch.held_rows import held_rows
+from pymc.minibatch.data_placeholder import held_rows
 from pymc.minibatch.plates import local_axes
-from pymc.minibatch.stream import feeds, field_of, is_fed, streams_in
+from pymc.minibatch.stream_index import feeds, field_of, is_fed, streams_in
 from pymc.variational.minibatch_rv import unscaled_rv
 
 if TYPE_CHECKING:

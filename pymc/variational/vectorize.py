@@ -30,7 +30,7 @@ from pytensor.xtensor.type import XTensorVariable, as_xtensor
 
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.stream import StreamedRows
+from pymc.minibatch.stream_index import StreamedRows
 from pymc.pytensorf import collect_default_updates
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pymc as pm
 from pymc.data_loading.batch import StreamBatch
 from pymc.data_loading.order import Position
 from pymc.data_loading.sources.layout import ExhaustedSourceError
-from pymc.minibatch.loaders import is_loader
+from pymc.minibatch.stream_index import is_loader
 from pymc.variational.feeding import as_loader
 
 N, B = 12, 4

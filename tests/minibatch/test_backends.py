@@ -8,9 +8,8 @@ import pytest
 
 import pymc as pm
 
-from pymc.minibatch.index import BatchSizeError, EpochIndexRV, minibatch_index
+from pymc.minibatch.index import BatchSizeError, EpochIndexRV, IndexState, minibatch_index
 from pymc.minibatch.provenance import indexes
-from pymc.minibatch.state import IndexState
 
 pytestmark = [
     # The JAX linker says of every shared generator, and so of this state, that it works on a copy

@@ -24,11 +24,13 @@ import pymc as pm
 from pymc.minibatch.index import (
     SAMPLING,
     BatchSizeError,
+    IndexState,
     MinibatchIndexRV,
+    index_state,
+    index_state_type,
     minibatch_index,
 )
 from pymc.minibatch.shuffle import NARROW, WIDE, pack_state
-from pymc.minibatch.state import IndexState, index_state, index_state_type
 from pymc.pytensorf import (
     collect_default_updates,
     find_rng_nodes,

@@ -13,9 +13,9 @@ import pymc as pm
 import pymc.dims as pmd
 
 from pymc.minibatch.index import minibatch_index
+from pymc.minibatch.minibatch import take_rows
 from pymc.minibatch.provenance import trace
 from pymc.minibatch.rebuild import all_rows
-from pymc.minibatch.slicing import take_rows
 from pymc.minibatch.subsample import size_inputs, subsample
 
 N, B = 6, 2

@@ -18,7 +18,7 @@ from pytensor.link.jax.dispatch import jax_typify
 
 import pymc as pm
 
-from pymc.minibatch.state import IndexState
+from pymc.minibatch.index import IndexState
 from pymc.variational.engine.drivers.jax import BUFFER, JaxDriver, with_key
 from pymc.variational.engine.step import StepFunction, compile_step, step_graph
 

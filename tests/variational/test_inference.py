@@ -15,7 +15,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.minibatch.state import IndexState
+from pymc.minibatch.index import IndexState
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.inference import KLqp
 from pymc.variational.operators import KL

@@ -17,7 +17,7 @@ from pytensor.scan.op import Scan
 import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.stream import StreamedRows, stream_index, streamed_rows
+from pymc.minibatch.stream_index import StreamedRows, stream_index, streamed_rows
 from pymc.variational import vectorize
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.operators import KSD

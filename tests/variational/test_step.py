@@ -11,8 +11,8 @@ from numpy.random import Generator
 
 import pymc as pm
 
-from pymc.minibatch.raw_data import RawData
-from pymc.minibatch.state import IndexState
+from pymc.minibatch.array_data import RawData
+from pymc.minibatch.index import IndexState
 from pymc.variational.engine.step import compile_step, step_graph
 from tests.variational.engine import PYTHON, shared
 

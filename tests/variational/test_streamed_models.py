@@ -10,7 +10,7 @@ from scipy import stats
 
 import pymc as pm
 
-from pymc.minibatch.held_rows import forget_rows
+from pymc.minibatch.data_placeholder import forget_rows
 from pymc.model.fgraph import clone_model
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.inference import make_inference

@@ -17,7 +17,7 @@ from pymc.data_loading.sources.parts import Slices
 from pymc.data_loading.sources.protocols import is_of
 from pymc.data_loading.sources.schema import Schema, Selection
 from pymc.data_loading.sources.series import series_numbers
-from pymc.minibatch.raw_data import numpy_dtype
+from pymc.minibatch.array_data import numpy_dtype
 
 if TYPE_CHECKING:
     import pandas as pd

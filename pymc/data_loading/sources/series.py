@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from pymc.data_loading.sources.protocols import is_of
-from pymc.minibatch.casting import check_exact
-from pymc.minibatch.raw_data import numpy_dtype
+from pymc.minibatch.array_data import check_exact, numpy_dtype
 
 __all__ = ["is_series", "series_numbers"]
 

@@ -18,7 +18,7 @@ from pymc.data_loading.sources.protocols import (
     SharedMemory,
 )
 from pymc.data_loading.sources.series import is_series, series_numbers
-from pymc.minibatch.casting import check_exact
+from pymc.minibatch.array_data import check_exact
 
 __all__ = [
     "SampleShape",

@@ -40,7 +40,7 @@ class LoadDispatch(GraphRewriter):
 def _make_thunk(op: MinibatchIndexRV, node: Apply, storage_map: Any, compute_map: Any) -> ThunkType:
     """Make what a C linker calls, by machine code."""
     # Imports Numba
-    from pymc.minibatch.dispatch.c import make_thunk
+    from pymc.minibatch.dispatch.numba import make_thunk
 
     return make_thunk(op, node, storage_map, compute_map)
 

@@ -19,9 +19,11 @@ from pytensor.tensor.basic import ARange
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.xtensor.type import XTensorVariable
 
+from pymc.minibatch.array_data import raw_data
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.free_variables import batch_initval
 from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
+from pymc.minibatch.minibatch import axis_length, row_count, take_rows, valid_batch_size
 from pymc.minibatch.placed_rows import placed_rows
 from pymc.minibatch.plates import (
     as_axes,
@@ -34,10 +36,8 @@ from pymc.minibatch.plates import (
     plates_of,
 )
 from pymc.minibatch.provenance import Axes, Lost, Rows, label, trace
-from pymc.minibatch.raw_data import raw_data
 from pymc.minibatch.rebuild import FixedLengthError, all_rows, rebuild
-from pymc.minibatch.slicing import axis_length, row_count, take_rows, valid_batch_size
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.stream_index import is_stream
 from pymc.minibatch.subsample import subsample
 from pymc.minibatch.unsigned import warn_of_unsigned
 from pymc.model.core import Model, modelcontext

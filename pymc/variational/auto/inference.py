@@ -18,10 +18,10 @@ import pytensor
 from pytensor.compile.sharedvalue import SharedVariable
 from rich.theme import Theme
 
-from pymc.minibatch.guards import full_data_model, is_streamed
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.model.core import modelcontext
+from pymc.model.full_data import full_data_model, is_streamed
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.approximation import GuideApproximation, guided_approximation, make_guides

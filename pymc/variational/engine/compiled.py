@@ -28,8 +28,8 @@ from pytensor.compile.mode import Mode, get_mode, predefined_modes
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.minibatch.raw_data import compiles_to_jax
-from pymc.minibatch.state import IndexState
+from pymc.minibatch.array_data import compiles_to_jax
+from pymc.minibatch.index import IndexState
 from pymc.variational.engine.drivers import Driver, State, choose_driver
 from pymc.variational.engine.step import StepGraph, compile_step, host_value, step_graph
 

@@ -22,8 +22,8 @@ from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.type import TensorType
 
+from pymc.minibatch.array_data import RawData
 from pymc.minibatch.batch_logp import minibatch_logp
-from pymc.minibatch.raw_data import RawData
 from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
 from pymc.variational.engine.rewrites import powers, reductions, reshapes
 from pymc.variational.engine.totals import with_totals_as_inputs

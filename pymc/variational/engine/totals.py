@@ -19,10 +19,10 @@ from pytensor.graph.traversal import toposort
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.type import TensorType
 
+from pymc.minibatch.array_data import RawData
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.raw_data import RawData
 from pymc.minibatch.scaling import RowRatio
-from pymc.minibatch.stream import StreamIndexRV
+from pymc.minibatch.stream_index import StreamIndexRV
 from pymc.variational.number_inputs import replaced
 
 __all__ = ["with_totals_as_inputs"]

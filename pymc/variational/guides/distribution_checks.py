@@ -33,11 +33,11 @@ from pymc.logprob.transforms import (
 )
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.lengths import check_no_length
+from pymc.minibatch.minibatch import take_rows
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.slicing import take_rows
-from pymc.minibatch.stream import is_stream, streams_in
+from pymc.minibatch.stream_index import is_stream, streams_in
 from pymc.pytensorf import constant_fold
 from pymc.variational.guides.base import Site
 from pymc.variational.guides.lookups import trainable

@@ -17,9 +17,9 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import explicit_graph_inputs
 
 from pymc.initial_point import make_initial_point_fn
-from pymc.minibatch.guards import every_row
 from pymc.minibatch.plates import local_axes
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.stream_index import is_stream
+from pymc.model.full_data import shape_only_model
 from pymc.variational.guides.base import Layout, Site
 from pymc.variational.vectorize import as_tensor
 
@@ -77,7 +77,7 @@ class Starts:
             or not in its support; or a standard deviation is not a positive number.
         """
         start = read_starts(model, start or {})
-        full = every_row(model)
+        full = shape_only_model(model)
         initial_point = make_initial_point_fn(
             model=full,
             overrides={name: of_all_entries(full, name, x) for name, x in start.items()},

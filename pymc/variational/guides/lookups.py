@@ -15,13 +15,13 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
+from pymc.minibatch.array_data import RawData
+from pymc.minibatch.data_placeholder import as_streamed
+from pymc.minibatch.minibatch import take_rows
 from pymc.minibatch.plates import subsampled_dims
 from pymc.minibatch.provenance import Rows, indexes
-from pymc.minibatch.raw_data import RawData
 from pymc.minibatch.rebuild import all_rows, rebuild
-from pymc.minibatch.slicing import take_rows
-from pymc.minibatch.stream import is_stream, streams_in
-from pymc.minibatch.streamed_data import as_streamed
+from pymc.minibatch.stream_index import is_stream, streams_in
 
 if TYPE_CHECKING:
     from pymc.model.core import Model

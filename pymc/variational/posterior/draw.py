@@ -30,7 +30,7 @@ from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import known_axes, local_axes, model_indexes, rows_by_axis
 from pymc.minibatch.provenance import Lost, Rows, indexes, trace
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.stream import is_stream, streams_in
+from pymc.minibatch.stream_index import is_stream, streams_in
 from pymc.pytensorf import compile
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.guides.base import Block, Guide, Plate

@@ -46,9 +46,9 @@ from pytensor.compile.mode import Mode
 from pytensor.gradient import grad
 from pytensor.graph.basic import Variable
 
-from pymc.minibatch.guards import is_streamed
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
+from pymc.model.full_data import is_streamed
 from pymc.pytensorf import compile
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.counts import check_count

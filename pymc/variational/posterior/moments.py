@@ -16,7 +16,7 @@ import xarray as xr
 from pytensor.graph.basic import Variable
 
 from pymc.backends.arviz import coords_and_dims_for_inferencedata, dict_to_dataset
-from pymc.minibatch.guards import every_row
+from pymc.model.full_data import shape_only_model
 from pymc.model.transform_values import constrain_values
 from pymc.variational.guides.base import Block, Guide, Plate
 from pymc.variational.objectives.base import own_space
@@ -106,7 +106,7 @@ def moments_data(approx: Any) -> tuple[xr.Dataset, xr.Dataset]:
     names = [site.value.name for values in parts for site in values]
     found = list(zip(names, at_rows(approx, outputs, params)))
     half = len(found) // 2
-    full = every_row(approx.model)
+    full = shape_only_model(approx.model)
     return _dataset(full, dict(found[:half])), _dataset(full, dict(found[half:]))
 
 
@@ -139,7 +139,7 @@ def _dataset(model: Model, arrays: Mapping[str, np.ndarray]) -> xr.Dataset:
 
 def state_of(approx: Any) -> Any:
     """Map means and standard deviations to the variables' own spaces, as PyMC does."""
-    model = every_row(approx.model)
+    model = shape_only_model(approx.model)
     unconstrained = moments_data(approx)
     constrained = []
     for dataset in unconstrained:

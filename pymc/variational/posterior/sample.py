@@ -28,11 +28,17 @@ from pymc.backends.arviz import (
 )
 from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
-from pymc.minibatch.guards import every_row, full_data_model, is_streamed
-from pymc.minibatch.held_rows import required_rows
+from pymc.minibatch.data_placeholder import required_rows
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
-from pymc.minibatch.stream import is_stream, needs_rows
+from pymc.minibatch.stream_index import is_stream, needs_rows
+from pymc.model.full_data import (
+    full_data_model,
+    is_streamed,
+    model_of_rows,
+    model_without_rows,
+    shape_only_model,
+)
 from pymc.sampling.deterministic import compute_deterministics
 from pymc.util import RandomState
 from pymc.variational.counts import check_count
@@ -257,18 +263,14 @@ class Plan:
         """The model on all rows, or on those whose data are at hand."""
         model, data = self.approx.model, self.selection.data
         if data.values:
-            from pymc.model.transform.stream import model_of_rows  # which imports the models
-
             return model_of_rows(model, self.selection.held, data.swaps, data.coords)
-        return full_data_model(model) if self.selection.held else every_row(model)
+        return full_data_model(model) if self.selection.held else shape_only_model(model)
 
     @cached_property
     def data_model(self) -> Any:
         """The model whose data results have: of a stream that gave no rows, without those."""
         if not is_streamed(self.approx.model) or self.selection.held:
             return self.full_model
-        from pymc.model.transform.stream import model_without_rows  # which imports the models
-
         return model_without_rows(self.approx.model)
 
     def parts(

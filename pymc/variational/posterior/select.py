@@ -16,14 +16,13 @@ from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 
 from pymc.exceptions import ShapeError
-from pymc.minibatch.casting import cast_rows
+from pymc.minibatch.array_data import cast_rows, numbers_of
 from pymc.minibatch.current_length import current_length
-from pymc.minibatch.held_rows import HeldRows, as_batch, row_numbers
+from pymc.minibatch.data_placeholder import HeldRows, as_batch, row_numbers
+from pymc.minibatch.minibatch import axis_length
 from pymc.minibatch.provenance import Rows, value_ancestors
-from pymc.minibatch.raw_data import numbers_of
 from pymc.minibatch.rebuild import rows_of_data
-from pymc.minibatch.slicing import axis_length
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.stream_index import is_stream
 from pymc.variational.rows.table import rows_in_all
 
 if TYPE_CHECKING:

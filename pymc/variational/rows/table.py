@@ -21,10 +21,10 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
 from pymc.minibatch.current_length import current_length
-from pymc.minibatch.held_rows import check_numbers
+from pymc.minibatch.data_placeholder import check_numbers
 from pymc.minibatch.index import ROW_COUNTS_DIFFER, BatchSizeError, WithoutReplacementIndexRV
 from pymc.minibatch.provenance import Rows
-from pymc.minibatch.stream import is_stream
+from pymc.minibatch.stream_index import is_stream
 
 __all__ = ["RowTable", "aligned_zeros", "line_length"]
 

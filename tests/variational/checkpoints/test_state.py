@@ -15,7 +15,7 @@ import pytest
 
 from numpy.random import MT19937, PCG64, PCG64DXSM, SFC64, Generator, Philox, RandomState
 
-from pymc.minibatch.state import index_state
+from pymc.minibatch.index import index_state
 from pymc.variational.checkpoints.errors import DamagedCheckpointError
 from pymc.variational.checkpoints.files import write
 from pymc.variational.checkpoints.folders import Contents

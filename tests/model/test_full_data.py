@@ -13,7 +13,7 @@ from pytensor.compile.mode import Mode
 
 import pymc as pm
 
-from pymc.minibatch.guards import full_data_model
+from pymc.model.full_data import full_data_model
 from pymc.stats import compute_log_prior
 from pymc.stats.log_density import compute_log_density
 from pymc.tuning.scaling import find_hessian, find_hessian_diag

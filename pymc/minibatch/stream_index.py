@@ -1,18 +1,12 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of a stream as a graph: a batch that is fed, and which rows of all it is.
-
-A stream has no data to take rows from, as `pm.Minibatch` has: a placeholder holds the batch, and a vector
-beside it the numbers of its rows. :class:`StreamIndexRV` is the index of that batch, and
-:class:`StreamedRows` says that a placeholder's rows are those of the index. Both stand for values that
-are there already, so they are gone before a graph is compiled.
-"""
+"""The index of batches that a loader feeds, and what a graph knows of the loader."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import pytensor
@@ -39,20 +33,117 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_ROW",
     "UNKNOWN_ROW",
+    "BatchField",
+    "BatchLayout",
+    "BatchStream",
     "Feeds",
+    "LoaderRef",
     "StreamIndexRV",
     "StreamedRows",
     "columns_of",
     "feeds",
     "field_of",
+    "gives_rows",
     "is_fed",
+    "is_loader",
     "is_stream",
     "loader_of",
     "needs_rows",
+    "refuse_loader",
     "stream_index",
     "streamed",
     "streams_in",
 ]
+
+
+class BatchField(Protocol):
+    """One array of a batch: name, shape and dtype of a row, and the names of its columns."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    @property
+    def columns(self) -> tuple[str, ...] | None: ...
+
+
+class BatchLayout(Protocol):
+    """The fields of a batch, and whether it is a dict of them."""
+
+    @property
+    def fields(self) -> Sequence[BatchField]: ...
+    @property
+    def named(self) -> bool: ...
+
+
+@runtime_checkable
+class BatchStream(Protocol):
+    """What a graph knows of a loader, such as :class:`pymc.Loader`: what its batches are like."""
+
+    @property
+    def layout(self) -> BatchLayout: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def total_size(self) -> int: ...
+
+
+@runtime_checkable
+class _Rows(Protocol):
+    """A source of rows, which has no batches."""
+
+    layout: Any
+
+    def blocks(self) -> Iterator[Any]: ...
+
+
+def is_loader(value: Any) -> bool:
+    """Return whether `value` is a loader: it gives batches, and says what they are like."""
+    return isinstance(value, BatchStream)
+
+
+def gives_rows(value: Any) -> bool:
+    """Return whether `value` gives rows, or batches of them, and does not say what batches are like."""
+    if is_loader(value) or hasattr(
+        value, "__array__"
+    ):  # a frame, whose columns may have such names
+        return False
+    batches = hasattr(value, "batch_size")
+    return isinstance(value, _Rows) or (
+        batches and (isinstance(value, Iterable) or hasattr(value, "dataset"))
+    )
+
+
+def refuse_loader(value: Any, what: str) -> None:
+    """Raise where a loader stands in the place of data.
+
+    Raises
+    ------
+    TypeError
+        The message says what to write.
+    """
+    if is_loader(value):
+        raise TypeError(
+            f"{what} is a loader, which gives batches, and no data of the model. Write "
+            'batch = pm.Data("batch", loader, dims=("obs", "column")) first, and use what it returns, such as '
+            "observed=batch[:, 2]"
+        )
+
+
+class LoaderRef:
+    """Reference to the loader of a stream: it stays with the graph, and not with copies in other processes."""
+
+    def __init__(self, loader: BatchStream | None) -> None:
+        self.loader = loader
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LoaderRef:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LoaderRef, (None,)
+
 
 #: The number of a row that came without one.
 UNKNOWN_ROW = -1
@@ -179,7 +270,7 @@ def stream_index(
 
     Examples
     --------
-    >>> from pymc.minibatch.stream import stream_index
+    >>> from pymc.minibatch.stream_index import stream_index
     >>> index = stream_index(total=1000, batch_size=3, dim="obs")
     >>> index.eval()
     array([-2, -2, -2])
@@ -265,7 +356,7 @@ def feeds(model: Model) -> Feeds | None:
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> from pymc.minibatch.stream import feeds
+    >>> from pymc.minibatch.stream_index import feeds
     >>> from pymc.data_loading.sources.layout import Field, Layout
     >>> layout = Layout((Field("", (3,), np.dtype("float64"), ("a", "b", "c")),))
     >>> loader = SimpleNamespace(layout=layout, batch_size=2, total_size=1000)

@@ -14,7 +14,7 @@ from pytensor.graph.traversal import ancestors
 
 import pymc as pm
 
-from pymc.minibatch.raw_data import RawData, as_constants, compiles_to_jax, numbers_of
+from pymc.minibatch.array_data import RawData, as_constants, compiles_to_jax, numbers_of
 from pymc.pytensorf import _with_constants, convert_data
 
 X, Y = np.arange(12.0).reshape(6, 2), np.arange(6)

@@ -22,10 +22,10 @@ from rich.console import Console
 import pymc as pm
 import pymc.dims as pmd
 
-from pymc.minibatch.held_rows import held_rows
+from pymc.minibatch.data_placeholder import held_rows
 from pymc.minibatch.plates import subsampled_dims
 from pymc.minibatch.provenance import SAME, Rows, trace
-from pymc.minibatch.stream import StreamedRows, StreamIndexRV, feeds, is_stream, stream_index
+from pymc.minibatch.stream_index import StreamedRows, StreamIndexRV, feeds, is_stream, stream_index
 from pymc.model.fgraph import clone_model, fgraph_from_model, model_from_fgraph
 from pymc.model.transform.optimization import freeze_dims_and_data
 from tests.minibatch.enumeration import PYTHON, mean_over_batches
