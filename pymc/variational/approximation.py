@@ -20,10 +20,10 @@ from pytensor.graph.basic import Variable
 from pymc.model.full_data import shape_only_model
 from pymc.util import RandomState
 from pymc.variational.guides.base import FlatGuide, Guide, Parameter, Plate, Site, sites_of
-from pymc.variational.guides.initial_values import Starts, check_used
+from pymc.variational.guides.initial_values import InitialValues, check_used
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.guides.model_guide import ModelGuide
-from pymc.variational.guides.specification import assemble, read_guides, there_of_guide
+from pymc.variational.guides.specification import build_guides, parse_guides, plates_of_guides
 from pymc.variational.objectives.terms import Term, terms_of
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 from pymc.variational.posterior.moments import (
@@ -421,10 +421,10 @@ def make_guides(
         raise TypeError(
             f"{model.name or 'The model'} has no free variables, so there is nothing to fit"
         )
-    starts = Starts.of(model, start, start_sigma, rng)
-    requests = read_guides(model, guide)
-    sites = sites_of(model, there_of_guide(model, requests))
-    guides = assemble(model, sites, requests, starts, others)
+    starts = InitialValues.from_model(model, start, start_sigma, rng)
+    requests = parse_guides(model, guide)
+    sites = sites_of(model, plates_of_guides(model, requests))
+    guides = build_guides(model, sites, requests, starts, others)
     of_models = [site for made in guides if isinstance(made, ModelGuide) for site in made.sites]
     check_used(of_models, {"start": start, "start_sigma": start_sigma})
     return guides
@@ -524,7 +524,7 @@ class Storage:
         """Return the parameters of the rows of a batch, by plate."""
         return {plate: table.gather()[1] for plate, table in self.tables.items()}
 
-    def here(
+    def param_values(
         self, gathered: Mapping[Plate, Variable]
     ) -> dict[Parameter | SharedVariable, Variable]:
         """What stands for each parameter, given the parameters of the rows of each plate."""

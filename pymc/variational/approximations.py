@@ -127,7 +127,7 @@ class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type:
             name: storage.dense[parameter]
             for guide in self.guides
             if isinstance(guide, FlatGuide)
-            for name, parameter in guide.own.items()
+            for name, parameter in guide.params_by_name.items()
             if parameter in storage.dense
         }
 

@@ -142,7 +142,7 @@ class Watch:
         for guide in self._approx.guides:
             if not isinstance(guide, FlatGuide) or not guide.has_moments or guide.layout.plate:
                 continue
-            mu = self._approx.storage.dense.get(guide.own.get("mu"))  # type: ignore[arg-type]
+            mu = self._approx.storage.dense.get(guide.params_by_name.get("mu"))  # type: ignore[arg-type]
             if mu is None or mu not in self._params:
                 continue
             sds = scales[mu]
@@ -202,7 +202,7 @@ class Watch:
         for guide in self._approx.guides:
             if not isinstance(guide, FlatGuide):
                 continue
-            for name, own in guide.own.items():
+            for name, own in guide.params_by_name.items():
                 if self._approx.storage.dense.get(own) is param and name in KINDS:
                     return f"the {KINDS[name]} of {guide.layout.entry(entry % guide.layout.size)!r}"
         return f"the parameter {param.name}"

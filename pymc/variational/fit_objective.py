@@ -23,7 +23,7 @@ from pymc.pytensorf import compile
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage
 from pymc.variational.counts import check_count
-from pymc.variational.guides.base import Here, Parameter, Plate
+from pymc.variational.guides.base import Parameter, ParamValues, Plate
 from pymc.variational.objectives.base import (
     Losses,
     Objective,
@@ -155,14 +155,14 @@ class FitObjective:
         check_plates(setting, self.objective)
         check_upper_bound(setting, self.objective)
 
-    def setting(self, here: Here, n_outer: int = 1) -> Setting:
+    def setting(self, param_values: ParamValues, n_outer: int = 1) -> Setting:
         """All that the objective is about, with what stands for each parameter."""
         approx = self.approx
         return Setting(
             approx.model,
             approx.terms,
             approx.guides,
-            here,
+            param_values,
             approx.model_parameters,
             n_outer,
             self.n_particles,
@@ -170,12 +170,12 @@ class FitObjective:
 
     def losses(
         self,
-        here: Here,
+        param_values: ParamValues,
         n_outer: int = 1,
         more_replacements: Mapping[Variable | str, Any] | None = None,
     ) -> Losses:
         """Build the losses in nats of all data, with the graph of each parameter."""
-        setting = self.setting(here, n_outer)
+        setting = self.setting(param_values, n_outer)
         new = as_replacements(self.approx.model, more_replacements)
         if new:
             check_replacements(self.approx.model, new)
@@ -187,8 +187,8 @@ class FitObjective:
     def __call__(self, nmc: int, **kwargs: Any) -> Variable:
         """Return the loss as a graph, of `nmc` draws."""
         storage = self.approx.storage
-        here = storage.here(storage.of_batch())
-        losses = self.losses(here, nmc, kwargs.get("more_replacements"))
+        param_values = storage.param_values(storage.of_batch())
+        losses = self.losses(param_values, nmc, kwargs.get("more_replacements"))
         if losses.reported is None:
             raise NotImplementedError(f"objective {self.objective.name!r} has no loss")
         return losses.reported * loss_factor(self.approx.model, self.reduction)
@@ -268,7 +268,7 @@ class FitObjective:
         storage = self.approx.storage
         gathered = {plate: table.gather() for plate, table in storage.tables.items()}
         params = {plate: rows for plate, (_, rows) in gathered.items()}
-        losses = self.losses(storage.here(params), n_outer, more_replacements)
+        losses = self.losses(storage.param_values(params), n_outer, more_replacements)
         factor = loss_factor(self.approx.model, self.reduction)
         dense = [*storage.dense.values(), *self.approx.model_parameters, *(more_obj_params or ())]
         gradients = self._gradients(losses, factor, params, dense)
@@ -293,8 +293,8 @@ class FitObjective:
         loss = losses.reported * factor
         if rows:
             loss, updates = guarded(loss, updates, rows)
-        if losses.beside:
-            loss = pt.stack([loss, *(value * factor for _, value in losses.beside)])
+        if losses.aux_losses:
+            loss = pt.stack([loss, *(value * factor for _, value in losses.aux_losses)])
         return updates, loss
 
     def _gradients(

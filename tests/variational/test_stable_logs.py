@@ -28,7 +28,7 @@ import pymc as pm
 import pymc.dims as pmd
 
 from pymc.variational.auto.log_posterior import LogPosterior
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.objectives import base
 from pymc.variational.objectives.terms import terms_of
 from pymc.variational.posterior.log_weights import SubsampledLogDensity
@@ -494,13 +494,13 @@ def weights_of(model, monkeypatch):
     """Return the log-weights of a fit, and what they would be of graphs as they are."""
     objective = pm.ADVI(model=model).objective
     storage = objective.approx.storage
-    setting = objective.setting(storage.here(storage.of_batch()))
+    setting = objective.setting(storage.param_values(storage.of_batch()))
     draws = base.draw_all(setting)
     found = base.log_weights(setting, draws)
     with monkeypatch.context() as patch:
         patch.setattr(base, "stabilised", list)
         plain = base.log_weights(setting, draws)
-    return [[weights.glob, *weights.rows.values()] for weights in (found, plain)]
+    return [[weights.global_, *weights.rows.values()] for weights in (found, plain)]
 
 
 def test_other_models_keep_their_graphs(monkeypatch):
@@ -550,7 +550,7 @@ def test_named_dims():
 
 def test_the_log_posterior_of_auto():
     model = logistic()
-    logp = LogPosterior.of(model, Starts.of(model), mode=PYTHON)
+    logp = LogPosterior.of(model, InitialValues.from_model(model), mode=PYTHON)
     at = np.array([0.5, 0.7])
     [_], [gradient] = logp(at[None])
     np.testing.assert_allclose(gradient, slope(at), rtol=1e-10)

@@ -28,9 +28,9 @@ from pytensor.graph.basic import Variable
 
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.normal import LEAST_PRECISION, Dense, Normal, positive
-from pymc.variational.guides.base import FlatGuide, Here, Layout, Lead, noise
+from pymc.variational.guides.base import FlatGuide, Layout, ParamValues, SampleShape, noise
 from pymc.variational.guides.full_rank import solve_lower
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
 
 __all__ = ["Arrow", "ArrowGuide", "Blocks", "are_independent", "find_blocks"]
@@ -293,7 +293,7 @@ class ArrowGuide(FlatGuide):
         shared = np.setdiff1d(np.arange(self.layout.size), own)
         return shared, own, np.argsort(np.concatenate([shared, own.ravel()]))
 
-    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+    def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         shared, own, _ = self._places
         sds, (n_blocks, n_own) = starts.sds(self.layout, 1.0), own.shape
         return {
@@ -303,14 +303,14 @@ class ArrowGuide(FlatGuide):
             "own": sds[own][..., None] * np.eye(n_own),
         }
 
-    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
+    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
         shared, own, order = self._places
-        z = noise((*lead, len(shared)))
-        z_own = noise((*lead, *own.shape))
+        z = noise((*sample_shape, len(shared)))
+        z_own = noise((*sample_shape, *own.shape))
         x_shared = z @ params["shared"].T
         x_own = (params["across"] * z[..., None, None, :]).sum(axis=-1)
         x_own = x_own + (params["own"] * z_own[..., None, :]).sum(axis=-1)
-        side_by_side = pt.concatenate([x_shared, x_own.reshape((*lead, own.size))], axis=-1)
+        side_by_side = pt.concatenate([x_shared, x_own.reshape((*sample_shape, own.size))], axis=-1)
         return params["mu"] + side_by_side[..., order]
 
     def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
@@ -324,8 +324,8 @@ class ArrowGuide(FlatGuide):
         squares = (x**2).sum(axis=-1) + (x_own**2).sum(axis=(-2, -1))
         return -0.5 * squares - log_scale - self.layout.size * LOG_SQRT_2PI
 
-    def moments(self, here: Here) -> tuple[Variable, Variable]:
-        params, (_, _, order) = self.named(here), self._places
+    def moments(self, param_values: ParamValues) -> tuple[Variable, Variable]:
+        params, (_, _, order) = self.values_by_name(param_values), self._places
         of_shared = (params["shared"] ** 2).sum(axis=-1)
         of_own = (params["across"] ** 2).sum(axis=-1) + (params["own"] ** 2).sum(axis=-1)
         variance = pt.concatenate([of_shared, of_own.ravel()])[order]

@@ -51,7 +51,7 @@ from pymc.variational.fit_options import backend_name, take_compile_kwargs
 from pymc.variational.fitting import FitState
 from pymc.variational.guides.base import sites_of
 from pymc.variational.guides.empirical import EmpiricalGuide
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.progress import Compiling, StageProgress
 from pymc.variational.report import FitReport
 
@@ -116,7 +116,7 @@ class AutoInference:
             model = full_data_model(model)
         self.model = model
         self._start = start
-        self._starts = Starts.of(model, start)
+        self._starts = InitialValues.from_model(model, start)
         self._fitted = model if is_streamed(model) else _model_to_fit(model, _size(self._starts))
         self._of_seed = np.random.RandomState(random_seed)
         self._rng = np.random.default_rng(self._of_seed.randint(2**30))
@@ -456,7 +456,7 @@ class AutoInference:
             self.state = self.state._replace(report=approx.report)
 
 
-def _size(starts: Starts) -> int:
+def _size(starts: InitialValues) -> int:
     return sum(int(np.size(value)) for value in starts.point.values())
 
 

@@ -26,7 +26,7 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.variational.engine.compiled import Step, make_step
 from pymc.variational.engine.feeds import Fed, Feed
 from pymc.variational.guides.base import Layout, sites_of
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.posterior.draw import index_variables
 from pymc.variational.rows.table import rows_in_all
 from pymc.variational.stable_logs import stabilised
@@ -104,7 +104,7 @@ class LogPosterior:
     def of(
         cls,
         model: Model,
-        starts: Starts,
+        starts: InitialValues,
         seed: int = 0,
         feed: Feed | None = None,
         **compile_kwargs: Any,

@@ -24,14 +24,12 @@ from pytensor.graph.basic import Variable
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.variational.guides.base import Site
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.lookups import batch_of, in_model
 from pymc.variational.guides.model_guide import ModelGuide
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
-
-__all__ = ["Amortized"]
 
 
 class Amortized(ModelGuide):
@@ -141,7 +139,7 @@ class Amortized(ModelGuide):
     def subject(self, name: str) -> str:
         return f"the encoder of {name!r} in pm.Amortized"
 
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Model) -> Self:
+    def bind(self, sites: Sequence[Site], starts: InitialValues, model: Model) -> Self:
         new = copy(self)
         new.inputs = tuple(batch_of(var, model) for var in self.inputs)
         return super(Amortized, new).bind(sites, starts, model)

@@ -29,33 +29,16 @@ from pymc.variational.guides.unnumbered_rows import UnnumberedRows, rows_by_axis
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
-    from pymc.variational.guides.initial_values import Starts
-
-__all__ = [
-    "Block",
-    "FlatGuide",
-    "Guide",
-    "Here",
-    "Layout",
-    "Lead",
-    "Parameter",
-    "Plate",
-    "Site",
-    "drawn",
-    "held",
-    "in_order",
-    "noise",
-    "sites_of",
-]
+    from pymc.variational.guides.initial_values import InitialValues
 
 #: The subsampled axes of a variable, in their order; empty for a global variable.
 type Plate = tuple[Rows, ...]
 
 #: Lengths of the leading axes of a draw: outer draws, particles. Empty for one draw.
-type Lead = tuple[Any, ...]
+type SampleShape = tuple[Any, ...]
 
 #: A draw of all variables of a guide, in the form that the guide likes.
-type Block = tuple[Variable, ...]
+type Latents = tuple[Variable, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +89,7 @@ class Parameter:
 
 
 #: What stands for each parameter: of rows, those of the batch, of shape (rows of the batch, n).
-type Here = Mapping[Parameter | SharedVariable, Variable]
+type ParamValues = Mapping[Parameter | SharedVariable, Variable]
 
 
 class Guide(Described, ABC):
@@ -166,7 +149,12 @@ class Guide(Described, ABC):
         model : Model
         """
 
-    def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
+    def draw(
+        self,
+        param_values: ParamValues,
+        sample_shape: SampleShape,
+        parents: Mapping[Variable, Variable],
+    ) -> Latents:
         """Draw all variables.
 
         Parameters
@@ -181,12 +169,16 @@ class Guide(Described, ABC):
         """
         raise NotImplementedError(f"{self!r} is not bound to variables")
 
-    def values(self, block: Block, n_lead: int) -> dict[Site, Variable]:
+    def values(self, latents: Latents, n_sample_dims: int) -> dict[Site, Variable]:
         """Return the value of each site from a draw with `n_lead` leading axes, on the unconstrained space."""
         raise NotImplementedError(f"{self!r} is not bound to variables")
 
     def logq(
-        self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
+        self,
+        latents: Latents,
+        param_values: ParamValues,
+        n_sample_dims: int,
+        parents: Mapping[Variable, Variable],
     ) -> Variable:
         """Return the log-density of a draw in nats, on the unconstrained space.
 
@@ -195,7 +187,7 @@ class Guide(Described, ABC):
         """
         raise NotImplementedError(f"{self!r} is not bound to variables")
 
-    def moments(self, here: Here) -> tuple[Variable, Variable]:
+    def moments(self, param_values: ParamValues) -> tuple[Variable, Variable]:
         """Return mean and standard deviation on the unconstrained space, where they are known.
 
         Raises
@@ -208,7 +200,7 @@ class Guide(Described, ABC):
             f"approx.sample(var_names={names})"
         )
 
-    def covariance(self, here: Here) -> Variable:
+    def covariance(self, param_values: ParamValues) -> Variable:
         """Return the covariance on the unconstrained space, shape (size, size), where it is known.
 
         Raises
@@ -226,7 +218,7 @@ class Guide(Described, ABC):
         """Whether mean and standard deviation are known."""
         return type(self).moments is not Guide.moments
 
-    def particles(self, here: Here) -> Block | None:
+    def particles(self, param_values: ParamValues) -> Latents | None:
         """Return all draws there are, of a guide that is a set of them."""
         return None
 
@@ -258,7 +250,7 @@ def sites_of(model: Model, unnumbered: Sequence[UnnumberedRows] = ()) -> list[Si
     return sites
 
 
-def in_order[T](
+def topological_order[T](
     items: Sequence[T], sites: Callable[[T], Sequence[Site]], reads: Callable[[T], Set[Variable]]
 ) -> tuple[list[T], list[T]]:
     """Put what others are computed from before these.
@@ -295,18 +287,18 @@ def plate_shape(plate: Sequence[Rows]) -> tuple[Variable, ...]:
 
 def noise(shape: Sequence[Any]) -> Variable:
     """Draw standard normal noise, anew at each evaluation."""
-    return drawn(pt.random.normal, size=tuple(shape))
+    return draw_random(pt.random.normal, size=tuple(shape))
 
 
-def drawn(distribution: Any, *arguments: Any, size: Any) -> Variable:
+def draw_random(distribution: Any, *arguments: Any, size: Any) -> Variable:
     """Draw from a distribution of :mod:`pytensor.tensor.random` with a generator of its own."""
     rng = pytensor.shared(np.random.default_rng())
     return distribution(*arguments, size=size, rng=rng, return_next_rng=True)[1]
 
 
-def held(here: Here) -> dict[Parameter | SharedVariable, Variable]:
+def detach(param_values: ParamValues) -> dict[Parameter | SharedVariable, Variable]:
     """Hold parameters: the same values, through which no gradient passes."""
-    return {parameter: disconnected_grad(var) for parameter, var in here.items()}
+    return {parameter: disconnected_grad(var) for parameter, var in param_values.items()}
 
 
 @dataclass(frozen=True)
@@ -384,41 +376,43 @@ class Layout:
             value = np.asarray(point[site.value.name or ""])
             places = [k for k, axis in enumerate(site.axes) if axis is not None]
             moved = np.moveaxis(value, places, range(n_rows))
-            lead = int(np.prod(moved.shape[:n_rows])) if n_rows else 1
-            lines.append(moved.reshape(lead, -1))
+            sample_shape = int(np.prod(moved.shape[:n_rows])) if n_rows else 1
+            lines.append(moved.reshape(sample_shape, -1))
         flat = np.concatenate(lines, axis=1)
         return flat if n_rows else flat[0]
 
-    def split(self, flat: Variable, n_lead: int) -> dict[Site, Variable]:
+    def split(self, flat: Variable, n_sample_dims: int) -> dict[Site, Variable]:
         """Take a flat array with `n_lead` leading axes apart, into values of the sites."""
         rows = plate_shape(self.plate)
-        lead = tuple(flat.shape[k] for k in range(n_lead))
+        sample_shape = tuple(flat.shape[k] for k in range(n_sample_dims))
         values = {}
         for site, shape, place in zip(self.sites, self.shapes, self.slices):
             part = flat[..., place.start] if shape == () else flat[..., place]
             if len(rows) > 1 or len(shape) > 1 or (not rows and len(shape) > 1):
-                part = part.reshape((*lead, *rows, *shape))
-            places = [n_lead + k for k, axis in enumerate(site.axes) if axis is not None]
-            now = list(range(n_lead, n_lead + len(rows)))
+                part = part.reshape((*sample_shape, *rows, *shape))
+            places = [n_sample_dims + k for k, axis in enumerate(site.axes) if axis is not None]
+            now = list(range(n_sample_dims, n_sample_dims + len(rows)))
             values[site] = part if places == now else pt.moveaxis(part, now, places)
         return values
 
-    def join(self, values: Mapping[Site, Variable], n_lead: int) -> Variable:
+    def join(self, values: Mapping[Site, Variable], n_sample_dims: int) -> Variable:
         """Put values of the sites side by side; the inverse of `split`."""
         n_rows, parts = len(self.plate), []
         for site, size in zip(self.sites, self.sizes):
-            places = [n_lead + k for k, axis in enumerate(site.axes) if axis is not None]
-            part = pt.moveaxis(values[site], places, list(range(n_lead, n_lead + n_rows)))
-            lead = tuple(part.shape[k] for k in range(n_lead))
-            parts.append(part.reshape((*lead, *self.shape()[:-1], size)))
+            places = [n_sample_dims + k for k, axis in enumerate(site.axes) if axis is not None]
+            part = pt.moveaxis(
+                values[site], places, list(range(n_sample_dims, n_sample_dims + n_rows))
+            )
+            sample_shape = tuple(part.shape[k] for k in range(n_sample_dims))
+            parts.append(part.reshape((*sample_shape, *self.shape()[:-1], size)))
         return pt.concatenate(parts, axis=-1)
 
-    def by_row_axes(self, logq: Variable, n_lead: int) -> Variable:
+    def by_row_axes(self, logq: Variable, n_sample_dims: int) -> Variable:
         """Give a value for each row, (..., rows), the axes of the plate."""
         if len(self.plate) < 2:
             return logq
-        lead = tuple(logq.shape[k] for k in range(n_lead))
-        return logq.reshape((*lead, *plate_shape(self.plate)))
+        sample_shape = tuple(logq.shape[k] for k in range(n_sample_dims))
+        return logq.reshape((*sample_shape, *plate_shape(self.plate)))
 
 
 class FlatGuide(Guide):
@@ -437,7 +431,7 @@ class FlatGuide(Guide):
     Examples
     --------
     >>> import pytensor.tensor as pt
-    >>> from pymc.variational.guides.base import drawn
+    >>> from pymc.variational.guides.base import draw_random
     >>> from pymc.variational.guides.base import FlatGuide
     >>> class Uniform(FlatGuide):
     ...     name = "uniform"
@@ -449,7 +443,7 @@ class FlatGuide(Guide):
     ...         }
     ...
     ...     def sample(self, params, lead):
-    ...         u = drawn(pt.random.uniform, size=(*lead, self.layout.size))
+    ...         u = draw_random(pt.random.uniform, size=(*lead, self.layout.size))
     ...         return params["low"] + pt.exp(params["log_width"]) * u
     ...
     ...     def log_density(self, z, params):
@@ -457,46 +451,57 @@ class FlatGuide(Guide):
     """
 
     layout: Layout
-    own: dict[str, Parameter]
+    params_by_name: dict[str, Parameter]
 
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Model) -> Self:
+    def bind(self, sites: Sequence[Site], starts: InitialValues, model: Model) -> Self:
         bound = copy(self)
         bound.layout = Layout.of(sites, starts.point)
         bound.sites = bound.layout.sites
         prefix, plate = bound.layout.name, bound.layout.plate
-        bound.own = {
+        bound.params_by_name = {
             name: Parameter(f"{prefix}_{name}", np.asarray(value, pytensor.config.floatX), plate)
             for name, value in bound.start(starts).items()
         }
-        bound.parameters = tuple(bound.own.values())
+        bound.parameters = tuple(bound.params_by_name.values())
         return bound
 
     @abstractmethod
-    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+    def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         """Return where each parameter starts, by name.
 
         Of a guide of rows the arrays have the shape (1, n), or (rows in all, n) where rows start apart.
         """
 
     @abstractmethod
-    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
+    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
         r"""Return draws, of shape (\*lead, size), or (\*lead, rows, size)."""
 
     @abstractmethod
     def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
         """Return the log-density in nats of draws, which takes away their last axis."""
 
-    def named(self, here: Here) -> dict[str, Variable]:
+    def values_by_name(self, param_values: ParamValues) -> dict[str, Variable]:
         """Return the graph of each parameter by its short name."""
-        return {name: here[parameter] for name, parameter in self.own.items()}
+        return {name: param_values[parameter] for name, parameter in self.params_by_name.items()}
 
-    def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
-        return (self.sample(self.named(here), lead),)
+    def draw(
+        self,
+        param_values: ParamValues,
+        sample_shape: SampleShape,
+        parents: Mapping[Variable, Variable],
+    ) -> Latents:
+        return (self.sample(self.values_by_name(param_values), sample_shape),)
 
-    def values(self, block: Block, n_lead: int) -> dict[Site, Variable]:
-        return self.layout.split(block[0], n_lead)
+    def values(self, latents: Latents, n_sample_dims: int) -> dict[Site, Variable]:
+        return self.layout.split(latents[0], n_sample_dims)
 
     def logq(
-        self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
+        self,
+        latents: Latents,
+        param_values: ParamValues,
+        n_sample_dims: int,
+        parents: Mapping[Variable, Variable],
     ) -> Variable:
-        return self.layout.by_row_axes(self.log_density(block[0], self.named(here)), n_lead)
+        return self.layout.by_row_axes(
+            self.log_density(latents[0], self.values_by_name(param_values)), n_sample_dims
+        )

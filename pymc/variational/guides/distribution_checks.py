@@ -46,8 +46,6 @@ from pymc.variational.guides.unnumbered_rows import UnnumberedRows, traced_axes
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["check_distribution", "check_rows"]
-
 #: The least and the greatest value; None where that is not a constant, or nothing is known.
 type Bounds = tuple[float | None, float | None]
 

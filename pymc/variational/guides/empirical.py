@@ -26,10 +26,15 @@ from pytensor.graph.basic import Variable
 
 from pymc.backends.base import MultiTrace
 from pymc.variational.counts import check_count
-from pymc.variational.guides.base import Block, FlatGuide, Here, Lead, Site, drawn
-from pymc.variational.guides.initial_values import Starts
-
-__all__ = ["EmpiricalGuide", "particles_of_trace"]
+from pymc.variational.guides.base import (
+    FlatGuide,
+    Latents,
+    ParamValues,
+    SampleShape,
+    Site,
+    draw_random,
+)
+from pymc.variational.guides.initial_values import InitialValues
 
 
 @dataclass(eq=False)
@@ -62,34 +67,36 @@ class EmpiricalGuide(FlatGuide):
                 "more, such as 1.0"
             )
 
-    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+    def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         noise = starts.rng.normal(0, 1, size=(self.size, self.layout.size))
         return {
             "histogram": starts.means(self.layout) + starts.sds(self.layout, self.jitter) * noise
         }
 
-    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
+    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
         histogram = params["histogram"]
         n_particles = histogram.shape[0]
         if self.replace:
-            return histogram[drawn(pt.random.integers, 0, n_particles, size=lead or None)]
-        order = drawn(pt.random.permutation, n_particles, size=None)
-        n_draws = pt.prod(pt.stack([1, *lead]))
-        return histogram[order[pt.arange(n_draws) % n_particles].reshape(lead)]
+            return histogram[
+                draw_random(pt.random.integers, 0, n_particles, size=sample_shape or None)
+            ]
+        order = draw_random(pt.random.permutation, n_particles, size=None)
+        n_draws = pt.prod(pt.stack([1, *sample_shape]))
+        return histogram[order[pt.arange(n_draws) % n_particles].reshape(sample_shape)]
 
     def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
         names = [site.name for site in self.sites]
         raise NotImplementedError(f"particles of {names} have no density")
 
-    def particles(self, here: Here) -> Block:
-        return (here[self.own["histogram"]],)
+    def particles(self, param_values: ParamValues) -> Latents:
+        return (param_values[self.params_by_name["histogram"]],)
 
-    def moments(self, here: Here) -> tuple[Variable, Variable]:
-        histogram = here[self.own["histogram"]]
+    def moments(self, param_values: ParamValues) -> tuple[Variable, Variable]:
+        histogram = param_values[self.params_by_name["histogram"]]
         return histogram.mean(axis=0), histogram.std(axis=0)
 
-    def covariance(self, here: Here) -> Variable:
-        histogram = here[self.own["histogram"]]
+    def covariance(self, param_values: ParamValues) -> Variable:
+        histogram = param_values[self.params_by_name["histogram"]]
         centred = histogram - histogram.mean(axis=0)
         return centred.T @ centred / histogram.shape[0].astype(centred.dtype)
 

@@ -24,11 +24,9 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from pymc.variational.counts import check_count
-from pymc.variational.guides.base import FlatGuide, Lead, noise
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.base import FlatGuide, SampleShape, noise
+from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
-
-__all__ = ["NormalizingFlow"]
 
 #: The largest logarithm of a scale of one layer: exp(8) times as wide, or as narrow.
 LARGEST_SCALE = 8.0
@@ -76,7 +74,7 @@ class NormalizingFlow(FlatGuide):
         for argument, value in (("n_layers", self.n_layers), ("n_hidden", self.n_hidden)):
             check_count(argument, value, "pm.NormalizingFlow")
 
-    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+    def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(self.seed)
         found = {"mu": starts.means(self.layout), "rho": starts.rhos(self.layout)}
         for k in self._layers():
@@ -100,8 +98,8 @@ class NormalizingFlow(FlatGuide):
         log_scale = LARGEST_SCALE * pt.tanh(out[..., n_moved:] / LARGEST_SCALE)
         return out[..., :n_moved], log_scale
 
-    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
-        x = noise((*lead, self.layout.size))
+    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
+        x = noise((*sample_shape, self.layout.size))
         for layer in self._layers():
             kept, moved = halves(layer, self.layout.size)
             shift, log_scale = self._network(x[..., kept], params, layer)

@@ -23,11 +23,9 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 from pytensor.tensor.linalg import solve_triangular
 
-from pymc.variational.guides.base import FlatGuide, Here, Lead, noise
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.base import FlatGuide, ParamValues, SampleShape, noise
+from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI, logistic
-
-__all__ = ["FullRankGuide", "solve_lower"]
 
 #: Diagonal parameters where no standard deviation is given: 1.31 after the softplus, as in PyMC.
 START = 1.0
@@ -57,7 +55,7 @@ class FullRankGuide(FlatGuide):
     def needs_rows(self) -> bool:  # type: ignore[override]
         return self.of_rows
 
-    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+    def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         diagonal = starts.rhos(self.layout, default=START)
         factor = diagonal[..., None] * np.eye(self.layout.size)
         return {"mu": starts.means(self.layout), "L_tril": factor[..., *self._places]}
@@ -75,8 +73,8 @@ class FullRankGuide(FlatGuide):
         empty = pt.zeros((*(flat.shape[k] for k in range(flat.type.ndim - 1)), d, d))
         return pt.set_subtensor(empty[..., rows, columns], entries)
 
-    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
-        eps, factor = noise((*lead, *self.layout.shape())), self.factor(params)
+    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
+        eps, factor = noise((*sample_shape, *self.layout.shape())), self.factor(params)
         if not self.layout.plate:
             return params["mu"] + eps @ factor.T
         return params["mu"] + (factor * eps[..., None, :]).sum(axis=-1)
@@ -87,12 +85,12 @@ class FullRankGuide(FlatGuide):
         log_diagonal = pt.log(pt.diagonal(factor, axis1=-2, axis2=-1))
         return (-0.5 * standard**2 - log_diagonal - LOG_SQRT_2PI).sum(axis=-1)
 
-    def moments(self, here: Here) -> tuple[Variable, Variable]:
-        params = self.named(here)
+    def moments(self, param_values: ParamValues) -> tuple[Variable, Variable]:
+        params = self.values_by_name(param_values)
         return params["mu"], pt.sqrt((self.factor(params) ** 2).sum(axis=-1))
 
-    def covariance(self, here: Here) -> Variable:
-        factor = self.factor(self.named(here))
+    def covariance(self, param_values: ParamValues) -> Variable:
+        factor = self.factor(self.values_by_name(param_values))
         return factor @ factor.T
 
     def parameter_scales(self, values: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:

@@ -26,23 +26,12 @@ from pymc.variational.vectorize import as_tensor
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = [
-    "Starts",
-    "check_support",
-    "check_used",
-    "of_all_entries",
-    "read_sigmas",
-    "read_starts",
-    "rhos",
-    "rhos_of_entries",
-]
-
 #: A start may be rounded: up to this part of its largest entry
 ROUNDED = 0.05
 
 
 @dataclass(frozen=True)
-class Starts:
+class InitialValues:
     """The point at which guides start, and how wide they are there.
 
     Parameters
@@ -61,13 +50,13 @@ class Starts:
     rng: np.random.RandomState = field(default_factory=np.random.RandomState)
 
     @classmethod
-    def of(
+    def from_model(
         cls,
         model: Model,
         start: Mapping[str, Any] | None = None,
         start_sigma: Mapping[str, Any] | None = None,
         rng: np.random.RandomState | None = None,
-    ) -> Starts:
+    ) -> InitialValues:
         """Take the initial point of `model` on all rows, or what the user gives instead.
 
         Raises
@@ -148,8 +137,8 @@ def read_sigmas(model: Model, start_sigma: Mapping[Any, Any]) -> dict[str, np.nd
     """
     value_names = _value_names(model)
     sigmas: dict[str, np.ndarray] = {}
-    for name, given in _by_name(model, "start_sigma", start_sigma).items():
-        sigma, value_name = _sigma(name, given), value_names[name]
+    for name, parents in _by_name(model, "start_sigma", start_sigma).items():
+        sigma, value_name = _sigma(name, parents), value_names[name]
         if value_name in sigmas and not np.array_equal(sigmas[value_name], sigma):
             raise ValueError(
                 f"start_sigma of pm.fit has {_short(sigma)} for {name!r} and "
@@ -198,14 +187,16 @@ def _value_names(model: Model) -> dict[str, str]:
     return {**{value: value for value in both.values()}, **both}
 
 
-def _by_name(model: Model, argument: str, given: Any, also: Collection[str] = ()) -> dict[str, Any]:
+def _by_name(
+    model: Model, argument: str, parents: Any, also: Collection[str] = ()
+) -> dict[str, Any]:
     """Check the keys of a dict of starts."""
-    if not isinstance(given, Mapping):
+    if not isinstance(parents, Mapping):
         raise TypeError(
-            f"{argument} of pm.fit is a dict by variable, such as {{'mu': 0.1}}; got {given!r}"
+            f"{argument} of pm.fit is a dict by variable, such as {{'mu': 0.1}}; got {parents!r}"
         )
     named: dict[str, Any] = {}
-    for key, value in given.items():
+    for key, value in parents.items():
         name = str(getattr(key, "name", key))
         if name in named:
             raise ValueError(
@@ -244,9 +235,9 @@ def check_used(sites: Sequence[Site], arguments: Mapping[str, Mapping[str, Any] 
     ------
     ValueError
     """
-    for argument, given in arguments.items():
+    for argument, parents in arguments.items():
         for site in sites:
-            if given and (site.name in given or site.value.name in given):
+            if parents and (site.name in parents or site.value.name in parents):
                 raise ValueError(
                     f"{argument} of pm.fit has {site.name!r}, whose distribution a guide model or "
                     "an encoder of pm.Amortized gives: it starts where the parameters of that do, and "
@@ -283,26 +274,26 @@ def check_support(model: Model, point: Mapping[str, np.ndarray], start: Mapping[
     """
     for rv in model.free_RVs:
         value = model.rvs_to_values[rv].name
-        given = {name: start[name] for name in (rv.name, value) if name in start}
-        if not given or value not in point:
+        parents = {name: start[name] for name in (rv.name, value) if name in start}
+        if not parents or value not in point:
             continue
-        named = given.get(rv.name, given.get(value))
+        named = parents.get(rv.name, parents.get(value))
         if not np.isfinite(point[value]).all():
             raise ValueError(
                 f"start of pm.fit has {_short(named)} for {rv.name!r}, which is not within its support: "
                 "on the unconstrained space, where the guide would start, it is not finite. Give a "
                 "value that the variable can have"
             )
-        _check_same(model, rv, point, given)
+        _check_same(model, rv, point, parents)
 
 
 def _check_same(
-    model: Model, rv: Variable, point: Mapping[str, np.ndarray], given: Mapping[str, Any]
+    model: Model, rv: Variable, point: Mapping[str, np.ndarray], parents: Mapping[str, Any]
 ) -> None:
     """Raise where the value of a variable at `point` is not what was given, by one name or by both."""
     value = model.rvs_to_values[rv]
-    by_graph = any(isinstance(start, str | Variable) for start in given.values())
-    if rv.name not in given or by_graph or model.rvs_to_transforms[rv] is None:
+    by_graph = any(isinstance(start, str | Variable) for start in parents.values())
+    if rv.name not in parents or by_graph or model.rvs_to_transforms[rv] is None:
         return
     constrained = model.replace_rvs_by_values([rv])
     inputs = [var for var in explicit_graph_inputs(constrained) if var in model.value_vars]
@@ -316,22 +307,26 @@ def _check_same(
         return backward(*(np.asarray(values[var.name], var.type.dtype) for var in inputs))[0]
 
     starts = on_own_space(point[value.name])
-    if value.name in given and not _about_equal(on_own_space(given[value.name]), given[rv.name]):
+    if value.name in parents and not _about_equal(
+        on_own_space(parents[value.name]), parents[rv.name]
+    ):
         raise ValueError(
-            f"start of pm.fit has {_short(given[rv.name])} for {rv.name!r}, and "
-            f"{_short(given[value.name])} for {value.name!r}, which is the same variable on the "
+            f"start of pm.fit has {_short(parents[rv.name])} for {rv.name!r}, and "
+            f"{_short(parents[value.name])} for {value.name!r}, which is the same variable on the "
             "unconstrained space, and another value of it. Give one of them"
         )
-    if not _about_equal(starts, given[rv.name]):
+    if not _about_equal(starts, parents[rv.name]):
         raise ValueError(
-            f"start of pm.fit has {_short(given[rv.name])} for {rv.name!r}, which is not within its support: "
+            f"start of pm.fit has {_short(parents[rv.name])} for {rv.name!r}, which is not within its support: "
             f"it would start at {_short(starts)}. Give a value that the variable can have"
         )
 
 
-def _about_equal(found: np.ndarray, given: Any) -> bool:
+def _about_equal(found: np.ndarray, parents: Any) -> bool:
     """Tell whether two values are equal up to a few digits: 0.33 in a simplex is a third."""
-    return np.allclose(found, given, rtol=0, atol=ROUNDED * float(np.max(np.abs(given), initial=0)))
+    return np.allclose(
+        found, parents, rtol=0, atol=ROUNDED * float(np.max(np.abs(parents), initial=0))
+    )
 
 
 def of_all_entries(model: Model, name: str, start: Any) -> Any:
@@ -371,17 +366,17 @@ def _sigma(name: str, sigma: Any) -> np.ndarray:
     return array
 
 
-def _broadcast(argument: str, name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _broadcast(argument: str, name: str, parents: Any, shape: tuple[int, ...]) -> np.ndarray:
     try:
-        return np.broadcast_to(given, shape)
+        return np.broadcast_to(parents, shape)
     except ValueError:
         space = " on the unconstrained space" if argument == "start_sigma" else ""
         raise ValueError(
-            f"{argument} of pm.fit for {name!r} has the shape {np.shape(given)}, which does not broadcast "
+            f"{argument} of pm.fit for {name!r} has the shape {np.shape(parents)}, which does not broadcast "
             f"to {shape}, that of the variable{space}: where it has rows, those of all data, not of a "
             "batch. Give one value for all entries, or one for each"
         ) from None
 
 
-def _short(given: Any) -> str:
-    return np.array2string(np.asarray(given), threshold=6)
+def _short(parents: Any) -> str:
+    return np.array2string(np.asarray(parents), threshold=6)

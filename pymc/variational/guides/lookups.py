@@ -26,14 +26,6 @@ from pymc.minibatch.stream_index import is_stream, streams_in
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = [
-    "batch_of",
-    "check_params",
-    "in_model",
-    "model_parameters",
-    "trainable",
-]
-
 
 def batch_of(var: Variable, model: Model, guide: Any = None) -> Variable:
     """Look up a variable or a graph in `model`: data on a subsampled dim are the rows of the batch.
@@ -91,9 +83,9 @@ def in_model(var: Variable, model: Model, own_names: Collection[str] = ()) -> Va
     var = _of_streams(var, model)
     swaps: dict[Variable, Variable] = {}
     for index in indexes([var]):
-        here = plates.get(Rows(index).dim or "")
-        if here is not None and Rows(index) != Rows(here):
-            swaps[index] = here
+        param_values = plates.get(Rows(index).dim or "")
+        if param_values is not None and Rows(index) != Rows(param_values):
+            swaps[index] = param_values
     containers = {id(shared.container): shared for shared in _shared_of_model(model)}
     for old in ancestors([var], blockers=own):
         new = model.named_vars.get(old.name) if old.name and old.name not in own_names else None

@@ -23,12 +23,10 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.linalg import cholesky
 
 from pymc.variational.counts import check_count
-from pymc.variational.guides.base import FlatGuide, Here, Lead, noise
+from pymc.variational.guides.base import FlatGuide, ParamValues, SampleShape, noise
 from pymc.variational.guides.full_rank import solve_lower
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
-
-__all__ = ["LowRank"]
 
 # Standard deviation of where the factors start; at 0 the loss is flat in them
 START = 0.01
@@ -62,7 +60,7 @@ class LowRank(FlatGuide):
     def __post_init__(self) -> None:
         check_count("rank", self.rank, "pm.LowRank")
 
-    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+    def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         factors = np.random.default_rng(0).normal(0, START, size=(self.layout.size, self.rank))
         return {
             "mu": starts.means(self.layout),
@@ -70,8 +68,8 @@ class LowRank(FlatGuide):
             "factors": factors,
         }
 
-    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
-        common, own = noise((*lead, self.rank)), noise((*lead, self.layout.size))
+    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
+        common, own = noise((*sample_shape, self.rank)), noise((*sample_shape, self.layout.size))
         return params["mu"] + common @ params["factors"].T + pt.softplus(params["rho"]) * own
 
     def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
@@ -84,11 +82,11 @@ class LowRank(FlatGuide):
         log_det = pt.log(sd).sum() + pt.log(pt.diagonal(inner)).sum()
         return -0.5 * quadratic - log_det - self.layout.size * LOG_SQRT_2PI
 
-    def moments(self, here: Here) -> tuple[Variable, Variable]:
-        params = self.named(here)
+    def moments(self, param_values: ParamValues) -> tuple[Variable, Variable]:
+        params = self.values_by_name(param_values)
         variance = pt.softplus(params["rho"]) ** 2 + (params["factors"] ** 2).sum(axis=-1)
         return params["mu"], pt.sqrt(variance)
 
-    def covariance(self, here: Here) -> Variable:
-        params = self.named(here)
+    def covariance(self, param_values: ParamValues) -> Variable:
+        params = self.values_by_name(param_values)
         return params["factors"] @ params["factors"].T + pt.diag(pt.softplus(params["rho"]) ** 2)

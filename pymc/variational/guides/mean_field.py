@@ -21,10 +21,8 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import FlatGuide, Here, Lead, noise
-from pymc.variational.guides.initial_values import Starts
-
-__all__ = ["MeanFieldGuide", "normal_scales"]
+from pymc.variational.guides.base import FlatGuide, ParamValues, SampleShape, noise
+from pymc.variational.guides.initial_values import InitialValues
 
 LOG_SQRT_2PI = 0.5 * float(np.log(2 * np.pi))
 
@@ -35,11 +33,11 @@ class MeanFieldGuide(FlatGuide):
 
     name = "mean_field"
 
-    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+    def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         return {"mu": starts.means(self.layout), "rho": starts.rhos(self.layout)}
 
-    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
-        eps = noise((*lead, *self.layout.shape()))
+    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
+        eps = noise((*sample_shape, *self.layout.shape()))
         return params["mu"] + pt.softplus(params["rho"]) * eps
 
     def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
@@ -47,12 +45,12 @@ class MeanFieldGuide(FlatGuide):
         standard = (z - params["mu"]) / sd
         return (-0.5 * standard**2 - pt.log(sd) - LOG_SQRT_2PI).sum(axis=-1)
 
-    def moments(self, here: Here) -> tuple[Variable, Variable]:
-        params = self.named(here)
+    def moments(self, param_values: ParamValues) -> tuple[Variable, Variable]:
+        params = self.values_by_name(param_values)
         return params["mu"], pt.softplus(params["rho"])
 
-    def covariance(self, here: Here) -> Variable:
-        return pt.diag(self.moments(here)[1] ** 2)
+    def covariance(self, param_values: ParamValues) -> Variable:
+        return pt.diag(self.moments(param_values)[1] ** 2)
 
     def parameter_scales(self, values: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
         mu, rho = self.parameters

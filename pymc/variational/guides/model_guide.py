@@ -43,17 +43,17 @@ from pymc.minibatch.plates import subsampled_dims
 from pymc.minibatch.provenance import indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.guides.base import (
-    Block,
     Guide,
-    Here,
-    Lead,
+    Latents,
     Parameter,
+    ParamValues,
+    SampleShape,
     Site,
-    in_order,
     plate_shape,
+    topological_order,
 )
 from pymc.variational.guides.distribution_checks import check_distribution, check_rows
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.lookups import batch_of, check_params
 from pymc.variational.guides.reparametrize import Path, path
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows
@@ -62,8 +62,6 @@ from pymc.variational.vectorize import at_draws
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
-
-__all__ = ["AutoGuide", "ModelGuide", "own_to_free"]
 
 PYTHON = Mode(linker="py", optimizer=None)
 
@@ -220,7 +218,7 @@ class ModelGuide(Guide):
         """Data of the guide itself, which are not trained."""
         return tuple(self.guide.data_vars)
 
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Model) -> Self:
+    def bind(self, sites: Sequence[Site], starts: InitialValues, model: Model) -> Self:
         """Return the guide of some of its variables in `model`.
 
         Raises
@@ -253,16 +251,21 @@ class ModelGuide(Guide):
         """The distributions of a bound guide, of other variables in whose place draws come."""
         return [part.graph for part in self.parts]
 
-    def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
+    def draw(
+        self,
+        param_values: ParamValues,
+        sample_shape: SampleShape,
+        parents: Mapping[Variable, Variable],
+    ) -> Latents:
         """Draw the variables one after the other, on the spaces on which the guide has them."""
-        known = {**changed(here), **given}
-        block = []
+        known = {**changed(param_values), **parents}
+        latents = []
         for part in self.parts:
-            block.append(part.draw(known, lead))
-            known[part.site.rv] = part.own_space(block[-1])
-        return tuple(block)
+            latents.append(part.draw(known, sample_shape))
+            known[part.site.rv] = part.own_space(latents[-1])
+        return tuple(latents)
 
-    def block_of(self, drawn: Mapping[Variable, Variable]) -> Block:
+    def block_of(self, drawn: Mapping[Variable, Variable]) -> Latents:
         """Return the block of draws that were made elsewhere, of variables on their own spaces."""
         return tuple(
             own_to_free(part.site, drawn[part.site.rv])
@@ -271,20 +274,25 @@ class ModelGuide(Guide):
             for part in self.parts
         )
 
-    def values(self, block: Block, n_lead: int) -> dict[Site, Variable]:
+    def values(self, latents: Latents, n_sample_dims: int) -> dict[Site, Variable]:
         return {
             part.site: draw if part.unconstrained else own_to_free(part.site, draw)
-            for part, draw in zip(self.parts, block, strict=True)
+            for part, draw in zip(self.parts, latents, strict=True)
         }
 
     def logq(
-        self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
+        self,
+        latents: Latents,
+        param_values: ParamValues,
+        n_sample_dims: int,
+        parents: Mapping[Variable, Variable],
     ) -> Variable:
         own = {
-            part.site.rv: part.own_space(draw) for part, draw in zip(self.parts, block, strict=True)
+            part.site.rv: part.own_space(draw)
+            for part, draw in zip(self.parts, latents, strict=True)
         }
-        known = {**changed(here), **given, **own}
-        terms = [part.logq_of(draw, known) for part, draw in zip(self.parts, block, strict=True)]
+        known = {**changed(param_values), **parents, **own}
+        terms = [part.logq_of(draw, known) for part, draw in zip(self.parts, latents, strict=True)]
         return pt.add(*terms) if len(terms) > 1 else terms[0]
 
 
@@ -380,10 +388,12 @@ def check_inputs(graph: Variable, subject: str) -> None:
             )
 
 
-def changed(here: Here) -> dict[Variable, Variable]:
+def changed(param_values: ParamValues) -> dict[Variable, Variable]:
     """Return what stands for shared variables, where it is not the variable itself."""
     return {
-        old: new for old, new in here.items() if not isinstance(old, Parameter) and old is not new
+        old: new
+        for old, new in param_values.items()
+        if not isinstance(old, Parameter) and old is not new
     }
 
 
@@ -404,7 +414,7 @@ class Source:
 
     rv: Variable
     mark: Variable
-    given: Variable
+    parents: Variable
     way: Path | None
 
 
@@ -507,12 +517,12 @@ class Part:
         """Put marks in the place of variables, of which draws are known."""
         return {self.marks.get(var, var): draw for var, draw in known.items()}
 
-    def draw(self, known: Mapping[Variable, Variable], lead: Lead) -> Variable:
+    def draw(self, known: Mapping[Variable, Variable], sample_shape: SampleShape) -> Variable:
         """Draw, on the space of the distribution, given draws of other variables."""
         swaps = self._at(known)
         for source in self.sources:
             lengths = self._lengths(source, swaps)
-            swaps[source.mark] = draw_source(source, lengths, swaps, lead, self.site)
+            swaps[source.mark] = draw_source(source, lengths, swaps, sample_shape, self.site)
         if self.draw_graph in swaps:
             draw = swaps[self.draw_graph]
         else:
@@ -532,7 +542,7 @@ class Part:
             return lengths
         # One draw of each variable has the shape that all have
         one = {old: new[(0,) * (new.type.ndim - old.type.ndim)] for old, new in swaps.items()}
-        [shape] = graph_replace([pt.stack(shape_of(source.given))], one, strict=False)
+        [shape] = graph_replace([pt.stack(shape_of(source.parents))], one, strict=False)
         return [shape[k] if n is None else n for k, n in enumerate(lengths)]
 
     def own_space(self, draw: Variable) -> Variable:
@@ -600,7 +610,9 @@ def parts_in_order(parts: Sequence[Part]) -> tuple[Part, ...]:
     ValueError
         If some depend on each other.
     """
-    ordered, left = in_order(parts, lambda part: (part.site,), lambda part: part.marks.keys())
+    ordered, left = topological_order(
+        parts, lambda part: (part.site,), lambda part: part.marks.keys()
+    )
     if left:
         names = ", ".join(sorted(repr(part.site.name) for part in left))
         raise ValueError(
@@ -634,8 +646,8 @@ def chain_of(rvs: Sequence[Variable]) -> tuple[Source, ...]:
     sources: list[Source] = []
     for rv in rvs:
         mark = rv.type.clone(shape=(None,) * rv.type.ndim)()
-        given = rebuild([rv], {source.rv: source.mark for source in sources})[0]
-        sources.append(Source(rv, mark, given, path(given)))
+        parents = rebuild([rv], {source.rv: source.mark for source in sources})[0]
+        sources.append(Source(rv, mark, parents, path(parents)))
     return tuple(sources)
 
 
@@ -651,18 +663,18 @@ def draw_source(
     source: Source,
     lengths: Sequence[Any],
     swaps: Mapping[Variable, Variable],
-    lead: Lead,
+    sample_shape: SampleShape,
     site: Site,
 ) -> Variable:
     """Draw a random variable, with leading axes; each draw has noise of its own."""
-    rv, way = source.given, source.way
+    rv, way = source.parents, source.way
     if way is not None:
-        noise = way.of_shape((*lead, *lengths))
+        noise = way.of_shape((*sample_shape, *lengths))
         return at_draws([way.draw], {**swaps, way.noise: noise})[0]
     draw = at_draws([drawn_anew(rv)], swaps)[0]
     n_batch = rv.type.ndim - rv.owner.op.ndim_supp
     try:
-        return change_dist_size(draw, (*lead, *lengths[:n_batch]))
+        return change_dist_size(draw, (*sample_shape, *lengths[:n_batch]))
     except (NotImplementedError, TypeError, ValueError) as error:
         raise NotImplementedError(
             f"the guide of {site.name!r} draws from {rv.owner.op}, which cannot be drawn for several "

@@ -30,9 +30,7 @@ from pytensor.tensor.random.basic import (
 )
 
 from pymc.logprob.basic import icdf
-from pymc.variational.guides.base import drawn, noise
-
-__all__ = ["Path", "path"]
+from pymc.variational.guides.base import draw_random, noise
 
 
 class Path(NamedTuple):
@@ -118,7 +116,7 @@ def _(op: StudentTRV, dist: Variable, eps: Variable) -> Path | None:
         return None
 
     def standard(shape: Sequence[Any]) -> Variable:
-        return drawn(pt.random.t, freedom.data.item(), size=tuple(shape))
+        return draw_random(pt.random.t, freedom.data.item(), size=tuple(shape))
 
     return Path(loc + scale * eps, eps, standard)
 
@@ -132,4 +130,4 @@ def _(op: MvNormalRV, dist: Variable, eps: Variable) -> Path:
 def _uniform(shape: Sequence[Any]) -> Variable:
     """Draw from the open unit interval: at its ends the inverse may be infinite."""
     tiny = np.finfo(pytensor.config.floatX).eps
-    return drawn(pt.random.uniform, tiny, 1 - tiny, size=tuple(shape))
+    return draw_random(pt.random.uniform, tiny, 1 - tiny, size=tuple(shape))

@@ -11,10 +11,10 @@ from typing import Any
 
 from pymc.minibatch.plates import subsampled_dims
 from pymc.model.core import Model
-from pymc.variational.guides.base import Guide, Plate, Site, in_order
+from pymc.variational.guides.base import Guide, Plate, Site, topological_order
 from pymc.variational.guides.flow import NormalizingFlow
 from pymc.variational.guides.full_rank import FullRankGuide
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
 from pymc.variational.guides.model_guide import AutoGuide, ModelGuide
@@ -29,8 +29,6 @@ from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the rele
     ParametrizationError,
 )
 from pymc.vartypes import discrete_types
-
-__all__ = ["FAMILIES", "assemble", "read_guides", "there_of_guide"]
 
 #: To the type checker a name that the release binds is no class.
 model_class: Any = Model
@@ -52,11 +50,11 @@ FAMILIES: dict[str, Guide] = {
 type Requests = Sequence[tuple[tuple[str, ...] | None, Guide]]
 
 
-def assemble(
+def build_guides(
     model: Model,
     sites: Sequence[Site],
     requests: Requests,
-    starts: Starts,
+    starts: InitialValues,
     others: str = "mean_field",
 ) -> tuple[Guide, ...]:
     """Make the guides of all variables of a model.
@@ -66,7 +64,7 @@ def assemble(
     model : Model
     sites : sequence of Site
     requests : sequence of (names or None, Guide)
-        As :func:`read_guides` makes them.
+        As :func:`parse_guides` makes them.
     starts : Starts
     others : str
         The guide of variables that `requests` do not name.
@@ -109,7 +107,9 @@ def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
     ValueError
         If two depend on each other.
     """
-    ordered, left = in_order(guides, lambda guide: guide.sites, lambda guide: guide.reads())
+    ordered, left = topological_order(
+        guides, lambda guide: guide.sites, lambda guide: guide.reads()
+    )
     if left:
         names = sorted(site.name for guide in left for site in guide.sites)
         raise ValueError(
@@ -120,7 +120,7 @@ def _in_order(guides: Sequence[Guide]) -> tuple[Guide, ...]:
     return tuple(ordered)
 
 
-def there_of_guide(model: Model, requests: Requests) -> list[UnnumberedRows]:
+def plates_of_guides(model: Model, requests: Requests) -> list[UnnumberedRows]:
     """List rows of the dims that guides are for and that the model does not subsample.
 
     A guide that is a model says no dim: it is for those along which its variables have a value for each
@@ -140,7 +140,7 @@ def there_of_guide(model: Model, requests: Requests) -> list[UnnumberedRows]:
     return [unnumbered_rows(model, dim) for dim in dims if dim is not None and dim not in sampled]
 
 
-def read_guides(model: Model, guide: Any) -> Requests:
+def parse_guides(model: Model, guide: Any) -> Requests:
     """Read the argument `guide` of :func:`pymc.fit`.
 
     Parameters
@@ -190,24 +190,24 @@ def _names(key: Any) -> tuple[str, ...] | None:
     return tuple(k if isinstance(k, str) else getattr(k, "name", repr(k)) for k in keys)
 
 
-def _guide(given: Any, model: Model) -> Guide:
-    if isinstance(given, str):
-        if given not in FAMILIES:
+def _guide(parents: Any, model: Model) -> Guide:
+    if isinstance(parents, str):
+        if parents not in FAMILIES:
             raise ValueError(
-                f"guide {given!r} of pm.fit is none of {', '.join(map(repr, FAMILIES))}, or an object "
+                f"guide {parents!r} of pm.fit is none of {', '.join(map(repr, FAMILIES))}, or an object "
                 "such as pm.LowRank(rank=5) or pm.Amortized(...), or a pm.Model"
             )
-        return FAMILIES[given]
-    if isinstance(given, Guide):
-        return given
-    if isinstance(given, FunctionType | MethodType | partial):
-        given = _called(given, model)
-    if isinstance(given, model_class):
-        return ModelGuide(given).of_model(model)
-    if isinstance(given, AutoGuide):
-        return ModelGuide.of_auto_guide(given).of_model(model)
+        return FAMILIES[parents]
+    if isinstance(parents, Guide):
+        return parents
+    if isinstance(parents, FunctionType | MethodType | partial):
+        parents = _called(parents, model)
+    if isinstance(parents, model_class):
+        return ModelGuide(parents).of_model(model)
+    if isinstance(parents, AutoGuide):
+        return ModelGuide.of_auto_guide(parents).of_model(model)
     raise TypeError(
-        f"guide {given!r} of pm.fit, of type {type(given).__name__}, is no guide: give one of "
+        f"guide {parents!r} of pm.fit, of type {type(parents).__name__}, is no guide: give one of "
         f"{', '.join(map(repr, FAMILIES))}, an object such as pm.LowRank(rank=5), a pm.Model whose variables "
         "are named as the latent ones, a function of the model that returns one, or a dict of these by "
         "variable"
@@ -236,7 +236,7 @@ def _take(left: dict[str, Site], name: str, sites: Sequence[Site]) -> Site:
     )
 
 
-def _bind(guide: Guide, sites: Iterable[Site], starts: Starts, model: Model) -> list[Guide]:
+def _bind(guide: Guide, sites: Iterable[Site], starts: InitialValues, model: Model) -> list[Guide]:
     """Make a guide of a guide for the variables of each plate."""
     groups: dict[Plate, list[Site]] = {}
     for site in sites:

@@ -24,15 +24,22 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import Block, FlatGuide, Here, Layout, Lead, Site, noise, sites_of
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.base import (
+    FlatGuide,
+    Latents,
+    Layout,
+    ParamValues,
+    SampleShape,
+    Site,
+    noise,
+    sites_of,
+)
+from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
 from pymc.variational.guides.model_guide import own_to_free
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
-
-__all__ = ["Structured"]
 
 
 class Structured(FlatGuide):
@@ -83,7 +90,7 @@ class Structured(FlatGuide):
     def config(self) -> dict[str, Any]:
         return {"given": self.given}
 
-    def bind(self, sites: Sequence[Site], starts: Starts, model: Model) -> Self:
+    def bind(self, sites: Sequence[Site], starts: InitialValues, model: Model) -> Self:
         """Return the guide of variables of rows.
 
         Raises
@@ -99,7 +106,7 @@ class Structured(FlatGuide):
     def reads(self) -> set[Variable]:
         return {site.rv for site in self.above.sites}
 
-    def start(self, starts: Starts) -> dict[str, np.ndarray]:
+    def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         return {
             "mu": starts.means(self.layout),
             "rho": starts.rhos(self.layout),
@@ -109,30 +116,39 @@ class Structured(FlatGuide):
     def mean(self, params: Mapping[str, Variable], given: Mapping[Variable, Variable]) -> Variable:
         """Return the mean of each row, given the global variables: shape (..., rows, size)."""
         free = {site: own_to_free(site, given[site.rv]) for site in self.above.sites}
-        n_lead = max(x.type.ndim - site.value.type.ndim for site, x in free.items())
-        away = self.above.join(free, n_lead) - self.center
+        n_sample_dims = max(x.type.ndim - site.value.type.ndim for site, x in free.items())
+        away = self.above.join(free, n_sample_dims) - self.center
         slopes = params["slopes"].reshape((-1, self.layout.size, self.above.size))
         return params["mu"] + (slopes * away[..., None, None, :]).sum(axis=-1)
 
-    def sample(self, params: Mapping[str, Variable], lead: Lead) -> Variable:
+    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
         """Draw deviations from the mean."""
-        return pt.softplus(params["rho"]) * noise((*lead, *self.layout.shape()))
+        return pt.softplus(params["rho"]) * noise((*sample_shape, *self.layout.shape()))
 
     def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
         """Return the log-density of deviations from the mean."""
         sd = pt.softplus(params["rho"])
         return (-0.5 * (z / sd) ** 2 - pt.log(sd) - LOG_SQRT_2PI).sum(axis=-1)
 
-    def draw(self, here: Here, lead: Lead, given: Mapping[Variable, Variable]) -> Block:
-        params = self.named(here)
-        return (self.mean(params, given) + self.sample(params, lead),)
+    def draw(
+        self,
+        param_values: ParamValues,
+        sample_shape: SampleShape,
+        given: Mapping[Variable, Variable],
+    ) -> Latents:
+        params = self.values_by_name(param_values)
+        return (self.mean(params, given) + self.sample(params, sample_shape),)
 
     def logq(
-        self, block: Block, here: Here, n_lead: int, given: Mapping[Variable, Variable]
+        self,
+        latents: Latents,
+        param_values: ParamValues,
+        n_sample_dims: int,
+        given: Mapping[Variable, Variable],
     ) -> Variable:
-        params = self.named(here)
-        deviation = block[0] - self.mean(params, given)
-        return self.layout.by_row_axes(self.log_density(deviation, params), n_lead)
+        params = self.values_by_name(param_values)
+        deviation = latents[0] - self.mean(params, given)
+        return self.layout.by_row_axes(self.log_density(deviation, params), n_sample_dims)
 
     def _globals(self, model: Model) -> list[Site]:
         known = {site.name: site for site in sites_of(model) if not site.plate}

@@ -29,19 +29,6 @@ from pymc.variational.minibatch_rv import unscaled_rv
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = [
-    "ScaledAxis",
-    "UnnumberedRows",
-    "check_no_slots",
-    "dims_of_slots",
-    "hand_totals",
-    "is_part",
-    "rows_by_axis",
-    "scaled_axes",
-    "traced_axes",
-    "unnumbered_rows",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class UnnumberedRows(Rows):

@@ -21,7 +21,15 @@ from pytensor.graph.traversal import ancestors
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.plates import model_indexes
 from pymc.variational.described import Described
-from pymc.variational.guides.base import Block, Guide, Here, Lead, Parameter, Plate, Site
+from pymc.variational.guides.base import (
+    Guide,
+    Latents,
+    Parameter,
+    ParamValues,
+    Plate,
+    SampleShape,
+    Site,
+)
 from pymc.variational.guides.unnumbered_rows import scaled_axes
 from pymc.variational.objectives.terms import Term, plate_scale
 from pymc.variational.stable_logs import stabilised
@@ -29,24 +37,6 @@ from pymc.variational.vectorize import at_draws, largest_at_once
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
-
-__all__ = [
-    "Draws",
-    "Loss",
-    "Losses",
-    "Objective",
-    "Setting",
-    "Weights",
-    "check_plates",
-    "check_reparametrised",
-    "check_upper_bound",
-    "draw_all",
-    "draw_in_order",
-    "log_weights",
-    "own_space",
-    "sum_over_rows",
-    "total",
-]
 
 #: From log-weights, and the axis that the particles are on, to a bound without that axis.
 type Bound = Callable[[Variable, int], Variable]
@@ -84,7 +74,7 @@ class Losses(NamedTuple):
 
     reported: Variable | None
     minimised: tuple[Loss, ...]
-    beside: tuple[tuple[str, Variable], ...] = ()
+    aux_losses: tuple[tuple[str, Variable], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +102,7 @@ class Setting:
     model: Model
     terms: tuple[Term, ...]
     guides: tuple[Guide, ...]
-    here: Here
+    param_values: ParamValues
     model_parameters: tuple[SharedVariable, ...] = ()
     n_outer: int = 1
     n_particles: int = 1
@@ -188,16 +178,16 @@ class Draws:
         How many leading axes each block has.
     """
 
-    blocks: Mapping[Guide, Block]
-    given: Mapping[Variable, Variable]
-    n_lead: Mapping[Guide, int]
+    latents: Mapping[Guide, Latents]
+    parents: Mapping[Variable, Variable]
+    n_sample_dims: Mapping[Guide, int]
 
     @cached_property
     def _values(self) -> dict[Variable, Variable]:
         return {
             site.value: value
-            for guide, block in self.blocks.items()
-            for site, value in guide.values(block, self.n_lead[guide]).items()
+            for guide, latents in self.latents.items()
+            for site, value in guide.values(latents, self.n_sample_dims[guide]).items()
         }
 
     def values(self) -> dict[Variable, Variable]:
@@ -206,20 +196,20 @@ class Draws:
 
     def stopped(self, guides: Sequence[Guide]) -> Draws:
         """Hold the draws of some guides: no gradient passes through them."""
-        blocks = {
-            guide: tuple(map(disconnected_grad, block)) if guide in guides else block
-            for guide, block in self.blocks.items()
+        latents = {
+            guide: tuple(map(disconnected_grad, latents)) if guide in guides else latents
+            for guide, latents in self.latents.items()
         }
-        return Draws(blocks, self.given, self.n_lead)
+        return Draws(latents, self.parents, self.n_sample_dims)
 
 
 def draw_all(setting: Setting) -> Draws:
     """Draw every guide: globals first, since what is local may depend on them."""
-    global_lead, local_lead = leads(setting)
+    global_shape, local_shape = sample_shapes(setting)
 
-    def draw(guide: Guide, given: Mapping[Variable, Variable]) -> tuple[Block, int]:
-        lead = local_lead if guide.sites[0].plate else global_lead
-        return guide.draw(setting.here, lead, given), len(lead)
+    def draw(guide: Guide, parents: Mapping[Variable, Variable]) -> tuple[Latents, int]:
+        sample_shape = local_shape if guide.sites[0].plate else global_shape
+        return guide.draw(setting.param_values, sample_shape, parents), len(sample_shape)
 
     return draw_in_order(setting.model, setting.guides, draw)
 
@@ -227,7 +217,7 @@ def draw_all(setting: Setting) -> Draws:
 def draw_in_order(
     model: Model,
     guides: Sequence[Guide],
-    draw: Callable[[Guide, Mapping[Variable, Variable]], tuple[Block, int]],
+    draw: Callable[[Guide, Mapping[Variable, Variable]], tuple[Latents, int]],
 ) -> Draws:
     """Draw guides, globals first, and let each depend on what was drawn before it.
 
@@ -243,18 +233,22 @@ def draw_in_order(
     drawn = Draws({}, {}, {})
     values: dict[Variable, Variable] = {}
     for guide in sorted(guides, key=lambda guide: bool(guide.sites[0].plate)):
-        block, n_lead = draw(guide, drawn.given)
+        latents, n_sample_dims = draw(guide, drawn.parents)
         rvs = [s.rv for s in guide.sites]
         needed = [rv for rv in rvs if rv not in local or rv in read]
-        given = drawn.given
+        parents = drawn.parents
         if needed:
-            values |= {site.value: v for site, v in guide.values(block, n_lead).items()}
-            given = {**given, **own_space(model, needed, values)}
-        drawn = Draws({**drawn.blocks, guide: block}, given, {**drawn.n_lead, guide: n_lead})
+            values |= {site.value: v for site, v in guide.values(latents, n_sample_dims).items()}
+            parents = {**parents, **own_space(model, needed, values)}
+        drawn = Draws(
+            {**drawn.latents, guide: latents},
+            parents,
+            {**drawn.n_sample_dims, guide: n_sample_dims},
+        )
     return drawn
 
 
-def leads(setting: Setting) -> tuple[Lead, Lead]:
+def sample_shapes(setting: Setting) -> tuple[SampleShape, SampleShape]:
     """Leading axes of global and of local draws: outer draws, then particles."""
     outer = (setting.n_outer,) if setting.n_outer > 1 else ()
     particles = (setting.n_particles,) if setting.n_particles > 1 else ()
@@ -294,11 +288,11 @@ class Weights:
         depends on is not there.
     """
 
-    glob: Variable
+    global_: Variable
     rows: Mapping[Plate, Variable]
 
 
-def log_weights(setting: Setting, draws: Draws, here: Here | None = None) -> Weights:
+def log_weights(setting: Setting, draws: Draws, param_values: ParamValues | None = None) -> Weights:
     """Sum up log p - log q on each plate.
 
     Parameters
@@ -308,7 +302,7 @@ def log_weights(setting: Setting, draws: Draws, here: Here | None = None) -> Wei
     here : mapping, optional
         What stands for the parameters in log q; those of the draws by default.
     """
-    several = any(draws.n_lead.values())
+    several = any(draws.n_sample_dims.values())
     largest = largest_at_once(setting.model) if several else np.inf
     # Before the draws are put in, whose parameters gradients are taken for: their graphs have to stay
     logps = stabilised([term.logp for term in setting.terms])
@@ -316,11 +310,13 @@ def log_weights(setting: Setting, draws: Draws, here: Here | None = None) -> Wei
     sums: dict[Plate, Variable] = {}
     for term, logp in zip(setting.terms, logps):
         sums[term.plate] = sums[term.plate] + logp if term.plate in sums else logp
-    for guide, block in draws.blocks.items():
+    for guide, latents in draws.latents.items():
         plate = guide.sites[0].plate
         if setting.logq_scale is None:
             continue
-        logq = guide.logq(block, here or setting.here, draws.n_lead[guide], draws.given)
+        logq = guide.logq(
+            latents, param_values or setting.param_values, draws.n_sample_dims[guide], draws.parents
+        )
         if isinstance(setting.logq_scale, Variable) or setting.logq_scale != 1:
             logq = setting.logq_scale * logq
         sums[plate] = sums[plate] - logq if plate in sums else -logq
@@ -329,7 +325,7 @@ def log_weights(setting: Setting, draws: Draws, here: Here | None = None) -> Wei
 
 def sum_over_rows(weights: Weights) -> Variable:
     """Return the log-weight of each draw, in nats of all data: rows are scaled, and summed."""
-    result = weights.glob
+    result = weights.global_
     for plate, rows in weights.rows.items():
         result = result + plate_scale(plate) * rows.sum(axis=tuple(range(-len(plate), 0)))
     return result
@@ -350,7 +346,7 @@ def total(setting: Setting, weights: Weights, bound: Bound) -> Variable:
     scalar Variable
         In nats of all data.
     """
-    result = _mean_of_draws(setting, weights.glob, 0, bound)
+    result = _mean_of_draws(setting, weights.global_, 0, bound)
     for plate, rows in weights.rows.items():
         each_row = _mean_of_draws(setting, rows, len(plate), bound)
         result = result + plate_scale(plate) * each_row.sum()

@@ -56,7 +56,7 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
-from pymc.variational.guides.base import Guide, Here, held
+from pymc.variational.guides.base import Guide, ParamValues, detach
 from pymc.variational.objectives.base import (
     Draws,
     Loss,
@@ -67,8 +67,6 @@ from pymc.variational.objectives.base import (
     log_weights,
     total,
 )
-
-__all__ = ["ELBO", "IWAE", "Renyi"]
 
 GRADIENTS = ("reparam", "stl", "dreg")
 
@@ -340,18 +338,18 @@ class Renyi(_ParticleBound):
         object.__setattr__(self, "gradient", valid)
 
 
-def held_in_logq(setting: Setting, guides: Sequence[Guide]) -> Here:
+def held_in_logq(setting: Setting, guides: Sequence[Guide]) -> ParamValues:
     """Hold what log q depends on: parameters of some guides, and of the model, which they may share."""
     mine = setting.parameters_of(guides)
-    of_guides = {p: var for p, var in setting.here.items() if p in mine}
+    of_guides = {p: var for p, var in setting.param_values.items() if p in mine}
     of_model = {p: p for p in setting.model_parameters}
-    return {**setting.here, **held(of_guides), **held(of_model)}
+    return {**setting.param_values, **detach(of_guides), **detach(of_model)}
 
 
-def hold(setting: Setting, draws: Draws, guides: Sequence[Guide]) -> tuple[Draws, Here]:
+def hold(setting: Setting, draws: Draws, guides: Sequence[Guide]) -> tuple[Draws, ParamValues]:
     """Hold the draws of guides and their log q: parameters, and the draws that they depend on."""
-    given = {var: disconnected_grad(draw) for var, draw in draws.given.items()}
-    return replace(draws.stopped(guides), given=given), held_in_logq(setting, guides)
+    parents = {var: disconnected_grad(draw) for var, draw in draws.parents.items()}
+    return replace(draws.stopped(guides), parents=parents), held_in_logq(setting, guides)
 
 
 def tied_parameters(setting: Setting, guides: Sequence[Guide]) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ import pytensor.tensor as pt
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import Block, Guide
+from pymc.variational.guides.base import Guide, Latents
 from pymc.variational.objectives.base import (
     Draws,
     Loss,
@@ -41,8 +41,6 @@ from pymc.variational.objectives.base import (
     sum_over_rows,
 )
 from pymc.variational.test_functions import rbf
-
-__all__ = ["Stein"]
 
 
 @dataclass(frozen=True)
@@ -116,11 +114,11 @@ class Stein(Objective):
 
 def _particles(setting: Setting) -> Draws:
     """Return all particles, or draws of guides that are not made of particles."""
-    sets = {guide: guide.particles(setting.here) for guide in setting.guides}
-    sizes = [block[0].shape[0] for block in sets.values() if block is not None]
-    lead = (sizes[0] if sizes else setting.n_outer,)
+    sets = {guide: guide.particles(setting.param_values) for guide in setting.guides}
+    sizes = [latents[0].shape[0] for latents in sets.values() if latents is not None]
+    sample_shape = (sizes[0] if sizes else setting.n_outer,)
 
-    def draw(guide: Guide, given: Mapping[Variable, Variable]) -> tuple[Block, int]:
-        return sets[guide] or guide.draw(setting.here, lead, given), 1
+    def draw(guide: Guide, parents: Mapping[Variable, Variable]) -> tuple[Latents, int]:
+        return sets[guide] or guide.draw(setting.param_values, sample_shape, parents), 1
 
     return draw_in_order(setting.model, setting.guides, draw)

@@ -35,16 +35,6 @@ from pymc.variational.vectorize import as_tensor
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = [
-    "REDUCTIONS",
-    "Term",
-    "check_reduction",
-    "loss_factor",
-    "plate_scale",
-    "rows_in_all",
-    "terms_of",
-]
-
 
 @dataclass(frozen=True)
 class Term:

@@ -55,8 +55,8 @@ from pymc.variational.objectives.base import (
     Setting,
     Weights,
     draw_all,
-    leads,
     log_weights,
+    sample_shapes,
     total,
 )
 from pymc.variational.objectives.importance_weighted import IWAE, hold, tied_parameters, untied
@@ -64,8 +64,6 @@ from pymc.variational.vectorize import at_draws
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
-
-__all__ = ["ReweightedWakeSleep", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -147,13 +145,13 @@ class ReweightedWakeSleep(Objective):
         weights = log_weights(setting, draws)
         bound = IWAE().bound
         theta = -total(setting, log_weights(setting, *hold(setting, draws, mine)), bound)
-        beside = {}
+        aux_losses = {}
         if self.insomnia > 0:
-            beside["wake_phi"] = wake_phi(setting, draws, weights, mine)
+            aux_losses["wake_phi"] = wake_phi(setting, draws, weights, mine)
         if self.insomnia < 1:
-            beside["sleep_phi"] = sleep_phi(setting, draws, mine, self.name)
+            aux_losses["sleep_phi"] = sleep_phi(setting, draws, mine, self.name)
         share = {"wake_phi": self.insomnia, "sleep_phi": 1 - self.insomnia}
-        phi = pt.add(*(share[name] * loss for name, loss in beside.items()), pt.constant(0.0))
+        phi = pt.add(*(share[name] * loss for name, loss in aux_losses.items()), pt.constant(0.0))
         rest = (*setting.parameters_of(others), *untied(setting, mine))
         tied = tied_parameters(setting, mine)
         return Losses(
@@ -163,7 +161,7 @@ class ReweightedWakeSleep(Objective):
                 *((Loss("tied", theta + phi, tied),) if tied else ()),
                 Loss("wake_theta", theta, rest),
             ),
-            tuple(beside.items()),
+            tuple(aux_losses.items()),
         )
 
 
@@ -177,7 +175,7 @@ def wake_phi(setting: Setting, draws: Draws, weights: Weights, guides: Sequence[
     """
     plate = guides[0].sites[0].plate
     held, _ = hold(setting, draws, guides)
-    logw = disconnected_grad(weights.rows[plate] if plate else weights.glob)
+    logw = disconnected_grad(weights.rows[plate] if plate else weights.global_)
 
     def weighted(logq: Variable, axis: int) -> Variable:
         return (pt.special.softmax(logw, axis=axis) * logq).sum(axis=axis)
@@ -207,7 +205,9 @@ def sleep_phi(setting: Setting, draws: Draws, guides: Sequence[Guide], name: str
 
 def _logq(setting: Setting, draws: Draws, guides: Sequence[Guide]) -> Weights:
     logqs = [
-        guide.logq(draws.blocks[guide], setting.here, draws.n_lead[guide], draws.given)
+        guide.logq(
+            draws.latents[guide], setting.param_values, draws.n_sample_dims[guide], draws.parents
+        )
         for guide in guides
     ]
     plate = guides[0].sites[0].plate
@@ -247,17 +247,19 @@ def simulate(setting: Setting, draws: Draws, guides: Sequence[Guide], name: str)
         "of observed ones"
     )
     rvs = [site.rv for guide in guides for site in guide.sites]
-    held = {var: disconnected_grad(d) for var, d in draws.given.items() if var not in rvs}
+    held = {var: disconnected_grad(d) for var, d in draws.parents.items() if var not in rvs}
     _check_potentials(setting, phase)
     observed = observed_values(setting.model)
     seen = _seen(guides, observed, held, phase)
     graphs = _simulated(rvs, observed, held, set(seen.values()), phase)
-    n_lead = len(leads(setting)[0])
-    drawn = {old: disconnected_grad(_with_lead(new, old, n_lead)) for old, new in graphs.items()}
+    n_sample_dims = len(sample_shapes(setting)[0])
+    drawn = {
+        old: disconnected_grad(_with_lead(new, old, n_sample_dims)) for old, new in graphs.items()
+    }
     return Draws(
         {guide: guide.block_of(drawn) for guide in guides if isinstance(guide, ModelGuide)},
         held | {rv: drawn[rv] for rv in rvs} | {var: drawn[value] for var, value in seen.items()},
-        dict.fromkeys(guides, n_lead),
+        dict.fromkeys(guides, n_sample_dims),
     )
 
 
@@ -352,8 +354,8 @@ def _simulated(
         _check_data([graph], observed, (), subject)
     back = {mark: var for var, mark in lengths.items()}
     graphs = list(graph_replace(list(result.values()), back, strict=False))
-    given = {mark: held[var] for var, mark in globals_.items()}
-    return dict(zip(result, at_draws(drawn_anew(graphs), given)))
+    parents = {mark: held[var] for var, mark in globals_.items()}
+    return dict(zip(result, at_draws(drawn_anew(graphs), parents)))
 
 
 def in_turn(
@@ -461,6 +463,10 @@ def _keeps_values(op: Any) -> bool:
     return is_cast or isinstance(op, SpecifyShape)
 
 
-def _with_lead(new: Variable, old: Variable, n_lead: int) -> Variable:
+def _with_lead(new: Variable, old: Variable, n_sample_dims: int) -> Variable:
     """Give a draw that no global variable is in the leading axes of the others."""
-    return pt.shape_padleft(new, n_lead - (new.type.ndim - old.type.ndim)) if n_lead else new
+    return (
+        pt.shape_padleft(new, n_sample_dims - (new.type.ndim - old.type.ndim))
+        if n_sample_dims
+        else new
+    )

@@ -33,7 +33,7 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import is_stream, streams_in
 from pymc.pytensorf import compile
 from pymc.util import RandomState, _get_seeds_per_chain
-from pymc.variational.guides.base import Block, Guide, Plate
+from pymc.variational.guides.base import Guide, Latents, Plate
 from pymc.variational.minibatch_rv import (  # type: ignore[attr-defined]  # of the release
     MinibatchRandomVariable,
     get_scaling,
@@ -194,9 +194,9 @@ def index_variables(outputs: Iterable[Variable]) -> list[Variable]:
 def draw_guides(
     approx: Any,
     params: Mapping[Plate, Variable],
-    lead: tuple[Any, ...],
-    drawn: Mapping[Guide, Block] | None = None,
-    shared_lead: tuple[Any, ...] | None = None,
+    sample_shape: tuple[Any, ...],
+    drawn: Mapping[Guide, Latents] | None = None,
+    global_shape: tuple[Any, ...] | None = None,
 ) -> Draws:
     """Draw all guides, globals first, or take what was drawn before.
 
@@ -205,18 +205,18 @@ def draw_guides(
     approx : Approximation
     params : mapping of plate to matrix
         The parameters of the rows.
-    lead : tuple of int or scalar integer
+    sample_shape : tuple of int or scalar integer
         Lengths of the leading axes of all draws.
-    drawn : mapping of Guide to Block, optional
+    drawn : mapping of Guide to Latents, optional
         Guides that were drawn, and their draws.
-    shared_lead : tuple, optional
+    global_shape : tuple, optional
         The same of globals, where it is another one.
     """
-    here, known = approx.storage.here(params), drawn or {}
+    param_values, known = approx.storage.param_values(params), drawn or {}
 
-    def draw(guide: Guide, given: Mapping[Variable, Variable]) -> tuple[Block, int]:
-        mine = lead if guide.sites[0].plate or shared_lead is None else shared_lead
-        return known[guide] if guide in known else guide.draw(here, mine, given), len(mine)
+    def draw(guide: Guide, given: Mapping[Variable, Variable]) -> tuple[Latents, int]:
+        mine = sample_shape if guide.sites[0].plate or global_shape is None else global_shape
+        return known[guide] if guide in known else guide.draw(param_values, mine, given), len(mine)
 
     return draw_in_order(approx.model, approx.guides, draw)
 
@@ -226,7 +226,7 @@ class Ahead(NamedTuple):
 
     Parameters
     ----------
-    blocks : list of Variable
+    latents : list of Variable
         The draws of the first guides.
     inputs : list of Variable
         Inputs in their place.
@@ -234,7 +234,7 @@ class Ahead(NamedTuple):
         Of all guides, from those inputs on.
     """
 
-    blocks: list[Variable]
+    latents: list[Variable]
     inputs: list[Variable]
     draws: Draws
 
@@ -243,17 +243,17 @@ class Ahead(NamedTuple):
         cls,
         approx: Any,
         params: Mapping[Plate, Variable],
-        lead: tuple[Any, ...],
+        sample_shape: tuple[Any, ...],
         early: Draws,
         guides: Sequence[Guide],
-        shared_lead: tuple[Any, ...] | None = None,
+        global_shape: tuple[Any, ...] | None = None,
     ) -> Ahead:
         """Draw `guides` first; `early` has their draws, and the other arguments are those of these."""
-        drawn = {guide: tuple(map(_of_any_length, early.blocks[guide])) for guide in guides}
+        drawn = {guide: tuple(map(_of_any_length, early.latents[guide])) for guide in guides}
         return cls(
-            [var for guide in drawn for var in early.blocks[guide]],
+            [var for guide in drawn for var in early.latents[guide]],
             [var for block in drawn.values() for var in block],
-            draw_guides(approx, params, lead, drawn, shared_lead),
+            draw_guides(approx, params, sample_shape, drawn, global_shape),
         )
 
 
@@ -334,12 +334,12 @@ class RowSampler:
         draws, params = pt.lscalar("n_draws"), row_params(approx)
         early = draw_guides(approx, params, (draws,))
         needed = set(ancestors(_computed(approx, outputs, early, predictive)))
-        used = [guide for guide in approx.guides if needed.intersection(early.blocks[guide])]
+        used = [guide for guide in approx.guides if needed.intersection(early.latents[guide])]
         guides = [guide for guide in used if along not in guide.sites[0].plate]
         ahead = Ahead.of(approx, params, (draws,), early, guides)
         first = RowFunction.of(
             approx,
-            [*ahead.blocks, *_computed(approx, shared, early, predictive)],
+            [*ahead.latents, *_computed(approx, shared, early, predictive)],
             draws,
             _of_plates(params, guides),
             swaps=selection.swaps,
@@ -356,7 +356,7 @@ class RowSampler:
             random_seed=seeds[1],
             mode=mode,
         )
-        return cls(along, shared, by_row, first, rest, len(ahead.blocks), n_draws)
+        return cls(along, shared, by_row, first, rest, len(ahead.latents), n_draws)
 
     def chunks(
         self, selection: RowSelection, chunk: int | None = None

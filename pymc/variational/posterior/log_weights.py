@@ -268,13 +268,13 @@ class RowWeights:
         mode = compile_mode(n_particles * len(selection.computed.positions[axis]) * n_numbers)
         seeds = _get_seeds_per_chain(request.random_seed, 2)
         particles, params = pt.lscalar("n_particles"), row_params(approx)
-        lead: tuple[Any, ...] = (particles,)
-        shared_lead = () if same_globals else lead
-        early = draw_guides(approx, params, lead, shared_lead=shared_lead)
-        ahead = Ahead.of(approx, params, lead, early, _of_globals(approx), shared_lead)
+        sample_shape: tuple[Any, ...] = (particles,)
+        global_shape = () if same_globals else sample_shape
+        early = draw_guides(approx, params, sample_shape, global_shape=global_shape)
+        ahead = Ahead.of(approx, params, sample_shape, early, _of_globals(approx), global_shape)
         swaps = selection.swaps
         shared = RowFunction.of(
-            approx, ahead.blocks, particles, {}, swaps=swaps, random_seed=seeds[0], mode=mode
+            approx, ahead.latents, particles, {}, swaps=swaps, random_seed=seeds[0], mode=mode
         )
         weights = _weights(approx, params, ahead.draws).rows[(axis,)]
         selection.data.check([weights], function)
@@ -423,10 +423,10 @@ def global_draws(
     logq : array of float64, shape (draws,)
     """
     n_draws = pt.lscalar("n_draws")
-    found, here = draw_guides(approx, {}, (n_draws,)), approx.storage.here({})
+    found, param_values = draw_guides(approx, {}, (n_draws,)), approx.storage.param_values({})
     logq = sum(
-        guide.logq(block, here, found.n_lead[guide], found.given)
-        for guide, block in found.blocks.items()
+        guide.logq(latents, param_values, found.n_sample_dims[guide], found.parents)
+        for guide, latents in found.latents.items()
     )
     values = found.values()
     [seed] = _get_seeds_per_chain(random_seed, 1)
@@ -497,7 +497,7 @@ def _by_parts(
     n_draws, params = pt.lscalar("n_draws"), row_params(approx)
     guides, early = _of_globals(approx), draw_guides(approx, params, (n_draws,))
     ahead = Ahead.of(approx, params, (n_draws,), early, guides)
-    weights = _weights(approx, params, ahead.draws).glob
+    weights = _weights(approx, params, ahead.draws).global_
     of_globals = {site.value for guide in guides for site in guide.sites}
     values = {v.name or "": var for v, var in ahead.draws.values().items() if v in of_globals}
     shared = RowFunction.of(approx, [weights, *values.values()], n_draws, {}, ahead.inputs)
@@ -514,8 +514,10 @@ def _of_globals(approx: Any) -> list[Guide]:
 
 def _weights(approx: Any, params: Mapping[Plate, Variable], draws: Draws) -> Weights:
     """Return log p - log q of draws, by plate."""
-    here = approx.storage.here(params)
-    return log_weights_by_plate(Setting(approx.model, approx.terms, approx.guides, here), draws)
+    param_values = approx.storage.param_values(params)
+    return log_weights_by_plate(
+        Setting(approx.model, approx.terms, approx.guides, param_values), draws
+    )
 
 
 #: Groups of rows by whose differences the error is estimated.

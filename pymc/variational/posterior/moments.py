@@ -18,7 +18,7 @@ from pytensor.graph.basic import Variable
 from pymc.backends.arviz import coords_and_dims_for_inferencedata, dict_to_dataset
 from pymc.model.full_data import shape_only_model
 from pymc.model.transform_values import constrain_values
-from pymc.variational.guides.base import Block, Guide, Plate
+from pymc.variational.guides.base import Guide, Latents, Plate
 from pymc.variational.objectives.base import own_space
 from pymc.variational.opvi import VIState  # type: ignore[attr-defined]  # the release's
 from pymc.variational.posterior.draw import (
@@ -54,10 +54,10 @@ def flat_moments(approx: Any) -> tuple[Variable, Variable]:
     NotImplementedError
         If a guide has none that are known.
     """
-    here = approx.storage.here(
+    param_values = approx.storage.param_values(
         {plate: t.shared[:, : t.n_params] for plate, t in approx.storage.tables.items()}
     )
-    means, sds = zip(*(guide.moments(here) for guide in approx.guides))
+    means, sds = zip(*(guide.moments(param_values) for guide in approx.guides))
     return tuple(
         each[0]
         if len(each) == 1 and each[0].type.ndim == 1
@@ -80,7 +80,7 @@ def flat_covariance(approx: Any) -> Variable:
             f"approx.cov of all rows of {', '.join(map(repr, of_rows))} would be a matrix of rows by rows, of "
             "which the guide has the diagonal: take approx.std, or the covariance of draws"
         )
-    found = [guide.covariance(approx.storage.here({})) for guide in approx.guides]
+    found = [guide.covariance(approx.storage.param_values({})) for guide in approx.guides]
     return found[0] if len(found) == 1 else pt.linalg.block_diag(*found)
 
 
@@ -95,12 +95,12 @@ def moments_data(approx: Any) -> tuple[xr.Dataset, xr.Dataset]:
             stacklevel=3,
         )
     params = row_params(approx)
-    here = approx.storage.here(params)
+    param_values = approx.storage.param_values(params)
     parts = [
         guide.values((part,), 0)
         for which in (0, 1)
         for guide in guides
-        for part in [guide.moments(here)[which]]
+        for part in [guide.moments(param_values)[which]]
     ]
     outputs = [value for values in parts for value in values.values()]
     names = [site.value.name for values in parts for site in values]
@@ -196,24 +196,24 @@ def sampled_nodes(approx: Any, nodes: list[Variable], size: Any, deterministic: 
     """Put draws into nodes; `size` and `deterministic` are those of :meth:`Approximation.sample_node`."""
     for table in approx.storage.tables.values():
         table.check_known()
-    lead = () if size is None else (size,)
+    sample_shape = () if size is None else (size,)
     params = approx.storage.of_batch()
     if isinstance(deterministic, Variable):
-        fed = means_of(approx, params, lead, deterministic)
+        fed = means_of(approx, params, sample_shape, deterministic)
     else:
-        fed = means_of(approx, params, lead) if deterministic else {}
-    values = draw_guides(approx, params, lead, fed).values()
+        fed = means_of(approx, params, sample_shape) if deterministic else {}
+    values = draw_guides(approx, params, sample_shape, fed).values()
     free = approx.model.free_RVs
     replaced = {**values, **own_space(approx.model, free, values)}
-    return at_each_draw(nodes, replaced, size) if lead else at_draws(nodes, replaced)
+    return at_each_draw(nodes, replaced, size) if sample_shape else at_draws(nodes, replaced)
 
 
 def means_of(
     approx: Any,
     params: Mapping[Any, Variable],
-    lead: tuple[Any, ...] = (),
+    sample_shape: tuple[Any, ...] = (),
     deterministic: Variable | None = None,
-) -> dict[Guide, Block]:
+) -> dict[Guide, Latents]:
     """Return the means of guides, or draws where the scalar `deterministic` is 0.
 
     Raises
@@ -221,14 +221,14 @@ def means_of(
     NotImplementedError
         If a guide has no mean that is known.
     """
-    here = approx.storage.here(params)
-    blocks = {}
+    param_values = approx.storage.param_values(params)
+    latents = {}
     for guide in approx.guides:
-        mean = guide.moments(here)[0]
-        if lead:
+        mean = guide.moments(param_values)[0]
+        if sample_shape:
             shape = (mean.shape[k] for k in range(mean.type.ndim))
-            mean = pt.broadcast_to(mean, (*lead, *shape))
+            mean = pt.broadcast_to(mean, (*sample_shape, *shape))
         if deterministic is not None:
-            mean = pt.switch(deterministic, mean, guide.draw(here, lead, {})[0])
-        blocks[guide] = (mean,)
-    return blocks
+            mean = pt.switch(deterministic, mean, guide.draw(param_values, sample_shape, {})[0])
+        latents[guide] = (mean,)
+    return latents

@@ -12,12 +12,12 @@ import pytensor.tensor as pt
 import pymc as pm
 
 from pymc.variational.auto.log_posterior import LogPosterior
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.initial_values import InitialValues
 from tests.variational.engine import PYTHON
 
 
 def log_posterior(model: pm.Model, **options: Any) -> LogPosterior:
-    return LogPosterior.of(model, Starts.of(model), **{"mode": PYTHON} | options)
+    return LogPosterior.of(model, InitialValues.from_model(model), **{"mode": PYTHON} | options)
 
 
 class Regression:

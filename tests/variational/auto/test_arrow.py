@@ -186,7 +186,7 @@ def test_its_guide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     [guide] = approx.normal.guides
     normal = made._now.normal  # type: ignore[union-attr]
     points = normal.points(np.random.default_rng(1).normal(size=(3, normal.size)))
-    params = {name: approx.normal.storage.dense[own] for name, own in guide.own.items()}
+    params = {name: approx.normal.storage.dense[own] for name, own in guide.params_by_name.items()}
     found = guide.log_density(pt.as_tensor(points), params).eval(mode=PYTHON)
     squares = (normal.whitened(points) ** 2).sum(axis=1)
     constant = normal.log_scale + normal.size * 0.5 * np.log(2 * np.pi)

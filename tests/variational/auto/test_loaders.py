@@ -18,7 +18,7 @@ import pymc as pm
 from pymc.variational.auto import AutoInference, all_rows, inference, row_data
 from pymc.variational.auto.log_posterior import LoadedRows, LogPosterior
 from pymc.variational.feeding import feed_of
-from pymc.variational.guides.initial_values import Starts
+from pymc.variational.guides.initial_values import InitialValues
 from tests.variational.auto.problems import Regression, log_posterior
 from tests.variational.engine import PYTHON
 
@@ -92,7 +92,7 @@ def test_it_is_the_log_posterior_of_all_rows() -> None:
     loader = loader_of()
     model = model_of(loader)
     feed = feed_of(model, loader)
-    logp = LogPosterior.of(model, Starts.of(model), 1, feed, mode=PYTHON)
+    logp = LogPosterior.of(model, InitialValues.from_model(model), 1, feed, mode=PYTHON)
     points = PROBLEM.mean + np.random.default_rng(1).normal(size=(3, 3)) * PROBLEM.sd
     for found, right in zip(logp.of_all(points), log_posterior(PROBLEM.model())(points)):
         np.testing.assert_allclose(found, right)

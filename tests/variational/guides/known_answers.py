@@ -158,17 +158,17 @@ def compared(problem: Problem, model: pm.Model, approx: Any) -> Found:
     """Draw from a guide, and take log p(y) less the mean of log p - log q; two batches are all rows."""
     rows = {plate: table.gather()[1] for plate, table in approx.storage.tables.items()}
     setting = Setting(
-        model, approx.terms, approx.guides, approx.storage.here(rows), (), n_outer=N_DRAWS
+        model, approx.terms, approx.guides, approx.storage.param_values(rows), (), n_outer=N_DRAWS
     )
     draws = draw_all(setting)
     found = log_weights(setting, draws)
-    total: Variable = found.glob
+    total: Variable = found.global_
     for of_rows in found.rows.values():
         total = total + len(ROWS) * of_rows.mean(axis=-1)
     with pm.minibatch_logp():
         call = pm.compile(
             [],
-            [total, draws.given[model[problem.name]]],
+            [total, draws.parents[model[problem.name]]],
             mode="FAST_COMPILE",
             random_seed=2,
         )

@@ -53,7 +53,13 @@ def test_guide_that_depends_on_a_global_has_the_bound_by_quadrature(
     approx = guided_approximation(model, guide, **start)
     points = np.array(list(itertools.product(range(len(GRID)), repeat=1 + n_particles)))
     setting = Setting(
-        model, approx.terms, approx.guides, approx.storage.here({}), (), len(points), n_particles
+        model,
+        approx.terms,
+        approx.guides,
+        approx.storage.param_values({}),
+        (),
+        len(points),
+        n_particles,
     )
 
     def noise(zeros: Variable) -> Variable:
@@ -64,11 +70,11 @@ def test_guide_that_depends_on_a_global_has_the_bound_by_quadrature(
 
     weights_ = log_weights(setting, draw_all(setting))
     [rows] = weights_.rows.values()
-    graphs = with_noise([weights_.glob, rows], noise)
+    graphs = with_noise([weights_.global_, rows], noise)
     with pm.minibatch_logp():  # at given points
-        glob, rows = pm.compile([], graphs, mode=PLAIN)()
+        global_, rows = pm.compile([], graphs, mode=PLAIN)()
     of_rows = rows.reshape(len(points), n_particles, 3)
-    bounds = (logsumexp(of_rows, axis=1) - np.log(n_particles)).sum(-1) + glob.reshape(-1)
+    bounds = (logsumexp(of_rows, axis=1) - np.log(n_particles)).sum(-1) + global_.reshape(-1)
     probability = POINT_WEIGHTS[points].prod(axis=1)
     np.testing.assert_allclose((probability * bounds).sum(), exact, atol=6e-6)
 
@@ -84,7 +90,7 @@ def test_discrete_variables_are_for_objectives_that_weigh_draws() -> None:
         FitObjective(approx, IWAE(), 4).check()
     loss = FitObjective(approx, ReweightedWakeSleep(), 4, "sum")
     loss.check()
-    losses = loss.losses(approx.storage.here({}))
+    losses = loss.losses(approx.storage.param_values({}))
     [phi] = [part.value for part in losses.minimised if w in part.parameters]
     found = pm.compile([], [losses.reported, pytensor.grad(phi, w)], mode=PLAIN, random_seed=1)()
     assert np.isfinite(found).all()

@@ -43,9 +43,9 @@ def test_density_is_that_of_the_noise_and_the_jacobian(size: int, n_layers: int)
     approx = flow(size, n_layers=n_layers)
     [guide] = approx.guides
     eps = pt.dvector("eps")
-    here = approx.storage.here({})
-    [z] = with_noise(guide.draw(here, (), {}), lambda zeros: eps)
-    logq = guide.logq((z,), here, 0, {})
+    param_values = approx.storage.param_values({})
+    [z] = with_noise(guide.draw(param_values, (), {}), lambda zeros: eps)
+    logq = guide.logq((z,), param_values, 0, {})
     point = np.random.default_rng(2).normal(size=size)
     at, volume, found = pytensor.function([eps], [z, jacobian(z, eps), logq], mode=PLAIN)(point)
     exact = st.norm.logpdf(point).sum() - np.linalg.slogdet(volume)[1]
@@ -54,7 +54,7 @@ def test_density_is_that_of_the_noise_and_the_jacobian(size: int, n_layers: int)
         assert (volume - np.diag(np.diag(volume)) != 0).any(axis=1).all()
     # Many at once are as one
     many = pytensor.function(
-        [], guide.logq((pt.as_tensor([at, at + 1]),), here, 1, {}), mode=PLAIN
+        [], guide.logq((pt.as_tensor([at, at + 1]),), param_values, 1, {}), mode=PLAIN
     )()
     np.testing.assert_allclose(many[0], exact, rtol=1e-8)
     assert abs(many[1] - exact) > 1e-3
@@ -74,13 +74,18 @@ def test_starts_as_the_mean_field_guide() -> None:
     approx = flow(wild=0.0)
     block = (pt.as_tensor(np.array([0.3, -0.2, 0.1])),)
     starts = guided_approximation(approx.model, "mean_field", start={"s": 0.5})
-    found = [made.guides[0].logq(block, made.storage.here({}), 0, {}) for made in (approx, starts)]
+    found = [
+        made.guides[0].logq(block, made.storage.param_values({}), 0, {})
+        for made in (approx, starts)
+    ]
     first, second = pytensor.function([], found, mode=PLAIN)()
     np.testing.assert_allclose(first, second)
 
 
 def gradients(approx: GuideApproximation, objective: Any, n_particles: int) -> list[Any]:
-    losses = FitObjective(approx, objective, n_particles, "sum").losses(approx.storage.here({}), 50)
+    losses = FitObjective(approx, objective, n_particles, "sum").losses(
+        approx.storage.param_values({}), 50
+    )
     [mine] = [
         loss for loss in losses.minimised if approx.guides[0].parameters[0] in loss.parameters
     ]

@@ -16,7 +16,7 @@ from scipy.stats import multivariate_normal
 import pymc as pm
 
 from pymc.variational.approximation import guided_approximation
-from pymc.variational.guides.base import Guide, held
+from pymc.variational.guides.base import Guide, detach
 
 PLAIN = Mode(linker="py", optimizer=None)
 N_ROWS, BATCH = 7, 3
@@ -44,7 +44,7 @@ def with_random_parameters(model: pm.Model, guide: Any) -> Any:
         values = rng.normal(size=(N_ROWS, table.n_params))
         table.shared.get_value(borrow=True)[:, : table.n_params] = values
     gathered = {plate: table.gather()[1] for plate, table in approx.storage.tables.items()}
-    return approx.guides, approx.storage.here(gathered)
+    return approx.guides, approx.storage.param_values(gathered)
 
 
 def normal_of(guide: Guide, params: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -66,13 +66,13 @@ def normal_of(guide: Guide, params: list[np.ndarray]) -> tuple[np.ndarray, np.nd
     ids=["mean_field", "full_rank", "within_rows_and_low_rank"],
 )
 def test_density_moments_and_shapes(model: pm.Model, guide: Any, lead: tuple[int, ...]) -> None:
-    guides, here = with_random_parameters(model, guide)
+    guides, param_values = with_random_parameters(model, guide)
     for one in guides:
-        block = one.draw(here, lead, {})
-        logq = one.logq(block, here, len(lead), {})
+        block = one.draw(param_values, lead, {})
+        logq = one.logq(block, param_values, len(lead), {})
         values = one.values(block, len(lead))
-        rest = [here[p] for p in one.parameters]
-        outputs = [block[0], logq, *one.moments(here), *values.values(), *rest]
+        rest = [param_values[p] for p in one.parameters]
+        outputs = [block[0], logq, *one.moments(param_values), *values.values(), *rest]
         flat, density, mean, sd, *found = pm.compile([], outputs, mode=PLAIN)()
         params = found[len(values) :]
         is_local = bool(one.sites[0].plate)
@@ -90,9 +90,9 @@ def test_density_moments_and_shapes(model: pm.Model, guide: Any, lead: tuple[int
 
 def test_values_are_the_entries_of_their_row(model: pm.Model) -> None:
     """A variable whose rows are its second axis gets them there."""
-    guides, here = with_random_parameters(model, None)
+    guides, param_values = with_random_parameters(model, None)
     local = next(guide for guide in guides if guide.sites[0].plate)
-    block = local.draw(here, (2,), {})
+    block = local.draw(param_values, (2,), {})
     z, u = sorted(local.values(block, 1).items(), key=lambda item: item[0].name)[::-1]
     flat, z_value, u_value = pm.compile([], [block[0], z[1], u[1]], mode=PLAIN)()
     np.testing.assert_array_equal(z_value, np.moveaxis(flat[..., :2], -1, 1))
@@ -104,9 +104,9 @@ def test_draws_have_the_moments(guide: str) -> None:
     """The mean and the covariance of 40,000 draws, within 5 standard errors of 6 + 3 numbers."""
     with pm.Model() as model:
         pm.Normal("w", shape=3)
-    (one,), here = with_random_parameters(model, guide)
-    block = one.draw(here, (40_000,), {})
-    params = [here[p] for p in one.parameters]
+    (one,), param_values = with_random_parameters(model, guide)
+    block = one.draw(param_values, (40_000,), {})
+    params = [param_values[p] for p in one.parameters]
     draws, *values = pm.compile([], [block[0], *params], mode=PLAIN, random_seed=1)()
     mean, cov = normal_of(one, values)
     sd = np.sqrt(np.diag(cov))
@@ -119,10 +119,10 @@ def test_draws_have_the_moments(guide: str) -> None:
 def test_held_parameters_have_no_gradient(guide: str) -> None:
     with pm.Model() as model:
         pm.Normal("w", shape=3)
-    (one,), here = with_random_parameters(model, guide)
+    (one,), param_values = with_random_parameters(model, guide)
     block = (pytensor.shared(np.ones(3)),)
-    params = list(here.values())
-    free, stuck = (one.logq(block, h, 0, {}) for h in (here, held(here)))
+    params = list(param_values.values())
+    free, stuck = (one.logq(block, h, 0, {}) for h in (param_values, detach(param_values)))
     assert all(abs(g).max() > 0 for g in pm.compile([], pytensor.grad(free, params), mode=PLAIN)())
     gradients = pytensor.grad(stuck, params, disconnected_inputs="ignore")
     assert all(abs(g).max() == 0 for g in pm.compile([], gradients, mode=PLAIN)())

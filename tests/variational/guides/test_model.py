@@ -20,7 +20,7 @@ import pymc.dims as pmd
 
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.fit_objective import FitObjective
-from pymc.variational.guides.base import held
+from pymc.variational.guides.base import detach
 from pymc.variational.guides.model_guide import check_density
 from pymc.variational.objectives import ReweightedWakeSleep
 from pymc.variational.objectives.base import Setting, draw_all, draw_in_order, log_weights
@@ -164,7 +164,7 @@ def test_held_weights_have_no_score() -> None:
     block = tuple(map(pt.as_tensor, [np.full(B, 0.3)]))
     free = pytensor.grad(made.logq(block, here_of(made), 0, {}).sum(), w)
     stuck = pytensor.grad(
-        made.logq(block, held(here_of(made)), 0, {}).sum(), w, disconnected_inputs="ignore"
+        made.logq(block, detach(here_of(made)), 0, {}).sum(), w, disconnected_inputs="ignore"
     )
     free, stuck, y = pm.compile([], [free, stuck, made.inputs[0]], mode=PLAIN, random_seed=1)()
     np.testing.assert_allclose(free, ((0.3 - 0.5 * y) * y).sum())
@@ -267,7 +267,7 @@ def test_density_of_a_guide_model_is_that_of_its_variables(form: str) -> None:
         draws = draw_in_order(
             model, approx.guides, lambda guide, given: (guide.draw({}, lead, given), len(lead))
         )
-        logq = [g.logq(b, {}, len(lead), draws.given) for g, b in draws.blocks.items()]
+        logq = [g.logq(b, {}, len(lead), draws.parents) for g, b in draws.latents.items()]
         values = draws.values()
         free = [values[model.rvs_to_values[model[name]]] for name in ("mu", "sd", "z")]
         mu, log_sd, z, of_globals, of_rows, y = pm.compile(
@@ -290,7 +290,7 @@ def test_draws_of_a_guide_model_are_functions_of_noise(form: str) -> None:
     model, batch = hierarchy()
     approx = guided_approximation(model, FORMS[form](model, batch))
     draws = draw_in_order(model, approx.guides, lambda guide, given: (guide.draw({}, (), given), 0))
-    graphs = [*draws.given.values(), *(draws.blocks[approx.guides[1]])]
+    graphs = [*draws.parents.values(), *(draws.latents[approx.guides[1]])]
     mu, sd, z = with_noise(graphs, lambda zeros: zeros + np.array(1.0))
     slope = pytensor.grad(z.sum(), M)
     mu, sd, z, slope, y = pm.compile([], [mu, sd, z, slope, batch], mode=PLAIN, random_seed=1)()
@@ -348,7 +348,7 @@ def test_an_exact_guide_has_one_weight() -> None:
     found = log_weights(setting, draw_all(setting))
     [rows] = found.rows.values()
     with pm.minibatch_logp():
-        weight = pm.compile([], found.glob + rows.sum(-1), mode=PLAIN, random_seed=1)()
+        weight = pm.compile([], found.global_ + rows.sum(-1), mode=PLAIN, random_seed=1)()
     exact = st.multivariate_normal.logpdf(y, np.zeros(20), 10 * np.eye(20) + 1)
     np.testing.assert_allclose(weight, np.full(5, exact), rtol=1e-10)
 
@@ -382,7 +382,7 @@ def test_a_sleep_phase_simulates_what_the_guide_reads() -> None:
     model, batch = hierarchy()
     approx = guided_approximation(model, on_the_unconstrained_space(model, batch))
     objective = FitObjective(approx, ReweightedWakeSleep(insomnia=0.5), 3)
-    losses = objective.losses(approx.storage.here({}))
+    losses = objective.losses(approx.storage.param_values({}))
     [phi] = [part.value for part in losses.minimised if W in part.parameters]
     found = pm.compile([], [phi, pytensor.grad(phi, W)], mode=PLAIN, random_seed=1)()
     assert np.isfinite(found).all() and found[1] != 0

@@ -51,17 +51,22 @@ def test_density_and_mean_follow_the_globals() -> None:
     mu, rho, slopes = (rng.normal(size=(N, n)) for n in (3, 3, 9))
     set_rows(approx, mu=mu, rho=rho, slopes=slopes)
     [(plate, table)] = approx.storage.tables.items()
-    here = approx.storage.here({plate: table.gather()[1]})
-    setting = Setting(model, approx.terms, approx.guides, here, (), n_outer=5)
+    param_values = approx.storage.param_values({plate: table.gather()[1]})
+    setting = Setting(model, approx.terms, approx.guides, param_values, (), n_outer=5)
     draws = draw_all(setting)
-    logq = of_rows.logq(draws.blocks[of_rows], here, 1, draws.given)
-    values = of_rows.values(draws.blocks[of_rows], 1)
+    logq = of_rows.logq(draws.latents[of_rows], param_values, 1, draws.parents)
+    values = of_rows.values(draws.latents[of_rows], 1)
     by_name = {site.name: value for site, value in values.items()}
     order = [site.name for site in of_rows.sites]
     with pm.minibatch_logp():
         g, rows, q, *z = pm.compile(
             [],
-            [draws.blocks[of_globals][0], plate[0].index, logq, *(by_name[name] for name in order)],
+            [
+                draws.latents[of_globals][0],
+                plate[0].index,
+                logq,
+                *(by_name[name] for name in order),
+            ],
             mode=PLAIN,
             random_seed=1,
         )()
@@ -89,11 +94,11 @@ def test_exact_parameters_have_one_weight() -> None:
         slopes=0.5,
     )
     [(plate, table)] = approx.storage.tables.items()
-    here = approx.storage.here({plate: table.gather()[1]})
-    setting = Setting(model, approx.terms, approx.guides, here, (), n_outer=5)
+    param_values = approx.storage.param_values({plate: table.gather()[1]})
+    setting = Setting(model, approx.terms, approx.guides, param_values, (), n_outer=5)
     found = log_weights(setting, draw_all(setting))
     with pm.minibatch_logp():
-        weight = pm.compile([], found.glob + found.rows[plate].sum(-1), mode=PLAIN)()
+        weight = pm.compile([], found.global_ + found.rows[plate].sum(-1), mode=PLAIN)()
     exact = st.multivariate_normal.logpdf(Y, np.zeros(N), 2 * np.eye(N) + 1)
     np.testing.assert_allclose(weight, np.full(5, exact), rtol=1e-8)
 

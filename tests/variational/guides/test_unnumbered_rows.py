@@ -56,7 +56,7 @@ class Feeding:
         approx = guided_approximation(model, guide)
         loss = FitObjective(approx, IWAE() if n_particles > 1 else ELBO(), n_particles, "sum")
         loss.check()
-        reported = loss.losses(approx.storage.here({})).reported
+        reported = loss.losses(approx.storage.param_values({})).reported
         params = [*approx.storage.dense.values()]
         graphs = with_noise([reported, *pytensor.grad(reported, params)], self.noise)
         index = [
@@ -133,9 +133,9 @@ def test_without_globals_the_scale_is_one_of_the_step_size(with_global: bool) ->
             pm.Normal("y", z, 1, observed=y, dims="obs", total_size=total)
         guide = pm.Amortized({"z": lambda y: pm.Normal.dist(slope * y, 0.8)}, [y], "obs")
         approx = guided_approximation(model, guide)
-        here = approx.storage.here({})
-        loss = FitObjective(approx, ELBO(), 1, "sum").losses(here).reported
-        graphs = with_noise([loss, *pytensor.grad(loss, [*here.values()])], Feeding.noise)
+        param_values = approx.storage.param_values({})
+        loss = FitObjective(approx, ELBO(), 1, "sum").losses(param_values).reported
+        graphs = with_noise([loss, *pytensor.grad(loss, [*param_values.values()])], Feeding.noise)
         found.append(np.concatenate([np.ravel(x) for x in pm.compile([], graphs, mode=PLAIN)()]))
     ratios = found[1] / found[0]
     if with_global:
@@ -166,7 +166,7 @@ def loss_by_hand(**kwargs: Any) -> tuple[float, float]:
     approx = guided_approximation(model, guide)
     loss = FitObjective(approx, ELBO(), 1, "sum")
     loss.check()
-    reported = loss.losses(approx.storage.here({})).reported
+    reported = loss.losses(approx.storage.param_values({})).reported
     graphs = with_noise([reported, pytensor.grad(reported, slope)], Feeding.noise)
     loss, gradient = pm.compile([], graphs, mode=PLAIN)()
     return float(loss), float(gradient)

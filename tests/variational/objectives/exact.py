@@ -105,11 +105,15 @@ def evaluate(
     goal = FitObjective(approx, objective, n_particles, reduction)
     goal.check()
     table = {p: pytensor.shared(t) for p, t in _all_rows(approx).items()}
-    here = dict(approx.storage.dense)
-    here |= {p: every[p.plate[0].index] for p, every in table.items()}
-    losses = goal.losses(here, n_outer)
-    wrt = {p: table.get(p, here.get(p, p)) for loss in losses.minimised for p in loss.parameters}
-    outputs = {"loss": losses.reported, **dict(losses.beside)}
+    param_values = dict(approx.storage.dense)
+    param_values |= {p: every[p.plate[0].index] for p, every in table.items()}
+    losses = goal.losses(param_values, n_outer)
+    wrt = {
+        p: table.get(p, param_values.get(p, p))
+        for loss in losses.minimised
+        for p in loss.parameters
+    }
+    outputs = {"loss": losses.reported, **dict(losses.aux_losses)}
     for loss in losses.minimised if gradients else ():
         for p in loss.parameters:
             outputs[p.name] = pytensor.grad(loss.value, wrt[p], disconnected_inputs="ignore")

@@ -150,16 +150,16 @@ def test_batches_have_the_mean_of_all_rows(insomnia: float) -> None:
 @pytest.mark.parametrize("insomnia", [1.0, 0.3])
 def test_globals_beside_rows_need_gradients_through_draws(insomnia: float) -> None:
     """They follow the bound; where nothing is of a row, all draws are weighed."""
-    rows, glob = (
+    rows, global_ = (
         SimpleNamespace(reparametrised=False, sites=[SimpleNamespace(name=name, plate=plate)])
         for name, plate in (("z", ("obs",)), ("k", ()))
     )
     objective: Any = RWS(insomnia)
     guides: Any
-    for guides in ([rows], [glob]):
+    for guides in ([rows], [global_]):
         check_reparametrised(guides, objective)
     with pytest.raises(ValueError, match=r"of globals, but the guide of 'k' .* sum it out"):
-        check_reparametrised([rows, glob], objective)  # type: ignore[list-item]
+        check_reparametrised([rows, global_], objective)  # type: ignore[list-item]
 
 
 def of_batch(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -43,18 +43,18 @@ class Asleep:
     def input(self) -> Variable:
         """The simulated input."""
         [guide] = self.setting.local_guides
-        [simulated] = at_draws(guide.inputs, self.draws.given)  # type: ignore[attr-defined]
+        [simulated] = at_draws(guide.inputs, self.draws.parents)  # type: ignore[attr-defined]
         return simulated
 
     @property
     def latent(self) -> Variable:
-        [block] = self.draws.blocks.values()
+        [block] = self.draws.latents.values()
         return block[0]
 
     @property
     def mu(self) -> Variable:
         """The draw of the global variable."""
-        return self.awake.given[self.model["mu"]]
+        return self.awake.parents[self.model["mu"]]
 
 
 def matrix_model(batch_size: int | None = 2) -> pm.Model:
@@ -83,7 +83,7 @@ def asleep(
     guide = pm.Amortized({"z": encode}, inputs=[form(model)], dim="obs")
     approx = guided_approximation(model, guide)
     goal = FitObjective(approx, RWS(insomnia=0.5), 2)
-    setting = goal.setting(approx.storage.here({}), n_outer)
+    setting = goal.setting(approx.storage.param_values({}), n_outer)
     awake = draw_all(setting)
     return Asleep(model, setting, awake, simulate(setting, awake, setting.local_guides, "rws"))
 
@@ -173,10 +173,10 @@ def test_loss_is_that_of_the_simulation(n_outer: int) -> None:
     sleep = asleep(lambda m: value_of(m)[:, 0], n_outer=n_outer)
     [guide] = sleep.setting.local_guides
     logq = guide.logq(
-        sleep.draws.blocks[guide],
-        sleep.setting.here,
-        sleep.draws.n_lead[guide],
-        sleep.draws.given,
+        sleep.draws.latents[guide],
+        sleep.setting.param_values,
+        sleep.draws.n_sample_dims[guide],
+        sleep.draws.parents,
     )
     logq, z, x, mu = evaluated(logq, sleep.latent, sleep.input, sleep.mu)
     assert z.shape[-1:] == x.shape[-1:] == (2,)
@@ -349,8 +349,8 @@ def test_guides_in_the_reverse_order_of_the_model() -> None:
         pm.Amortized({"c": lambda z: pm.Normal.dist(z, 1)}, inputs=[z], dim="obs"),
     ]
     approx = guided_approximation(model, guides)
-    setting = FitObjective(approx, RWS(insomnia=0), 2).setting(approx.storage.here({}))
+    setting = FitObjective(approx, RWS(insomnia=0), 2).setting(approx.storage.param_values({}))
     draws = simulate(setting, draw_all(setting), setting.local_guides, "rws")
-    of_c, of_z = evaluated(*(draws.given[rv] for rv in (c, z)))
+    of_c, of_z = evaluated(*(draws.parents[rv] for rv in (c, z)))
     np.testing.assert_allclose(of_c, of_z, atol=0.01)
     assert abs(of_z - 50).max() < 10

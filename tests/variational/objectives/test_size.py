@@ -130,6 +130,6 @@ def test_terms_scaled_by_hand() -> None:
     for batch in all_batches(3, 2):
         mu, z = sd * noise[1,], sd * noise[2, 1][..., 0]
         rows = norm.logpdf(x[list(batch)], z) + norm.logpdf(z, mu) - norm.logpdf(z, 0, sd)
-        glob = (norm.logpdf(mu) - norm.logpdf(mu, 0, sd))[:, 0]
-        right = -(glob + 3 / 2 * rows.sum(axis=1))
+        global_ = (norm.logpdf(mu) - norm.logpdf(mu, 0, sd))[:, 0]
+        right = -(global_ + 3 / 2 * rows.sum(axis=1))
         np.testing.assert_allclose(loss(noise, batch)["loss"], right, rtol=RTOL)
