@@ -17,6 +17,7 @@ PYMC = Path(__file__).resolve().parent.parent / "pymc"
 # continues a module of the release: for it, and for who imports it, "no cycle" is the rule.
 ORDER = (
     "pymc._layer",
+    "pymc.argument_checks",
     "pymc.minibatch",
     "pymc.variational.described",
     "pymc.variational.number_inputs",

@@ -9,18 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pymc.argument_checks import check_int, check_number
 from pymc.data_loading.sources.layout import (
     Block,
     BlockSource,
     ExhaustedSourceError,
     Layout,
 )
-from pymc.variational.counts import check_count
 
 __all__ = [
     "Sizes",
-    "check_choice",
-    "check_flag",
     "check_timeout",
     "check_total_size",
     "leaves_out",
@@ -65,36 +63,7 @@ def make_seed(seed: Any, function: str) -> int:
     """
     if seed is None:
         return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
-    return check_count("seed", seed, function, least=0)
-
-
-def check_flag(argument: str, value: Any, function: str) -> bool:
-    """Check a True or False.
-
-    Raises
-    ------
-    TypeError
-    """
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(
-            f"{argument}={value!r} of {function} has to be True or False: it is of type "
-            f"{type(value).__name__}"
-        )
-    return bool(value)
-
-
-def check_choice(argument: str, value: Any, choices: tuple[str, ...], function: str) -> Any:
-    """Check one of some words.
-
-    Raises
-    ------
-    ValueError
-    """
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(
-            f"{argument}={value!r} of {function} has to be one of {', '.join(map(repr, choices))}"
-        )
-    return value
+    return check_int(seed, "seed", function, at_least=0)
 
 
 def check_timeout(timeout: Any, n_ahead: int) -> float | None:
@@ -106,18 +75,14 @@ def check_timeout(timeout: Any, n_ahead: int) -> float | None:
     """
     if timeout is None:
         return None
-    if isinstance(timeout, bool | np.bool_) or not isinstance(timeout, int | float | np.number):
-        raise TypeError(
-            f"timeout={timeout!r} of DataLoader has to be a number of seconds, such as 60, or None: it is "
-            f"of type {type(timeout).__name__}"
-        )
-    if not timeout > 0:
-        raise ValueError(f"timeout={timeout!r} of DataLoader has to be more than 0 seconds")
+    seconds = check_number(
+        timeout, "timeout", "DataLoader", above=0, hint="It is a number of seconds, such as 60"
+    )
     if n_ahead == 0:
         raise ValueError(
             f"timeout={timeout!r} of DataLoader needs the thread that reads ahead: write prefetch=1"
         )
-    return float(timeout)
+    return seconds
 
 
 def leaves_out(on_nan: str, layout: Layout) -> bool:
@@ -167,7 +132,7 @@ def check_total_size(
             f"total_size={total_size!r} of DataLoader has to be the number of rows of the data, or 'auto'. "
             f"Without it a likelihood is not scaled from a batch to all rows, and the posterior is too wide"
         )
-    total_size = check_count("total_size", total_size, "DataLoader")
+    total_size = check_int(total_size, "total_size", "DataLoader")
     return Sizes(total_size, source.n_rows or total_size)
 
 

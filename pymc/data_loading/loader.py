@@ -13,10 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pymc.argument_checks import check_choice, check_flag, check_int
 from pymc.data_loading.ahead import read_ahead
 from pymc.data_loading.arguments import (
-    check_choice,
-    check_flag,
     check_timeout,
     check_total_size,
     leaves_out,
@@ -37,7 +36,6 @@ from pymc.data_loading.shuffle import RowsOfSource, ShuffledRows, open_rows
 from pymc.data_loading.sources.layout import BlockSource, Layout
 from pymc.data_loading.streams import Stream
 from pymc.data_loading.windows import OnNaN
-from pymc.variational.counts import check_count
 
 __all__ = ["DataLoader"]
 
@@ -150,18 +148,18 @@ class DataLoader(RowsOfSource, Loader):
         prefetch: int = 1,
     ) -> None:
         name = type(self).__name__
-        self.batch_size = check_count("batch_size", batch_size, name)
-        self.shuffle = check_flag("shuffle", shuffle, name)
+        self.batch_size = check_int(batch_size, "batch_size", name)
+        self.shuffle = check_flag(shuffle, "shuffle", name)
         self._asked_buffer = buffer_size
         if buffer_size is not None:
-            self._asked_buffer = check_count("buffer_size", buffer_size, name)
+            self._asked_buffer = check_int(buffer_size, "buffer_size", name)
         if isinstance(dataset, ShuffledRows):
             self.shuffle, seed = True, dataset.seed if seed is None else seed
             self._asked_buffer = self._asked_buffer or dataset.buffer_size
         self.seed = make_seed(seed, name)
-        self.drop_last = check_flag("drop_last", drop_last, name)
-        self.on_nan: OnNaN = check_choice("on_nan", on_nan, ("raise", "skip"), name)
-        self._prefetch = check_count("prefetch", prefetch, name, least=0)
+        self.drop_last = check_flag(drop_last, "drop_last", name)
+        self.on_nan: OnNaN = check_choice(on_nan, "on_nan", name, ("raise", "skip"))
+        self._prefetch = check_int(prefetch, "prefetch", name, at_least=0)
         self._timeout = check_timeout(timeout, self._prefetch)
         self.source: BlockSource = open_rows(dataset, sample_shape)
         self.n_skipped = 0

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from pymc.argument_checks import check_int
 from pymc.data_loading.arguments import make_seed
 from pymc.data_loading.chunks import Recipe, read_one_pass
 from pymc.data_loading.order import Order
 from pymc.data_loading.reader import open_pass
 from pymc.data_loading.sources.dataset import IterableDataset, as_source
 from pymc.data_loading.sources.layout import BlockSource
-from pymc.variational.counts import check_count
 
 __all__ = ["RowsOfSource", "ShuffledRows", "iterates_by_itself", "open_rows", "shuffle_buffer"]
 
@@ -118,7 +118,7 @@ def shuffle_buffer(
     """
     return ShuffledRows(
         open_rows(source),
-        check_count("buffer_size", buffer_size, "shuffle_buffer"),
-        check_count("batch_size", batch_size, "shuffle_buffer"),
+        check_int(buffer_size, "buffer_size", "shuffle_buffer"),
+        check_int(batch_size, "batch_size", "shuffle_buffer"),
         make_seed(seed, "shuffle_buffer"),
     )

@@ -3,7 +3,6 @@
 """The index of a minibatch: a random variable for the rows in the batch."""
 
 import copy
-import numbers
 
 from collections.abc import Callable
 from types import ModuleType
@@ -22,6 +21,7 @@ from pytensor.tensor.type import TensorType, integer_dtypes
 from pytensor.tensor.type_other import NoneConst, NoneTypeT
 from pytensor.tensor.variable import TensorVariable
 
+from pymc.argument_checks import check_int
 from pymc.minibatch.shuffle import (
     GOLDEN_GAMMA,
     NARROW,
@@ -214,11 +214,7 @@ class MinibatchIndexRV(RandomVariable):
     dim: str | None
 
     def __init__(self, batch_size: int, dim: str | None = None, inplace: bool = False) -> None:
-        if isinstance(batch_size, bool | np.bool_) or not isinstance(batch_size, numbers.Integral):
-            raise TypeError(f"batch_size must be an integer, got {batch_size!r}.")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        self.batch_size = int(batch_size)
+        self.batch_size = check_int(batch_size, "batch_size", "a minibatch index")
         self.dim = dim
         super().__init__(inplace=inplace)
 

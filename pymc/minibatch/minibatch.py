@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import numbers
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from pytensor.tensor.variable import TensorVariable
 from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorVariable
 
+from pymc.argument_checks import check_int
 from pymc.minibatch.ancestry import is_valid_observed
 from pymc.minibatch.array_data import numbers_of, raw_data
 from pymc.minibatch.current_length import current_length
@@ -31,7 +30,9 @@ from pymc.pytensorf import floatX
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["Minibatch", "axis_length", "row_count", "take_rows", "valid_batch_size"]
+__all__ = ["Minibatch", "axis_length", "row_count", "take_rows"]
+
+_SIZE_HINT = "batch_size is the number of rows of a batch"
 
 
 @dataclass(frozen=True)
@@ -146,28 +147,6 @@ def take_rows(data: Any, index: Variable, axis: int) -> Variable:
         dim = data.type.dims[axis]
         return data.isel({dim: as_xtensor(index, dims=(dim,))})
     return data[(slice(None),) * axis + (index,)]
-
-
-def valid_batch_size(size: Any) -> int:
-    """Check one batch size.
-
-    Raises
-    ------
-    TypeError
-        If it is not a whole number.
-    ValueError
-        If it is below 1.
-    """
-    if isinstance(size, bool | np.bool_) or not isinstance(size, numbers.Integral):
-        raise TypeError(
-            "batch_size says how many rows a batch has, a whole number of at least 1; got "
-            f"{size!r} of type {type(size).__name__}"
-        )
-    if size < 1:
-        raise ValueError(
-            f"batch_size says how many rows a batch has, a whole number of at least 1; got {size}"
-        )
-    return int(size)
 
 
 def _requests(
@@ -293,7 +272,11 @@ def _sizes_by_axis(
 ) -> dict[int, int]:
     """Read the batch_size of one variable: which axes, and how many rows of each."""
     if isinstance(batch_size, Mapping):
-        axes = {k: valid_batch_size(batch_size[d]) for k, d in enumerate(dims) if d in batch_size}
+        axes = {
+            k: check_int(batch_size[d], "batch_size", "pm.Minibatch", hint=_SIZE_HINT)
+            for k, d in enumerate(dims)
+            if d in batch_size
+        }
         if not axes:
             raise ValueError(
                 f"batch_size of pm.Minibatch is for the dims {', '.join(map(repr, batch_size))}, but "
@@ -318,7 +301,11 @@ def _sizes_by_axis(
             f"batch_size of pm.Minibatch is {batch_size}, for {len(sizes)} axes, but "
             f"{_name(variable)} has {variable.type.ndim}"
         )
-    axes = {k: valid_batch_size(size) for k, size in enumerate(sizes) if size is not None}
+    axes = {
+        k: check_int(size, "batch_size", "pm.Minibatch", hint=_SIZE_HINT)
+        for k, size in enumerate(sizes)
+        if size is not None
+    }
     if not axes:
         raise ValueError(f"batch_size of pm.Minibatch is {batch_size}, which subsamples no axis")
     return axes

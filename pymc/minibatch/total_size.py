@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import numbers
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +15,7 @@ from pytensor.graph.basic import Variable, equal_computations
 from pytensor.tensor.type_other import NoneConst
 from pytensor.xtensor.type import XTensorVariable
 
+from pymc.argument_checks import check_int
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.graph_types import ndim_supp
 from pymc.minibatch.lengths import check_no_length
@@ -133,21 +132,16 @@ def normalize_total_size(total_size: Any, ndim: int, name: str) -> list[Total]:
 def _valid_size(size: Any, name: str) -> Total:
     if size is None or (isinstance(size, Variable) and NoneConst.equals(size)):
         return None
-    whole = (
-        f"total_size of {name!r} says how many rows there are in all, a whole number of at least 1"
-    )
-    if isinstance(size, Variable):
-        if size.type.ndim != 0 or size.type.dtype.lstrip("u")[:3] != "int":
-            raise TypeError(f"{whole}; got {size} of type {size.type}")
-        now = current_length(size)
-        if now is not None and now < 1:
-            raise ValueError(f"{whole}; got {size}, which is {now}")
-        return size
-    if isinstance(size, bool | np.bool_) or not isinstance(size, numbers.Integral):
-        raise TypeError(f"{whole}; got {size!r} of type {type(size).__name__}")
-    if size < 1:
-        raise ValueError(f"{whole}; got {size}, with which the data would count for nothing")
-    return int(size)
+    hint = "total_size is the number of rows of the full data: with 0 the data would not count"
+    if not isinstance(size, Variable):
+        return check_int(size, "total_size", repr(name), hint=hint)
+    if size.type.ndim != 0 or size.type.dtype.lstrip("u")[:3] != "int":
+        raise TypeError(
+            f"total_size={size} of {name!r} must be a whole number; got a {size.type}. {hint}"
+        )
+    if (value := current_length(size)) is not None:
+        check_int(value, "total_size", repr(name), hint=hint)
+    return size
 
 
 def infer_totals(term: Term, total_size: Any = None) -> list[Total]:

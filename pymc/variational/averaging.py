@@ -28,6 +28,8 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
+from pymc.argument_checks import check_number
+
 if TYPE_CHECKING:
     from pymc.variational.rows.table import RowTable
 
@@ -118,14 +120,5 @@ def check_average(average: Any) -> float | None:
     """
     if average is None:
         return None
-    if isinstance(average, bool) or not isinstance(average, float | int | np.number):
-        raise TypeError(
-            f"average={average!r} of a fit has to be a number: the last part of the steps whose "
-            "parameters are averaged, such as 0.5 for the second half."
-        )
-    if not 0 < average <= 1:
-        raise ValueError(
-            f"average={average!r} of a fit has to be above 0 and at most 1: the last part of the "
-            "steps whose parameters are averaged, such as 0.5 for the second half."
-        )
-    return float(average)
+    hint = "It is the last part of the steps, whose parameters are averaged: 0.5 is the second half"
+    return check_number(average, "average", "a fit", above=0, at_most=1, hint=hint)

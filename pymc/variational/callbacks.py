@@ -10,8 +10,9 @@ import numpy as np
 
 import pymc._layer as _layer
 
+from pymc.argument_checks import check_int, check_number
 from pymc.variational.averaging import TailAverage
-from pymc.variational.engine.calls import CallTimes, check_every
+from pymc.variational.engine.calls import CallTimes
 from pymc.variational.trajectory import (
     LARGEST_MOVE,
     Trajectory,
@@ -89,7 +90,7 @@ class CheckParametersConvergence(released.CheckParametersConvergence):  # type: 
                 f"diff of CheckParametersConvergence is {diff!r}: say 'relative' to compare the "
                 "change of a parameter with its value, or 'absolute' to take the change as it is"
             )
-        every = check_every(every, "every of CheckParametersConvergence")
+        every = check_int(every, "every", "CheckParametersConvergence")
         super().__init__(every, tolerance, diff, ord)
 
     def __call__(self, approx: Any, losses: Any, i: int) -> None:
@@ -142,7 +143,7 @@ class Tracker(released.Tracker):  # type: ignore[name-defined]
                     f"{type(stat).__name__}: {stat!r}. Give it a function, such as "
                     f"{name}=approx.mean.eval or {name}=lambda approx, losses, i: losses[-1]"
                 )
-        self.every = check_every(every, "every of Tracker")
+        self.every = check_int(every, "every", "Tracker")
         super().__init__(**stats)
 
 
@@ -252,10 +253,11 @@ class CheckStationarity(Callback):
         share: float = 1.0,
         max_parameters: int = 256,
     ) -> None:
-        self.every = check_every(every, "every of CheckStationarity")
-        self.max_parameters = check_every(max_parameters, "max_parameters of CheckStationarity")
-        self.tolerance = _check_between("tolerance", tolerance, 0, np.inf)
-        self.share = _check_between("share", share, 0, np.nextafter(1, 2))
+        name = type(self).__name__
+        self.every = check_int(every, "every", name)
+        self.max_parameters = check_int(max_parameters, "max_parameters", name)
+        self.tolerance = check_number(tolerance, "tolerance", name, above=0)
+        self.share = check_number(share, "share", name, above=0, at_most=1)
         self.largest_move = min(self.tolerance, LARGEST_MOVE) / 10
         self.begin()
 
@@ -341,16 +343,6 @@ class CheckStationarity(Callback):
 
     def _of_share(self, values: np.ndarray) -> float:
         return float(np.quantile(values, self.share, method="inverted_cdf"))
-
-
-def _check_between(name: str, value: Any, low: float, high: float) -> float:
-    """Return a number as a float, if it is in the open interval."""
-    if not isinstance(value, int | float | np.number) or isinstance(value, bool):
-        raise TypeError(f"{name} of CheckStationarity is {value!r}; write a number")
-    if not low < value < high:
-        bounds = f"above {low:g}" if np.isinf(high) else f"above {low:g} and at most 1"
-        raise ValueError(f"{name} of CheckStationarity is {value!r}; it has to be {bounds}")
-    return float(value)
 
 
 def check_until(until: Any, average: Any) -> CheckStationarity | None:

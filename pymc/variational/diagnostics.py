@@ -17,6 +17,7 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
+from pymc.argument_checks import check_int
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.scaling import RowRatio
@@ -24,7 +25,6 @@ from pymc.model.full_data import full_data_model, is_streamed
 from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.approximation import GuideApproximation
-from pymc.variational.counts import check_count
 from pymc.variational.pareto import ABOUT_EQUAL, smoothed
 from pymc.variational.posterior.log_weights import (
     LogDensity,
@@ -405,21 +405,15 @@ def _check_approx(approx: Any) -> None:
 
 
 def _check_draws(draws: Any) -> int:
-    if isinstance(draws, bool) or not isinstance(draws, int | np.integer):
-        raise TypeError(f"draws of diagnose is {draws!r}; write a whole number, such as 1000")
-    if draws < _MIN_DRAWS:
-        raise ValueError(
-            f"draws of diagnose is {draws}: that many leave no tail to look at, which is the "
-            f"largest ratios. Take at least {_MIN_DRAWS}, better 1000"
-        )
-    return int(draws)
+    hint = "The tail of the largest ratios needs that many. Write draws=1000"
+    return check_int(draws, "draws", "diagnose", at_least=_MIN_DRAWS, hint=hint)
 
 
 def _check_n_rows(n_rows: Any, totals: Mapping[Rows, int]) -> int | None:
     """Check the argument `n_rows`."""
     if n_rows is None:
         return None
-    n_rows = check_count("n_rows", n_rows, "diagnose")
+    n_rows = check_int(n_rows, "n_rows", "diagnose")
     if not totals:
         raise ValueError(
             f"n_rows={n_rows} of diagnose is for models whose rows can be taken one by one: that have "

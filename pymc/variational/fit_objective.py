@@ -19,10 +19,10 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
+from pymc.argument_checks import check_int
 from pymc.pytensorf import compile
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage
-from pymc.variational.counts import check_count
 from pymc.variational.guides.base import Parameter, ParamValues, Plate
 from pymc.variational.objectives.base import (
     Losses,
@@ -71,7 +71,7 @@ class FitObjective:
     ) -> None:
         self.approx = approx
         self.objective = objective
-        self.n_particles = check_count("n_particles", n_particles, "pm.fit")
+        self.n_particles = check_int(n_particles, "n_particles", "pm.fit")
         self._reduction = None if reduction is None else check_reduction(reduction)
         self.check()
 
@@ -263,7 +263,7 @@ class FitObjective:
                 "has none: it is not used",
                 stacklevel=3,
             )
-        n_outer = check_count("obj_n_mc", 1 if obj_n_mc is None else obj_n_mc, "pm.fit")
+        n_outer = check_int(1 if obj_n_mc is None else obj_n_mc, "obj_n_mc", "pm.fit")
         check_upper_bound(self.setting({}), self.objective, more_obj_params or ())
         storage = self.approx.storage
         gathered = {plate: table.gather() for plate, table in storage.tables.items()}

@@ -16,6 +16,7 @@ import numpy as np
 
 from rich.theme import Theme
 
+from pymc.argument_checks import check_int
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.index import check_batch_size
 from pymc.minibatch.plates import model_indexes
@@ -26,7 +27,6 @@ from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.callbacks import CheckStationarity, check_until
 from pymc.variational.convergence import LEAST_STEPS, Watch
-from pymc.variational.counts import check_count
 from pymc.variational.engine.calls import next_call, times_of
 from pymc.variational.engine.compiled import Step, make_step, one_at_a_time
 from pymc.variational.engine.feeds import Feed
@@ -210,7 +210,7 @@ class Fitting:
         Exception
             Of a callback, or of what `data` reads. All steps up to then are kept, too.
         """
-        n = check_count("n", n, "a fit", least=0)
+        n = check_int(n, "n", "a fit", at_least=0)
         asked = with_named_optimizer(n, {"average": average, "until": until, **kwargs})
         self._check_arguments(callbacks, average, until, kwargs)
         with Compiling(theme=progressbar_theme, show=progressbar):
@@ -327,7 +327,7 @@ class Fitting:
             If other arguments are given: those of the last fit stay, and `fit` takes new ones.
         """
         check_no_more("refine", kwargs)
-        n = check_count("n", n, "a fit", least=0)
+        n = check_int(n, "n", "a fit", at_least=0)
         if self.state is None:
             raise TypeError(
                 "Need to call `.fit` first: `refine` goes on with the step of that fit."

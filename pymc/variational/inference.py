@@ -12,11 +12,11 @@ import numpy as np
 
 import pymc._layer as _layer
 
+from pymc.argument_checks import check_int
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.approximations import Empirical, FullRank, MeanField, check_starts
 from pymc.variational.callbacks import check_until
-from pymc.variational.counts import check_count
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.fit_options import argument_names, check_known
 from pymc.variational.fitting import Fitting
@@ -217,7 +217,7 @@ def fit(
     >>> approx.sample(100).posterior["mu"].shape
     (1, 100)
     """
-    n = check_count("n", n, "a fit", least=0)
+    n = check_int(n, "n", "a fit", at_least=0)
     check_fit_arguments("pm.fit", kwargs, method)
     of_auto = is_auto(method)
     if of_auto and n != N_STEPS:
@@ -366,7 +366,7 @@ def make_inference(
     KeyError, TypeError, ValueError, NotImplementedError
         If there is no such method, or arguments contradict each other or the model.
     """
-    n_particles = check_count("n_particles", n_particles, "pm.fit")
+    n_particles = check_int(n_particles, "n_particles", "pm.fit")
     if batch_size is not None:
         model = _on_minibatches(model, batch_size, method)
     if is_auto(method):

@@ -14,6 +14,7 @@ import pytensor
 
 from rich.theme import Theme
 
+from pymc.argument_checks import check_int
 from pymc.data_loading.order import Position
 from pymc.variational.checkpoints.trainers import (
     CHECKPOINTING,
@@ -21,7 +22,6 @@ from pymc.variational.checkpoints.trainers import (
     Resumable,
     new_fit_id,
 )
-from pymc.variational.counts import check_count
 from pymc.variational.engine.compiled import one_at_a_time
 from pymc.variational.feeding import as_loader, feed_of
 from pymc.variational.fit_options import check_callbacks, check_no_more
@@ -167,7 +167,7 @@ class Trainer(Resumable):
             Of a callback, or of the source: its message says which part of the data it was at. All
             completed steps are kept: `approx`, `hist` and `position` are of the last one.
         """
-        n = check_count("n", n, "Trainer.fit")
+        n = check_int(n, "n", "Trainer.fit")
         _check_arguments("Trainer.fit", kwargs, self._method)
         if is_auto(self._method) and n != N_STEPS:
             refuse_for_auto({"n": n})
@@ -203,7 +203,7 @@ class Trainer(Resumable):
             As of :meth:`fit`. Default: those that the trainer was made with.
         """
         check_no_more("Trainer.refine", kwargs)
-        n = check_count("n", n, "Trainer.refine")
+        n = check_int(n, "n", "Trainer.refine")
         if is_auto(self._method):
             raise TypeError(
                 f"n={n} of Trainer.refine are steps, and method='auto' takes none: trainer.fit() goes on"

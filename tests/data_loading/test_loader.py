@@ -124,8 +124,8 @@ class TestSizes:
             ("on_nan", "keep", ValueError, "on_nan='keep' .* 'raise', 'skip'"),
             ("timeout", "1", TypeError, "timeout='1' .* number of seconds"),
             ("timeout", True, TypeError, "timeout=True .* number of seconds"),
-            ("timeout", 0, ValueError, "timeout=0 .* more than 0"),
-            ("timeout", np.nan, ValueError, "timeout=nan .* more than 0"),
+            ("timeout", 0, ValueError, "timeout=0 .* must be above 0"),
+            ("timeout", np.nan, ValueError, "timeout=nan .* must be finite and above 0"),
         ],
     )  # fmt: skip
     def test_bad_arguments(self, argument, value, error, message):

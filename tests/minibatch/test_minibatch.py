@@ -237,12 +237,16 @@ class TestSharing:
 class TestErrors:
     @pytest.mark.parametrize("size", [True, 2.0, "2", np.bool_(True), pt.lscalar()])
     def test_size_is_no_whole_number(self, size):
-        with pytest.raises(TypeError, match=r"batch_size says how many rows.*got"):
+        with pytest.raises(
+            TypeError, match=r"batch_size=.* of pm.Minibatch must be a whole number; got"
+        ):
             pm.Minibatch(Y, batch_size=size)
 
     @pytest.mark.parametrize("size", [0, -3])
     def test_size_below_one(self, size):
-        with pytest.raises(ValueError, match=f"whole number of at least 1; got {size}"):
+        with pytest.raises(
+            ValueError, match=f"batch_size={size} of pm.Minibatch must be at least 1"
+        ):
             pm.Minibatch(Y, batch_size=size)
 
     def test_larger_than_the_data(self):

@@ -314,7 +314,10 @@ class TestExplicit:
     )
     def test_no_size(self, data, total_size, error):
         data = pm.Minibatch(Y, batch_size=B) if isinstance(data, str) else data
-        with pm.Model(), pytest.raises(error, match=r"total_size of 'lik'.*whole number.*got"):
+        with (
+            pm.Model(),
+            pytest.raises(error, match=r"total_size=.* of 'lik' must be .*rows of the full data"),
+        ):
             pm.Normal("lik", 0, 1, observed=data, total_size=total_size)
 
     @pytest.mark.parametrize("total_size", [(5, 3, 2), np.array([5, 3, 2])])

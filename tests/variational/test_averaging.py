@@ -154,7 +154,7 @@ class TestArgument:
 
     @pytest.mark.parametrize("average", [True, False, "0.5", [0.5], 0.5j])
     def test_no_number(self, average):
-        with pytest.raises(TypeError, match=r"average=.* has to be a number"):
+        with pytest.raises(TypeError, match=r"average=.* must be a number"):
             check_average(average)
 
     @pytest.mark.parametrize("average", [1, 0.5, np.float32(0.25), None])

@@ -29,11 +29,11 @@ from pymc.variational.engine.calls import next_call
 from pymc.variational.trajectory import Trajectory, flat_scales, mean_error, trend
 
 NO_STEPS = [
-    (0, ValueError, "is 0: no step is a multiple"),
-    (-5, ValueError, "is -5"),
-    (True, TypeError, "is True, which is no number of steps"),
-    (10.0, TypeError, r"is 10\.0, which is no number of steps"),
-    ("a", TypeError, "is 'a', which is no number of steps. Write a whole number"),
+    (0, ValueError, "every=0 of .* must be at least 1"),
+    (-5, ValueError, "every=-5 of"),
+    (True, TypeError, "every=True of .* must be a whole number; got a bool"),
+    (10.0, TypeError, r"every=10\.0 of .* must be a whole number; got a float"),
+    ("a", TypeError, "every='a' of .* must be a whole number; got a str"),
 ]
 
 
@@ -354,12 +354,12 @@ class TestCheckStationarity:
     @pytest.mark.parametrize(
         "kwargs, error, message",
         [
-            ({"tolerance": 0}, ValueError, r"tolerance .* is 0; it has to be above 0"),
-            ({"tolerance": "1"}, TypeError, "tolerance .* is '1'; write a number"),
-            ({"tolerance": np.nan}, ValueError, "tolerance .* is nan"),
-            ({"share": 1.5}, ValueError, "share .* is 1.5; it has to be above 0 and at most 1"),
-            ({"share": True}, TypeError, "share .* is True"),
-            ({"max_parameters": 0}, ValueError, "max_parameters .* is 0"),
+            ({"tolerance": 0}, ValueError, "tolerance=0 of .* must be above 0"),
+            ({"tolerance": "1"}, TypeError, "tolerance='1' of .* must be a number"),
+            ({"tolerance": np.nan}, ValueError, "tolerance=nan of .* must be finite"),
+            ({"share": 1.5}, ValueError, "share=1.5 of .* must be above 0 and at most 1"),
+            ({"share": True}, TypeError, "share=True of"),
+            ({"max_parameters": 0}, ValueError, "max_parameters=0 of"),
         ],
     )
     def test_bad_arguments(self, kwargs, error, message):

@@ -486,10 +486,14 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         "draws, error, message",
-        [(1.5, TypeError, "is 1.5"), (True, TypeError, "is True"), (99, ValueError, "is 99: that")],
+        [
+            (1.5, TypeError, "a whole"),
+            (True, TypeError, "a whole"),
+            (99, ValueError, "at least 100"),
+        ],
     )
     def test_draws(self, draws, error, message):
-        with pytest.raises(error, match=f"draws of diagnose {message}"):
+        with pytest.raises(error, match=f"draws={draws} of diagnose must be {message}"):
             diagnose(optimal_mean_field(0.5), draws=draws)
 
     def test_not_finite(self):

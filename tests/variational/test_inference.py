@@ -36,7 +36,7 @@ def logged(caplog):
 class TestNumberOfSteps:
     @pytest.mark.parametrize("n", [True, np.True_, 2.0, "10", None, np.float64(3), [5]])
     def test_no_whole_number(self, n):
-        message = f"n={re.escape(repr(n))} of a fit has to be a whole number"
+        message = f"n={re.escape(repr(n))} of a fit must be a whole number"
         for call in self.calls(n):
             with pytest.raises(TypeError, match=message):
                 call()
@@ -44,7 +44,7 @@ class TestNumberOfSteps:
     @pytest.mark.parametrize("n", [-1, np.int64(-5)])
     def test_negative(self, n):
         for call in self.calls(n):
-            with pytest.raises(ValueError, match=f"n={n} of a fit has to be at least 0"):
+            with pytest.raises(ValueError, match=f"n={n} of a fit must be at least 0"):
                 call()
 
     def calls(self, n):

@@ -168,7 +168,7 @@ def test_refused(arguments: dict[str, Any], message: str) -> None:
 
 def test_arguments_of_another_type() -> None:
     model = rows_model(data()[1])
-    with pytest.raises(TypeError, match=r"n_particles=1.5 of pm.fit has to be a whole number"):
+    with pytest.raises(TypeError, match=r"n_particles=1.5 of pm.fit must be a whole number"):
         pm.fit(5, model=model, n_particles=1.5, **quiet())
     with pytest.raises(TypeError, match=r"objective=3 of pm.fit has to be one of"):
         pm.fit(5, model=model, objective=3, **quiet())

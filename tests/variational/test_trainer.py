@@ -319,10 +319,10 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("n", "error", "message"),
         [
-            (True, TypeError, "n=True of Trainer.fit has to be a whole number"),
-            (2.0, TypeError, "n=2.0 of Trainer.fit has to be a whole number"),
-            (0, ValueError, "n=0 of Trainer.fit has to be at least 1"),
-            (-3, ValueError, "n=-3 of Trainer.fit has to be at least 1"),
+            (True, TypeError, "n=True of Trainer.fit must be a whole number"),
+            (2.0, TypeError, "n=2.0 of Trainer.fit must be a whole number"),
+            (0, ValueError, "n=0 of Trainer.fit must be at least 1"),
+            (-3, ValueError, "n=-3 of Trainer.fit must be at least 1"),
         ],
     )
     def test_n(self, n, error, message):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from pymc.argument_checks import check_int
 from pymc.data_loading.sources.arrow_columns import (
     need_pyarrow,
     reading,
@@ -30,7 +31,6 @@ from pymc.data_loading.sources.protocols import (
 )
 from pymc.data_loading.sources.schema import Columns, DTypes, Selection
 from pymc.data_loading.sources.series import is_series
-from pymc.variational.counts import check_count
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,7 +99,7 @@ def arrow_source(
     """
     need_pyarrow("arrow_source")
     if n_rows is not None:
-        n_rows = check_count("n_rows", n_rows, "arrow_source")
+        n_rows = check_int(n_rows, "n_rows", "arrow_source")
     if isinstance(batches, ArrowDataset):
         schema = schema_of(batches.schema)
         names = Selection.of(schema, columns, "the dataset", dtypes).names

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pymc.argument_checks import check_int
 from pymc.data_loading.sources.arrays import ArraySource
 from pymc.data_loading.sources.arrow import arrow_source, check_not_lazy, is_arrow
 from pymc.data_loading.sources.frames import FrameSource, is_frame
@@ -37,7 +38,6 @@ from pymc.data_loading.sources.values import (
     check_shapes,
     is_array,
 )
-from pymc.variational.counts import check_count
 
 __all__ = ["KINDS", "IterableDataset", "Kind", "as_source"]
 
@@ -108,7 +108,7 @@ class IterableDataset:
             )
         self._blocks = blocks
         if n_rows is not None:
-            self.n_rows = check_count("n_rows", n_rows, "IterableDataset")
+            self.n_rows = check_int(n_rows, "n_rows", "IterableDataset")
         if sample_shape is not None:
             self.sample_shape = check_sample_shape(sample_shape)
 
@@ -152,7 +152,7 @@ def _one_shape(shape: Any) -> tuple[int, ...]:
         raise TypeError(
             f"sample_shape={shape!r} has to be the shape of one row: () for a number, (3,) for three"
         )
-    return tuple(check_count("sample_shape", n, "a loader") for n in shape)
+    return tuple(check_int(n, "sample_shape", "a loader") for n in shape)
 
 
 def as_source(data: Any, *, sample_shape: Any = None) -> BlockSource:
@@ -209,7 +209,7 @@ def _iterable(data: Any, shape: SampleShape) -> BlockSource:
     if callable(n_rows):  # a method of the user's
         n_rows = None
     if n_rows is not None:
-        n_rows = check_count("n_rows", n_rows, type(data).__name__)
+        n_rows = check_int(n_rows, "n_rows", type(data).__name__)
     if isinstance(data, Iterator):
         return IterableSource(partial(iter, data), n_rows, shape, one_shot=True)
     if isinstance(data, Iterable):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pymc.argument_checks import check_int
 from pymc.data_loading.sources.arrow_columns import (
     need_pyarrow,
     reading,
@@ -33,7 +34,6 @@ from pymc.data_loading.sources.shards import (
     open_parquet,
     read_shard,
 )
-from pymc.variational.counts import check_count
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,7 +139,7 @@ def parquet_source(
     >>> folder.cleanup()
     """
     need_pyarrow("parquet_source")
-    limit = check_count("max_row_group_bytes", max_row_group_bytes, "parquet_source")
+    limit = check_int(max_row_group_bytes, "max_row_group_bytes", "parquet_source")
     files = find_files(path, filesystem, storage_options)
     first, shards = None, []
     for i, name in enumerate(files.names):

@@ -19,11 +19,12 @@ from pytensor.tensor.basic import ARange
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.xtensor.type import XTensorVariable
 
+from pymc.argument_checks import check_int
 from pymc.minibatch.array_data import raw_data
 from pymc.minibatch.current_length import current_length
 from pymc.minibatch.free_variables import batch_initval
 from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
-from pymc.minibatch.minibatch import axis_length, row_count, take_rows, valid_batch_size
+from pymc.minibatch.minibatch import axis_length, row_count, take_rows
 from pymc.minibatch.placed_rows import placed_rows
 from pymc.minibatch.plates import (
     as_axes,
@@ -357,12 +358,13 @@ def _sizes_by_dim(model: Model, batch_size: Any) -> dict[str, int]:
         raise TypeError(
             'pm.minibatch_model needs batch_size, a number of rows or a dict such as {"obs": 500}'
         )
+    function = "pm.minibatch_model"
     if isinstance(batch_size, Mapping):
         if not batch_size:
             raise ValueError(
                 'batch_size of pm.minibatch_model is empty: name a dim, as {"obs": 500}'
             )
-        return {dim: valid_batch_size(size) for dim, size in batch_size.items()}
+        return {dim: check_int(n, "batch_size", function) for dim, n in batch_size.items()}
     known = model.named_vars_to_dims
     # A model may have its likelihood in Potentials; those without dims are of no rows
     terms = model.observed_RVs or [term for term in model.potentials if known.get(term.name)]
@@ -375,7 +377,7 @@ def _sizes_by_dim(model: Model, batch_size: Any) -> dict[str, int]:
             'dims, or name the dims to subsample, as in batch_size={"obs": 500}'
         )
     [dim] = leading
-    return {str(dim): valid_batch_size(batch_size)}
+    return {str(dim): check_int(batch_size, "batch_size", function)}
 
 
 class _OnDim(NamedTuple):

@@ -18,6 +18,7 @@ import pytensor
 from pytensor.compile.sharedvalue import SharedVariable
 from rich.theme import Theme
 
+from pymc.argument_checks import check_int
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.model.core import modelcontext
@@ -43,7 +44,6 @@ from pymc.variational.auto.passes import (
     set_position,
 )
 from pymc.variational.auto.row_weights import weigh_by_rows
-from pymc.variational.counts import check_count
 from pymc.variational.engine.compiled import one_at_a_time
 from pymc.variational.engine.feeds import Feed
 from pymc.variational.engine.interrupts import Interrupts
@@ -175,7 +175,7 @@ class AutoInference:
         FloatingPointError
             If the log-posterior is finite around none of the starts.
         """
-        check_count("max_gradients", max_gradients, "pm.fit")
+        check_int(max_gradients, "max_gradients", "pm.fit")
         with Compiling(theme=progressbar_theme, show=progressbar):
             self.prepare(backend, include_transformed, compile_kwargs, data)
             self._run(max_gradients, max_seconds, progressbar, progressbar_theme)
@@ -203,7 +203,7 @@ class AutoInference:
         """
         if self._logp is None:
             raise TypeError("Need to call `.fit` first: `refine` goes on with that fit.")
-        check_count("max_gradients", max_gradients, "refine")
+        check_int(max_gradients, "max_gradients", "refine")
         self._run(max_gradients, max_seconds, progressbar, progressbar_theme)
 
     @one_at_a_time

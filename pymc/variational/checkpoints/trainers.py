@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from pymc.argument_checks import check_int
 from pymc.data_loading.base import Loader
 from pymc.data_loading.order import Position
 from pymc.variational.checkpoints.claims import (
@@ -35,7 +36,6 @@ from pymc.variational.checkpoints.fits import (
 from pymc.variational.checkpoints.folders import is_one, step_folder, step_of
 from pymc.variational.checkpoints.reading import read_newest
 from pymc.variational.checkpoints.state import pack, unpack
-from pymc.variational.counts import check_count
 from pymc.variational.engine.loop import LoopEnd
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Resumable:
         if self.state is None:
             raise TypeError("Need to call `.fit` first: there is nothing to save.")
         if keep is not None:
-            keep = check_count("keep", keep, "Trainer.save")
+            keep = check_int(keep, "keep", "Trainer.save")
         folder = Path(path).absolute()
         check_folder(self, folder)
         claim(folder, self._claim)
@@ -292,8 +292,8 @@ def checkpoint_plan(before: Plan | None, options: dict[str, Any]) -> Plan | None
     """
     given = {name: options.pop(name) for name in CHECKPOINTING if name in options}
     path, every, keep = (given.get(name) for name in CHECKPOINTING)
-    every = None if every is None else check_count("checkpoint_every", every, "Trainer.fit")
-    keep = None if keep is None else check_count("keep", keep, "Trainer.fit")
+    every = None if every is None else check_int(every, "checkpoint_every", "Trainer.fit")
+    keep = None if keep is None else check_int(keep, "keep", "Trainer.fit")
     if path is None and ("checkpoint" in given or before is None):
         if every is not None or keep is not None:
             raise TypeError(

@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import operator
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
+from pymc.argument_checks import check_int
 
-__all__ = ["CallTimes", "Times", "check_every", "next_call", "times_of"]
+__all__ = ["CallTimes", "Times", "next_call", "times_of"]
 
 
 class CallTimes:
@@ -59,28 +57,6 @@ def times_of(callback: Any) -> Times:
     return Times(*(getattr(callback, name, vars(CallTimes)[name]) for name in Times._fields))
 
 
-def check_every(every: Any, what: str) -> int:
-    """Return a number of steps as an int.
-
-    Raises
-    ------
-    TypeError
-        If it is a bool or not a whole number.
-    ValueError
-        If it is less than 1.
-    """
-    advice = "Write a whole number of steps, such as every=100"
-    try:
-        if isinstance(every, bool | np.bool):
-            raise TypeError
-        steps = operator.index(every)
-    except TypeError:
-        raise TypeError(f"{what} is {every!r}, which is no number of steps. {advice}") from None
-    if steps < 1:
-        raise ValueError(f"{what} is {every!r}: no step is a multiple of that. {advice}")
-    return steps
-
-
 def next_call(callback: Callable, i: int, start: int = 0) -> int:
     """Tell the first step after step `i` at which a callback is to be called.
 
@@ -113,7 +89,7 @@ def next_call(callback: Callable, i: int, start: int = 0) -> int:
     """
     times = times_of(callback)
     name = getattr(callback, "__name__", type(callback).__name__)
-    every = check_every(times.every, f"every of the callback {name}")
+    every = check_int(times.every, "every", f"the callback {name}")
     if i == start and times.at_start:
         return i + 1
     return (i // every + 1) * every

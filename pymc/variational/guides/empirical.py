@@ -12,11 +12,8 @@ draws of MCMC.
 
 from __future__ import annotations
 
-import numbers
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytensor
@@ -24,8 +21,8 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
+from pymc.argument_checks import check_int, check_number
 from pymc.backends.base import MultiTrace
-from pymc.variational.counts import check_count
 from pymc.variational.guides.base import (
     FlatGuide,
     Latents,
@@ -59,13 +56,9 @@ class EmpiricalGuide(FlatGuide):
     has_logq = False
 
     def __post_init__(self) -> None:
-        check_count("size", self.size, "an empirical guide")
-        jitter: Any = self.jitter
-        if not isinstance(jitter, numbers.Real) or not 0 <= float(jitter) < np.inf:
-            raise ValueError(
-                f"jitter={jitter!r} of particles is the standard deviation of their noise: a number of 0 or "
-                "more, such as 1.0"
-            )
+        check_int(self.size, "size", "an empirical guide")
+        hint = "It is the standard deviation of the noise with which they start, such as 1.0"
+        check_number(self.jitter, "jitter", "particles", at_least=0, hint=hint)
 
     def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         noise = starts.rng.normal(0, 1, size=(self.size, self.layout.size))

@@ -23,7 +23,7 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.variational.counts import check_count
+from pymc.argument_checks import check_int
 from pymc.variational.guides.base import FlatGuide, SampleShape, noise
 from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
@@ -72,7 +72,7 @@ class NormalizingFlow(FlatGuide):
 
     def __post_init__(self) -> None:
         for argument, value in (("n_layers", self.n_layers), ("n_hidden", self.n_hidden)):
-            check_count(argument, value, "pm.NormalizingFlow")
+            check_int(value, argument, "pm.NormalizingFlow")
 
     def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(self.seed)

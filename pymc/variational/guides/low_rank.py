@@ -22,7 +22,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 from pytensor.tensor.linalg import cholesky
 
-from pymc.variational.counts import check_count
+from pymc.argument_checks import check_int
 from pymc.variational.guides.base import FlatGuide, ParamValues, SampleShape, noise
 from pymc.variational.guides.full_rank import solve_lower
 from pymc.variational.guides.initial_values import InitialValues
@@ -58,7 +58,7 @@ class LowRank(FlatGuide):
     couples_rows = True
 
     def __post_init__(self) -> None:
-        check_count("rank", self.rank, "pm.LowRank")
+        check_int(self.rank, "rank", "pm.LowRank")
 
     def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         factors = np.random.default_rng(0).normal(0, START, size=(self.layout.size, self.rank))

@@ -43,19 +43,17 @@ References
 
 from __future__ import annotations
 
-import numbers
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import numpy as np
 import pytensor.tensor as pt
 
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
+from pymc.argument_checks import check_number
 from pymc.variational.guides.base import Guide, ParamValues, detach
 from pymc.variational.objectives.base import (
     Draws,
@@ -212,13 +210,9 @@ class ELBO(_ParticleBound):
 
     def __post_init__(self) -> None:
         valid_gradient(self.gradient, ("reparam", "stl"), "elbo")
-        if isinstance(self.beta, Variable):
-            return
-        if not (np.isfinite(self.beta) and self.beta >= 0):
-            raise ValueError(
-                f"beta={self.beta!r} of the ELBO scales the divergence from the prior: give a number of 0 "
-                "or more, 1 for the bound of log p(x)"
-            )
+        if not isinstance(self.beta, Variable):
+            hint = "It scales the divergence from the prior, and is 1 for the bound of log p(x)"
+            check_number(self.beta, "beta", "the ELBO", at_least=0, hint=hint)
 
     def losses(self, setting: Setting) -> Losses:
         if not isinstance(self.beta, Variable) and self.beta == 1:
@@ -317,15 +311,7 @@ class Renyi(_ParticleBound):
     gradient: str
 
     def __init__(self, alpha: float, gradient: str | None = None) -> None:
-        if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
-            raise TypeError(
-                f"alpha={alpha!r} of pm.Renyi is the order of the bound, a number such as 0.5; got a "
-                f"{type(alpha).__name__}"
-            )
-        if not np.isfinite(alpha):
-            raise ValueError(
-                f"alpha={alpha!r} of pm.Renyi is the order of the bound, a finite number such as 0.5"
-            )
+        check_number(alpha, "alpha", "pm.Renyi", hint="It is the order of the bound, such as 0.5")
         known = OF_UPPER if alpha < 0 else ("reparam", "stl") if alpha == 1 else GRADIENTS
         if alpha < 0 and gradient == "reparam":
             raise ValueError(

@@ -22,13 +22,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
+from pymc.argument_checks import check_number
 from pymc.variational.guides.base import Guide, Latents
 from pymc.variational.objectives.base import (
     Draws,
@@ -70,11 +70,14 @@ class Stein(Objective):
     needs_logq = False
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.temperature) and self.temperature > 0):
-            raise ValueError(
-                f"temperature={self.temperature!r} of Stein variational gradient descent divides the "
-                "gradient of log p, so it has to be a positive number, such as 1.0"
-            )
+        hint = "It divides the gradient of log p"
+        check_number(
+            self.temperature,
+            "temperature",
+            "Stein variational gradient descent",
+            above=0,
+            hint=hint,
+        )
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -24,8 +24,6 @@ References
 
 from __future__ import annotations
 
-import numbers
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -43,6 +41,7 @@ from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.type import RandomGeneratorType
 from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
 
+from pymc.argument_checks import check_number
 from pymc.minibatch.provenance import indexes
 from pymc.variational.guides.base import Guide
 from pymc.variational.guides.model_guide import ModelGuide
@@ -110,16 +109,10 @@ class ReweightedWakeSleep(Objective):
     needs_reparametrisation: ClassVar[bool] = False  # type: ignore[misc]
 
     def __post_init__(self) -> None:
-        if isinstance(self.insomnia, bool) or not isinstance(self.insomnia, numbers.Real):
-            raise TypeError(
-                f"insomnia={self.insomnia!r} of pm.ReweightedWakeSleep is the share of wake-phi in the "
-                f"loss of the guide, a number from 0 to 1; got a {type(self.insomnia).__name__}"
-            )
-        if not 0 <= self.insomnia <= 1:
-            raise ValueError(
-                f"insomnia={self.insomnia!r} of pm.ReweightedWakeSleep is the share of wake-phi in the "
-                "loss of the guide, from 0 (sleep only) to 1 (wake only)"
-            )
+        hint = "It is the share of wake-phi in the loss of the guide, from 0 (sleep only) to 1 (wake only)"
+        check_number(
+            self.insomnia, "insomnia", "pm.ReweightedWakeSleep", at_least=0, at_most=1, hint=hint
+        )
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -46,12 +46,12 @@ from pytensor.compile.mode import Mode
 from pytensor.gradient import grad
 from pytensor.graph.basic import Variable
 
+from pymc.argument_checks import check_int
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
 from pymc.model.full_data import is_streamed
 from pymc.pytensorf import compile
 from pymc.util import RandomState, _get_seeds_per_chain
-from pymc.variational.counts import check_count
 from pymc.variational.guides.base import Guide, Plate
 from pymc.variational.memory import check_fits
 from pymc.variational.objectives.base import Draws, Setting, Weights, sum_over_rows
@@ -261,7 +261,7 @@ class RowWeights:
         cls, approx: Any, n_particles: int, request: Request, same_globals: bool, function: str
     ) -> RowWeights:
         """Check the arguments, and compile."""
-        n_particles = check_count("n_particles", n_particles, function)
+        n_particles = check_int(n_particles, "n_particles", function)
         selection = _selection(approx, request, function)
         axis = _the_axis(approx, function)
         n_numbers = _numbers_of_a_row(approx, axis)

@@ -19,6 +19,7 @@ import xarray as xr
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
+from pymc.argument_checks import check_int
 from pymc.backends.arviz import (
     coords_and_dims_for_inferencedata,
     dict_to_dataset,
@@ -41,7 +42,6 @@ from pymc.model.full_data import (
 )
 from pymc.sampling.deterministic import compute_deterministics
 from pymc.util import RandomState
-from pymc.variational.counts import check_count
 from pymc.variational.memory import check_fits, with_unit
 from pymc.variational.posterior.draw import (
     Output,
@@ -171,9 +171,9 @@ class Plan:
             If there is no such row or variable, or one that is computed over all rows is asked for
             by name, of some of them; or if data are needed that are not there.
         """
-        draws = check_count("draws", draws, function)
+        draws = check_int(draws, "draws", function)
         if request.chunk is not None:
-            check_count("chunk", request.chunk, function)
+            check_int(request.chunk, "chunk", function)
         named = chosen(known, request.var_names, function)
         by_name = request.var_names is not None or predictive
         selection, named = selected(approx, named, by_name, request, function, likelihoods)

@@ -131,7 +131,7 @@ def test_table_goes_to_another_process():
 
 def test_given_number_of_rows():
     assert arrow_source(lambda: TABLE, n_rows=np.int64(N)).n_rows == N
-    with pytest.raises(TypeError, match=r"n_rows=2\.5 of arrow_source has to be a whole number"):
+    with pytest.raises(TypeError, match=r"n_rows=2\.5 of arrow_source must be a whole number"):
         arrow_source(TABLE, n_rows=2.5)
 
 

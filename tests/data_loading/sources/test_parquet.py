@@ -450,7 +450,7 @@ def test_bomb_is_not_read(tmp_path, monkeypatch):
         parquet_source(path, max_row_group_bytes=10_000_000)
     assert parquet_source(path, ["x"], max_row_group_bytes=20_000_000).n_rows == n_rows
     with pytest.raises(
-        ValueError, match="max_row_group_bytes=0 of parquet_source has to be at least 1"
+        ValueError, match="max_row_group_bytes=0 of parquet_source must be at least 1"
     ):
         parquet_source(path, max_row_group_bytes=0)
 

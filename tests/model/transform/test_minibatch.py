@@ -478,7 +478,7 @@ def test_refuses_a_model_that_has_minibatches():
         (None, TypeError, "needs batch_size"),
         (2.0, TypeError, "a whole number"),
         (True, TypeError, "a whole number"),
-        (0, ValueError, "at least 1; got 0"),
+        (0, ValueError, "batch_size=0 of pm.minibatch_model must be at least 1"),
         ({"rows": 2}, ValueError, "has the dim 'rows', which no data"),
         ({"obs": 7}, ValueError, "batch_size is 7, but the data have 6 rows"),
     ],

@@ -36,10 +36,10 @@ def not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"obj_n_mc": 0}, ValueError, "obj_n_mc=0 of pm.fit has to be at least 1"),
-        ({"obj_n_mc": 2.5}, TypeError, "obj_n_mc=2.5 of pm.fit has to be a whole number"),
-        ({"obj_n_mc": True}, TypeError, "obj_n_mc=True of pm.fit has to be a whole number"),
-        ({"obj_n_mc": "2"}, TypeError, "obj_n_mc='2' of pm.fit has to be a whole number"),
+        ({"obj_n_mc": 0}, ValueError, "obj_n_mc=0 of pm.fit must be at least 1"),
+        ({"obj_n_mc": 2.5}, TypeError, "obj_n_mc=2.5 of pm.fit must be a whole number"),
+        ({"obj_n_mc": True}, TypeError, "obj_n_mc=True of pm.fit must be a whole number"),
+        ({"obj_n_mc": "2"}, TypeError, "obj_n_mc='2' of pm.fit must be a whole number"),
         ({"start": {"z": np.ones(2)}}, ValueError, r"start .*'z' .*\(2,\).* to \(6,\)"),
         ({"start": {"z": -1.0}}, ValueError, "start of pm.fit has -1. for 'z', .* its support"),
         ({"start_sigma": {"z": np.ones(2)}}, ValueError, r"start_sigma .*'z' .*\(2,\).* to \(6,\)"),

@@ -141,5 +141,5 @@ def test_rows_are_refused() -> None:
 
 @pytest.mark.parametrize("arguments", [{"n_layers": 0}, {"n_hidden": 0}], ids=str)
 def test_arguments_are_checked(arguments: Any) -> None:
-    with pytest.raises(ValueError, match=r"of pm.NormalizingFlow has to be at least 1"):
+    with pytest.raises(ValueError, match=r"of pm.NormalizingFlow must be at least 1"):
         NormalizingFlow(**arguments)
