@@ -9,7 +9,7 @@ import pytensor.tensor as pt
 import pymc as pm
 
 from pymc.minibatch.provenance import Rows
-from pymc.variational.engine.compiled import make_step
+from pymc.variational.engine.step_cache import make_step
 from pymc.variational.optimizers import as_optimizer
 from pymc.variational.rows.table import RowTable
 from pymc.variational.rows.updates import RowGradient, all_updates, guarded

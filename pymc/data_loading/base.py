@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pymc.data_loading.batch import Chunk, StreamBatch
-from pymc.data_loading.order import Position
+from pymc.data_loading.batch import Chunk, Position, StreamBatch
 from pymc.data_loading.sources.items import ItemReader, read_first
 from pymc.data_loading.sources.layout import ExhaustedSourceError, Layout
 from pymc.minibatch.stream_index import UNKNOWN_ROW

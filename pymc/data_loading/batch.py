@@ -12,7 +12,29 @@ import numpy as np
 
 from pymc.data_loading.sources.layout import Layout
 
-__all__ = ["Chunk", "PassEnd", "StreamBatch"]
+__all__ = ["Chunk", "PassEnd", "Position", "StreamBatch"]
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """A place in the endless stream of passes.
+
+    Parameters
+    ----------
+    epoch : int
+        The number of the pass, from 0.
+    row : int
+        How many rows of the pass's order were used up.
+
+    Examples
+    --------
+    >>> from pymc.data_loading.batch import Position
+    >>> Position(0, 512) < Position(1)
+    True
+    """
+
+    epoch: int = 0
+    row: int = 0
 
 
 class StreamBatch(np.ndarray):

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 
 from pymc.argument_checks import check_choice, check_flag, check_int
-from pymc.data_loading.ahead import read_ahead
 from pymc.data_loading.arguments import (
     check_timeout,
     check_total_size,
@@ -22,20 +21,18 @@ from pymc.data_loading.arguments import (
     make_seed,
 )
 from pymc.data_loading.base import Loader, ReadBatches
-from pymc.data_loading.batch import Chunk
-from pymc.data_loading.chunks import (
+from pymc.data_loading.batch import Chunk, Position
+from pymc.data_loading.buffer import (
     OpenPass,
     Recipe,
     read_chunks,
     read_one_pass,
 )
-from pymc.data_loading.demand import Demand
-from pymc.data_loading.order import Order, Position
-from pymc.data_loading.reader import OneShotPass, open_pass
+from pymc.data_loading.pass_rows import OneShotPass, Order, open_pass
+from pymc.data_loading.prefetch import Demand, Stream, read_ahead
 from pymc.data_loading.shuffle import RowsOfSource, ShuffledRows, open_rows
+from pymc.data_loading.shuffle_window import OnNaN
 from pymc.data_loading.sources.layout import BlockSource, Layout
-from pymc.data_loading.streams import Stream
-from pymc.data_loading.windows import OnNaN
 
 __all__ = ["DataLoader"]
 
@@ -308,7 +305,7 @@ class DataLoader(RowsOfSource, Loader):
 
         Examples
         --------
-        >>> from pymc.data_loading.order import Position
+        >>> from pymc.data_loading.batch import Position
         >>> loader = pm.DataLoader(np.arange(10), batch_size=4)
         >>> for chunk in loader.chunks(Position(0, 4), n_batches=2):
         ...     print(chunk.rows, chunk.positions.tolist())

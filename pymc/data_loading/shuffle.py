@@ -10,9 +10,8 @@ from typing import Any
 
 from pymc.argument_checks import check_int
 from pymc.data_loading.arguments import make_seed
-from pymc.data_loading.chunks import Recipe, read_one_pass
-from pymc.data_loading.order import Order
-from pymc.data_loading.reader import open_pass
+from pymc.data_loading.buffer import Recipe, read_one_pass
+from pymc.data_loading.pass_rows import Order, open_pass
 from pymc.data_loading.sources.dataset import IterableDataset, as_source
 from pymc.data_loading.sources.layout import BlockSource
 

@@ -12,7 +12,7 @@ import pymc._layer as _layer
 
 from pymc.argument_checks import check_int, check_number
 from pymc.variational.averaging import TailAverage
-from pymc.variational.engine.calls import CallTimes
+from pymc.variational.engine.callback_schedule import CallTimes
 from pymc.variational.trajectory import (
     LARGEST_MOVE,
     Trajectory,

@@ -27,11 +27,11 @@ from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.callbacks import CheckStationarity, check_until
 from pymc.variational.convergence import LEAST_STEPS, Watch
-from pymc.variational.engine.calls import next_call, times_of
-from pymc.variational.engine.compiled import Step, make_step, one_at_a_time
-from pymc.variational.engine.feeds import Feed
+from pymc.variational.engine.batch_feed import BatchFeed
+from pymc.variational.engine.callback_schedule import next_call, times_of
 from pymc.variational.engine.interrupts import Interrupts
 from pymc.variational.engine.loop import ENDED, LoopEnd, NotFinite, run_loop
+from pymc.variational.engine.step_cache import Step, make_step, one_at_a_time
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.fit_options import (
     OF_COMPILER,
@@ -75,7 +75,7 @@ class FitState(NamedTuple):
         Of the fit up to now.
     averaged : bool
         Whether the parameters are their averages now.
-    feed : Feed, optional
+    feed : BatchFeed, optional
         Where the batches come from, in a fit of a stream.
     until : int, optional
         At which step a run was to end that ended early, or that a checkpoint was taken of: the average of
@@ -91,7 +91,7 @@ class FitState(NamedTuple):
     average: TailAverage | None
     report: FitReport
     averaged: bool = False
-    feed: Feed | None = None
+    feed: BatchFeed | None = None
     until: int | None = None
     check: CheckStationarity | None = None
 
@@ -291,14 +291,13 @@ class Fitting:
         named = {p for signature in of_fits for p in signature.parameters}
         return OF_COMPILER.union(named) - {"self", "kwargs"}
 
-    def _feed(self, data: Any, data_name: str) -> Feed | None:
+    def _feed(self, data: Any, data_name: str) -> BatchFeed | None:
         """Find the variables of the model that a loader feeds."""
         model = self.approx.model
-        if isinstance(data, Feed) or (data is None and not model.root._streams):
+        if isinstance(data, BatchFeed) or (data is None and not model.root._streams):
             return data
         # Only a fit of a stream needs them
-        from pymc.variational.feeding import feed_of
-        from pymc.variational.placeholders import check_given_by_hand
+        from pymc.variational.placeholders import check_given_by_hand, feed_of
 
         if data is None:
             check_given_by_hand(model)
@@ -345,7 +344,7 @@ class Fitting:
         fraction: float | None,
         compile_kwargs: Mapping[str, Any],
         kwargs: Mapping[str, Any],
-        feed: Feed | None,
+        feed: BatchFeed | None,
     ) -> tuple[Step, TailAverage | None]:
         updates, loss, tail = self.objective.updates_averaged(fraction, **kwargs)
         guarded = self.objective.guarded

@@ -233,7 +233,7 @@ def fit(
                 "have the batch_size of the loader: write pm.DataLoader(..., batch_size=...), and leave "
                 "it out here"
             )
-        from pymc.variational.feeding import feed_of  # only a fit of a stream needs it
+        from pymc.variational.placeholders import feed_of  # only a fit of a stream needs it
 
         feed = feed_of(model_of(method, model), data, data_name)
     if isinstance(method, str) and method.lower() in METHODS:

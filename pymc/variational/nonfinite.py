@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pymc.variational.engine.compiled import Step
-from pymc.variational.engine.feeds import Fed
+from pymc.variational.engine.batch_feed import PreparedBatches
+from pymc.variational.engine.step_cache import Step
 
 __all__ = ["describe"]
 
@@ -22,7 +22,9 @@ ADVICE = (
 )
 
 
-def describe(approx: Any, step: Step, n_good: int, loss: float, fed: Fed | None = None) -> str:
+def describe(
+    approx: Any, step: Step, n_good: int, loss: float, fed: PreparedBatches | None = None
+) -> str:
     """Write the message for a step that went wrong after `n_good`.
 
     Parameters
@@ -34,7 +36,7 @@ def describe(approx: Any, step: Step, n_good: int, loss: float, fed: Fed | None 
     n_good : int
     loss : float
         Of the step that went wrong, nan if it has none.
-    fed : Fed, optional
+    fed : PreparedBatches, optional
         Its batch.
     """
     beginning = f"NaN occurred in optimization. Step {n_good + 1} is not finite"
@@ -51,7 +53,7 @@ def describe(approx: Any, step: Step, n_good: int, loss: float, fed: Fed | None 
 
 
 def _taken_again(
-    approx: Any, step: Step, beginning: str, loss: float, fed: Fed | None
+    approx: Any, step: Step, beginning: str, loss: float, fed: PreparedBatches | None
 ) -> list[str]:
     """Take the step that went wrong, and say what its loss and which parameters are."""
     after, losses = step.driver.run(step.driver.copy(step.load()), 1, fed)

@@ -15,15 +15,14 @@ import pytensor
 from rich.theme import Theme
 
 from pymc.argument_checks import check_int
-from pymc.data_loading.order import Position
+from pymc.data_loading.batch import Position
 from pymc.variational.checkpoints.trainers import (
     CHECKPOINTING,
     Checkpoints,
     Resumable,
     new_fit_id,
 )
-from pymc.variational.engine.compiled import one_at_a_time
-from pymc.variational.feeding import as_loader, feed_of
+from pymc.variational.engine.step_cache import one_at_a_time
 from pymc.variational.fit_options import check_callbacks, check_no_more
 from pymc.variational.fitting import FitState
 from pymc.variational.inference import (
@@ -35,6 +34,7 @@ from pymc.variational.inference import (
     model_of,
     refuse_for_auto,
 )
+from pymc.variational.placeholders import as_loader, feed_of
 from pymc.variational.progress import Compiling
 from pymc.variational.tuned import with_named_optimizer
 

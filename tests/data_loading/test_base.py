@@ -13,11 +13,10 @@ import pytest
 
 import pymc as pm
 
-from pymc.data_loading.batch import StreamBatch
-from pymc.data_loading.order import Position
+from pymc.data_loading.batch import Position, StreamBatch
 from pymc.data_loading.sources.layout import ExhaustedSourceError
 from pymc.minibatch.stream_index import is_loader
-from pymc.variational.feeding import as_loader
+from pymc.variational.placeholders import as_loader
 
 N, B = 12, 4
 ROWS = np.arange(2.0 * N).reshape(N, 2)

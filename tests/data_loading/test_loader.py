@@ -17,9 +17,8 @@ import pytest
 
 import pymc as pm
 
-from pymc.data_loading.batch import StreamBatch
+from pymc.data_loading.batch import Position, StreamBatch
 from pymc.data_loading.loader import DataLoader
-from pymc.data_loading.order import Position
 from pymc.data_loading.sources.layout import ExhaustedSourceError
 from tests.data_loading.rows import Blocks, numbers
 

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pymc.data_loading.batch import Position
 from pymc.data_loading.loader import DataLoader
-from pymc.data_loading.order import Position
 from tests.data_loading.rows import Blocks
 
 

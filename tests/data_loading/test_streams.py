@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
+from pymc.data_loading.batch import Position
 from pymc.data_loading.loader import DataLoader
-from pymc.data_loading.order import Position
 from tests.data_loading.rows import Blocks, numbers
 
 

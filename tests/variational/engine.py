@@ -18,8 +18,8 @@ from pytensor.compile.sharedvalue import SharedVariable
 
 import pymc as pm
 
-from pymc.variational.engine import compiled
-from pymc.variational.engine.compiled import Step, make_step
+from pymc.variational.engine import step_cache
+from pymc.variational.engine.step_cache import Step, make_step
 
 #: The optimizers of the release
 OPTIMIZERS = [
@@ -90,12 +90,12 @@ def counted_compilations(cold: bool = True) -> Iterator[list[Any]]:
     graphs: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         if cold:
-            patch.setattr(compiled, "_compiled", WeakKeyDictionary())
-        compile_step = compiled.compile_step
+            patch.setattr(step_cache, "_compiled", WeakKeyDictionary())
+        compile_step = step_cache.compile_step
 
         def count(graph: Any, *args: Any, **kwargs: Any) -> Any:
             graphs.append(graph)
             return compile_step(graph, *args, **kwargs)
 
-        patch.setattr(compiled, "compile_step", count)
+        patch.setattr(step_cache, "compile_step", count)
         yield graphs

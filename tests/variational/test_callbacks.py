@@ -25,7 +25,7 @@ from pymc.variational.callbacks import (
     CheckStationarity,
     Tracker,
 )
-from pymc.variational.engine.calls import next_call
+from pymc.variational.engine.callback_schedule import next_call
 from pymc.variational.trajectory import Trajectory, flat_scales, mean_error, trend
 
 NO_STEPS = [

@@ -23,8 +23,8 @@ from pytensor.compile.ops import wrap_py
 
 import pymc as pm
 
-from pymc.variational.engine.drivers import choice
-from pymc.variational.engine.drivers.python import PythonDriver
+from pymc.variational.engine.drivers import DRIVERS, choose_driver
+from pymc.variational.engine.drivers.base import PythonDriver
 from pymc.variational.engine.step import compile_step, step_graph
 from tests.variational.engine import (
     BACKENDS,
@@ -63,7 +63,7 @@ class Walk:
         graph = step_graph(updates, loss, random_seed=3)
         self.step = compile_step(graph.on_own_variables(), MODES[backend])
         self.shared = [graph.shared[i] for i in self.step.order]
-        self.driver = choice.choose_driver(self.step, lambda driver: driver.load(self.shared))
+        self.driver = choose_driver(self.step, lambda driver: driver.load(self.shared))
         self.names = [var.name for var in self.shared]
 
     def run(self, *chunks, driver=None):
@@ -241,7 +241,7 @@ class TestFallback:
         raise NotImplementedError("no loop of this")
 
     def test_python_where_the_loop_does_not_compile(self, monkeypatch):
-        monkeypatch.setitem(choice.DRIVERS, "PerformLinker", lambda: (self.broken, PythonDriver))
+        monkeypatch.setitem(DRIVERS, "PerformLinker", lambda: (self.broken, PythonDriver))
         x = shared(1.0)
         step = bare_step({x: 0.5 * x}, x)
         assert isinstance(step.driver, PythonDriver)
@@ -252,7 +252,7 @@ class TestFallback:
             def compile(self, state):
                 raise RuntimeError("no loop of this")
 
-        monkeypatch.setitem(choice.DRIVERS, "PerformLinker", lambda: (Late, PythonDriver))
+        monkeypatch.setitem(DRIVERS, "PerformLinker", lambda: (Late, PythonDriver))
         x = shared(1.0)
         assert type(bare_step({x: 0.5 * x}, x).driver) is PythonDriver
 
@@ -263,15 +263,15 @@ class TestFallback:
                 approx = pm.fit(20, random_seed=1, backend="numba", progressbar=False)
             assert (approx.report.driver, approx.report.backend) == (driver, "numba")
             losses.append(approx.hist)
-            monkeypatch.setitem(choice.DRIVERS, "NumbaLinker", lambda: (self.broken, PythonDriver))
+            monkeypatch.setitem(DRIVERS, "NumbaLinker", lambda: (self.broken, PythonDriver))
         assert_same(*losses)
 
 
 def test_fallback_of_a_step_with_noise_on_jax(monkeypatch, walk_on):
     made = walk_on("jax")
-    _, one_by_one = choice.DRIVERS["JAXLinker"]()
-    monkeypatch.setitem(choice.DRIVERS, "JAXLinker", lambda: (TestFallback().broken, one_by_one))
-    fallback = choice.choose_driver(made.step, lambda driver: driver.load(made.shared))
+    _, one_by_one = DRIVERS["JAXLinker"]()
+    monkeypatch.setitem(DRIVERS, "JAXLinker", lambda: (TestFallback().broken, one_by_one))
+    fallback = choose_driver(made.step, lambda driver: driver.load(made.shared))
     _, losses = made.run(5, driver=fallback)
     np.testing.assert_allclose(losses, made.run(5)[1], rtol=1e-12)
 
@@ -330,7 +330,7 @@ import numpy as np
 import pytensor
 import pymc as pm
 from numba.core import event
-from pymc.variational.engine.compiled import make_step
+from pymc.variational.engine.step_cache import make_step
 
 x = pytensor.shared(np.ones(3), "x")
 model = pm.Model()

@@ -14,8 +14,8 @@ import pytest
 
 from rich.console import Console
 
-from pymc.variational.engine.calls import CallTimes
-from pymc.variational.engine.loop import NotFinite, Pace, run_loop
+from pymc.variational.engine.callback_schedule import CallTimes
+from pymc.variational.engine.loop import ChunkSizer, NotFinite, run_loop
 from pymc.variational.progress import FitProgress
 from pymc.variational.rows.updates import guarded
 from tests.variational.engine import bare_step, halving, shared
@@ -110,24 +110,24 @@ class TestSteps:
 
 class TestPace:
     def test_finds_the_time_of_a_step(self):
-        pace, seconds_a_step = Pace(0.1), 1e-5
+        pace, seconds_a_step = ChunkSizer(0.1), 1e-5
         for _ in range(8):
             pace.took(pace.n_steps, pace.n_steps * seconds_a_step)
         assert pace.n_steps == 10_000
 
     def test_a_call_that_seems_free(self):
-        pace = Pace(0.1)
+        pace = ChunkSizer(0.1)
         pace.took(1, 0.0)
         assert pace.n_steps == 8
 
     def test_a_slow_step(self):
-        pace = Pace(0.1)
+        pace = ChunkSizer(0.1)
         pace.took(1, 3.0)
         assert pace.n_steps == 1
 
     def test_short_calls_do_not_slow_it_down(self):
         """Calls cut short by callbacks say as much of the time of a step."""
-        pace = Pace(0.1)
+        pace = ChunkSizer(0.1)
         for _ in range(8):
             pace.took(pace.n_steps, pace.n_steps * 1e-5)
         pace.took(3, 3e-5)

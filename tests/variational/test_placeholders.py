@@ -7,8 +7,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.feeding import feed_of
-from pymc.variational.placeholders import find_targets
+from pymc.variational.placeholders import feed_of, find_targets
 
 DATA = np.random.default_rng(0).normal(size=(6, 2))
 

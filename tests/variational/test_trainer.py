@@ -18,10 +18,10 @@ import pytest
 
 import pymc as pm
 
+from pymc.data_loading.batch import Position
 from pymc.data_loading.loader import DataLoader
-from pymc.data_loading.order import Position
-from pymc.variational.engine.calls import CallTimes
-from pymc.variational.engine.feeds import InUse
+from pymc.variational.engine.batch_feed import FeedInUse
+from pymc.variational.engine.callback_schedule import CallTimes
 from pymc.variational.trainer import Trainer
 from tests.variational.engine import JAX_COPIES, PYTHON, assert_same, params_of, quiet
 
@@ -687,7 +687,9 @@ class TestNothingIsLost:
     def test_two_at_once(self):
         loader, model = streamed()
         one, other = trainer_of(loader, model), trainer_of(loader, model)
-        with pytest.raises(InUse, match=r"Another fit is feeding 'batch', .* of this model now"):
+        with pytest.raises(
+            FeedInUse, match=r"Another fit is feeding 'batch', .* of this model now"
+        ):
             one.fit(3, callbacks=[lambda *_: other.fit(1)])
         assert (one.batches_seen, other.batches_seen) == (1, 0)
         other.fit(3)

@@ -44,9 +44,9 @@ from pymc.variational.auto.passes import (
     set_position,
 )
 from pymc.variational.auto.row_weights import weigh_by_rows
-from pymc.variational.engine.compiled import one_at_a_time
-from pymc.variational.engine.feeds import Feed
+from pymc.variational.engine.batch_feed import BatchFeed
 from pymc.variational.engine.interrupts import Interrupts
+from pymc.variational.engine.step_cache import one_at_a_time
 from pymc.variational.fit_options import backend_name, take_compile_kwargs
 from pymc.variational.fitting import FitState
 from pymc.variational.guides.base import sites_of
@@ -142,7 +142,7 @@ class AutoInference:
         backend: str | None = None,
         include_transformed: bool = False,
         compile_kwargs: Mapping[str, Any] | None = None,
-        data: Feed | None = None,
+        data: BatchFeed | None = None,
     ) -> AutoApproximation:
         """Fit, until the answer stands still and its importance weights are even.
 
@@ -161,7 +161,7 @@ class AutoInference:
             Let :attr:`Approximation.state` have the unconstrained variables too.
         compile_kwargs : dict, optional
             Of `pytensor.function`.
-        data : Feed, optional
+        data : BatchFeed, optional
             Of a loader: a random part of its rows is held in memory, and all are read in several passes.
 
         Returns
@@ -212,7 +212,7 @@ class AutoInference:
         backend: str | None = None,
         include_transformed: bool = False,
         compile_kwargs: Mapping[str, Any] | None = None,
-        data: Feed | None = None,
+        data: BatchFeed | None = None,
     ) -> FitState:
         """Compile the log-posterior, and choose the form of the normal.
 

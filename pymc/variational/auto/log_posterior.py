@@ -23,8 +23,8 @@ from pytensor.gradient import grad
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
-from pymc.variational.engine.compiled import Step, make_step
-from pymc.variational.engine.feeds import Fed, Feed
+from pymc.variational.engine.batch_feed import BatchFeed, PreparedBatches
+from pymc.variational.engine.step_cache import Step, make_step
 from pymc.variational.guides.base import Layout, sites_of
 from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.posterior.draw import index_variables
@@ -106,7 +106,7 @@ class LogPosterior:
         model: Model,
         starts: InitialValues,
         seed: int = 0,
-        feed: Feed | None = None,
+        feed: BatchFeed | None = None,
         **compile_kwargs: Any,
     ) -> LogPosterior:
         """Compile it, unless that was done before for this model.
@@ -118,7 +118,7 @@ class LogPosterior:
         starts : Starts
         seed : int
             For random parts and the order of the rows.
-        feed : Feed, optional
+        feed : BatchFeed, optional
             Of a loader, which has the rows.
         **compile_kwargs
             Of :func:`pytensor.function`.
@@ -210,7 +210,9 @@ class LogPosterior:
             given = [points[some], *(array[some * n_blocks // n_points] for array in blocks)]
             values = tuple(np.ascontiguousarray(given[i]) for i in self.step.fed)
             driver = self.step.driver
-            run = driver.run(self.step.load(), len(some), Fed(driver.hold(values), 0))
+            run = driver.run(
+                self.step.load(), len(some), PreparedBatches(driver.prepare_batches(values), 0)
+            )
             found[some] = run.losses
 
         # Threads: the compiled loops of Numba let others run
@@ -329,7 +331,7 @@ class LoadedRows(RowData):
 
     Parameters
     ----------
-    feed : Feed
+    feed : BatchFeed
         Of the loader.
     seed : int
         For the random part, and the order of the rows that are read at once.
@@ -341,7 +343,7 @@ class LoadedRows(RowData):
         Complete passes in blocks; the next begins where the loader's pass of this number does.
     """
 
-    def __init__(self, feed: Feed, seed: int) -> None:
+    def __init__(self, feed: BatchFeed, seed: int) -> None:
         self.n_all, self.seed, self.n_passes = feed.n_rows, seed, 0
         self._feed = feed
         self._held: Values = ()

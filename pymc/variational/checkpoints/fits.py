@@ -14,7 +14,7 @@ import pytensor
 
 from pytensor.compile.sharedvalue import SharedVariable
 
-from pymc.data_loading.order import Position
+from pymc.data_loading.batch import Position
 from pymc.variational.auto import AutoInference
 from pymc.variational.checkpoints.arguments import as_json, merged_arguments
 from pymc.variational.checkpoints.errors import (
@@ -32,11 +32,11 @@ from pymc.variational.checkpoints.fingerprint import (
 from pymc.variational.checkpoints.saving import put_results, results_tree
 from pymc.variational.checkpoints.state import pack, restore, unlike, unpack
 from pymc.variational.checkpoints.validation import check_trainer
-from pymc.variational.engine.compiled import Step
 from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step import host_value
-from pymc.variational.feeding import as_loader
+from pymc.variational.engine.step_cache import Step
 from pymc.variational.inference import BUDGET, model_of
+from pymc.variational.placeholders import as_loader
 from pymc.variational.report import FitReport
 
 if TYPE_CHECKING:

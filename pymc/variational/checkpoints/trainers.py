@@ -17,7 +17,7 @@ import numpy as np
 
 from pymc.argument_checks import check_int
 from pymc.data_loading.base import Loader
-from pymc.data_loading.order import Position
+from pymc.data_loading.batch import Position
 from pymc.variational.checkpoints.claims import (
     Claim,
     check_folder,

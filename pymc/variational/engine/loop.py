@@ -19,12 +19,12 @@ import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
 
-from pymc.variational.engine.calls import next_call
-from pymc.variational.engine.compiled import Step
+from pymc.variational.engine.batch_feed import BatchFeed, PreparedBatches
+from pymc.variational.engine.callback_schedule import next_call
 from pymc.variational.engine.drivers import State
-from pymc.variational.engine.feeds import Fed, Feed
 from pymc.variational.engine.history import LossHistory
 from pymc.variational.engine.interrupts import Interrupts
+from pymc.variational.engine.step_cache import Step
 from pymc.variational.progress import FitProgress
 
 __all__ = ["ENDED", "LoopEnd", "NotFinite", "TakesEnd", "run_loop"]
@@ -92,18 +92,18 @@ class NotFinite(Exception):
         Of the good steps; the shared variables have the values after the last of them.
     loss : float
         Of the step that followed.
-    fed : Fed, optional
+    fed : PreparedBatches, optional
         The batch of that step.
     """
 
-    def __init__(self, end: LoopEnd, loss: float, fed: Fed | None = None) -> None:
+    def __init__(self, end: LoopEnd, loss: float, fed: PreparedBatches | None = None) -> None:
         super().__init__(f"step {end.n_steps + 1}: loss {loss}")
         self.end = end
         self.loss = loss
         self.fed = fed
 
 
-class Pace:
+class ChunkSizer:
     """How many steps take a slice of wall time, found from those that ran."""
 
     def __init__(self, seconds: float = SLICE) -> None:
@@ -125,7 +125,7 @@ def run_loop(
     callbacks: Sequence[Callback] = (),
     progress: FitProgress,
     n_before: int = 0,
-    feed: Feed | None = None,
+    feed: BatchFeed | None = None,
     interrupts: Interrupts | None = None,
     check: Callable[[], None] = lambda: None,
     watch: Watches | None = None,
@@ -143,11 +143,11 @@ def run_loop(
     callbacks : sequence of callable
         Called as ``callback(approx, losses, i)``, with the losses of this loop up to now (None for
         steps without one) and the number of steps in all, 1 after the first, at the steps that
-        :func:`~pymc.variational.engine.calls.next_call` tells.
+        :func:`~pymc.variational.engine.callback_schedule.next_call` tells.
     progress : FitProgress
     n_before : int
         Steps of earlier loops, which count for `i`.
-    feed : Feed, optional
+    feed : BatchFeed, optional
         A batch for each step. Whenever a callback runs, its variables have the batch of that step.
     interrupts : Interrupts, optional
         Those of a caller that has more to do before a signal takes its course.
@@ -197,7 +197,7 @@ class _Loop:
         step: Step,
         n_steps: int,
         n_before: int,
-        feed: Feed | None,
+        feed: BatchFeed | None,
         approx: Any,
         callbacks: tuple[Callback, ...],
         progress: FitProgress,
@@ -207,7 +207,7 @@ class _Loop:
         self.step, self.n_steps, self.n_before, self.feed = step, n_steps, n_before, feed
         self.approx, self.callbacks, self.progress = approx, callbacks, progress
         self.check, self.watch = check, watch
-        self.history, self.beside, self.pace = LossHistory(), [np.empty((0, 0))], Pace()
+        self.history, self.beside, self.pace = LossHistory(), [np.empty((0, 0))], ChunkSizer()
         self.state, self.done, self.stopped = step.load(), 0, "finished"
         self.error: BaseException | None = None
         self._start = time.perf_counter()
@@ -239,7 +239,7 @@ class _Loop:
             if due:
                 self._call(due, interrupts)
 
-    def _advance(self, n_steps: int, watched: Sequence[int], fed: Fed | None) -> None:
+    def _advance(self, n_steps: int, watched: Sequence[int], fed: PreparedBatches | None) -> None:
         """Take steps, and keep their losses."""
         self.state, losses, bad_loss = _take(
             self.step, self.state, n_steps, watched, self.pace, fed
@@ -284,8 +284,8 @@ def _take(
     state: State,
     n_steps: int,
     watched: Sequence[int],
-    pace: Pace,
-    fed: Fed | None,
+    pace: ChunkSizer,
+    fed: PreparedBatches | None,
 ) -> tuple[State, np.ndarray, float | None]:
     """Take steps; return the state and losses up to the last good one, and the loss of a bad one."""
     before = () if step.guarded else step.driver.copy(state)
@@ -313,7 +313,7 @@ def _is_good(step: Step, state: State, losses: np.ndarray, watched: Sequence[int
 
 
 def _rewind(
-    step: Step, before: State, n_run: int, watched: Sequence[int], fed: Fed | None
+    step: Step, before: State, n_run: int, watched: Sequence[int], fed: PreparedBatches | None
 ) -> tuple[State, int]:
     """Find the last good state of `n_run` steps, by taking them again from a copy of the first.
 

@@ -1,37 +1,118 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""One optimisation step as a graph, and compiled.
+"""Numbers of rows as inputs of the compiled step, so that other data compile nothing.
 
-A step is compiled on shared variables of its own, so that what is compiled is a function of values
-only: any fit whose step is the same graph can take it with the values of its own variables.
+The number of all rows is a constant in the graph where arrays, a loader or `total_size` say it. A step
+takes it as a value instead, and arrays of rows as ones of any length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytensor
 
 from pytensor.compile.executor import Function
 from pytensor.compile.mode import get_mode
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Variable, equal_computations
+from pytensor.graph.basic import Constant, Variable, equal_computations
 from pytensor.graph.replace import clone_replace
-from pytensor.graph.traversal import graph_inputs
+from pytensor.graph.traversal import graph_inputs, toposort
+from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.type import TensorType
 
 from pymc.minibatch.array_data import RawData
 from pymc.minibatch.batch_logp import minibatch_logp
+from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.scaling import RowRatio
+from pymc.minibatch.stream_index import StreamIndexRV
 from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
-from pymc.variational.engine.rewrites import powers, reductions, reshapes
-from pymc.variational.engine.totals import with_totals_as_inputs
+from pymc.variational.engine import rewrites
+from pymc.variational.number_inputs import replaced
 
-__all__ = ["FedInput", "StepFunction", "StepGraph", "compile_step", "host_value", "step_graph"]
+__all__ = [
+    "BatchInput",
+    "StepFunction",
+    "StepGraph",
+    "compile_step",
+    "host_value",
+    "step_graph",
+    "with_totals_as_inputs",
+]
 
 
-class FedInput(NamedTuple):
+def with_totals_as_inputs(
+    outputs: Sequence[Variable], constant_data: bool = False
+) -> list[Variable]:
+    """Put shared scalars in the place of known numbers of all rows.
+
+    Parameters
+    ----------
+    outputs : sequence of Variable
+    constant_data : bool
+        Whether raw data become constants of the compiled step, as on JAX. They keep their length then,
+        and so does what is drawn from them.
+
+    Returns
+    -------
+    list of Variable
+        The number of rows of an index, and the total of a scale, are int64 scalars. The first axis of raw
+        data has no static length. All else is the same, so a graph in which a number of rows is a
+        constant in other places too differs from that of another number.
+
+    Examples
+    --------
+    >>> from pytensor.graph.traversal import graph_inputs
+    >>> from pymc.variational.engine.step import with_totals_as_inputs
+    >>> batch = pm.Minibatch(np.arange(10.0), batch_size=2)
+    >>> [batch] = with_totals_as_inputs([batch])
+    >>> [int(var.get_value()) for var in graph_inputs([batch]) if var.name == "n_rows"]
+    [10]
+    """
+    totals, kept = dict[Variable, int](), set[Variable]()
+    nodes = list(toposort(outputs))
+    for node in nodes:
+        if isinstance(node.op, RowRatio):
+            total = node.inputs[0]
+        elif isinstance(node.op, MinibatchIndexRV):
+            total = node.inputs[2]
+            if constant_data and not isinstance(node.op, StreamIndexRV):
+                kept.add(total)
+        else:
+            continue
+        if (n_rows := _known(total)) is not None:
+            totals[total] = n_rows
+    new: dict[Variable, Variable] = {
+        total: pytensor.shared(np.array(n_rows, "int64"), "n_rows", shape=())
+        for total, n_rows in totals.items()
+        if total not in kept
+    }
+    if not constant_data:
+        data = {var for node in nodes for var in node.inputs if isinstance(var, RawData)}
+        new |= {var: _of_any_length(var) for var in data if var.type.ndim}
+    return replaced(outputs, nodes, new)
+
+
+def _known(total: Variable) -> int | None:
+    """Return a number that is a constant, or the cast of one."""
+    if total.owner is not None and isinstance(total.owner.op, Elemwise):
+        [*inputs] = total.owner.inputs
+        if len(inputs) != 1 or str(total.owner.op.scalar_op) != "Cast{int64}":
+            return None
+        [total] = inputs
+    return int(total.data) if isinstance(total, Constant) and np.ndim(total.data) == 0 else None
+
+
+def _of_any_length(data: RawData) -> SharedVariable:
+    """Share the memory of `data`, with a first axis whose length is not static."""
+    kind = TensorType(data.type.dtype, (None, *data.type.shape[1:]))
+    return RawData(type=kind, value=data.container.data, strict=True, name=data.name)
+
+
+class BatchInput(NamedTuple):
     """An input that has another value at each step.
 
     Parameters
@@ -64,7 +145,7 @@ class StepGraph:
     has_loss : bool
     guarded : bool
         Whether a step whose loss is not finite leaves all but generators as it was.
-    fed : tuple of FedInput
+    fed : tuple of BatchInput
         Which inputs have another value at each step, as a driver is told.
     constant_data : bool
         Whether raw data become constants when it is compiled, as on JAX.
@@ -75,7 +156,7 @@ class StepGraph:
     updated: tuple[int, ...]
     has_loss: bool
     guarded: bool = False
-    fed: tuple[FedInput, ...] = ()
+    fed: tuple[BatchInput, ...] = ()
     constant_data: bool = False
 
     def same_as(self, other: StepGraph) -> bool:
@@ -136,7 +217,7 @@ class StepFunction:
         Whether a step whose loss is not finite leaves all but generators as it was.
     loss_shape : tuple of int
         Shape of the first output, () or (n,), where it is the loss.
-    fed : tuple of FedInput
+    fed : tuple of BatchInput
         The inputs that have another value at each step.
     """
 
@@ -146,9 +227,9 @@ class StepFunction:
     order: tuple[int, ...]
     guarded: bool = False
     loss_shape: tuple[int, ...] = ()
-    fed: tuple[FedInput, ...] = ()
+    fed: tuple[BatchInput, ...] = ()
 
-    def room(self, n_steps: int) -> np.ndarray:
+    def loss_buffer(self, n_steps: int) -> np.ndarray:
         """Make room for the losses of steps, nan: shape (n_steps,), or (n_steps, n) of n losses."""
         return np.full((n_steps, *self.loss_shape), np.nan)
 
@@ -203,7 +284,7 @@ def step_graph(
     if moved:
         raise ValueError(f"{moved} get their values from a stream, and have updates of their own.")
     taken = tuple(
-        FedInput(place[var], np.dtype(var.type.dtype), np.dtype(given))
+        BatchInput(place[var], np.dtype(var.type.dtype), np.dtype(given))
         for var, given in fed.items()
         if var in place
     )
@@ -228,7 +309,7 @@ def compile_step(graph: StepGraph, mode: Any = None, **kwargs: Any) -> StepFunct
             graph.outputs[0] if graph.has_loss else [],
             updates=dict(zip((graph.shared[i] for i in graph.updated), values)),
             random_seed=False,
-            mode=get_mode(mode).including(reductions.TAG, powers.TAG, reshapes.TAG),
+            mode=get_mode(mode).including(rewrites.TAG),
             **kwargs,
         )
     place = {var: i for i, var in enumerate(graph.shared)}

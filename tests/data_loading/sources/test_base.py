@@ -60,7 +60,7 @@ def test_a_position_is_found_without_reading_what_comes_before():
     loader = pm.DataLoader(source, batch_size=5, prefetch=0)
     assert len(loader.layout.fields) == 1
     source.loaded.clear()
-    chunk = next(iter(loader.chunks(pm.data_loading.order.Position(0, 5), 1)))
+    chunk = next(iter(loader.chunks(pm.data_loading.batch.Position(0, 5), 1)))
     np.testing.assert_array_equal(chunk.values[0][0], ROWS[5:])
     assert source.loaded == [4]
 

@@ -29,7 +29,7 @@ from pymc.data_loading.sources.layout import BlockSource, ExhaustedSourceError
 from pymc.data_loading.sources.parquet import parquet_source
 from pymc.data_loading.sources.schema import Schema, Selection
 from pymc.data_loading.sources.torch_loaders import check_torch_loader, shuffles
-from pymc.variational.feeding import as_loader
+from pymc.variational.placeholders import as_loader
 
 X = np.arange(60.0).reshape(20, 3)
 

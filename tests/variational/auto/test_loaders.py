@@ -17,8 +17,8 @@ import pymc as pm
 
 from pymc.variational.auto import AutoInference, all_rows, inference, row_data
 from pymc.variational.auto.log_posterior import LoadedRows, LogPosterior
-from pymc.variational.feeding import feed_of
 from pymc.variational.guides.initial_values import InitialValues
+from pymc.variational.placeholders import feed_of
 from tests.variational.auto.problems import Regression, log_posterior
 from tests.variational.engine import PYTHON
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -13,10 +14,19 @@ import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
 
-from pymc.variational.engine.feeds import Fed
+from pymc.variational.engine.batch_feed import PreparedBatches
 from pymc.variational.engine.step import StepFunction, host_value
 
-__all__ = ["Driver", "HostState", "Rebuilt", "Run", "State", "StepFunction", "check_fed"]
+__all__ = [
+    "Driver",
+    "NumpyState",
+    "PickledByStep",
+    "PythonDriver",
+    "Run",
+    "State",
+    "StepFunction",
+    "check_batches",
+]
 
 #: The values of a step's shared variables, in the order of its inputs, as its backend holds them.
 State = tuple[Any, ...]
@@ -58,17 +68,17 @@ class Driver(Protocol):
     def compile(self, state: State) -> None:
         """Compile what `run` needs for values of the types in `state`, without taking a step."""
 
-    def hold(self, values: tuple[np.ndarray, ...]) -> Any:
+    def prepare_batches(self, values: tuple[np.ndarray, ...]) -> Any:
         """Take batches for the fed inputs, each with an axis of them in front, as `run` reads it."""
 
-    def run(self, state: State, n_steps: int, fed: Fed | None = None) -> Run:
+    def run(self, state: State, n_steps: int, fed: PreparedBatches | None = None) -> Run:
         """Take `n_steps` steps, or fewer where a loss is not finite; `state` is used up.
 
         A step with fed inputs needs `fed`, of at least `n_steps` batches from its start.
         """
 
 
-class Rebuilt:
+class PickledByStep:
     """Pickled as the step that it is made from; copies share it, since it keeps no state.
 
     Parameters
@@ -82,11 +92,11 @@ class Rebuilt:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._step,)
 
-    def __deepcopy__(self, memo: Any) -> Rebuilt:
+    def __deepcopy__(self, memo: Any) -> PickledByStep:
         return self
 
 
-class HostState(Rebuilt):
+class NumpyState(PickledByStep):
     """State of drivers that compute on NumPy arrays and Generators: the shared values themselves.
 
     Parameters
@@ -105,7 +115,7 @@ class HostState(Rebuilt):
         for i in self._changed:
             shared[i].container.storage[0] = state[i]
 
-    def hold(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    def prepare_batches(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         return values
 
     def copy(self, state: State) -> State:
@@ -115,7 +125,7 @@ class HostState(Rebuilt):
         return tuple(values)
 
 
-def check_fed(step: StepFunction, fed: Fed | None) -> None:
+def check_batches(step: StepFunction, fed: PreparedBatches | None) -> None:
     """Raise where a step needs batches and has none."""
     if step.fed and fed is None:
         raise ValueError("The step has fed inputs: run(state, n_steps, fed) needs their batches.")
@@ -127,3 +137,53 @@ def _copied(value: Any) -> Any:
         bit_generator.state = value.bit_generator.state
         return np.random.Generator(bit_generator)
     return copy.copy(value)
+
+
+class PythonDriver(NumpyState):
+    """Calls the compiled function of a step.
+
+    Parameters
+    ----------
+    step : StepFunction
+        Compiled with any mode.
+    """
+
+    name = "python"
+
+    def __init__(self, step: StepFunction) -> None:
+        super().__init__(step)
+        # Fits in two threads may share the function, which has one place for values
+        self._lock = threading.Lock()
+        self._storages = [container.storage for container in step.function.input_storage]
+
+    def compile(self, state: State) -> None:
+        """Do nothing: PyTensor compiles the function, some backends at its first call."""
+
+    def run(self, state: State, n_steps: int, fed: PreparedBatches | None = None) -> Run:
+        check_batches(self._step, fed)
+        with self._lock:
+            return self._run(state, n_steps, fed)
+
+    def _run(self, state: State, n_steps: int, fed: PreparedBatches | None) -> Run:
+        slots = [(self._storages[given.place], given.dtype) for given in self._step.fed]
+        others = [storage[0] for storage in self._storages]
+        for storage, value in zip(self._storages, state):
+            storage[0] = value
+        losses = self._step.loss_buffer(n_steps)
+        n_run = 0
+        try:
+            while n_run < n_steps:
+                if fed is not None:
+                    for (storage, dtype), values in zip(slots, fed.values):
+                        storage[0] = values[fed.start + n_run].astype(dtype, copy=False)
+                loss = self._step.function()
+                if self._step.has_loss:
+                    losses[n_run] = loss
+                n_run += 1
+                if self._step.has_loss and not np.isfinite(losses[n_run - 1]).flat[0]:
+                    break
+            after = tuple(storage[0] for storage in self._storages)
+        finally:
+            for storage, value in zip(self._storages, others):
+                storage[0] = value
+        return Run(after, losses[:n_run])

@@ -25,8 +25,14 @@ from numpy.random import Generator
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.link.jax.dispatch import jax_typify
 
-from pymc.variational.engine.drivers.base import Rebuilt, Run, State, StepFunction, check_fed
-from pymc.variational.engine.feeds import Fed
+from pymc.variational.engine.batch_feed import PreparedBatches
+from pymc.variational.engine.drivers.base import (
+    PickledByStep,
+    Run,
+    State,
+    StepFunction,
+    check_batches,
+)
 from pymc.variational.engine.step import host_value
 
 __all__ = ["JaxDriver", "JaxStepDriver"]
@@ -48,7 +54,7 @@ Values = dict[int, Any]
 Pieces = tuple[tuple[Values, ...], int]
 
 
-class JaxDriver(Rebuilt):
+class JaxDriver(PickledByStep):
     """Runs steps on JAX's default device; a state is a tuple of arrays there.
 
     Parameters
@@ -65,7 +71,7 @@ class JaxDriver(Rebuilt):
         self._updated = tuple(sorted(step.updates))
         self._has_loss = step.has_loss
         self._guarded = step.guarded
-        run = partial(run_steps, one_step(step), step.has_loss, step.room(BUFFER).shape)
+        run = partial(run_steps, one_step(step), step.has_loss, step.loss_buffer(BUFFER).shape)
         self._program = jax.jit(run, donate_argnums=(1,) if step.guarded else ())
 
     def load(self, shared: Sequence[SharedVariable]) -> State:
@@ -91,7 +97,7 @@ class JaxDriver(Rebuilt):
             for i, value in enumerate(state)
         )
 
-    def hold(self, values: tuple[np.ndarray, ...]) -> Pieces:
+    def prepare_batches(self, values: tuple[np.ndarray, ...]) -> Pieces:
         size = sum(a[0].size * g.dtype.itemsize for a, g in zip(values, self._step.fed))
         length = max(1, min(ROOM // max(size, 1), MOST))
         n_batches = len(values[0]) if values else 0
@@ -106,12 +112,14 @@ class JaxDriver(Rebuilt):
 
     def compile(self, state: State) -> None:
         fed = self._step.fed
-        held = self.hold(tuple(np.zeros((1, *state[g.place].shape), g.given) for g in fed))
-        self._call(state, 0, Fed(held, 0) if fed else None)
+        held = self.prepare_batches(
+            tuple(np.zeros((1, *state[g.place].shape), g.given) for g in fed)
+        )
+        self._call(state, 0, PreparedBatches(held, 0) if fed else None)
 
-    def run(self, state: State, n_steps: int, fed: Fed | None = None) -> Run:
-        check_fed(self._step, fed)
-        losses = self._step.room(n_steps)
+    def run(self, state: State, n_steps: int, fed: PreparedBatches | None = None) -> Run:
+        check_batches(self._step, fed)
+        losses = self._step.loss_buffer(n_steps)
         n_run, finite = 0, True
         while n_run < n_steps and finite:
             rest = fed and fed._replace(start=fed.start + n_run)
@@ -122,7 +130,9 @@ class JaxDriver(Rebuilt):
             n_run += n_done
         return Run(state, losses[:n_run])
 
-    def _call(self, state: State, n_steps: int, fed: Fed | None) -> tuple[int, State, np.ndarray]:
+    def _call(
+        self, state: State, n_steps: int, fed: PreparedBatches | None
+    ) -> tuple[int, State, np.ndarray]:
         """Run at most `BUFFER` steps; return how many ran, the state, and a buffer of losses."""
         values, start = {}, 0
         if self._step.fed and fed is not None:
@@ -161,7 +171,7 @@ class JaxStepDriver(JaxDriver):
     def _steps(
         self, n_steps: int, moving: Values, fixed: Values, fed: Values, start: int
     ) -> tuple[int, Values, np.ndarray]:
-        losses = self._step.room(n_steps)
+        losses = self._step.loss_buffer(n_steps)
         for k in range(n_steps):
             batch = {i: batches[start + k] for i, batches in fed.items()}
             moving, loss = self._take(moving, fixed | batch)

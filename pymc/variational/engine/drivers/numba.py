@@ -25,8 +25,8 @@ from numba.extending import intrinsic
 from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS
 from pytensor.link.numba.dispatch.basic import numba_njit
 
-from pymc.variational.engine.drivers.base import HostState, Run, State, StepFunction, check_fed
-from pymc.variational.engine.feeds import Fed
+from pymc.variational.engine.batch_feed import PreparedBatches
+from pymc.variational.engine.drivers.base import NumpyState, Run, State, StepFunction, check_batches
 
 __all__ = ["NumbaDriver"]
 
@@ -195,7 +195,7 @@ LOOPS = {
 }
 
 
-class NumbaDriver(HostState):
+class NumbaDriver(NumpyState):
     """Runs steps in one loop of compiled code, which lets other threads of Python run.
 
     Parameters
@@ -212,7 +212,7 @@ class NumbaDriver(HostState):
         super().__init__(step)
         updates = tuple(sorted(step.updates.items()))
         n_inputs = len(step.function.input_storage)
-        template = LOOPS[step.has_loss, step.room(0).ndim == 2, bool(step.fed)]
+        template = LOOPS[step.has_loss, step.loss_buffer(0).ndim == 2, bool(step.fed)]
         scope = {
             "np": np,
             "__name__": __name__,  # Numba imports this module when it reads a loop from the cache
@@ -232,12 +232,12 @@ class NumbaDriver(HostState):
 
     def compile(self, state: State) -> None:
         values = tuple(np.empty((1, *state[g.place].shape), g.given) for g in self._step.fed)
-        self._entry(self._step.room(0), state, values)
+        self._entry(self._step.loss_buffer(0), state, values)
 
-    def run(self, state: State, n_steps: int, fed: Fed | None = None) -> Run:
-        check_fed(self._step, fed)
+    def run(self, state: State, n_steps: int, fed: PreparedBatches | None = None) -> Run:
+        check_batches(self._step, fed)
         values, start = ((), 0) if fed is None else fed
-        losses = self._step.room(n_steps)
+        losses = self._step.loss_buffer(n_steps)
         n_run, state = self._entry(losses, state, values)(losses, state, values, start)
         return Run(state, losses[:n_run])
 

@@ -148,7 +148,7 @@ def make_step(
         Whether loss and updates are from :func:`~pymc.variational.rows.updates.guarded`.
     fed : mapping of SharedVariable to dtype, optional
         What has another value at each step, and the dtype of its batches:
-        :attr:`Feed.inputs <pymc.variational.engine.feeds.Feed.inputs>`.
+        :attr:`BatchFeed.inputs <pymc.variational.engine.batch_feed.BatchFeed.inputs>`.
     **compile_kwargs
         More of :func:`pytensor.function`'s.
 
@@ -160,7 +160,7 @@ def make_step(
     Examples
     --------
     >>> import pytensor
-    >>> from pymc.variational.engine.compiled import make_step
+    >>> from pymc.variational.engine.step_cache import make_step
     >>> x = pytensor.shared(1.0)
     >>> step = make_step({x: 0.5 * x}, x**2, model=pm.Model(), random_seed=1)
     >>> state, losses = step.driver.run(step.load(), 3)

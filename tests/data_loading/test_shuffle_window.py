@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymc.data_loading.order import Order, Position, Window
+from pymc.data_loading.batch import Position
+from pymc.data_loading.pass_rows import Order, Window
 
 
 def shuffled(window_rows: int = 10, whole: bool = False) -> Order:

@@ -50,7 +50,7 @@ def times_of(callback: Any) -> Times:
 
     Examples
     --------
-    >>> from pymc.variational.engine.calls import times_of
+    >>> from pymc.variational.engine.callback_schedule import times_of
     >>> times_of(print)
     Times(every=1, at_start=False, at_end=False)
     """
@@ -82,7 +82,7 @@ def next_call(callback: Callable, i: int, start: int = 0) -> int:
     Examples
     --------
     >>> import pymc as pm
-    >>> from pymc.variational.engine.calls import next_call
+    >>> from pymc.variational.engine.callback_schedule import next_call
     >>> check = pm.variational.callbacks.CheckParametersConvergence(every=100)
     >>> [next_call(check, 0), next_call(check, 1), next_call(check, 100)]
     [1, 100, 200]

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Windows of rows, written once: each row goes straight to its shuffled place in a buffer."""
+"""Shuffled windows: the order of the rows of a pass, and how a window is written to memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from pymc.data_loading.order import Order, Window
-from pymc.data_loading.reader import PassRows, Piece
+from pymc.data_loading.pass_rows import Order, PassRows, Piece, Window
 from pymc.data_loading.sources.layout import Layout
 
 __all__ = ["OnNaN", "Slab", "Written", "drop_first", "write_window"]
+
 
 #: What to do with a row in which a value is not finite. A loader does not keep it.
 OnNaN = Literal["raise", "skip", "keep"]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pymc.data_loading.batch import Position
 from pymc.data_loading.loader import DataLoader
-from pymc.data_loading.order import Order, Position
-from pymc.data_loading.reader import PassRows, open_pass
+from pymc.data_loading.pass_rows import Order, PassRows, open_pass
 from pymc.data_loading.sources.layout import ExhaustedSourceError
 from tests.data_loading.rows import Blocks, numbers
 

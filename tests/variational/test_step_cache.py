@@ -17,7 +17,7 @@ import pytest
 import pymc as pm
 
 from pymc.variational import schedules
-from pymc.variational.engine.compiled import make_step, one_at_a_time
+from pymc.variational.engine.step_cache import make_step, one_at_a_time
 from pymc.variational.optimizers import adamw, chain, clip
 from tests.variational.engine import (
     JAX_COPIES,

@@ -16,11 +16,11 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.engine.calls import CallTimes
-from pymc.variational.engine.compiled import make_step
+from pymc.variational.engine.batch_feed import BatchFeed, FeedChunk, FeedInUse, PreparedBatches
+from pymc.variational.engine.callback_schedule import CallTimes
 from pymc.variational.engine.drivers.jax import JaxStepDriver
-from pymc.variational.engine.feeds import Batches, Fed, Feed, InUse
 from pymc.variational.engine.loop import NotFinite, run_loop
+from pymc.variational.engine.step_cache import make_step
 from pymc.variational.nonfinite import describe
 from pymc.variational.progress import FitProgress
 from pymc.variational.rows.updates import guarded
@@ -67,13 +67,13 @@ class Fitted:
         self.driver = self.step.driver
 
     def held(self, n=N):
-        return self.driver.hold((VALUES[:n], ROWS[:n]))
+        return self.driver.prepare_batches((VALUES[:n], ROWS[:n]))
 
     def feed(self, *lengths, **kwargs):
         """Batches in chunks of some lengths."""
         variables = [self.batch, self.other, self.rows]
         dtypes = [VALUES.dtype, np.dtype(float), ROWS.dtype]
-        return Feed(variables, Source(lengths or (N,), **kwargs), 0, dtypes)
+        return BatchFeed(variables, Source(lengths or (N,), **kwargs), 0, dtypes)
 
 
 class Source:
@@ -94,7 +94,7 @@ class Source:
                 if start == N:
                     return
                 values = (VALUES[start:stop], np.ones(stop - start), ROWS[start:stop])
-                yield Batches(values, range(start + 1, stop + 1), self.release)
+                yield FeedChunk(values, range(start + 1, stop + 1), self.release)
                 start = stop
             if self.error_after is not None:
                 raise self.error_after
@@ -136,7 +136,7 @@ class TestDrivers:
         state, held = fitted.driver.load(fitted.step.shared), fitted.held()
         losses = []
         for start, stop in [(0, 1), (1, 1), (1, 70), (70, 149), (149, 150)]:
-            state, some = fitted.driver.run(state, stop - start, Fed(held, start))
+            state, some = fitted.driver.run(state, stop - start, PreparedBatches(held, start))
             losses.append(some)
         x, wanted = expected(N)
         after = np.asarray(state[fitted.step.shared.index(fitted.x)])
@@ -165,27 +165,29 @@ class TestDrivers:
         fitted = made("jax", True)
         before = fitted.driver._program._cache_size()
         for n in (N, 64, 65, 3, 1):
-            fitted.driver.run(fitted.step.load(), n, Fed(fitted.held(n), 0))
+            fitted.driver.run(fitted.step.load(), n, PreparedBatches(fitted.held(n), 0))
         assert fitted.driver._program._cache_size() == before
 
     def test_jax_one_by_one(self, made):
         """The driver of steps that cannot be put into a loop."""
         fitted = made("jax", True)
         driver = JaxStepDriver(fitted.driver._step)
-        state, losses = driver.run(driver.load(fitted.step.shared), 100, Fed(fitted.held(), 0))
-        state, more = driver.run(state, 50, Fed(fitted.held(), 100))
+        state, losses = driver.run(
+            driver.load(fitted.step.shared), 100, PreparedBatches(fitted.held(), 0)
+        )
+        state, more = driver.run(state, 50, PreparedBatches(fitted.held(), 100))
         np.testing.assert_allclose(np.r_[losses, more], expected(N)[1], rtol=1e-12)
 
     def test_numba_compiles_for_the_batches_before_they_come(self, made):
         fitted = made("numba", False)
-        fitted.driver.run(fitted.step.load(), 5, Fed(fitted.held(), 0))
+        fitted.driver.run(fitted.step.load(), 5, PreparedBatches(fitted.held(), 0))
         assert len(fitted.driver._loop.signatures) == 1
 
     def test_numba_lets_go_of_batches(self, made):
         """What is fed is held by nobody afterwards: the memory is used again."""
         fitted, values = made("numba", True), VALUES.astype("float64")
         before = sys.getrefcount(values)
-        state, _ = fitted.driver.run(fitted.step.load(), 100, Fed((values, ROWS), 3))
+        state, _ = fitted.driver.run(fitted.step.load(), 100, PreparedBatches((values, ROWS), 3))
         del state
         assert sys.getrefcount(values) == before
 
@@ -250,7 +252,7 @@ class TestFeed:
         fitted = Fitted()
         one, other = fitted.feed(), fitted.feed()
         with one.reading(1):
-            with pytest.raises(InUse, match="Another fit is feeding 'batch', 'other', 'rows'"):
+            with pytest.raises(FeedInUse, match="Another fit is feeding 'batch', 'other', 'rows'"):
                 with other.reading(1):
                     pass
         with other.reading(1):  # now it may
@@ -330,12 +332,14 @@ class TestLoop:
         fitted = Fitted()
 
         def read(position, n):
-            yield Batches((VALUES[:5], np.ones(5), ROWS[:5]), range(1, 6))
+            yield FeedChunk((VALUES[:5], np.ones(5), ROWS[:5]), range(1, 6))
             Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
             signal.pause()  # a source that hangs
             raise AssertionError("Ctrl-C did not get through")
 
-        feed = Feed([fitted.batch, fitted.other, fitted.rows], read, 0, [VALUES.dtype, None, None])
+        feed = BatchFeed(
+            [fitted.batch, fitted.other, fitted.rows], read, 0, [VALUES.dtype, None, None]
+        )
         end = loop(fitted, feed, 100)
         assert (end.n_steps, end.stopped, feed.position) == (5, "interrupted", 5)
 

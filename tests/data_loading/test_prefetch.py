@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pymc.data_loading.ahead import ForkedError, read_ahead
+from pymc.data_loading.prefetch import ForkedError, read_ahead
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
@@ -154,7 +154,7 @@ def test_a_forked_process_says_that_the_thread_is_not_there():
 def test_a_process_ends_though_a_reader_is_left():
     code = """
 import itertools
-from pymc.data_loading.ahead import read_ahead
+from pymc.data_loading.prefetch import read_ahead
 items = read_ahead(itertools.count(), n_ahead=1, timeout=None, name="x")
 print(next(items))
 """

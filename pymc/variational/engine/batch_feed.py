@@ -20,10 +20,10 @@ import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
 
-__all__ = ["Batches", "Fed", "Feed", "InUse"]
+__all__ = ["BatchFeed", "FeedChunk", "FeedInUse", "PreparedBatches"]
 
 
-class Fed(NamedTuple):
+class PreparedBatches(NamedTuple):
     """What a driver feeds to the next steps.
 
     Parameters
@@ -39,7 +39,7 @@ class Fed(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Batches:
+class FeedChunk:
     """Batches that are at hand.
 
     Parameters
@@ -62,10 +62,10 @@ class Batches:
 
 
 #: (position, number of batches) -> the batches from there, no more than that number
-Opened = Callable[[Any, int], Iterator[Batches]]
+Opened = Callable[[Any, int], Iterator[FeedChunk]]
 
 
-class InUse(RuntimeError):
+class FeedInUse(RuntimeError):
     """Two fits at once would feed the same variables."""
 
 
@@ -73,7 +73,7 @@ _in_use: WeakSet[SharedVariable] = WeakSet()
 _lock = threading.Lock()
 
 
-class Feed:
+class BatchFeed:
     """Takes batches from a source, and knows which were used.
 
     Parameters
@@ -96,10 +96,12 @@ class Feed:
     Examples
     --------
     >>> import pytensor
-    >>> from pymc.variational.engine.feeds import Batches, Feed
+    >>> from pymc.variational.engine.batch_feed import FeedChunk, BatchFeed
     >>> x = pytensor.shared(np.zeros(2), "x")
     >>> rows = np.arange(6.0).reshape(3, 2)
-    >>> feed = Feed([x], lambda start, n: iter([Batches((rows[start:],), [1, 2, 3][start:])]), 0)
+    >>> feed = BatchFeed(
+    ...     [x], lambda start, n: iter([FeedChunk((rows[start:],), [1, 2, 3][start:])]), 0
+    ... )
     >>> with feed.reading(2):
     ...     feed.at_hand(), feed.take(2)
     (2, None)
@@ -126,8 +128,8 @@ class Feed:
         #: Batches that were used, in all
         self.n_used = 0
         self._open = open
-        self._chunks: Iterator[Batches] = iter(())
-        self._batches: Batches | None = None
+        self._chunks: Iterator[FeedChunk] = iter(())
+        self._batches: FeedChunk | None = None
         self._at = 0
         self._wanted = 0
         self._held: tuple[Any, Any] | None = None
@@ -143,13 +145,13 @@ class Feed:
 
         Raises
         ------
-        InUse
+        FeedInUse
             If another fit is feeding one of the variables.
         """
         with _lock:
             used = [var.name for var in self.variables if var in _in_use]
             if used:
-                raise InUse(
+                raise FeedInUse(
                     f"Another fit is feeding {', '.join(map(repr, used))} of this model now. Fit one after "
                     "the other, or make a model for each"
                 )
@@ -189,13 +191,13 @@ class Feed:
             self._batches = batches
         return min(len(self._batches) - self._at, self._wanted)
 
-    def next(self, driver: Any, which: Sequence[int]) -> Fed:
+    def next(self, driver: Any, which: Sequence[int]) -> PreparedBatches:
         """What feeds the variables `which`, by their places, with the next batches."""
         batches = self._at_hand()
         if self._held is None or self._held[0] is not driver:
             values = tuple(batches.values[i] for i in which)
-            self._held = driver, driver.hold(values)
-        return Fed(self._held[1], self._at)
+            self._held = driver, driver.prepare_batches(values)
+        return PreparedBatches(self._held[1], self._at)
 
     def take(self, n: int) -> None:
         """Note that the next `n` batches were used."""
@@ -223,7 +225,7 @@ class Feed:
                 )  # the batches are let go
                 var.set_value(value, borrow=True)
 
-    def _at_hand(self) -> Batches:
+    def _at_hand(self) -> FeedChunk:
         if self._batches is None:
             raise RuntimeError("No batch is at hand: call at_hand() first.")
         return self._batches
