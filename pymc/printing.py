@@ -9,8 +9,8 @@ from pytensor.graph.basic import Variable
 
 import pymc._layer as _layer
 
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.plates import rows_by_axis, subsampled_dims
-from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import all_rows
 from pymc.model.full_data import shown_model
 

@@ -13,8 +13,8 @@ from pytensor.graph.type import HasDataType
 import pymc._layer as _layer
 
 from pymc.minibatch.array_data import as_constants, compiles_to_jax, numbers_of
+from pymc.minibatch.axis_tracking import same_draw
 from pymc.minibatch.batch_logp import check_one_function
-from pymc.minibatch.provenance import same_draw
 from pymc.minibatch.rebuild import all_rows
 
 released = _layer.run_release(globals())

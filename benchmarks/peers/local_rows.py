@@ -8,7 +8,7 @@ import pytensor.tensor as pt
 
 import pymc as pm
 
-from pymc.minibatch.provenance import Rows
+from pymc.minibatch.axis_tracking import Rows
 from pymc.variational.engine.step_cache import make_step
 from pymc.variational.optimizers import as_optimizer
 from pymc.variational.rows.table import RowTable

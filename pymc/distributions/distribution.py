@@ -8,10 +8,10 @@ from pytensor.tensor.shape import shape_i
 
 import pymc._layer as _layer
 
+from pymc.minibatch.axis_tracking import OTHER, Rows, Untracked, indexes, track_axes
 from pymc.minibatch.data_placeholder import as_streamed
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import local_shape, note_index, subsampled_dims
-from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import scale_factor
 from pymc.minibatch.stream_index import refuse_loader
 
@@ -56,12 +56,12 @@ def _model() -> Any:
 def _batch_shape(observed: Any, dims: Any) -> tuple[Variable, ...]:
     """The shape that `dims` say, but for the rows of a minibatch, whose dims keep their length."""
     shape = list(released.shape_from_dims(dims, _model()))
-    axes = trace(observed)
+    axes = track_axes(observed)
     for k in range(min(len(shape), observed.type.ndim)):
-        axis = OWN if isinstance(axes, Lost) else axes[k]
+        axis = OTHER if isinstance(axes, Untracked) else axes[k]
         if isinstance(axis, Rows):
             shape[k] = shape_i(axis.index, 0)
-        elif isinstance(axes, Lost):
+        elif isinstance(axes, Untracked):
             shape[k] = observed.shape[k]
     return tuple(shape)
 

@@ -4,5 +4,5 @@
 
 from pymc.minibatch import (
     dispatch,  # registers the index with the backends
-    rules,  # registers what `provenance.trace` asks for
+    rules,  # registers what `track_axes` applies
 )

@@ -17,8 +17,8 @@ from contextvars import ContextVar
 from pytensor.graph.basic import Variable
 from pytensor.tensor.random.op import RNGConsumerOp
 
+from pymc.minibatch.axis_tracking import Rows, indexes, value_ancestors
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.provenance import Rows, indexes, value_ancestors
 from pymc.minibatch.scaling import RowRatio
 from pymc.minibatch.stream_index import is_stream
 

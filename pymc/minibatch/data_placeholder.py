@@ -16,9 +16,9 @@ from pytensor.graph.traversal import walk
 from pytensor.tensor.variable import TensorVariable
 
 from pymc.exceptions import ShapeError
-from pymc.minibatch.current_length import current_length
+from pymc.minibatch.axis_tracking import Rows
+from pymc.minibatch.current_value import current_length
 from pymc.minibatch.plates import note_index
-from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import (
     BatchField,

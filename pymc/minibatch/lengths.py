@@ -49,25 +49,17 @@ from pytensor.xtensor.basic import TensorFromXTensor, XTensorFromTensor
 from pytensor.xtensor.shape import ExpandDims
 from pytensor.xtensor.vectorization import XRV, XElemwise
 
-from pymc.minibatch.graph_types import extended_signature, ndim_of
-from pymc.minibatch.provenance import (
+from pymc.minibatch.axis_tracking import (
     Axes,
-    Lost,
     Rows,
-    found_axes,
+    Untracked,
+    axes_so_far,
+    extended_signature,
     indexes,
     label,
-    trace,
+    ndim_of,
+    track_axes,
 )
-
-__all__ = [
-    "Count",
-    "axis_of_length",
-    "check_no_length",
-    "counts_of_rows",
-    "rows_of_length",
-    "size_inputs",
-]
 
 
 @singledispatch
@@ -145,8 +137,8 @@ def _is_size(var: Variable) -> bool:
     )
 
 
-def check_no_length(
-    name: str, outputs: Sequence[Variable], known: Mapping[Variable, Axes | Lost] | None = None
+def check_no_row_count(
+    name: str, outputs: Sequence[Variable], known: Mapping[Variable, Axes | Untracked] | None = None
 ) -> None:
     """Raise where a term computes with the number of rows of its batch.
 
@@ -157,14 +149,14 @@ def check_no_length(
     outputs : sequence of Variable
         Graphs of the term.
     known : mapping, optional
-        Passed on to :func:`~pymc.minibatch.provenance.trace`.
+        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
 
     Raises
     ------
     ValueError
         The message names the variable whose length it is, and what to write.
     """
-    for var, count in counts_of_rows(outputs, known).items():
+    for var, count in row_counts(outputs, known).items():
         node = var.owner
         if isinstance(node.op, Elemwise | XElemwise | RandomVariable) and not _is_cast(node):
             if var.type.dtype not in integer_dtypes:
@@ -172,7 +164,7 @@ def check_no_length(
 
 
 @dataclass(frozen=True)
-class Count:
+class RowCount:
     """A number that is computed from the number of rows of a batch.
 
     Parameters
@@ -187,23 +179,23 @@ class Count:
     is_multiple: bool
 
 
-def counts_of_rows(
-    outputs: Sequence[Variable], known: Mapping[Variable, Axes | Lost] | None = None
-) -> dict[Variable, Count]:
+def row_counts(
+    outputs: Sequence[Variable], known: Mapping[Variable, Axes | Untracked] | None = None
+) -> dict[Variable, RowCount]:
     """Find the numbers that are computed from the number of rows of a batch.
 
     Parameters
     ----------
     outputs : sequence of Variable
     known : mapping, optional
-        Passed on to :func:`~pymc.minibatch.provenance.trace`.
+        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
 
     Returns
     -------
-    dict of Variable to Count
+    dict of Variable to RowCount
         In the order in which they are computed. A length that only gives something its size is none.
     """
-    counts: dict[Variable, Count] = {}
+    counts: dict[Variable, RowCount] = {}
     if not known and not indexes(outputs, by_shape=True):
         return counts
     shapes: dict[Variable, _Lengths] = {}  # vectors of lengths, one for each axis
@@ -232,20 +224,22 @@ def counts_of_rows(
     return counts
 
 
-type _Lengths = tuple[Count | None, ...]
+type _Lengths = tuple[RowCount | None, ...]
 
 
 def _lengths_of(
-    var: Variable, known: Mapping[Variable, Axes | Lost] | None, counts: Mapping[Variable, Count]
+    var: Variable,
+    known: Mapping[Variable, Axes | Untracked] | None,
+    counts: Mapping[Variable, RowCount],
 ) -> _Lengths:
     """Tell which lengths of `var` are numbers of rows, or depend on the rows of a batch."""
     if var in counts:  # such as pt.arange(n)
-        return (Count(counts[var].rows, False),) * var.type.ndim
-    axes = trace(var, known)
-    if not isinstance(axes, Lost):
-        return tuple(Count(axis, True) if isinstance(axis, Rows) else None for axis in axes)
+        return (RowCount(counts[var].rows, False),) * var.type.ndim
+    axes = track_axes(var, known)
+    if not isinstance(axes, Untracked):
+        return tuple(RowCount(axis, True) if isinstance(axis, Rows) else None for axis in axes)
     [index, *_] = indexes([var], by_shape=True, known=known)
-    return (Count(Rows(index), False),) * var.type.ndim
+    return (RowCount(Rows(index), False),) * var.type.ndim
 
 
 def _leaves_rows(node: Apply, shape: _Lengths) -> bool:
@@ -283,10 +277,10 @@ def _is_cast(node: Apply) -> bool:
 
 def _used_as_number(
     node: Apply,
-    counts: Mapping[Variable, Count],
+    counts: Mapping[Variable, RowCount],
     shapes: Mapping[Variable, _Lengths],
-    known: Mapping[Variable, Axes | Lost] | None,
-) -> Count | None:
+    known: Mapping[Variable, Axes | Untracked] | None,
+) -> RowCount | None:
     """Tell what number of rows is in the values of the outputs of `node`."""
     values = [var for k, var in enumerate(node.inputs) if k not in _no_values(node)]
     lengths = [c for var in values for c in shapes.get(var, ()) if c is not None]
@@ -298,14 +292,16 @@ def _used_as_number(
         if args.n_steps in counts and (args.outer_in_sit_sot or args.outer_in_mit_sot):
             used.append(counts[args.n_steps])  # a state that goes on for as many steps
     if isinstance(node.op, OpFromGraph):
-        axes = {inner: trace(var, known) for inner, var in zip(node.op.inner_inputs, node.inputs)}
-        inside = counts_of_rows(node.op.inner_outputs, axes)
+        axes = {
+            inner: track_axes(var, known) for inner, var in zip(node.op.inner_inputs, node.inputs)
+        }
+        inside = row_counts(node.op.inner_outputs, axes)
         used += [inside[out] for out in node.op.inner_outputs if out in inside]
     if not used:
         return None
     is_product = isinstance(node.op, CAReduce) and isinstance(node.op.scalar_op, Mul)
     same = _is_cast(node) or isinstance(node.op, _SAME_NUMBER) or (is_product and len(lengths) == 1)
-    return Count(used[0].rows, used[0].is_multiple and same)
+    return RowCount(used[0].rows, used[0].is_multiple and same)
 
 
 def _no_values(node: Apply) -> set[int]:
@@ -319,7 +315,7 @@ def _no_values(node: Apply) -> set[int]:
     return set(size_inputs(node.op, node))
 
 
-def _picked(node: Apply, shape: _Lengths) -> _Lengths | Count | None:
+def _picked(node: Apply, shape: _Lengths) -> _Lengths | RowCount | None:
     """Tell what an indexing picks of lengths."""
     [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
     try:
@@ -370,14 +366,14 @@ def axis_of_length(length: Variable) -> tuple[Variable, int] | None:
 
 
 def rows_of_length(length: Variable) -> Rows | None:
-    """Tell a rule of :func:`~pymc.minibatch.provenance.follow` of which rows a number is the length."""
+    """Tell a rule of :func:`~pymc.minibatch.axis_tracking.output_axes` of which rows a number is the length."""
     while length.owner is not None and (
         _is_cast(length.owner) or isinstance(length.owner.op, ScalarFromTensor | TensorFromScalar)
     ):
         [length] = length.owner.inputs
     of = axis_of_length(length)
-    axes = None if of is None else found_axes(of[0])
-    if of is None or axes is None or isinstance(axes, Lost):
+    axes = None if of is None else axes_so_far(of[0])
+    if of is None or axes is None or isinstance(axes, Untracked):
         return None
     axis = axes[of[1]]
     return axis if isinstance(axis, Rows) else None

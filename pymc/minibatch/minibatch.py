@@ -18,12 +18,12 @@ from pytensor.xtensor import as_xtensor
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.argument_checks import check_int
-from pymc.minibatch.ancestry import is_valid_observed
 from pymc.minibatch.array_data import numbers_of, raw_data
-from pymc.minibatch.current_length import current_length
+from pymc.minibatch.axis_tracking import label
+from pymc.minibatch.current_value import current_length
 from pymc.minibatch.index import ROW_COUNTS_DIFFER, minibatch_index, sampling_op
+from pymc.minibatch.observed import is_valid_observed
 from pymc.minibatch.plates import note_index, subsampled_dims
-from pymc.minibatch.provenance import label
 from pymc.minibatch.stream_index import refuse_loader
 from pymc.pytensorf import floatX
 

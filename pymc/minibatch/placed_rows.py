@@ -22,13 +22,18 @@ from pytensor.tensor.shape import Reshape, SpecifyShape
 from pytensor.tensor.type_other import NoneTypeT
 
 from pymc.logprob.abstract import MeasurableOp
-from pymc.minibatch.current_length import current_length
-from pymc.minibatch.graph_types import ndim_of, static_shape
+from pymc.minibatch.axis_tracking import (
+    BROADCAST,
+    Axes,
+    Rows,
+    Untracked,
+    ndim_of,
+    output_axes,
+    static_shape,
+)
+from pymc.minibatch.current_value import current_length
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.lengths import size_inputs
-from pymc.minibatch.provenance import SAME, Axes, Rows, RowsLost, follow
-
-__all__ = ["Placed", "placed_rows", "sized_inputs"]
 
 
 class Placed(NamedTuple):
@@ -108,7 +113,7 @@ def _coming_out(
 
     And whether this is certain of all that are not.
     """
-    alike: list[Axes] = [(SAME,) * ndim_of(var) for var in node.inputs]
+    alike: list[Axes] = [(BROADCAST,) * ndim_of(var) for var in node.inputs]
     result, certain = [], True
     for k, var in enumerate(node.inputs if outputs else ()):
         for axis, length in enumerate(static_shape(var)):
@@ -116,8 +121,8 @@ def _coming_out(
                 continue
             one: Axes = (*alike[k][:axis], row, *alike[k][axis + 1 :])
             try:
-                found = follow(node.op, node, [*alike[:k], one, *alike[k + 1 :]])
-            except RowsLost as lost:
+                found = output_axes(node.op, node, [*alike[:k], one, *alike[k + 1 :]])
+            except Untracked as lost:
                 certain = certain and lost.certain
                 continue
             if any(found[output][place] == row for output, place in outputs):

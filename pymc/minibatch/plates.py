@@ -9,39 +9,41 @@ is *local*: it has a value for each row, of which a batch holds B.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 from pytensor.tensor.shape import shape_i
 from pytensor.tensor.variable import TensorVariable
 from pytensor.xtensor import as_xtensor
+from pytensor.xtensor.shape import Transpose
 from pytensor.xtensor.type import XTensorVariable
+from pytensor.xtensor.vectorization import XRV
 
-from pymc.minibatch.provenance import OWN, Axes, Lost, Rows, indexes, trace
+from pymc.minibatch.array_data import raw_data
+from pymc.minibatch.axis_tracking import (
+    NAME_THE_DIM,
+    OTHER,
+    Axes,
+    Axis,
+    Rows,
+    Untracked,
+    indexes,
+    ndim_supp,
+    track_axes,
+)
+from pymc.minibatch.current_value import current_length
+from pymc.minibatch.lengths import check_no_row_count
+from pymc.minibatch.row_terms import check_log_probability
 from pymc.minibatch.scaling import scale_factor
 from pymc.minibatch.stream_index import is_stream
+from pymc.minibatch.total_size import check_no_diagonal
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
-
-__all__ = [
-    "as_axes",
-    "axes_of_dims",
-    "check_of_all_rows",
-    "known_axes",
-    "local_axes",
-    "local_scale",
-    "local_shape",
-    "model_indexes",
-    "note_index",
-    "plates_of",
-    "rows_by_axis",
-    "scaled_term",
-    "subsampled_dims",
-    "term_indexes",
-    "value_axes",
-]
 
 
 def model_indexes(model: Model) -> list[Variable]:
@@ -161,10 +163,10 @@ def local_shape(model: Model, dims: Sequence[str | None]) -> tuple[Variable, ...
     return tuple(shape_i(plates[d], 0) if d in plates else lengths[d] for d in dims)
 
 
-def known_axes(model: Model) -> dict[Variable, Axes | Lost]:
+def known_axes(model: Model) -> dict[Variable, Axes | Untracked]:
     """Tell the axes of the local and the observed variables of `model`, and of their values.
 
-    For :func:`~pymc.minibatch.provenance.trace` of graphs of random variables, and of graphs of
+    For :func:`~pymc.minibatch.axis_tracking.track_axes` of graphs of random variables, and of graphs of
     log-probabilities, which have value variables in their place.
 
     Parameters
@@ -177,7 +179,7 @@ def known_axes(model: Model) -> dict[Variable, Axes | Lost]:
         Variables and value variables to their axes; observed ones only where they are of a batch.
     """
     root = model.root
-    known: dict[Variable, Axes | Lost] = {}
+    known: dict[Variable, Axes | Untracked] = {}
     if not root._minibatch_indexes:
         return known
     for rv, rows in local_axes(model).items():
@@ -188,27 +190,27 @@ def known_axes(model: Model) -> dict[Variable, Axes | Lost]:
     for rv in root.observed_RVs:
         value = root.rvs_to_values[rv]
         if indexes([value]):
-            known[rv] = trace(value)
+            known[rv] = track_axes(value)
     return known
 
 
 def value_axes(axes: Axes, value: Variable) -> Axes:
     """Tell the axes of the value of a variable: a transform may change those of a draw, which come last."""
-    own = (OWN,) * max(value.type.ndim - len(axes), 0)
+    own = (OTHER,) * max(value.type.ndim - len(axes), 0)
     return (*axes, *own)[: value.type.ndim]
 
 
 def as_axes(rows: Iterable[Rows | None]) -> Axes:
-    """Write axes of rows, or None, as :func:`~pymc.minibatch.provenance.trace` does."""
-    return tuple(OWN if axis is None else axis for axis in rows)
+    """Write axes of rows, or None, as :func:`~pymc.minibatch.axis_tracking.track_axes` does."""
+    return tuple(OTHER if axis is None else axis for axis in rows)
 
 
 def rows_by_axis(model: Model, name: str) -> tuple[Rows | None, ...]:
     """Tell which axes of a variable of `model` are rows of a batch; observed ones are as observed."""
     var = model[name]
     value = model.rvs_to_values[var] if var in model.observed_RVs else var
-    axes = trace(value, known_axes(model))
-    if isinstance(axes, Lost):
+    axes = track_axes(value, known_axes(model))
+    if isinstance(axes, Untracked):
         return (None,) * value.type.ndim
     return tuple(axis if isinstance(axis, Rows) else None for axis in axes)
 
@@ -280,3 +282,204 @@ def note_index(model: Model, index: Variable) -> None:
             f"on, {rows.dim!r} means the rows of the batch: call it first"
         )
     noted.append(index)
+
+
+def check_free_variable(
+    rv: Variable,
+    name: str,
+    dims: Sequence[str | None] | None,
+    plates: Mapping[str, Variable],
+    known: Mapping[Variable, Axes | Untracked] | None = None,
+    free: Collection[Variable] = (),
+) -> None:
+    """Check that a free variable has rows of a batch where its dims say so, and nowhere else.
+
+    Parameters
+    ----------
+    rv : Variable
+    name : str
+    dims : sequence of str or None
+        Names of its axes, where there are some.
+    plates : mapping of str to Variable
+        The subsampled dims of the model and their index.
+    known, free
+        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
+
+    Raises
+    ------
+    ValueError
+        If its distribution computes with the number of rows of a batch, mixes rows, has parameters of
+        rows that its dims do not name, or is not independent along a subsampled dim.
+    """
+    rows = axes_of_dims(dims, plates) if dims else (None,) * rv.type.ndim
+    if not any(rows) and not indexes([rv], by_shape=True, known=known):
+        return
+    check_no_diagonal(name, [row for row in rows if row is not None])
+    _check_between_draws(rv, name, rows)
+    axes = track_axes(rv, known, free)
+    if isinstance(axes, Untracked):
+        raise ValueError(
+            f"The parameters of the free variable {name!r}: {axes.why}. What all rows share cannot "
+            "depend on the rows of one batch, and a variable with a value for each row takes "
+            "parameters row by row"
+        )
+    for k, (row, axis) in enumerate(zip(rows, axes)):
+        if row is not None:
+            _check_local_axis(rv, name, k, row, axis)
+        elif isinstance(axis, Rows):
+            raise ValueError(
+                f"The free variable {name!r}, axis {k}, has parameters that are rows of {axis}, so "
+                f"each row has a value of its own, and its dims ({dims}) do not say so: slots for the "
+                "rows of one batch would be reused for others. Give it "
+                f"dims={axis.dim or '<the dim of the rows>'!r}"
+                f"{NAME_THE_DIM if axis.dim is None else ''}; if it is data, pass observed=..."
+            )
+    check_no_row_count(repr(name), [rv])
+
+
+def check_local_prior(
+    rv: Variable,
+    name: str,
+    value: Variable,
+    transform: Any,
+    rows: Sequence[Rows | None],
+    known: Mapping[Variable, Axes | Untracked],
+    free: Collection[Variable] = (),
+) -> None:
+    """Check that the prior of a local variable, with the Jacobian of its transform, is a sum over rows.
+
+    Parameters
+    ----------
+    rv : Variable
+    name : str
+    value : Variable
+        Its value variable.
+    transform : Transform or None
+    rows : sequence of Rows or None
+        The axes of the variable.
+    known, free
+        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
+
+    Raises
+    ------
+    ValueError
+        If rows depend on each other.
+    """
+    if any(rows):
+        axes = value_axes(as_axes(rows), value)
+        check_log_probability(name, rv, value, axes, known=known, free=free, transform=transform)
+
+
+def _where(name: str, k: int, rows: Rows) -> str:
+    return f"The free variable {name!r} has the subsampled dim {rows.dim!r} on axis {k}"
+
+
+def _check_between_draws(rv: Variable, name: str, rows: Sequence[Rows | None]) -> None:
+    inside = set(_draw_axes(rv))
+    for k, axis in enumerate(rows):
+        if axis is not None and k in inside:
+            raise ValueError(
+                f"{_where(name, k, axis)}, which is within one draw of its distribution "
+                f"({_distribution(rv).owner.op}): its elements are not independent, so that the rows "
+                "of a batch cannot be drawn without the others. Use a distribution whose draws are "
+                "independent along the rows, or a dim that is not subsampled"
+            )
+
+
+def _distribution(rv: Variable) -> Variable:
+    """Return what `rv` is a transposition of: named dims may be put in another order."""
+    while rv.owner is not None and isinstance(rv.owner.op, Transpose):
+        [rv] = rv.owner.inputs
+    return rv
+
+
+def _draw_axes(rv: Variable) -> list[int]:
+    """Tell which axes of `rv` are those of one draw."""
+    op = _distribution(rv).owner.op
+    if isinstance(rv, XTensorVariable):
+        core = op.core_dims[1] if isinstance(op, XRV) else ()
+        return [k for k, dim in enumerate(rv.type.dims) if dim in core]
+    ndim = rv.type.ndim
+    return list(range(ndim - ndim_supp(op), ndim))
+
+
+def _check_local_axis(rv: Variable, name: str, k: int, rows: Rows, axis: Axis) -> None:
+    where = _where(name, k, rows)
+    if isinstance(axis, Rows) and axis != rows:
+        raise ValueError(
+            f"{where}, by {rows}, but its parameters are rows of {axis}, so that they are out of "
+            "step: put all the data into one pm.Minibatch call"
+        )
+    if axis is OTHER:
+        raise ValueError(
+            f"{where}, but a parameter has values of its own there and does not broadcast: other "
+            "rows would reuse them at each step. If they are data, put them into the pm.Minibatch "
+            f"call; if they are a variable, give it the dim {rows.dim!r} too"
+        )
+    length = rv.type.shape[k]
+    if length is None:
+        length = current_length(rv.shape[k])
+    any_length = length is None or (is_stream(rows) and rv.type.shape[k] is None)
+    hidden = any_length and rows in map(Rows, indexes([rv], by_shape=True))
+    if length != rows.batch_size and not hidden:
+        raise ValueError(
+            f"{where}, so it has {rows.batch_size} rows, those of a batch, but its length there is "
+            f"{length}. Leave out shape= and size=: dims= say it"
+        )
+
+
+def batch_initval(
+    initval: Any,
+    name: str,
+    rows: Sequence[Rows | None],
+    shape: Sequence[Variable | int],
+    known: Mapping[Variable, Axes | Untracked] | None = None,
+) -> Any:
+    """Make an initial value of all rows, or one for each of them, one of the rows of a batch.
+
+    Parameters
+    ----------
+    initval : array_like, Variable, str or None
+        What the user gave. Along an axis of rows it has N entries, one for each of all rows, which
+        the index then picks from, or it broadcasts.
+    name : str
+        The variable's name, for messages.
+    rows : sequence of Rows or None
+        The axes of the variable; see :func:`~pymc.minibatch.plates.local_axes`.
+    shape : sequence of scalar integer
+        The variable's shape: that of a batch.
+    known : mapping, optional
+        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
+
+    Returns
+    -------
+    Variable, str or None
+        A strategy ("support_point", "prior") stays what it is; all else has the shape `shape`.
+
+    Raises
+    ------
+    ValueError
+        If it has another number of rows; slots for the rows of one batch would be of others too.
+    """
+    if initval is None or isinstance(initval, str):
+        return initval
+    value = pt.as_tensor(
+        initval if isinstance(initval, Variable) else raw_data(np.asarray(initval)),
+        allow_xtensor_conversion=True,
+    )
+    axes = track_axes(value, known)
+    for k, axis in enumerate(rows):
+        at = k - len(rows) + value.type.ndim
+        if axis is None or at < 0 or value.type.shape[at] == 1:
+            continue
+        if isinstance(axes, Untracked) or axes[at] == axis:
+            continue
+        length, total = current_length(value.shape[at]), current_length(axis.total)
+        if None not in (length, total) and length != total:
+            raise ValueError(
+                f"initval of {name!r} has {length} rows along the dim {axis.dim!r}, of which a batch "
+                f"has {axis.batch_size} and all data {total}: give an entry for each of the {total} "
+                "rows, or one value for all"
+            )
+        value = value[(slice(None),) * at + (axis.index,)]
+    return pt.broadcast_to(value, list(shape))

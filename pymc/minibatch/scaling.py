@@ -30,8 +30,6 @@ from pytensor.xtensor.vectorization import XElemwise
 
 from pymc.minibatch.lengths import size_inputs
 
-__all__ = ["RowRatio", "ratios", "scale_factor"]
-
 
 def _quotient(total: Variable, batch: Variable) -> TensorVariable:
     # Cast first: rewrites take the factors of a product apart, and int64 times float32 is float64

@@ -24,8 +24,8 @@ from pytensor.tensor.type import lvector
 from pytensor.tensor.type_other import NoneConst
 from pytensor.tensor.variable import TensorVariable
 
+from pymc.minibatch.axis_tracking import OTHER, Axes, Rows, indexes, output_axes
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.provenance import OWN, Axes, Rows, follow, indexes
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
@@ -216,12 +216,12 @@ class StreamedRows(Op):
 streamed_rows = StreamedRows()
 
 
-@follow.register(StreamIndexRV)
+@output_axes.register(StreamIndexRV)
 def _(op: StreamIndexRV, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    return [(OWN,), (Rows(node.outputs[1]),)]
+    return [(OTHER,), (Rows(node.outputs[1]),)]
 
 
-@follow.register(StreamedRows)
+@output_axes.register(StreamedRows)
 def _(op: StreamedRows, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     placeholder, rows = inputs
     return [(*rows, *placeholder[1:])]

@@ -24,10 +24,19 @@ from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.shape import Shape, Shape_i, shape_i
 from pytensor.tensor.subtensor import AdvancedIncSubtensor, AdvancedSubtensor
 
-from pymc.minibatch.graph_types import static_shape
+from pymc.minibatch.axis_tracking import (
+    BROADCAST,
+    OTHER,
+    Axes,
+    Rows,
+    Untracked,
+    indexes,
+    rows_of,
+    static_shape,
+    track_axes,
+)
 from pymc.minibatch.lengths import axis_of_length, size_inputs
 from pymc.minibatch.placed_rows import sized_inputs
-from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, indexes, rows_of, trace
 from pymc.minibatch.rebuild import with_inputs
 
 __all__ = ["subsample"]
@@ -39,7 +48,7 @@ def subsample(
     lengths: Mapping[Variable, Variable],
     fixed: Collection[Variable] = (),
     sizes: Mapping[Apply, Mapping[int, Variable]] | None = None,
-    known: Mapping[Variable, Axes | Lost] | None = None,
+    known: Mapping[Variable, Axes | Untracked] | None = None,
 ) -> list[Variable]:
     """Rewrite graphs of full data to graphs of a minibatch.
 
@@ -74,7 +83,7 @@ def subsample(
 
 
 def _own_axes(var: Variable) -> Axes:
-    return tuple(SAME if length == 1 else OWN for length in static_shape(var))
+    return tuple(BROADCAST if length == 1 else OTHER for length in static_shape(var))
 
 
 class _Subsampled:
@@ -85,7 +94,7 @@ class _Subsampled:
         rows: Mapping[Variable, tuple[Variable, Axes]],
         lengths: Mapping[Variable, Variable],
         sizes: Mapping[Apply, Mapping[int, Variable]],
-        known: Mapping[Variable, Axes | Lost],
+        known: Mapping[Variable, Axes | Untracked],
     ) -> None:
         self.batch = {var: new for var, (new, _) in rows.items()}
         self.lengths = dict(lengths)
@@ -127,8 +136,8 @@ class _Subsampled:
         new, axis = self.batch[of], node.op.i if isinstance(node.op, Shape_i) else None
         if self._is_subsampled(of, axis):
             self.lengths[shape] = node.op(new)
-        axes = trace(of, self.axes)
-        if of in self.random and not isinstance(axes, Lost):
+        axes = track_axes(of, self.axes)
+        if of in self.random and not isinstance(axes, Untracked):
             # As a number, and without the random variable of all rows, which the model has no more
             lengths = [
                 a.total if isinstance(a, Rows) else shape_i(new, k) for k, a in enumerate(axes)
@@ -146,15 +155,15 @@ class _Subsampled:
         """Tell whether `node`, computed from data alone, has rows wherever its inputs have."""
         if not any(var in self.batch for var in node.inputs):
             return True
-        found = {output: trace(output, self.axes) for output in node.outputs}
-        lost = any(isinstance(axes, Lost) for axes in found.values())
+        found = {output: track_axes(output, self.axes) for output in node.outputs}
+        lost = any(isinstance(axes, Untracked) for axes in found.values())
         self.axes |= {out: _own_axes(out) for out in node.outputs} if lost else found
         return not lost
 
     def _filled_axes(self, node: Apply) -> Axes:
         """Tell the axes of ``pt.ones(x.shape[0])``: a sum over them counts rows, so they are rows."""
-        axes = trace(node.outputs[0], self.axes)
-        if isinstance(axes, Lost):
+        axes = track_axes(node.outputs[0], self.axes)
+        if isinstance(axes, Untracked):
             return _own_axes(node.outputs[0])
         lengths = dict(enumerate(self.lengths.get(var) for var in node.inputs[1:]))
         lengths.update(self.sizes.get(node, {}))
@@ -165,8 +174,8 @@ class _Subsampled:
         return tuple(Rows(own[0]) if own else axis for axis, own in zip(axes, found))
 
     def _is_subsampled(self, var: Variable, axis: int | None) -> bool:
-        axes = trace(var, self.axes)
-        if isinstance(axes, Lost):
+        axes = track_axes(var, self.axes)
+        if isinstance(axes, Untracked):
             return True
         return bool(rows_of(axes)) if axis is None else isinstance(axes[axis], Rows)
 

@@ -16,35 +16,23 @@ from pytensor.tensor.type_other import NoneConst
 from pytensor.xtensor.type import XTensorVariable
 
 from pymc.argument_checks import check_int
-from pymc.minibatch.current_length import current_length
-from pymc.minibatch.graph_types import ndim_supp
-from pymc.minibatch.lengths import check_no_length
-from pymc.minibatch.missing import check_none_missing
-from pymc.minibatch.provenance import (
+from pymc.minibatch.axis_tracking import (
+    BROADCAST,
     NAME_THE_DIM,
-    OWN,
-    SAME,
+    OTHER,
     Axes,
     Axis,
-    Lost,
     Rows,
+    Untracked,
     indexes,
-    trace,
+    ndim_supp,
+    track_axes,
 )
+from pymc.minibatch.current_value import current_length
+from pymc.minibatch.lengths import check_no_row_count
+from pymc.minibatch.observed import check_none_missing
+from pymc.minibatch.row_terms import check_log_probability
 from pymc.minibatch.stream_index import is_stream
-from pymc.minibatch.terms import check_log_probability
-
-__all__ = [
-    "Term",
-    "check_among",
-    "check_given",
-    "check_no_diagonal",
-    "check_not_fewer",
-    "check_not_on_plate",
-    "current_length",
-    "infer_totals",
-    "normalize_total_size",
-]
 
 type Total = Variable | int | None
 
@@ -73,7 +61,7 @@ class Term:
     dim_lengths : mapping of str to Variable
         How many rows each dim of the model has in all.
     known, free
-        Passed on to :func:`~pymc.minibatch.provenance.trace`.
+        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
     """
 
     name: str
@@ -82,7 +70,7 @@ class Term:
     dims: Sequence[str | None] | None = None
     plates: Mapping[str, Variable] = field(default_factory=dict)
     dim_lengths: Mapping[str, Variable] = field(default_factory=dict)
-    known: Mapping[Variable, Axes | Lost] = field(default_factory=dict)
+    known: Mapping[Variable, Axes | Untracked] = field(default_factory=dict)
     free: Collection[Variable] = ()
 
     def dim(self, axis: int) -> str | None:
@@ -169,21 +157,21 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
         check_not_on_plate(term.name, term.dims, term.plates)
         return given
     check_none_missing(term.name, term.rv, term.value)
-    value = trace(term.value, term.known, term.free)
-    params = trace(term.rv, term.known, term.free)
+    value = track_axes(term.value, term.known, term.free)
+    params = track_axes(term.rv, term.known, term.free)
     vouched = any(total is not None for total in given)
     _check_traced(term, "observed value", value, vouched)
-    _check_traced(term, "parameters", params, vouched or not isinstance(value, Lost))
-    if isinstance(value, Lost) or (isinstance(params, Lost) and vouched):
-        totals = _vouched(term, given, params if isinstance(value, Lost) else value)
+    _check_traced(term, "parameters", params, vouched or not isinstance(value, Untracked))
+    if isinstance(value, Untracked) or (isinstance(params, Untracked) and vouched):
+        totals = _vouched(term, given, params if isinstance(value, Untracked) else value)
     else:
         # What is lost in the parameters is tried in the log-probability
         rows = [
-            _axis_rows(term, k, axis, SAME if isinstance(params, Lost) else params[k])
+            _axis_rows(term, k, axis, BROADCAST if isinstance(params, Untracked) else params[k])
             for k, axis in enumerate(value)
         ]
         check_no_diagonal(term.name, [axis for axis in rows if axis is not None])
-        check_no_length(repr(term.name), [term.rv, term.value])
+        check_no_row_count(repr(term.name), [term.rv, term.value])
         totals = [_axis_total(term, k, axis, given[k]) for k, axis in enumerate(rows)]
         value = tuple(own if axis is None else axis for axis, own in zip(rows, value))
     check_log_probability(
@@ -192,9 +180,9 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
     return totals
 
 
-def _check_traced(term: Term, what: str, axes: Axes | Lost, vouched: bool) -> None:
+def _check_traced(term: Term, what: str, axes: Axes | Untracked, vouched: bool) -> None:
     """Raise where the rows of a batch are mixed, or may be and nobody says that they are not."""
-    if not isinstance(axes, Lost):
+    if not isinstance(axes, Untracked):
         return
     if axes.certain:
         raise ValueError(
@@ -208,7 +196,7 @@ def _check_traced(term: Term, what: str, axes: Axes | Lost, vouched: bool) -> No
         )
 
 
-def _vouched(term: Term, given: list[Total], traced: Axes | Lost) -> list[Total]:
+def _vouched(term: Term, given: list[Total], traced: Axes | Untracked) -> list[Total]:
     """Take the totals as given where axes cannot be traced, and check what can be."""
     found = indexes([term.value]) or indexes([term.rv])
     if not set(map(Rows, indexes([term.rv]))) <= set(map(Rows, found)):
@@ -216,7 +204,7 @@ def _vouched(term: Term, given: list[Total], traced: Axes | Lost) -> list[Total]
             f"{term.name!r}: its parameters are of another minibatch index than its observed value, "
             f"so that x and y are out of step: {_advice(*found)}"
         )
-    for k, axis in enumerate(() if isinstance(traced, Lost) else traced):
+    for k, axis in enumerate(() if isinstance(traced, Untracked) else traced):
         if isinstance(axis, Rows):
             _check_between_draws(term, k)
             if given[k] is None:
@@ -278,7 +266,7 @@ def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
             f"{where}: two minibatch indexes meet, {rows} in the observed value and {params} in "
             f"the parameters, so that x and y are out of step: {_advice(rows, params)}"
         )
-    if params is OWN:
+    if params is OTHER:
         raise ValueError(
             f"{where}: the observed value is rows of {rows}, but a parameter has values of its own "
             f"there and does not broadcast. If these are data, {_advice(rows)}. If they are a variable "
@@ -291,13 +279,13 @@ def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
 
 def _repeated(term: Term, k: int, value: Axis, params: Rows) -> Rows:
     """Let values through that are the same for all rows of the batch, such as ``zeros_like(y)``."""
-    if value is SAME and term.value.type.shape[k] == 1 < params.batch_size:
+    if value is BROADCAST and term.value.type.shape[k] == 1 < params.batch_size:
         raise ValueError(
             f"{term.name!r}, axis {k}: its parameters are rows of {params}, but its observed value "
             "has length 1 there and would meet each of them. Give both the same axes, as by y[:, 0] "
             "for a column y"
         )
-    if value is SAME and indexes([term.value], by_shape=True):
+    if value is BROADCAST and indexes([term.value], by_shape=True):
         return params
     raise ValueError(
         f"{term.name!r}, axis {k}: its parameters are rows of {params}, its observed value is not, "

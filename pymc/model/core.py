@@ -12,13 +12,16 @@ from pytensor.xtensor.type import XTensorVariable
 
 import pymc._layer as _layer
 
-from pymc.minibatch.ancestry import check_observed
 from pymc.minibatch.array_data import check_integers
+from pymc.minibatch.axis_tracking import Axes, Untracked, indexes
 from pymc.minibatch.batch_logp import marked, minibatch_logp
 from pymc.minibatch.data_placeholder import as_streamed, check_batches, set_batch
-from pymc.minibatch.free_variables import batch_initval, check_free_variable, check_local_prior
+from pymc.minibatch.observed import check_observed, warn_of_unsigned
 from pymc.minibatch.plates import (
     axes_of_dims,
+    batch_initval,
+    check_free_variable,
+    check_local_prior,
     known_axes,
     local_axes,
     local_scale,
@@ -28,7 +31,6 @@ from pymc.minibatch.plates import (
     subsampled_dims,
 )
 from pymc.minibatch.potentials import potential_scale
-from pymc.minibatch.provenance import Axes, Lost, indexes
 from pymc.minibatch.total_size import (
     Term,
     check_not_fewer,
@@ -36,7 +38,6 @@ from pymc.minibatch.total_size import (
     infer_totals,
     normalize_total_size,
 )
-from pymc.minibatch.unsigned import warn_of_unsigned
 
 
 class _BaseModel:
@@ -201,7 +202,7 @@ if TYPE_CHECKING:
     def modelcontext(model: Any) -> Any: ...
 
 
-def _provenance(model: Any) -> tuple[dict[Variable, Axes | Lost], list[Variable]]:
+def _provenance(model: Any) -> tuple[dict[Variable, Axes | Untracked], list[Variable]]:
     """Axes that are known of the variables of `model`, and its free variables."""
     return known_axes(model), model.root.free_RVs
 

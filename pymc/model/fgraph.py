@@ -23,18 +23,27 @@ from pytensor.xtensor.type import XTensorVariable
 
 import pymc._layer as _layer
 
-from pymc.minibatch.free_variables import check_free_variable, check_local_prior
+from pymc.minibatch.axis_tracking import (
+    BROADCAST,
+    OTHER,
+    Axes,
+    Rows,
+    Untracked,
+    output_axes,
+    track_axes,
+)
 from pymc.minibatch.plates import (
     as_axes,
     axes_of_dims,
+    check_free_variable,
+    check_local_prior,
     model_indexes,
     plates_of,
     term_indexes,
 )
 from pymc.minibatch.potentials import potential_scale, without_given_totals
-from pymc.minibatch.provenance import OWN, SAME, Axes, Lost, Rows, follow, trace
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.row_trials import is_marker
+from pymc.minibatch.row_terms import is_marker
 from pymc.minibatch.rules.random import check_marginalized
 from pymc.minibatch.stream_index import streamed, streams_in
 from pymc.minibatch.total_size import Term, infer_totals
@@ -273,7 +282,7 @@ def scale_terms(fgraph: Any) -> None:
     from pymc.variational.minibatch_rv import scaled_rv, unscaled_rv
 
     plates = plates_of(fgraph_indexes(fgraph))
-    known: dict[Variable, Axes | Lost] = {
+    known: dict[Variable, Axes | Untracked] = {
         node.outputs[0]: as_axes(axes_of_dims(node.op.dims, plates))
         for node in fgraph.apply_nodes
         if isinstance(node.op, released.ModelFreeRV) and any(d in plates for d in node.op.dims)
@@ -290,13 +299,13 @@ def scale_terms(fgraph: Any) -> None:
         elif isinstance(op, released.ModelObservedRV):
             rv, value = node.inputs
             bare, given = unscaled_rv(rv)
-            check_marginalized(op.name, bare, trace(value))
+            check_marginalized(op.name, bare, track_axes(value))
             term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths, known, free)
             totals = infer_totals(term, given)
             observed = node.outputs[0]
             if [total is None for total in totals] != [total is None for total in given]:
                 observed = _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
-            known[observed] = trace(value)
+            known[observed] = track_axes(value)
         elif isinstance(op, released.ModelPotential):
             var, said = without_given_totals(node.inputs[0])
             scale = potential_scale(
@@ -335,7 +344,7 @@ def unscale_terms(fgraph: Any) -> None:
             continue
         rv, value = node.inputs
         bare, totals = unscaled_rv(rv)
-        axes = trace(value)
+        axes = track_axes(value)
         if bare is rv or not isinstance(axes, tuple):
             continue
         left = [None if isinstance(a, Rows) else t for a, t in zip(axes, totals)]
@@ -352,17 +361,17 @@ def _(op: Op) -> bool:
     return True
 
 
-@follow.register(released.ModelVar)
+@output_axes.register(released.ModelVar)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [inputs[0]]
 
 
-@follow.register(released.ModelObservedRV)
+@output_axes.register(released.ModelObservedRV)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [inputs[1]]
 
 
-@follow.register(released.ModelFreeRV)
+@output_axes.register(released.ModelFreeRV)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     lengths = node.outputs[0].type.shape
-    return [tuple(OWN if a is SAME and n != 1 else a for a, n in zip(inputs[0], lengths))]
+    return [tuple(OTHER if a is BROADCAST and n != 1 else a for a, n in zip(inputs[0], lengths))]

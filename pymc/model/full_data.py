@@ -20,12 +20,12 @@ import xarray as xr
 from pytensor.graph.basic import Variable
 from pytensor.graph.fg import FunctionGraph
 
+from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.batch_logp import use_all_rows
-from pymc.minibatch.current_length import current_length
+from pymc.minibatch.current_value import current_length
 from pymc.minibatch.data_placeholder import HeldRows, required_rows
 from pymc.minibatch.minibatch import axis_length
 from pymc.minibatch.plates import local_axes, model_indexes
-from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import FixedLengthError, rows_of_data
 from pymc.minibatch.stream_index import is_stream, needs_rows, streams_in
 from pymc.model.core import Model, modelcontext

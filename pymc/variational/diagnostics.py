@@ -18,8 +18,8 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
 from pymc.argument_checks import check_int
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.plates import model_indexes
-from pymc.minibatch.provenance import Rows
 from pymc.minibatch.scaling import RowRatio
 from pymc.model.full_data import full_data_model, is_streamed
 from pymc.pytensorf import resolve_backend_compile_kwargs

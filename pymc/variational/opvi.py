@@ -11,8 +11,8 @@ from pytensor.graph.replace import graph_replace
 
 import pymc._layer as _layer
 
+from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.plates import local_axes
-from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
 from pymc.model.full_data import full_data_model

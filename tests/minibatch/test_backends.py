@@ -8,8 +8,8 @@ import pytest
 
 import pymc as pm
 
+from pymc.minibatch.axis_tracking import indexes
 from pymc.minibatch.index import BatchSizeError, EpochIndexRV, IndexState, minibatch_index
-from pymc.minibatch.provenance import indexes
 
 pytestmark = [
     # The JAX linker says of every shared generator, and so of this state, that it works on a copy

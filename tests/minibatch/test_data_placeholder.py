@@ -10,9 +10,9 @@ import pymc as pm
 
 from pymc.exceptions import ShapeError
 from pymc.minibatch.array_data import cast_rows
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.data_placeholder import check_numbers, forget_rows, held_rows
 from pymc.minibatch.plates import subsampled_dims
-from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream_index import feeds
 from pymc.model.fgraph import clone_model
 from tests.minibatch.streams import batch_of, feed, loader_of

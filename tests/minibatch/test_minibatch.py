@@ -16,8 +16,8 @@ from pytensor.xtensor.type import XTensorVariable
 import pymc as pm
 import pymc.dims as pmd
 
+from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.index import SAMPLING, MinibatchIndexRV
-from pymc.minibatch.provenance import Rows, indexes
 
 PYTHON = Mode(linker="py", optimizer=None)
 X = np.arange(60.0).reshape(20, 3)  # a row tells which it is

@@ -9,8 +9,8 @@ import pytest
 
 import pymc as pm
 
+from pymc.minibatch.axis_tracking import OTHER
 from pymc.minibatch.plates import known_axes, local_axes, model_indexes
-from pymc.minibatch.provenance import OWN
 from pymc.model.fgraph import clone_model
 from pymc.model.transform.optimization import freeze_dims_and_data, freeze_model
 from tests.minibatch.enumeration import (
@@ -110,7 +110,7 @@ class TestModels:
     def test_axes_of_the_value_of_a_draw_with_fewer(self):
         model = build(simplex, "epoch")
         [rows] = {axis for axis in local_axes(model)[model["z"]] if axis is not None}
-        assert known_axes(model)[model.rvs_to_values[model["z"]]] == (rows, OWN)
+        assert known_axes(model)[model.rvs_to_values[model["z"]]] == (rows, OTHER)
 
     def test_a_model_without_any(self):
         assert local_axes(full_model(one_local)) == {}

@@ -14,7 +14,7 @@ from pytensor.scan import map as scan_map
 import pymc as pm
 import pymc.dims as pmd
 
-from pymc.minibatch.provenance import indexes
+from pymc.minibatch.axis_tracking import indexes
 from pymc.minibatch.rebuild import all_rows, rebuild
 
 PYTHON = Mode(linker="py", optimizer=None)

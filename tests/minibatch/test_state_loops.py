@@ -9,8 +9,8 @@ import pytest
 
 import pymc as pm
 
+from pymc.minibatch.axis_tracking import OTHER, Rows, Untracked, track_axes
 from pymc.minibatch.index import minibatch_index
-from pymc.minibatch.provenance import OWN, Lost, Rows, trace
 from tests.minibatch.enumeration import full_logp_and_gradient, mean_over_batches, some_point
 
 N, B, T = 4, 2, 3
@@ -174,14 +174,14 @@ class TestRule:
         batch, rows = self.batch()
         zeros = pt.zeros((B,))
         a, b = scan(lambda x, a, b: (a + x, b + a), [batch], [zeros, zeros])
-        assert trace(a) == trace(b) == (OWN, rows)
-        assert trace(b[-1]) == (rows,)
+        assert track_axes(a) == track_axes(b) == (OTHER, rows)
+        assert track_axes(b[-1]) == (rows,)
 
     def test_several_taps(self):
         batch, rows = self.batch()
         start = {"initial": pt.zeros((2, B)), "taps": [-2, -1]}
         out = scan(lambda x, before, last: before - last + x, [batch], [start])
-        assert trace(out) == (OWN, rows)
+        assert track_axes(out) == (OTHER, rows)
 
     @pytest.mark.parametrize(
         ("step", "why"),
@@ -194,18 +194,18 @@ class TestRule:
     )
     def test_steps_that_mix_rows(self, step, why):
         batch, _ = self.batch()
-        found = trace(scan(step, [batch], [pt.zeros((B,))]))
-        assert isinstance(found, Lost)
+        found = track_axes(scan(step, [batch], [pt.zeros((B,))]))
+        assert isinstance(found, Untracked)
         assert why in found.why
 
     def test_a_start_of_the_slots(self):
         batch, _ = self.batch()
-        found = trace(scan(lambda x, a: a + x, [batch], [pt.vector("start", shape=(B,))]))
-        assert isinstance(found, Lost)
+        found = track_axes(scan(lambda x, a: a + x, [batch], [pt.vector("start", shape=(B,))]))
+        assert isinstance(found, Untracked)
         assert "values that are not of the batch" in found.why
 
     def test_a_loop_over_rows_carries_no_state(self):
         batch, _ = self.batch()
-        found = trace(scan(lambda x, a: a + x, [batch.T], [pt.zeros((4,))]))
-        assert isinstance(found, Lost)
+        found = track_axes(scan(lambda x, a: a + x, [batch.T], [pt.zeros((4,))]))
+        assert isinstance(found, Untracked)
         assert found.certain

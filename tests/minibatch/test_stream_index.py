@@ -22,9 +22,9 @@ from rich.console import Console
 import pymc as pm
 import pymc.dims as pmd
 
+from pymc.minibatch.axis_tracking import BROADCAST, Rows, track_axes
 from pymc.minibatch.data_placeholder import held_rows
 from pymc.minibatch.plates import subsampled_dims
-from pymc.minibatch.provenance import SAME, Rows, trace
 from pymc.minibatch.stream_index import StreamedRows, StreamIndexRV, feeds, is_stream, stream_index
 from pymc.model.fgraph import clone_model, fgraph_from_model, model_from_fgraph
 from pymc.model.transform.optimization import freeze_dims_and_data
@@ -83,7 +83,7 @@ class TestGraph:
         index = subsampled_dims(model)["obs"]
         assert is_stream(index)
         value = model.rvs_to_values[model["y"]]
-        assert trace(value) == (Rows(index),)
+        assert track_axes(value) == (Rows(index),)
         assert str(Rows(index)) == "the stream of dim 'obs' (batch_size=2)"
 
     def test_dim_has_a_length_and_no_coords(self):
@@ -127,7 +127,7 @@ class TestGraph:
     def test_what_is_the_same_in_all_rows_stays_so(self):
         with pm.Model():
             batch = pm.Data("batch", loader_of(np.zeros((N, 1)), B), dims=("obs", None))
-        assert trace(batch)[1] is SAME
+        assert track_axes(batch)[1] is BROADCAST
 
 
 RESHAPED = {
@@ -173,7 +173,7 @@ KEPT = {
 def test_rows_of_any_length_are_followed_to_their_place(build, place):
     with pm.Model() as model:
         batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
-    axes = trace(build(batch))
+    axes = track_axes(build(batch))
     assert [k for k, axis in enumerate(axes) if axis == Rows(subsampled_dims(model)["obs"])] == [
         place
     ]

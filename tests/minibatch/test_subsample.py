@@ -12,9 +12,9 @@ from pytensor.compile.mode import Mode
 import pymc as pm
 import pymc.dims as pmd
 
+from pymc.minibatch.axis_tracking import track_axes
 from pymc.minibatch.index import minibatch_index
 from pymc.minibatch.minibatch import take_rows
-from pymc.minibatch.provenance import trace
 from pymc.minibatch.rebuild import all_rows
 from pymc.minibatch.subsample import size_inputs, subsample
 
@@ -29,7 +29,7 @@ rows = take_rows(x, index, 0)
 
 def on_batch(graph):
     """Rewrite `graph` of all rows, and evaluate it with the rows that it took."""
-    [out] = subsample([graph], {x: (rows, trace(rows))}, {n_obs: index.shape[0]})
+    [out] = subsample([graph], {x: (rows, track_axes(rows))}, {n_obs: index.shape[0]})
     mode = Mode(linker="py", optimizer=None)
     return pytensor.function([], [out, rows], mode=mode)()
 
@@ -93,7 +93,7 @@ def test_what_does_not_fit_says_so():
 
 def test_back_to_all_rows():
     graph = (x - x.mean(0)) / pt.sqrt(n_obs) + pt.ones((n_obs, 1))
-    [out] = subsample([graph], {x: (rows, trace(rows))}, {n_obs: index.shape[0]})
+    [out] = subsample([graph], {x: (rows, track_axes(rows))}, {n_obs: index.shape[0]})
     [full] = all_rows([out])
     mode = Mode(linker="py", optimizer=None)
     np.testing.assert_allclose(full.eval(mode=mode), graph.eval(mode=mode))

@@ -8,8 +8,8 @@ import pytest
 
 import pymc as pm
 
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
-from pymc.minibatch.provenance import Rows
 from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.optimizers import as_optimizer
 from pymc.variational.rows.table import RowTable

@@ -8,8 +8,8 @@ import pytest
 
 import pymc as pm
 
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
-from pymc.minibatch.provenance import Rows
 from pymc.variational.optimizers import as_optimizer, chain, clip_by_global_norm
 from pymc.variational.rows.table import RowTable
 from pymc.variational.rows.updates import RowGradient, all_updates, guarded

@@ -13,8 +13,8 @@ import pytest
 
 import pymc as pm
 
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
-from pymc.minibatch.provenance import Rows
 from pymc.variational import schedules
 from pymc.variational.fit_options import settings_of
 from pymc.variational.optimizer_base import step_counter

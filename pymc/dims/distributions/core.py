@@ -7,8 +7,8 @@ from pytensor.tensor.shape import shape_i
 
 import pymc._layer as _layer
 
+from pymc.minibatch.axis_tracking import indexes
 from pymc.minibatch.plates import note_index, subsampled_dims
-from pymc.minibatch.provenance import indexes
 
 
 class _DimDistribution:

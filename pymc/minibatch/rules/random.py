@@ -15,34 +15,31 @@ from pytensor.tensor.basic import MakeVector
 from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.random.type import RandomType
 
-from pymc.minibatch.graph_types import (
+from pymc.minibatch.axis_tracking import (
+    BROADCAST,
+    OTHER,
+    Axes,
     Marginal,
     MarginalOfRows,
+    Rows,
+    Untracked,
+    broadcast_axes,
+    broadcast_axis,
     extended_signature,
+    indexes,
     ndim_of,
     ndim_supp,
+    output_axes,
+    refuse_rows,
+    rows_of,
+    track_axes,
+    track_inner,
 )
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.lengths import size_inputs
-from pymc.minibatch.provenance import (
-    OWN,
-    SAME,
-    Axes,
-    Lost,
-    Rows,
-    RowsLost,
-    follow,
-    indexes,
-    meet,
-    meet_all,
-    refuse_rows,
-    rows_of,
-    trace,
-    trace_inner,
-)
 
 
-@follow.register(RandomVariable)
+@output_axes.register(RandomVariable)
 def _(op: RandomVariable, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     draw = _draw_axes(
         op, op.dist_params(node), inputs[2:], op.ndims_params, op.ndim_supp, node.outputs[1]
@@ -50,14 +47,14 @@ def _(op: RandomVariable, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [(), draw]
 
 
-@follow.register(RNGConsumerOp)
+@output_axes.register(RNGConsumerOp)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     """Follow a `SymbolicRandomVariable`: by its signature, or else through its inner graph."""
     signature = extended_signature(op)
     if signature is None:
         return _without_signature(op, node, inputs)
     (_, _, params), (_, draws) = op.get_input_output_type_idxs(signature)
-    axes: list[Axes] = [(OWN,) * ndim_of(out) for out in node.outputs]
+    axes: list[Axes] = [(OTHER,) * ndim_of(out) for out in node.outputs]
     for k in draws:
         axes[k] = _draw_axes(
             op,
@@ -85,7 +82,10 @@ def _draw_axes(
         refuse_rows(param_axes[split:], f"the rows of a minibatch are inside one draw of {op}")
         batches.append(param_axes[:split])
     ndim = draw.type.ndim - ndim_supp
-    return (*meet_all([(SAME,) * ndim, *batches], [draw, *params], ndim), *(OWN,) * ndim_supp)
+    return (
+        *broadcast_axes([(BROADCAST,) * ndim, *batches], [draw, *params], ndim),
+        *(OTHER,) * ndim_supp,
+    )
 
 
 def marginalized_axes(op: Any, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
@@ -102,19 +102,19 @@ def marginalized_axes(op: Any, node: Apply, inputs: Sequence[Axes]) -> list[Axes
     node : Apply
     inputs : sequence of Axes
     """
-    known: dict[Variable, Axes | Lost] = dict(zip(op.inner_inputs, inputs, strict=True))
+    known: dict[Variable, Axes | Untracked] = dict(zip(op.inner_inputs, inputs, strict=True))
     sizes = {
         op.inner_inputs[k]: indexes([node.inputs[k]], by_shape=True) for k in size_inputs(op, node)
     }
     lengths = {inner: Rows(found[0]) for inner, found in sizes.items() if found}
     hidden, *rest = op.inner_outputs
     known[hidden] = _own_draw(hidden, _traced(hidden, known), lengths)
-    axes: list[Axes] = [(OWN,) * ndim_of(out) for out in node.outputs]
+    axes: list[Axes] = [(OTHER,) * ndim_of(out) for out in node.outputs]
     axes[0] = _traced(hidden, known)
     for k, (inner, connections) in enumerate(zip(rest, op.dims_connections), 1):
         own = _own_draw(inner, _traced(inner, known), lengths)
         axes[k] = tuple(
-            axis if apart else OWN for axis, apart in zip(own, _apart(hidden, connections))
+            axis if apart else OTHER for axis, apart in zip(own, _apart(hidden, connections))
         )
     return axes
 
@@ -125,7 +125,7 @@ def _apart(hidden: Variable, connections: Sequence[int | None]) -> list[bool]:
     return [at is not None and at < batch_ndim for at in connections]
 
 
-def check_marginalized(name: str, rv: Variable, axes: Axes | Lost) -> None:
+def check_marginalized(name: str, rv: Variable, axes: Axes | Untracked) -> None:
     """Raise where pymc-extras has marginalized a variable that rows of a minibatch share.
 
     Parameters
@@ -133,7 +133,7 @@ def check_marginalized(name: str, rv: Variable, axes: Axes | Lost) -> None:
     name : str
     rv : Variable
         What is observed.
-    axes : Axes or Lost
+    axes : Axes or Untracked
         Those of the observed value.
 
     Raises
@@ -151,7 +151,7 @@ def check_marginalized(name: str, rv: Variable, axes: Axes | Lost) -> None:
             "Marginalize it in the model of all rows, and take minibatches of what you get: "
             "pm.minibatch_model(marginalize(pm.remove_minibatch(model), ...), batch_size=...)"
         )
-    if isinstance(axes, Lost) or not rows_of(axes):
+    if isinstance(axes, Untracked) or not rows_of(axes):
         return
     if op.n_dependent_rvs > 1:
         raise ValueError(
@@ -172,10 +172,10 @@ def check_marginalized(name: str, rv: Variable, axes: Axes | Lost) -> None:
         )
 
 
-def _traced(var: Variable, known: Mapping[Variable, Axes | Lost]) -> Axes:
-    axes = trace(var, known)
-    if isinstance(axes, Lost):
-        raise RowsLost(axes.why, axes.certain)
+def _traced(var: Variable, known: Mapping[Variable, Axes | Untracked]) -> Axes:
+    axes = track_axes(var, known)
+    if isinstance(axes, Untracked):
+        raise Untracked(axes.why, axes.certain)
     return axes
 
 
@@ -186,25 +186,25 @@ def _own_draw(draw: Variable, axes: Axes, lengths: Mapping[Variable, Rows]) -> A
     rows = [lengths.get(entry) for entry in entries]
     rows += [None] * (len(axes) - len(rows))
     return tuple(
-        meet([axis, row]) if row is not None else OWN if axis is SAME else axis
+        broadcast_axis([axis, row]) if row is not None else OTHER if axis is BROADCAST else axis
         for axis, row in zip(axes, rows, strict=True)
     )
 
 
 def _without_signature(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     if not isinstance(op, HasInnerGraph):
-        raise RowsLost(f"the rows of a minibatch cannot be followed through {op}", certain=False)
+        raise Untracked(f"the rows of a minibatch cannot be followed through {op}", certain=False)
     univariate = ndim_supp(op, None) == 0
     try:
-        inner = trace_inner(op, inputs)
-    except RowsLost as lost:
+        inner = track_inner(op, inputs)
+    except Untracked as lost:
         if lost.certain or not univariate:
             raise
         return _broadcast_parameters(node, inputs)
     # A loop inside, as in rejection sampling, hides that draws are alike: the parameters tell
-    if univariate and any(OWN in axes for axes in inner):
+    if univariate and any(OTHER in axes for axes in inner):
         return [
-            tuple(b if a is OWN else a for a, b in zip(axes, broadcast, strict=True))
+            tuple(b if a is OTHER else a for a, b in zip(axes, broadcast, strict=True))
             for axes, broadcast in zip(inner, _broadcast_parameters(node, inputs), strict=True)
         ]
     return inner
@@ -219,8 +219,8 @@ def _broadcast_parameters(node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [
         ()
         if isinstance(out.type, RandomType)
-        else meet_all(
-            [(SAME,) * out.type.ndim, *(inputs[k] for k in params)],
+        else broadcast_axes(
+            [(BROADCAST,) * out.type.ndim, *(inputs[k] for k in params)],
             [out, *(node.inputs[k] for k in params)],
             out.type.ndim,
         )

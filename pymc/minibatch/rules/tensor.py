@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.ops import DeepCopyOp, ViewOp
-from pytensor.graph.basic import Apply, Constant
+from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import Op
 from pytensor.raise_op import CheckAndRaise
 from pytensor.tensor.basic import (
@@ -34,81 +34,91 @@ from pytensor.tensor.reshape import JoinDims, SplitDims
 from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.tensor.sort import ArgSortOp, SortOp
 from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor
+from pytensor.xtensor.basic import Rename, TensorFromXTensor, XTensorFromTensor
+from pytensor.xtensor.indexing import Index
+from pytensor.xtensor.math import Dot as XDot
+from pytensor.xtensor.reduction import XCumReduce, XReduce
+from pytensor.xtensor.shape import Broadcast, Concat, ExpandDims, Squeeze, Transpose
+from pytensor.xtensor.type import XTensorType
+from pytensor.xtensor.vectorization import XRV, XBlockwise, XElemwise
 
-from pymc.minibatch.graph_types import MarginalOfRows
-from pymc.minibatch.lengths import rows_of_length
-from pymc.minibatch.provenance import (
-    OWN,
-    SAME,
+from pymc.minibatch.axis_tracking import (
+    BROADCAST,
+    OTHER,
     Axes,
     Axis,
+    MarginalOfRows,
     Rows,
-    RowsLost,
-    follow,
-    meet_all,
+    Untracked,
+    broadcast_axes,
+    broadcast_axis,
+    label,
+    output_axes,
     refuse_rows,
-    trace_inner,
+    track_inner,
 )
+from pymc.minibatch.lengths import rows_of_length
+from pymc.minibatch.rules.indexing import BY_PLACE, is_full
 from pymc.minibatch.rules.random import marginalized_axes
 
 
-@follow.register(Elemwise)
+@output_axes.register(Elemwise)
 def _(op: Elemwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    return [meet_all(inputs, node.inputs, out.type.ndim) for out in node.outputs]
+    return [broadcast_axes(inputs, node.inputs, out.type.ndim) for out in node.outputs]
 
 
-@follow.register(ViewOp)
-@follow.register(DeepCopyOp)
-@follow.register(SpecifyShape)
-@follow.register(CheckAndRaise)
-@follow.register(TensorFromScalar)
-@follow.register(ScalarFromTensor)
+@output_axes.register(ViewOp)
+@output_axes.register(DeepCopyOp)
+@output_axes.register(SpecifyShape)
+@output_axes.register(CheckAndRaise)
+@output_axes.register(TensorFromScalar)
+@output_axes.register(ScalarFromTensor)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [inputs[0]]
 
 
-@follow.register(Shape)
-@follow.register(Shape_i)
-@follow.register(MakeVector)
+@output_axes.register(Shape)
+@output_axes.register(Shape_i)
+@output_axes.register(MakeVector)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    return [(OWN,) * out.type.ndim for out in node.outputs]
+    return [(OTHER,) * out.type.ndim for out in node.outputs]
 
 
-@follow.register(ARange)
+@output_axes.register(ARange)
 def _(op: ARange, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     """Only one that counts to 1 has a single value, as the logp of a Categorical has one."""
     try:
         start, stop, step = map(get_scalar_constant_value, node.inputs)
     except NotScalarConstantError:
-        return [(OWN,)]
-    return [(SAME if len(np.arange(start, stop, step)) == 1 else OWN,)]
+        return [(OTHER,)]
+    return [(BROADCAST if len(np.arange(start, stop, step)) == 1 else OTHER,)]
 
 
-@follow.register(DimShuffle)
+@output_axes.register(DimShuffle)
 def _(op: DimShuffle, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     [axes] = inputs
     dropped = [a for k, a in enumerate(axes) if k not in op.new_order]
     refuse_rows(dropped, f"{op} drops the axis of a minibatch")
-    return [tuple(SAME if k == "x" else axes[k] for k in op.new_order)]
+    return [tuple(BROADCAST if k == "x" else axes[k] for k in op.new_order)]
 
 
-@follow.register(Alloc)
+@output_axes.register(Alloc)
 def _(op: Alloc, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     """What is filled for each row, as ``pt.ones(x.shape[0])``, has rows: a sum over it counts them."""
     value, *_ = inputs
-    axes = (SAME,) * (node.outputs[0].type.ndim - len(value)) + value
+    axes = (BROADCAST,) * (node.outputs[0].type.ndim - len(value)) + value
     rows = map(rows_of_length, node.inputs[1:])
-    return [tuple(row if row and axis is SAME else axis for axis, row in zip(axes, rows))]
+    return [tuple(row if row and axis is BROADCAST else axis for axis, row in zip(axes, rows))]
 
 
-@follow.register(AllocEmpty)
+@output_axes.register(AllocEmpty)
 def _(op: AllocEmpty, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    return [(SAME,) * node.outputs[0].type.ndim]  # what is written into it counts
+    return [(BROADCAST,) * node.outputs[0].type.ndim]  # what is written into it counts
 
 
 # --- reductions and orders ---
-@follow.register(CAReduce)
-@follow.register(Argmax)
+@output_axes.register(CAReduce)
+@output_axes.register(Argmax)
 def _(op: CAReduce | Argmax, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     [axes] = inputs
     over = range(len(axes)) if op.axis is None else op.axis
@@ -117,16 +127,16 @@ def _(op: CAReduce | Argmax, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [left for _ in node.outputs]
 
 
-@follow.register(Unique)
+@output_axes.register(Unique)
 def _(op: Unique, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     refuse_rows(inputs[0], f"{op} compares the rows of a minibatch")
-    return [(OWN,) * out.type.ndim for out in node.outputs]
+    return [(OTHER,) * out.type.ndim for out in node.outputs]
 
 
-@follow.register(CumOp)
-@follow.register(SortOp)
-@follow.register(ArgSortOp)
-@follow.register(Repeat)
+@output_axes.register(CumOp)
+@output_axes.register(SortOp)
+@output_axes.register(ArgSortOp)
+@output_axes.register(Repeat)
 def _(op: CumOp | SortOp | ArgSortOp | Repeat, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     axes = inputs[0]
     axis = op.axis
@@ -135,12 +145,12 @@ def _(op: CumOp | SortOp | ArgSortOp | Repeat, node: Apply, inputs: Sequence[Axe
     touched = axes if axis is None else [axes[axis]]
     refuse_rows(touched, f"{op} mixes the rows of a minibatch")
     if axis is None:
-        return [(OWN,) * node.outputs[0].type.ndim]
+        return [(OTHER,) * node.outputs[0].type.ndim]
     axis %= len(axes)
-    return [(*axes[:axis], OWN, *axes[axis + 1 :])]
+    return [(*axes[:axis], OTHER, *axes[axis + 1 :])]
 
 
-@follow.register(SearchsortedOp)
+@output_axes.register(SearchsortedOp)
 def _(op: SearchsortedOp, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     edges, values, *_ = inputs
     refuse_rows(edges, f"{op} looks values up among the rows of a minibatch")
@@ -148,42 +158,42 @@ def _(op: SearchsortedOp, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 
 # --- products ---
-@follow.register(Dot)
+@output_axes.register(Dot)
 def _(op: Dot, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     x, y = inputs
     refuse_rows([x[-1], y[-2:][0]], f"{op} sums over the rows of a minibatch")
     return [(*x[:-1], *(y[1:] if len(y) > 1 else ()))]
 
 
-@follow.register(Blockwise)
+@output_axes.register(Blockwise)
 def _(op: Blockwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     batch_ndim = op.batch_ndim(node)
-    batch = meet_all(
+    batch = broadcast_axes(
         [axes[: len(axes) - len(core)] for axes, core in zip(inputs, op.inputs_sig)],
         node.inputs,
         batch_ndim,
     )
     if isinstance(op.core_op, Subtensor | AdvancedSubtensor):
         cores = [axes[len(axes) - len(core) :] for axes, core in zip(inputs, op.inputs_sig)]
-        picked = follow(op.core_op, op._create_dummy_core_node(node.inputs), cores)
+        picked = output_axes(op.core_op, op._create_dummy_core_node(node.inputs), cores)
         return [(*batch, *core) for core in picked]
     kept: dict[str, Axis] = {}
     for axes, core in zip(inputs, op.inputs_sig):
         for axis, name in zip(axes[len(axes) - len(core) :], core):
             if isinstance(axis, Rows):
                 _require_separate(op, name)
-            if isinstance(axis, Rows) or (axis is SAME and _is_separate(op, name)):
+            if isinstance(axis, Rows) or (axis is BROADCAST and _is_separate(op, name)):
                 kept[name] = axis
-    return [(*batch, *(kept.get(name, OWN) for name in core)) for core in op.outputs_sig]
+    return [(*batch, *(kept.get(name, OTHER) for name in core)) for core in op.outputs_sig]
 
 
 def _require_separate(op: Blockwise, name: str) -> None:
     """Let rows through along a core axis that one input has and that comes out again."""
     has = sum(core.count(name) for core in op.inputs_sig)
     if has > 1 or not any(name in core for core in op.outputs_sig):
-        raise RowsLost(f"{op} mixes the rows of a minibatch")
+        raise Untracked(f"{op} mixes the rows of a minibatch")
     if not _is_separate(op, name):
-        raise RowsLost(f"{op} may mix the rows of a minibatch", certain=False)
+        raise Untracked(f"{op} may mix the rows of a minibatch", certain=False)
 
 
 def _is_separate(op: Blockwise, name: str) -> bool:
@@ -192,27 +202,27 @@ def _is_separate(op: Blockwise, name: str) -> bool:
 
 
 # --- changes of shape ---
-@follow.register(Join)
+@output_axes.register(Join)
 def _(op: Join, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     axis = op.axis % node.outputs[0].type.ndim
     refuse_rows([i[axis] for i in inputs], f"{op} joins arrays along the rows of a minibatch")
-    rest = meet_all(
-        [(*i[:axis], SAME, *i[axis + 1 :]) for i in inputs], node.inputs, len(inputs[0])
+    rest = broadcast_axes(
+        [(*i[:axis], BROADCAST, *i[axis + 1 :]) for i in inputs], node.inputs, len(inputs[0])
     )
-    return [(*rest[:axis], OWN, *rest[axis + 1 :])]
+    return [(*rest[:axis], OTHER, *rest[axis + 1 :])]
 
 
-@follow.register(Split)
+@output_axes.register(Split)
 def _(op: Split, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     axes, axis = inputs[0], op.axis % len(inputs[0])
     refuse_rows([axes[axis]], f"{op} splits the rows of a minibatch")
-    return [(*axes[:axis], OWN, *axes[axis + 1 :])] * len(node.outputs)
+    return [(*axes[:axis], OTHER, *axes[axis + 1 :])] * len(node.outputs)
 
 
-@follow.register(Reshape)
+@output_axes.register(Reshape)
 def _(op: Reshape, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    alike = all(axis is SAME for axis in inputs[0])
-    axes: list[Axis] = [SAME if alike else OWN] * node.outputs[0].type.ndim
+    alike = all(axis is BROADCAST for axis in inputs[0])
+    axes: list[Axis] = [BROADCAST if alike else OTHER] * node.outputs[0].type.ndim
     for k, axis in enumerate(inputs[0]):
         if isinstance(axis, Rows):
             axes[_same_place(op, node, inputs[0], k)] = axis
@@ -236,7 +246,7 @@ def _same_place(op: Op, node: Apply, axes: Axes, k: int) -> int:
         if same and (length != 1 or k == j):
             return j
     may = "mixes" if known else "may mix"
-    raise RowsLost(f"{op} {may} the rows of a minibatch with another axis", certain=known)
+    raise Untracked(f"{op} {may} the rows of a minibatch with another axis", certain=known)
 
 
 def _same_product(old: Sequence[int | None], new: Sequence[int | None]) -> bool:
@@ -252,26 +262,113 @@ def _is_length(node: Apply, axes: Axes, k: int, j: int) -> bool:
     return rows_of_length(shape.owner.inputs[j]) == axes[k]
 
 
-@follow.register(JoinDims)
+@output_axes.register(JoinDims)
 def _(op: JoinDims, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     axes = inputs[0]
     joined = [axes[k] for k in op.axis_range]
     if len(joined) > 1:
         refuse_rows(joined, f"{op} mixes the rows of a minibatch with another axis")
-    new = joined[0] if len(joined) == 1 else OWN
+    new = joined[0] if len(joined) == 1 else OTHER
     return [(*axes[: op.start_axis], new, *axes[op.start_axis + op.n_axes :])]
 
 
-@follow.register(SplitDims)
+@output_axes.register(SplitDims)
 def _(op: SplitDims, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     axes = inputs[0]
     refuse_rows([axes[op.axis]], f"{op} splits the rows of a minibatch")
     more = node.outputs[0].type.ndim - len(axes) + 1
-    return [(*axes[: op.axis], *(OWN,) * more, *axes[op.axis + 1 :])]
+    return [(*axes[: op.axis], *(OTHER,) * more, *axes[op.axis + 1 :])]
 
 
-@follow.register(OpFromGraph)
+@output_axes.register(OpFromGraph)
 def _(op: OpFromGraph, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     if isinstance(op, MarginalOfRows):
         return marginalized_axes(op, node, inputs)
-    return trace_inner(op, inputs)
+    return track_inner(op, inputs)
+
+
+@output_axes.register(XTensorFromTensor)
+@output_axes.register(TensorFromXTensor)
+@output_axes.register(Rename)
+def _(op: Rename, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [inputs[0]]
+
+
+@output_axes.register(XElemwise)
+@output_axes.register(XReduce)
+@output_axes.register(XDot)
+@output_axes.register(Transpose)
+@output_axes.register(Squeeze)
+@output_axes.register(ExpandDims)
+@output_axes.register(Broadcast)
+def _(op: XElemwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [_by_name(node, inputs, out) for out in node.outputs]
+
+
+@output_axes.register(XCumReduce)
+def _(op: XCumReduce, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [_by_name(node, inputs, out, op.dims) for out in node.outputs]
+
+
+@output_axes.register(Concat)
+def _(op: Concat, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [_by_name(node, inputs, out, (op.dim,)) for out in node.outputs]
+
+
+@output_axes.register(XBlockwise)
+@output_axes.register(XRV)
+def _(op: XBlockwise | XRV, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    core = {dim for dims in op.core_dims[0] for dim in dims}
+    return [
+        _by_name(node, inputs, out, core) if isinstance(out.type, XTensorType) else ()
+        for out in node.outputs
+    ]
+
+
+def _dims(var: Variable) -> tuple[str, ...]:
+    """Return the names of the axes of an input; none of a slice, or a length."""
+    return var.type.dims if isinstance(var.type, XTensorType) else ()
+
+
+def _by_name(
+    node: Apply, inputs: Sequence[Axes], out: Variable, mixed: Collection[str] = ()
+) -> Axes:
+    """Broadcast by name; the rows of dims that do not come out, or are in `mixed`, are mixed."""
+    axes: dict[str, list[Axis]] = {dim: [] for dim in out.type.dims}
+    own: dict[str, list[str]] = {}
+    for var, var_axes in zip(node.inputs, inputs):
+        for dim, axis in zip(_dims(var), var_axes):
+            if dim not in axes or dim in mixed:
+                refuse_rows([axis], f"{node.op} mixes the rows of a minibatch (dim {dim!r})")
+            axes.setdefault(dim, []).append(axis)
+            if axis is OTHER:
+                own.setdefault(dim, []).append(label(var))
+    return tuple(
+        OTHER if dim in mixed else broadcast_axis(axes[dim] or [BROADCAST], own.get(dim, ()))
+        for dim in out.type.dims
+    )
+
+
+@output_axes.register(Index)
+def _(op: Index, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    x, *entries = node.inputs
+    kinds = {dim: [axis] for dim, axis in zip(x.type.dims, inputs[0])}
+    own = {dim: [label(x)] for dim in x.type.dims}
+    for dim, axis, entry in zip(x.type.dims, inputs[0], entries):
+        if not isinstance(entry.type, XTensorType):  # a slice
+            if isinstance(axis, Rows) and not is_full(entry):
+                raise Untracked(BY_PLACE.format(op=op), by_place=True)
+            continue
+        if isinstance(axis, Rows):
+            raise Untracked(BY_PLACE.format(op=op), by_place=True)
+        kinds[dim], own[dim] = [], []
+    for entry, entry_axes in zip(entries, inputs[1:]):
+        for dim, axis in zip(_dims(entry), entry_axes):
+            kinds.setdefault(dim, []).append(OTHER if axis is BROADCAST else axis)
+            own.setdefault(dim, []).append(label(entry))
+    return [
+        tuple(
+            broadcast_axis(kinds[dim] or [OTHER], own.get(dim, ()))
+            for dim in node.outputs[0].type.dims
+        )
+    ]

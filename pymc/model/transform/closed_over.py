@@ -21,7 +21,7 @@ from pytensor.tensor.utils import safe_signature
 
 from pymc.distributions.custom import CustomDistRV, CustomSymbolicDistRV
 from pymc.logprob.abstract import _logprob
-from pymc.minibatch.current_length import current_length
+from pymc.minibatch.current_value import current_length
 from pymc.minibatch.minibatch import axis_length
 from pymc.minibatch.placed_rows import placed_rows
 from pymc.minibatch.rebuild import rebuild

@@ -9,8 +9,8 @@ from pytensor.graph.traversal import ancestors
 
 import pymc._layer as _layer
 
+from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.data_placeholder import as_streamed, count_replaced
-from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import StreamedRows
 from pymc.model.fgraph import ModelVar, fgraph_from_model, model_from_fgraph

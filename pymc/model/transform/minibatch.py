@@ -21,14 +21,16 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymc.argument_checks import check_int
 from pymc.minibatch.array_data import raw_data
-from pymc.minibatch.current_length import current_length
-from pymc.minibatch.free_variables import batch_initval
+from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, label, track_axes
+from pymc.minibatch.current_value import current_length
 from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
 from pymc.minibatch.minibatch import axis_length, row_count, take_rows
+from pymc.minibatch.observed import warn_of_unsigned
 from pymc.minibatch.placed_rows import placed_rows
 from pymc.minibatch.plates import (
     as_axes,
     axes_of_dims,
+    batch_initval,
     check_of_all_rows,
     known_axes,
     local_axes,
@@ -36,11 +38,9 @@ from pymc.minibatch.plates import (
     model_indexes,
     plates_of,
 )
-from pymc.minibatch.provenance import Axes, Lost, Rows, label, trace
 from pymc.minibatch.rebuild import FixedLengthError, all_rows, rebuild
 from pymc.minibatch.stream_index import is_stream
 from pymc.minibatch.subsample import subsample
-from pymc.minibatch.unsigned import warn_of_unsigned
 from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import (
     ModelFreeRV,
@@ -347,8 +347,8 @@ def _agreeing(counts: list[Variable | int], dim: str) -> list[Variable | int]:
 
 
 def _axes(batch: Variable) -> Axes:
-    axes = trace(batch)
-    if isinstance(axes, Lost):  # one index along two axes of one variable
+    axes = track_axes(batch)
+    if isinstance(axes, Untracked):  # one index along two axes of one variable
         raise ValueError(f"pm.minibatch_model: {axes.why}")
     return axes
 

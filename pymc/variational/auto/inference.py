@@ -19,8 +19,8 @@ from pytensor.compile.sharedvalue import SharedVariable
 from rich.theme import Theme
 
 from pymc.argument_checks import check_int
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.plates import model_indexes
-from pymc.minibatch.provenance import Rows
 from pymc.model.core import modelcontext
 from pymc.model.full_data import full_data_model, is_streamed
 from pymc.model.transform.minibatch import minibatch_model

@@ -20,8 +20,8 @@ import pytensor.tensor as pt
 
 from pytensor.gradient import grad
 
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.plates import model_indexes
-from pymc.minibatch.provenance import Rows
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.engine.batch_feed import BatchFeed, PreparedBatches
 from pymc.variational.engine.step_cache import Step, make_step

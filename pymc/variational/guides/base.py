@@ -23,7 +23,7 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 from pytensor.tensor.shape import shape_i
 
-from pymc.minibatch.provenance import Rows
+from pymc.minibatch.axis_tracking import Rows
 from pymc.variational.described import Described
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows, rows_by_axis
 

@@ -31,11 +31,11 @@ from pymc.logprob.transforms import (
     LogTransform,
     SimplexTransform,
 )
-from pymc.minibatch.current_length import current_length
-from pymc.minibatch.lengths import check_no_length
+from pymc.minibatch.axis_tracking import OTHER, Rows, Untracked, indexes, track_axes
+from pymc.minibatch.current_value import current_length
+from pymc.minibatch.lengths import check_no_row_count
 from pymc.minibatch.minibatch import take_rows
 from pymc.minibatch.plates import local_axes
-from pymc.minibatch.provenance import OWN, Lost, Rows, indexes, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import is_stream, streams_in
 from pymc.pytensorf import constant_fold
@@ -274,14 +274,14 @@ def check_rows(dist: Variable, site: Site, model: Model, subject: str) -> None:
                 "one at each step, but the variable is shared by all rows: compute it from all of the data"
             )
         return
-    axes = trace(dist, known, model.free_RVs)
-    if isinstance(axes, Lost) and axes.certain:
+    axes = track_axes(dist, known, model.free_RVs)
+    if isinstance(axes, Untracked) and axes.certain:
         raise ValueError(_mixed(subject, site.plate, axes.why))
-    check_no_length(subject, [dist], known)
+    check_no_row_count(subject, [dist], known)
     for place, rows in enumerate(site.axes):
         if rows is None:
             continue
-        if isinstance(axes, Lost):
+        if isinstance(axes, Untracked):
             _check_values(dist, place, rows, subject, model)
             continue
         other = [k for k, axis in enumerate(axes) if axis == rows and k != place]
@@ -290,7 +290,7 @@ def check_rows(dist: Variable, site: Site, model: Model, subject: str) -> None:
                 f"{subject} has the rows of {rows.dim!r} on another axis than axis {place}, where the "
                 "variable has them"
             )
-        if axes[place] is OWN:
+        if axes[place] is OTHER:
             raise ValueError(
                 f"{subject} has values of its own along axis {place}, where the variable has {rows}: a "
                 "batch has other rows at each step. Compute the parameters from the batch, or from data "
@@ -310,7 +310,7 @@ def _mixed(subject: str, plate: Sequence[Rows], why: str) -> str:
 
 def _check_values(dist: Variable, place: int, rows: Rows, subject: str, model: Model) -> None:
     """Permute a batch, and change a row of it: row by row, the others stay as they were."""
-    n_rows = current_length(rows.at_hand)
+    n_rows = current_length(rows.n_available)
     if is_stream(rows):
         n_rows = current_length(rows.index.shape[0])
     n = min(rows.batch_size, n_rows or 0)
@@ -357,7 +357,7 @@ def _density_of_rows(dist: Variable, place: int, rows: Rows, model: Model) -> An
         densities.append(density.sum(within) if within else density)
     graph = _at_places(pt.stack(densities), rows, order)
     swaps: dict[Variable, Variable] = {}
-    if not rows.knows_numbers:
+    if not rows.has_row_ids:
         for data in model.data_vars:
             dims = model.named_vars_to_dims.get(data.name) or ()
             if rows.dim in dims:

@@ -16,10 +16,10 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.array_data import RawData
+from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.data_placeholder import as_streamed
 from pymc.minibatch.minibatch import take_rows
 from pymc.minibatch.plates import subsampled_dims
-from pymc.minibatch.provenance import Rows, indexes
 from pymc.minibatch.rebuild import all_rows, rebuild
 from pymc.minibatch.stream_index import is_stream, streams_in
 

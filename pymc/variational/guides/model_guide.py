@@ -39,8 +39,8 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymc.distributions.shape_utils import change_dist_size
 from pymc.logprob.basic import logp
+from pymc.minibatch.axis_tracking import indexes
 from pymc.minibatch.plates import subsampled_dims
-from pymc.minibatch.provenance import indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.guides.base import (
     Guide,

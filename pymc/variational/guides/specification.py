@@ -250,7 +250,7 @@ def _bind(guide: Guide, sites: Iterable[Site], starts: InitialValues, model: Mod
 def _check_coupling(guide: Guide, plate: Plate, names: Sequence[str]) -> None:
     listed, dims = ", ".join(map(repr, names)), ", ".join(str(rows.dim) for rows in plate)
     of_any_rows = isinstance(guide, ModelGuide) or guide.dim is not None
-    if not all(rows.knows_numbers for rows in plate) and not of_any_rows:
+    if not all(rows.has_row_ids for rows in plate) and not of_any_rows:
         raise ValueError(
             f"guide {guide.name!r} keeps parameters of each row, but which rows of {dims!r} are there "
             f"only an index says, and the model has none: give {listed} an encoder in pm.Amortized or "

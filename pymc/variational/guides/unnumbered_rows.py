@@ -20,9 +20,18 @@ from pytensor.graph.traversal import toposort
 from pytensor.tensor.shape import Shape, Shape_i
 from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
-from pymc.minibatch.current_length import current_length
+from pymc.minibatch.axis_tracking import (
+    BROADCAST,
+    OTHER,
+    Axes,
+    Axis,
+    Rows,
+    Untracked,
+    indexes,
+    track_axes,
+)
+from pymc.minibatch.current_value import current_length
 from pymc.minibatch.plates import as_axes, known_axes, local_axes, value_axes
-from pymc.minibatch.provenance import OWN, SAME, Axes, Axis, Lost, Rows, indexes, trace
 from pymc.minibatch.scaling import ratios
 from pymc.variational.minibatch_rv import unscaled_rv
 
@@ -49,14 +58,14 @@ class UnnumberedRows(Rows):
     of_dim: str
     in_all: Variable | None = None
 
-    knows_numbers = False
+    has_row_ids = False
 
     @property
     def state(self) -> Variable:
         return self.length
 
     @property
-    def at_hand(self) -> Variable:
+    def n_available(self) -> Variable:
         return self.length
 
     @property
@@ -143,7 +152,7 @@ def _totals_along(model: Model, rows: UnnumberedRows) -> dict[str, Variable | No
     known = _named_axes(model, [rows])
     for var in [*model.observed_RVs, *model.potentials]:
         axes, by_hand = _axes_of_term(model, var, known), hand_totals(model, var)
-        if isinstance(axes, Lost):
+        if isinstance(axes, Untracked):
             if by_hand:
                 raise ValueError(
                     f"dim={rows.dim!r} of the guide: {var.name!r} has total_size= and depends on these "
@@ -172,17 +181,17 @@ def rows_by_axis(
 
 def traced_axes(
     model: Model, unnumbered: Iterable[UnnumberedRows] = ()
-) -> dict[Variable, Axes | Lost]:
-    """Return the axes of data and variables of `model` with rows, and of their values, for `trace`.
+) -> dict[Variable, Axes | Untracked]:
+    """Return the axes of data and variables of `model` with rows, and of their values, for `track_axes`.
 
     Of subsampled dims they are those of :func:`~pymc.minibatch.plates.known_axes`. Observed variables
     without dims are of the rows that they are computed from.
     """
     known = _named_axes(model, unnumbered)
-    found: dict[Variable, Axes | Lost] = {**known_axes(model), **known}
+    found: dict[Variable, Axes | Untracked] = {**known_axes(model), **known}
     for rv in model.observed_RVs if known else ():
         axes = _axes_of_term(model, rv, known)
-        if not isinstance(axes, Lost) and any(isinstance(axis, Rows) for axis in axes):
+        if not isinstance(axes, Untracked) and any(isinstance(axis, Rows) for axis in axes):
             value = model.rvs_to_values[rv]
             found[rv] = axes
             if value not in known:
@@ -212,14 +221,14 @@ def _named_axes(model: Model, unnumbered: Iterable[UnnumberedRows]) -> dict[Vari
     return known
 
 
-def _axes_of_term(model: Model, var: Variable, known: Mapping[Variable, Axes]) -> Axes | Lost:
+def _axes_of_term(model: Model, var: Variable, known: Mapping[Variable, Axes]) -> Axes | Untracked:
     """Return which axes of an observed variable or a Potential are rows: by its dims, or what it is of."""
     if var in known:
         return known[var]
-    result: list[Axis] = [OWN] * var.type.ndim
+    result: list[Axis] = [OTHER] * var.type.ndim
     for part in (unscaled_rv(var)[0], model.rvs_to_values.get(var, var)):
         axes = _aligned(part, known, model.free_RVs)
-        if isinstance(axes, Lost):
+        if isinstance(axes, Untracked):
             return axes
         for k, axis in enumerate(axes, start=var.type.ndim - len(axes)):
             result[k] = axis if isinstance(axis, Rows) else result[k]
@@ -228,7 +237,7 @@ def _axes_of_term(model: Model, var: Variable, known: Mapping[Variable, Axes]) -
 
 def _aligned(
     term: Variable, known: Mapping[Variable, Axes], others: Collection[Variable] = ()
-) -> Axes | Lost:
+) -> Axes | Untracked:
     """Return which axes of `term` have an entry for each one of an axis in `known`.
 
     Parameters
@@ -239,7 +248,7 @@ def _aligned(
     others : collection of Variable
         Variables that are not followed further up: the free ones of a model.
     """
-    around: dict[Variable, Axes | Lost] = {var: known[var] for var in known if var is not term}
+    around: dict[Variable, Axes | Untracked] = {var: known[var] for var in known if var is not term}
     moved = set(around)
     for node in toposort([term], blockers=list({*known, *others} - {term})):
         if moved.isdisjoint(node.inputs):
@@ -248,11 +257,11 @@ def _aligned(
         for var in node.inputs:
             if var not in moved:
                 around[var] = _alike(var)
-    return trace(term, around) if term in moved else _alike(term)
+    return track_axes(term, around) if term in moved else _alike(term)
 
 
 def _alike(var: Variable) -> Axes:
-    return (SAME,) * getattr(var.type, "ndim", 0)
+    return (BROADCAST,) * getattr(var.type, "ndim", 0)
 
 
 def hand_totals(model: Model, var: Variable) -> dict[int, Variable]:
@@ -281,8 +290,8 @@ def _totals_of_observed(model: Model, var: Variable) -> dict[int, Variable]:
     if not found or not indexes([bare, value], known=known):
         return found
     for part in (bare, value):
-        axes = trace(part, known, model.free_RVs)
-        if isinstance(axes, Lost):
+        axes = track_axes(part, known, model.free_RVs)
+        if isinstance(axes, Untracked):
             return {}
         for k, axis in enumerate(axes, start=var.type.ndim - len(axes)):
             if isinstance(axis, Rows):
@@ -340,14 +349,14 @@ def check_no_slots(
     """
     scaled = scaled_axes(model)
     unnumbered = {
-        rv: {k: rows for k, rows in enumerate(axes) if rows is not None and not rows.knows_numbers}
+        rv: {k: rows for k, rows in enumerate(axes) if rows is not None and not rows.has_row_ids}
         for rv, axes in (of_rows or {}).items()
     }
     for rv, axes in unnumbered.items():
         scaled += [
-            ScaledAxis(rv.name, rv, k, rows.at_hand, rows.total)
+            ScaledAxis(rv.name, rv, k, rows.n_available, rows.total)
             for k, rows in axes.items()
-            if is_part(rows.at_hand, rows.total)
+            if is_part(rows.n_available, rows.total)
         ]
     for one in scaled:
         for rv in model.free_RVs:
@@ -379,10 +388,10 @@ def dims_of_slots(model: Model, names: Collection[str]) -> list[str]:
 
 def _is_along(scaled: ScaledAxis, rv: Variable, k: int, model: Model) -> bool:
     slots = UnnumberedRows(rv, pt.constant(0), f"slots of {rv.name}")
-    axes = tuple(slots if j == k else SAME for j in range(rv.type.ndim))
+    axes = tuple(slots if j == k else BROADCAST for j in range(rv.type.ndim))
     found = _aligned(scaled.term, {rv: axes}, model.free_RVs)
     # Where a slot cannot be followed to one row, as of a group that rows point at, all rows share it
-    return not isinstance(found, Lost) and found[scaled.axis] == slots
+    return not isinstance(found, Untracked) and found[scaled.axis] == slots
 
 
 def _reused(scaled: ScaledAxis, rv: Variable, k: int) -> str:

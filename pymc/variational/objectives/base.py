@@ -18,7 +18,7 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
-from pymc.minibatch.current_length import current_length
+from pymc.minibatch.current_value import current_length
 from pymc.minibatch.plates import model_indexes
 from pymc.variational.described import Described
 from pymc.variational.guides.base import (

@@ -18,9 +18,9 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
+from pymc.minibatch.axis_tracking import Rows, Untracked, track_axes
 from pymc.minibatch.batch_logp import minibatch_logp
 from pymc.minibatch.plates import model_indexes
-from pymc.minibatch.provenance import Lost, Rows, trace
 from pymc.minibatch.scaling import scale_factor
 from pymc.variational.guides.base import Plate, plate_shape
 from pymc.variational.guides.unnumbered_rows import (
@@ -86,7 +86,7 @@ def terms_of(model: Model, rows: Iterable[Rows] = ()) -> list[Term]:
         logps = model.logp(vars=variables, sum=False)
     unnumbered = [axis for axis in dict.fromkeys(rows) if isinstance(axis, UnnumberedRows)]
     known = traced_axes(model, unnumbered)
-    parts = [axis for axis in unnumbered if is_part(axis.at_hand, axis.total)]
+    parts = [axis for axis in unnumbered if is_part(axis.n_available, axis.total)]
     terms = []
     for var, logp in zip(variables, logps):
         by_hand = hand_totals(model, var) if unnumbered else {}
@@ -99,15 +99,15 @@ def terms_of(model: Model, rows: Iterable[Rows] = ()) -> list[Term]:
 def _term(
     name: str, logp: Variable, known: Mapping[Variable, Any], by_hand: Collection[int]
 ) -> Term:
-    axes, logp = trace(logp, known), as_tensor(logp)
-    if isinstance(axes, Lost):
+    axes, logp = track_axes(logp, known), as_tensor(logp)
+    if isinstance(axes, Untracked):
         return Term(name, (), logp.sum(), axes.why)
     plate = tuple(axis for axis in axes if isinstance(axis, Rows))
     # The model scales terms to the rows of an index, and to those fed by hand where it was told so
     scaled = [
         axis
         for k, axis in enumerate(axes)
-        if isinstance(axis, Rows) and (k in by_hand or axis.knows_numbers)
+        if isinstance(axis, Rows) and (k in by_hand or axis.has_row_ids)
     ]
     if scaled:
         logp = logp / plate_scale(scaled)
@@ -186,8 +186,8 @@ def _plates(model: Model) -> dict[Any, _Plate]:
     """The plates of observed variables; of a model without one, what is subsampled; or one row."""
     found: dict[Any, _Plate] = {}
     for rv in model.observed_RVs:
-        axes = trace(model.rvs_to_values[rv])
-        rows = () if isinstance(axes, Lost) else tuple(a for a in axes if isinstance(a, Rows))
+        axes = track_axes(model.rvs_to_values[rv])
+        rows = () if isinstance(axes, Untracked) else tuple(a for a in axes if isinstance(a, Rows))
         if rows:
             found[rows] = _of_rows(rows)
         else:

@@ -42,7 +42,7 @@ from pytensor.tensor.random.type import RandomGeneratorType
 from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
 
 from pymc.argument_checks import check_number
-from pymc.minibatch.provenance import indexes
+from pymc.minibatch.axis_tracking import indexes
 from pymc.variational.guides.base import Guide
 from pymc.variational.guides.model_guide import ModelGuide
 from pymc.variational.minibatch_rv import released, unscaled_rv

@@ -25,10 +25,10 @@ from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.traversal import ancestors
 from pytensor.graph.utils import MissingInputError
 
+from pymc.minibatch.axis_tracking import Rows, Untracked, indexes, track_axes
 from pymc.minibatch.batch_logp import minibatch_logp
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import known_axes, local_axes, model_indexes, rows_by_axis
-from pymc.minibatch.provenance import Lost, Rows, indexes, trace
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import is_stream, streams_in
 from pymc.pytensorf import compile
@@ -503,8 +503,8 @@ def latent_outputs(model: Model, include_transformed: bool = False) -> list[Outp
 
 def _deterministic(model: Model, var: Variable, graph: Variable) -> Output:
     known = known_axes(model)
-    axes = trace(var, known)
-    if isinstance(axes, Lost):
+    axes = track_axes(var, known)
+    if isinstance(axes, Untracked):
         return Output(var.name, graph, (None,) * var.type.ndim, axes.why)
     rows = tuple(axis if isinstance(axis, Rows) else None for axis in axes)
     local = local_axes(model)
@@ -535,12 +535,12 @@ def likelihood_outputs(model: Model) -> list[Output]:
         logps = model.logp(vars=model.observed_RVs, sum=False) if model.observed_RVs else []
     outputs = []
     for rv, logp in zip(model.observed_RVs, logps):
-        axes, logp = trace(logp, known), as_tensor(logp)
+        axes, logp = track_axes(logp, known), as_tensor(logp)
         totals, value = unscaled_rv(rv)[1], model.rvs_to_values[rv]
         if any(total is not None for total in totals):
             logp = logp / get_scaling(totals, as_tensor(value).shape)
-        why = axes.why if isinstance(axes, Lost) else ""
-        rows = (None,) * logp.type.ndim if isinstance(axes, Lost) else axes
+        why = axes.why if isinstance(axes, Untracked) else ""
+        rows = (None,) * logp.type.ndim if isinstance(axes, Untracked) else axes
         kept = tuple(axis if isinstance(axis, Rows) else None for axis in rows)
         outputs.append(Output(rv.name, logp, kept, why))
     return outputs

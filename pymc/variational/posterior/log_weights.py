@@ -47,7 +47,7 @@ from pytensor.gradient import grad
 from pytensor.graph.basic import Variable
 
 from pymc.argument_checks import check_int
-from pymc.minibatch.provenance import Rows
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.rebuild import rebuild
 from pymc.model.full_data import is_streamed
 from pymc.pytensorf import compile
@@ -299,7 +299,7 @@ class RowWeights:
     def at_once(self) -> tuple[int, int]:
         """How many particles to compute at once, and of how many rows."""
         fit = max(FLOATS_AT_ONCE // self.n_numbers, 1)
-        if not self.axis.knows_numbers:  # rows that no index picks come together
+        if not self.axis.has_row_ids:  # rows that no index picks come together
             return min(max(fit // max(self.n_rows, 1), 1), self.n_particles), self.n_rows
         particles = min(fit, self.n_particles)
         return particles, max(fit // particles, 1)

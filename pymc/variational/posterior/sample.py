@@ -29,9 +29,9 @@ from pymc.backends.arviz import (
 )
 from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.data_placeholder import required_rows
 from pymc.minibatch.plates import model_indexes
-from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream_index import is_stream, needs_rows
 from pymc.model.full_data import (
     full_data_model,

@@ -17,10 +17,10 @@ from pytensor.graph.traversal import ancestors
 
 from pymc.exceptions import ShapeError
 from pymc.minibatch.array_data import cast_rows, numbers_of
-from pymc.minibatch.current_length import current_length
+from pymc.minibatch.axis_tracking import Rows, value_ancestors
+from pymc.minibatch.current_value import current_length
 from pymc.minibatch.data_placeholder import HeldRows, as_batch, row_numbers
 from pymc.minibatch.minibatch import axis_length
-from pymc.minibatch.provenance import Rows, value_ancestors
 from pymc.minibatch.rebuild import rows_of_data
 from pymc.minibatch.stream_index import is_stream
 from pymc.variational.rows.table import rows_in_all
@@ -363,14 +363,14 @@ class RowSelection:
         there: dict[Rows, np.ndarray] = {
             rows: np.arange(n, dtype="int64")
             for rows, n in self.totals.items()
-            if not rows.knows_numbers
+            if not rows.has_row_ids
         }
         return replace(self, positions={**self.positions, **there})
 
     @property
     def taken_later(self) -> dict[str, np.ndarray]:
         """Positions to select after computing, by dim."""
-        there = {rows.dim for rows in self.totals if not rows.knows_numbers}
+        there = {rows.dim for rows in self.totals if not rows.has_row_ids}
         return {dim: positions for dim, positions in self.by_dim.items() if dim in there}
 
     def in_table(self, plate: Sequence[Rows]) -> np.ndarray:
@@ -446,7 +446,7 @@ def select_rows(
     --------
     >>> import pymc as pm
     >>> from pymc.minibatch.index import minibatch_index
-    >>> from pymc.minibatch.provenance import Rows
+    >>> from pymc.minibatch.axis_tracking import Rows
     >>> from pymc.variational.posterior.select import select_rows
     >>> obs = Rows(minibatch_index(rows=4, batch_size=2, dim="obs"))
     >>> model = pm.Model(coords={"obs": ["a", "b", "c", "d"]})
@@ -542,7 +542,7 @@ def _all_of(axes: Sequence[Rows], held: Mapping[Rows, HeldRows]) -> RowSelection
 
 def axis_total(axis: Rows) -> int:
     """Count the rows of an axis, as they are now."""
-    return rows_in_all([axis]) if axis.knows_numbers else current_length(axis.at_hand) or 0
+    return rows_in_all([axis]) if axis.has_row_ids else current_length(axis.n_available) or 0
 
 
 def _by_dim(

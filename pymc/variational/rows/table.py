@@ -20,10 +20,10 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.minibatch.current_length import current_length
+from pymc.minibatch.axis_tracking import Rows
+from pymc.minibatch.current_value import current_length
 from pymc.minibatch.data_placeholder import check_numbers
 from pymc.minibatch.index import ROW_COUNTS_DIFFER, BatchSizeError, WithoutReplacementIndexRV
-from pymc.minibatch.provenance import Rows
 from pymc.minibatch.stream_index import is_stream
 
 __all__ = ["RowTable", "aligned_zeros", "line_length"]
@@ -49,7 +49,7 @@ class RowTable:
     Examples
     --------
     >>> from pymc.minibatch.index import minibatch_index
-    >>> from pymc.minibatch.provenance import Rows
+    >>> from pymc.minibatch.axis_tracking import Rows
     >>> from pymc.variational.rows.table import RowTable
     >>> plate = (Rows(minibatch_index(rows=6, batch_size=2)),)
     >>> table = RowTable.of(plate, np.array([[0.0, 1.0]]), "z")

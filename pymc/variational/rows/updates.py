@@ -113,7 +113,7 @@ def all_updates(
     --------
     >>> import pymc as pm
     >>> from pymc.minibatch.index import minibatch_index
-    >>> from pymc.minibatch.provenance import Rows
+    >>> from pymc.minibatch.axis_tracking import Rows
     >>> from pymc.variational.rows.table import RowTable
     >>> from pymc.variational.optimizers import as_optimizer
     >>> from pymc.variational.rows.updates import RowGradient, all_updates, guarded

@@ -27,9 +27,9 @@ from scipy.stats import norm
 
 import pymc as pm
 
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import model_indexes
-from pymc.minibatch.provenance import Rows
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.fit_objective import FitObjective
 

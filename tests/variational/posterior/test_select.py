@@ -17,8 +17,8 @@ import pymc as pm
 import pymc.dims as pmd
 
 from pymc.exceptions import ShapeError
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
-from pymc.minibatch.provenance import Rows
 from pymc.variational import log_evidence, log_weights
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.posterior.select import select_rows

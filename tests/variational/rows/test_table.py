@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import pymc as pm
 
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
-from pymc.minibatch.provenance import Rows
 from pymc.variational.rows.table import CACHE_LINE, RowTable, aligned_zeros, line_length
 from tests.variational.engine import PYTHON
 

@@ -15,8 +15,8 @@ import pytest
 
 import pymc as pm
 
+from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
-from pymc.minibatch.provenance import Rows
 from pymc.variational.engine.step_cache import make_step
 from pymc.variational.optimizers import as_optimizer
 from pymc.variational.rows.optimizers import _adagrad_window

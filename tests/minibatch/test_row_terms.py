@@ -19,8 +19,8 @@ import pymc as pm
 
 from pymc.distributions.dist_math import check_parameters
 from pymc.distributions.transforms import Chain, ZeroSumTransform, logodds, ordered, simplex
-from pymc.minibatch.provenance import Lost, Rows
-from pymc.minibatch.row_sums import summed_rows
+from pymc.minibatch.axis_tracking import Rows, Untracked
+from pymc.minibatch.row_terms import summed_rows
 from tests.minibatch.enumeration import full_logp_and_gradient, mean_over_batches, some_point
 
 N, B = 6, 2
@@ -109,7 +109,7 @@ def test_sums_over_rows(form):
 def test_no_sums_over_rows(form):
     term, why = MIXED[form]
     found = summed_rows("lik", term, KNOWN, [mu])
-    assert isinstance(found, Lost) and found.certain
+    assert isinstance(found, Untracked) and found.certain
     assert re.search(why, found.why)
 
 

@@ -24,18 +24,17 @@ from pytensor.scan import scan
 import pymc as pm
 import pymc.dims as pmd
 
-from pymc.minibatch.provenance import (
-    OWN,
-    SAME,
-    Lost,
+from pymc.minibatch.axis_tracking import (
+    BROADCAST,
+    OTHER,
     Rows,
-    RowsLost,
-    follow,
+    Untracked,
+    broadcast_axis,
     indexes,
     label,
-    meet,
+    output_axes,
     same_draw,
-    trace,
+    track_axes,
 )
 
 N, B = 7, 4
@@ -87,60 +86,66 @@ def assert_row_by_row(var, axes):
 
 
 ROW_BY_ROW = {
-    "elementwise": (lambda x, y: pt.exp(x) + 1, ("rows", OWN)),
-    "broadcast": (lambda x, y: x * y[:, None], ("rows", OWN)),
-    "transpose": (lambda x, y: x.T, (OWN, "rows")),
+    "elementwise": (lambda x, y: pt.exp(x) + 1, ("rows", OTHER)),
+    "broadcast": (lambda x, y: x * y[:, None], ("rows", OTHER)),
+    "transpose": (lambda x, y: x.T, (OTHER, "rows")),
     "column": (lambda x, y: x[:, 1], ("rows",)),
-    "columns": (lambda x, y: x[:, :2], ("rows", OWN)),
-    "fancy columns": (lambda x, y: x[:, [2, 0]], ("rows", OWN)),
-    "new axis": (lambda x, y: y[None, :, None], (SAME, "rows", SAME)),
+    "columns": (lambda x, y: x[:, :2], ("rows", OTHER)),
+    "fancy columns": (lambda x, y: x[:, [2, 0]], ("rows", OTHER)),
+    "new axis": (lambda x, y: y[None, :, None], (BROADCAST, "rows", BROADCAST)),
     "sum of columns": (lambda x, y: x.sum(1), ("rows",)),
     "max of columns": (lambda x, y: x.max(-1), ("rows",)),
     "argmax of columns": (lambda x, y: pt.argmax(x, axis=1) + y, ("rows",)),
-    "cumsum of columns": (lambda x, y: pt.cumsum(x, axis=1), ("rows", OWN)),
-    "sorted columns": (lambda x, y: pt.sort(x, axis=1), ("rows", OWN)),
-    "repeated columns": (lambda x, y: pt.repeat(x, 2, axis=1), ("rows", OWN)),
-    "softmax": (lambda x, y: pt.special.softmax(x, axis=1), ("rows", OWN)),
+    "cumsum of columns": (lambda x, y: pt.cumsum(x, axis=1), ("rows", OTHER)),
+    "sorted columns": (lambda x, y: pt.sort(x, axis=1), ("rows", OTHER)),
+    "repeated columns": (lambda x, y: pt.repeat(x, 2, axis=1), ("rows", OTHER)),
+    "softmax": (lambda x, y: pt.special.softmax(x, axis=1), ("rows", OTHER)),
     "logsumexp": (lambda x, y: pt.logsumexp(x, axis=1), ("rows",)),
-    "dot with a matrix": (lambda x, y: x @ np.arange(6.0).reshape(3, 2), ("rows", OWN)),
+    "dot with a matrix": (lambda x, y: x @ np.arange(6.0).reshape(3, 2), ("rows", OTHER)),
     "dot with a vector": (lambda x, y: pt.dot(x, np.arange(3.0)), ("rows",)),
-    "dot from the left": (lambda x, y: pt.dot(np.arange(6.0).reshape(2, 3), x.T), (OWN, "rows")),
-    "batched matmul": (lambda x, y: x[:, None, :] @ x[:, :, None], ("rows", SAME, SAME)),
-    "einsum": (lambda x, y: pt.einsum("ij,jk->ik", x, np.arange(6.0).reshape(3, 2)), ("rows", OWN)),
-    "solve": (lambda x, y: pt.linalg.solve(np.eye(3) * 2, x.T), (OWN, "rows")),
+    "dot from the left": (lambda x, y: pt.dot(np.arange(6.0).reshape(2, 3), x.T), (OTHER, "rows")),
+    "batched matmul": (lambda x, y: x[:, None, :] @ x[:, :, None], ("rows", BROADCAST, BROADCAST)),
+    "einsum": (
+        lambda x, y: pt.einsum("ij,jk->ik", x, np.arange(6.0).reshape(3, 2)),
+        ("rows", OTHER),
+    ),
+    "solve": (lambda x, y: pt.linalg.solve(np.eye(3) * 2, x.T), (OTHER, "rows")),
     "batched cholesky": (
         lambda x, y: pt.linalg.cholesky(pt.eye(2)[None] * y[:, None, None]),
-        ("rows", OWN, OWN),
+        ("rows", OTHER, OTHER),
     ),
-    "concatenated columns": (lambda x, y: pt.concatenate([x, x], axis=1), ("rows", OWN)),
+    "concatenated columns": (lambda x, y: pt.concatenate([x, x], axis=1), ("rows", OTHER)),
     "ones beside": (
         lambda x, y: pt.concatenate([pt.ones((x.shape[0], 1)), x], axis=1),
-        ("rows", OWN),
+        ("rows", OTHER),
     ),
-    "stack": (lambda x, y: pt.stack([y, x[:, 0]], axis=1), ("rows", OWN)),
-    "stack first": (lambda x, y: pt.stack([y, x[:, 0]]), (OWN, "rows")),
-    "split columns": (lambda x, y: pt.split(x, [1, 2], axis=1)[1], ("rows", OWN)),
-    "written column": (lambda x, y: pt.set_subtensor(x[:, 0], y), ("rows", OWN)),
+    "stack": (lambda x, y: pt.stack([y, x[:, 0]], axis=1), ("rows", OTHER)),
+    "stack first": (lambda x, y: pt.stack([y, x[:, 0]]), (OTHER, "rows")),
+    "split columns": (lambda x, y: pt.split(x, [1, 2], axis=1)[1], ("rows", OTHER)),
+    "written column": (lambda x, y: pt.set_subtensor(x[:, 0], y), ("rows", OTHER)),
     "written into zeros": (
         lambda x, y: pt.set_subtensor(pt.zeros((x.shape[0], 2))[:, 1], y),
-        ("rows", OWN),
+        ("rows", OTHER),
     ),
     "written into nothing": (
         lambda x, y: pt.set_subtensor(pt.empty((x.shape[0], 1))[:, 0], y),
-        ("rows", SAME),
+        ("rows", BROADCAST),
     ),
-    "increased column": (lambda x, y: pt.inc_subtensor(x[:, [0, 2]], y[:, None]), ("rows", OWN)),
-    "reshape to a column": (lambda x, y: y.reshape((-1, 1)), ("rows", SAME)),
-    "reshape of columns": (lambda x, y: pt.tile(x, (1, 2)).reshape((B, 2, 3)), ("rows", OWN, OWN)),
+    "increased column": (lambda x, y: pt.inc_subtensor(x[:, [0, 2]], y[:, None]), ("rows", OTHER)),
+    "reshape to a column": (lambda x, y: y.reshape((-1, 1)), ("rows", BROADCAST)),
+    "reshape of columns": (
+        lambda x, y: pt.tile(x, (1, 2)).reshape((B, 2, 3)),
+        ("rows", OTHER, OTHER),
+    ),
     "groups": (lambda x, y: pt.as_tensor(np.arange(20.0))[x[:, 0].astype(int)] + y, ("rows",)),
-    "flattened columns": (lambda x, y: x[:, :, None].flatten(2), ("rows", OWN)),
+    "flattened columns": (lambda x, y: x[:, :, None].flatten(2), ("rows", OTHER)),
     "own column of each row": (
         lambda x, y: x[pt.arange(x.shape[0]), y.astype(int) % 3] + y,
         ("rows",),
     ),
     "taken along columns": (
         lambda x, y: pt.take_along_axis(x, pt.argsort(x, axis=1), axis=1) + y[:, None],
-        ("rows", OWN),
+        ("rows", OTHER),
     ),
     "bins": (lambda x, y: pt.searchsorted(np.arange(9.0), y) + y, ("rows",)),
     "loop over rows": (
@@ -149,15 +154,15 @@ ROW_BY_ROW = {
     ),
     "loop over rows beside": (
         lambda x, y: scan_map(lambda r, w: r * w, x, [np.arange(3.0)], return_updates=False),
-        ("rows", OWN),
+        ("rows", OTHER),
     ),
     "loop over columns": (
         lambda x, y: scan_map(lambda c, s: c * s, x.T, [y], return_updates=False),
-        (OWN, "rows"),
+        (OTHER, "rows"),
     ),
     "where": (lambda x, y: pt.switch(y > 3, x[:, 0], y), ("rows",)),
     "clip": (lambda x, y: pt.clip(y, 0, 100), ("rows",)),
-    "specified shape": (lambda x, y: pt.specify_shape(x, (B, 3)), ("rows", OWN)),
+    "specified shape": (lambda x, y: pt.specify_shape(x, (B, 3)), ("rows", OTHER)),
     "slice of all": (lambda x, y: y[0:B:1], ("rows",)),
 }
 
@@ -166,8 +171,8 @@ ROW_BY_ROW = {
 def test_row_by_row(name, batch):
     build, kinds = ROW_BY_ROW[name]
     var = build(*batch)
-    axes = trace(var)
-    assert not isinstance(axes, Lost), axes
+    axes = track_axes(var)
+    assert not isinstance(axes, Untracked), axes
     rows = Rows(*indexes(batch))
     assert axes == tuple(rows if kind == "rows" else kind for kind in kinds)
     assert_row_by_row(var, axes)
@@ -217,40 +222,40 @@ MIXED = {
 @pytest.mark.parametrize("name", MIXED)
 def test_mixed(name, batch):
     build, certain = MIXED[name]
-    lost = trace(build(*batch))
-    assert isinstance(lost, Lost)
+    lost = track_axes(build(*batch))
+    assert isinstance(lost, Untracked)
     if certain is not None:
         assert lost.certain is certain
 
 
 def test_what_broadcasts_is_the_same_all_along():
-    assert trace(pt.ones(3)) == (SAME,)
-    assert trace(pt.as_tensor(np.full((3, 2), 1.5))) == (SAME, SAME)
-    assert trace(pt.as_tensor(np.arange(6.0).reshape(3, 2))) == (OWN, OWN)
-    assert trace(pt.as_tensor(np.tile(np.arange(2.0), (3, 1)))) == (SAME, OWN)
-    assert trace(pt.vector()) == (OWN,)
-    assert trace(pt.row()) == (SAME, OWN)
+    assert track_axes(pt.ones(3)) == (BROADCAST,)
+    assert track_axes(pt.as_tensor(np.full((3, 2), 1.5))) == (BROADCAST, BROADCAST)
+    assert track_axes(pt.as_tensor(np.arange(6.0).reshape(3, 2))) == (OTHER, OTHER)
+    assert track_axes(pt.as_tensor(np.tile(np.arange(2.0), (3, 1)))) == (BROADCAST, OTHER)
+    assert track_axes(pt.vector()) == (OTHER,)
+    assert track_axes(pt.row()) == (BROADCAST, OTHER)
 
 
 def test_a_length_is_not_of_rows_that_are_lost(batch):
     mixed = pt.cumsum(batch[0], axis=0)
-    assert isinstance(trace(mixed), Lost)
-    assert trace(pt.zeros(mixed.shape[0])) == (SAME,)
-    assert trace(pt.zeros(mixed.shape[0]) + batch[1]) == (Rows(*indexes(batch)),)
+    assert isinstance(track_axes(mixed), Untracked)
+    assert track_axes(pt.zeros(mixed.shape[0])) == (BROADCAST,)
+    assert track_axes(pt.zeros(mixed.shape[0]) + batch[1]) == (Rows(*indexes(batch)),)
 
 
 def test_a_free_variable_is_its_own():
     z = pm.Normal.dist(0, 1, shape=B)
-    assert trace(z) == (SAME,)
-    assert trace(z * 2, free=[z]) == (OWN,)
-    assert trace(z * 2, known={z: (SAME,)}) == (SAME,)
+    assert track_axes(z) == (BROADCAST,)
+    assert track_axes(z * 2, free=[z]) == (OTHER,)
+    assert track_axes(z * 2, known={z: (BROADCAST,)}) == (BROADCAST,)
 
 
 def test_clones_of_an_index_are_one(batch):
     [clone] = clone_replace([batch[0]], {})
     assert clone is not batch[0]
     assert len(indexes([clone, batch[1]])) == 1
-    assert trace(clone[:, 0] + batch[1]) == (Rows(*indexes(batch)),)
+    assert track_axes(clone[:, 0] + batch[1]) == (Rows(*indexes(batch)),)
     ours, theirs = indexes([batch[0]])[0], indexes([clone])[0]
     assert same_draw(ours, theirs)
     assert same_draw(*(v.owner.outputs[0] for v in (ours, theirs)))
@@ -260,18 +265,18 @@ def test_clones_of_an_index_are_one(batch):
 
 def test_two_indexes_meet(batch):
     other = pm.Minibatch(Y, batch_size=B)
-    lost = trace(batch[1] + other)
-    assert isinstance(lost, Lost)
+    lost = track_axes(batch[1] + other)
+    assert isinstance(lost, Untracked)
     assert "two minibatch indexes" in lost.why
 
 
 def test_meet():
     rows = Rows(indexes([pm.Minibatch(Y, batch_size=B)])[0])
-    assert meet([]) is SAME
-    assert meet([SAME, OWN]) is OWN
-    assert meet([SAME, rows, rows]) == rows
-    with pytest.raises(RowsLost, match=r"not of the batch \(weights\)"):
-        meet([rows, OWN], ["weights"])
+    assert broadcast_axis([]) is BROADCAST
+    assert broadcast_axis([BROADCAST, OTHER]) is OTHER
+    assert broadcast_axis([BROADCAST, rows, rows]) == rows
+    with pytest.raises(Untracked, match=r"not of the batch \(weights\)"):
+        broadcast_axis([rows, OTHER], ["weights"])
 
 
 def test_shape_is_no_dependence(batch):
@@ -297,23 +302,23 @@ class Doubled(Op):
 
 def test_unknown_op_and_a_rule_for_it(batch):
     var = Doubled()(batch[1])
-    lost = trace(var)
-    assert isinstance(lost, Lost)
+    lost = track_axes(var)
+    assert isinstance(lost, Untracked)
     assert not lost.certain
 
     class Known(Doubled):
         pass
 
-    @follow.register(Known)
+    @output_axes.register(Known)
     def _(op, node, inputs):
         return [inputs[0]]
 
     var = Known()(batch[1])
-    assert_row_by_row(var, trace(var))
+    assert_row_by_row(var, track_axes(var))
 
 
 def test_unknown_op_without_rows():
-    assert trace(Doubled()(pt.vector())) == (OWN,)
+    assert track_axes(Doubled()(pt.vector())) == (OTHER,)
 
 
 class TestNamedDims:
@@ -325,29 +330,29 @@ class TestNamedDims:
             return pm.Minibatch(x, y, batch_size=B, sampling="without_replacement")
 
     ROW_BY_ROW = {
-        "broadcast": (lambda x, y: x * y, ("rows", OWN)),
-        "transpose": (lambda x, y: x.transpose("feature", "obs"), (OWN, "rows")),
+        "broadcast": (lambda x, y: x * y, ("rows", OTHER)),
+        "transpose": (lambda x, y: x.transpose("feature", "obs"), (OTHER, "rows")),
         "sum": (lambda x, y: x.sum("feature"), ("rows",)),
-        "cumsum": (lambda x, y: x.cumsum("feature"), ("rows", OWN)),
+        "cumsum": (lambda x, y: x.cumsum("feature"), ("rows", OTHER)),
         "dot": (
             lambda x, y: x.dot(pmd.as_xtensor(np.arange(3.0), dims=("feature",))),
             ("rows",),
         ),
         "column": (lambda x, y: x.isel(feature=1), ("rows",)),
-        "columns": (lambda x, y: x.isel(feature=slice(0, 2)), ("rows", OWN)),
-        "expanded": (lambda x, y: y.expand_dims("new"), (SAME, "rows")),
+        "columns": (lambda x, y: x.isel(feature=slice(0, 2)), ("rows", OTHER)),
+        "expanded": (lambda x, y: y.expand_dims("new"), (BROADCAST, "rows")),
         "renamed": (lambda x, y: y.rename({"obs": "trial"}), ("rows",)),
-        "concatenated": (lambda x, y: pmd.concat([x, x], dim="feature"), ("rows", OWN)),
+        "concatenated": (lambda x, y: pmd.concat([x, x], dim="feature"), ("rows", OTHER)),
         "values": (lambda x, y: x.values[:, 0], ("rows",)),
-        "softmax": (lambda x, y: pmd.math.softmax(x, dim="feature"), ("rows", OWN)),
+        "softmax": (lambda x, y: pmd.math.softmax(x, dim="feature"), ("rows", OTHER)),
     }
 
     @pytest.mark.parametrize("name", ROW_BY_ROW)
     def test_row_by_row(self, name, batch):
         build, kinds = self.ROW_BY_ROW[name]
         var = build(*batch)
-        axes = trace(var)
-        assert not isinstance(axes, Lost), axes
+        axes = track_axes(var)
+        assert not isinstance(axes, Untracked), axes
         rows = Rows(*indexes(batch))
         assert sorted(map(str, axes)) == sorted(
             str(rows if kind == "rows" else kind) for kind in kinds
@@ -367,7 +372,7 @@ class TestNamedDims:
 
     @pytest.mark.parametrize("name", MIXED)
     def test_mixed(self, name, batch):
-        assert isinstance(trace(self.MIXED[name](*batch)), Lost)
+        assert isinstance(track_axes(self.MIXED[name](*batch)), Untracked)
 
 
 UNARY = [pt.log1p, pt.sqrt, lambda v: v * 2 + 1, lambda v: v**2, pt.abs]
@@ -395,8 +400,8 @@ def test_what_is_said_to_be_rows_is(steps):
         if var.type.ndim == 0:
             break
         var = step(var)
-    axes = trace(var)
-    if isinstance(axes, Lost):
+    axes = track_axes(var)
+    if isinstance(axes, Untracked):
         assert axes.certain
     else:
         assert_row_by_row(var, axes)
