@@ -12,6 +12,7 @@ from _regression import check_side
 
 import pymc as pm
 
+from pymc.variational.fit_options import FitOptions
 from pymc.variational.inference import make_inference
 
 START_SD = 0.1  # as NumPyro's
@@ -32,7 +33,7 @@ class PlateFit:
             pm.Normal("x", z, 1, observed=rows, dims="obs")
         # What pm.fit makes of this model; the object can be continued
         sds = dict.fromkeys(["mu", "z"], START_SD)
-        self.inference = make_inference(model=model, start_sigma=sds, random_seed=1)
+        self.inference = make_inference(FitOptions(model=model, start_sigma=sds, random_seed=1))
         optimizer = pm.adam(learning_rate=self.learning_rate)
         self.inference.fit(100, obj_optimizer=optimizer, progressbar=False)
 

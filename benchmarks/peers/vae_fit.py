@@ -13,6 +13,7 @@ from _regression import check_side
 
 import pymc as pm
 
+from pymc.variational.fit_options import FitOptions
 from pymc.variational.inference import make_inference
 
 DECODER = ("decoder_weight", "decoder_bias", "pixels_weight", "pixels_bias")
@@ -44,12 +45,14 @@ class VAE:
 
         # What pm.fit makes of these arguments; the object can be continued
         self.inference = make_inference(
-            model=model,
-            guide=pm.Amortized({"z": encode}, inputs=[batch], dim="obs"),
-            objective="iwae",
-            n_particles=settings["n_particles"],
-            params=[w[name] for name in DECODER],
-            random_seed=settings["seed"],
+            FitOptions(
+                model=model,
+                guide=pm.Amortized({"z": encode}, inputs=[batch], dim="obs"),
+                objective="iwae",
+                n_particles=settings["n_particles"],
+                params=[w[name] for name in DECODER],
+                random_seed=settings["seed"],
+            )
         )
         self.model = model
         self.inference.fit(

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments of a fit: checked, sorted by whom they are for, and as its report keeps them."""
+"""The options of a fit, and the errors for unknown ones."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ import inspect
 import warnings
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytensor.compile.mode import get_mode
 
+from pymc.argument_checks import check_int
+from pymc.progress_bar import default_progress_theme
 from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.variational.optimizers import name_of
 from pymc.variational.report import Setting
 
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
 __all__ = [
+    "N_STEPS",
+    "FitOptions",
     "argument_names",
     "backend_name",
     "check_callbacks",
@@ -29,8 +37,101 @@ __all__ = [
 
 BACKENDS = {"NumbaLinker": "numba", "JAXLinker": "jax", "PerformLinker": "python"}
 
-#: Arguments of all fits that :func:`take_compile_kwargs` takes.
-OF_COMPILER = frozenset({"compile_kwargs", "fn_kwargs"})
+#: The steps of a fit by default.
+N_STEPS = 10_000
+
+#: The part of a fit that reads an option.
+Scope = Literal[
+    "problem", "target", "start", "steps", "compiler", "display", "budget", "checkpoint"
+]
+
+#: The metadata of an option: its scope, and a mark where a checkpoint does not keep its value.
+PROBLEM = {"scope": "problem"}
+TARGET = {"scope": "target"}
+START = {"scope": "start", "unsaved": True}
+STEPS = {"scope": "steps"}
+COMPILER = {"scope": "compiler"}
+DISPLAY = {"scope": "display", "unsaved": True}
+BUDGET = {"scope": "budget", "unsaved": True}
+CHECKPOINT = {"scope": "checkpoint", "unsaved": True}
+UNSAVED = {"unsaved": True}
+
+
+@dataclass(kw_only=True, eq=False)
+class FitOptions:
+    """Options of :func:`pymc.fit`, :class:`pymc.Trainer` and ``Trainer.load``.
+
+    The `metadata` of a field have the part of a fit that reads it ("scope"), and "unsaved" where a checkpoint
+    does not keep its value. The options of an objective, such as `obj_optimizer`, are those of its `updates`.
+    """
+
+    # Model, data and method: a trainer is made for one of each
+    n: int = field(default=N_STEPS, metadata=PROBLEM | UNSAVED)
+    method: Any = field(default="advi", metadata=PROBLEM)
+    model: Model | None = field(default=None, metadata=PROBLEM | UNSAVED)
+    batch_size: int | Mapping[str, int] | None = field(default=None, metadata=PROBLEM | UNSAVED)
+    data: Any = field(default=None, metadata=PROBLEM | UNSAVED)
+    data_name: str = field(default="batch", metadata=PROBLEM)
+    dataloader: Any = field(default=None, metadata=PROBLEM | UNSAVED)
+    # What is fitted
+    inf_kwargs: Mapping[str, Any] | None = field(default=None, metadata=TARGET)
+    guide: Any = field(default=None, metadata=TARGET)
+    objective: Any = field(default=None, metadata=TARGET)
+    n_particles: int = field(default=1, metadata=TARGET)
+    gradient: str | None = field(default=None, metadata=TARGET)
+    reduction: str | None = field(default=None, metadata=TARGET)
+    params: Sequence[Any] | None = field(default=None, metadata=TARGET)
+    # Where it starts; a checkpoint has the parameters and generators themselves
+    random_seed: Any = field(default=None, metadata=START)
+    start: Mapping[str, Any] | None = field(default=None, metadata=START)
+    start_sigma: Mapping[str, Any] | None = field(default=None, metadata=START)
+    # How it takes its steps
+    score: bool | None = field(default=None, metadata=STEPS)
+    callbacks: Sequence[Callable] | None = field(default=None, metadata=STEPS | UNSAVED)
+    average: float | None = field(default=None, metadata=STEPS)
+    until: Any = field(default=None, metadata=STEPS)
+    include_transformed: bool = field(default=False, metadata=STEPS)
+    backend: str | None = field(default=None, metadata=STEPS)
+    compile_kwargs: Mapping[str, Any] | None = field(default=None, metadata=COMPILER)
+    fn_kwargs: Mapping[str, Any] | None = field(default=None, metadata=COMPILER)
+    # Those of one call alone
+    progressbar: bool = field(default=True, metadata=DISPLAY)
+    progressbar_theme: Any = field(default=default_progress_theme, metadata=DISPLAY)
+    max_gradients: int | None = field(default=None, metadata=BUDGET)
+    max_seconds: float | None = field(default=None, metadata=BUDGET)
+    checkpoint: Any = field(default=None, metadata=CHECKPOINT)
+    checkpoint_every: int | None = field(default=None, metadata=CHECKPOINT)
+    keep: int | None = field(default=None, metadata=CHECKPOINT)
+
+    def __post_init__(self) -> None:
+        self.n_particles = check_int(self.n_particles, "n_particles", "pm.fit")
+
+    @classmethod
+    def names(cls, *scopes: Scope) -> tuple[str, ...]:
+        """Return the names of the options of some scopes, in their order."""
+        return tuple(f.name for f in fields(cls) if f.metadata["scope"] in scopes)
+
+    @classmethod
+    def unsaved_names(cls) -> frozenset[str]:
+        """Return the names of the options that no checkpoint keeps."""
+        return frozenset(f.name for f in fields(cls) if "unsaved" in f.metadata)
+
+    @classmethod
+    def select(cls, options: Mapping[str, Any], *scopes: Scope) -> dict[str, Any]:
+        """Return those of some options that are of some scopes."""
+        names = cls.names(*scopes)
+        return {name: value for name, value in options.items() if name in names}
+
+    def changed(self, *scopes: Scope) -> dict[str, Any]:
+        """Return the options of some scopes that are not at their defaults."""
+        values = ((f, vars(self)[f.name]) for f in fields(self) if f.metadata["scope"] in scopes)
+        # Of two arrays != is no bool; no default is one
+        return {
+            f.name: value
+            for f, value in values
+            if type(value) is not type(f.default) or value != f.default
+        }
+
 
 #: As many names as a message lists
 FEW = 10

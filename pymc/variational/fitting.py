@@ -34,7 +34,7 @@ from pymc.variational.engine.loop import ENDED, LoopEnd, NotFinite, run_loop
 from pymc.variational.engine.step_cache import Step, make_step, one_at_a_time
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.fit_options import (
-    OF_COMPILER,
+    FitOptions,
     argument_names,
     backend_name,
     check_callbacks,
@@ -288,8 +288,8 @@ class Fitting:
         of_fits = [
             inspect.signature(vars(base)["fit"]) for base in cls.__mro__ if "fit" in vars(base)
         ]
-        named = {p for signature in of_fits for p in signature.parameters}
-        return OF_COMPILER.union(named) - {"self", "kwargs"}
+        named = frozenset(p for signature in of_fits for p in signature.parameters)
+        return named.union(FitOptions.names("compiler")) - {"self", "kwargs"}
 
     def _feed(self, data: Any, data_name: str) -> BatchFeed | None:
         """Find the variables of the model that a loader feeds."""

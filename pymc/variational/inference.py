@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,13 @@ from pymc.variational.approximation import guided_approximation
 from pymc.variational.approximations import Empirical, FullRank, MeanField, check_starts
 from pymc.variational.callbacks import check_until
 from pymc.variational.fit_objective import FitObjective
-from pymc.variational.fit_options import argument_names, check_known
+from pymc.variational.fit_options import (
+    N_STEPS,
+    FitOptions,
+    Scope,
+    argument_names,
+    check_known,
+)
 from pymc.variational.fitting import Fitting
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.objectives import objective_of
@@ -85,13 +91,10 @@ class Method(NamedTuple):
     guide: str = "mean_field"
 
 
-#: The name of the method without settings, and the steps of others where none are given.
-AUTO, N_STEPS = "auto", 10_000
+#: The name of the method without settings.
+AUTO = "auto"
 
-#: What it may take, of a fit without settings
-BUDGET = frozenset({"max_gradients", "max_seconds"})
-
-#: The methods by their names.
+#: The other methods by their names.
 METHODS = {
     "advi": Method(released.ADVI, MeanField, "mean_field"),
     "fullrank_advi": Method(released.FullRankADVI, FullRank, "full_rank"),
@@ -219,65 +222,59 @@ def fit(
     """
     n = check_int(n, "n", "a fit", at_least=0)
     check_fit_arguments("pm.fit", kwargs, method)
-    of_auto = is_auto(method)
-    if of_auto and n != N_STEPS:
-        refuse_for_auto({"n": n})
-    if not of_auto:  # before a fit says that it compiles
+    steps: dict[str, Any] = {}
+    if is_auto(method):
+        if n != N_STEPS:
+            refuse_for_auto({"n": n})
+    else:
+        steps["n"] = n
         kwargs = with_named_optimizer(n, kwargs)
     check_until(kwargs.get("until"), kwargs.get("average"))
     feed = None
     if data is not None:
         if batch_size is not None:
             raise TypeError(
-                f"batch_size={batch_size!r} and data= of pm.fit are two ways to have batches. Those of data "
-                "have the batch_size of the loader: write pm.DataLoader(..., batch_size=...), and leave "
+                f"pm.fit got batch_size={batch_size!r} and data=, which are two ways to have batches. Those of "
+                "data have the batch_size of the loader: write pm.DataLoader(..., batch_size=...), and leave "
                 "it out here"
             )
         from pymc.variational.placeholders import feed_of  # only a fit of a stream needs it
 
         feed = feed_of(model_of(method, model), data, data_name)
-    if isinstance(method, str) and method.lower() in METHODS:
-        named = METHODS[method.lower()]
-        if named.family is not None:
-            check_starts(named.cls.__name__, inf_kwargs or {})
-    shown = {"theme": kwargs.get("progressbar_theme"), "show": kwargs.get("progressbar", True)}
-    steps: dict[str, Any] = {} if of_auto else {"n": n}
-    with Compiling(**shown):
-        inference = make_inference(
-            method,
-            model,
-            random_seed,
-            start,
-            start_sigma,
-            inf_kwargs,
-            batch_size=batch_size,
-            guide=guide,
-            objective=objective,
-            n_particles=n_particles,
-            gradient=gradient,
-            reduction=reduction,
-            params=params,
-        )
+    named = METHODS.get(method.lower()) if isinstance(method, str) else None
+    if named is not None and named.family is not None:
+        check_starts(named.cls.__name__, inf_kwargs or {})
+    options = FitOptions(
+        method=method,
+        model=model,
+        random_seed=random_seed,
+        start=start,
+        start_sigma=start_sigma,
+        inf_kwargs=inf_kwargs,
+        batch_size=batch_size,
+        guide=guide,
+        objective=objective,
+        n_particles=n_particles,
+        gradient=gradient,
+        reduction=reduction,
+        params=params,
+    )
+    with Compiling(theme=kwargs.get("progressbar_theme"), show=kwargs.get("progressbar", True)):
+        inference = make_inference(options)
         return inference.fit(
             **steps, backend=backend, include_transformed=include_transformed, data=feed, **kwargs
         )
 
 
-def is_auto(method: Any) -> bool:
-    """Tell whether a method is the one without settings."""
+def is_auto(method: str | Inference) -> bool:
+    """Return True if a method is the one without settings."""
     return isinstance(method, str) and method.lower() == AUTO
 
 
-def refuse_for_auto(given: Mapping[str, Any]) -> None:
-    """Refuse arguments that a fit without settings has no use for.
-
-    Raises
-    ------
-    TypeError
-        If there are some.
-    """
-    if given:
-        got = ", ".join(f"{name}={value!r}" for name, value in given.items())
+def refuse_for_auto(options: Mapping[str, object]) -> None:
+    """Raise a TypeError if there are options that a fit without settings does not use."""
+    if options:
+        got = ", ".join(f"{name}={value!r}" for name, value in options.items())
         raise TypeError(
             f"method='auto' got {got}: it needs no settings, and goes on until its answer stands still. "
             "Leave these out; a budget is max_gradients= or max_seconds="
@@ -286,46 +283,44 @@ def refuse_for_auto(given: Mapping[str, Any]) -> None:
 
 def check_fit_arguments(
     where: str,
-    given: Mapping[str, Any],
-    method: Any = "advi",
+    options: Mapping[str, object],
+    method: str | Inference = "advi",
     *,
-    more: Iterable[str] = (),
-    without: Iterable[str] = (),
+    is_trainer: bool = False,
 ) -> None:
-    """Refuse what neither a method's `fit` takes, nor the objective that it passes arguments to.
+    """Raise a TypeError if neither the `fit` of a method nor its objective takes one of the options.
 
     Parameters
     ----------
     where : str
-        What the user called.
-    given : mapping of str to object
-        Its arguments.
+        The function that the user called.
+    options : mapping of str to object
     method : str or :class:`Inference`
-    more, without : iterable of str
-        Names of arguments that it takes besides, and that it does not take.
-
-    Raises
-    ------
-    TypeError
+    is_trainer : bool
+        Whether a trainer got them, which has the model, the data and the method already.
     """
-    is_made = isinstance(method, released.Inference)
-    cls = type(method) if is_made else released.Inference
-    objective = type(method.objective) if is_made else FitObjective
+    cls, objective = released.Inference, FitObjective
+    if isinstance(method, released.Inference):
+        cls, objective = type(method), type(method.objective)
     of_updates = argument_names(objective, "updates")
     if of_updates is None:  # an operator of the user's own may take any
         return
-    own = inspect.signature(fit).parameters.keys() - {"kwargs"}
-    known = {*own, *cls.fit_names(), *of_updates, *more}.difference(without)
-    check_known(where, given, known | BUDGET if is_auto(method) else known)
+    scopes: list[Scope] = ["target", "start", "steps", "checkpoint" if is_trainer else "problem"]
+    if is_auto(method):
+        scopes.append("budget")
+    known = {*FitOptions.names(*scopes), *cls.fit_names(), *of_updates}
+    known -= {*FitOptions.names("problem")} if is_trainer else {"dataloader"}
+    check_known(where, options, known)
     if is_auto(method):
         from pymc.variational.auto import AutoInference  # only this method needs it
 
-        taken = inspect.signature(AutoInference.fit).parameters.keys() | {*own, *more}
-        refuse_for_auto({k: v for k, v in given.items() if k not in taken and v is not None})
+        of_auto = inspect.signature(AutoInference.fit).parameters.keys()
+        used = {*FitOptions.names("problem", "target", "start", "checkpoint"), *of_auto}
+        refuse_for_auto({k: v for k, v in options.items() if k not in used and v is not None})
 
 
-def model_of(method: Any, model: Model | None = None) -> Any:
-    """Tell which model `method` and `model` of :func:`pymc.fit` are about.
+def model_of(method: str | Inference, model: Model | None = None) -> Model:
+    """Return the model that `method` and `model` of :func:`pymc.fit` are about.
 
     Raises
     ------
@@ -343,65 +338,42 @@ def model_of(method: Any, model: Model | None = None) -> Any:
     return method.approx.model
 
 
-def make_inference(
-    method: str | Inference = "advi",
-    model: Model | None = None,
-    random_seed: Any = None,
-    start: Mapping[str, np.ndarray] | None = None,
-    start_sigma: Mapping[str, np.ndarray] | None = None,
-    inf_kwargs: Mapping[str, Any] | None = None,
-    *,
-    batch_size: int | Mapping[str, int] | None = None,
-    guide: Any = None,
-    objective: Any = None,
-    n_particles: int = 1,
-    gradient: str | None = None,
-    reduction: str | None = None,
-    params: Sequence[Any] | None = None,
-) -> Any:
-    """Make what :func:`pymc.fit` fits; the arguments are its own.
+def make_inference(options: FitOptions) -> Any:
+    """Return the :class:`Inference` that :func:`pymc.fit` runs.
 
     Raises
     ------
     KeyError, TypeError, ValueError, NotImplementedError
-        If there is no such method, or arguments contradict each other or the model.
+        If there is no such method, or options contradict each other or the model.
     """
-    n_particles = check_int(n_particles, "n_particles", "pm.fit")
-    if batch_size is not None:
-        model = _on_minibatches(model, batch_size, method)
+    method, model = options.method, options.model
+    if options.batch_size is not None:
+        model = _on_minibatches(model, options.batch_size, method)
+    starts, target = options.changed("start"), options.changed("target")
     if is_auto(method):
-        refuse_for_auto(
-            _given(
-                start_sigma=start_sigma,
-                inf_kwargs=inf_kwargs,
-                guide=guide,
-                objective=objective,
-                n_particles=None if n_particles == 1 else n_particles,
-                gradient=gradient,
-                reduction=reduction,
-                params=params,
-            )
-        )
+        used = ("start", "random_seed")
+        refuse_for_auto({k: v for k, v in (starts | target).items() if k not in used})
         from pymc.variational.auto import AutoInference  # only this method needs it
 
-        return AutoInference(model, start, random_seed)
+        return AutoInference(model, options.start, options.random_seed)
     model = model_of(method, model)
-    asked = _given(
-        guide=guide,
-        objective=objective,
-        gradient=gradient,
-        reduction=reduction,
-        params=params,
-        n_particles=None if n_particles == 1 else n_particles,
-    )
-    starts = _given(random_seed=random_seed, start=start, start_sigma=start_sigma)
+    inf_kwargs = target.pop("inf_kwargs", None)
     if isinstance(method, released.Inference):
-        if asked:
+        if target:
             raise TypeError(
-                f"{', '.join(asked)} of pm.fit needs the name of a method, got {method!r}, which has a "
+                f"{', '.join(target)} of pm.fit needs the name of a method, got {method!r}, which has a "
                 "guide and an objective already"
             )
-        return _made_before(method, **starts, **_given(inf_kwargs=inf_kwargs))
+        starts.pop("random_seed", None)
+        if starts or inf_kwargs is not None:
+            names = ", ".join([*starts, *([] if inf_kwargs is None else ["inf_kwargs"])])
+            raise TypeError(
+                f"{names} of pm.fit would change nothing in method={method!r}, which has been made already: "
+                f"write pm.{type(method).__name__}(...) with {names}"
+            )
+        if options.random_seed is not None:  # of the draws from here on
+            method.approx.rng.seed(options.random_seed)
+        return method
     known = (
         f"method={method!r} of pm.fit should be one of { {AUTO, *METHODS} } or Inference instance"
     )
@@ -410,62 +382,42 @@ def make_inference(
     if method.lower() not in METHODS:
         raise KeyError(known)
     starts = {**(inf_kwargs or {}), **starts}
-    if not asked:
+    if not target:
         return METHODS[method.lower()].cls(model=model, **starts)
-    return _of_guides(model, method, starts, **asked)
+    return _inference_of_guides(model, options, starts)
 
 
-def _of_guides(
-    model: Model,
-    method: str,
-    starts: Mapping[str, Any],
-    *,
-    guide: Any = None,
-    objective: Any = None,
-    gradient: str | None = None,
-    params: Sequence[Any] = (),
-    **options: Any,
-) -> Inference:
-    """Return a fit of a guide by an objective; the method has what is not given."""
-    named = METHODS[method.lower()]
-    if named.family is None:
+def _inference_of_guides(model: Model, options: FitOptions, starts: Mapping[str, Any]) -> Inference:
+    """Return a fit of a guide by an objective; the method has the one that is not given."""
+    method = METHODS[options.method.lower()]
+    if method.family is None:
         raise ValueError(
-            f"method={method!r} of pm.fit has particles of its own: guide, objective, n_particles, gradient, "
-            "reduction and params need one of 'advi', 'fullrank_advi'"
+            f"method={options.method!r} of pm.fit has particles of its own: guide, objective, n_particles, "
+            "gradient, reduction and params need one of 'advi', 'fullrank_advi'"
         )
-    check_starts(named.cls.__name__, starts)
-    loss = objective_of("elbo" if objective is None else objective, gradient)
-    if guide is None:
-        approx = named.family(model=model, **starts)
+    check_starts(method.cls.__name__, starts)
+    objective = "elbo" if options.objective is None else options.objective
+    loss = objective_of(objective, options.gradient)
+    params = options.params or ()
+    if options.guide is None:
+        approx = method.family(model=model, **starts)
         approx.model_parameters = model_parameters(model, params)
     else:
-        approx = guided_approximation(model, guide, others=named.guide, params=params, **starts)
-    cls = named.cls if guide is None and loss.name == "elbo" else released.Inference
-    # A class by a method's name has an objective of its own
+        approx = guided_approximation(
+            model, options.guide, others=method.guide, params=params, **starts
+        )
+    cls = method.cls if options.guide is None and loss.name == "elbo" else released.Inference
+    # The class of a method makes an objective itself
     inference = object.__new__(cls)
-    released.Inference.__init__(inference, loss, approx, **options)
+    released.Inference.__init__(
+        inference, loss, approx, n_particles=options.n_particles, reduction=options.reduction
+    )
     return inference
 
 
-def _made_before(method: Any, random_seed: Any = None, **arguments: Any) -> Any:
-    """Take an instance as the method; a seed is that of the draws from here on."""
-    if arguments:
-        names = ", ".join(arguments)
-        raise TypeError(
-            f"{names} of pm.fit would change nothing in method={method!r}, which has been made already: "
-            f"write pm.{type(method).__name__}(...) with {names}"
-        )
-    if random_seed is not None:
-        method.approx.rng.seed(random_seed)
-    return method
-
-
-def _given(**arguments: Any) -> dict[str, Any]:
-    """Keep the arguments that were given."""
-    return {name: value for name, value in arguments.items() if value is not None}
-
-
-def _on_minibatches(model: Model, batch_size: int | Mapping[str, int], method: Any) -> Any:
+def _on_minibatches(
+    model: Model | None, batch_size: int | Mapping[str, int], method: str | Inference
+) -> Model:
     if not isinstance(method, str):
         raise TypeError(
             f"batch_size={batch_size!r} of pm.fit needs the name of a method, got {method!r}, "

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +14,11 @@ from rich.theme import Theme
 
 from pymc.argument_checks import check_int
 from pymc.data_loading.batch import Position
-from pymc.variational.checkpoints.trainers import (
-    CHECKPOINTING,
-    Checkpoints,
-    Resumable,
-    new_fit_id,
-)
+from pymc.variational.checkpoints.trainers import Checkpoints, Resumable, new_fit_id
 from pymc.variational.engine.step_cache import one_at_a_time
-from pymc.variational.fit_options import check_callbacks, check_no_more
+from pymc.variational.fit_options import N_STEPS, FitOptions, check_callbacks, check_no_more
 from pymc.variational.fitting import FitState
 from pymc.variational.inference import (
-    BUDGET,
-    N_STEPS,
     check_fit_arguments,
     is_auto,
     make_inference,
@@ -42,15 +33,6 @@ if TYPE_CHECKING:
     from pymc.model.core import Model
 
 __all__ = ["Trainer"]
-
-#: Arguments of `pm.fit` that say what is fitted; all others say how
-MAKING = frozenset(inspect.signature(make_inference).parameters) - {"method", "model", "batch_size"}
-
-#: Arguments of `pm.fit` that a trainer has itself
-OWN = frozenset({"n", "batch_size", "data", "data_name", "dataloader", "method", "model"})
-
-#: Arguments that are of one call alone, beside those of checkpoints
-OF_CALL = BUDGET | {"progressbar", "progressbar_theme"}
 
 
 class Trainer(Resumable):
@@ -174,17 +156,17 @@ class Trainer(Resumable):
         kwargs = self._without_names(n, kwargs)
         options = {**self._defaults, **kwargs}
         plan = self._take_plan(options)
-        kept = {k: v for k, v in kwargs.items() if k in options and k not in OF_CALL}
-        shown = {k: v for k, v in options.items() if k in OF_CALL}
+        of_call = FitOptions.select(options, "display", "budget")
+        kept = {k: v for k, v in kwargs.items() if k in options and k not in of_call}
         if self.state is None or kept.keys() - {"callbacks"}:
             with Compiling(
-                theme=shown.get("progressbar_theme"), show=shown.get("progressbar", True)
+                theme=of_call.get("progressbar_theme"), show=of_call.get("progressbar", True)
             ):
                 self.prepare(**kept)
         elif "callbacks" in kept:
             self._set_callbacks(check_callbacks(kept["callbacks"]))
             self._defaults |= kept
-        self._take(n, plan, shown)
+        self._take(n, plan, of_call)
         return self.approx
 
     def refine(
@@ -215,21 +197,21 @@ class Trainer(Resumable):
         options = dict(self._defaults)
         plan = self._take_plan(options)
         asked = {"progressbar": progressbar, "progressbar_theme": progressbar_theme}
-        shown = {k: v for k, v in options.items() if k in OF_CALL}
-        self._take(n, plan, shown | {k: v for k, v in asked.items() if v is not None})
+        of_call = FitOptions.select(options, "display", "budget")
+        self._take(n, plan, of_call | {k: v for k, v in asked.items() if v is not None})
 
-    def _take(self, n: int, plan: Any, shown: dict[str, Any]) -> None:
+    def _take(self, n: int, plan: Any, of_call: dict[str, Any]) -> None:
         """Take steps, and write checkpoints after the user's callbacks of a step."""
         state = self.inference.state
         if is_auto(self._method):
             self.inference.after_pass = self._saver(plan)
-            self.inference.refine(**shown)
+            self.inference.refine(**of_call)
             return
         if plan is not None:
             watching = Checkpoints(self, **plan._asdict(), until=state.i + n)
             self._set_callbacks([*state.callbacks, watching])
         try:
-            self.inference.refine(n, **shown)
+            self.inference.refine(n, **of_call)
         finally:
             self._set_callbacks(state.callbacks)
 
@@ -249,27 +231,27 @@ class Trainer(Resumable):
             and ``inference.hist``.
         """
         options = {**self._defaults, **kwargs}
-        for name in CHECKPOINTING:
+        for name in FitOptions.names("checkpoint"):
             options.pop(name, None)
-        making = {k: v for k, v in options.items() if k in MAKING}
+        target = FitOptions.select(options, "target", "start")
         inference = self._inference
         if inference is None:
-            inference = make_inference(self._method, self.model, **making)
-        elif again := sorted(kwargs.keys() & MAKING):
+            options_of_fit = FitOptions(method=self._method, model=self.model, **target)
+            inference = make_inference(options_of_fit)
+        elif again := sorted(FitOptions.select(kwargs, "target", "start")):
             raise TypeError(
                 f"{', '.join(again)} of Trainer.fit say what is fitted, which this trainer does already. "
                 "Make another pm.Trainer for it"
             )
-        fitting = {k: v for k, v in options.items() if k not in MAKING}
-        for name in OF_CALL:
-            fitting.pop(name, None)
+        of_call = FitOptions.names("display", "budget")
+        fitting = {k: v for k, v in options.items() if k not in (*target, *of_call)}
         n_before = 0 if self.state is None else self.state.i
         # Fast math lets other processes compile other bits, and costs a few percent to leave out
         with pytensor.config.change_flags(numba__fastmath=False):
             made = inference.prepare(data=self._feed, **fitting)
         inference.state = made._replace(i=n_before)  # steps are counted from the first fit on
         self._inference = inference
-        self._defaults |= {k: v for k, v in kwargs.items() if k not in CHECKPOINTING}
+        self._defaults |= {k: v for k, v in kwargs.items() if k in options}
         self._arguments |= options  # a checkpoint has only what a step was made of
         return inference.state
 
@@ -337,10 +319,9 @@ def _check_arguments(function: str, given: dict[str, Any], method: Any) -> None:
             f"batch_size={given['batch_size']!r} of {function}: the batches have that of the loader. "
             "Write pm.DataLoader(..., batch_size=...)"
         )
-    own = sorted(given.keys() & OWN)
-    if own:
+    if own := sorted(FitOptions.select(given, "problem")):
         raise TypeError(
             f"{function} takes no {', '.join(own)}: a trainer is made for one method, model and loader, and "
             "`n` is the first argument of its fit"
         )
-    check_fit_arguments(function, given, method, more=CHECKPOINTING, without=OWN)
+    check_fit_arguments(function, given, method, is_trainer=True)

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import inspect
+
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,8 @@ import pymc as pm
 
 from pymc import variational
 from pymc.variational.callbacks import check_until
-from pymc.variational.fit_options import ADVICE, check_known
+from pymc.variational.fit_options import ADVICE, FitOptions, check_known
+from pymc.variational.inference import make_inference
 from pymc.variational.opvi import Group
 from pymc.variational.tuned import with_named_optimizer
 
@@ -48,6 +52,22 @@ WHAT_TO_WRITE = {
     "calbacks": "Near it are callbacks",
     "nonsense": r"help\(pm\.fit\) lists what it takes",
 }
+
+
+@pytest.mark.parametrize("function", [pm.fit, pm.ADVI.fit])
+def test_options_are_those_of_the_signatures(function: Any) -> None:
+    defaults = {f.name: f.default for f in fields(FitOptions)}
+    parameters = inspect.signature(function).parameters.values()
+    named = {p.name: p.default for p in parameters if p.name not in ("self", "kwargs")}
+    assert named == {name: defaults[name] for name in named}
+
+
+def test_options_of_scopes_that_are_not_at_their_defaults() -> None:
+    """Arrays and an empty dict count; None, and the one particle of an objective, do not."""
+    options = FitOptions(start={}, start_sigma=np.ones(2), n_particles=np.int64(1), guide=None)
+    assert list(options.changed("start", "target")) == ["start", "start_sigma"]
+    with pytest.raises(ValueError, match="n_particles"):
+        FitOptions(n_particles=0)
 
 
 @pytest.mark.parametrize("name", WHAT_TO_WRITE)
@@ -203,6 +223,6 @@ def test_the_seed_of_a_fit_is_that_of_a_method_made_before(model: pm.Model) -> N
     seeds = []
     for seed in (1, 1, 2):
         method = pm.ADVI(model=model)
-        pm.variational.inference.make_inference(method, random_seed=seed)
+        make_inference(FitOptions(method=method, random_seed=seed))
         seeds.append(method.approx.rng.randint(2**30))
     assert seeds[0] == seeds[1] != seeds[2]

@@ -13,6 +13,7 @@ import pymc as pm
 from pymc.minibatch.data_placeholder import forget_rows
 from pymc.model.fgraph import clone_model
 from pymc.variational.approximation import guided_approximation
+from pymc.variational.fit_options import FitOptions
 from pymc.variational.inference import make_inference
 from pymc.variational.posterior.draw import RowSampler, likelihood_outputs, row_axes
 from pymc.variational.posterior.select import select_rows
@@ -49,7 +50,7 @@ def amortized(model, batch=None):
 
 
 def steps(model, n=1, **kwargs):
-    inference = make_inference(model=model, random_seed=1, **kwargs)
+    inference = make_inference(FitOptions(model=model, random_seed=1, **kwargs))
     return inference.fit(n, obj_optimizer=pm.adam(learning_rate=0.1), **QUIETLY)
 
 
@@ -77,7 +78,7 @@ class TestSteps:
         tables = []
         for model in (once, twice):
             inference = make_inference(
-                model=model, random_seed=1, start_sigma={"z": 1e-6, "mu": 1e-6}
+                FitOptions(model=model, random_seed=1, start_sigma={"z": 1e-6, "mu": 1e-6})
             )
             inference.fit(1, obj_optimizer=sgd, **QUIETLY)
             tables.append(inference.approx.mean_data["z"].values)
@@ -88,7 +89,7 @@ class TestSteps:
     def test_rows_of_nobody_are_refused(self):
         model = of_rows()
         pm.set_data({"batch": DATA[:B]}, model=model)
-        inference = make_inference(model=model, random_seed=1)
+        inference = make_inference(FitOptions(model=model, random_seed=1))
         before = inference.approx.mean_data
         with pytest.raises(ValueError, match="which rows the batch at hand holds is not known"):
             inference.fit(1, **QUIETLY)
@@ -129,7 +130,7 @@ class TestSteps:
             dim="obs",
         )
         with pytest.raises(ValueError, match="rows"):
-            make_inference(model=model, guide=guide)
+            make_inference(FitOptions(model=model, guide=guide))
 
 
 class TestStarts:
@@ -350,12 +351,12 @@ class TestFunctionsOfData:
             pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 0], dims="obs")
         feed(model, DATA, ROWS)
         assert pm.sample_prior_predictive(2, model=model).prior_predictive["y"].shape == (1, 2, B)
-        make_inference(model=model, random_seed=1).fit(2, data=loader, **QUIETLY)
+        make_inference(FitOptions(model=model, random_seed=1)).fit(2, data=loader, **QUIETLY)
         assert model["batch"].get_value().any()
         with pytest.raises(ValueError, match="none that you chose"):
             pm.sample_prior_predictive(2, model=model)
         with pytest.raises(ValueError, match="would see the same rows at each step"):
-            make_inference(model=model, random_seed=1).fit(2, **QUIETLY)
+            make_inference(FitOptions(model=model, random_seed=1)).fit(2, **QUIETLY)
 
 
 def test_a_length_is_no_row():

@@ -35,23 +35,15 @@ from pymc.variational.checkpoints.validation import check_trainer
 from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step import host_value
 from pymc.variational.engine.step_cache import Step
-from pymc.variational.inference import BUDGET, model_of
+from pymc.variational.fit_options import FitOptions
+from pymc.variational.inference import model_of
 from pymc.variational.placeholders import as_loader
 from pymc.variational.report import FitReport
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["CHECKPOINTING", "load_trainer", "trainer_tree"]
-
-#: Arguments of `fit` that say where it starts from.
-STARTS = frozenset({"random_seed", "start", "start_sigma"})
-
-#: Those that change nothing of what it computes, or only where it starts from.
-NOT_SAVED = STARTS | BUDGET | {"callbacks", "progressbar", "progressbar_theme"}
-
-#: Arguments of `fit` about checkpoints.
-CHECKPOINTING = ("checkpoint", "checkpoint_every", "keep")
+__all__ = ["load_trainer", "trainer_tree"]
 
 
 def trainer_tree(trainer: Any, end: LoopEnd | None, until: int | None) -> dict[str, Any]:
@@ -75,7 +67,7 @@ def trainer_tree(trainer: Any, end: LoopEnd | None, until: int | None) -> dict[s
         "arguments": {
             name: as_json(value)
             for name, value in trainer._arguments.items()
-            if name not in NOT_SAVED
+            if name not in FitOptions.unsaved_names()
         },
         "position": [trainer.position.epoch, trainer.position.row],
         "batches_seen": trainer.batches_seen,
@@ -136,7 +128,8 @@ def load_trainer(
     _check_given(given)
     loader = as_loader(dataloader)
     check_trainer(tree, found, loader.total_size)
-    asked = {n: value for n, value in given.items() if n not in NOT_SAVED.union(CHECKPOINTING)}
+    unsaved = FitOptions.unsaved_names()
+    asked = {name: value for name, value in given.items() if name not in unsaved}
     arguments, lines = merged_arguments(tree["arguments"], asked)
     model = model_of(arguments.get("method", "advi"), model)
     lines += differences(tree["model"], model_fingerprint(model), "model")
@@ -157,7 +150,7 @@ def _check_given(given: Mapping[str, Any]) -> None:
     ------
     TypeError
     """
-    if starts := sorted(STARTS & given.keys()):
+    if starts := sorted(FitOptions.select(given, "start")):
         raise TypeError(
             f"Trainer.load takes no {', '.join(starts)}: the fit goes on with the parameters and the generators "
             "of its checkpoint. Leave it out, or make a new pm.Trainer with it"

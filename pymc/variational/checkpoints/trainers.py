@@ -28,20 +28,17 @@ from pymc.variational.checkpoints.claims import (
 from pymc.variational.checkpoints.disk import Disk
 from pymc.variational.checkpoints.errors import CheckpointMismatchError
 from pymc.variational.checkpoints.files import write
-from pymc.variational.checkpoints.fits import (
-    CHECKPOINTING,
-    load_trainer,
-    trainer_tree,
-)
+from pymc.variational.checkpoints.fits import load_trainer, trainer_tree
 from pymc.variational.checkpoints.folders import is_one, step_folder, step_of
 from pymc.variational.checkpoints.reading import read_newest
 from pymc.variational.checkpoints.state import pack, unpack
 from pymc.variational.engine.loop import LoopEnd
+from pymc.variational.fit_options import FitOptions
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["CHECKPOINTING", "Checkpoints", "Plan", "Resumable", "checkpoint_plan", "new_fit_id"]
+__all__ = ["Checkpoints", "Plan", "Resumable", "checkpoint_plan", "new_fit_id"]
 
 #: How many checkpoints a fit keeps.
 KEEP = 3
@@ -290,8 +287,9 @@ def checkpoint_plan(before: Plan | None, options: dict[str, Any]) -> Plan | None
     ------
     TypeError, ValueError
     """
-    given = {name: options.pop(name) for name in CHECKPOINTING if name in options}
-    path, every, keep = (given.get(name) for name in CHECKPOINTING)
+    names = FitOptions.names("checkpoint")
+    given = {name: options.pop(name) for name in names if name in options}
+    path, every, keep = map(given.get, names)
     every = None if every is None else check_int(every, "checkpoint_every", "Trainer.fit")
     keep = None if keep is None else check_int(keep, "keep", "Trainer.fit")
     if path is None and ("checkpoint" in given or before is None):

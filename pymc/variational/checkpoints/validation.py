@@ -21,12 +21,10 @@ from pymc.variational.checkpoints.arguments import NotPlain, from_json
 from pymc.variational.checkpoints.errors import DamagedCheckpointError
 from pymc.variational.checkpoints.folders import VALUES, step_of
 from pymc.variational.checkpoints.recipes import Unknown
+from pymc.variational.fit_options import FitOptions
 from pymc.variational.report import FitReport
 
 __all__ = ["check_approximation", "check_generators", "check_trainer"]
-
-#: Arguments that are given to `Trainer.load` itself.
-GIVEN = frozenset({"n", "data", "batch_size", "dataloader", "model"})
 
 #: Above any number of steps or rows, and within 64 bits.
 MOST = 1 << 62
@@ -79,7 +77,7 @@ def _are_losses(value: Any) -> bool:
 
 def _are_arguments(value: Any) -> bool:
     """Tell whether these are arguments that are made again, or have to be given."""
-    if not isinstance(value, dict) or GIVEN & value.keys():
+    if not isinstance(value, dict) or FitOptions.unsaved_names() & value.keys():
         return False
     for item in value.values():
         try:

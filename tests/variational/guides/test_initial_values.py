@@ -15,6 +15,8 @@ from pytensor.compile.mode import Mode
 import pymc as pm
 
 from pymc.variational.approximation import guided_approximation
+from pymc.variational.fit_options import FitOptions
+from pymc.variational.inference import make_inference
 from pymc.variational.opvi import Group
 
 PYTHON = Mode(linker="py", optimizer=None)
@@ -130,9 +132,10 @@ def test_a_variable_as_two_keys(model: pm.Model, argument: str) -> None:
 
 def test_of_a_fit(model: pm.Model) -> None:
     for method in ("advi", "ADVI", "fullrank_advi"):
-        inference = pm.variational.inference.make_inference(
-            method, model, start={"s_log__": 0.3}, start_sigma={"s": 3.0}
+        options = FitOptions(
+            method=method, model=model, start={"s_log__": 0.3}, start_sigma={"s": 3.0}
         )
+        inference = make_inference(options)
         approx = inference.approx
         np.testing.assert_allclose(by_name(approx, approx.mean)["s"], 0.3, rtol=1e-6)
         np.testing.assert_allclose(by_name(approx, approx.std)["s"], 3, rtol=1e-6)

@@ -15,6 +15,7 @@ from pytensor.graph.basic import Variable
 
 import pymc as pm
 
+from pymc.variational.fit_options import FitOptions
 from pymc.variational.guides.unnumbered_rows import check_no_slots, hand_totals, scaled_axes
 from pymc.variational.inference import make_inference
 
@@ -81,7 +82,7 @@ def test_every_way_to_a_fit_is_checked(way: str) -> None:
 def test_all_rows_pass(total: int | None) -> None:
     model = model_of(PER_ROW["dims"], total)
     assert scaled_axes(model) == []
-    make_inference(model=model)
+    make_inference(FitOptions(model=model))
 
 
 def test_effects_of_columns_that_are_all_there_pass() -> None:
@@ -120,4 +121,4 @@ def test_variables_beside_those_of_an_encoder_are_checked(below: bool) -> None:
     guide = pm.Amortized({"z": lambda y: pm.Normal.dist(y, 1)}, inputs=[y], dim="obs")
     term = "z" if below else "y"
     with pytest.raises(ValueError, match=rf"'u' has a value for each row .* and '{term}'"):
-        make_inference(model=model, guide=guide)
+        make_inference(FitOptions(model=model, guide=guide))

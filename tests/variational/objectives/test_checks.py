@@ -12,6 +12,7 @@ import pytest
 
 import pymc as pm
 
+from pymc.variational.fit_options import FitOptions
 from pymc.variational.inference import make_inference
 from tests.variational.objectives.exact import rows_model
 
@@ -112,13 +113,13 @@ def test_a_total_within_rows_by_hand_is_refused() -> None:
         pm.Potential("soft", -((z[:, None] + np.zeros(3)) ** 2), total_size=(None, 9))
     guide = pm.Amortized({"z": lambda y: pm.Normal.dist(y, 1)}, inputs=[y], dim="obs")
     with pytest.raises(ValueError, match=r"'soft' is scaled by total_size within these rows"):
-        make_inference(model=model, guide=guide, objective="iwae", n_particles=2)
+        make_inference(FitOptions(model=model, guide=guide, objective="iwae", n_particles=2))
 
 
 def test_all_rows_by_hand_have_a_bound_of_particles() -> None:
     with pm.Model() as model:
         pm.Normal("x", pm.Normal("mu"), 1, observed=pm.Data("data", np.zeros(N)), total_size=N)
-    fit = make_inference(model=model, objective="iwae", n_particles=2)
+    fit = make_inference(FitOptions(model=model, objective="iwae", n_particles=2))
     assert fit.objective.settings()["bound"] == "jointly of all variables and rows"
 
 
