@@ -234,9 +234,9 @@ def fit(
     if data is not None:
         if batch_size is not None:
             raise TypeError(
-                f"pm.fit got batch_size={batch_size!r} and data=, which are two ways to have batches. Those of "
-                "data have the batch_size of the loader: write pm.DataLoader(..., batch_size=...), and leave "
-                "it out here"
+                f"batch_size={batch_size!r} and data= of pm.fit are two ways to have batches. Those of data "
+                "have the batch_size of the loader: write pm.DataLoader(..., batch_size=...), and leave it "
+                "out here"
             )
         from pymc.variational.placeholders import feed_of  # only a fit of a stream needs it
 
