@@ -28,10 +28,10 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
+from pymc.argument_checks import check_number
 from pymc.variational.number_inputs import as_input, lift_numbers
 from pymc.variational.optimizer_base import Optimizer, State, Variables, step_counter
-from pymc.variational.schedule_arguments import check_number
-from pymc.variational.schedule_formulas import Schedule, rate_at, with_number_inputs
+from pymc.variational.schedules import Schedule, rate_at, with_number_inputs
 from pymc.variational.updates import SCHEDULED, check_rate_of
 
 __all__ = [
@@ -289,7 +289,7 @@ def clip(max_delta: float) -> Clip:
     >>> from pymc.variational.optimizers import chain, clip
     >>> clipped = chain(clip(1.0), pm.sgd(learning_rate=0.01))
     """
-    return Clip(_positive("max_delta of clip", max_delta))
+    return Clip(check_number(max_delta, "max_delta", "clip", above=0))
 
 
 def clip_by_global_norm(max_norm: float) -> ClipByGlobalNorm:
@@ -319,7 +319,7 @@ def clip_by_global_norm(max_norm: float) -> ClipByGlobalNorm:
     >>> from pymc.variational.optimizers import chain, clip_by_global_norm
     >>> bounded = chain(clip_by_global_norm(10.0), pm.adam(learning_rate=0.01))
     """
-    return ClipByGlobalNorm(_positive("max_norm of clip_by_global_norm", max_norm))
+    return ClipByGlobalNorm(check_number(max_norm, "max_norm", "clip_by_global_norm", above=0))
 
 
 def add_decayed_weights(
@@ -348,12 +348,8 @@ def add_decayed_weights(
     >>> from pymc.variational.optimizers import add_decayed_weights, chain
     >>> penalised = chain(add_decayed_weights(1e-4, mask=["weights"]), pm.adam(learning_rate=0.01))
     """
-    decay = check_number("weight_decay of add_decayed_weights", weight_decay)
-    if decay < 0:
-        raise ValueError(
-            f"weight_decay of add_decayed_weights has to be at least 0, got {weight_decay!r}: with a "
-            "negative one the parameters grow without bound"
-        )
+    hint = "With a negative one the parameters grow without bound"
+    decay = check_number(weight_decay, "weight_decay", "add_decayed_weights", at_least=0, hint=hint)
     if isinstance(mask, str):
         raise TypeError(
             f"mask of add_decayed_weights is a list of names of parameters, got {mask!r}: write [{mask!r}]"
@@ -378,7 +374,7 @@ def scale(factor: float) -> Scale:
     >>> from pymc.variational.optimizers import chain, scale
     >>> halved = chain(pm.adam(learning_rate=0.01), scale(0.5))
     """
-    return Scale(check_number("factor of scale", factor))
+    return Scale(check_number(factor, "factor", "scale"))
 
 
 def scale_by_schedule(schedule: Schedule) -> Scale:
@@ -460,12 +456,9 @@ def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-
     >>> adam = chain(scale_by_adam(beta1=0.8), scale_by_learning_rate(0.01))
     """
     for name, beta in (("beta1", beta1), ("beta2", beta2)):
-        if not 0 <= check_number(f"{name} of scale_by_adam", beta) < 1:
-            raise ValueError(
-                f"{name} of scale_by_adam is the share of a moving mean that stays at a step, from 0 up to "
-                f"1 and without 1; got {beta!r}"
-            )
-    return ScaleByAdam(beta1, beta2, _positive("epsilon of scale_by_adam", epsilon))
+        hint = "It is the share of a moving mean that stays at a step"
+        check_number(beta, name, "scale_by_adam", at_least=0, below=1, hint=hint)
+    return ScaleByAdam(beta1, beta2, check_number(epsilon, "epsilon", "scale_by_adam", above=0))
 
 
 def adamw(
@@ -572,11 +565,3 @@ def name_of(optimizer: Any) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in optimizer.keywords.items())
         return f"{name_of(optimizer.func)}({given})"
     return optimizer.__name__ if isroutine(optimizer) or isclass(optimizer) else repr(optimizer)
-
-
-def _positive(name: str, value: Any) -> float:
-    if check_number(name, value) <= 0:
-        raise ValueError(
-            f"{name} has to be above 0, got {value!r}: with it no parameter would move"
-        )
-    return float(value)

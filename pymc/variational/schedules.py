@@ -1,31 +1,31 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Learning rates that change from step to step.
+"""Learning-rate schedules: learning rates that are functions of the step.
 
-Every optimizer takes a schedule as its `learning_rate`: a function of the step, which is 0 at the
-first one. It is called once, when the graph of a step is built, with a symbolic integer, so one's
-own is written with ``pytensor.tensor``. Those here can be called with numbers as well, to plot them.
+Every optimizer takes a schedule as its `learning_rate`. The first step is 0. A schedule is called once,
+when the graph of a step is built, with a symbolic integer, so write your own with ``pytensor.tensor``.
+Call those in this module with an integer or an array of them to plot them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from copy import copy
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from typing import Any, Protocol
 
 import numpy as np
+import pytensor
+import pytensor.tensor as pt
 
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Variable
 from pytensor.tensor.variable import TensorVariable
 
-import pymc.variational.schedule_formulas as formulas
-
-from pymc.variational.schedule_arguments import (
-    check_count,
-    check_fraction,
-    check_list,
-    check_rate,
-    check_rate_or_schedule,
-)
-from pymc.variational.schedule_formulas import Formula, Schedule
+from pymc.argument_checks import check_flag, check_int, check_number
+from pymc.variational.described import Described
+from pymc.variational.number_inputs import as_input, lift_numbers
 
 __all__ = [
     "Schedule",
@@ -37,19 +37,204 @@ __all__ = [
     "piecewise_constant",
 ]
 
+_MAX_STEP = int(np.iinfo(np.int64).max)
 
-def constant(learning_rate: float) -> Formula:
-    """Return the schedule of one learning rate at all steps.
+# A schedule is a handful of scalar operations, which take longer to compile than to run
+_PYTHON = Mode(linker="py", optimizer=None)
+
+
+class Schedule(Protocol):
+    """A learning rate as a function of the step."""
+
+    def __call__(self, step: TensorVariable, /) -> TensorVariable | float:
+        """Return the learning rate at `step`, a symbolic int64 scalar: 0, 1, 2, ..."""
+
+
+def rate_at(learning_rate: float | Variable | Schedule, step: TensorVariable) -> TensorVariable:
+    """Return the learning rate at a symbolic step, as the optimizers use it.
+
+    Parameters
+    ----------
+    learning_rate : float, symbolic scalar or schedule
+        A schedule is called once.
+    step : TensorVariable of shape () and dtype int64
+        The number of steps before this one.
+
+    Returns
+    -------
+    TensorVariable
+        Of shape () and dtype ``floatX``.
+
+    Raises
+    ------
+    ValueError
+        If the schedule returns a variable with more axes than `step`.
+    TypeError
+        If the rate is not real. An error in the schedule itself gets a note about symbolic steps.
+
+    Examples
+    --------
+    >>> import pytensor.tensor as pt
+    >>> from pymc.variational.schedules import rate_at
+    >>> rate = rate_at(lambda step: 1 / (1 + step), pt.constant(3, dtype="int64"))
+    >>> float(rate.eval())
+    0.25
+    """
+    if isinstance(learning_rate, Variable):
+        return pt.as_tensor(learning_rate).astype(pytensor.config.floatX)
+    if not callable(learning_rate):
+        return pt.constant(learning_rate, dtype=pytensor.config.floatX)
+    try:
+        rate = pt.as_tensor(learning_rate(step))
+    except Exception as error:
+        error.add_note(
+            f"The schedule {learning_rate!r} was called with a symbolic step, once for all steps, and "
+            "has to return one symbolic number: write pt.exp, pt.minimum and pt.switch of "
+            "pytensor.tensor instead of math.exp, min and if"
+        )
+        raise
+    if rate.type.ndim > step.type.ndim:
+        raise ValueError(
+            f"the schedule {learning_rate!r} returned {rate} of type {rate.type}, but all parameters "
+            "share one learning rate: return a scalar"
+        )
+    if np.dtype(rate.type.dtype).kind not in "iuf":
+        raise TypeError(
+            f"the schedule {learning_rate!r} returned {rate} of dtype {rate.type.dtype}, but a "
+            "learning rate is a real number: return a float"
+        )
+    return rate.astype(pytensor.config.floatX)
+
+
+def with_number_inputs(learning_rate: Any) -> Any:
+    """Replace the numbers of a learning rate or schedule by shared scalars.
+
+    They become inputs of a compiled step, so that other numbers do not compile another one. In a
+    schedule of this module floats and integers are replaced, in a user's own schedule floats.
+
+    Parameters
+    ----------
+    learning_rate : float, symbolic scalar or schedule
+        A symbolic scalar is returned as it is.
+
+    Examples
+    --------
+    >>> from pymc.variational.schedules import cosine_decay, with_number_inputs
+    >>> with_number_inputs(0.1).get_value()
+    array(0.1)
+    >>> with_number_inputs(cosine_decay(0.1, decay_steps=100)).decay_steps.get_value()
+    array(100)
+    """
+    if isinstance(learning_rate, Real):
+        return as_input(float(learning_rate), "learning_rate")
+    if isinstance(learning_rate, _Formula):
+        schedule = copy(learning_rate)
+        for f in fields(schedule):  # type: ignore[arg-type]  # subclasses are dataclasses
+            value = _argument_with_inputs(getattr(schedule, f.name), f.name)
+            object.__setattr__(schedule, f.name, value)
+        return schedule
+    return _WithInputs(learning_rate) if callable(learning_rate) else learning_rate
+
+
+def _argument_with_inputs(value: Any, name: str) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_argument_with_inputs(item, name) for item in value)
+    return with_number_inputs(value) if callable(value) else as_input(value, name)
+
+
+@dataclass(frozen=True, repr=False)
+class _WithInputs:
+    """A user's own schedule, with its floats as inputs."""
+
+    schedule: Schedule
+
+    def __call__(self, step: TensorVariable, /) -> TensorVariable:
+        [rate] = lift_numbers([pt.as_tensor(self.schedule(step))], [step])
+        return rate
+
+    def __repr__(self) -> str:
+        return repr(self.schedule)
+
+
+class _Formula(Described):
+    """Base class of the schedules in this module: dataclasses whose fields have checks."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            value = f.metadata["check"](getattr(self, f.name), f.name, type(self).__name__)
+            object.__setattr__(self, f.name, value)
+
+    def __call__(self, step: Any, /) -> Any:
+        if isinstance(step, Variable):
+            return self.rate(step)
+        steps = np.asarray(step)
+        if steps.dtype.kind not in "iu" or (steps < 0).any():
+            raise ValueError(
+                "a schedule is a function of the step, an integer of at least 0 or an array of these, "
+                f"such as np.arange(1000); got {step!r}"
+            )
+        rates = rate_at(self, pt.constant(steps.astype(np.int64))).eval(mode=_PYTHON)
+        return np.broadcast_to(rates, steps.shape).copy()
+
+    def rate(self, step: TensorVariable) -> TensorVariable:
+        # Steps are compared and subtracted as integers, and only the result becomes a float: float32
+        # cannot tell steps apart from 2^24 on
+        raise NotImplementedError
+
+
+def _check_rate(value: object, name: str, where: str) -> float:
+    hint = "Optimizers subtract the gradient times the learning rate. Try 0.01"
+    return check_number(value, name, where, above=0, hint=hint)
+
+
+def _check_rate_or_schedule(value: Any, name: str, where: str) -> float | Schedule:
+    return value if callable(value) else _check_rate(value, name, where)
+
+
+def _check_steps(value: object, name: str, where: str) -> int:
+    return check_int(value, name, where, at_most=_MAX_STEP, hint="It is a number of steps")
+
+
+def _check_fraction(value: object, name: str, where: str) -> float:
+    hint = "It is a fraction of a learning rate"
+    return check_number(value, name, where, at_least=0, at_most=1, hint=hint)
+
+
+def _check_decay_rate(value: object, name: str, where: str) -> float:
+    return check_number(value, name, where, above=0, at_most=1)
+
+
+def _check_each(check: Callable) -> Callable:
+    """Return a check of a sequence, which becomes a tuple, by a check of its items."""
+
+    def checked(value: Any, name: str, where: str) -> tuple:
+        if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+            raise TypeError(f"{name}={value!r} of {where} must be a list")
+        return tuple(check(item, name, where) for item in value)
+
+    return checked
+
+
+def _real(count: TensorVariable | int) -> TensorVariable:
+    return pt.as_tensor(count).astype(pytensor.config.floatX)
+
+
+def _fraction_left(step: TensorVariable, n_steps: int) -> TensorVariable:
+    """Return the part of the first `n_steps` steps that is left: 1 at step 0, 0 from `n_steps` on."""
+    return _real(pt.maximum(n_steps - step, 0)) / _real(n_steps)
+
+
+# The classes of schedules are called like functions, and have names of functions
+
+
+@dataclass(frozen=True)
+class constant(_Formula):
+    """The same learning rate at all steps.
 
     Parameters
     ----------
     learning_rate : float
         Positive.
-
-    Returns
-    -------
-    Formula
-        A schedule. Of an integer or an array of them it returns an array of that shape.
 
     Raises
     ------
@@ -62,15 +247,16 @@ def constant(learning_rate: float) -> Formula:
     >>> constant(0.1)([0, 1000]).tolist()
     [0.1, 0.1]
     """
-    return _schedule(
-        formulas.constant, learning_rate=check_rate("learning_rate of constant", learning_rate)
-    )
+
+    learning_rate: float = field(metadata={"check": _check_rate})
+
+    def rate(self, step: TensorVariable) -> TensorVariable:
+        return rate_at(self.learning_rate, step)
 
 
-def exponential_decay(
-    initial_learning_rate: float, decay_steps: int, decay_rate: float, staircase: bool = False
-) -> Formula:
-    r"""Multiply the learning rate by `decay_rate` every `decay_steps` steps.
+@dataclass(frozen=True)
+class exponential_decay(_Formula):
+    r"""Learning rate that is multiplied by `decay_rate` every `decay_steps` steps.
 
     At step :math:`t` it is :math:`\eta_0 \, \gamma^{t / T}`, or with `staircase`
     :math:`\eta_0 \, \gamma^{\lfloor t / T \rfloor}`.
@@ -86,11 +272,6 @@ def exponential_decay(
     staircase : bool
         Keep the rate for `decay_steps` steps, and change it at once.
 
-    Returns
-    -------
-    Formula
-        A schedule. Of an integer or an array of them it returns an array of that shape.
-
     Raises
     ------
     TypeError, ValueError
@@ -102,23 +283,24 @@ def exponential_decay(
     >>> exponential_decay(0.1, decay_steps=1000, decay_rate=0.5)([0, 1000, 2000]).tolist()
     [0.1, 0.05, 0.025]
     """
-    if not isinstance(staircase, bool | np.bool_):
-        raise TypeError(f"staircase of exponential_decay is True or False, got {staircase!r}")
-    return _schedule(
-        formulas.exponential_decay,
-        initial_learning_rate=check_rate(
-            "initial_learning_rate of exponential_decay", initial_learning_rate
-        ),
-        decay_steps=check_count("decay_steps of exponential_decay", decay_steps),
-        decay_rate=check_fraction("decay_rate of exponential_decay", decay_rate, zero=False),
-        staircase=bool(staircase),
-    )
+
+    initial_learning_rate: float = field(metadata={"check": _check_rate})
+    decay_steps: int = field(metadata={"check": _check_steps})
+    decay_rate: float = field(metadata={"check": _check_decay_rate})
+    staircase: bool = field(default=False, metadata={"check": check_flag})
+
+    def rate(self, step: TensorVariable) -> TensorVariable:
+        exponent = (
+            _real(step // self.decay_steps)
+            if self.staircase
+            else _real(step) / _real(self.decay_steps)
+        )
+        return self.initial_learning_rate * self.decay_rate**exponent
 
 
-def cosine_decay(
-    initial_learning_rate: float, decay_steps: int, final_fraction: float = 0.0
-) -> Formula:
-    r"""Let the learning rate fall along half a cosine, and keep the last one.
+@dataclass(frozen=True)
+class cosine_decay(_Formula):
+    r"""Learning rate that falls along half a cosine, and then stays.
 
     At step :math:`t \le T` it is :math:`\eta_0 (\alpha + (1 - \alpha)(1 + \cos(\pi t / T)) / 2)`,
     which is equation 5 of [1]_ without restarts.
@@ -128,15 +310,10 @@ def cosine_decay(
     initial_learning_rate : float
         :math:`\eta_0 > 0`.
     decay_steps : int
-        :math:`T \ge 1`, as a rule the number of steps of the fit. A `refine` after them goes on at
-        the last rate, so with 0 as the `final_fraction` it changes nothing.
+        :math:`T \ge 1`, usually the number of steps of the fit. A later `refine` goes on at the last
+        rate: with a `final_fraction` of 0 it changes nothing.
     final_fraction : float
         :math:`0 \le \alpha \le 1`, the last rate as a fraction of the first.
-
-    Returns
-    -------
-    Formula
-        A schedule. Of an integer or an array of them it returns an array of that shape.
 
     Raises
     ------
@@ -154,35 +331,32 @@ def cosine_decay(
     >>> cosine_decay(0.1, decay_steps=1000, final_fraction=0.1)([0, 1000, 2000]).round(3).tolist()
     [0.1, 0.01, 0.01]
     """
-    return _schedule(
-        formulas.cosine_decay,
-        initial_learning_rate=check_rate(
-            "initial_learning_rate of cosine_decay", initial_learning_rate
-        ),
-        decay_steps=check_count("decay_steps of cosine_decay", decay_steps),
-        final_fraction=check_fraction("final_fraction of cosine_decay", final_fraction),
-    )
+
+    initial_learning_rate: float = field(metadata={"check": _check_rate})
+    decay_steps: int = field(metadata={"check": _check_steps})
+    final_fraction: float = field(default=0.0, metadata={"check": _check_fraction})
+
+    def rate(self, step: TensorVariable) -> TensorVariable:
+        # (1 + cos(pi x)) / 2 is sin(pi (1 - x) / 2)^2, which keeps its digits where it comes to 0
+        decay = pt.sin(np.pi / 2 * _fraction_left(step, self.decay_steps)) ** 2
+        return self.initial_learning_rate * (
+            self.final_fraction + (1 - self.final_fraction) * decay
+        )
 
 
-def linear_warmup(
-    learning_rate: float | Schedule, warmup_steps: int, initial_fraction: float = 0.0
-) -> Formula:
-    """Let the learning rate grow in a straight line to that of a schedule, which then begins.
+@dataclass(frozen=True)
+class linear_warmup(_Formula):
+    """Learning rate that grows in a straight line to the first rate of a schedule, which then begins.
 
     Parameters
     ----------
     learning_rate : float or schedule
-        What follows. Its step 0 is step `warmup_steps` of the fit.
+        The rate after the warm-up. Its step 0 is step `warmup_steps` of the fit.
     warmup_steps : int
         At least 1.
     initial_fraction : float
-        The rate at step 0 as a fraction of the first rate of what follows, between 0 and 1. At 0
+        The rate at step 0 as a fraction of the first rate of `learning_rate`, between 0 and 1. At 0
         the first step changes no parameter.
-
-    Returns
-    -------
-    Formula
-        A schedule. Of an integer or an array of them it returns an array of that shape.
 
     Raises
     ------
@@ -196,46 +370,20 @@ def linear_warmup(
     >>> warm([0, 5, 10, 110]).tolist()
     [0.0, 0.05, 0.1, 0.05]
     """
-    return _schedule(
-        formulas.linear_warmup,
-        learning_rate=check_rate_or_schedule("learning_rate of linear_warmup", learning_rate),
-        warmup_steps=check_count("warmup_steps of linear_warmup", warmup_steps),
-        initial_fraction=check_fraction("initial_fraction of linear_warmup", initial_fraction),
-    )
+
+    learning_rate: float | Schedule = field(metadata={"check": _check_rate_or_schedule})
+    warmup_steps: int = field(metadata={"check": _check_steps})
+    initial_fraction: float = field(default=0.0, metadata={"check": _check_fraction})
+
+    def rate(self, step: TensorVariable) -> TensorVariable:
+        reached = rate_at(self.learning_rate, pt.maximum(step - self.warmup_steps, 0))
+        missing = (1 - self.initial_fraction) * _fraction_left(step, self.warmup_steps)
+        return reached * (1 - missing)
 
 
-def piecewise_constant(learning_rates: Sequence[float], boundaries: Sequence[int]) -> Formula:
-    """Take one learning rate after the other.
-
-    Parameters
-    ----------
-    learning_rates : sequence of float
-        Positive.
-    boundaries : sequence of int
-        The step at which each rate but the first begins, rising.
-
-    Returns
-    -------
-    Formula
-        A schedule. Of an integer or an array of them it returns an array of that shape.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not a sequence of such numbers, or boundaries do not fit the rates.
-
-    Examples
-    --------
-    >>> from pymc.variational.schedules import piecewise_constant
-    >>> piecewise_constant([0.1, 0.01], boundaries=[1000])([0, 999, 1000]).tolist()
-    [0.1, 0.1, 0.01]
-    """
-    name = "learning_rates of piecewise_constant"
-    return join([check_rate(name, rate) for rate in check_list(name, learning_rates)], boundaries)
-
-
-def join(schedules: Sequence[float | Schedule], boundaries: Sequence[int]) -> Formula:
-    """Take one schedule after the other, each from its own step 0.
+@dataclass(frozen=True)
+class join(_Formula):
+    """Schedules that follow one another, each from its own step 0.
 
     Parameters
     ----------
@@ -243,11 +391,6 @@ def join(schedules: Sequence[float | Schedule], boundaries: Sequence[int]) -> Fo
         In this order.
     boundaries : sequence of int
         The step of the fit at which each schedule but the first begins, rising.
-
-    Returns
-    -------
-    Formula
-        A schedule. Of an integer or an array of them it returns an array of that shape.
 
     Raises
     ------
@@ -260,18 +403,52 @@ def join(schedules: Sequence[float | Schedule], boundaries: Sequence[int]) -> Fo
     >>> join([0.1, exponential_decay(0.1, 100, 0.5)], boundaries=[1000])([0, 1000, 1100]).tolist()
     [0.1, 0.1, 0.05]
     """
-    parts = [
-        check_rate_or_schedule("schedules of join", x)
-        for x in check_list("schedules of join", schedules)
-    ]
-    starts = [check_count("boundaries", start) for start in check_list("boundaries", boundaries)]
-    if len(parts) != len(starts) + 1 or sorted({*starts}) != starts:
-        raise ValueError(
-            f"boundaries are the steps at which each learning rate but the first begins: {len(parts)} "
-            f"of them need {len(parts) - 1} boundaries that rise, got {starts}"
-        )
-    return _schedule(formulas.join, schedules=tuple(parts), boundaries=tuple(starts))
+
+    schedules: Sequence[float | Schedule] = field(
+        metadata={"check": _check_each(_check_rate_or_schedule)}
+    )
+    boundaries: Sequence[int] = field(metadata={"check": _check_each(_check_steps)})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        starts, n = list(self.boundaries), len(self.schedules)
+        if n != len(starts) + 1 or sorted({*starts}) != starts:
+            raise ValueError(
+                f"boundaries are the steps at which each learning rate but the first begins: {n} of them "
+                f"need {n - 1} boundaries that rise, got {starts}"
+            )
+
+    def rate(self, step: TensorVariable) -> TensorVariable:
+        rate = rate_at(self.schedules[0], step)
+        for schedule, start in zip(self.schedules[1:], self.boundaries):
+            rate = pt.switch(step < start, rate, rate_at(schedule, pt.maximum(step - start, 0)))
+        return rate
 
 
-def _schedule(formula: Callable[..., TensorVariable], **arguments: Any) -> Formula:
-    return Formula(formula, tuple(arguments.items()))
+def piecewise_constant(learning_rates: Sequence[float], boundaries: Sequence[int]) -> join:
+    """Return a schedule of learning rates that follow one another.
+
+    Parameters
+    ----------
+    learning_rates : sequence of float
+        Positive.
+    boundaries : sequence of int
+        The step at which each rate but the first begins, rising.
+
+    Returns
+    -------
+    join
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a sequence of such numbers, or boundaries do not fit the rates.
+
+    Examples
+    --------
+    >>> from pymc.variational.schedules import piecewise_constant
+    >>> piecewise_constant([0.1, 0.01], boundaries=[1000])([0, 999, 1000]).tolist()
+    [0.1, 0.1, 0.01]
+    """
+    rates = _check_each(_check_rate)(learning_rates, "learning_rates", "piecewise_constant")
+    return join(rates, boundaries)

@@ -17,10 +17,10 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
+from pymc.argument_checks import check_int
 from pymc.variational.number_inputs import as_input
 from pymc.variational.optimizer_base import State, Variables
 from pymc.variational.optimizers import Chain, ScaleByAdam, chain, scale_by_learning_rate
-from pymc.variational.schedule_arguments import check_count
 from pymc.variational.schedules import cosine_decay
 
 __all__ = ["AdamToFisher", "tuned", "with_named_optimizer"]
@@ -96,7 +96,7 @@ def tuned(n_steps: int, learning_rate: float = PEAK) -> Chain:
     ...     mu = pm.Normal("mu")
     ...     approx = pm.fit(50, obj_optimizer=tuned(50, 0.05), average=0.5, progressbar=False)
     """
-    n_steps = check_count("n_steps of tuned", n_steps)
+    n_steps = check_int(n_steps, "n_steps", "tuned")
     return chain(
         AdamToFisher(n_steps=n_steps),
         scale_by_learning_rate(cosine_decay(learning_rate, n_steps)),

@@ -15,7 +15,7 @@ from pytensor.graph.basic import Variable
 
 import pymc._layer as _layer
 
-from pymc.variational.schedule_formulas import Schedule, rate_at
+from pymc.variational.schedules import Schedule, rate_at
 
 released = _layer.run_release(globals())
 

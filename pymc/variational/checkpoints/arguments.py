@@ -19,12 +19,11 @@ from pymc.variational.checkpoints.recipes import (
     qualified_name,
 )
 from pymc.variational.described import Described
-from pymc.variational.schedule_formulas import Formula
 
 __all__ = ["as_json", "from_json", "merged_arguments"]
 
-#: The first parameters of an optimizer and of the formula of a schedule: no other function is called.
-OPTIMIZER, SCHEDULE = ("loss_or_grads", "params"), ("step",)
+#: The first parameters of an optimizer: no other function is called.
+OPTIMIZER = ("loss_or_grads", "params")
 
 
 class NotPlain(TypeError):
@@ -64,9 +63,6 @@ def _plain(value: Any) -> Any:
         return {"@items": [[_plain(key), _plain(item)] for key, item in value.items()]}
     if isinstance(value, Variable) and value.name and not isinstance(value, SharedVariable):
         return {"@variable": value.name}
-    if isinstance(value, Formula):
-        arguments = dict(value.arguments)
-        return {"@schedule": _name(value.formula, SCHEDULE), "arguments": _plain(arguments)}
     if isinstance(value, partial) and not value.args:
         return {"@optimizer": _name(value.func, OPTIMIZER), "arguments": _plain(value.keywords)}
     if isinstance(value, Described) and (config := value.config()) is not None:
@@ -111,18 +107,11 @@ def from_json(value: Any) -> Any:
     if "@optimizer" in value:
         optimizer = find_function(value["@optimizer"], OPTIMIZER)
         return partial(optimizer, **arguments) if arguments else optimizer
-    if "@schedule" in value:
-        pairs = tuple((name, _tuples(item)) for name, item in arguments.items())
-        return Formula(find_function(value["@schedule"], SCHEDULE), pairs)
     return make(value["@made"], arguments)
 
 
 def _key(key: Any) -> Any:
     return tuple(_key(item) for item in key) if isinstance(key, list) else from_json(key)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def merged_arguments(
