@@ -11,8 +11,8 @@ Given the globals :math:`g`, groups are independent. About any centre :math:`c_j
 
 and the gradient with respect to one group does not depend on the others, so that one gradient of the log-posterior moves
 all groups at once along a line (see :mod:`~pymc.variational.auto.quadrature`). The centre and the scale of each group
-are those of a step of natural gradients at these globals. So weights are of a few numbers, however many groups there
-are, and groups are then drawn one by one from their distribution given the globals.
+come from a natural-gradient step at these globals. So the weights are those of a few numbers, however many groups there
+are; groups are then drawn from their distribution given the globals.
 """
 
 from __future__ import annotations
@@ -49,41 +49,41 @@ from pymc.variational.pareto import smoothed
 
 __all__ = ["GroupDraws", "Marginal", "weigh_by_groups"]
 
-#: Nodes of a line, and how many times the lines, of quadrature that gets finer.
+#: Nodes of a line, and factor on the number of lines, of ever finer quadrature.
 LEVELS = ((7, 1), (11, 2), (15, 4), (21, 8))
 
-#: Lines of a group for each of its numbers, and the most.
+#: Lines per number of a group, and the most of them.
 LINES_PER_NUMBER, MOST_LINES = 2, 32
 
-#: Error of log-weights in nats from which quadrature gets finer.
+#: Error of log-weights, in nats, above which quadrature gets finer.
 LARGEST_ERROR = 0.05
 
-#: Globals at which quadrature is compared with a finer one, and with one that reaches far out.
+#: Draws of the globals at which quadrature is compared with a finer rule, and with one that reaches far out.
 N_COMPARED, N_COMPARED_WIDE = 16, 4
 
-#: The most numbers of a group for which it is centred at each of the globals; steps of that, and the shift in sds, and the
-#: change of logarithms of sds, from which there is another step.
+#: The most numbers of a group that is centred anew at each draw of the globals; the most steps of that, and the shift in
+#: sds and change of log-sds above which there is another.
 MOST_CENTRED, MAX_STEPS, FAR, FAR_SDS = 8, 5, 1.0, 0.5
 
-#: In a step, the precision of a group falls at most to this part, and its mean moves by so many sds.
+#: In a step, the precision of a group shrinks at most to this part, and its mean moves at most by so many sds.
 LEAST_PRECISION, LONGEST = 0.2, 3.0
 
-#: Numbers of points in one call; points of a round of importance sampling, and their numbers; its fewest draws.
+#: Numbers in the points of one call; points of a round of importance sampling, their numbers, and its fewest draws.
 NUMBERS_AT_ONCE, POINTS_OF_ROUND, NUMBERS_OF_ROUND, FEWEST_OF_ROUND = 2**22, 20_000, 5 * 10**7, 500
 
-#: Lines among which that of a draw is chosen.
+#: Lines from which that of a draw is chosen.
 LINES_OF_DRAW = 4
 
-#: Draws that are near an optimum which they have met.
+#: Draws near an optimum that count as having met it.
 MEETS = 10
 
-#: Numbers up to which all are weighted at once instead where quadrature is not good enough.
+#: Size up to which all numbers are weighted jointly if quadrature is not accurate enough.
 FEW_NUMBERS = 1000
 
-#: The largest error of log-weights in nats: that of quadrature may shift a mean by as many sds.
+#: Largest error of log-weights, in nats: an error of quadrature may shift a mean by as many sds.
 LARGEST_SYSTEMATIC = 0.1
 
-#: Error of a group's mean, in sds, and of the logarithm of its sd that is too large.
+#: Largest error of a group's mean, in sds, and of its log-sd.
 LARGEST_SHIFT, LARGEST_LOG_SD = 0.1, 0.1
 
 
@@ -92,11 +92,11 @@ class Local(NamedTuple):
 
     Parameters
     ----------
-    centre : array of float64, shape (n, n_blocks, n_own)
-    scale : array of float64, shape (n, n_blocks, n_own, n_own)
+    centre : array of float64, shape (n, n_blocks, block_size)
+    scale : array of float64, shape (n, n_blocks, block_size, block_size)
         A root of its covariance.
     log_scale : array of float64, shape (n,)
-        The sum of the logarithms of its determinants.
+        Sum of the log-determinants of its roots.
     """
 
     centre: np.ndarray
@@ -106,12 +106,12 @@ class Local(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class GroupDraws(WeightedDraws):
-    """Weighted draws of the globals, and unweighted ones of all numbers.
+    """Weighted draws of the globals, and unweighted draws of the whole posterior.
 
     Parameters
     ----------
     whole : array of float64, shape (n_draws, size)
-        Draws of the posterior; empty where too few of the globals are effective.
+        Draws of the posterior; empty if too few draws of the globals are effective.
     marginal : Marginal, optional
     """
 
@@ -119,21 +119,20 @@ class GroupDraws(WeightedDraws):
     marginal: Marginal | None = None
 
     def parts(self, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Return draws of the globals, and of the groups, where there are some."""
+        """Return the draws of the globals, and those of the groups if there are any."""
         of_globals, n = super().parts(size), len(self.whole)
         if not n:
             return of_globals
-        own = np.setdiff1d(np.arange(size), of_globals[0][2])
-        return [*of_globals, (self.whole[:, own], np.full(n, -np.log(n)), own)]
+        others = np.setdiff1d(np.arange(size), of_globals[0][2])
+        return [*of_globals, (self.whole[:, others], np.full(n, -np.log(n)), others)]
 
     def resampled(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return self.whole[:n]
 
     def meets(self, optimum: Normal) -> bool:
-        """Whether draws of the globals come near another optimum, where groups are as they are drawn.
+        """Return True if draws come near another optimum, and groups there are as they would be drawn.
 
-        Bounds of a hierarchy have optima along a ridge of the scales of groups, which all are within the posterior of the
-        globals.
+        The ELBO of a hierarchy can have several optima along a ridge of the groups' scales, all within one posterior.
 
         Raises
         ------
@@ -147,7 +146,7 @@ class GroupDraws(WeightedDraws):
         if near.all(axis=1).sum() < MEETS:
             return False
         local = self.marginal.centred(of_globals.mean[None])
-        away = optimum.mean[blocks.own] - local.centre[0]
+        away = optimum.mean[blocks.members] - local.centre[0]
         whitened = np.linalg.solve(local.scale[0], away[..., None])
         return bool(np.abs(whitened).max() < SAME)
 
@@ -161,9 +160,9 @@ class Marginal:
     logp : LogPosterior
     normal : Arrow
     level : int
-        How fine the quadrature is: an index of `LEVELS`.
+        Fineness of the quadrature, an index of `LEVELS`.
     seed : int
-        Of the directions of lines, which are the same at all globals.
+        Seed of the directions of lines, which all draws of the globals share.
     """
 
     logp: LogPosterior
@@ -173,18 +172,18 @@ class Marginal:
 
     @property
     def size(self) -> int:
-        """How many globals there are."""
+        """Number of globals."""
         return len(self.normal.blocks.shared)
 
     @property
-    def n_own(self) -> int:
-        """How many numbers a group has."""
-        return self.normal.blocks.own.shape[1]
+    def block_size(self) -> int:
+        """Numbers of a group."""
+        return self.normal.blocks.members.shape[1]
 
     @cached_property
     def directions(self) -> np.ndarray:
-        """Directions of lines, shape (1, n_blocks, n_lines, n_own); n_blocks may be 1."""
-        n, n_blocks = self.n_own, len(self.normal.blocks.own)
+        """Directions of lines, shape (1, n_blocks, n_lines, block_size); n_blocks may be 1."""
+        n, n_blocks = self.block_size, len(self.normal.blocks.members)
         rng, times = np.random.default_rng([self.seed, self.level]), LEVELS[self.level][1]
         if n == 1:
             return np.ones((1, 1, 1, 1))
@@ -198,8 +197,8 @@ class Marginal:
 
     @property
     def n_points(self) -> int:
-        """How many gradients the density at some globals takes, or somewhat more."""
-        centring = 2 * self.n_own if self.n_own <= MOST_CENTRED else 0
+        """Upper bound of the gradients that the density at a point takes."""
+        centring = 2 * self.block_size if self.block_size <= MOST_CENTRED else 0
         return centring + 1 + self.directions.shape[2] * (LEVELS[self.level][0] - 1)
 
     def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -221,8 +220,8 @@ class Marginal:
         Stopped
         """
         values = np.empty(len(points))
-        rule = gauss_rule(LEVELS[self.level][0], self.n_own)
-        log_mean = log_of_directions(self.n_own) - np.log(self.directions.shape[2])
+        rule = gauss_rule(LEVELS[self.level][0], self.block_size)
+        log_mean = log_of_directions(self.block_size) - np.log(self.directions.shape[2])
         for some in self._parts(len(points), self.n_points):
             local = self.centred(points[some])
             value, slopes = self.on_lines(points[some], local, self.directions, rule.nodes)
@@ -234,14 +233,14 @@ class Marginal:
         return np.where(np.isnan(values), -np.inf, values), np.full(points.shape, np.nan)
 
     def centred(self, points: np.ndarray) -> Local:
-        """Centre and scale each group at some globals, by steps of natural gradients."""
+        """Centre and scale each group at some globals by natural-gradient steps."""
         normal, blocks = self.normal, self.normal.blocks
         z = np.linalg.solve(normal.shared, (points - normal.mean[blocks.shared]).T).T
-        centre = normal.mean[blocks.own] + np.einsum("jbg,sg->sjb", normal.across, z)
-        scale = np.broadcast_to(normal.own, (len(points), *normal.own.shape)).copy()
-        own = np.diagonal(normal.own, axis1=1, axis2=2)
-        log_scale = np.full(len(points), np.log(own).sum())
-        left = np.arange(len(points) if self.n_own <= MOST_CENTRED else 0)
+        centre = normal.mean[blocks.members] + np.einsum("jbg,sg->sjb", normal.across, z)
+        scale = np.broadcast_to(normal.within, (len(points), *normal.within.shape)).copy()
+        diagonals = np.diagonal(normal.within, axis1=1, axis2=2)
+        log_scale = np.full(len(points), np.log(diagonals).sum())
+        left = np.arange(len(points) if self.block_size <= MOST_CENTRED else 0)
         for _ in range(MAX_STEPS):
             if not left.size:
                 break
@@ -257,8 +256,8 @@ class Marginal:
     def _step(
         self, points: np.ndarray, centre: np.ndarray, scale: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Take a step of natural gradients, by the cubature of degree 3; both results are whitened."""
-        n = self.n_own
+        """Return shift and root of a natural-gradient step, whitened, by cubature of degree 3."""
+        n = self.block_size
         nodes = np.sqrt(n) * np.concatenate([np.eye(n), -np.eye(n)])
         away = np.einsum("sjbc,kc->skjb", scale, nodes)
         _, u = self._gradients(points, centre[:, None] + away)
@@ -279,7 +278,7 @@ class Marginal:
         ----------
         points : array of float64, shape (n, size)
         local : Local
-        directions : array of float64, shape (n, n_blocks, n_lines, n_own)
+        directions : array of float64, shape (n, n_blocks, n_lines, block_size)
             The first two may be 1.
         nodes : array of float64, shape (n_nodes,)
 
@@ -293,7 +292,7 @@ class Marginal:
         steps = np.delete(nodes, middle)
         along = np.einsum("sjbc,sjkc->sjkb", local.scale, directions)
         moved = steps[:, None, None] * along.swapaxes(1, 2)[:, :, None]
-        shape = moved.shape  # n, n_lines, n_nodes - 1, n_blocks, n_own
+        shape = moved.shape  # n, n_lines, n_nodes - 1, n_blocks, block_size
         moved = moved.reshape(shape[0], -1, *shape[3:])
         moved = np.concatenate([np.zeros_like(moved[:, :1]), moved], axis=1)
         values, u = self._gradients(points, local.centre[:, None] + moved)
@@ -302,22 +301,22 @@ class Marginal:
         slopes = np.insert(slopes, middle, at_centre, axis=-1)
         return values[:, 0], finite_slopes(slopes, nodes)
 
-    def _gradients(self, points: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return values, and gradients of groups, at globals and groups of shape (n, k, n_blocks, n_own)."""
-        whole = np.empty((*own.shape[:2], self.normal.size))
+    def _gradients(self, points: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return values, and gradients of groups, at globals and groups of shape (n, k, n_blocks, block_size)."""
+        whole = np.empty((*groups.shape[:2], self.normal.size))
         whole[..., self.normal.blocks.shared] = points[:, None]
-        whole[..., self.normal.blocks.own] = own
+        whole[..., self.normal.blocks.members] = groups
         values, gradients = self.logp(whole.reshape(-1, self.normal.size))
-        found = gradients[:, self.normal.blocks.own]
-        return values.reshape(own.shape[:2]), found.reshape(own.shape)
+        found = gradients[:, self.normal.blocks.members]
+        return values.reshape(groups.shape[:2]), found.reshape(groups.shape)
 
     def _parts(self, n: int, n_points: int) -> Iterator[slice]:
-        """Yield parts of some globals that take a bounded memory."""
+        """Yield slices of n points that take a bounded memory."""
         at_once = max(1, NUMBERS_AT_ONCE // (n_points * self.normal.size))
         return (slice(k, k + at_once) for k in range(0, n, at_once))
 
     def draw(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw groups given globals: on lines of random directions, one chosen by its integral.
+        """Draw groups given globals, each on one of some random lines, chosen by its integral.
 
         Parameters
         ----------
@@ -332,7 +331,7 @@ class Marginal:
         ------
         Stopped
         """
-        n_nodes, n = LEVELS[self.level][0], self.n_own
+        n_nodes, n = LEVELS[self.level][0], self.block_size
         gauss, grid = gauss_rule(n_nodes, n), grid_rule(n_nodes, n)
         blocks, whole = self.normal.blocks, np.empty((len(points), self.normal.size))
         n_lines = min(n, LINES_OF_DRAW)
@@ -347,12 +346,13 @@ class Marginal:
             )
             away = grid.draw(slopes, rng)[..., None] * lines
             whole[some, blocks.shared] = points[some]
-            own = local.centre + np.einsum("sjbc,sjc->sjb", local.scale, away)
-            whole[some, blocks.own] = own
+            whole[some, blocks.members] = local.centre + np.einsum(
+                "sjbc,sjc->sjb", local.scale, away
+            )
         return whole
 
     def doubt(self, points: np.ndarray) -> Doubt | None:
-        """Compare means and sds of groups, as they are drawn, with those by quadrature that reaches far out.
+        """Compare means and sds of groups as drawn with those by quadrature that reaches far out.
 
         Parameters
         ----------
@@ -362,7 +362,7 @@ class Marginal:
         ------
         Stopped
         """
-        rules = grid_rule(LEVELS[self.level][0], self.n_own), wide_rule(self.n_own)
+        rules = grid_rule(LEVELS[self.level][0], self.block_size), wide_rule(self.block_size)
         found = np.array([[self._moments(point[None], rule) for rule in rules] for point in points])
         mean, square = found.mean(axis=0).swapaxes(0, 1)
         sd, right_sd = np.sqrt(np.maximum(square - mean**2, 1e-300))
@@ -373,10 +373,10 @@ class Marginal:
         at = np.unravel_index(bad.argmax(), bad.shape)
         if bad[at] <= 1:
             return None
-        return Doubt(int(self.normal.blocks.own[at]), float(shift[at]), float(times[at]))
+        return Doubt(int(self.normal.blocks.members[at]), float(shift[at]), float(times[at]))
 
     def _moments(self, point: np.ndarray, rule: LineRule) -> tuple[np.ndarray, np.ndarray]:
-        """Return means, and means of squares, of each number of a group, whitened."""
+        """Return first and second moments of each number of a group, whitened."""
         local = self.centred(point)
         _, slopes = self.on_lines(point, local, self.directions, rule.nodes)
         terms, lines = rule.log_terms(slopes[0]), self.directions[0]
@@ -386,7 +386,7 @@ class Marginal:
         return (first[..., None] * lines).sum(axis=1), (second[..., None] * lines**2).sum(axis=1)
 
     def error(self, points: np.ndarray) -> float:
-        """Return by how much differences between log-densities are off, in nats: finer quadrature says so."""
+        """Estimate the error of differences of log-densities, in nats, against finer quadrature."""
         finer = replace(self, level=self.level + 1)
         with np.errstate(invalid="ignore"):
             found = np.std(finer(points)[0] - self(points)[0])
@@ -400,9 +400,9 @@ def weigh_by_groups(
     n_draws: int,
     watch: Callable[[WeightedDraws], None] = lambda now: None,
 ) -> WeightedDraws:
-    """Draw globals from their marginal posterior, and groups given these.
+    """Draw globals from their marginal posterior, and groups given the globals.
 
-    Where no quadrature is good enough, weights are of all numbers at once, if these are few.
+    If no quadrature is accurate enough, and the numbers are few, all are weighted jointly.
 
     Parameters
     ----------
@@ -410,7 +410,7 @@ def weigh_by_groups(
     normal : Arrow
     rng : Generator
     n_draws : int
-        How many of all numbers.
+        Draws of the whole posterior.
     watch : callable (WeightedDraws) -> None
         Called after each round.
 
@@ -449,7 +449,7 @@ def weigh_by_groups(
 def _good_enough(
     logp: LogPosterior, normal: Arrow, rng: np.random.Generator
 ) -> tuple[Marginal, bool]:
-    """Return the coarsest quadrature that is good enough, or else the finest one, and False."""
+    """Return the coarsest quadrature that is accurate enough and True, or the finest one and False."""
     marginal = Marginal(logp, normal, seed=int(rng.integers(2**30)))
     pilot = normal.of_globals.points(rng.normal(size=(N_COMPARED, marginal.size)))
     while True:
@@ -461,7 +461,7 @@ def _good_enough(
 
 
 def _inverse_root(matrices: np.ndarray) -> np.ndarray:
-    """Return the inverse of the Cholesky factor of precisions; where they are not positive, of some that are."""
+    """Return inverses of Cholesky factors of precisions, which are made positive where they are not."""
     n, root, inverse = matrices.shape[-1], np.zeros_like(matrices), np.zeros_like(matrices)
     for k in range(n):
         before = root[..., k, :k] = np.einsum(

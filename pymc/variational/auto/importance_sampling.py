@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adaptive importance sampling: weighted draws of the posterior, from a normal that is close to it.
 
-Each round draws from a Student-t distribution at the mean and covariance of the weighted draws up to then, and a part
-of the draws is far out along one coordinate: in many dimensions no others would be, and a tail would not be seen. The
-weights of all draws are against the mixture of all rounds (Cornuet et al. 2012, "Adaptive multiple importance
-sampling"), and Pareto-smoothed.
+Each round draws from a Student-t distribution with the mean and covariance of the weighted draws so far, and stretches a
+part of the draws far out along one coordinate: in many dimensions no other draw would see a tail. The weights of all
+draws are relative to the mixture of all rounds (Cornuet et al. 2012, "Adaptive multiple importance sampling"), and are
+Pareto-smoothed.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ from pymc.variational.pareto import Smoothed, smoothed
 __all__ = ["Density", "Doubt", "Proposal", "WeightedDraws", "WeightsError", "importance_sample"]
 
 
-#: Degrees of freedom of the proposals; of those that come after a heavy tail was seen.
+#: Degrees of freedom of the proposals, and after a heavy tail was seen.
 DOF, HEAVY_DOF = 7.0, 3.0
 
-#: Draws of a round.
+#: Draws per round.
 PER_ROUND = 2000
 
-#: The fewest and the most rounds, and the most for the sake of variances alone.
+#: The fewest and the most rounds, and the most rounds for the sake of variances alone.
 ROUNDS, ROUNDS_FOR_TAILS = (2, 10), 5
 
-#: Numbers of all draws; of larger points there are fewer.
+#: Numbers in all draws; larger points have fewer draws.
 MOST_NUMBERS = 20_000_000
 
-#: With so many effective draws, and no heavier a tail, it ends.
+#: Effective draws, and the Pareto k-hat, that end the sampling.
 ENOUGH, LIGHT_TAIL = 2000, 0.5
 
-#: Effective draws of a variance with which it ends; along other coordinates more draws are far out.
+#: Effective draws of a variance that are enough; other coordinates get more draws far out.
 ENOUGH_IN_TAILS = 200
 
-#: Standard deviations at which tails are looked for; with less in them there are none.
+#: Distances in sds at which tails are probed, and the heaviness that counts as one.
 FAR_OUT, LEAST_HEAVINESS = (6.0, 12.0, 24.0), 1e-3
 
-#: Part of the draws that is effective where no sd is off by a tenth.
+#: Share of effective draws if no sd is off by a tenth.
 NO_CORRECTION = 0.98
 
-#: Effective draws for each number of a point from which a covariance is estimated.
+#: Effective draws per number of a point from which a covariance can be estimated.
 PER_NUMBER = 5
 
-#: With fewer effective draws than these, those of the normal are kept.
+#: The fewest effective draws that replace those of the normal.
 FEWEST = 100
 
-#: With fewer, the proposal gets wider by this.
+#: Factor by which the proposal widens if the draws are too few for a covariance.
 WIDER = 1.2
 
 
 class Density(Protocol):
-    """The logarithm of a density, such as :class:`~pymc.variational.auto.log_posterior.LogPosterior`."""
+    """A log-density such as :class:`~pymc.variational.auto.log_posterior.LogPosterior`."""
 
     @property
     def size(self) -> int: ...
@@ -69,16 +69,16 @@ class Density(Protocol):
 
 @dataclass(frozen=True)
 class WeightsError:
-    """The error of log-weights that are not computed exactly.
+    """Error of log-weights that are estimated.
 
     Parameters
     ----------
     se : float
         Standard error of differences between log-weights, in nats.
     source : str
-        What they were computed by.
+        How they were estimated, for messages.
     largest : float
-        Beyond it, weights are not known.
+        Error above which the weights are unknown.
     """
 
     se: float = 0.0
@@ -88,15 +88,15 @@ class WeightsError:
 
 @dataclass(frozen=True)
 class Doubt:
-    """A number of a point whose distribution given the globals is not known.
+    """A number whose distribution given the globals is inaccurate.
 
     Parameters
     ----------
     number : int
     shift : float
-        By how many sds its mean is off.
+        Error of its mean in sds.
     times : float
-        How many times as large its sd is.
+        Ratio of its accurate sd to that of the draws.
     """
 
     number: int
@@ -106,21 +106,21 @@ class Doubt:
 
 @dataclass(frozen=True, eq=False)
 class WeightedDraws:
-    """Draws of the unconstrained space, and weights with which they are draws of the posterior.
+    """Draws in the unconstrained space with importance weights for the posterior.
 
     Parameters
     ----------
     points : array of float64, shape (n_draws, n_numbers)
     gradients : array of float64, shape (n_draws, n_numbers)
-        Of the log-density; empty, or nan, where they were not computed.
+        Gradients of the log-density; empty or nan if not computed.
     weights : Smoothed
     log_evidence : float
         The logarithm of the mean ratio, in nats.
     error : WeightsError
     numbers : array of int, shape (n_numbers,), optional
-        Which numbers of the unconstrained space the points have. Default: all.
+        Indices of the numbers that the points have. Default: all.
     doubt : Doubt, optional
-        The worst of the others.
+        The least accurate of the other numbers.
     """
 
     points: np.ndarray
@@ -137,28 +137,29 @@ class WeightedDraws:
 
     @property
     def needs_no_correction(self) -> bool:
-        """Whether the unweighted draws are as good: an sd that is off by a tenth leaves no more effective ones."""
+        """True if the unweighted draws are as good as the weighted."""
         return self.weights.ess > NO_CORRECTION * len(self.points)
 
     def parts(self, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Return draws, the logarithms of their weights, and which of `size` numbers they have."""
+        """Return draws, their log-weights, and the indices of their numbers among `size`."""
         numbers = np.arange(size) if self.numbers is None else self.numbers
         return [(self.points, self.weights.log_weights, numbers)]
 
     def in_tails(self, normal: Normal) -> np.ndarray:
-        """Return how many draws the variance along each whitened coordinate rests on, shape (size,)."""
+        """Return the effective draws of the variance along each whitened coordinate, shape (size,)."""
         z, p = normal.whitened(self.points), self.probabilities
         parts = p[:, None] * (z - p @ z) ** 2
         return parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
 
     def meets(self, optimum: Normal) -> bool:
-        """Whether draws are known to come near another optimum, so that their weights have its mass."""
+        """Return True if draws are known to come near another optimum, so that the weights include its mass."""
         return False
 
     def resampled(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw with the weights, so that each comes as often as its weight says, up to one, and so do those far out.
+        """Resample systematically, in the order of the distance from the mean.
 
-        One that is so far out that less than half a draw is expected there does not come.
+        So each draw comes as often as expected, up to one, and so do the draws far out. A draw does not come if less than
+        half a draw is expected from its distance outwards.
         """
         p = self.probabilities
         away = self.points - p @ self.points
@@ -177,7 +178,7 @@ def importance_sample(
     per_round: int = PER_ROUND,
     enough: int = ENOUGH,
 ) -> WeightedDraws:
-    """Draw from the posterior, starting from a normal that is close to it.
+    """Sample the posterior by adaptive importance sampling, from a normal close to it.
 
     Parameters
     ----------
@@ -187,9 +188,9 @@ def importance_sample(
     watch : callable (WeightedDraws) -> None
         Called after each round.
     per_round : int
-        Draws of a round; of large points there are fewer.
+        Draws per round; large points have fewer.
     enough : int
-        Effective draws with which it ends.
+        Effective draws that end the sampling.
 
     Raises
     ------
@@ -236,9 +237,9 @@ def importance_sample(
 
 
 def _heaviness(logp: Density, normal: Normal) -> np.ndarray:
-    """Return how much of the variance along each whitened coordinate is far out, from 0 to 1.
+    """Return the share of the variance along each whitened coordinate that is far out, from 0 to 1.
 
-    By the density on the axes: for a normal distribution the products are below 1e-5.
+    It is estimated from the density on the axes; a normal distribution has less than 1e-5.
     """
     steps = np.array([step for far in FAR_OUT for step in (far, -far)])
     noise = (steps[:, None, None] * np.eye(normal.size)).reshape(-1, normal.size)
@@ -249,13 +250,13 @@ def _heaviness(logp: Density, normal: Normal) -> np.ndarray:
 
 
 def _shares(weights: np.ndarray) -> np.ndarray:
-    """Return probabilities of the coordinates to be stretched: half of them alike, and half by some weights."""
+    """Return probabilities for stretching each coordinate: half of it uniform, half by the weights."""
     alike, total = np.full(len(weights), 1 / len(weights)), weights.sum()
     return alike if total < LEAST_HEAVINESS else (alike + weights / total) / 2
 
 
 def _adapted(normal: Normal, draws: WeightedDraws) -> Normal:
-    """Return the next proposal: of the weighted draws, or wider where they are too few for that."""
+    """Return the next proposal: from the weighted draws, or wider if they are too few."""
     if draws.weights.ess >= PER_NUMBER * normal.n_fitted:
         try:
             return normal.of_draws(draws.points, draws.probabilities)
@@ -264,29 +265,24 @@ def _adapted(normal: Normal, draws: WeightedDraws) -> Normal:
     return normal.at(normal.mean, WIDER)
 
 
-# MERGED: """Proposals of importance sampling: Student-t distributions, with a part of the draws far out along one coordinate.
-# MERGED:
-# MERGED: In many dimensions a draw is far out along all coordinates at once, or along none, so that a tail of one of them is not
-# MERGED: seen. Along that coordinate a Cauchy distribution is heavier than any tail whose variance exists.
-# MERGED: """
-
-
-#: Part of the draws that is stretched.
+#: Share of the draws that are stretched along one coordinate.
 STRETCHED = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A mixture of a Student-t distribution and of normal draws that are stretched along one coordinate.
+    """A mixture of a Student-t distribution and of normal draws stretched along one coordinate.
+
+    The stretched coordinate is Cauchy, heavier than any tail with a finite variance.
 
     Parameters
     ----------
     normal : Normal
-        Its mean and scale.
+        Mean and scale.
     dof : float
         Degrees of freedom of the Student-t distribution.
     shares : array of float64, shape (size,)
-        Probability of each whitened coordinate to be the one that is stretched.
+        Probabilities for stretching each whitened coordinate.
     """
 
     normal: Normal
@@ -310,7 +306,7 @@ class Proposal:
         normal = -0.5 * squared - size / 2 * np.log(2 * np.pi)
         with np.errstate(divide="ignore"):
             log_shares = np.log(self.shares)
-        # By how much a Cauchy distribution is above the normal one, for each coordinate
+        # Log-ratio of the Cauchy and the normal density, for each coordinate
         excess = 0.5 * squares - np.log1p(squares) + 0.5 * np.log(2 / np.pi)
         stretched = normal + np.logaddexp.reduce(excess + log_shares, axis=1)
         constant = gammaln((self.dof + size) / 2) - gammaln(self.dof / 2)

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""``pm.fit(method="auto")``: a fit without settings, which says whether it can be trusted."""
+"""``pm.fit(method="auto")``: a fit without settings that judges its own result."""
 
 from __future__ import annotations
 
@@ -63,30 +63,30 @@ __all__ = ["AutoApproximation", "AutoInference"]
 
 _log = logging.getLogger("pymc.variational.inference")
 
-#: Evaluations of the log-posterior and its gradient that a fit takes at most.
+#: The most evaluations of the log-posterior and its gradient.
 MAX_GRADIENTS = 500_000
 
-#: Draws of the posterior that are kept, fewer where they would be so many numbers.
+#: Draws of the posterior to keep, and the most numbers in them.
 N_KEPT, MOST_KEPT = 4000, 10_000_000
 
-#: Rows from which a fit begins with a part of them.
+#: Rows from which a fit starts with a subsample.
 MANY_ROWS = 50_000
 
-#: How many times as many rows it starts from where the density of these is flat along some direction.
+#: Factor on the rows of the subsample if its density is flat along some direction.
 MORE_ROWS = 5
 
-#: Numbers of a point from which groups are looked for; up to which they are weighted jointly first, which takes fewer
-#: gradients; up to which all rows are not taken at once; and up to which a covariance is full where there are no groups.
+#: Sizes of a point: from which groups are looked for; below which groups are first weighted jointly, which takes fewer
+#: gradients; up to which a model with many rows is fitted by passes; and up to which a covariance may be full.
 GROUPS_FROM, JOINTLY_UP_TO, ROWS_UP_TO, LARGEST = 3, 100, 500, 1000
 
 
 class AutoInference:
-    """A fit without settings: natural gradients of a normal, and importance sampling from it.
+    """A fit without settings: natural-gradient ascent of a normal, then importance sampling.
 
     Parameters
     ----------
     model : Model, optional
-        Default: the one of the context.
+        Default: the model on the context stack.
     start : dict of str to array, optional
         Starting point, by the name of a variable, or of its value variable.
     random_seed : int, optional
@@ -94,14 +94,14 @@ class AutoInference:
     Attributes
     ----------
     approx : AutoApproximation
-        Of minibatches with latent variables of rows it is of the model on all rows.
+        The result. If rows have latent variables, it belongs to the model of all rows.
 
     Raises
     ------
     TypeError
         If the model has no free variable, or a discrete one.
     ValueError
-        If its rows come from a loader, and have latent variables.
+        If its rows come from a loader and have latent variables.
     """
 
     def __init__(
@@ -126,10 +126,10 @@ class AutoInference:
         self._modes: Modes | None = None
         self._passes: Passes | None = None
         self._draws: WeightedDraws | None = None
-        #: Of a fit, for checkpoints; its steps are passes over all rows
+        #: State for checkpoints; a step is a pass over all rows
         self.state: FitState | None = None
         self.hist = np.empty(0)
-        #: Called after each pass over all rows, and with True at the end
+        #: Callback after each pass over all rows, with True at the end
         self.after_pass: Callable[[bool], None] = lambda is_end: None
 
     def fit(
@@ -144,36 +144,36 @@ class AutoInference:
         compile_kwargs: Mapping[str, Any] | None = None,
         data: BatchFeed | None = None,
     ) -> AutoApproximation:
-        """Fit, until the answer stands still and its importance weights are even.
+        """Fit until the answer stands still and its importance weights are even.
 
         Parameters
         ----------
         max_gradients : int
-            How many times to compute the log-posterior and its gradient at most.
+            The most evaluations of the log-posterior and its gradient.
         max_seconds : float, optional
-            How long to fit at most, without compilation.
+            The longest time to fit, without compilation.
         progressbar : bool
-            Whether to show by how many sds the answer moves, and a line at the end.
+            Whether to show how many sds the answer moves, and a line at the end.
         progressbar_theme : Theme
         backend : str, optional
-            "numba", "jax" or "c". Default: as `pytensor.config` says.
+            "numba", "jax" or "c". Default: that of `pytensor.config`.
         include_transformed : bool
-            Let :attr:`Approximation.state` have the unconstrained variables too.
+            Whether :attr:`Approximation.state` has the unconstrained variables too.
         compile_kwargs : dict, optional
-            Of `pytensor.function`.
+            Keywords of `pytensor.function`.
         data : BatchFeed, optional
-            Of a loader: a random part of its rows is held in memory, and all are read in several passes.
+            Batch feed of a loader: one random sample of its rows stays in memory, and several passes read them all.
 
         Returns
         -------
         AutoApproximation
-            ``approx.report.trusted`` says whether it can be trusted. Ctrl-C and a spent budget end the fit, and
-            keep what it has; :meth:`refine` goes on.
+            ``approx.report.trusted`` is the verdict. Ctrl-C and a spent budget end the fit and keep its state;
+            :meth:`refine` continues.
 
         Raises
         ------
         FloatingPointError
-            If the log-posterior is finite around none of the starts.
+            If the log-posterior is not finite around any start.
         """
         check_int(max_gradients, "max_gradients", "pm.fit")
         with Compiling(theme=progressbar_theme, show=progressbar):
@@ -189,17 +189,17 @@ class AutoInference:
         progressbar: bool = True,
         progressbar_theme: Theme = default_progress_theme,
     ) -> None:
-        """Go on, with a new budget.
+        """Continue the fit with a new budget.
 
         Parameters
         ----------
         max_gradients, max_seconds, progressbar, progressbar_theme
-            As of :meth:`fit`.
+            As in :meth:`fit`.
 
         Raises
         ------
         TypeError
-            If nothing was fitted yet.
+            If there is no fit to continue.
         """
         if self._logp is None:
             raise TypeError("Need to call `.fit` first: `refine` goes on with that fit.")
@@ -214,18 +214,18 @@ class AutoInference:
         compile_kwargs: Mapping[str, Any] | None = None,
         data: BatchFeed | None = None,
     ) -> FitState:
-        """Compile the log-posterior, and choose the form of the normal.
+        """Compile the log-posterior, and choose the form of the covariance.
 
         Parameters
         ----------
         backend, include_transformed, compile_kwargs, data
-            As of :meth:`fit`.
+            As in :meth:`fit`.
 
         Raises
         ------
         ValueError
-            If it has too many numbers for a full covariance, and no independent groups; if its rows come from a
-            loader, and there is none, or one that reads them only once.
+            If the model has too many numbers for a full covariance and no independent groups; if it needs a loader
+            and has none, or one that can be read only once.
         """
         if data is None and is_streamed(self.model):
             raise ValueError(
@@ -245,7 +245,7 @@ class AutoInference:
         if isinstance(logp.data, LoadedRows) and logp.n_all < MANY_ROWS and logp.data.fit:
             logp = replace(logp.of_part(logp.n_all, self._rng), data=None)
         self._logp = logp
-        self._take_family(_family(logp, self._rng), include_transformed)
+        self._set_family(_family(logp, self._rng), include_transformed)
         self.approx.report = FitReport(
             method="Auto",
             driver=logp.step.driver.name,
@@ -258,8 +258,8 @@ class AutoInference:
         self.state = FitState(0, logp.step, (), False, None, self.approx.report, feed=data)
         return self.state
 
-    def _take_family(self, family: Normal, include_transformed: bool) -> None:
-        """Take a form of the normal, and make what is returned."""
+    def _set_family(self, family: Normal, include_transformed: bool) -> None:
+        """Set the form of the covariance, and create the approximation."""
         self._family = family
         normal = guided_approximation(self.model, family.guide, start=self._start)
         normal.rng = self._of_seed
@@ -269,26 +269,17 @@ class AutoInference:
         self.approx.keep_transformed(include_transformed)
 
     def _without_groups(self, logp: LogPosterior) -> None:
-        """Begin anew with a full covariance.
-
-        Raises
-        ------
-        ValueError
-            If it has too many numbers for that.
-        """
+        """Restart with a full covariance."""
         before = self.approx
-        self._take_family(_full(logp), before.include_transformed)
+        self._set_family(_full(logp), before.include_transformed)
         self.approx.report, self._now, self._modes = before.report, None, None
 
     @property
     def position(self) -> dict[str, Any]:
-        """What a checkpoint needs to go on after the last pass, in arrays and generators by name.
-
-        It can be set; then the fit goes on from there, bit for bit.
-        """
+        """State after the last pass, as arrays and generators by name; setting it resumes the fit bit for bit."""
         assert self._logp is not None
         if not isinstance(self._logp.data, LoadedRows):
-            return {}  # few rows, which are fitted at once
+            return {}  # rows in memory are fitted in one go
         return saved_position(
             self._rng, self._logp.data, self._logp.budget, self._modes, self._passes
         )
@@ -353,7 +344,7 @@ class AutoInference:
                 first = self._first(some, watch)
                 if logp.data is None or n_rows >= logp.data.most or not first.is_flat:
                     break
-                # None of these rows has a category, whose coefficient has a flat prior
+                # The rows miss a category whose coefficient has a flat prior
                 n_rows, self._now = MORE_ROWS * n_rows, None
             bar.show("Looking for other modes")
             self._modes = find_modes(some, first, rng)
@@ -390,7 +381,7 @@ class AutoInference:
         self._draws = weigh_by_rows(logp, self._now.normal, rng)
 
     def _pass(self, logp: LogPosterior, watch: Callable[[Climb], None]) -> Passes:
-        """Take a pass over all rows; one that is stopped leaves no trace."""
+        """Take a pass over all rows; a pass that is stopped leaves the state unchanged."""
         rng, now, before = self._rng, self._now, self._passes
         assert now is not None and self.state is not None
         state = rng.bit_generator.state
@@ -405,8 +396,8 @@ class AutoInference:
         self.after_pass(False)
         return found
 
-    def _first(self, logp: LogPosterior, watch: Any) -> Climb:
-        """Climb from the initial point, or else from the first start around which the density is finite."""
+    def _first(self, logp: LogPosterior, watch: Callable[[Climb], None]) -> Climb:
+        """Fit from the initial point, or from the first start around which the density is finite."""
         family = self._family
         assert family is not None
         if self._now is not None:
@@ -424,16 +415,16 @@ class AutoInference:
         )
 
     def _keep(self, logp: LogPosterior, seconds: float, stopped: str) -> None:
-        """Put what was fitted into the approximation and its report."""
+        """Write the result into the approximation and its report."""
         approx, corrected = self.approx, False
-        rng = deepcopy(self._rng)  # a fit that goes on draws the same
+        rng = deepcopy(self._rng)  # a resumed fit draws the same numbers
         verdict = judge(logp.layout, self._now, self._modes, self._draws, stopped)
         if self._now is not None:
             normal, draws, n_kept = self._now.normal, self._draws, approx.size
             approx.set_normal(normal)
             corrected = draws is not None and draws.weights.ess >= FEWEST
             if logp.n_all and draws is not None and draws.needs_no_correction:
-                corrected = False  # the normal's draws are as good, and more of them
+                corrected = False  # draws of the normal are as good, and there are more
             if corrected and draws is not None:
                 approx.set_draws(draws.resampled(n_kept, rng))
             else:
@@ -470,7 +461,7 @@ def _family(logp: LogPosterior, rng: np.random.Generator) -> Normal:
 
 
 def _full(logp: LogPosterior) -> Normal:
-    """Return a full covariance, if the model is not too large for it."""
+    """Return a full covariance, unless the model is too large."""
     if logp.size <= LARGEST:
         return Dense.of_size(logp.size)
     raise ValueError(
@@ -480,8 +471,8 @@ def _full(logp: LogPosterior) -> Normal:
     )
 
 
-def _model_to_fit(model: Model, size: int) -> Any:
-    """Return a model of minibatches where there are many rows and they can be told apart, or else one of all rows."""
+def _model_to_fit(model: Model, size: int) -> Model:
+    """Return a model of minibatches if it has many rows that can be subsampled, and one of all rows otherwise."""
     full = full_data_model(model)
     lengths = [
         int(full.rvs_to_values[rv].shape[0].eval()) for rv in full.observed_RVs if rv.type.ndim
@@ -520,27 +511,24 @@ def _check_model(model: Model) -> None:
         )
 
 
-# MERGED: """What an automatic fit returns: weighted draws of the posterior, and the normal that they came from."""
-
-
 class AutoApproximation(GuideApproximation):
-    """Draws of the posterior by adaptive importance sampling, beside the normal of natural gradients.
+    """Draws of the posterior by adaptive importance sampling, and the normal they were drawn from.
 
     Parameters
     ----------
     normal : FullRank
     size : int
-        How many draws; :meth:`set_draws` sets them.
+        Number of draws.
 
     Attributes
     ----------
     normal : FullRank
-        Without the correction by importance weights.
+        The normal without the correction by importance weights.
     """
 
-    normal: Any
+    normal: GuideApproximation
 
-    def __init__(self, normal: Any, size: int) -> None:
+    def __init__(self, normal: GuideApproximation, size: int) -> None:
         guides = make_guides(
             normal.model, {None: EmpiricalGuide(size, 0.0, replace=False)}, rng=normal.rng
         )
@@ -548,14 +536,14 @@ class AutoApproximation(GuideApproximation):
         self.normal, self.size = normal, size
 
     def set_normal(self, normal: Normal) -> None:
-        """Set mean and covariance of the normal, without the correction."""
+        """Set the mean and covariance of the normal."""
         [guide] = self.normal.guides
         for name, value in normal.guide_parameters.items():
             var = self.normal.storage.dense[guide.own[name]]
             var.set_value(value.astype(pytensor.config.floatX))
 
     def set_draws(self, draws: np.ndarray) -> None:
-        """Set the draws of the posterior, shape (size, ndim), each with the same probability."""
+        """Set the draws of the posterior, unweighted, shape (size, ndim)."""
         [histogram] = self.storage.dense.values()
         histogram.set_value(draws.astype(pytensor.config.floatX))
 
@@ -565,7 +553,7 @@ class AutoApproximation(GuideApproximation):
         return new
 
     @property
-    def made_of(self) -> Any:
+    def made_of(self) -> GuideApproximation:
         return self.normal
 
     @property
@@ -585,15 +573,15 @@ class AutoApproximation(GuideApproximation):
         Parameters
         ----------
         draws : int
-            Number of draws: up to :attr:`size` none comes twice.
+            Number of draws; up to :attr:`size`, none is drawn twice.
         correct : bool
-            Whether to take the draws that importance weights have corrected; False draws from the normal.
+            Whether to take the draws corrected by importance weights, or to draw from the normal.
         **kwargs
-            As of :meth:`pymc.Approximation.sample`.
+            Keywords of :meth:`pymc.Approximation.sample`.
 
         Returns
         -------
         DataTree or MultiTrace
-            The attributes of the group fit say whether it can be trusted.
+            The group "fit" has the verdict in its attributes.
         """
         return super().sample(draws, **kwargs) if correct else self.normal.sample(draws, **kwargs)

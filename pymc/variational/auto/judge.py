@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The verdict on an automatic fit."""
+"""The verdict of an automatic fit: trusted or not, and why."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pymc.variational.verdict import Verdict
 
 __all__ = ["judge"]
 
-#: The fewest effective draws of a fit that is trusted.
+#: The fewest effective draws of a trusted fit.
 LEAST_ESS = 400
 
-#: Effective draws of a variance that are enough, and with fewer the heaviest tail of weights times squares.
+#: Effective draws of a variance that are enough; with fewer, the largest Pareto k-hat of weights times squares.
 LEAST_ESS_OF_SQUARES, LARGEST_KHAT_OF_SQUARES = 100, 0.7
 
-#: The largest difference of logarithms whose square is finite, and what is added to squares that may be 0.
+#: Largest difference of logarithms, whose exponential has a finite square, and a term that keeps squares positive.
 LARGEST_LOG, TINY = 300.0, 1e-300
 
-#: The heaviest tail of its weights; the second where it took more than so many draws to get there.
+#: Largest Pareto k-hat of the weights, and the largest after more than so many draws.
 LARGEST_KHAT, AFTER_MANY, MANY = 0.5, 0.3, 10_000
 
 
@@ -38,18 +38,19 @@ def judge(
     draws: WeightedDraws | None,
     stopped: str,
 ) -> Verdict:
-    """Tell whether a fit can be trusted.
+    """Judge whether a fit can be trusted.
 
     Parameters
     ----------
     layout : Layout
     now : Climb or None
-        The normal.
+        State of the natural-gradient ascent.
     modes : Modes or None
-        What other starts ended at.
+        Optima of other starts.
     draws : WeightedDraws or None
-        None if the fit was stopped before there were some.
+        None if the fit stopped before the importance sampling.
     stopped : str
+        Reason of the end of the fit.
     """
     if draws is None or now is None or modes is None:
         return Verdict(
@@ -110,17 +111,17 @@ def judge(
 
 
 def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, float]:
-    """Return the number of a point whose variance is the least known, its effective draws, and its Pareto k-hat.
+    """Return the index of the least accurate variance, its effective draws, and its Pareto k-hat.
 
-    It is that of weights times squares of distances from the mean, of exponentials those of the exponentials; -inf
-    where there are enough effective draws.
+    The k-hat is that of weights times squared distances from the mean, on the constrained scale for positive variables;
+    -inf if the effective draws are enough.
     """
     worst = (0, np.inf, -np.inf)
     for points, log_weights, numbers in draws.parts(layout.size):
         probabilities = np.exp(log_weights)
         for site, part in zip(layout.sites, layout.slices):
-            here = np.flatnonzero((numbers >= part.start) & (numbers < part.stop))
-            values = points[:, here]
+            columns = np.flatnonzero((numbers >= part.start) & (numbers < part.stop))
+            values = points[:, columns]
             if _is_exponential(site):
                 away = values - probabilities @ values
                 values = np.exp(np.minimum(away, LARGEST_LOG))  # up to a factor
@@ -129,13 +130,13 @@ def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, f
             ess = products.sum(axis=0) ** 2 / (products**2).sum(axis=0)
             for k in np.flatnonzero(ess < LEAST_ESS_OF_SQUARES):
                 khat = smoothed(log_weights + np.log(squares[:, k] + TINY)).khat
-                found = (int(numbers[here[k]]), float(ess[k]), khat)
+                found = (int(numbers[columns[k]]), float(ess[k]), khat)
                 worst = max(worst, found, key=lambda found: found[2])
     return worst
 
 
 def _is_exponential(site: Site) -> bool:
-    """Tell whether a variable is the exponential of its value, up to a bound and a sign."""
+    """Return True if a variable is the exponential of its value, up to a bound and a sign."""
     if isinstance(site.transform, IntervalTransform):
         lower, upper = site.transform.args_fn(*site.rv.owner.inputs)
         return (lower is None) != (upper is None)
@@ -143,13 +144,10 @@ def _is_exponential(site: Site) -> bool:
 
 
 def _least_normal(layout: Layout, now: Climb, draws: WeightedDraws) -> int:
-    """Return the number of a point along which the posterior is the least like the normal.
-
-    There the gradient differs the most from that of the normal, on average over its draws.
-    """
+    """Return the index of the number along which the posterior differs most from the normal, by its gradients."""
     [(_, _, numbers), *_] = draws.parts(layout.size)
     normal = now.normal
-    if not np.isfinite(draws.gradients).any():  # by its skewness
+    if not np.isfinite(draws.gradients).any():  # without gradients: the most skewed
         probabilities = draws.probabilities
         away = draws.points - probabilities @ draws.points
         skewness = probabilities @ away**3 / (probabilities @ away**2 + TINY) ** 1.5

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The log-posterior of a model on the unconstrained space, with its gradient, at many points in one call."""
+"""The log-posterior on the unconstrained space and its gradient, at many points in one call, of all or some rows."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ if TYPE_CHECKING:
 __all__ = ["Budget", "LoadedRows", "LogPosterior", "NumberedRows", "RowData", "Stopped", "Values"]
 
 
-#: Points, points times rows, and bytes of rows of one call of compiled code, between which a fit may be stopped.
+#: Points, points times rows, and bytes of rows in one call of compiled code; a fit can stop between two calls.
 POINTS_AT_ONCE, ROWS_AT_ONCE, BYTES_AT_ONCE = 256, 2**20, 2**25
 
-#: Rows of a block, and numbers of points for many blocks, in a pass over all rows.
+#: Rows of a block, and numbers of the points of many blocks, in a pass over all rows.
 BLOCK, NUMBERS_AT_ONCE = 4096, 2**22
 
-#: Numbers of a point from which calls are by threads; those of rows always are.
+#: Size of a point above which calls use threads; calls on rows always do.
 LARGE = 1000
 
 
 class Stopped(Exception):
-    """A fit was interrupted, or its budget is spent; `str` says which."""
+    """Raised when a fit is interrupted or its budget is spent; its text is the reason."""
 
 
 @dataclass(eq=False)
 class Budget:
-    """What a fit has computed, and whether it may go on.
+    """Count of a fit's computations, and the check that stops it.
 
     Parameters
     ----------
     check : callable () -> None
-        Called between two calls of compiled code; it raises :class:`Stopped` to end the fit.
+        Called between two calls of compiled code; raises :class:`Stopped` to end the fit.
     n_gradients : float
-        Points at which the log-posterior was computed; a block of rows counts as its part of all rows.
+        Evaluations of the gradient; on a block of rows, the block's share of all rows.
     n_rows : int
         Points times rows.
     """
@@ -78,17 +78,17 @@ class LogPosterior:
     Parameters
     ----------
     model : Model
-        Of all rows, or of minibatches of one dim.
+        A model of all rows, or of minibatches of one dim.
     layout : Layout
-        Where each variable is in a point.
+        Slices of the variables in a point.
     start : array of float64, shape (size,)
         The initial point.
     step : Step
-        Its fed inputs are a point, and rows; it computes 0, the log-density and the gradient.
+        Compiled function of a point and rows, which returns 0, the log-density and the gradient.
     data : RowData, optional
-        All rows, of a model of minibatches.
+        All rows of a model of minibatches.
     rows : tuple of array, optional
-        The values of the rows that it is of, scaled up to all.
+        Values of the rows to use, scaled up to all rows.
     budget : Budget
     """
 
@@ -109,19 +109,19 @@ class LogPosterior:
         feed: BatchFeed | None = None,
         **compile_kwargs: Any,
     ) -> LogPosterior:
-        """Compile it, unless that was done before for this model.
+        """Compile the log-posterior of a model, or reuse its compiled function.
 
         Parameters
         ----------
         model : Model
-            Of all rows, or of minibatches of one dim: of these it is a function of the rows, too.
+            A model of all rows, or of minibatches of one dim; then rows are an input.
         starts : Starts
         seed : int
-            For random parts and the order of the rows.
+            Seed of subsamples and of the order of the rows.
         feed : BatchFeed, optional
-            Of a loader, which has the rows.
+            Batch feed of a loader.
         **compile_kwargs
-            Of :func:`pytensor.function`.
+            Keywords of :func:`pytensor.function`.
         """
         layout = Layout.of(sites_of(model), starts.point)
         start = layout.flatten(starts.point).astype("float64")
@@ -139,7 +139,7 @@ class LogPosterior:
             graphs = rebuild(graphs, dict.fromkeys(found, rows))
         values = {site.value: value for site, value in layout.split(point, 0).items()}
         [logp] = stabilised(at_one_draw(graphs, values))
-        # The entry in front is what a driver takes for the loss: it goes on where the others are not finite
+        # Drivers take the first entry for the loss: a constant, so that they continue where the others are not finite
         outputs = pt.concatenate(
             [pt.zeros(1), pt.atleast_1d(logp), grad(logp, point, disconnected_inputs="ignore")]
         )
@@ -149,7 +149,7 @@ class LogPosterior:
 
     @property
     def size(self) -> int:
-        """How many numbers a point has."""
+        """Numbers of a point."""
         return self.layout.size
 
     @property
@@ -158,15 +158,15 @@ class LogPosterior:
 
     @property
     def n_all(self) -> int:
-        """How many rows there are; 0 for a model without minibatches."""
+        """Number of rows; 0 for a model without minibatches."""
         return 0 if self.data is None else self.data.n_all
 
     def of_rows(self, rows: Values) -> LogPosterior:
-        """Return that of some rows, scaled up to all."""
+        """Return the log-posterior of some rows, scaled up to all."""
         return replace(self, rows=tuple(map(np.ascontiguousarray, rows)))
 
     def of_part(self, n: int, rng: np.random.Generator) -> LogPosterior:
-        """Return that of `n` rows at random, scaled up to all."""
+        """Return the log-posterior of a subsample of `n` rows, scaled up to all."""
         assert self.data is not None
         return self.of_rows(self.data.part(min(n, self.data.most), rng))
 
@@ -179,13 +179,12 @@ class LogPosterior:
         ----------
         points : array of floats, shape (n_points, size)
         blocks : tuple of array, shape (n_blocks, n_rows, ...), optional
-            The rows of the points, as many of which follow each other for each block. Default: the rows that it is
-            of.
+            Rows for the points, n_points / n_blocks consecutive ones for each block. Default: :attr:`rows`.
 
         Returns
         -------
         values : array of float64, shape (n_points,)
-            -inf where it is nan or inf, as where terms overflow.
+            -inf in place of nan and inf, as from terms that overflow.
         gradients : array of float64, shape (n_points, size)
 
         Raises
@@ -207,15 +206,15 @@ class LogPosterior:
 
         def compute(k: int) -> None:
             some = np.arange(k, min(n_points, k + at_once))
-            given = [points[some], *(array[some * n_blocks // n_points] for array in blocks)]
-            values = tuple(np.ascontiguousarray(given[i]) for i in self.step.fed)
+            inputs = [points[some], *(array[some * n_blocks // n_points] for array in blocks)]
+            values = tuple(np.ascontiguousarray(inputs[i]) for i in self.step.fed)
             driver = self.step.driver
             run = driver.run(
                 self.step.load(), len(some), PreparedBatches(driver.prepare_batches(values), 0)
             )
             found[some] = run.losses
 
-        # Threads: the compiled loops of Numba let others run
+        # Numba's compiled loops release the GIL
         threaded = (bool(blocks) or self.size > LARGE) and self.step.driver.name == "numba"
         n_threads = _n_cores() if threaded and len(starts) > 1 else 1
         with np.errstate(all="ignore"), ThreadPoolExecutor(n_threads) as pool:
@@ -264,52 +263,43 @@ def _n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
 
 
-# MERGED: """All rows of a model, in blocks and in random parts: by their numbers, or as a loader reads them."""
-
-
-#: The values of rows, an array for each fed input: shape (n_rows, ...), and in blocks (n_blocks, n_rows, ...).
+#: Values of rows, an array for each input: shape (n_rows, ...), or (n_blocks, n_rows, ...) in blocks.
 type Values = tuple[np.ndarray, ...]
 
-#: Bytes of rows of a loader that become blocks at once, and of a random part at most.
+#: Bytes of a loader's rows that become blocks at once, and the most bytes of a subsample.
 BYTES_OF_BLOCKS, LARGEST_PART = 2**24, 2**28
 
-#: The fewest rows of a random part that are read from a loader, so that no other pass is needed soon.
+#: The fewest rows of a subsample that is read from a loader, to save further passes.
 FEWEST_READ = 20_000
 
 
 class RowData(ABC):
-    """All rows of a model.
-
-    Parameters
-    ----------
-    n_all : int
-        How many there are.
-    """
+    """All rows of a model: read in blocks, and in random subsamples."""
 
     n_all: int
 
     @property
     def most(self) -> int:
-        """How many rows a random part has at most."""
+        """The most rows of a subsample."""
         return self.n_all
 
     @abstractmethod
     def part(self, n: int, rng: np.random.Generator) -> Values:
-        """Draw `n` of all rows at random, without replacement."""
+        """Draw a subsample of `n` rows without replacement."""
 
     @abstractmethod
     def blocks(self, length: int, at_once: int) -> Generator[Values]:
-        """Yield all rows once: up to `at_once` blocks of `length` rows at a time, and one of the rest at the end."""
+        """Yield all rows once, up to `at_once` blocks of `length` rows at a time, and the rest as a shorter block."""
 
 
 class NumberedRows(RowData):
-    """Rows in memory: their values are their numbers.
+    """Rows in memory, by their numbers.
 
     Parameters
     ----------
     n_all : int
     seed : int
-        For the order in blocks, so that each is a random part.
+        Seed of the order of rows, which makes each block a random subsample.
     """
 
     def __init__(self, n_all: int, seed: int) -> None:
@@ -327,71 +317,70 @@ class NumberedRows(RowData):
 
 
 class LoadedRows(RowData):
-    """Rows of a loader: a random part is held in memory, and all are read anew in each pass.
+    """Rows of a loader: one random sample stays in memory, and each pass reads all rows anew.
 
     Parameters
     ----------
     feed : BatchFeed
-        Of the loader.
+        Batch feed of the loader.
     seed : int
-        For the random part, and the order of the rows that are read at once.
+        Seed of the sample, and of the order of rows that are read together.
 
     Attributes
     ----------
-    seed : int
     n_passes : int
-        Complete passes in blocks; the next begins where the loader's pass of this number does.
+        Number of complete passes; the next reads the loader's epoch of this number.
     """
 
     def __init__(self, feed: BatchFeed, seed: int) -> None:
         self.n_all, self.seed, self.n_passes = feed.n_rows, seed, 0
         self._feed = feed
-        self._held: Values = ()
+        self._sample: Values = ()
 
-    def go_on(self, seed: int, n_passes: int) -> None:
-        """Go on as another that had this seed and so many passes; the random part is that of the seed."""
-        self.seed, self.n_passes, self._held = seed, n_passes, ()
+    def seek(self, seed: int, n_passes: int) -> None:
+        """Continue with a seed after a number of passes; the sample is drawn anew by the seed."""
+        self.seed, self.n_passes, self._sample = seed, n_passes, ()
 
     @property
     def most(self) -> int:
-        of_row = sum(array[:1].nbytes for array in self._some(1))
+        of_row = sum(array[:1].nbytes for array in self._sample_of(1))
         return min(self.n_all, LARGEST_PART // max(1, of_row))
 
     @property
     def fit(self) -> bool:
-        """Whether all rows can be held in memory."""
+        """True if all rows can be held in memory."""
         return self.most == self.n_all
 
     def part(self, n: int, rng: np.random.Generator) -> Values:
-        held = self._some(n)
-        some = rng.choice(len(held[0]), n, replace=False)
-        return tuple(array[some] for array in held)
+        sample = self._sample_of(n)
+        some = rng.choice(len(sample[0]), n, replace=False)
+        return tuple(array[some] for array in sample)
 
-    def _some(self, n: int) -> Values:
-        """Return `n` random rows or more, read in one pass from all parts of the loader's data."""
-        if not self._held or len(self._held[0]) < n:
+    def _sample_of(self, n: int) -> Values:
+        """Return at least `n` random rows, read in one pass over the loader's data."""
+        if not self._sample or len(self._sample[0]) < n:
             n = min(self.n_all, max(n, FEWEST_READ))
             rng = np.random.default_rng((self.seed, n))
             places = np.sort(rng.choice(self.n_all, n, replace=False))
             position, n_used = self._feed.position, self._feed.n_used
-            self._held = _joined([_taken(*found, places) for found in self._read(0)])
+            self._sample = _joined([_rows_at(places, *part) for part in self._read(0)])
             self._feed.position, self._feed.n_used = position, n_used
-        return self._held
+        return self._sample
 
     def blocks(self, length: int, at_once: int) -> Generator[Values]:
         rng = np.random.default_rng((self.seed, self.n_all, self.n_passes))
-        waiting: list[Values] = []
+        pending: list[Values] = []
         with closing(self._read(self.n_passes)) as parts:
             for _, some in parts:
-                order = rng.permutation(len(some[0]))  # neighbours in the data may be alike
-                waiting.append(tuple(array[order] for array in some))
-                n_rows = sum(len(values[0]) for values in waiting)
-                if n_rows < at_once * length and _n_bytes(waiting) < BYTES_OF_BLOCKS:
+                order = rng.permutation(len(some[0]))  # neighbours in the data may be correlated
+                pending.append(tuple(array[order] for array in some))
+                n_rows = sum(len(values[0]) for values in pending)
+                if n_rows < at_once * length and _n_bytes(pending) < BYTES_OF_BLOCKS:
                     continue
-                rows, end = _joined(waiting), n_rows - n_rows % length
+                rows, end = _joined(pending), n_rows - n_rows % length
                 yield from _cut(tuple(array[:end] for array in rows), length, at_once)
-                waiting = [tuple(array[end:] for array in rows)]
-        yield from _cut(_joined(waiting), length, at_once)
+                pending = [tuple(array[end:] for array in rows)]
+        yield from _cut(_joined(pending), length, at_once)
         self.n_passes += 1
         self._feed.position = self._start(self.n_passes)
 
@@ -399,7 +388,7 @@ class LoadedRows(RowData):
         return replace(self._feed.position, epoch=epoch, row=0)
 
     def _read(self, epoch: int) -> Generator[tuple[int, Values]]:
-        """Read a pass: yield how many rows came before, and rows in the loader's order."""
+        """Read a pass: yield the number of rows before, and rows in the loader's order."""
         feed, n_before = self._feed, 0
         feed.position = self._start(epoch)
         with closing(feed.read(-(-self.n_all // feed.batch_size))) as parts:
@@ -410,8 +399,8 @@ class LoadedRows(RowData):
                 n_before += len(some[0])
 
 
-def _taken(n_before: int, some: Values, places: np.ndarray) -> Values:
-    """Copy those of some rows whose places in a pass are asked for."""
+def _rows_at(places: np.ndarray, n_before: int, some: Values) -> Values:
+    """Copy the rows at sorted places of a pass from a part of it that follows `n_before` rows."""
     first, last = np.searchsorted(places, [n_before, n_before + len(some[0])])
     return tuple(array[places[first:last] - n_before] for array in some)
 

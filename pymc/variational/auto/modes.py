@@ -1,9 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Other modes: optima of other starts, and points that a symmetry of the model makes as good as the optimum.
+"""Search for other modes, from other starts and from symmetric images of the optimum.
 
-Importance weights do not see a mode that no draw comes near. So climbs from other starts are compared by their
-bound, and so are those from the optimum with entries exchanged, or signs turned, where the density is as high.
+Importance weights cannot see a mode that no draw comes near. So the optima of other starts are compared by their
+ELBO, as are those from the best optimum with entries exchanged or signs flipped, where the density is as high.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -20,52 +19,53 @@ from pymc.initial_point import make_initial_point_fn
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb
 from pymc.variational.auto.normal import Normal
+from pymc.variational.guides.layout import Layout
 
 __all__ = ["Modes", "find_modes", "spread_starts"]
 
-#: Pairs of starts beside the initial point, one drawn from the priors and one around the initial point: at least so
-#: many, and up to so many while they take few evaluations; or more of them, where one start alone found the best optimum.
+#: Fewest and most pairs of further starts (one from the priors, one around the initial point), and the evaluations after
+#: which the fewest are enough: more of them if only one start found the best optimum.
 PAIRS, FEW_EVALUATIONS, MORE_EVALUATIONS = (2, 16), 3000, 20_000
 
-#: Half the width of the uniform distribution around the initial point, as Stan has it.
+#: Half-width of the uniform distribution around the initial point, as in Stan.
 AROUND = 2.0
 
-#: Optima are the same where their means are nearer, in sds, and no sd is so many times as large.
+#: Optima are the same if means are nearer than this, in sds, and no sds differ by more than this factor.
 SAME, SAME_WIDTH = 2.0, 4.0
 
-#: A mode whose bound is lower by more has no weight: a part of 0.001.
+#: A mode whose ELBO is lower by more nats has a weight below 0.001.
 NEGLIGIBLE = 7.0
 
-#: Entries of an axis up to which any two are exchanged.
+#: Entries of an axis among which all pairs are exchanged.
 FEW = 8
 
-#: Points with a symmetry that are climbed from, the best ones.
+#: Symmetric images that are used as starts, the best ones.
 MOST_SYMMETRIC = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Modes:
-    """Optima of several starts.
+    """Distinct optima of several starts.
 
     Parameters
     ----------
     best : Climb
-        The one with the highest bound; that from the initial point, where others are higher by chance alone.
+        The one with the highest ELBO; the one from the initial point, unless another is clearly higher.
     others : tuple of Climb
-        Other ones, elsewhere, whose bound is about as high. Where the best was found by one start alone, and not by
-        the initial point, its end is among them.
+        Optima elsewhere with about as high an ELBO. If a single start found the best one, and it was not the initial
+        point, the initial point's optimum is among them.
     """
 
     best: Climb
     others: tuple[Climb, ...] = field(default=())
 
     def farthest(self) -> tuple[int, float]:
-        """Return which number of a point differs most between the best and the next optimum, in sds."""
+        """Return the index of the largest gap between the best and the next optimum, and the gap in sds."""
         gaps, _ = self.best.normal.differences(self._next.normal)
         return int(gaps.argmax()), float(gaps.max())
 
     def widest(self) -> tuple[int, float]:
-        """Return of which number the sds differ most, and how many times as large one is."""
+        """Return the index of the largest ratio of sds of these two, and the ratio."""
         _, logs = self.best.normal.differences(self._next.normal)
         return int(logs.argmax()), float(np.exp(logs.max()))
 
@@ -75,7 +75,7 @@ class Modes:
 
 
 def spread_starts(logp: LogPosterior, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield starts: in turns, draws from the priors, where there are some, and around the initial point."""
+    """Yield starts: alternately a draw from the priors, if they are proper, and a point around the initial one."""
     model, start = logp.model, logp.start
     flat = [rv for rv in model.free_RVs if isinstance(rv.owner.op, Flat | HalfFlat)]
     from_prior = {rv.name: "prior" for rv in model.free_RVs if rv not in flat}
@@ -83,13 +83,13 @@ def spread_starts(logp: LogPosterior, rng: np.random.Generator) -> Iterator[np.n
     for _ in range(PAIRS[1]):
         if draw is not None:
             point = logp.layout.flatten(draw(int(rng.integers(2**30)))).astype("float64")
-            # A draw that a transform does not take, such as of an ordered variable, is not finite
+            # A draw outside a transform's domain, as of an ordered variable, is not finite
             yield np.where(np.isfinite(point), point, start)
         yield start + rng.uniform(-AROUND, AROUND, size=len(start))
 
 
 def find_modes(logp: LogPosterior, first: Climb, rng: np.random.Generator) -> Modes:
-    """Climb from other starts, and compare.
+    """Maximise from other starts, and collect distinct optima.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def find_modes(logp: LogPosterior, first: Climb, rng: np.random.Generator) -> Mo
 
 
 def _best(ends: Sequence[Climb]) -> Climb:
-    """Return the climb with the highest bound; the first, where that is higher by chance alone."""
+    """Return the optimum with the highest ELBO; the first one, unless another is clearly higher."""
     best = max(ends, key=lambda c: c.bound)
     return best if best.bound > ends[0].bound + 1 else ends[0]
 
@@ -132,7 +132,7 @@ def _best(ends: Sequence[Climb]) -> Climb:
 def _climbs(
     logp: LogPosterior, starts: Sequence[Normal], n_draws: int, rng: np.random.Generator
 ) -> list[Climb]:
-    """Climb from each start around which the density is finite."""
+    """Maximise from each start around which the density is finite."""
     found = []
     for start in starts:
         try:
@@ -149,7 +149,7 @@ def _same(one: Climb, other: Climb) -> bool:
 
 
 def _symmetric(logp: LogPosterior, best: Climb) -> list[np.ndarray]:
-    """Return points as good as an optimum, and far from it, that a symmetry of the model would make."""
+    """Return symmetric images of an optimum that are far from it and as good."""
     mean, sd = best.normal.mean, best.normal.sd
     candidates = [
         point for point in _exchanged(logp.layout, mean) if (np.abs(point - mean) / sd).max() > SAME
@@ -162,8 +162,8 @@ def _symmetric(logp: LogPosterior, best: Climb) -> list[np.ndarray]:
     return [candidates[k] for k in good[:MOST_SYMMETRIC]]
 
 
-def _exchanged(layout: Any, point: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield a point with entries along axes of one length exchanged, and with signs of variables turned."""
+def _exchanged(layout: Layout, point: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield a point with entries along axes of one length exchanged, and with signs of variables flipped."""
     parts = layout.slices
     lengths = {n for shape in layout.shapes for n in shape if n > 1}
     for length in sorted(lengths):

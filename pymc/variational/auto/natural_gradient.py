@@ -1,10 +1,10 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Natural gradients on draws that are kept, so that a line search sees one bound without noise.
+"""Natural-gradient ascent of the ELBO on fixed draws, so that a line search sees a function without noise.
 
-The draws are whitened and matched to mean 0 and covariance I: of a normal posterior the bound's optimum is
-then exact. What fixed draws get wrong of others is seen by taking four times as many, until the answer stands
-still (Burroni, Domke and Sheldon 2024, "Sample average approximation for black-box variational inference").
+The whitened draws have mean 0 and covariance I exactly, which makes the optimum exact for a normal posterior. For
+others the number of draws grows fourfold until the answer stands still (Burroni, Domke and Sheldon 2024, "Sample
+average approximation for black-box variational inference").
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from pymc.variational.auto.normal import Normal
 
 __all__ = ["Climb", "climb", "settle"]
 
-#: Largest whitened slope at which a fit has converged, in sds, and at which one is good enough to start another.
+#: Largest whitened slope, in sds, of a converged fit, and of one that is good enough to start another.
 CONVERGED, ROUGH = 0.02, 0.1
 
-#: It may be so many times as large where the bound of these draws rises no more.
+#: Factor on that tolerance where the bound of these draws has stopped rising.
 STALLED = 5
 
-#: Rise of the bound in nats that is none, and steps without one after which a fit ends.
+#: Smallest rise of the bound in nats that counts, and the number of steps without one that ends a fit.
 NO_RISE, PATIENCE = 1e-4, 6
 
 MAX_STEPS = 100
 
-#: How much narrower a start gets from which no step leads up, in its first steps.
+#: Factor by which a start narrows if no step leads up, and the last step at which it may.
 NARROWER, MOST_NARROWED = 0.1, 10
 
-#: Part of 1 + |x| that is the sd of a start: the density is smooth there, whatever its scales are.
+#: Sd of a start, relative to 1 + |x|: so narrow that the density is smooth there, whatever its scales.
 WIDTH = 1e-3
 
-#: The sd beyond which a climb ends: the density has no curvature there, and squares would overflow before long.
+#: Sd that ends a climb: the density has no curvature there, and squares would overflow soon.
 WIDEST = 1e30
 
-#: Rates that the line search tries: halved down to 0.1, and then quartered.
+#: Smallest rate of the line search, which halves rates down to 0.1 and then quarters them.
 LEAST_RATE = 1e-6
 
-#: Change of means in sds, and of logarithms of sds, below which more draws change nothing.
+#: Change of means in sds, and of log-sds, below which the answer stands still.
 STANDS_STILL = 0.05
 
-#: The most draws of a bound, and numbers of these draws.
+#: The most draws, and the most numbers in them.
 MOST_DRAWS, MOST_NUMBERS = 4096, 20_000_000
 
 
 @dataclass(frozen=True)
 class Climb:
-    """Where natural gradients have come to.
+    """State of a natural-gradient ascent.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Climb:
     n_steps : int
     n_draws : int
     moved : float
-        By how much the last increase in the number of draws changed means, in sds, and sds, in logarithms.
+        Change of means in sds, and of log-sds, at the last increase of the number of draws.
     """
 
     normal: Normal
@@ -77,7 +77,7 @@ class Climb:
 
     @property
     def is_flat(self) -> bool:
-        """Whether the density has no curvature along some direction."""
+        """True if the density has no curvature along some direction."""
         return bool(self.normal.sd.max() > WIDEST)
 
 
@@ -89,7 +89,7 @@ def climb(
     watch: Callable[[Climb], None] = lambda now: None,
     tolerance: float = CONVERGED,
 ) -> Climb:
-    """Climb the bound of some draws to its top.
+    """Maximise the ELBO of fixed draws.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def climb(
         if now.n_steps >= MAX_STEPS or now.is_flat:
             return now
         rate = 1.0
-        # The noise of sums of many terms, which are as large as the bound
+        # Rounding of sums of many terms
         rounding = 1e-4 + 1e-9 * abs(now.bound)
         while rate > LEAST_RATE:
             normal = now.normal.moved(slope, rate)
@@ -138,7 +138,7 @@ def climb(
         else:
             if almost.converged or now.n_steps >= MOST_NARROWED:
                 return almost
-            # Too wide for the density there, of which a part of the draws sees nothing but its slopes
+            # Too wide: some draws see only the slopes of the density
             normal = now.normal.at(now.normal.mean, NARROWER)
             values, found = logp(normal.points(noise))
             bound = values.mean() + normal.log_scale
@@ -152,7 +152,7 @@ def climb(
 def _finite_start(
     logp: LogPosterior, normal: Normal, noise: np.ndarray
 ) -> tuple[Normal, np.ndarray, np.ndarray]:
-    """Make a start narrower until the density is finite at all draws."""
+    """Narrow a start until the density is finite at all draws."""
     for _ in range(60):
         values, gradients = logp(normal.points(noise))
         if np.isfinite(values).all() and np.isfinite(gradients).all():
@@ -167,7 +167,7 @@ def settle(
     rng: np.random.Generator,
     watch: Callable[[Climb], None] = lambda now: None,
 ) -> Climb:
-    """Take four times the draws until means and sds stand still.
+    """Maximise with ever more draws until means and sds stand still.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def settle(
     now, n_draws, n_steps = start, start.n_draws, start.n_steps
     most = max(min(MOST_DRAWS, MOST_NUMBERS // logp.size), 4 * start.normal.n_draws)
     while True:
-        n_draws = min(4 * n_draws, most)  # a fit that goes on has as many before
+        n_draws = min(4 * n_draws, most)  # refine starts from as many
         before = now.normal
         now = climb(logp, before, n_draws, rng, watch)
         n_steps += now.n_steps

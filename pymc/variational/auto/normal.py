@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-r"""Normal distributions, and what a step of natural gradients needs of them.
+r"""Normal distributions with the operations of natural-gradient steps and importance sampling.
 
 With draws :math:`x = m + L z` of whitened noise :math:`z`, and whitened gradients
 :math:`u = L^\top \nabla \log p(x)`, the natural gradient of the bound is
@@ -24,15 +24,15 @@ from pymc.variational.guides.initial_values import rhos
 
 __all__ = ["Dense", "Normal", "Slope", "positive", "triangular"]
 
-#: The precision along a direction falls at most to this part of what it was in a step: sds grow tenfold.
+#: In one step the precision along a direction shrinks at most to this part: sds grow at most tenfold.
 LEAST_PRECISION = 0.01
 
-#: Draws for each unknown of the regression.
+#: Draws per unknown of the regression.
 PER_NUMBER = 2
 
 
 def positive(values: np.ndarray) -> np.ndarray:
-    """Turn eigenvalues of a precision positive: where it is not concave, as wide as now, or wider."""
+    """Return positive eigenvalues of a precision: where the density is not concave, the normal keeps its width or widens."""
     return np.where(values < 0, np.minimum(-values, 1), values)
 
 
@@ -44,7 +44,7 @@ class Slope(NamedTuple):
     mean : array, shape (size,)
         0 at the optimum.
     values : array, shape (size,)
-        Eigenvalues of the precision to go to, in units of the present one: 1 at the optimum.
+        Eigenvalues of the target precision, in units of the present one: 1 at the optimum.
     vectors : array, shape (size, size)
     """
 
@@ -54,16 +54,16 @@ class Slope(NamedTuple):
 
     @property
     def of_mean(self) -> float:
-        """By how many standard deviations the mean is to move."""
+        """The largest step of a mean, in standard deviations."""
         return float(np.abs(self.mean).max())
 
     @property
     def of_sds(self) -> float:
-        """By which part of them the standard deviations are to change."""
+        """The largest relative change of a standard deviation."""
         return float(0.5 * np.abs(self.values - 1).max())
 
     def of_precision(self, precision: np.ndarray) -> Slope:
-        """Return the same with another precision to go to, whitened."""
+        """Replace the target precision, whitened."""
         values, vectors = np.linalg.eigh(precision)
         return self._replace(values=values, vectors=vectors)
 
@@ -73,17 +73,17 @@ class Slope(NamedTuple):
 
 
 class Normal(ABC):
-    """A normal distribution, by the form of its covariance: what a fit and importance sampling ask of it."""
+    """A normal distribution; subclasses have a form of covariance."""
 
     mean: np.ndarray
 
     @abstractmethod
     def around(self, point: np.ndarray, width: float) -> Self:
-        """Start at a point, and so narrow that any density is smooth there, whatever its scales are."""
+        """Return a distribution at a point with sds of `width` times 1 + the point's size."""
 
     @abstractmethod
     def at(self, mean: np.ndarray, scale: float = 1.0) -> Self:
-        """Return the same elsewhere, with sds that are `scale` times as large."""
+        """Return it at another mean, with sds multiplied by `scale`."""
 
     @property
     @abstractmethod
@@ -97,19 +97,19 @@ class Normal(ABC):
     @property
     @abstractmethod
     def n_fitted(self) -> int:
-        """How many numbers a regression for a row of the covariance has."""
+        """Number of unknowns in the regression for a row of the covariance."""
 
     @abstractmethod
     def noise(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw an even number of whitened draws, in pairs of opposite signs, with mean 0 and covariance I."""
+        """Draw an even number of whitened draws, in antithetic pairs, with mean 0 and covariance I exactly."""
 
     @abstractmethod
     def away(self, noise: np.ndarray) -> np.ndarray:
-        """Return how far from the mean draws are."""
+        """Return the displacements from the mean of some noise."""
 
     @abstractmethod
     def whitened(self, points: np.ndarray) -> np.ndarray:
-        """Return the noise that gives some points."""
+        """Return the noise of some points."""
 
     @abstractmethod
     def whitened_gradients(self, gradients: np.ndarray) -> np.ndarray: ...
@@ -120,18 +120,18 @@ class Normal(ABC):
 
     @abstractmethod
     def restoring(self, noise: np.ndarray) -> np.ndarray:
-        """Return the gradient of its own log-density at ``points(noise)``, with the sign turned."""
+        """Return the negative gradient of this distribution's log-density at ``points(noise)``."""
 
     @abstractmethod
     def moved(self, slope: Any, rate: float) -> Self:
-        """Take a step; at a rate of 1 a normal posterior is exact after it.
+        """Take a step; with rate 1 it ends at the optimum if the posterior is normal.
 
-        Where the density is not concave on average, the normal stays as wide as it is or gets wider.
+        Where the density is not concave on average, the normal keeps its width or widens.
         """
 
     @abstractmethod
     def of_draws(self, points: np.ndarray, weights: np.ndarray) -> Self:
-        """Take mean and covariance of weighted draws.
+        """Return the normal with the mean and covariance of weighted draws.
 
         Raises
         ------
@@ -142,12 +142,12 @@ class Normal(ABC):
     @property
     @abstractmethod
     def guide(self) -> Any:
-        """The guide of the same form, as of :func:`pymc.fit`."""
+        """The guide of this form, as :func:`pymc.fit` takes it."""
 
     @property
     @abstractmethod
     def guide_parameters(self) -> dict[str, np.ndarray]:
-        """The parameters of that guide, by name."""
+        """Values of the guide's parameters by name."""
 
     @property
     def size(self) -> int:
@@ -159,14 +159,14 @@ class Normal(ABC):
 
     @property
     def n_draws(self) -> int:
-        """The fewest draws from which its covariance can be fitted."""
+        """The fewest draws that determine the covariance."""
         return max(16, PER_NUMBER * self.n_fitted + 2)
 
     def points(self, noise: np.ndarray) -> np.ndarray:
         return self.mean + self.away(noise)
 
     def differences(self, other: Normal) -> tuple[np.ndarray, np.ndarray]:
-        """Return by how many of its sds each mean differs from another normal's, and sds by logarithms."""
+        """Return the distances of means from another normal's in sds, and of log-sds."""
         sd = self.sd
         return np.abs(self.mean - other.mean) / sd, np.abs(np.log(sd / other.sd))
 

@@ -9,7 +9,7 @@ An integral over :math:`d` numbers is a mean over directions :math:`v` of integr
     \int e^{f(z)} dz = \frac{\pi^{d/2}}{\Gamma(d/2)} \; E_v \int |r|^{d-1} e^{f(rv)} dr,
 
 and along a line :math:`f` is the integral of its slope. A polynomial through the slopes at the nodes has that
-integral, so that it costs no more than the nodes themselves. In one dimension this is adaptive Gauss-Hermite
+integral, so that no values are needed. In one dimension this is adaptive Gauss-Hermite
 quadrature (Liu and Pierce 1994); in more it is a spherical-radial rule (Genz and Monahan 1999, "A stochastic algorithm for
 high-dimensional integrals over unbounded regions with Gaussian weight").
 """
@@ -33,14 +33,13 @@ __all__ = [
     "wide_rule",
 ]
 
-#: How far a grid reaches beyond the typical radius, and its spacing, in sds: a draw is so uncertain that sds are larger by
-#: 0.4 %.
+#: Reach of a grid beyond the typical radius, and its spacing, in sds; the spacing widens the sds of draws by 0.4 %.
 REACH, SPACING = 6.0, 0.3
 
-#: How far a wide rule reaches, its scale, within which nodes are dense, and its nodes on one side.
+#: Reach of a wide rule, the scale within which nodes are dense, and its number of nodes on one side.
 WIDE_REACH, WIDE_SCALE, N_WIDE = 50.0, 2.0, 50
 
-#: A slope that is not finite, or steeper, ends the density.
+#: Steepest slope: one that is steeper, or not finite, ends the density.
 STEEPEST = 1e8
 
 
@@ -51,12 +50,12 @@ class LineRule:
     Parameters
     ----------
     nodes : array of float64, shape (n_nodes,)
-        Where slopes are computed, in sds of a normal distribution that is close; 0 is in the middle.
+        Points at which slopes are computed, in sds of a normal distribution close by; 0 is in the middle.
     places : array of float64, shape (n_places,)
-        Where f is known from them.
+        Points at which f is known from the slopes.
     log_weights : array of float64, shape (n_places,)
     rise : array of float64, shape (n_places, n_nodes)
-        Integrate from 0 what slopes are beyond those of the normal distribution.
+        Matrix that integrates, from 0, the slopes minus those of the normal distribution.
     """
 
     nodes: np.ndarray
@@ -65,7 +64,7 @@ class LineRule:
     rise: np.ndarray
 
     def log_terms(self, slopes: np.ndarray) -> np.ndarray:
-        """Return logarithms whose exponentials sum to the integral.
+        """Return the logarithms of the terms whose sum is the integral.
 
         Parameters
         ----------
@@ -82,7 +81,7 @@ class LineRule:
         return logsumexp(self.log_terms(slopes), axis=-1)
 
     def draw(self, slopes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw from the density, which is taken for constant around places at equal distances.
+        """Draw from the density, constant in a cell around each of the equidistant places.
 
         Parameters
         ----------
@@ -103,21 +102,21 @@ class LineRule:
 
 
 def gauss_rule(n_nodes: int, size: int) -> LineRule:
-    """Return the Gauss rule of a normal distribution: for polynomials times it, it is exact.
+    """Return the Gauss rule of a normal distribution, exact for polynomials times its density.
 
     Parameters
     ----------
     n_nodes : int
         An odd number.
     size : int
-        How many numbers the integral is over, d.
+        Dimension of the integral, d.
     """
     nodes, log_weights = _gauss_nodes(n_nodes, size)
     return LineRule(nodes, nodes, log_weights, _polynomial_rise(nodes, nodes))
 
 
 def grid_rule(n_nodes: int, size: int) -> LineRule:
-    """Return a rule with the nodes of the Gauss rule, and places on a grid, to draw from.
+    """Return a rule with the nodes of the Gauss rule and places on a grid, for draws.
 
     Parameters
     ----------
@@ -135,7 +134,7 @@ def grid_rule(n_nodes: int, size: int) -> LineRule:
 
 
 def wide_rule(size: int) -> LineRule:
-    """Return a rule that reaches far out, and sees tails and other modes there.
+    """Return a rule that reaches far out, to see tails and other modes.
 
     Parameters
     ----------
@@ -143,7 +142,7 @@ def wide_rule(size: int) -> LineRule:
     """
     t = np.linspace(-1, 1, 2 * N_WIDE + 1) * np.arcsinh(WIDE_REACH / WIDE_SCALE)
     nodes = WIDE_SCALE * np.sinh(t)
-    # Trapezia, from the middle outwards: what is not finite far out does no harm further in
+    # Trapezoids from the middle outwards: a slope that is not finite does no harm further in
     steps = np.zeros((len(t) - 1, len(t)))
     at = np.arange(len(t) - 1)
     steps[at, at] = steps[at, at + 1] = np.diff(nodes) / 2
@@ -153,18 +152,18 @@ def wide_rule(size: int) -> LineRule:
 
 
 def log_of_directions(size: int) -> float:
-    """Return the logarithm of what the mean over directions is multiplied by."""
+    """Return the logarithm of the factor on the mean over directions."""
     return float(size / 2 * np.log(np.pi) - gammaln(size / 2))
 
 
 def random_frames(shape: tuple[int, ...], size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw orthonormal directions, as the lines of matrices: shape (..., size, size)."""
+    """Draw matrices with orthonormal rows, shape (..., size, size)."""
     if size == 1:
         return np.ones((*shape, 1, 1))
     found = rng.normal(size=(*shape, size, size))
     for k in range(size):
         line, before = found[..., k, :], found[..., :k, :]
-        for _ in range(2):  # once more, for what rounding has left
+        for _ in range(2):  # the second pass removes rounding errors
             line = line - np.einsum(
                 "...kb,...k->...b", before, np.einsum("...kb,...b->...k", before, line)
             )
@@ -173,7 +172,7 @@ def random_frames(shape: tuple[int, ...], size: int, rng: np.random.Generator) -
 
 
 def _gauss_nodes(n_nodes: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes, and logarithms of weights of a density, by eigenvalues (Golub and Welsch 1969)."""
+    """Return nodes and log-weights from eigenvalues (Golub and Welsch 1969)."""
     k = np.arange(1, n_nodes)
     off = np.sqrt(k + (size - 1) * (k % 2))
     nodes, vectors = np.linalg.eigh(np.diag(off, 1) + np.diag(off, -1))
@@ -183,7 +182,7 @@ def _gauss_nodes(n_nodes: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _polynomial_rise(nodes: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Integrate from 0 to places the polynomial through values at nodes."""
+    """Return the matrix that integrates the polynomial through values at nodes, from 0 to places."""
     n, last = len(nodes), nodes[-1]
     coefficients = np.linalg.inv(legendre.legvander(nodes / last, n - 1))
     integrals = legendre.legint(coefficients, lbnd=0, axis=0)
@@ -196,12 +195,12 @@ def _log_volume(places: np.ndarray, size: int) -> np.ndarray:
 
 
 def _scaled(log_weights: np.ndarray, places: np.ndarray, size: int) -> np.ndarray:
-    """Let weights integrate the standard normal distribution exactly."""
+    """Scale weights so that they integrate the standard normal density exactly."""
     log_mass = size / 2 * np.log(2) + gammaln(size / 2)
     return log_weights + log_mass - logsumexp(log_weights - 0.5 * places**2)
 
 
 def finite_slopes(slopes: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Let a density end where its slopes, shape (..., n_nodes), are not finite."""
+    """Replace slopes that are not finite, shape (..., n_nodes), by ones that end the density."""
     ends = np.where(nodes == 0, 0.0, -np.sign(nodes) * STEEPEST)
     return np.clip(np.where(np.isnan(slopes), ends, slopes), -STEEPEST, STEEPEST)

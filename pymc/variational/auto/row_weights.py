@@ -1,12 +1,11 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-r"""Importance weights of draws of the normal, from a part of the rows.
+r"""Importance weights of draws of the normal, from a subsample of the rows.
 
 The log-density of a draw is estimated as in :mod:`~pymc.variational.posterior.log_weights`: its first-order expansion
-about the mean is of all rows, and what remains of a part of them. Where that leaves too large an error, as the few
-rows of a rare category do that the part may not have, the expansion is of second order: D + 1 gradients of all rows
-give the curvature :math:`P`, and the part only has to tell what is beyond
-:math:`-\tfrac12 z^\top P z`.
+about the mean uses all rows, and the remainder a subsample. If the error is too large, as for a rare category that the
+subsample may miss, the expansion is of second order: D + 1 gradients of all rows give the curvature :math:`P`, and the
+subsample only estimates what is beyond :math:`-\tfrac12 z^\top P z`.
 """
 
 from __future__ import annotations
@@ -26,22 +25,22 @@ from pymc.variational.posterior.log_weights import SubsampledLogDensity, random_
 
 __all__ = ["weigh_by_rows"]
 
-#: Draws: few where their weights are about equal, or else many.
+#: Draws if their weights are about equal, and otherwise.
 FEW, MANY = 500, 4000
 
-#: Effective draws from which few are enough, and how many times as many are aimed at otherwise.
+#: Effective draws with which few draws are enough, and the margin on them otherwise.
 ENOUGH, MARGIN = 400, 1.5
 
-#: Rows of the part at first.
+#: Rows of the first subsample.
 N_ROWS = 20_000
 
-#: Error of log-weights in nats up to which no more is done about it.
+#: Error of log-weights, in nats, that is small enough.
 LARGEST_ERROR = 0.1
 
 
 @dataclass(eq=False)
 class _Expansion:
-    """The log-density of rows, and what its curvature adds: 0 for an expansion of first order.
+    """The log-density of rows minus the second-order term of its expansion, if that is used.
 
     Parameters
     ----------
@@ -55,19 +54,19 @@ class _Expansion:
     second_order: bool
 
     def values(self, some: Mapping[str, np.ndarray], rows: Values | None) -> np.ndarray:
-        """Return the log-density at draws, without the part of its curvature; of all rows for None."""
+        """Return the log-density at draws without its second-order term; `rows` None means all."""
         [points] = some.values()
-        return self._found(points, rows)[0] - self.of_curvature(points, rows)
+        return self._evaluate(points, rows)[0] - self.of_curvature(points, rows)
 
     def expand(
         self, point: Sequence[np.ndarray], rows: Values | None
     ) -> tuple[float, list[np.ndarray]]:
-        """Return value and gradient at the mean, where the curvature adds nothing."""
-        value, gradient = self._found(point[0][None], rows)
+        """Return value and gradient at the mean, where the second-order term is 0."""
+        value, gradient = self._evaluate(point[0][None], rows)
         return float(value[0]), [gradient[0]]
 
     def part(self, share: float, rng: np.random.Generator) -> list[Values]:
-        """Draw rows, in groups."""
+        """Draw a subsample of the rows, in groups."""
         data = self.logp.data
         assert data is not None
         rows = data.part(round(share * data.n_all), rng)
@@ -85,20 +84,20 @@ class _Expansion:
 
     @cached_property
     def of_all_rows(self) -> np.ndarray:
-        """The curvature of all rows."""
+        """Curvature of all rows."""
         return curvature(self.logp, self.normal)
 
-    def _found(self, points: np.ndarray, rows: Values | None) -> tuple[np.ndarray, np.ndarray]:
+    def _evaluate(self, points: np.ndarray, rows: Values | None) -> tuple[np.ndarray, np.ndarray]:
         return self.logp.of_all(points) if rows is None else self.logp.of_rows(rows)(points)
 
 
 def weigh_by_rows(logp: LogPosterior, normal: Normal, rng: np.random.Generator) -> WeightedDraws:
-    """Weigh draws of the normal, by the log-density of a part of the rows where they are many.
+    """Weight draws of the normal by the log-density of a subsample of the rows.
 
     Parameters
     ----------
     logp : LogPosterior
-        Of minibatches.
+        Log-posterior with minibatches.
     normal : Normal
     rng : Generator
 
@@ -111,7 +110,7 @@ def weigh_by_rows(logp: LogPosterior, normal: Normal, rng: np.random.Generator) 
     light = draws.weights.khat < LIGHT_TAIL and draws.weights.ess > ENOUGH
     if light or draws.weights.about_equal:
         return draws
-    if draws.weights.khat < LIGHT_TAIL:  # as many as leave enough
+    if draws.weights.khat < LIGHT_TAIL:  # more draws, for enough effective ones
         return _weighed(
             logp, normal, min(MANY, int(n_draws * MARGIN * ENOUGH / draws.weights.ess)), rng
         )
@@ -121,7 +120,7 @@ def weigh_by_rows(logp: LogPosterior, normal: Normal, rng: np.random.Generator) 
 def _weighed(
     logp: LogPosterior, normal: Normal, n_draws: int, rng: np.random.Generator
 ) -> WeightedDraws:
-    # Matched to the mean, about which the expansion is
+    # The expansion is about the mean, so the draws' mean has to be exact
     noise = normal.noise(max(n_draws, normal.n_draws), rng)
     points, n_rows = normal.points(noise), N_ROWS
     assert logp.data is not None

@@ -40,8 +40,8 @@ def an_arrow(seed: int = 1) -> Arrow:
     places = rng.permutation(2 + 3 * 2)
     blocks = Blocks(np.sort(places[:2]), places[2:].reshape(3, 2))
     shared = np.tril(rng.normal(size=(2, 2)), -1) + np.diag([1.0, 2.0])
-    own = np.tril(rng.normal(size=(3, 2, 2)), -1) + np.eye(2) * 0.5
-    return Arrow(rng.normal(size=8), blocks, shared, rng.normal(size=(3, 2, 2)), own)
+    within = np.tril(rng.normal(size=(3, 2, 2)), -1) + np.eye(2) * 0.5
+    return Arrow(rng.normal(size=8), blocks, shared, rng.normal(size=(3, 2, 2)), within)
 
 
 def dense(arrow: Arrow) -> Dense:
@@ -71,8 +71,8 @@ def test_its_noise_is_matched() -> None:
     arrow = an_arrow()
     noise = arrow.noise(arrow.n_draws, np.random.default_rng(1))
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=1e-12)
-    for own in arrow.blocks.own:
-        some = noise[:, np.concatenate([arrow.blocks.shared, own])]
+    for members in arrow.blocks.members:
+        some = noise[:, np.concatenate([arrow.blocks.shared, members])]
         np.testing.assert_allclose(some.T @ some / len(some), np.eye(4), atol=1e-10)
 
 
@@ -81,7 +81,7 @@ def test_a_step_ends_at_an_arrow() -> None:
     here, there = an_arrow(1), an_arrow(1)
     rng = np.random.default_rng(3)
     target = dense(
-        Arrow(there.mean + 1, there.blocks, 2 * there.shared, 0.3 * there.across, there.own)
+        Arrow(there.mean + 1, there.blocks, 2 * there.shared, 0.3 * there.across, there.within)
     )
     noise = here.noise(40, rng)
     away = (here.points(noise) - target.mean).T
@@ -110,7 +110,7 @@ def test_groups_are_found() -> None:
     blocks = find_blocks(logp, np.random.default_rng(1))
     assert blocks is not None
     assert blocks.shared.tolist() == [0, 1]
-    assert sorted(blocks.own[3]) == [2 + 3, 2 + N_GROUPS + 3]
+    assert sorted(blocks.members[3]) == [2 + 3, 2 + N_GROUPS + 3]
 
 
 @pytest.mark.parametrize("coupling", ["walk", "sum", "covariance"])
@@ -186,7 +186,7 @@ def test_its_guide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     [guide] = approx.normal.guides
     normal = made._now.normal  # type: ignore[union-attr]
     points = normal.points(np.random.default_rng(1).normal(size=(3, normal.size)))
-    params = {name: approx.normal.storage.dense[own] for name, own in guide.params_by_name.items()}
+    params = {name: approx.normal.storage.dense[key] for name, key in guide.params_by_name.items()}
     found = guide.log_density(pt.as_tensor(points), params).eval(mode=PYTHON)
     squares = (normal.whitened(points) ** 2).sum(axis=1)
     constant = normal.log_scale + normal.size * 0.5 * np.log(2 * np.pi)

@@ -44,17 +44,17 @@ def around(normal: Arrow, n: int, width: float = 1.5) -> np.ndarray:
 class Normals:
     """y ~ N(x a_j, 1) in each group, with a_j ~ N(mu, exp(log_sd)) of one or two numbers."""
 
-    def __init__(self, n_own: int, n_groups: int = N_GROUPS, n_rows: int = 3) -> None:
+    def __init__(self, block_size: int, n_groups: int = N_GROUPS, n_rows: int = 3) -> None:
         rng = np.random.default_rng(1)
-        self.x = rng.normal(size=(n_groups, n_rows, n_own)) + 1
-        a = rng.normal(1, 0.7, size=(n_groups, n_own))
+        self.x = rng.normal(size=(n_groups, n_rows, block_size)) + 1
+        a = rng.normal(1, 0.7, size=(n_groups, block_size))
         self.y = np.einsum("jrb,jb->jr", self.x, a) + rng.normal(size=(n_groups, n_rows))
 
     def model(self) -> pm.Model:
-        n_groups, _, n_own = self.x.shape
+        n_groups, _, block_size = self.x.shape
         with pm.Model() as model:
             mu, log_sd = pm.Normal("mu", 0, 3), pm.Normal("log_sd")
-            a = pm.Normal("a", mu, pt.exp(log_sd), shape=(n_groups, n_own))
+            a = pm.Normal("a", mu, pt.exp(log_sd), shape=(n_groups, block_size))
             pm.Normal("y", (self.x * a[:, None]).sum(axis=-1), 1, observed=self.y)
         return model
 
@@ -66,10 +66,10 @@ class Normals:
         return found
 
 
-@pytest.mark.parametrize("n_own", [1, 2, 3])
-def test_normal_groups_are_exact(n_own: int) -> None:
+@pytest.mark.parametrize("block_size", [1, 2, 3])
+def test_normal_groups_are_exact(block_size: int) -> None:
     """From a fit that is rough, and with a scale of groups that depends on the globals."""
-    problem = Normals(n_own)
+    problem = Normals(block_size)
     logp = log_posterior(problem.model())
     marginal = Marginal(logp, arrow_of(logp))
     points = around(marginal.normal, 6)
@@ -140,7 +140,7 @@ def test_draws_of_groups(kind: str) -> None:
     assert (drawn[:, marginal.normal.blocks.shared] == point).all()
     ends = point[0] - 9 * np.exp(point[1]), point[0] + 9 * np.exp(point[1])
     off, variance = 0.0, 0.0
-    for j, found in enumerate(drawn[:, marginal.normal.blocks.own[:, 0]].T):
+    for j, found in enumerate(drawn[:, marginal.normal.blocks.members[:, 0]].T):
         mass, total = (
             quad(lambda x: x**k * density(x, j, *point), *ends, epsabs=0)[0] for k in (0, 1)
         )
@@ -162,10 +162,10 @@ def test_draws_of_pairs() -> None:
     marginal = Marginal(logp, arrow_of(logp))
     [point] = around(marginal.normal, 1)
     drawn = marginal.draw(np.repeat(point[None], n, axis=0), np.random.default_rng(3))
-    for own, x, y in zip(marginal.normal.blocks.own, problem.x, problem.y):
+    for members, x, y in zip(marginal.normal.blocks.members, problem.x, problem.y):
         precision = x.T @ x + np.exp(-2 * point[1]) * np.eye(2)
         mean = np.linalg.solve(precision, x.T @ y + point[0] * np.exp(-2 * point[1]))
-        z = (drawn[:, own] - mean) @ np.linalg.cholesky(precision)
+        z = (drawn[:, members] - mean) @ np.linalg.cholesky(precision)
         assert np.abs(z.mean(axis=0)).max() < 4.5 / np.sqrt(n)
         off = z.T @ z / n - np.eye(2)
         assert np.abs(off / np.array([[np.sqrt(2), 1], [1, np.sqrt(2)]])).max() < 4.5 / np.sqrt(n)
