@@ -526,7 +526,7 @@ class AutoApproximation(GuideApproximation):
         The normal without the correction by importance weights.
     """
 
-    normal: GuideApproximation
+    normal: Any
 
     def __init__(self, normal: GuideApproximation, size: int) -> None:
         guides = make_guides(

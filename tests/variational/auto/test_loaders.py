@@ -15,7 +15,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.auto import AutoInference, all_rows, inference, row_data
+from pymc.variational.auto import AutoInference, inference
 from pymc.variational.auto.log_posterior import LoadedRows, LogPosterior
 from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.placeholders import feed_of
@@ -31,7 +31,7 @@ PROBLEM = Regression(2003)
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "SUBSAMPLES", (100, 300))
     monkeypatch.setattr(inference, "MANY_ROWS", 2000)
-    monkeypatch.setattr(row_data, "FEWEST_READ", 1000)
+    monkeypatch.setattr("pymc.variational.auto.log_posterior.FEWEST_READ", 1000)
 
 
 def loader_of(batch_size: int = 50, **options: Any) -> pm.DataLoader:
@@ -124,7 +124,7 @@ def test_data_of_arrays() -> None:
 
 @pytest.fixture
 def three_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(all_rows, "CONVERGED", 0.0)
+    monkeypatch.setattr("pymc.variational.auto.passes.CONVERGED", 0.0)
     monkeypatch.setattr(inference, "MAX_PASSES", 3)
 
 
