@@ -307,7 +307,9 @@ class ArrowGuide(FlatGuide):
         x_shared = z @ params["shared"].T
         x_local = (params["across"] * z[..., None, None, :]).sum(axis=-1)
         x_local = x_local + (params["within"] * z_local[..., None, :]).sum(axis=-1)
-        side_by_side = pt.concatenate([x_shared, x_local.reshape((*sample_shape, members.size))], axis=-1)
+        side_by_side = pt.concatenate(
+            [x_shared, x_local.reshape((*sample_shape, members.size))], axis=-1
+        )
         return params["mu"] + side_by_side[..., order]
 
     def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
