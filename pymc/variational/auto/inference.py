@@ -539,7 +539,7 @@ class AutoApproximation(GuideApproximation):
         """Set the mean and covariance of the normal."""
         [guide] = self.normal.guides
         for name, value in normal.guide_parameters.items():
-            var = self.normal.storage.dense[guide.own[name]]
+            var = self.normal.storage.dense[guide.params_by_name[name]]
             var.set_value(value.astype(pytensor.config.floatX))
 
     def set_draws(self, draws: np.ndarray) -> None:

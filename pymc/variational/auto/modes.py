@@ -19,7 +19,7 @@ from pymc.initial_point import make_initial_point_fn
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb
 from pymc.variational.auto.normal import Normal
-from pymc.variational.guides.layout import Layout
+from pymc.variational.guides.base import Layout
 
 __all__ = ["Modes", "find_modes", "spread_starts"]
 
