@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""`Loader`: batches of rows, pass after pass, which feed a fit. Subclass it to write your own."""
+"""`pm.Loader`: the base class of loaders, which feed a fit with batches, pass after pass."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["Loader", "ReadBatches"]
 #: (position, number of batches) -> the batches from there, no more than that number
 ReadBatches = Callable[[Position, int], Generator[Chunk]]
 
-#: Batches that are handed on at once
-STACKED = 16
+#: Batches of a chunk
+CHUNK_BATCHES = 16
 
 
 class Loader(ABC):
-    """Batches of rows, pass after pass, which feed a fit: subclass it to write your own.
+    """Base class of loaders, which feed a fit with batches of rows, pass after pass.
 
     A subclass has a `batch_size` and a `total_size`, and a method `batches`, which yields the batches of a
     pass. All else has a default. :class:`DataLoader` makes batches of rows that you have; write a loader
@@ -39,10 +39,10 @@ class Loader(ABC):
     batch_size : int
         Rows of a batch.
     total_size : int
-        How many rows there are in all: what the likelihood of a batch is scaled to.
+        Number of rows of the data: the likelihood of a batch is scaled to it.
     has_row_numbers : bool
-        Whether batches say which rows they hold, as those of a `DataLoader` do by ``batch.rows``. A model
-        with latent variables of rows needs them.
+        Whether batches have row numbers, as those of a `DataLoader` do in ``batch.rows``. A model with latent
+        variables of rows needs them.
     one_shot : bool
         Whether the rows can be read only once.
 
@@ -86,23 +86,23 @@ class Loader(ABC):
         """
 
     def __len__(self) -> int:
-        """Return how many rows there are, and not how many batches."""
+        """Return the number of rows, not of batches."""
         return self.total_size
 
     @property
     def layout(self) -> Layout:
-        """What a batch is like: names, shapes of rows, dtypes. The first batch is read for it."""
+        """Names, shapes and dtypes of the rows. The first batch is read for it."""
         return self._reader.layout
 
     @property
     def columns(self) -> tuple[str, ...] | dict[str, tuple[str, ...] | None] | None:
-        """The names of the columns, for each name of a batch that is a dict; None if they have none."""
+        """Names of the columns, for each key of batches that are dicts; None if they have none."""
         fields = self.layout.fields
         return {f.name: f.columns for f in fields} if self.layout.named else fields[0].columns
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What tells this stream from another, in JSON: a checkpoint resumes only with the same."""
+        """Facts that distinguish this stream from others, in JSON: a checkpoint resumes only with the same."""
         return {
             "kind": type(self).__qualname__,
             "total_size": self.total_size,
@@ -111,7 +111,7 @@ class Loader(ABC):
         }
 
     def reader(self) -> ReadBatches:
-        """Return what reads batches from a position on, for one call of a fit after the other."""
+        """Return a function that reads chunks from a position on, for the calls of a fit."""
         return self.chunks
 
     def chunks(
@@ -145,7 +145,7 @@ class Loader(ABC):
             stop = None if left is None else before + left
             n_read = before
             batches = itertools.islice(self.batches(epoch), before, stop)
-            for some in itertools.batched(batches, STACKED):
+            for some in itertools.batched(batches, CHUNK_BATCHES):
                 yield self._stack(some, epoch, n_read)
                 n_read += len(some)
             if n_read == 0 and left != 0:
@@ -157,13 +157,13 @@ class Loader(ABC):
 
     @cached_property
     def _reader(self) -> ItemReader:
-        """Reads batches like the first one."""
+        """Reader of batches that are like the first one."""
         for batch in self.batches(0):
             return read_first(batch, None, f"batch 0 of {type(self).__name__}")
         raise ExhaustedSourceError(f"pass 0 of {self!r} has no batches")
 
     def _stack(self, batches: Sequence[Any], epoch: int, n_before: int) -> Chunk:
-        """Put batches of a pass side by side."""
+        """Stack batches of a pass to a chunk."""
         values = self.layout.empty(len(batches), self.batch_size)
         rows = np.full((len(batches), self.batch_size), UNKNOWN_ROW)
         for k, batch in enumerate(batches):
@@ -185,7 +185,7 @@ class Loader(ABC):
 
 
 def _row_numbers(batch: Any, where: str) -> np.ndarray:
-    """Return the rows of a batch, which its arrays know."""
+    """Return the row numbers that the arrays of a batch have."""
     arrays: Iterable[Any] = batch.values() if isinstance(batch, Mapping) else [batch]
     for array in arrays:
         if isinstance(array, StreamBatch) and array.rows is not None:

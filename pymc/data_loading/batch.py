@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Batches that know which rows of the source they hold: one for users, many at once for a trainer."""
+"""Batches with their row numbers: one for users, or a chunk of many for a fit."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _rows_at(rows: np.ndarray, index: Any, ndim: int) -> np.ndarray | None:
 
 
 def _n_indexed(parts: Iterable[Any]) -> int:
-    """Return how many axes an index takes: a mask as many as it has itself."""
+    """Return how many axes an index selects from: a mask as many as it has itself."""
     arrays = (np.asarray(part) for part in parts if part is not None)
     return sum(array.ndim if array.dtype == bool else 1 for array in arrays)
 
@@ -112,16 +112,16 @@ def _restore(values: np.ndarray, rows: np.ndarray | None) -> StreamBatch:
 
 
 class PassEnd(NamedTuple):
-    """That a pass ended among the batches of a chunk.
+    """The end of a pass among the batches of a chunk.
 
     Attributes
     ----------
     n_rows : int
-        How many rows the pass had, with those that were skipped.
+        Rows of the pass, with those that were skipped.
     n_kept : int or None
-        How many without them; None if the pass was not read from its start.
+        Rows without them; None if the pass was not read from its start.
     n_batches : int
-        With which batch of the chunk it is over, counted from 1.
+        Batches of the chunk up to the end of the pass.
     """
 
     n_rows: int
@@ -144,15 +144,13 @@ class Chunk:
     rows : array of int64, shape (n_batches, batch_size)
         Row numbers.
     positions : array of int64, shape (n_batches, 2)
-        Where the stream stands after each batch: the epoch, and the rows of it that were used.
+        The position of the stream after each batch: the epoch, and the rows of it that were used.
     skipped : array of int64, shape (n_skipped, 2)
-        Epoch and place in its order of the rows that were left out since a value was not finite, as far
-        as they were met in making this chunk.
+        Positions of the rows that were skipped on the way, because a value was not finite.
     pass_end : PassEnd, optional
-        Where a pass ends in this chunk: the first of several.
+        The end of a pass in this chunk: the first of several.
     release : callable
-        Call it when nobody holds `values` or `rows` any more, for the memory to be used again by a
-        later chunk. Without that call it never is.
+        Call it when nobody reads `values` and `rows` any more: a later chunk then uses their memory.
     """
 
     values: tuple[np.ndarray, ...]
@@ -164,12 +162,12 @@ class Chunk:
 
     @property
     def n_batches(self) -> int:
-        """How many batches there are."""
+        """Number of batches."""
         return len(self.positions)
 
     def batch(
         self, layout: Layout, k: int, *, numbered: bool = True
     ) -> np.ndarray | dict[str, np.ndarray]:
-        """Return a copy of a batch as users see it: an array, or a dict of arrays, that know their rows."""
+        """Return a copy of batch `k` as users see it: an array or a dict of arrays, with row numbers."""
         rows = self.rows[k].copy() if numbered else None
         return layout.batch(tuple(StreamBatch.of(v[k].copy(), rows) for v in self.values))

@@ -1,47 +1,39 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Rows from a source in batches: one by one for users, and many at once for a trainer."""
+"""`pm.DataLoader`: batches of rows from a source, one by one for users and in chunks for a fit."""
 
 from __future__ import annotations
 
 import warnings
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
 
-from pymc.argument_checks import check_choice, check_flag, check_int
-from pymc.data_loading.arguments import (
-    check_timeout,
-    check_total_size,
-    leaves_out,
-    make_seed,
-)
+from pymc.argument_checks import check_choice, check_flag, check_int, check_number
 from pymc.data_loading.base import Loader, ReadBatches
 from pymc.data_loading.batch import Chunk, Position
-from pymc.data_loading.buffer import (
-    OpenPass,
-    Recipe,
-    read_chunks,
-    read_one_pass,
-)
-from pymc.data_loading.pass_rows import OneShotPass, Order, open_pass
-from pymc.data_loading.prefetch import Demand, Stream, read_ahead
-from pymc.data_loading.shuffle import RowsOfSource, ShuffledRows, open_rows
+from pymc.data_loading.buffer import BatchPlan, read_chunks, read_one_pass
+from pymc.data_loading.pass_rows import OneShotPass, Order, PassRows, open_pass
+from pymc.data_loading.prefetch import BatchStream, Demand, PrefetchQueue
+from pymc.data_loading.shuffle import RowsOfSource, ShuffledRows, make_seed, open_rows
 from pymc.data_loading.shuffle_window import OnNaN
-from pymc.data_loading.sources.layout import BlockSource, Layout
+from pymc.data_loading.sources.layout import Block, BlockSource, ExhaustedSourceError, Layout
 
 __all__ = ["DataLoader"]
 
-#: Rows that are shuffled together, if nothing else is said.
+#: Rows that are shuffled together by default.
 BUFFER_ROWS = 100_000
 
-#: Bytes of a window that is not shuffled, at most: enough that the work for each does not count, and few
+#: Bytes that are read at a time without a shuffle: enough that the work for each read does not count, and few
 #: enough to stay in a processor's cache until they are used.
 WINDOW_BYTES = 4 * 2**20
+
+#: Rows that are looked at together to count those that are finite.
+COUNTED_ROWS = 65_536
 
 
 class DataLoader(RowsOfSource, Loader):
@@ -69,46 +61,45 @@ class DataLoader(RowsOfSource, Loader):
     seed : int, optional
         The order of all passes follows from it. By default it is drawn, and kept as ``loader.seed``.
     total_size : int or "auto"
-        How many rows there are: ``len(loader)``. With "auto" the source's ``n_rows``; if it knows none, the
-        rows are counted now, by a pass over the source; so they are if `on_nan` is "skip" and there are
-        floats or may be nulls, since rows that are left out do not count.
+        The number of rows: ``len(loader)``. With "auto" it is the ``n_rows`` of the source. If that is unknown,
+        the rows are counted now, by a pass over the source. So they are if `on_nan` is "skip" and a row may
+        have to be skipped, since skipped rows do not count.
     drop_last : bool
         Whether iterating leaves out the last batch of a pass if it has fewer rows than `batch_size`. A
         trainer leaves out nothing: these rows open the first batch of the next pass.
     on_nan : {"raise", "skip"}
         What to do with a row in which a value is NaN, infinite or null: raise a ValueError that names it, or
-        leave it out, as if it was not in the data. ``loader.n_skipped`` counts them.
+        skip it, as if it was not in the data. ``loader.n_skipped`` counts them.
     sample_shape : tuple of int, optional
-        The shape of one row, where the source could be giving rows or blocks of them. Where the source
-        knows it, it may be said and has to agree.
+        The shape of one row, where the source may yield rows or blocks of rows. Where the source knows it, it
+        has to agree.
     timeout : float, optional
-        How many seconds to wait for rows before a TimeoutError: those of a buffer, the first block, or the
-        next one while rows are counted. By default, for ever.
+        Seconds to wait for rows before a TimeoutError: for those of a buffer, for the first block, or for the
+        next one while rows are counted. By default there is no limit.
     prefetch : int
-        How many buffers are read ahead, by a thread; 0 for no thread. Each has `buffer_size` rows, or about
-        4 MB if rows are not shuffled.
+        How many buffers a thread reads ahead; 0 for no thread. Each has `buffer_size` rows, or about 4 MB if
+        rows are not shuffled.
 
     Attributes
     ----------
     source : BlockSource
     batch_size : int
     total_size : int
-        How many rows there are: what the ``total_size`` of a likelihood should be.
+        Number of rows: the ``total_size`` that a likelihood needs.
     seed : int
     n_skipped : int
-        Rows left out so far since a value was not finite: each counts once a pass.
+        Rows skipped so far because a value was not finite. Each counts once a pass.
 
     Raises
     ------
     TypeError, ValueError
-        For sizes that are no positive whole numbers, a batch larger than the data, `total_size` "auto" for
-        an iterator, which can be read only once, and what is no source of rows.
+        If a size is not a positive whole number, a batch is larger than the data, `total_size` is "auto" for
+        an iterator, which can be read only once, or `dataset` is not a source of rows.
 
     Warns
     -----
     UserWarning
-        Once, at the end of a complete pass, if it did not have `total_size` rows, those left out not
-        counted.
+        Once, at the end of a complete pass that did not have `total_size` rows, skipped ones not counted.
 
     Notes
     -----
@@ -147,38 +138,35 @@ class DataLoader(RowsOfSource, Loader):
         name = type(self).__name__
         self.batch_size = check_int(batch_size, "batch_size", name)
         self.shuffle = check_flag(shuffle, "shuffle", name)
-        self._asked_buffer = buffer_size
+        self._shuffle_rows = buffer_size
         if buffer_size is not None:
-            self._asked_buffer = check_int(buffer_size, "buffer_size", name)
+            self._shuffle_rows = check_int(buffer_size, "buffer_size", name)
         if isinstance(dataset, ShuffledRows):
             self.shuffle, seed = True, dataset.seed if seed is None else seed
-            self._asked_buffer = self._asked_buffer or dataset.buffer_size
+            self._shuffle_rows = self._shuffle_rows or dataset.buffer_size
         self.seed = make_seed(seed, name)
         self.drop_last = check_flag(drop_last, "drop_last", name)
         self.on_nan: OnNaN = check_choice(on_nan, "on_nan", name, ("raise", "skip"))
         self._prefetch = check_int(prefetch, "prefetch", name, at_least=0)
-        self._timeout = check_timeout(timeout, self._prefetch)
+        self._timeout = _check_timeout(timeout, self._prefetch)
         self.source: BlockSource = open_rows(dataset, sample_shape)
-        self.n_skipped = 0
-        self._sizes = check_total_size(
-            total_size, self.source, self.on_nan, iter if self._timeout is None else self._ahead
-        )
-        self.total_size = self._sizes.total_size
-        self._skipped_to: dict[int, int] = {}
+        self.total_size, self._pass_rows = self._count_rows(total_size)
         if self.batch_size > self.total_size:
             raise ValueError(
                 f"batch_size={self.batch_size} of DataLoader is more than the {self.total_size} rows of the "
                 f"data: write a smaller one, such as batch_size={max(1, self.total_size // 10)}"
             )
+        self.n_skipped = 0
+        self._skipped_to: dict[int, int] = {}  # by epoch
         self._epoch = 0
-        self._compared = False
-        self._stream: Stream | None = None
+        self._total_compared = False
+        self._stream: BatchStream | None = None
 
     def __repr__(self) -> str:
-        """Say what it reads and how, and read nothing for it."""
+        """Describe the source and the order, without reading."""
         parts = [repr(self.source), f"batch_size={self.batch_size}"]
         if self.shuffle:
-            buffer = "" if self._asked_buffer is None else f", buffer_size={self._asked_buffer}"
+            buffer = "" if self._shuffle_rows is None else f", buffer_size={self._shuffle_rows}"
             parts.append(f"shuffle=True{buffer}, seed={self.seed}")
         if self.source.n_rows != self.total_size:
             parts.append(f"total_size={self.total_size}")
@@ -186,20 +174,17 @@ class DataLoader(RowsOfSource, Loader):
 
     @cached_property
     def layout(self) -> Layout:
-        """What a batch is like: names, shapes of rows, dtypes. The first block may be read for it."""
-        if self._timeout is None:
-            return self.source.layout
-        with closing(self._ahead(source.layout for source in [self.source])) as looks:
-            return next(looks)
+        """Names, shapes and dtypes of the rows. The first block may be read for it."""
+        return next(self._with_timeout(source.layout for source in [self.source]))
 
     @property
     def n_rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return self.total_size
 
     @property
     def n_batches(self) -> int:
-        """How many batches an iteration gives."""
+        """The number of batches of one iteration."""
         full, rest = divmod(self.total_size, self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
@@ -207,33 +192,31 @@ class DataLoader(RowsOfSource, Loader):
     def buffer_size(self) -> int:
         """How many rows are shuffled together, or else read at a time."""
         if self.shuffle:
-            rows = self._asked_buffer or max(BUFFER_ROWS, 10 * self.batch_size)
+            rows = self._shuffle_rows or max(BUFFER_ROWS, 10 * self.batch_size)
         else:
             rows = max(WINDOW_BYTES // max(1, self.layout.row_bytes), self.batch_size)
-        return min(rows, self._sizes.n_read)
+        return min(rows, self._pass_rows)
 
     @cached_property
-    def leaves_out(self) -> bool:
-        """Whether rows may be left out: row numbers of the source are not those of the data then."""
-        return leaves_out(self.on_nan, self.layout)
+    def skips_rows(self) -> bool:
+        """Whether rows may be skipped: `on_nan` is "skip", and there are floats, or may be nulls."""
+        return self.on_nan == "skip" and any(
+            field.dtype.kind == "f" or field.nullable for field in self.layout.fields
+        )
 
     @property
     def has_row_numbers(self) -> bool:  # type: ignore[override]
-        """Whether batches say which rows they hold: not if rows may be left out."""
-        return not self.leaves_out
+        """Whether batches have row numbers. Not if rows are skipped: the data are then without them."""
+        return not self.skips_rows
 
     @property
     def one_shot(self) -> bool:  # type: ignore[override]
         """Whether the rows can be read only once, as those of an iterator."""
         return self.source.one_shot
 
-    def reader(self) -> ReadBatches:
-        """Return what reads batches from a position on; what was read ahead is kept from call to call."""
-        return partial(self.chunks, stream=self.stream())
-
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells this stream from another, in JSON: a checkpoint resumes only with the same."""
+        """Facts that distinguish this stream from others, in JSON: a checkpoint resumes only with the same."""
         return {
             **self.source.identity,
             "total_size": self.total_size,
@@ -247,7 +230,7 @@ class DataLoader(RowsOfSource, Loader):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle all but the rows that are being read: another process reads its own."""
-        return {k: v for k, v in self.__dict__.items() if k != "_recipe"} | {"_stream": None}
+        return {k: v for k, v in self.__dict__.items() if k != "_plan"} | {"_stream": None}
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches of the next pass.
@@ -255,21 +238,21 @@ class DataLoader(RowsOfSource, Loader):
         Yields
         ------
         StreamBatch or dict of str to StreamBatch
-            Arrays of shape ``(batch_size, ...)`` that own their memory, with the numbers of their rows
-            as ``batch.rows``: None where rows may be left out, of which the data are without.
+            Arrays of shape ``(batch_size, ...)`` that own their memory, with the row numbers
+            ``batch.rows``. These are None where rows may be skipped.
         """
         epoch, self._epoch = self._epoch, self._epoch + 1
         return self.batches(epoch)
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """Yield the batches of a pass, as iterating does."""
-        with closing(self._ahead(_read_pass(self, epoch))) as chunks:
+        with closing(self._prefetched(_read_pass(self, epoch))) as chunks:
             for chunk in chunks:
                 self._count_skipped(chunk)
                 for k in range(chunk.n_batches):
                     if chunk.pass_end is not None and chunk.pass_end.n_batches == k + 1:
                         self._compare_total(chunk)
-                    yield chunk.batch(self.layout, k, numbered=not self.leaves_out)
+                    yield chunk.batch(self.layout, k, numbered=not self.skips_rows)
                 self._compare_total(chunk)
                 chunk.release()
                 del chunk
@@ -279,7 +262,7 @@ class DataLoader(RowsOfSource, Loader):
         position: Position = Position(),
         n_batches: int | None = None,
         *,
-        stream: Stream | None = None,
+        stream: BatchStream | None = None,
     ) -> Generator[Chunk]:
         """Yield many batches at once, all of `batch_size` rows, in pass after pass.
 
@@ -289,9 +272,9 @@ class DataLoader(RowsOfSource, Loader):
             How much of the stream was used before.
         n_batches : int, optional
             How many batches in all. No more rows than these have are read from an iterator.
-        stream : Stream, optional
-            Of :meth:`stream`: it stays open, so that what is read ahead, and the rest of a window, are
-            there for the next call from where this one stopped. That of an iterator always does.
+        stream : BatchStream, optional
+            Of :meth:`stream`. It stays open: the next call goes on with the rows that were read ahead and
+            with the rest of a window. That of an iterator always stays open.
 
         Yields
         ------
@@ -324,43 +307,85 @@ class DataLoader(RowsOfSource, Loader):
             if closes:
                 stream.close()
 
-    def stream(self) -> Stream:
-        """Return what can be read on later, where it was left: for ``chunks(..., stream=stream)``.
+    def reader(self) -> ReadBatches:
+        """Return a function that reads chunks from a position on, by one stream that stays open."""
+        return partial(self.chunks, stream=self.stream())
 
-        That of an iterator is one and the same, for all who read it.
-        """
+    def stream(self) -> BatchStream:
+        """Return a stream for :meth:`chunks`. That of an iterator is shared by all readers."""
         if self._stream is not None:
             return self._stream
-        stream = Stream(
-            partial(_read, self),
-            one_shot=self.source.one_shot,
-            n_ahead=self._prefetch,
-            timeout=self._timeout,
-            name=self._name,
-        )
+        stream = BatchStream(partial(_read, self), self.source.one_shot, self._prefetched)
         if self.source.one_shot:
             self._stream = stream
         return stream
 
-    @property
-    def _name(self) -> str:
-        return f"the data of DataLoader, {self.source!r},"
+    def _prefetched[T](self, items: Iterator[T]) -> PrefetchQueue[T]:
+        name = f"the data of DataLoader, {self.source!r},"
+        return PrefetchQueue(items, self._prefetch, self._timeout, name)
 
-    def _ahead[T](self, items: Iterator[T]) -> Generator[T]:
-        return read_ahead(items, n_ahead=self._prefetch, timeout=self._timeout, name=self._name)
+    def _with_timeout[T](self, items: Iterator[T]) -> Iterator[T]:
+        return items if self._timeout is None else self._prefetched(items)
 
     @cached_property
-    def _recipe(self) -> Recipe:
-        order = Order(
-            self.seed, self.buffer_size, self.shuffle, self.buffer_size >= self._sizes.n_read
-        )
-        opens: OpenPass = partial(open_pass, self.source, order)
+    def _plan(self) -> BatchPlan:
+        whole = self.buffer_size >= self._pass_rows
+        order = Order(self.seed, self.buffer_size, self.shuffle, whole)
+        opens: Callable[[int, int], PassRows] = partial(open_pass, self.source, order)
         if self.source.one_shot:
             opens = OneShotPass(self.source, order)
-        return Recipe(self.source, order, self.batch_size, self.on_nan, opens)
+        return BatchPlan(self.source, order, self.batch_size, self.on_nan, opens)
+
+    def _count_rows(self, total_size: object) -> tuple[int, int]:
+        """Return the number of rows of the data, and of a pass, in which rows may be skipped."""
+        if isinstance(total_size, str) and total_size == "auto":
+            n_rows, n_bad = self.source.n_rows, 0
+            if n_rows is None or self.skips_rows:
+                n_rows, n_bad = self._read_and_count()
+            if n_rows == 0:
+                raise ValueError(
+                    "the source of rows that DataLoader was given has none: it is empty"
+                )
+            if n_rows == n_bad:
+                raise ValueError(
+                    f"on_nan='skip' of DataLoader would leave out all {n_rows} rows: each has a value "
+                    f"that is NaN or infinite. Drop the column that is never finite"
+                )
+            return n_rows - n_bad, n_rows
+        if total_size is None or isinstance(total_size, str):
+            raise TypeError(
+                f"total_size={total_size!r} of DataLoader has to be the number of rows of the data, or "
+                "'auto'. Without it a likelihood is not scaled from a batch to all rows, and the posterior "
+                "is too wide"
+            )
+        n_total = check_int(total_size, "total_size", "DataLoader")
+        return n_total, self.source.n_rows or n_total
+
+    def _read_and_count(self) -> tuple[int, int]:
+        """Count the rows, and those to skip, by a pass. Check that the source can be read again."""
+        once = (
+            "total_size='auto' of DataLoader has to count the rows, and this source can be read only once, "
+            "so that none would be left. Write total_size=N, or give a function that makes a new iterator "
+            "for each pass, as lambda: read_blocks() does and lambda: blocks does not"
+        )
+        if self.source.one_shot:
+            raise ValueError(once)
+        n_rows, n_bad = 0, 0
+        for block in self._with_timeout(self.source.blocks()):
+            n_rows += block.n_rows
+            n_bad += _count_bad(block) if self.skips_rows else 0
+            del block  # before the next one is read
+        try:
+            blocks = self._with_timeout(self.source.blocks())
+            again = n_rows == 0 or any(block.n_rows for block in blocks)
+        except ExhaustedSourceError as error:
+            raise ValueError(once) from error
+        if not again:
+            raise ValueError(once)
+        return n_rows, n_bad
 
     def _count_skipped(self, chunk: Chunk) -> None:
-        """Count rows that were left out, if they were not met before, in a window that is read again."""
+        """Count skipped rows, but those of a window that is read again only once."""
         for epoch in np.unique(chunk.skipped[:, 0]).tolist():
             places = chunk.skipped[chunk.skipped[:, 0] == epoch, 1]
             known = self._skipped_to.get(epoch, 0)
@@ -368,10 +393,10 @@ class DataLoader(RowsOfSource, Loader):
             self._skipped_to[epoch] = max(known, int(places.max()) + 1)
 
     def _compare_total(self, chunk: Chunk) -> None:
-        """Warn, once, if the first complete pass had another number of rows than was said."""
-        if chunk.pass_end is None or chunk.pass_end.n_kept is None or self._compared:
+        """Warn, once, if the first complete pass did not have `total_size` rows."""
+        if chunk.pass_end is None or chunk.pass_end.n_kept is None or self._total_compared:
             return
-        self._compared = True
+        self._total_compared = True
         n_kept = chunk.pass_end.n_kept
         n_skipped = chunk.pass_end.n_rows - n_kept
         if n_kept != self.total_size:
@@ -386,17 +411,39 @@ class DataLoader(RowsOfSource, Loader):
             )
 
 
-# The next two run in the thread that reads ahead, with all that a source may take long for; they hold no
-# loader meanwhile, or one that nobody else holds would never be collected
+def _check_timeout(timeout: object, prefetch: int) -> float | None:
+    if timeout is None:
+        return None
+    seconds = check_number(
+        timeout, "timeout", "DataLoader", above=0, hint="It is a number of seconds, such as 60"
+    )
+    if prefetch == 0:
+        raise ValueError(
+            f"timeout={timeout!r} of DataLoader needs the thread that reads ahead: write prefetch=1"
+        )
+    return seconds
+
+
+def _count_bad(block: Block) -> int:
+    """Count the rows of a block in which a value is not finite."""
+    starts = range(0, block.n_rows, COUNTED_ROWS)
+    return sum(
+        len({bad.row for bad in block.bad_rows(start, min(start + COUNTED_ROWS, block.n_rows))})
+        for start in starts
+    )
+
+
+# These run in the thread that reads ahead, since a source may take long for the layout too. They do not hold
+# the loader meanwhile: it would never be collected
 
 
 def _read_pass(loader: DataLoader, epoch: int) -> Iterator[Chunk]:
-    recipe, drop_last = loader._recipe, loader.drop_last
+    plan, drop_last = loader._plan, loader.drop_last
     del loader
-    yield from read_one_pass(recipe, epoch, drop_last=drop_last)
+    yield from read_one_pass(plan, epoch, drop_last=drop_last)
 
 
-def _read(loader: DataLoader, position: Position, demand: Demand) -> Iterator[Chunk]:
-    recipe = loader._recipe
+def _read(loader: DataLoader, position: Position, demand: Demand) -> Iterator[Chunk | None]:
+    plan = loader._plan
     del loader
-    yield from read_chunks(recipe, position, demand)
+    yield from read_chunks(plan, position, demand)

@@ -35,13 +35,17 @@ class Window:
 
     @property
     def stop(self) -> int:
-        """How many rows of the pass come before what is behind it."""
+        """The row of the pass at which the next window starts."""
         return self.start + self.n_rows
 
 
 @dataclass(frozen=True)
 class Order:
     """The order of the rows of all passes.
+
+    A pass takes the parts of its source in a new order and cuts the rows, as they come, into windows. All of it
+    follows from the seed, the number of the pass and the row at which a window starts. So a
+    :class:`~pymc.data_loading.batch.Position` is enough to go on anywhere.
 
     Parameters
     ----------
@@ -96,28 +100,14 @@ class Order:
         return int(length)
 
     def places(self, epoch: int, window: Window) -> np.ndarray | None:
-        """Return to which place of its window each row goes, as it comes: None if to its own.
-
-        Returns
-        -------
-        array of int64, shape (window.n_rows,), or None
-        """
+        """Return the place in its window of each row, int64 of shape (n_rows,); None without a shuffle."""
         if not self.shuffle:
             return None
         return self._generator(epoch, window.start).permutation(window.n_rows)
 
 
 class Piece(NamedTuple):
-    """Some rows of a block, one after another.
-
-    Attributes
-    ----------
-    block : Block
-    start, stop : int
-        Which rows of the block.
-    first_row : int
-        The row number of the first of them.
-    """
+    """Rows `start` to `stop` of a block. The first of them has the row number `first_row`."""
 
     block: Block
     start: int
@@ -126,7 +116,7 @@ class Piece(NamedTuple):
 
 
 class PassRows:
-    """The rows of a pass that are still to come.
+    """The rows of a pass that are still to come. It holds one block at a time.
 
     Parameters
     ----------
@@ -140,19 +130,18 @@ class PassRows:
     Attributes
     ----------
     n_taken : int
-        How many rows were taken or skipped, with those before.
+        How many rows were taken, with those before.
     """
 
     def __init__(
         self, blocks: Iterator[tuple[Block, int]], n_taken: int = 0, n_rows: int | None = None
     ) -> None:
         self._blocks = blocks
-        self.n_rows = n_rows
         self._piece: Piece | None = None
-        self.n_taken = n_taken
+        self.n_rows, self.n_taken = n_rows, n_taken
 
     def _rest_of_block(self) -> Piece | None:
-        """Return what is left of the block at hand, or the next one that has rows; None at the end."""
+        """Return the rest of the current block, or the next one that has rows; None at the end."""
         while self._piece is None or self._piece.start == self._piece.stop:
             before = "" if self._piece is None else f", after {self._piece.block.where}"
             self._piece = None  # before the next block is read: no more than one is held
@@ -169,24 +158,20 @@ class PassRows:
         return self._piece
 
     def at_end(self) -> bool:
-        """Return whether there are no more rows. To know it, the next block may have to be read."""
+        """Return whether no rows are left. Where `n_rows` is unknown, the next block is read for it."""
         if self.n_rows is not None:
             return self.n_taken >= self.n_rows
         return self._rest_of_block() is None
 
-    def ends_here(self) -> bool:
-        """Return whether it is known, without reading, that there are no more rows."""
-        return self.n_rows is not None and self.n_taken >= self.n_rows
-
-    def at_hand(self) -> int:
-        """Return how many rows of one block come next."""
+    def n_in_block(self) -> int:
+        """Return how many rows of the current block, or of the next one, are left."""
         piece = self._rest_of_block()
         return 0 if piece is None else piece.stop - piece.start
 
     def take(self, n_rows: int) -> Iterator[Piece]:
-        """Yield the next rows, or as many as there are.
+        """Yield the next rows, as far as there are any.
 
-        To hold one block only, let go of a piece before the next one is asked for.
+        Let go of a piece before asking for the next one: its block is held with it.
         """
         while n_rows > 0 and not self.at_end():
             piece = self._cut(n_rows)
@@ -195,11 +180,11 @@ class PassRows:
             del piece
 
     def _cut(self, n_rows: int) -> Piece:
-        """Return the next rows of the block at hand, as many as it has."""
+        """Return the next rows, no more than the current block has."""
         piece = self._rest_of_block()
         if piece is None:
             raise ExhaustedSourceError(
-                f"a source that has {self.n_rows} rows by its own word ended after {self.n_taken}"
+                f"a source that declares {self.n_rows} rows ended after {self.n_taken}"
             )
         middle = min(piece.stop, piece.start + n_rows)
         n_taken = middle - piece.start
@@ -207,21 +192,9 @@ class PassRows:
         self.n_taken += n_taken
         return piece._replace(stop=middle)
 
-    def skip(self, n_rows: int) -> None:
-        """Pass over rows: their blocks are read, and nothing is copied."""
-        deque(self.take(n_rows), maxlen=0)
-
 
 def open_pass(source: BlockSource, order: Order, epoch: int, row: int) -> PassRows:
-    """Start a pass at a row of its order.
-
-    Parameters
-    ----------
-    source : BlockSource
-    order : Order
-    epoch : int
-    row : int
-        How many rows come before. Parts of the source that hold nothing else are not read.
+    """Start a pass at a row of its order. Parts of the source that come before are not read.
 
     Raises
     ------
@@ -233,7 +206,7 @@ def open_pass(source: BlockSource, order: Order, epoch: int, row: int) -> PassRo
         rows = PassRows(_in_order(source))
     else:
         rows = _from_part(source, lengths, order.parts(epoch, len(lengths)), row)
-    rows.skip(row - rows.n_taken)
+    deque(rows.take(row - rows.n_taken), maxlen=0)  # holds no piece, unlike a loop
     if rows.n_taken < row:
         raise ExhaustedSourceError(
             f"the stream goes on at row {row} of pass {epoch}, but the source has only {rows.n_taken} "
@@ -243,7 +216,7 @@ def open_pass(source: BlockSource, order: Order, epoch: int, row: int) -> PassRo
 
 
 class OneShotPass:
-    """The pass of an iterator, as `open_pass`: what it gave is there once, so that all go on with it."""
+    """`open_pass` for an iterator: its rows are there once, so that everybody goes on with the next ones."""
 
     def __init__(self, source: BlockSource, order: Order) -> None:
         self._source, self._order = source, order

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""`shuffle_buffer`: rows of a source in a new order each time."""
+"""`pm.shuffle_buffer`: rows of a source in a new order in each pass."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from pymc.argument_checks import check_int
-from pymc.data_loading.arguments import make_seed
-from pymc.data_loading.buffer import Recipe, read_one_pass
+from pymc.data_loading.buffer import BatchPlan, read_one_pass
 from pymc.data_loading.pass_rows import Order, open_pass
 from pymc.data_loading.sources.dataset import IterableDataset, as_source
 from pymc.data_loading.sources.layout import BlockSource
 
-__all__ = ["RowsOfSource", "ShuffledRows", "iterates_by_itself", "open_rows", "shuffle_buffer"]
+__all__ = [
+    "RowsOfSource",
+    "ShuffledRows",
+    "iterates_by_itself",
+    "make_seed",
+    "open_rows",
+    "shuffle_buffer",
+]
 
 
 class RowsOfSource:
-    """What gives the rows of its `source`, each once a pass: who wants the rows may read that."""
+    """Mixin of what yields each row of its `source` once a pass: the rows may be read from there."""
 
     source: BlockSource
 
 
 class ShuffledRows(RowsOfSource, IterableDataset):
-    """Rows of a source, shuffled: what `shuffle_buffer` returns.
-
-    Parameters
-    ----------
-    source : BlockSource
-    buffer_size, batch_size, seed : int
-        As of `shuffle_buffer`.
-    """
+    """Shuffled rows of a source, as :func:`shuffle_buffer` returns them."""
 
     def __init__(self, source: BlockSource, buffer_size: int, batch_size: int, seed: int) -> None:
         super().__init__(n_rows=source.n_rows)
-        self.source = source
-        self.buffer_size = buffer_size
-        self.batch_size = batch_size
-        self.seed = seed
+        self.source, self.seed = source, seed
+        self.buffer_size, self.batch_size = buffer_size, batch_size
         self._epoch = 0
 
     def __repr__(self) -> str:
-        """Say what it reads and how, and read nothing for it."""
+        """Describe the source and the order, without reading."""
         return (
             f"shuffle_buffer({self.source!r}, buffer_size={self.buffer_size}, "
             f"batch_size={self.batch_size}, seed={self.seed})"
@@ -57,27 +56,36 @@ class ShuffledRows(RowsOfSource, IterableDataset):
     def _batches(self, epoch: int) -> Iterator[Any]:
         whole = self.n_rows is not None and self.n_rows <= self.buffer_size
         order = Order(self.seed, self.buffer_size, shuffle=True, whole=whole)
-        opened = partial(open_pass, self.source, order)
-        # Whether a value may be NaN is for the loader to say, if there is one
-        recipe = Recipe(self.source, order, self.batch_size, "keep", opened)
-        for chunk in read_one_pass(recipe, epoch, drop_last=False):
+        # A loader that reads this decides what to do with values that are not finite
+        plan = BatchPlan(
+            self.source, order, self.batch_size, "keep", partial(open_pass, self.source, order)
+        )
+        for chunk in read_one_pass(plan, epoch, drop_last=False):
             for k in range(chunk.n_batches):
                 yield chunk.batch(self.source.layout, k)
             chunk.release()
 
 
-def open_rows(data: Any, sample_shape: Any = None) -> BlockSource:
-    """Return the source of rows: of a loader, or of shuffled rows, the one behind it.
+def make_seed(seed: object, function: str) -> int:
+    """Check a seed, or draw one for None: a checkpoint keeps it."""
+    if seed is None:
+        return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
+    return check_int(seed, "seed", function, at_least=0)
 
-    So rows keep their numbers, no rest is dropped, and what is shuffled already is not read in order.
+
+def open_rows(data: object, sample_shape: object = None) -> BlockSource:
+    """Return the source of rows of data. Of a loader or of shuffled rows it is the source behind them.
+
+    So rows keep their numbers, none are dropped, and shuffled rows are shuffled once.
     """
-    behind = isinstance(data, RowsOfSource) and not iterates_by_itself(data)
-    return as_source(data.source if behind else data, sample_shape=sample_shape)
+    if isinstance(data, RowsOfSource) and not iterates_by_itself(data):
+        data = data.source
+    return as_source(data, sample_shape=sample_shape)
 
 
 def iterates_by_itself(data: RowsOfSource) -> bool:
-    """Tell whether users derived a class with an ``__iter__`` of its own, which may give other rows."""
-    [owner, *_] = [cls for cls in type(data).__mro__ if "__iter__" in vars(cls)]
+    """Return whether a subclass of users' has an ``__iter__`` of its own, which may yield other rows."""
+    owner = next(cls for cls in type(data).__mro__ if "__iter__" in vars(cls))
     return RowsOfSource not in owner.__bases__
 
 

@@ -205,7 +205,7 @@ class TestIteration:
         for batch in DataLoader(numbers(*[10] * 50), 4):
             break
         end = time.monotonic() + 5
-        while any(t.name == "pymc-read-ahead" for t in threading.enumerate()):
+        while any(t.name == "pymc-prefetch" for t in threading.enumerate()):
             assert time.monotonic() < end
             time.sleep(0.01)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""A thread reads ahead, within bounds, and ends with whoever it reads for."""
+"""A thread reads ahead within bounds and ends with its consumer; a stream that stays open loses no rows."""
 
 import gc
 import itertools
@@ -13,9 +13,13 @@ import traceback
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
-from pymc.data_loading.prefetch import ForkedError, read_ahead
+from pymc.data_loading.batch import Position
+from pymc.data_loading.loader import DataLoader
+from pymc.data_loading.prefetch import ForkedError, PrefetchQueue
+from tests.data_loading.rows import Blocks, numbers
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
@@ -26,35 +30,39 @@ def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
 
 
 def readers() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name == "pymc-read-ahead"]
+    return [t for t in threading.enumerate() if t.name == "pymc-prefetch"]
+
+
+def no_thread_is_left() -> bool:
+    return wait_until(lambda: gc.collect() >= 0 and readers() == [])
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
+def threads_end() -> Iterator[None]:
     yield
-    assert wait_until(lambda: readers() == [])
+    assert no_thread_is_left()
 
 
-def ahead(items, n_ahead=1, timeout=None):
-    return read_ahead(items, n_ahead=n_ahead, timeout=timeout, name="the source")
+def prefetched(items, size=1, timeout=None):
+    return PrefetchQueue(items, size, timeout, "the source")
 
 
-@pytest.mark.parametrize("n_ahead", [0, 1, 3])
-def test_items_in_order(n_ahead):
-    assert list(ahead(iter(range(20)), n_ahead)) == list(range(20))
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_items_in_order(size):
+    assert list(prefetched(iter(range(20)), size)) == list(range(20))
 
 
-@pytest.mark.parametrize("n_ahead", [1, 3])
-def test_no_more_is_read_than_asked_for(n_ahead):
+@pytest.mark.parametrize("size", [1, 3])
+def test_no_more_is_read_than_asked_for(size):
     counter = itertools.count()
     made: list[int] = []
-    items = ahead((made.append(i) or i for i in counter), n_ahead)
+    items = prefetched((made.append(i) or i for i in counter), size)
     assert made == [] and readers() == []  # nothing, before the first is asked for
     for i in range(5):
         assert next(items) == i
-        wait_until(lambda: len(made) > i + n_ahead)
+        wait_until(lambda: len(made) > i + size)
         time.sleep(0.02)
-        assert len(made) == i + 1 + n_ahead
+        assert len(made) == i + 1 + size
     items.close()
 
 
@@ -63,7 +71,7 @@ def test_errors_come_with_their_traceback():
         yield 1
         raise KeyError("row group 7")
 
-    items = ahead(broken())
+    items = prefetched(broken())
     assert next(items) == 1
     with pytest.raises(KeyError, match="row group 7") as caught:
         next(items)
@@ -77,7 +85,7 @@ def test_a_source_that_hangs():
         yield 1
         release.wait()
 
-    items = ahead(hanging(), timeout=0.05)
+    items = prefetched(hanging(), timeout=0.05)
     assert next(items) == 1
     start = time.monotonic()
     with pytest.raises(TimeoutError, match=r"the source gave no rows for timeout=0.05 seconds"):
@@ -96,7 +104,7 @@ def test_the_thread_ends_with_its_reader(end):
         finally:
             closed.set()
 
-    items = ahead(endless())
+    items = prefetched(endless())
     next(items)
     assert len(readers()) == 1
     end(items)
@@ -108,7 +116,7 @@ def test_the_thread_ends_with_its_reader(end):
 
 def test_the_thread_ends_when_the_reader_raises():
     with pytest.raises(ZeroDivisionError):
-        for _ in ahead(itertools.count()):
+        for _ in prefetched(itertools.count()):
             raise ZeroDivisionError
     gc.collect()
     assert wait_until(lambda: readers() == [])
@@ -119,7 +127,7 @@ def test_what_was_handed_on_is_not_held():
 
     import weakref
 
-    items = ahead(Buffer() for _ in range(10))
+    items = prefetched(Buffer() for _ in range(10))
     first = weakref.ref(next(items))
     next(items)
     gc.collect()
@@ -128,7 +136,7 @@ def test_what_was_handed_on_is_not_held():
 
 
 def test_two_readers_are_independent():
-    one, other = ahead(iter(range(10))), ahead(iter(range(10)))
+    one, other = prefetched(iter(range(10))), prefetched(iter(range(10)))
     assert [next(one), next(one), next(other)] == [0, 1, 0]
     assert list(one) == list(range(2, 10))
     assert list(other) == list(range(1, 10))
@@ -137,7 +145,7 @@ def test_two_readers_are_independent():
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of JAX, where another test loaded it
 def test_a_forked_process_says_that_the_thread_is_not_there():
-    items = ahead(itertools.count())
+    items = prefetched(itertools.count())
     next(items)
     child = os.fork()
     if child == 0:
@@ -154,11 +162,108 @@ def test_a_forked_process_says_that_the_thread_is_not_there():
 def test_a_process_ends_though_a_reader_is_left():
     code = """
 import itertools
-from pymc.data_loading.prefetch import read_ahead
-items = read_ahead(itertools.count(), n_ahead=1, timeout=None, name="x")
+from pymc.data_loading.prefetch import PrefetchQueue
+items = PrefetchQueue(itertools.count(), size=1, timeout=None, name="x")
 print(next(items))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+# --- streams that stay open ---
+
+
+def take(loader, stream, position, n_batches, n_used):
+    """Take chunks of some batches, use the first of these only, and return the rows and the position."""
+    chunks, rows = loader.chunks(position, n_batches, stream=stream), []
+    for chunk in chunks:
+        n_here = min(chunk.n_batches, n_used - len(rows))
+        rows += chunk.rows[:n_here].tolist()
+        position = Position(*chunk.positions[n_here - 1].tolist())
+        chunk.release()
+        if len(rows) == n_used:
+            break
+    chunks.close()
+    return rows, position
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 2])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("one_shot", [False, True])
+def test_all_batches_come_wherever_readers_stop(one_shot, shuffle, prefetch):
+    """As one reader has them, for any number that is asked for and any number of these that is used."""
+
+    def loader():
+        how = {"buffer_size": 17} if shuffle else {}
+        source = numbers(*[7] * 60, one_shot=one_shot)
+        return DataLoader(
+            source, 4, total_size=420, shuffle=shuffle, seed=1, prefetch=prefetch, **how
+        )
+
+    parts = loader()
+    stream, position, rows = parts.stream(), Position(), []
+    for n_batches, n_used in [(1, 1), (30, 3), (4, 4), (20, 1), (2, 1), (25, 25), (9, 8)]:
+        some, position = take(parts, stream, position, n_batches, n_used)
+        rows += some
+    (whole,) = (np.concatenate([c.rows for c in loader().chunks(n_batches=43)]),)
+    if not (shuffle and one_shot):  # windows of an iterator are as long as what is asked for
+        assert rows == whole.tolist()
+    flat = list(itertools.chain(*rows))
+    assert len(set(flat)) == len(flat) == 172
+    stream.close()
+
+
+def test_a_window_is_read_once():
+    source = numbers(*[10] * 10, as_parts=True)
+    loader = DataLoader(source, 5, shuffle=True, seed=1, prefetch=0)
+    stream, position = loader.stream(), Position()
+    for _ in range(5):
+        _, position = take(loader, stream, position, 4, 4)
+    assert sorted(source.reads) == list(range(10))
+    take(loader, stream, Position(2, 10), 1, 1)  # elsewhere it is read anew
+    assert len(source.reads) > 10
+
+
+def test_no_more_is_read_than_wanted():
+    source = numbers(*[1] * 100, one_shot=True)
+    loader = DataLoader(source, 4, total_size=100)
+    _, position = take(loader, None, Position(), 3, 2)
+    time.sleep(0.05)
+    assert source.rows_read == 12
+    rows, _ = take(loader, None, position, 2, 2)
+    assert rows == [[8, 9, 10, 11], [12, 13, 14, 15]]
+    assert source.rows_read == 16
+
+
+def test_an_iterator_that_hangs_is_read_by_one_thread():
+    """After a time limit, the next reader waits for the same rows."""
+    released = threading.Event()
+    source = numbers(8, 8, one_shot=True)
+
+    def read(part):
+        if part:
+            released.wait()
+        return Blocks.read(source, part)
+
+    source.read = read
+    loader = DataLoader(source, 4, total_size=16, timeout=0.05)
+    with pytest.raises(TimeoutError, match=r"timeout=0.05"):
+        take(loader, None, Position(), 4, 4)
+    with pytest.raises(TimeoutError, match=r"timeout=0.05"):
+        take(loader, None, Position(0, 8), 2, 2)
+    assert len(readers()) == 1
+    released.set()
+    time.sleep(0.05)
+    assert take(loader, None, Position(0, 8), 2, 2)[0] == [[8, 9, 10, 11], [12, 13, 14, 15]]
+
+
+@pytest.mark.parametrize("one_shot", [False, True])
+def test_the_thread_ends_with_the_stream(one_shot):
+    loader = DataLoader(numbers(*[5] * 50, one_shot=one_shot), 5, total_size=250)
+    stream = loader.stream()
+    take(loader, stream, Position(), 3, 3)
+    assert len(readers()) == 1  # it waits
+    del loader, stream
+    assert no_thread_is_left()
