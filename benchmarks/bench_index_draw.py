@@ -29,7 +29,8 @@ from _common import as_markdown, machine, main
 
 import pymc as pm
 
-from pymc.minibatch.index import SAMPLING, minibatch_index
+from pymc.minibatch.index import minibatch_index
+from pymc.minibatch.shuffle import SAMPLING
 
 N_ROWS = [10**3, 10**4, 10**5, 10**6, 10**7, 10**8]
 REPEATS = 5

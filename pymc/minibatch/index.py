@@ -1,6 +1,10 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The index of a minibatch: a random variable for the rows in the batch."""
+"""The index of a minibatch: a random variable for the rows in the batch.
+
+A draw is a function of the state alone, four 32-bit words. So it is the same on every backend, needs no
+:class:`numpy.random.Generator` while the model runs, and no rewrite can change it.
+"""
 
 import copy
 
@@ -21,46 +25,72 @@ from pytensor.tensor.type import TensorType, integer_dtypes
 from pytensor.tensor.type_other import NoneConst, NoneTypeT
 from pytensor.tensor.variable import TensorVariable
 
-from pymc.argument_checks import check_int
+from pymc.argument_checks import check_choice, check_int
 from pymc.minibatch.shuffle import (
-    GOLDEN_GAMMA,
     NARROW,
+    SAMPLING,
     WIDE,
     Array,
     PairHash,
     pack_state,
-    random_rows,
-    round_keys,
-    shuffle_rows,
-    splitmix64,
     unpack_state,
 )
 
 __all__ = [
     "COMPILED_THUNKS",
     "ROW_COUNTS_DIFFER",
-    "SAMPLING",
     "BatchSizeError",
-    "EpochIndexRV",
     "IndexState",
     "IndexStateType",
     "MinibatchIndexRV",
-    "WithReplacementIndexRV",
-    "WithoutReplacementIndexRV",
     "check_batch_size",
     "index_state",
     "index_state_type",
     "minibatch_index",
-    "sampling_op",
 ]
+
+ROW_COUNTS_DIFFER = -1
+"""Number of rows of data that do not agree on one. No batch can be drawn from it."""
+
+
+class BatchSizeError(ValueError):
+    """A batch is larger than the data, or the data differ in their numbers of rows.
+
+    Made from ``(batch_size, n_rows)``, two ints that compiled code can pass along. PyTensor makes it
+    from a message, when it adds a node's description to an error.
+    """
+
+    def __init__(self, batch_size: int | str, n_rows: int | None = None) -> None:
+        if n_rows is None:
+            message = str(batch_size)
+        elif n_rows == ROW_COUNTS_DIFFER:
+            message = (
+                "the data of one pm.Minibatch call have different numbers of rows, but one index "
+                "takes the same rows of all of them. Give all of them new values of one length, "
+                "such as by one pm.set_data call."
+            )
+        else:
+            message = (
+                f"batch_size is {batch_size}, but the data have {n_rows} rows, and a batch cannot be "
+                f"larger than the data. Give pm.Minibatch a batch_size of at most {n_rows}, or give "
+                f"pm.set_data at least {batch_size} rows. To use all rows, take the data without "
+                "pm.Minibatch."
+            )
+        super().__init__(message)
+
+
+def check_batch_size(batch_size: int, n_rows: int) -> None:
+    """Raise a BatchSizeError if the data have fewer rows than a batch."""
+    if n_rows < batch_size:
+        raise BatchSizeError(batch_size, int(n_rows))
 
 
 class IndexStateType(RandomType[np.ndarray]):
     """Type of the state of a minibatch index: ``key`` and ``position``, as uint32 of shape (4,).
 
     ``key`` is 64 random bits, ``position`` counts the rows drawn with them; each takes two words, the
-    low one first. A Generator is a valid value too and stands for a new key at position 0: this is
-    what makes PyMC's reseeding restart an epoch.
+    low one first. A Generator is a valid value too, and stands for a new key at position 0. So PyMC's
+    reseeding restarts an epoch.
     """
 
     def filter(
@@ -114,9 +144,9 @@ index_state_type = IndexStateType()
 
 
 class _StateStorage(list):
-    """Where the value of a state is: what is written past the type's filter becomes a state too.
+    """Storage of a state, which makes states of generators that bypass the type's filter.
 
-    Reseeding a compiled function, pymc-extras puts generators there, or what JAX makes of one.
+    pymc-extras reseeds a compiled function so, with generators or what JAX makes of them.
     """
 
     def __setitem__(self, place: Any, value: Any) -> None:
@@ -142,60 +172,24 @@ class IndexState(RandomGeneratorSharedVariable):
         return self.name or "IndexState"
 
 
-def index_state(seed: Any = None, name: str | None = None) -> IndexState:
+def index_state(seed: int | None = None, name: str | None = None) -> IndexState:
     """Create a shared state at position 0, with a key drawn from ``np.random.default_rng(seed)``."""
     return IndexState(index_state_type, np.random.default_rng(seed), strict=False, name=name)
 
 
-ROW_COUNTS_DIFFER = -1
-"""The number of rows of data that do not agree on one. Nothing can be drawn from it."""
-
-
-class BatchSizeError(ValueError):
-    """A batch cannot be taken from the data: it is larger, or the data differ in their rows.
-
-    Made from ``(batch_size, n_rows)``, two ints that compiled code can pass along, or from the
-    message, which is what PyTensor does when it adds a node's description to an error.
-    """
-
-    def __init__(self, batch_size: int | str, n_rows: int | None = None) -> None:
-        if n_rows is None:
-            message = str(batch_size)
-        elif n_rows == ROW_COUNTS_DIFFER:
-            message = (
-                "the data of one pm.Minibatch call have different numbers of rows, but one index "
-                "takes the same rows of all of them: give all of them new values of one length, "
-                "by one pm.set_data call for instance."
-            )
-        else:
-            message = (
-                f"batch_size is {batch_size}, but the data have {n_rows} rows. A batch keeps its "
-                "size, and its rows are rows of the data: give pm.Minibatch a batch_size of at "
-                f"most {n_rows}, or give pm.set_data at least {batch_size} rows. To use all rows, "
-                "take the data without pm.Minibatch."
-            )
-        super().__init__(message)
-
-
-def check_batch_size(batch_size: int, n_rows: int) -> None:
-    """Raise a BatchSizeError where `n_rows` are too few for one batch."""
-    if n_rows < batch_size:
-        raise BatchSizeError(batch_size, int(n_rows))
-
-
 class MinibatchIndexRV(RandomVariable):
-    """Rows of a batch, drawn from as many rows as its input says.
+    """Rows of a batch, drawn at random from ``0 .. n_rows - 1``.
 
     The batch is the core dimension of a draw: no rewrite can split a draw, and its shape is static.
-    A subclass says, in `rows`, which rows a state stands for.
 
     Parameters
     ----------
     batch_size : int
     dim : str, optional
         Name of the subsampled dim.
+    sampling : {"epoch", "without_replacement", "with_replacement"}
     inplace : bool, default False
-        Whether a draw overwrites the state that it was given.
+        Whether a draw overwrites its input state.
 
     Notes
     -----
@@ -207,15 +201,19 @@ class MinibatchIndexRV(RandomVariable):
     signature = "()->(batch)"
     dtype = "int64"
     _print_name = ("MinibatchIndex", r"\operatorname{MinibatchIndex}")
-    __props__ = ("batch_size", "dim", "inplace")  # type: ignore[assignment]
-    source = "minibatch index"  # what messages call it
-    sampling: str
-    batch_size: int
-    dim: str | None
+    __props__ = ("batch_size", "dim", "sampling", "inplace")  # type: ignore[assignment]
+    source = "minibatch index"  # its name in messages
 
-    def __init__(self, batch_size: int, dim: str | None = None, inplace: bool = False) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        dim: str | None = None,
+        sampling: str = "epoch",
+        inplace: bool = False,
+    ) -> None:
         self.batch_size = check_int(batch_size, "batch_size", "a minibatch index")
         self.dim = dim
+        self.sampling = sampling
         super().__init__(inplace=inplace)
 
     def make_node(  # type: ignore[override]
@@ -242,16 +240,10 @@ class MinibatchIndexRV(RandomVariable):
     def _supp_shape_from_params(self, dist_params: Any, param_shapes: Any = None) -> list[Variable]:
         return [pt.constant(self.batch_size, dtype="int64")]
 
-    def rows(
-        self, xp: ModuleType, key: Array, position: Array, n_rows: Array, pair_hash: PairHash
-    ) -> Array:
-        """Rows of the batch at `position`, all uint64: shape (1,) in, (batch_size,) out."""
-        raise NotImplementedError
-
     def draw(
         self, xp: ModuleType, state: Array, n_rows: Array, pair_hash: PairHash
     ) -> tuple[Array, Array]:
-        """Next state and rows, with NumPy or JAX arrays.
+        """Return the next state and the rows, of ``numpy`` or ``jax.numpy``.
 
         Parameters
         ----------
@@ -269,7 +261,8 @@ class MinibatchIndexRV(RandomVariable):
         """
         key, position = unpack_state(state)
         n_rows = xp.asarray(n_rows).astype("uint64").reshape(1)
-        rows = self.rows(xp, key, position, n_rows, pair_hash)
+        draw_rows = SAMPLING[self.sampling]
+        rows = draw_rows(xp, key, position, n_rows, self.batch_size, pair_hash)
         return pack_state(xp, key, position + np.uint64(self.batch_size)), rows
 
     def perform(self, node: Apply, inputs: Any, outputs: Any) -> None:
@@ -291,11 +284,8 @@ class MinibatchIndexRV(RandomVariable):
         no_recycling: list[Variable],
         impl: str | None = None,
     ) -> ThunkType:
-        """Make what a linker calls for `node`: compiled code, except for Python's linkers.
-
-        Python's ones run a function a few times, and compiling takes as long as 10,000 draws.
-        """
         make = COMPILED_THUNKS.get(type(self))
+        # Python's linkers run a function a few times, and compiling takes as long as 10,000 draws
         if impl == "py" or make is None:
             return super().make_thunk(node, storage_map, compute_map, no_recycling, impl)
         return make(self, node, storage_map, compute_map)
@@ -305,82 +295,8 @@ class MinibatchIndexRV(RandomVariable):
         return f"MinibatchIndex{{{dim}{self.batch_size}, {self.sampling}}}"
 
 
-class EpochIndexRV(MinibatchIndexRV):
-    """Every row exactly once a pass, each pass in a new order.
-
-    The position divided by the number of rows is the number of the pass; what remains is the place
-    in it. A batch whose rows do not all fit into a pass takes the others from the next one, so a row
-    may be in it twice. When the data get another number of rows, the place of the position among the
-    new rows is arbitrary: the pass at hand is cut to a random part of the rows, and every pass
-    after it is whole.
-    """
-
-    sampling = "epoch"
-
-    def rows(
-        self, xp: ModuleType, key: Array, position: Array, n_rows: Array, pair_hash: PairHash
-    ) -> Array:
-        epochs = position // n_rows + xp.arange(2, dtype="uint64")
-        pivots, salts = round_keys(xp, splitmix64(key + epochs * GOLDEN_GAMMA), n_rows)
-        places = position % n_rows + xp.arange(self.batch_size, dtype="uint64")
-        in_next = places >= n_rows
-        return shuffle_rows(
-            xp,
-            xp.where(in_next, places - n_rows, places),
-            n_rows,
-            xp.where(in_next, pivots[:, 1:], pivots[:, :1]),
-            xp.where(in_next, salts[:, 1:], salts[:, :1]),
-            pair_hash,
-        )
-
-
-class WithoutReplacementIndexRV(MinibatchIndexRV):
-    """Distinct rows: the first of an order that is new at each draw."""
-
-    sampling = "without_replacement"
-
-    def rows(
-        self, xp: ModuleType, key: Array, position: Array, n_rows: Array, pair_hash: PairHash
-    ) -> Array:
-        pivots, salts = round_keys(xp, splitmix64(key + position * GOLDEN_GAMMA), n_rows)
-        places = xp.arange(self.batch_size, dtype="uint64")
-        return shuffle_rows(xp, places, n_rows, pivots, salts, pair_hash)
-
-
-class WithReplacementIndexRV(MinibatchIndexRV):
-    """Independent rows: one may be in a batch more than once."""
-
-    sampling = "with_replacement"
-
-    def rows(
-        self, xp: ModuleType, key: Array, position: Array, n_rows: Array, pair_hash: PairHash
-    ) -> Array:
-        return random_rows(key, position + xp.arange(self.batch_size, dtype="uint64"), n_rows)
-
-
-SAMPLING: dict[str, type[MinibatchIndexRV]] = {
-    op.sampling: op for op in (EpochIndexRV, WithoutReplacementIndexRV, WithReplacementIndexRV)
-}
-
-
 #: For each Op, a function that makes its compiled thunk: :mod:`pymc.minibatch.dispatch` fills it.
 COMPILED_THUNKS: dict[type[MinibatchIndexRV], Callable[[Any, Apply, Any, Any], ThunkType]] = {}
-
-
-def sampling_op(sampling: str) -> type[MinibatchIndexRV]:
-    """Look up the Op of a way of sampling.
-
-    Raises
-    ------
-    ValueError
-        For an unknown one; the message lists those that there are.
-    """
-    if not isinstance(sampling, str) or sampling not in SAMPLING:
-        known = ", ".join(map(repr, SAMPLING))
-        raise ValueError(
-            f"sampling says how the rows of a batch are drawn, one of {known}; got {sampling!r}"
-        )
-    return SAMPLING[sampling]
 
 
 def minibatch_index(
@@ -422,7 +338,8 @@ def minibatch_index(
     >>> sorted(int(row) for row in [*f(), *f()])
     [0, 1, 2, 3, 4, 5]
     """
-    op = sampling_op(sampling)(batch_size, dim)
+    check_choice(sampling, "sampling", "a minibatch index", tuple(SAMPLING))
+    op = MinibatchIndexRV(batch_size, dim, sampling)
     _, index = op(rows, rng=index_state(), return_next_rng=True)
     n_rows = index.owner.inputs[2]
     if isinstance(n_rows, Constant):

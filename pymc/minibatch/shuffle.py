@@ -2,16 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random rows in O(batch) time and O(1) memory: a keyed shuffle of ``0 .. n_rows - 1``.
 
-The position of one row in a shuffled order is a function of (row, key, n_rows), so that no
-permutation is ever stored. The functions here take whole batches, as NumPy or as JAX arrays
-(``xp`` is ``numpy`` or ``jax.numpy``); :mod:`pymc.minibatch.dispatch.numba` has the same arithmetic
-as a loop over scalars. All of it is unsigned and wraps, hence bit-identical on every backend.
+The place of a row in a shuffled order is a function of (row, key, n_rows), so that no permutation is
+stored. The functions here take whole batches, as NumPy or as JAX arrays (``xp`` is ``numpy`` or
+``jax.numpy``); :mod:`pymc.minibatch.dispatch.numba` has the same arithmetic as a loop over scalars. All
+of it is unsigned and wraps, hence bit-identical on every backend.
 
-The shuffle is swap-or-not [1]_: in each round the rows are paired off (``i`` with
-``pivot - i`` modulo ``n_rows``) and a hash of the pair decides whether the two change places. It
-works for any number of rows, not only for powers of two. Keys come from splitmix64 [2]_, whose
-64-bit hashes are brought down to a range by a multiplication [3]_. The hash of a pair is
-the middle of MurmurHash3's finalizer [4]_ (of splitmix64's for wide words).
+The shuffle is swap-or-not [1]_: in each round the rows are paired off (``i`` with ``pivot - i`` modulo
+``n_rows``) and a hash of the pair decides whether the two change places. It works for any number of
+rows, not only for powers of two. Keys come from splitmix64 [2]_, whose 64-bit hashes are brought down to
+a range by a multiplication [3]_. The hash of a pair is the middle of MurmurHash3's finalizer [4]_ (of
+splitmix64's for wide words).
 
 None of this is meant for cryptography: the hash is chosen for speed, and ``ROUNDS`` for statistical
 tests, which begin to fail with a third of the rounds.
@@ -23,11 +23,11 @@ References
 .. [2] G. L. Steele, D. Lea and C. H. Flood (2014). Fast Splittable Pseudorandom Number Generators.
    OOPSLA 2014.
 .. [3] D. Lemire (2019). Fast Random Integer Generation in an Interval. ACM Transactions on Modeling
-   and Computer Simulation 29(1). The rejection step is left out: the bias is below
-   ``n_rows / 2**64``.
+   and Computer Simulation 29(1). Without its rejection step the bias is below ``n_rows / 2**64``.
 .. [4] A. Appleby (2011). MurmurHash3, 32-bit finalizer.
 """
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ __all__ = [
     "MAX_ROWS",
     "NARROW",
     "ROUNDS",
+    "SAMPLING",
     "WIDE",
     "PairHash",
     "materialize",
@@ -65,7 +66,7 @@ WORD = np.uint64(32)
 
 
 class PairHash(NamedTuple):
-    """What a round needs to decide about a pair, for words of one width.
+    """Constants of the hash of a pair, for words of one width.
 
     The decision is the top bit of ``(x ^ (x >> shift)) * second``, ``x = (max(i, j) + salt) * first``.
     """
@@ -98,11 +99,9 @@ WIDE = PairHash(
 )
 
 
+# Numba compiles splitmix64 and scale_to for scalars
 def splitmix64(x: Array) -> Array:
-    """Hash 64-bit words, one by one: the finalizer of splitmix64.
-
-    Numba compiles this very function for scalars, as it does :func:`scale_to`.
-    """
+    """Hash 64-bit words, one by one: the finalizer of splitmix64."""
     x = (x ^ (x >> np.uint64(30))) * SPLITMIX_A
     x = (x ^ (x >> np.uint64(27))) * SPLITMIX_B
     return x ^ (x >> np.uint64(31))
@@ -126,14 +125,14 @@ def materialize(xp: ModuleType, x: Array) -> Array:
     """
     if xp is np:
         return x
-    # Only who has arrays of JAX has imported it.
+    # An array of JAX exists, so that JAX is imported already
     from jax.lax import optimization_barrier
 
     return optimization_barrier(x)
 
 
 def unpack_state(state: Array) -> tuple[Array, Array]:
-    """Key and position, uint64 of shape (1,) each, from a state of four 32-bit words."""
+    """Return the key and the position, uint64 of shape (1,) each, of a state of four 32-bit words."""
     words = state.astype("uint64")
     both = words[0::2] | (words[1::2] << WORD)
     return both[:1], both[1:]
@@ -146,20 +145,7 @@ def pack_state(xp: ModuleType, key: Array, position: Array) -> Array:
 
 
 def round_keys(xp: ModuleType, key: Array, n_rows: Array) -> tuple[Array, Array]:
-    """Pivots and salts of all rounds.
-
-    Parameters
-    ----------
-    xp : module
-        ``numpy`` or ``jax.numpy``.
-    key : array of uint64, shape (k,)
-        One key for each of k orders.
-    n_rows : array of uint64, shape (1,)
-
-    Returns
-    -------
-    pivots, salts : arrays of uint64, shape (ROUNDS, k)
-    """
+    """Return pivots and salts of all rounds, uint64 of shape (ROUNDS, k), for `k` keys."""
     rounds = xp.arange(ROUNDS, dtype="uint64")[:, None]
     hashes = splitmix64(key + rounds * GOLDEN_GAMMA)
     return materialize(xp, scale_to(n_rows, hashes)), materialize(xp, splitmix64(hashes))
@@ -168,7 +154,7 @@ def round_keys(xp: ModuleType, key: Array, n_rows: Array) -> tuple[Array, Array]
 def shuffle_rows(
     xp: ModuleType, rows: Array, n_rows: Array, pivots: Array, salts: Array, pair_hash: PairHash
 ) -> Array:
-    """Where `rows` go in a shuffled order of ``0 .. n_rows - 1``.
+    """Return the places of `rows` in a shuffled order of ``0 .. n_rows - 1``.
 
     Parameters
     ----------
@@ -201,17 +187,56 @@ def shuffle_rows(
 
 
 def random_rows(key: Array, counter: Array, n_rows: Array) -> Array:
-    """Independent uniform rows: the `counter`-th outputs of a splitmix64 generator.
-
-    Parameters
-    ----------
-    key : array of uint64, shape (1,)
-        Seed of the generator.
-    counter : array of uint64, shape (batch,)
-    n_rows : array of uint64, shape (1,)
-
-    Returns
-    -------
-    array of uint64, shape (batch,)
-    """
+    """Return independent uniform rows: the `counter`-th outputs of a splitmix64 generator."""
     return scale_to(n_rows, splitmix64(key + counter * GOLDEN_GAMMA))
+
+
+# The rows of a batch at a position, by each way of sampling. All arrays are uint64, of shape (1,) or
+# (batch_size,).
+
+
+def epoch_rows(
+    xp: ModuleType, key: Array, position: Array, n_rows: Array, batch_size: int, pair_hash: PairHash
+) -> Array:
+    """Draw every row exactly once a pass, each pass in a new order.
+
+    The position divided by the number of rows is the number of the pass; the remainder is the place in
+    it. A batch that reaches the end of a pass takes its other rows from the next one, so a row may be in
+    it twice. When the number of rows changes, the current pass is cut to a random part of the rows, and
+    every pass after it is whole.
+    """
+    epochs = position // n_rows + xp.arange(2, dtype="uint64")
+    pivots, salts = round_keys(xp, splitmix64(key + epochs * GOLDEN_GAMMA), n_rows)
+    places = position % n_rows + xp.arange(batch_size, dtype="uint64")
+    in_next = places >= n_rows
+    return shuffle_rows(
+        xp,
+        xp.where(in_next, places - n_rows, places),
+        n_rows,
+        xp.where(in_next, pivots[:, 1:], pivots[:, :1]),
+        xp.where(in_next, salts[:, 1:], salts[:, :1]),
+        pair_hash,
+    )
+
+
+def rows_without_replacement(
+    xp: ModuleType, key: Array, position: Array, n_rows: Array, batch_size: int, pair_hash: PairHash
+) -> Array:
+    """Draw distinct rows: the first of an order that is new at each draw."""
+    pivots, salts = round_keys(xp, splitmix64(key + position * GOLDEN_GAMMA), n_rows)
+    places = xp.arange(batch_size, dtype="uint64")
+    return shuffle_rows(xp, places, n_rows, pivots, salts, pair_hash)
+
+
+def rows_with_replacement(
+    xp: ModuleType, key: Array, position: Array, n_rows: Array, batch_size: int, pair_hash: PairHash
+) -> Array:
+    """Draw independent rows."""
+    return random_rows(key, position + xp.arange(batch_size, dtype="uint64"), n_rows)
+
+
+SAMPLING: dict[str, Callable] = {
+    "epoch": epoch_rows,
+    "without_replacement": rows_without_replacement,
+    "with_replacement": rows_with_replacement,
+}

@@ -164,7 +164,6 @@ class StreamIndexRV(MinibatchIndexRV):
     a batch that is fed by hand may be of another size than `batch_size`, that of the loader.
     """
 
-    sampling = "stream"
     source = "stream"
     view_map = {0: [0], 1: [0]}
 
@@ -276,7 +275,7 @@ def stream_index(
     array([-2, -2, -2])
     """
     rows = pytensor.shared(np.full(batch_size, NO_ROW, dtype="int64"), name)
-    op = StreamIndexRV(batch_size, dim)
+    op = StreamIndexRV(batch_size, dim, sampling="stream")
     index = op.make_node(rows, None, pt.constant(total, dtype="int64")).outputs[1]
     index.name = f"stream_{dim}" if dim else "stream_index"
     return index

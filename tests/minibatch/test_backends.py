@@ -9,7 +9,7 @@ import pytest
 import pymc as pm
 
 from pymc.minibatch.axis_tracking import indexes
-from pymc.minibatch.index import BatchSizeError, EpochIndexRV, IndexState, minibatch_index
+from pymc.minibatch.index import BatchSizeError, IndexState, MinibatchIndexRV, minibatch_index
 
 pytestmark = [
     # The JAX linker says of every shared generator, and so of this state, that it works on a copy
@@ -80,7 +80,7 @@ def test_jax_shuffles_once_for_all_columns(sampling):
 def test_who_draws(mode, monkeypatch):
     """Compiled code on the C linkers, NumPy on Python's, where few draws would pay for compiling."""
     calls = []
-    monkeypatch.setattr(EpochIndexRV, "perform", lambda *args: calls.append(args))
+    monkeypatch.setattr(MinibatchIndexRV, "perform", lambda *args: calls.append(args))
     draw = pm.compile([], minibatch_index(10, 3), mode=mode, random_seed=1)
     if mode == "CVM":
         assert len({*draw(), *draw(), *draw()}) == 9

@@ -22,7 +22,6 @@ from scipy.stats import chi2
 import pymc as pm
 
 from pymc.minibatch.index import (
-    SAMPLING,
     BatchSizeError,
     IndexState,
     MinibatchIndexRV,
@@ -30,7 +29,7 @@ from pymc.minibatch.index import (
     index_state_type,
     minibatch_index,
 )
-from pymc.minibatch.shuffle import NARROW, WIDE, pack_state
+from pymc.minibatch.shuffle import NARROW, SAMPLING, WIDE, pack_state
 from pymc.pytensorf import (
     collect_default_updates,
     find_rng_nodes,
@@ -48,7 +47,7 @@ BATCH_SIZE = 7
 
 def draws(sampling, batch_size, n_rows, n_draws, seed=0, position=0):
     """Draw without a graph: an array of shape (n_draws, batch_size)."""
-    op = SAMPLING[sampling](batch_size)
+    op = MinibatchIndexRV(batch_size, sampling=sampling)
     key, _ = index_state_type.filter(np.random.default_rng(seed)).reshape(2, 2).astype("uint64")
     key = key[:1] | key[1:] << np.uint64(32)
     state = pack_state(np, key, np.array([position % 2**64], dtype="uint64"))
@@ -211,12 +210,11 @@ class TestGraph:
         assert str(index.owner.op) == "MinibatchIndex{obs: 5, epoch}"
 
     def test_default_sampling_is_by_epoch(self):
-        assert minibatch_index(9, 3).owner.op == SAMPLING["epoch"](3)
+        assert minibatch_index(9, 3).owner.op == MinibatchIndexRV(3)
 
     def test_ops_differ_by_props(self):
-        ops = [op(b, d) for op in SAMPLING.values() for b in (2, 3) for d in (None, "obs")]
+        ops = [MinibatchIndexRV(b, d, s) for s in SAMPLING for b in (2, 3) for d in (None, "obs")]
         assert len(set(ops)) == len(ops) == 12
-        assert all(isinstance(op, MinibatchIndexRV) for op in ops)
 
     def test_no_rewrite_splits_a_draw(self):
         index = minibatch_index(100, 6)
@@ -281,7 +279,7 @@ class TestErrors:
         assert type(op.batch_size) is int
 
     def test_unknown_sampling(self):
-        with pytest.raises(ValueError, match=r"one of 'epoch', .* got 'bootstrap'"):
+        with pytest.raises(ValueError, match=r"'bootstrap' of .* must be one of 'epoch'"):
             minibatch_index(10, 3, "bootstrap")
 
     @pytest.mark.parametrize("sampling", SAMPLING)
@@ -299,11 +297,11 @@ class TestErrors:
 
     def test_generator_as_state(self):
         with pytest.raises(TypeError, match="must be an IndexState"):
-            SAMPLING["epoch"](5)(10, rng=pt.random.shared_rng(seed=1), return_next_rng=True)
+            MinibatchIndexRV(5)(10, rng=pt.random.shared_rng(seed=1), return_next_rng=True)
 
     def test_size(self):
         with pytest.raises(ValueError, match="takes no size"):
-            SAMPLING["epoch"](5)(10, rng=index_state(), size=(3,), return_next_rng=True)
+            MinibatchIndexRV(5)(10, rng=index_state(), size=(3,), return_next_rng=True)
 
     def test_error_survives_pickling(self):
         error = pickle.loads(pickle.dumps(BatchSizeError(5, 4)))

@@ -16,7 +16,7 @@ from scipy.stats import chi2
 
 import pymc as pm
 
-from pymc.minibatch.index import SAMPLING
+from pymc.minibatch.shuffle import SAMPLING
 from pymc.variational import diagnose
 from tests.variational.fitting import (
     BOUNDS,

@@ -11,7 +11,7 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import ThunkType
 from pytensor.graph.rewriting.basic import GraphRewriter
 
-from pymc.minibatch.index import COMPILED_THUNKS, SAMPLING, MinibatchIndexRV
+from pymc.minibatch.index import COMPILED_THUNKS, MinibatchIndexRV
 
 __all__ = ["LoadDispatch"]
 
@@ -20,8 +20,7 @@ class LoadDispatch(GraphRewriter):
     """Import a backend's implementation of Ops when a graph is first compiled for it.
 
     Importing it with PyMC would import JAX and PyTensor's Numba dispatch, and double its import time.
-    PyTensor takes an implementation only from who has imported its dispatch, but the rewrites under a
-    JIT linker's name run whenever that linker compiles, in any mode.
+    The rewrites under a JIT linker's name run whenever that linker compiles, in any mode.
 
     Parameters
     ----------
@@ -38,24 +37,14 @@ class LoadDispatch(GraphRewriter):
 
 
 def _make_thunk(op: MinibatchIndexRV, node: Apply, storage_map: Any, compute_map: Any) -> ThunkType:
-    """Make what a C linker calls, by machine code."""
     # Imports Numba
     from pymc.minibatch.dispatch.numba import make_thunk
 
     return make_thunk(op, node, storage_map, compute_map)
 
 
-COMPILED_THUNKS.update(dict.fromkeys(SAMPLING.values(), _make_thunk))
+COMPILED_THUNKS[MinibatchIndexRV] = _make_thunk
 
-optdb.register(
-    "load_minibatch_index_numba",
-    LoadDispatch("pymc.minibatch.dispatch.numba"),
-    "numba",
-    position=0.01,
-)
-optdb.register(
-    "load_minibatch_index_jax",
-    LoadDispatch("pymc.minibatch.dispatch.jax"),
-    "jax",
-    position=0.01,
-)
+for backend in ("numba", "jax"):
+    load = LoadDispatch(f"pymc.minibatch.dispatch.{backend}")
+    optdb.register(f"load_minibatch_index_{backend}", load, backend, position=0.01)

@@ -26,15 +26,7 @@ from pytensor.link.numba.dispatch.random import numba_core_rv_funcify
 
 import pymc.minibatch.shuffle as shuffle
 
-from pymc.minibatch.index import (
-    SAMPLING,
-    BatchSizeError,
-    EpochIndexRV,
-    MinibatchIndexRV,
-    WithoutReplacementIndexRV,
-    WithReplacementIndexRV,
-    check_batch_size,
-)
+from pymc.minibatch.index import BatchSizeError, MinibatchIndexRV, check_batch_size
 from pymc.minibatch.shuffle import GOLDEN_GAMMA, NARROW, ROUNDS, WIDE, PairHash
 
 # Part of the key of PyTensor's cache of compiled functions, which knows nothing of this code: raise
@@ -99,16 +91,16 @@ def shuffle_rows(out: np.ndarray, first: Word, n_rows: Word, key: Word) -> None:
 def epoch_rows(out: np.ndarray, key: Word, position: Word, n_rows: Word) -> None:
     """Write the rows at `position`: the end of a pass, and the beginning of the next."""
     epoch, place = position // n_rows, position % n_rows
-    here = min(out.shape[0], np.int64(n_rows - place))
-    shuffle_rows(out[:here], place, n_rows, splitmix64(key + epoch * GOLDEN_GAMMA))
-    if here < out.shape[0]:
+    n_left = min(out.shape[0], np.int64(n_rows - place))
+    shuffle_rows(out[:n_left], place, n_rows, splitmix64(key + epoch * GOLDEN_GAMMA))
+    if n_left < out.shape[0]:
         next_key = splitmix64(key + (epoch + u64(1)) * GOLDEN_GAMMA)
-        shuffle_rows(out[here:], u64(0), n_rows, next_key)
+        shuffle_rows(out[n_left:], u64(0), n_rows, next_key)
 
 
 @numba_njit
 def rows_without_replacement(out: np.ndarray, key: Word, position: Word, n_rows: Word) -> None:
-    """Write the first rows of an order of their own."""
+    """Write the first rows of an order that no other draw has."""
     shuffle_rows(out, u64(0), n_rows, splitmix64(key + position * GOLDEN_GAMMA))
 
 
@@ -119,11 +111,10 @@ def rows_with_replacement(out: np.ndarray, key: Word, position: Word, n_rows: Wo
         out[j] = np.int64(scale_to(n_rows, splitmix64(key + (position + u64(j)) * GOLDEN_GAMMA)))
 
 
-# What writes the rows of each way of sampling
-ROWS: dict[type[MinibatchIndexRV], Callable] = {
-    EpochIndexRV: epoch_rows,
-    WithoutReplacementIndexRV: rows_without_replacement,
-    WithReplacementIndexRV: rows_with_replacement,
+ROWS: dict[str, Callable] = {
+    "epoch": epoch_rows,
+    "without_replacement": rows_without_replacement,
+    "with_replacement": rows_with_replacement,
 }
 
 
@@ -141,9 +132,10 @@ def make_draw_into(rows: Callable) -> Callable:
     return draw_into
 
 
-def make_draw(op: MinibatchIndexRV, rows: Callable) -> tuple[Callable, int]:
-    """Compile a draw as PyTensor calls it, which makes `out` unless it is given."""
-    batch_size, draw_into = op.batch_size, make_draw_into(rows)
+@numba_core_rv_funcify.register(MinibatchIndexRV)
+def numba_core_MinibatchIndexRV(op: MinibatchIndexRV, node: Apply) -> tuple[Callable, int]:
+    """Compile a draw as PyTensor calls it, with or without an array to write to."""
+    batch_size, draw_into = op.batch_size, make_draw_into(ROWS[op.sampling])
 
     @numba_njit
     def draw(state: np.ndarray, n_rows: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -158,41 +150,19 @@ def make_draw(op: MinibatchIndexRV, rows: Callable) -> tuple[Callable, int]:
     return draw, CACHE_VERSION
 
 
-@numba_core_rv_funcify.register(EpochIndexRV)
-def numba_core_EpochIndexRV(op: EpochIndexRV, node: Apply) -> tuple[Callable, int]:
-    """Compile the draw of each row once a pass."""
-    return make_draw(op, ROWS[EpochIndexRV])
-
-
-@numba_core_rv_funcify.register(WithoutReplacementIndexRV)
-def numba_core_WithoutReplacementIndexRV(
-    op: WithoutReplacementIndexRV, node: Apply
-) -> tuple[Callable, int]:
-    """Compile the draw of distinct rows."""
-    return make_draw(op, ROWS[WithoutReplacementIndexRV])
-
-
-@numba_core_rv_funcify.register(WithReplacementIndexRV)
-def numba_core_WithReplacementIndexRV(
-    op: WithReplacementIndexRV, node: Apply
-) -> tuple[Callable, int]:
-    """Compile the draw of independent rows."""
-    return make_draw(op, ROWS[WithReplacementIndexRV])
-
-
 DRAW_INTO: Callable = None  # type: ignore[assignment]
 
 
 def draw(state: np.ndarray, n_rows: int, out: np.ndarray) -> None:
-    """Draw with what stands in the place of ``DRAW_INTO``."""
+    """Call the global ``DRAW_INTO``, which is set for each way of sampling."""
     DRAW_INTO(state, n_rows, out)
 
 
 @cache
 def compiled_draw(sampling: str) -> Callable[[np.ndarray, int, np.ndarray], None]:
-    """Compile the draw of a way of sampling, for any size of a batch, or read it from the cache."""
-    # A global, since Numba does not find functions with a closure in its cache
-    scope = {"DRAW_INTO": make_draw_into(ROWS[SAMPLING[sampling]]), "__name__": __name__}
+    """Compile the draw of one way of sampling for any batch size, or read it from the cache."""
+    # By a global, since Numba does not find functions with a closure in its cache
+    scope = {"DRAW_INTO": make_draw_into(ROWS[sampling]), "__name__": __name__}
     function = FunctionType(draw.__code__, scope, f"draw_{sampling}")
     key = f"minibatch index on C, {sampling}, {CACHE_VERSION}"
     CACHED_SRC_FUNCTIONS[function] = sha256(key.encode()).hexdigest()
@@ -202,7 +172,7 @@ def compiled_draw(sampling: str) -> Callable[[np.ndarray, int, np.ndarray], None
 
 
 def make_thunk(op: MinibatchIndexRV, node: Apply, storage_map: Any, compute_map: Any) -> ThunkType:
-    """Make what a C linker calls for `node`: it reads and fills cells of `storage_map`."""
+    """Make the thunk of a C linker, which reads and fills cells of `storage_map`."""
     state_cell, _, n_rows_cell = inputs = [storage_map[var] for var in node.inputs]
     next_state_cell, rows_cell = outputs = [storage_map[var] for var in node.outputs]
     computed = [compute_map[var] for var in node.outputs] if compute_map else []

@@ -19,11 +19,11 @@ from pytensor.tensor.basic import ARange
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.xtensor.type import XTensorVariable
 
-from pymc.argument_checks import check_int
+from pymc.argument_checks import check_choice, check_int
 from pymc.minibatch.array_data import raw_data
 from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, label, track_axes
 from pymc.minibatch.current_value import current_length
-from pymc.minibatch.index import check_batch_size, minibatch_index, sampling_op
+from pymc.minibatch.index import check_batch_size, minibatch_index
 from pymc.minibatch.minibatch import axis_length, row_count, take_rows
 from pymc.minibatch.observed import warn_of_unsigned
 from pymc.minibatch.placed_rows import placed_rows
@@ -39,6 +39,7 @@ from pymc.minibatch.plates import (
     plates_of,
 )
 from pymc.minibatch.rebuild import FixedLengthError, all_rows, rebuild
+from pymc.minibatch.shuffle import SAMPLING
 from pymc.minibatch.stream_index import is_stream
 from pymc.minibatch.subsample import subsample
 from pymc.model.core import Model, modelcontext
@@ -245,7 +246,7 @@ def minibatch_model(
     array([10])
     """
     model = _given_model(model)
-    sampling_op(sampling)  # raises before anything is built
+    check_choice(sampling, "sampling", "pm.minibatch_model", tuple(SAMPLING))
     sizes = _sizes_by_dim(model, batch_size)
     check_of_all_rows(model, sizes)
     with sharing_data():

@@ -23,7 +23,7 @@ from pytensor.graph.basic import Variable
 from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.current_value import current_length
 from pymc.minibatch.data_placeholder import check_numbers
-from pymc.minibatch.index import ROW_COUNTS_DIFFER, BatchSizeError, WithoutReplacementIndexRV
+from pymc.minibatch.index import ROW_COUNTS_DIFFER, BatchSizeError
 from pymc.minibatch.stream_index import is_stream
 
 __all__ = ["RowTable", "aligned_zeros", "line_length"]
@@ -123,7 +123,7 @@ class RowTable:
     def has_duplicates(self) -> bool:
         """Whether a row may be in a batch twice."""
         ops = [rows.index.owner.op for rows in self.plate]
-        return not all(isinstance(op, WithoutReplacementIndexRV) for op in ops)
+        return not all(op.sampling == "without_replacement" for op in ops)
 
     @property
     def index(self) -> Variable:
