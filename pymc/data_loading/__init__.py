@@ -12,8 +12,7 @@ _layer.load_late(
         "pymc.data_loading.loader": ("DataLoader",),
         "pymc.data_loading.shuffle": ("shuffle_buffer",),
         "pymc.data_loading.sources.arrow": ("arrow_source",),
-        "pymc.data_loading.sources.base": ("Source",),
-        "pymc.data_loading.sources.dataset": ("IterableDataset",),
+        "pymc.data_loading.sources.dataset": ("IterableDataset", "Source"),
         "pymc.data_loading.sources.parquet": ("parquet_source",),
     },
 )

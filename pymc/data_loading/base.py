@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from pymc.data_loading.batch import Chunk, Position, StreamBatch
-from pymc.data_loading.sources.items import ItemReader, read_first
+from pymc.data_loading.sources.dataset import read_first
+from pymc.data_loading.sources.iterables import ItemReader
 from pymc.data_loading.sources.layout import ExhaustedSourceError, Layout
 from pymc.minibatch.stream_index import UNKNOWN_ROW
 

@@ -18,8 +18,8 @@ from pytensor.graph.traversal import ancestors
 
 from pymc.data_loading.base import Loader
 from pymc.data_loading.batch import Position
+from pymc.data_loading.sources.dataset import shuffles
 from pymc.data_loading.sources.layout import Field
-from pymc.data_loading.sources.torch_loaders import shuffles
 from pymc.minibatch.array_data import check_exact
 from pymc.minibatch.data_placeholder import forget_rows, held_rows
 from pymc.minibatch.plates import local_axes

@@ -271,7 +271,7 @@ class TestRepr:
         frame = pd.DataFrame(np.zeros((3, 6)), columns=list("abcdef"))
         shuffled = pm.shuffle_buffer(frame, buffer_size=3, batch_size=2, seed=1)
         assert repr(shuffled) == (
-            "shuffle_buffer(FrameSource(3 rows, columns 'a', 'b', 'c', 'd', and 2 more), buffer_size=3, "
+            "shuffle_buffer(TableSource(3 rows, columns 'a', 'b', 'c', 'd', and 2 more), buffer_size=3, "
             "batch_size=2, seed=1)"
         )
         dataset = pm.IterableDataset(unread, n_rows=5, sample_shape=(2,))

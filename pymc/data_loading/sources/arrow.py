@@ -1,44 +1,88 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Rows from whatever gives Apache Arrow: CSV, IPC files, datasets, duckdb, polars."""
+"""Rows of tables: whatever has the C stream of Arrow, such as polars and duckdb, and pandas."""
 
 from __future__ import annotations
 
 import itertools
+import math
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
 
 from pymc.argument_checks import check_int
-from pymc.data_loading.sources.arrow_columns import (
-    need_pyarrow,
-    reading,
-    schema_of,
-    table_block,
-)
-from pymc.data_loading.sources.layout import Block, BlockSource, Layout
-from pymc.data_loading.sources.passes import Passes
-from pymc.data_loading.sources.protocols import (
-    ArrowArray,
-    ArrowDataset,
-    ArrowReader,
-    ArrowStream,
-    IpcFile,
+from pymc.data_loading.sources.arrays import (
+    digest,
+    evenly_spaced,
     is_of,
+    is_series,
+    series_numbers,
 )
-from pymc.data_loading.sources.schema import Columns, DTypes, Selection
-from pymc.data_loading.sources.series import is_series
+from pymc.data_loading.sources.columns import (
+    Column,
+    Columns,
+    DTypes,
+    Schema,
+    SchemaError,
+    Selection,
+)
+from pymc.data_loading.sources.copying import ColumnBlock
+from pymc.data_loading.sources.iterables import IterableSource
+from pymc.data_loading.sources.layout import JSON, BlockSource, Layout, equal_parts, listed
+from pymc.minibatch.array_data import numpy_dtype
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ArrowSource", "arrow_source", "check_not_lazy", "is_arrow"]
+__all__ = [
+    "TableReader",
+    "TableSource",
+    "arrow_schema",
+    "arrow_source",
+    "check_not_lazy",
+    "is_arrow",
+    "is_table",
+    "need_pyarrow",
+    "read_table",
+    "reading",
+    "schema_of",
+]
 
-#: Rows of the batches into which a table in memory is cut, without a copy
+#: Rows of the parts of an Arrow table in memory
 TABLE_ROWS = 2**16
+#: Bytes of the parts of a data frame of pandas: slices have their price for each column
+FRAME_BYTES = 2**22
+
+type Numbers = tuple[np.ndarray, np.ndarray | None]
+"""The values of a column, and which of them are missing, if any."""
+
+
+@runtime_checkable
+class ArrowStream(Protocol):
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> object: ...
+
+
+@runtime_checkable
+class ArrowArray(Protocol):
+    def __arrow_c_array__(self, requested_schema: Any = None) -> object: ...
+
+
+@runtime_checkable
+class RecordBatch(ArrowArray, Protocol):
+    schema: Any
+
+
+@runtime_checkable
+class ArrowReader(Protocol):
+    """Reads record batches once."""
+
+    def read_next_batch(self) -> object: ...
 
 
 def arrow_source(
@@ -47,26 +91,26 @@ def arrow_source(
     n_rows: int | None = None,
     *,
     dtypes: DTypes = None,
-) -> ArrowSource:
-    """Read rows from record batches of Apache Arrow, one batch at a time.
+) -> TableSource | IterableSource:
+    """Read rows from tables and record batches of Apache Arrow, one batch at a time.
 
     Parameters
     ----------
     batches : object with ``__arrow_c_stream__``, pyarrow.dataset.Dataset, or callable
-        What can be read again and again: a table or data frame (pyarrow, polars), a relation of
-        duckdb, a dataset of pyarrow. Else a function without arguments, which opens the data anew for
-        each pass and returns such an object, a reader, or an iterable of record batches.
+        Data that can be read again and again: a table or data frame (pyarrow, polars), a relation of
+        duckdb, a dataset of pyarrow. Or a function without arguments, which opens the data anew for each
+        pass and returns such an object, a reader, or an iterable of record batches.
     columns : list of str, str or dict, optional
         As for :func:`pymc.parquet_source`; by default all.
     n_rows : int, optional
-        How many rows there are, where you know it. Tables know it themselves; for anything else the
-        rows are counted once by :class:`pymc.DataLoader`.
+        The number of rows, if you know it. Tables know it themselves; other rows are counted once by
+        :class:`pymc.DataLoader`.
     dtypes : dict of str to dtype, optional
         As for :func:`pymc.parquet_source`.
 
     Returns
     -------
-    ArrowSource
+    TableSource or IterableSource
         To be given to :class:`pymc.DataLoader`.
 
     Raises
@@ -74,12 +118,12 @@ def arrow_source(
     TypeError
         If `batches` is none of these, or can be read only once.
     SchemaError
-        A ValueError. A column is not there or not numeric, or a later pass has other columns.
+        A ValueError. A column is missing or not numeric, or a later pass has other columns.
     ValueError
-        When rows are read: for a number that does not fit the dtype, such as an integer beyond 2**53 that
-        is to be a float, or of a later batch where the first has another dtype.
+        When rows are read: for a number that does not fit the dtype, such as an integer beyond 2**53 in a
+        float, or in a later batch where the first has another dtype.
     OSError
-        When rows cannot be read.
+        If rows cannot be read.
     ImportError
         If pyarrow is not installed.
 
@@ -98,34 +142,34 @@ def arrow_source(
         pm.arrow_source(lambda: pyarrow.ipc.open_file("flights.arrow"))
     """
     need_pyarrow("arrow_source")
+    import pyarrow as pa
+
     if n_rows is not None:
         n_rows = check_int(n_rows, "n_rows", "arrow_source")
-    if isinstance(batches, ArrowDataset):
-        schema = schema_of(batches.schema)
-        names = Selection.of(schema, columns, "the dataset", dtypes).names
+    if isinstance(batches, pa.Table | pa.RecordBatch) or is_of("polars", batches, "DataFrame"):
+        return TableSource.of(pa.table(batches), columns, dtypes)
+    if is_of("pyarrow", batches, "Dataset"):
+        names = Selection.of(schema_of(batches), columns, "the dataset", dtypes).names
         columns = names if columns is None else columns
-        return ArrowSource(Passes(partial(_scan, batches, names)), columns, n_rows, dtypes=dtypes)
-    if is_arrow(batches):
-        _check_readable_again(batches)
-        passes = Passes(partial(record_batches, batches))
-        return ArrowSource(passes, columns, n_rows, batches, dtypes)
-    if callable(batches):
-        return ArrowSource(Passes(partial(_opened, batches)), columns, n_rows, dtypes=dtypes)
-    check_not_lazy(batches)
-    raise TypeError(
-        f"batches of arrow_source, a {type(batches).__name__}, does not give Arrow record batches "
-        f"(__arrow_c_stream__), and is no function without arguments that opens something which does"
-    )
+        batches = partial(_scan, batches, names)  # the other columns are not even read
+    elif is_arrow(batches) and isinstance(batches, ArrowReader | Iterator):
+        raise TypeError(
+            f"batches of arrow_source, a {type(batches).__name__}, can be read only once, and a fit reads "
+            f"its data many times: give a function that opens them, arrow_source(lambda: open(...))"
+        )
+    elif not (is_arrow(batches) or callable(batches)):
+        check_not_lazy(batches)
+        raise TypeError(
+            f"batches of arrow_source, a {type(batches).__name__}, gives no Arrow record batches "
+            f"(__arrow_c_stream__), and is not a function without arguments that opens something which does"
+        )
+    read_first = partial(TableReader.of, columns=columns, dtypes=dtypes)
+    opened = partial(_read_batches, batches)
+    return IterableSource(opened, read_first, n_rows, item="record batch", kind="arrow")
 
 
-def check_not_lazy(data: Any) -> None:
-    """Refuse a query of polars that has no rows before it is run.
-
-    Raises
-    ------
-    TypeError
-        It says how to run it anew for each pass.
-    """
+def check_not_lazy(data: object) -> None:
+    """Raise TypeError for a query of polars, which has no rows before it is run."""
     if is_of("polars", data, "LazyFrame"):
         raise TypeError(
             f"a {type(data).__name__} of polars is a query, which has no rows before it is run: write "
@@ -133,108 +177,77 @@ def check_not_lazy(data: Any) -> None:
         )
 
 
-def is_arrow(data: Any) -> bool:
-    """Return whether data give record batches by themselves; one column gives none."""
-    return not is_series(data) and isinstance(data, ArrowStream | ArrowDataset)
+def is_arrow(data: object) -> bool:
+    """Return whether data give record batches. A single column gives none."""
+    return not is_series(data) and (
+        isinstance(data, ArrowStream) or is_of("pyarrow", data, "Dataset")
+    )
 
 
-def _scan(dataset: pa.dataset.Dataset, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    """Yield batches of some columns: the others are not even read."""
-    yield from dataset.to_batches(columns=list(columns))
+def is_table(item: object) -> bool:
+    """Return whether an item is a data frame of pandas, or a table or record batch of Arrow."""
+    return isinstance(item, pd.DataFrame | RecordBatch) or is_arrow(item)
 
 
-def _check_readable_again(batches: Any) -> None:
-    if isinstance(batches, ArrowReader | Iterator):
-        raise TypeError(
-            f"batches of arrow_source, a {type(batches).__name__}, can be read only once, and a fit reads "
-            f"its data many times: give a function that opens them, arrow_source(lambda: open(...))"
-        )
+def _scan(dataset: pa.dataset.Dataset, names: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    return dataset.to_batches(columns=list(names))
 
 
-def record_batches(data: Any) -> Iterator[pa.RecordBatch]:
-    """Yield the record batches of anything that has some.
+def _read_batches(data: object) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of data, or of what a function opens. Errors of reading name the batch."""
+    import pyarrow as pa
 
-    Raises
-    ------
-    TypeError
-        If it has none.
-    """
-    pyarrow = need_pyarrow("arrow_source")
-    if isinstance(data, ArrowDataset):
+    batches = _record_batches(data)
+    for number in itertools.count():
+        with reading(f"record batch {number}", pa.ArrowException, OSError):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+        del batch  # before the next one is read
+
+
+def _record_batches(data: Any) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    if isinstance(data, pa.RecordBatch):
+        yield data
+    elif is_of("pyarrow", data, "Dataset"):
         yield from data.to_batches()
-    elif isinstance(data, IpcFile):
+    elif is_of("pyarrow", data, "RecordBatchFileReader"):
         yield from map(data.get_batch, range(data.num_record_batches))
     elif isinstance(data, ArrowStream):
-        yield from pyarrow.RecordBatchReader.from_stream(data)
+        yield from pa.RecordBatchReader.from_stream(data)
     elif isinstance(data, ArrowArray):
-        yield pyarrow.record_batch(data)
+        yield pa.record_batch(data)
+    elif callable(data):
+        yield from _record_batches(data())
     elif isinstance(data, Iterable):
         for part in data:
-            yield from record_batches(part)
+            yield from _record_batches(part)
     else:
         check_not_lazy(data)
         raise TypeError(
-            f"a {type(data).__name__} does not give Arrow record batches: what arrow_source opens has to "
-            f"be a reader, a table, or an iterable of record batches"
+            f"a {type(data).__name__} gives no Arrow record batches: what arrow_source opens has to be a "
+            f"reader, a table, or an iterable of record batches"
         )
 
 
-def _opened(factory: Callable[[], Any]) -> Iterator[pa.RecordBatch]:
-    return record_batches(factory())
+@dataclass(frozen=True)
+class TableReader:
+    """Turns tables into blocks: data frames of pandas, or tables of Arrow, like the first one."""
 
+    selection: Selection
+    frames: bool
 
-@dataclass(frozen=True, eq=False, repr=False)
-class ArrowSource(BlockSource):
-    """Rows of record batches. :func:`arrow_source` makes one.
-
-    Parameters
-    ----------
-    passes : Passes
-        Of record batches.
-    columns : list of str, str or dict, optional
-    given_rows : int, optional
-    data : object, optional
-        What the batches are of, if it is not opened anew: it may know its number of rows.
-    dtypes : dict of str to dtype, optional
-    """
-
-    passes: Passes[pa.RecordBatch]
-    columns: Columns = None
-    given_rows: int | None = None
-    data: Any = field(default=None, repr=False)
-    dtypes: DTypes = None
-
-    @cached_property
-    def _slices(self) -> list[pa.RecordBatch] | None:
-        """Slices of the data, if they are a table in memory."""
-        pyarrow = need_pyarrow("arrow_source")
-        tables = pyarrow.Table, pyarrow.RecordBatch
-        if not (isinstance(self.data, tables) or is_of("polars", self.data, "DataFrame")):
-            return None
-        return pyarrow.table(self.data).to_batches(max_chunksize=TABLE_ROWS)
-
-    @property
-    def n_rows(self) -> int | None:
-        """How many rows there are, if that was given, or the data are in memory."""
-        if self.given_rows is not None:
-            return self.given_rows
-        return None if self.part_lengths is None else sum(self.part_lengths)
-
-    @property
-    def part_lengths(self) -> tuple[int, ...] | None:
-        """Rows of slices of a table in memory; else batches come in order."""
-        return None if self._slices is None else tuple(map(len, self._slices))
-
-    @cached_property
-    def selection(self) -> Selection:
-        """The columns of fields. To know them, the first batch is read."""
-        where = "the record batches"
-        with self._reading(where):
-            first = self.passes.peek()
-        return Selection.of(schema_of(first.schema), self.columns, where, self.dtypes)
-
-    def _reading(self, where: str) -> AbstractContextManager[None]:
-        return reading(where, need_pyarrow("arrow_source").ArrowException, OSError)
+    @classmethod
+    def of(
+        cls, item: Any, where: str, columns: Columns = None, dtypes: DTypes = None
+    ) -> TableReader:
+        """Return the reader of tables like this one."""
+        table = _as_table(item)
+        selection = Selection.of(_first_schema(table), columns, where, dtypes)
+        return cls(selection, isinstance(table, pd.DataFrame))
 
     @property
     def layout(self) -> Layout:
@@ -242,38 +255,312 @@ class ArrowSource(BlockSource):
         return self.selection.layout
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """Rows and schema."""
-        return {"kind": "arrow", "n_rows": self.n_rows, "schema": self.selection.identity}
+    def identity(self) -> list[JSON]:
+        """The fields and their columns in JSON."""
+        return self.selection.identity
 
-    def read(self, part: int) -> Block:
-        """Return a slice of a table in memory."""
-        if self._slices is None:
-            return super().read(part)
-        return table_block(self._slices[part], self.selection, f"slice {part} of the table")
-
-    def blocks(self) -> Iterator[Block]:
-        """Yield the record batches of a pass that have rows.
+    def block(self, item: Any, where: str) -> ColumnBlock:
+        """Return the rows of a table.
 
         Raises
         ------
-        ExhaustedSourceError
-            If they can be read only once, and were; or if a later pass is empty.
-        OSError
-            If they cannot be read.
         SchemaError
-            If their columns are others than at the first time.
+            If its columns differ from those of the first.
+        TypeError
+            If it is not a table of this kind.
         """
-        if self._slices is not None:
-            yield from super().blocks()
-            return
-        selection = self.selection
-        items = self.passes.start()
-        for number in itertools.count():
-            where = f"record batch {number}"
-            with self._reading(where):
-                batch = next(items, None)
-            if batch is None:
-                return
-            selection.check(schema_of(batch.schema), where)
-            yield table_block(batch, selection, where)
+        if not is_table(item) or isinstance(item, pd.DataFrame) != self.frames:
+            kind = "data frames" if self.frames else "Arrow tables"
+            raise TypeError(f"{where} is a {type(item).__name__}, and those before were {kind}")
+        table = _as_table(item)
+        self.selection.check(schema_of(table), where)
+        return read_table(table, self.selection, where)
+
+
+def _as_table(item: Any) -> pd.DataFrame | pa.Table | pa.RecordBatch:
+    if isinstance(item, pd.DataFrame):
+        return item
+    need_pyarrow("a block of Arrow's")
+    import pyarrow as pa
+
+    return item if isinstance(item, pa.RecordBatch) else pa.table(item)
+
+
+def schema_of(table: pd.DataFrame | pa.Table | pa.RecordBatch | pa.dataset.Dataset) -> Schema:
+    """Return the columns of a table."""
+    if not isinstance(table, pd.DataFrame):
+        return arrow_schema(table.schema)
+    return Schema.of(
+        (str(name), Column(str(dtype), _number_dtype(numpy_dtype(dtype))))
+        for name, dtype in table.dtypes.items()
+    )
+
+
+def _first_schema(table: pd.DataFrame | pa.Table | pa.RecordBatch) -> Schema:
+    """Return the columns as they are read: integers of pandas with missing values become floats."""
+    schema = schema_of(table)
+    floats = {}
+    if isinstance(table, pd.DataFrame):
+        for name, column in table.items():
+            dtype = schema.columns[str(name)].dtype
+            if dtype is not None and dtype.kind in "biu" and column.hasnans:
+                floats[str(name)] = np.dtype("float64")
+    return schema.cast(floats)
+
+
+def _number_dtype(dtype: np.dtype | None) -> np.dtype | None:
+    """Return a dtype of numbers in the machine's byte order, None for any other."""
+    return None if dtype is None or dtype.kind not in "biuf" else dtype.newbyteorder("=")
+
+
+def arrow_schema(schema: pa.Schema, of_path: Iterable[pa.Field] = ()) -> Schema:
+    """Return the columns of a schema of Arrow, and those that the path of a file adds."""
+    fields = [(field, False) for field in schema] + [(field, True) for field in of_path]
+    return Schema.of(
+        ((f.name, Column(str(f.type), *_arrow_dtype(f.type), added)) for f, added in fields),
+        nullable=True,
+    )
+
+
+def read_table(
+    table: pd.DataFrame | pa.Table | pa.RecordBatch,
+    selection: Selection,
+    where: str,
+    first_row: int = 0,
+) -> ColumnBlock:
+    """Return the rows of a table as a block, whose columns are not copied if possible.
+
+    Raises
+    ------
+    ValueError
+        If a value cannot be converted as `dtypes` asks, or is missing in a column of integers of pandas.
+    """
+    if isinstance(table, pd.DataFrame):
+        numbers = _frame_numbers(table, selection, where, first_row)
+    else:
+        numbers = _arrow_numbers(table, selection, where)
+    fields = list(zip(selection.layout.fields, selection.sources, strict=True))
+    return ColumnBlock(
+        selection.layout,
+        columns=tuple(tuple(numbers[name][0] for name in names) for _, names in fields),
+        where=where,
+        first_row=first_row,
+        missing=tuple(
+            (field.name, name, mask)
+            for field, names in fields
+            for name in names
+            if (mask := numbers[name][1]) is not None
+        ),
+    )
+
+
+def _frame_numbers(
+    frame: pd.DataFrame, selection: Selection, where: str, first_row: int
+) -> dict[str, Numbers]:
+    position = {str(name): j for j, name in enumerate(frame.columns)}
+    fields = zip(selection.layout.fields, selection.sources, strict=True)
+    integers = {name for field, names in fields if field.dtype.kind != "f" for name in names}
+    return {
+        name: (
+            series_numbers(
+                frame.iloc[:, position[name]],
+                f"{where}, column {name!r}",
+                first_row,
+                nan=name not in integers,
+            ),
+            None,
+        )
+        for name in selection.names
+    }
+
+
+def _arrow_numbers(
+    table: pa.Table | pa.RecordBatch, selection: Selection, where: str
+) -> dict[str, Numbers]:
+    numbers = {}
+    for name in selection.names:
+        column = table.column(name)
+        if is_of("pyarrow", column, "ChunkedArray"):
+            column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        numbers[name] = _numbers(column, selection.casts.get(name), f"{where}, column {name!r}")
+    return numbers
+
+
+def _arrow_dtype(type_: pa.DataType) -> tuple[np.dtype | None, tuple[int, ...]]:
+    """Return the dtype and shape of a value. The dtype is None for text, lists of any length and so on."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_integer(type_) or types.is_floating(type_) or types.is_boolean(type_):
+        return np.dtype(type_.to_pandas_dtype()), ()
+    if types.is_null(type_):  # all values are missing; bools become any other dtype
+        return np.dtype(bool), ()
+    if isinstance(type_, pa.FixedShapeTensorType):
+        dtype, _ = _arrow_dtype(type_.value_type)
+        in_order = type_.permutation in (None, sorted(type_.permutation or ()))
+        return (dtype if in_order else None), tuple(type_.shape)
+    if types.is_fixed_size_list(type_):
+        dtype, shape = _arrow_dtype(type_.value_type)
+        return dtype, (type_.list_size, *shape)
+    return None, ()
+
+
+def _numbers(array: pa.Array, cast: np.dtype | None, where: str) -> Numbers:
+    """Return the values of a column, of shape ``(n_rows, ...)``. Missing floats are NaN."""
+    import pyarrow as pa
+
+    dtype, shape = _arrow_dtype(array.type)
+    nulls = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+    if shape:
+        while isinstance(array, pa.FixedSizeListArray | pa.ExtensionArray):
+            if isinstance(array, pa.ExtensionArray):
+                array = array.storage
+            else:  # flatten() would leave out lists that are null
+                size = array.type.list_size
+                array = array.values.slice(array.offset * size, len(array) * size)
+        values, mask = _numbers(array, cast, where)
+        n_rows = len(values) // math.prod(shape)
+        if mask is not None:
+            mask = mask.reshape(n_rows, -1).any(axis=1)
+            nulls = mask if nulls is None else mask | nulls
+        return values.reshape(n_rows, *shape), nulls
+    if pa.types.is_null(array.type):
+        return np.zeros(len(array), bool), np.ones(len(array), bool)
+    if cast is not None and (dtype is None or (dtype.kind == "f" and cast.kind == "f")):
+        array, dtype = _cast(array, cast, where), cast
+    if dtype is None or dtype.kind == "f":
+        nulls = None
+    elif nulls is not None:
+        array = array.fill_null(dtype.type(0).item())
+    return array.to_numpy(zero_copy_only=False), nulls  # bools are bits, which have to be copied
+
+
+def _cast(array: pa.Array, dtype: np.dtype, where: str) -> pa.Array:
+    """Convert a column: dates to days, times to their units, decimals and text to numbers."""
+    import pyarrow as pa
+
+    type_ = array.type
+    try:
+        if pa.types.is_temporal(type_):
+            array = array.cast(pa.int32() if type_.bit_width == 32 else pa.int64())
+        return array.cast(pa.from_numpy_dtype(dtype))
+    except pa.ArrowException as error:
+        raise ValueError(
+            f"{where}: values of type {type_} cannot be converted to {dtype}, as dtypes= asks: {error}"
+        ) from error
+
+
+def need_pyarrow(function: str) -> None:
+    """Raise ImportError, with what to install, if pyarrow is missing. It is optional."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"{function} needs pyarrow: pip install pyarrow") from error
+
+
+@contextmanager
+def reading(where: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn errors of reading into an OSError that names what was read.
+
+    By default all errors count, as damaged files show in many ways. A value of a CSV file that is not of
+    the type inferred from its first rows is a SchemaError.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except errors or Exception as error:
+        if "CSV conversion error" in str(error):
+            raise SchemaError(
+                f"{where}: {error}. The types of a CSV file are inferred from its first rows, and this value "
+                f"is of another type. Set the types, pyarrow.csv.open_csv(path, convert_options="
+                f'pyarrow.csv.ConvertOptions(column_types={{"x": pyarrow.float64()}})), and what stands for '
+                f"a missing value by null_values=[...]"
+            ) from error
+        raise OSError(
+            f"{where} cannot be read; it may be damaged, cut short or not be of this format: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TableSource(BlockSource):
+    """Rows of a table in memory: a data frame of pandas, or a table of Arrow.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame or pyarrow.Table
+    selection : Selection
+    """
+
+    table: pd.DataFrame | pa.Table
+    selection: Selection
+
+    @classmethod
+    def of(
+        cls, table: pd.DataFrame | pa.Table, columns: Columns = None, dtypes: DTypes = None
+    ) -> TableSource:
+        """Select columns of a table, by default all.
+
+        Raises
+        ------
+        SchemaError
+            If a column is not numeric.
+        ValueError
+            If there are no rows.
+        """
+        where = "the DataFrame" if isinstance(table, pd.DataFrame) else "the table"
+        selection = Selection.of(_first_schema(table), columns, where, dtypes)
+        if len(table) == 0:
+            raise ValueError(f"{where} has no rows")
+        return cls(table, selection)
+
+    def _repr_parts(self) -> list[str]:
+        return [*super()._repr_parts(), f"columns {listed(self.selection.names, 4)}"]
+
+    @property
+    def layout(self) -> Layout:
+        """The fields and their columns."""
+        return self.selection.layout
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return len(self.table)
+
+    @cached_property
+    def part_lengths(self) -> tuple[int, ...]:
+        """Rows of slices of a frame, each of some megabytes; of an Arrow table within its chunks."""
+        if isinstance(self.table, pd.DataFrame):
+            return equal_parts(self.n_rows, max(FRAME_BYTES // self.layout.row_bytes, 1))
+        return tuple(map(len, self.table.to_batches(max_chunksize=TABLE_ROWS)))
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *itertools.accumulate(self.part_lengths)]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Rows and schema, and for a frame a digest of some rows."""
+        kind = "frame" if isinstance(self.table, pd.DataFrame) else "arrow"
+        known = {"kind": kind, "n_rows": self.n_rows, "schema": self.selection.identity}
+        if isinstance(self.table, pd.DataFrame):
+            some = self.table.iloc[evenly_spaced(self.n_rows)]
+            block = read_table(some, self.selection, self.selection.where)
+            known["digests"] = [digest(column) for column in block.columns[0]]
+        return known
+
+    def read(self, part: int) -> ColumnBlock:
+        """Return a slice of the table.
+
+        Raises
+        ------
+        ValueError
+            If an integer beside a missing value is beyond 2**53.
+        """
+        start, length = self._starts[part], self.part_lengths[part]
+        is_frame = isinstance(self.table, pd.DataFrame)
+        rows = (
+            self.table.iloc[start : start + length] if is_frame else self.table.slice(start, length)
+        )
+        return read_table(rows, self.selection, self.selection.where, start)

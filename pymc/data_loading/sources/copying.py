@@ -1,25 +1,107 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The one copy of a row: columns, or rows, of numbers into the row-major arrays of a batch."""
+"""Blocks of rows, and the compiled loops that copy them into batches.
+
+The loops hold no interpreter lock, so that they run beside a fit. They walk in runs of rows that stay in
+the first cache, as each column writes one number per row. A sum of ``0 * value`` is 0 if all floats are
+finite, which costs next to nothing. They take addresses instead of arrays: one kernel, compiled once per
+pair of dtypes, reads any number of columns, even read-only ones. Their callers check the bounds.
+"""
 
 from __future__ import annotations
 
+import math
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import numba
 import numpy as np
 
-from pymc.data_loading.sources.kernels import interleave, place_rows, scatter
+from numba import types
+from numba.extending import intrinsic
 
-__all__ = ["ColumnGroup", "copy_columns", "copy_rows", "group_columns"]
+from pymc.data_loading.sources.layout import Arrays, BadValue, Block, Field, Layout, listed
 
-# Rows that Python handles at a time where dtypes differ: they stay in the second cache
-MIXED_BLOCK = 4096
-# What the kernels read and write; NumPy copies the rest (float16, other byte orders)
+__all__ = ["ColumnBlock", "ColumnGroup", "copy_columns", "copy_rows", "group_columns"]
+
+# Rows that Python copies at a time if dtypes differ: they stay in the second cache
+MIXED_ROWS = 4096
+# Dtypes of the kernels. NumPy copies the others (float16, other byte orders)
 NATIVE = frozenset(np.dtype(kind + size) for kind in "iu" for size in "1248") | {
     np.dtype("f4"),
     np.dtype("f8"),
 }
+# Rows that are interleaved at a time: 256 x 20 numbers of 4 bytes are 20 KB
+CACHED_ROWS = 256
+
+
+@intrinsic
+def _pointer(typingctx: Any, address: Any) -> Any:
+    """Return the ``void *`` of an integer, so that one kernel reads any number of columns."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.int64), codegen
+
+
+@numba.njit(nogil=True, cache=True)
+def interleave(addresses, zero, start, stop, out, to):  # type: ignore[no-untyped-def]
+    """Write rows of columns to the rows of `out`: column j to ``out[:, to[j]]``."""
+    finite = True
+    for low in range(start, stop, CACHED_ROWS):
+        n = min(CACHED_ROWS, stop - low)
+        rows = out[low - start : low - start + n]
+        for j in range(addresses.shape[0]):
+            column = numba.carray(_pointer(addresses[j] + low * zero.itemsize), n, zero.dtype)
+            target = rows[:, to[j]]
+            total = zero[0]
+            for i in range(n):
+                value = column[i]
+                target[i] = value
+                total += value * 0
+            finite &= total == 0
+    return finite
+
+
+@numba.njit(nogil=True, cache=True)
+def scatter(addresses, zero, start, stop, out, to, places):  # type: ignore[no-untyped-def]
+    """Write rows of columns to rows `places` of `out`."""
+    finite = True
+    for low in range(start, stop, CACHED_ROWS):
+        n = min(CACHED_ROWS, stop - low)
+        rows = places[low - start : low - start + n]
+        for j in range(addresses.shape[0]):
+            column = numba.carray(_pointer(addresses[j] + low * zero.itemsize), n, zero.dtype)
+            target = out[:, to[j]]
+            total = zero[0]
+            for i in range(n):
+                value = column[i]
+                target[np.uintp(rows[i])] = value  # unsigned: no test for places from the end
+                total += value * 0
+            finite &= total == 0
+    return finite
+
+
+# Sums in any order are vectorised; nothing else of floats is given up
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})
+def place_rows(address, zero, n, out, places):  # type: ignore[no-untyped-def]
+    """Write `n` rows, which lie one after another, to rows `places` of `out`."""
+    width = out.shape[1]
+    rows = numba.carray(_pointer(address), (n, width), zero.dtype)
+    finite = True
+    for i in range(n):
+        target = out[places[i]]
+        total = zero[0]
+        for j in range(width):
+            value = rows[i, j]
+            target[j] = value
+            total += value * 0
+        finite &= total == 0
+    return finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,39 +111,31 @@ class ColumnGroup:
     Parameters
     ----------
     arrays : tuple of ndarray, shape (n,)
-        All contiguous and of one dtype.
+        Contiguous, and all of one dtype.
     to : array of int64, shape (len(arrays),)
         Their columns in the output.
+    addresses : array of int64, shape (len(arrays),)
+    zero : ndarray, shape (1,)
+        Tells the kernels the dtype.
     """
 
-    arrays: tuple[np.ndarray, ...]
+    arrays: Arrays
     to: np.ndarray
     addresses: np.ndarray
     zero: np.ndarray
 
-    @property
-    def native(self) -> bool:
-        """Whether the kernels read this dtype."""
-        return self.zero.dtype in NATIVE
-
 
 def group_columns(columns: Sequence[np.ndarray]) -> tuple[ColumnGroup, ...]:
-    """Group columns by dtype, for :func:`copy_columns`.
-
-    Parameters
-    ----------
-    columns : sequence of ndarray, shape (n,)
-        Bool, integers or floats. One that is not contiguous is copied here.
-    """
+    """Group columns of shape (n,) by dtype, for :func:`copy_columns`; copy those not contiguous."""
     by_dtype: dict[np.dtype, list[int]] = {}
-    plain = [_as_numbers(np.ascontiguousarray(column)) for column in columns]
-    for j, column in enumerate(plain):
-        by_dtype.setdefault(column.dtype, []).append(j)
+    arrays = [_as_numbers(np.ascontiguousarray(column)) for column in columns]
+    for j, array in enumerate(arrays):
+        by_dtype.setdefault(array.dtype, []).append(j)
     return tuple(
         ColumnGroup(
-            arrays=tuple(plain[j] for j in members),
+            arrays=tuple(arrays[j] for j in members),
             to=np.array(members, np.int64),
-            addresses=np.array([plain[j].ctypes.data for j in members], np.int64),
+            addresses=np.array([arrays[j].ctypes.data for j in members], np.int64),
             zero=np.zeros(1, dtype),
         )
         for dtype, members in by_dtype.items()
@@ -95,7 +169,7 @@ def copy_columns(
     Raises
     ------
     IndexError
-        If a place is outside of `out`, or rows outside of the columns are asked for.
+        If a place is outside of `out`, or a row outside of the columns.
 
     Examples
     --------
@@ -112,29 +186,23 @@ def copy_columns(
     n_rows = min((len(a) for group in groups for a in group.arrays), default=0)
     _check_bounds(n_rows, out, places, start, stop)
     out = _as_numbers(out)
-    step = max(stop - start, 1) if len(groups) == 1 else MIXED_BLOCK
+    step = max(stop - start, 1) if len(groups) == 1 else MIXED_ROWS
     finite = True
     for low in range(start, stop, step):
         high = min(low + step, stop)
-        where = _part(places, low - start, high - start)
+        some = _part(places, low - start, high - start)
         for group in groups:
-            finite &= _copy_group(group, out, where, low, high)
+            finite &= _copy_group(group, out, some, low, high)
     return bool(finite)
 
 
 def _copy_group(
     group: ColumnGroup, out: np.ndarray, places: np.ndarray | int, start: int, stop: int
 ) -> bool:
-    if not (group.native and out.dtype in NATIVE):
-        return _copy_group_plainly(group, out, places, start, stop)
-    if isinstance(places, np.ndarray):
-        return scatter(group.addresses, group.zero, start, stop, out, group.to, places)
-    return interleave(group.addresses, group.zero, start, stop, out[places:], group.to)
-
-
-def _copy_group_plainly(
-    group: ColumnGroup, out: np.ndarray, places: np.ndarray | int, start: int, stop: int
-) -> bool:
+    if group.zero.dtype in NATIVE and out.dtype in NATIVE:
+        if isinstance(places, np.ndarray):
+            return scatter(group.addresses, group.zero, start, stop, out, group.to, places)
+        return interleave(group.addresses, group.zero, start, stop, out[places:], group.to)
     rows = _rows(places, stop - start)
     finite = True
     for j, column in zip(group.to, group.arrays, strict=True):
@@ -146,12 +214,12 @@ def _copy_group_plainly(
 def copy_rows(
     rows: np.ndarray, out: np.ndarray, places: np.ndarray | int, start: int, stop: int
 ) -> bool:
-    """Write rows of an array into rows of another; as :func:`copy_columns`, for what lies in rows.
+    """Write rows of an array into rows of another, as :func:`copy_columns` does with columns.
 
     Parameters
     ----------
     rows : ndarray, shape (n_rows, ...)
-        Of any strides, and mapped from a file if so.
+        Of any strides and byte order, such as a memory map.
     out : ndarray, shape (n, ...)
         C-contiguous.
     places : int or array of int64, shape (stop - start,)
@@ -165,7 +233,7 @@ def copy_rows(
     Raises
     ------
     IndexError
-        If a place is outside of `out`, or rows outside of `rows` are asked for.
+        If a place is outside of `out`, or a row outside of `rows`.
     """
     _check_bounds(len(rows), out, places, start, stop)
     rows, out = _as_numbers(rows), _as_numbers(out)
@@ -177,8 +245,8 @@ def copy_rows(
         zero = np.zeros(1, part.dtype)
         return bool(place_rows(part.ctypes.data, zero, len(part), flat, places))
     finite = True
-    for low in range(0, len(part), MIXED_BLOCK):
-        some = part[low : low + MIXED_BLOCK]
+    for low in range(0, len(part), MIXED_ROWS):
+        some = part[low : low + MIXED_ROWS]
         out[_rows(_part(places, low, low + len(some)), len(some))] = some
         finite &= _all_finite(some)
     return finite
@@ -187,7 +255,7 @@ def copy_rows(
 def _check_bounds(
     n_rows: int, out: np.ndarray, places: np.ndarray | int, start: int, stop: int
 ) -> None:
-    """Raise before a kernel would write, or read, where nothing of ours is."""
+    """Raise before a kernel would read or write outside of the arrays."""
     n = stop - start
     if isinstance(places, np.ndarray):
         inside = len(places) == n and (n == 0 or (places.min() >= 0 and places.max() < len(out)))
@@ -202,7 +270,7 @@ def _check_bounds(
 
 
 def _as_numbers(array: np.ndarray) -> np.ndarray:
-    """Return bools as numbers of a byte, 0 or 1."""
+    """Return bools as integers of one byte."""
     return array.view(np.uint8) if array.dtype == np.bool_ else array
 
 
@@ -216,3 +284,149 @@ def _rows(places: np.ndarray | int, n: int) -> np.ndarray | slice:
 
 def _all_finite(values: np.ndarray) -> bool:
     return values.dtype.kind != "f" or bool(np.isfinite(values).all())
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnBlock(Block):
+    """Rows in columns of numbers.
+
+    Parameters
+    ----------
+    layout : Layout
+    columns : tuple of tuple of ndarray, shape (n_rows,) or (n_rows, ...)
+        The columns of each field, of any numeric dtype. One with further axes is several columns.
+    where : str
+    first_row : int
+        The number that messages give to the first row.
+    missing : tuple of (str, str, ndarray of bool, shape (n_rows,))
+        Field, column, and in which rows its values are missing, if they have no NaN for it.
+    """
+
+    layout: Layout
+    columns: tuple[Arrays, ...]
+    where: str
+    first_row: int = 0
+    missing: tuple[tuple[str, str, np.ndarray], ...] = ()
+
+    @property
+    def n_rows(self) -> int:  # type: ignore[override]
+        """The number of rows."""
+        return len(self.columns[0][0])
+
+    @cached_property
+    def _groups(self) -> tuple[tuple[ColumnGroup, ...], ...]:
+        return tuple(
+            group_columns([one for column in columns for one in _matrix(column).T])
+            for columns in self.columns
+        )
+
+    @cached_property
+    def _fits(self) -> tuple[bool, ...]:
+        """Whether the dtype of each field holds all numbers of its columns."""
+        return tuple(
+            all(_holds(field.dtype, column.dtype) for column in columns)
+            for field, columns in zip(self.layout.fields, self.columns, strict=True)
+        )
+
+    def write(self, out: Arrays, places: np.ndarray | int, start: int, stop: int) -> bool:
+        """Write rows of all fields, see :meth:`.Block.write`."""
+        finite = not any(mask[start:stop].any() for _, _, mask in self.missing)
+        fields = zip(self.layout.fields, self.columns, out, strict=True)
+        for i, (field, columns, array) in enumerate(fields):
+            if not self._fits[i]:
+                self._check_exact(field, columns, start, stop)
+            if len(columns) == 1 and columns[0].ndim > 1:  # the values of a row lie side by side
+                finite &= copy_rows(columns[0], array, places, start, stop)
+            else:
+                flat = array.reshape(len(array), math.prod(field.shape))
+                finite &= copy_columns(self._groups[i], flat, places, start, stop)
+        return finite
+
+    def _check_exact(self, field: Field, columns: Arrays, start: int, stop: int) -> None:
+        """Raise if a number of a column does not fit the dtype of the field."""
+        first = 0
+        for column in columns:
+            some = _matrix(column[start:stop])
+            for row, j in np.argwhere(_inexact(some, field.dtype))[:1].tolist():
+                name = _label(field, first + j)
+                raise ValueError(
+                    f"{self.where}, column {name}, row {self.first_row + start + row}: "
+                    + _why_inexact(some[row, j], field, name)
+                )
+            first += math.prod(column.shape[1:])
+
+    def bad_rows(self, start: int, stop: int) -> list[BadValue]:
+        """Return the values that are missing or not finite, see :meth:`.Block.bad_rows`."""
+        found = []
+        for field, columns in zip(self.layout.fields, self.columns, strict=True):
+            first = 0
+            for column in columns:
+                if column.dtype.kind == "f":
+                    bad = np.argwhere(~np.isfinite(_matrix(column[start:stop])))
+                    found += [
+                        BadValue(start + row, field.name, _label(field, first + j), self.first_row)
+                        for row, j in bad.tolist()
+                    ]
+                first += math.prod(column.shape[1:])
+        found += [
+            BadValue(start + row, field_name, repr(name), self.first_row, is_null=True)
+            for field_name, name, mask in self.missing
+            for row in np.flatnonzero(mask[start:stop]).tolist()
+        ]
+        return sorted(found, key=lambda bad: bad.row)
+
+
+def _matrix(column: np.ndarray) -> np.ndarray:
+    """Return a column with all numbers of a row along one axis."""
+    return column.reshape(len(column), math.prod(column.shape[1:]))
+
+
+def _label(field: Field, j: int) -> str:
+    """Return the name that messages give to number `j` of a row."""
+    return field.label(tuple(map(int, np.unravel_index(j, field.shape))) if field.shape else ())
+
+
+def _holds(dtype: np.dtype, other: np.dtype) -> bool:
+    """Return whether a dtype holds all numbers of another one."""
+    if other.kind in "iu" and dtype.kind == "f":
+        return other.itemsize * 8 <= np.finfo(dtype).nmant + 1
+    return np.can_cast(other, dtype, "safe")
+
+
+def _inexact(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return which values a dtype does not hold. NaN and infinity count as held."""
+    if _holds(dtype, values.dtype):
+        return np.zeros(values.shape, bool)
+    if dtype.kind == "f" and values.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return (values.astype(dtype) != values) & np.isfinite(values)
+    if dtype.kind == "f":
+        high = 2 ** (np.finfo(dtype).nmant + 1)
+        low = -high
+    else:
+        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if values.dtype.kind != "f":
+        # Most often all fit, which two passes without an array of their size show
+        if values.size and low <= values.min() and values.max() <= high:
+            return np.zeros(values.shape, bool)
+        return (values < low) | (values > high)
+    # As floats: the upper end rounds to one above what integers of 64 bits hold
+    outside = (values < float(low)) | (values >= float(high) + 1)
+    return (outside | (values != np.trunc(values))) & np.isfinite(values)
+
+
+def _why_inexact(value: np.generic, field: Field, name: str) -> str:
+    if field.dtype.kind == "f" and value.dtype.kind in "iu":
+        together = (
+            f", the dtype of columns {listed(field.columns)} together," if field.columns else ""
+        )
+        return (
+            f"{value} is beyond 2**{np.finfo(field.dtype).nmant + 1}, and a {field.dtype}{together} does "
+            f'not hold it. Give columns of integers a field of their own: columns={{"x": [...], "id": {name}}}'
+        )
+    both = np.result_type(value.dtype, field.dtype).name
+    return (
+        f"{value} is no {field.dtype}, the dtype of this column in the first block or by dtypes=. "
+        f"{both} holds both: write dtypes={{{name}: {both!r}}} in parquet_source or arrow_source, or convert "
+        f"the data"
+    )

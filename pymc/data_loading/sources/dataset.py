@@ -1,45 +1,157 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""`IterableDataset`, and the source of rows of whatever a loader is given."""
+"""`pm.Source`, `pm.IterableDataset`, and the source of the rows of any data that a loader takes."""
 
 from __future__ import annotations
 
 import os
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from functools import partial
+from functools import cached_property, partial
 from numbers import Number
-from typing import Any, NamedTuple
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 
 from pymc.argument_checks import check_int
-from pymc.data_loading.sources.arrays import ArraySource
-from pymc.data_loading.sources.arrow import arrow_source, check_not_lazy, is_arrow
-from pymc.data_loading.sources.frames import FrameSource, is_frame
-from pymc.data_loading.sources.items import named_parts
-from pymc.data_loading.sources.iterables import IterableSource
-from pymc.data_loading.sources.layout import BlockSource
-from pymc.data_loading.sources.protocols import (
-    ArrowReader,
-    Counted,
-    Samples,
-    name_of,
-)
-from pymc.data_loading.sources.samples import SampleSource
-from pymc.data_loading.sources.torch_loaders import (
-    check_torch_loader,
-    is_torch_loader,
-    tensors_of,
-)
-from pymc.data_loading.sources.values import (
+from pymc.data_loading.sources.arrays import (
+    ArraySource,
+    Indexable,
     SampleShape,
     as_numbers,
     check_shapes,
     is_array,
 )
+from pymc.data_loading.sources.arrow import (
+    ArrowReader,
+    TableReader,
+    TableSource,
+    arrow_source,
+    check_not_lazy,
+    is_arrow,
+    is_table,
+)
+from pymc.data_loading.sources.iterables import (
+    ArrayReader,
+    ItemReader,
+    IterableSource,
+    SampleSource,
+    name_of,
+    named_parts,
+)
+from pymc.data_loading.sources.layout import Block, BlockSource, Layout
 
-__all__ = ["KINDS", "IterableDataset", "Kind", "as_source"]
+__all__ = ["IterableDataset", "Source", "as_source", "read_first", "shuffles"]
+
+#: Samplers of torch that give all rows of a data set; the last one goes with its iterable data sets
+SAMPLERS = {"SequentialSampler", "RandomSampler", "_InfiniteConstantSampler"}
+#: Functions by which torch makes batches unless users set another: they change no value
+COLLATES = {"default_collate", "default_convert"}
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A dataset in the manner of torch: samples by their number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    n_rows: Any
+
+
+class Source(BlockSource):
+    """Rows in parts, which are read alone and in any order: subclass it to read data of your own.
+
+    A subclass has two methods: `part_lengths` says how many rows each part has, and `load` reads a part.
+    Everything else has a default. Rows are shuffled within windows and part by part, and a fit resumes
+    without reading what comes before. For rows that come in order only, :class:`IterableDataset` is
+    simpler.
+
+    Examples
+    --------
+    >>> class Squares(pm.Source):
+    ...     part_lengths = (3, 3, 2)
+    ...
+    ...     def load(self, part):
+    ...         return np.arange(3 * part, 3 * part + self.part_lengths[part]) ** 2.0
+    >>> loader = pm.DataLoader(Squares(), batch_size=4)
+    >>> [batch.tolist() for batch in loader]
+    [[0.0, 1.0, 4.0, 9.0], [16.0, 25.0, 36.0, 49.0]]
+    """
+
+    @property
+    @abstractmethod
+    def part_lengths(self) -> tuple[int, ...]:
+        """Rows of each part: a property, or an attribute of the class."""
+
+    @abstractmethod
+    def load(self, part: int) -> Any:
+        """Read the rows of a part.
+
+        Parameters
+        ----------
+        part : int
+            The number of the part, ``0 <= part < len(part_lengths)``.
+
+        Returns
+        -------
+        array, dict of arrays, DataFrame or Arrow table
+            Rows along the first axis, as many as `part_lengths` says, and alike in all parts.
+        """
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows in all parts."""
+        return sum(self.part_lengths)
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of a batch. The first part is read for it."""
+        return self._reader.layout
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Facts in JSON by which a checkpoint recognises the data. They include no folder's name."""
+        return {
+            "kind": type(self).__qualname__,
+            "n_rows": self.n_rows,
+            "schema": self.layout.schema,
+        }
+
+    def read(self, part: int) -> Block:
+        """Return the rows of a part as a block."""
+        return self._reader.block(self.load(part), f"part {part} of {self!r}")
+
+    @cached_property
+    def _reader(self) -> ItemReader:
+        part = next((part for part, length in enumerate(self.part_lengths) if length), None)
+        if part is None:
+            raise ValueError(f"{self!r} has no rows: part_lengths is {self.part_lengths}")
+        return read_first(self.load(part), None, f"part {part} of {self!r}")
+
+
+def read_first(item: Any, sample_shape: SampleShape, where: str) -> ItemReader:
+    """Return the reader of items like this one: arrays, or a dict or tuple of them, or a table.
+
+    Raises
+    ------
+    TypeError
+        If it is not numeric.
+    ValueError
+        If it has no rows along its first axis, or no numbers in a row.
+    """
+    if not is_table(item):
+        return ArrayReader.of(item, sample_shape, where)
+    reader = TableReader.of(item, where)
+    if sample_shape is not None:
+        check_shapes(reader.layout, sample_shape, where)
+    return reader
 
 
 class IterableDataset:
@@ -55,7 +167,7 @@ class IterableDataset:
         or tuple of such arrays, a data frame of pandas, or an Arrow table. Blocks may differ in their
         number of rows, and be empty.
     n_rows : int, optional
-        How many rows there are, where it is known. Else a loader counts them once.
+        The number of rows, if it is known. Otherwise a loader counts them once.
     sample_shape : tuple of int, or dict of str to tuple, optional
         The shape of one row. With it an item of this very shape is one row, and not a block: ``()`` for
         numbers, ``(3,)`` for vectors of three. Without it, rows are along the first axis of an item.
@@ -113,11 +225,10 @@ class IterableDataset:
             self.sample_shape = check_sample_shape(sample_shape)
 
     def __repr__(self) -> str:
-        """Say what it reads, and read nothing for it."""
-        blocks = [name_of(self._blocks)]
-        known = [] if self.n_rows is None else [f"n_rows={self.n_rows}"]
-        shape = [] if self.sample_shape is None else [f"sample_shape={self.sample_shape}"]
-        parts = [*(blocks if self._blocks is not None else []), *known, *shape]
+        """Describe the dataset without reading it."""
+        parts = [] if self._blocks is None else [name_of(self._blocks)]
+        parts += [] if self.n_rows is None else [f"n_rows={self.n_rows}"]
+        parts += [] if self.sample_shape is None else [f"sample_shape={self.sample_shape}"]
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def __iter__(self) -> Iterator[Any]:
@@ -131,23 +242,15 @@ class IterableDataset:
 
 
 def check_sample_shape(shape: Any) -> SampleShape:
-    """Return the shape of a row as a tuple, or as a dict of tuples.
-
-    Raises
-    ------
-    TypeError
-        If it is no sequence of whole numbers.
-    ValueError
-        If a length is below 1.
-    """
+    """Return the shape of a row as a tuple, or as a dict of tuples; raise if it is none."""
     if shape is None:
         return None
     if isinstance(shape, Mapping):
-        return {str(name): _one_shape(one) for name, one in shape.items()}
-    return _one_shape(shape)
+        return {str(name): _check_shape(one) for name, one in shape.items()}
+    return _check_shape(shape)
 
 
-def _one_shape(shape: Any) -> tuple[int, ...]:
+def _check_shape(shape: object) -> tuple[int, ...]:
     if not isinstance(shape, tuple | list):
         raise TypeError(
             f"sample_shape={shape!r} has to be the shape of one row: () for a number, (3,) for three"
@@ -156,18 +259,18 @@ def _one_shape(shape: Any) -> tuple[int, ...]:
 
 
 def as_source(data: Any, *, sample_shape: Any = None) -> BlockSource:
-    """Return the rows of whatever a loader is given.
+    """Return the source of the rows of any data that a loader takes.
 
     Parameters
     ----------
     data : array, dict of arrays, DataFrame, Arrow table, BlockSource, IterableDataset, iterable or callable
-        Arrays, memory-maps, and arrays of h5py, zarr or dask, whose slices are read: rows are along the
-        first axis, and nothing is copied as a whole. One column of pandas, polars or Arrow is one too. An
+        Arrays, memory maps, and arrays of h5py, zarr or dask, which are read in slices: rows are along the
+        first axis, and nothing is copied as a whole. One column of pandas, polars or Arrow is an array. An
         iterable of blocks, or a function without arguments that opens one. A list of rows, each a list of
-        as many numbers. A loader of torch: the rows are those of its ``.dataset``; its own batches, their
-        order and their number are not looked at, so that it must not choose among rows, or change them.
+        as many numbers. A loader of torch: the rows are those of its ``.dataset``. Its batches are not
+        read, so that it must not choose among rows, or change them.
     sample_shape : tuple of int, or dict of str to tuple, optional
-        See :class:`IterableDataset`. Where the shape of a row is known, it has to be this one.
+        See :class:`IterableDataset`. If the shape of a row is known, it has to be this one.
 
     Raises
     ------
@@ -183,56 +286,67 @@ def as_source(data: Any, *, sample_shape: Any = None) -> BlockSource:
     (2,)
     """
     shape = check_sample_shape(sample_shape)
-    source = next(kind for kind in KINDS if kind.has(data, shape)).open(data, shape)
-    taken = isinstance(source, ArraySource | IterableSource) and source is not data
-    if shape is not None and not taken:  # its rows have a shape, whatever is said
+    source = _open(data, shape)
+    uses_shape = isinstance(source, ArraySource | IterableSource) and source is not data
+    if shape is not None and not (uses_shape and not is_arrow(data)):
         check_shapes(source.layout, shape, repr(source))
     return source
 
 
-def _refuse_path(data: Any, shape: SampleShape) -> BlockSource:
-    raise TypeError(
-        f"{data!r} is a path: open it as pm.parquet_source({data!r}), or give a function that reads it"
-    )
-
-
-def _from_arrays(data: Any, shape: SampleShape) -> BlockSource:
-    return ArraySource.of(data, "data", shape)
-
-
-def _from_dataset(data: IterableDataset, shape: SampleShape) -> BlockSource:
-    return _iterable(data, shape if shape is not None else check_sample_shape(data.sample_shape))
+def _open(data: Any, shape: SampleShape) -> BlockSource:
+    """Return the source of the rows of data. The first kind that fits counts."""
+    if isinstance(data, BlockSource):
+        return data
+    if isinstance(data, str | bytes | os.PathLike):
+        raise TypeError(
+            f"{data!r} is a path: open it as pm.parquet_source({data!r}), or give a function that reads it"
+        )
+    if isinstance(data, IterableDataset):
+        return _iterable(data, check_sample_shape(data.sample_shape) if shape is None else shape)
+    if isinstance(data, pd.DataFrame):
+        return TableSource.of(data)
+    if is_arrow(data):
+        return arrow_source(data)
+    if isinstance(data, Mapping) or is_array(data) or _is_rows(data, shape):
+        return ArraySource.of(data, "data", shape)
+    if _is_torch_loader(data):
+        return _from_torch(data, shape)
+    if isinstance(data, Samples) and not isinstance(data, Iterable):
+        return SampleSource(data)
+    return _iterable(data, shape)
 
 
 def _iterable(data: Any, shape: SampleShape) -> BlockSource:
-    n_rows = data.n_rows if isinstance(data, Counted) else None
-    if callable(n_rows):  # a method of the user's
-        n_rows = None
+    n_rows = data.n_rows if isinstance(data, Counted) and not callable(data.n_rows) else None
     if n_rows is not None:
         n_rows = check_int(n_rows, "n_rows", type(data).__name__)
-    if isinstance(data, Iterator):
-        return IterableSource(partial(iter, data), n_rows, shape, one_shot=True)
     if isinstance(data, Iterable):
-        once = isinstance(data, IterableDataset) and isinstance(data._blocks, Iterator)
-        return IterableSource(partial(iter, data), n_rows, shape, one_shot=once)
-    if callable(data):
-        return IterableSource(partial(_opened, data, shape), n_rows, shape)
-    check_not_lazy(data)
-    raise TypeError(
-        f"rows cannot come from a {type(data).__name__}: give an array, a dict of arrays, a data frame, "
-        f"pm.parquet_source(...), an iterable of blocks, or a function without arguments that returns one"
-    )
+        blocks = data._blocks if isinstance(data, IterableDataset) else data
+        opened, one_shot = partial(iter, data), isinstance(blocks, Iterator)
+    elif callable(data):
+        opened, one_shot = partial(_call, data, shape), False
+    else:
+        check_not_lazy(data)
+        raise TypeError(
+            f"rows cannot come from a {type(data).__name__}: give an array, a dict of arrays, a data frame, "
+            f"pm.parquet_source(...), an iterable of blocks, or a function without arguments that returns one"
+        )
+    return IterableSource(opened, partial(_read_first, shape), n_rows, one_shot=one_shot)
 
 
-def _opened(factory: Callable[[], Any], shape: SampleShape) -> Iterable[Any]:
+def _read_first(shape: SampleShape, item: Any, where: str) -> ItemReader:
+    return read_first(item, shape, where)
+
+
+def _call(factory: Callable[[], Any], shape: SampleShape) -> Iterable[Any]:
+    """Return the blocks that a function opens. A single block counts as one."""
     blocks = factory()
-    once = isinstance(blocks, ArrowReader)
-    if isinstance(blocks, Mapping) or is_frame(blocks) or is_array(blocks):
-        return [blocks]
-    if _is_table(blocks, shape):
+    if _is_rows(blocks, shape):
         return [np.asarray(blocks)]
-    if is_arrow(blocks) and not once:
-        return [blocks]  # which is one block: its items would be rows, columns or names
+    if isinstance(blocks, Mapping) or is_array(blocks):
+        return [blocks]
+    if is_table(blocks) and not isinstance(blocks, ArrowReader):
+        return [blocks]
     if not isinstance(blocks, Iterable):
         check_not_lazy(blocks)
         raise TypeError(
@@ -242,8 +356,8 @@ def _opened(factory: Callable[[], Any], shape: SampleShape) -> Iterable[Any]:
     return blocks
 
 
-def _is_table(data: Any, shape: SampleShape) -> bool:
-    """Return whether data are a list of rows, each a list of as many numbers, and no list of blocks."""
+def _is_rows(data: object, shape: SampleShape) -> bool:
+    """Return whether data are a list of rows, each a list of as many numbers, and not of blocks."""
     if not isinstance(data, list | tuple) or not data:
         return False
     if not all(isinstance(row, list | tuple) and len(row) == len(data[0]) > 0 for row in data):
@@ -252,22 +366,53 @@ def _is_table(data: Any, shape: SampleShape) -> bool:
     return numbers and (shape is None or shape == (len(data[0]),))
 
 
-def _has_samples(data: Any) -> bool:
-    """Return whether data are a dataset of torch's kind: samples by number, and no iterator."""
-    return isinstance(data, Samples) and not isinstance(data, Iterable)
+def _is_torch_loader(data: object) -> bool:
+    """Return whether data are a loader in the manner of torch, whose rows are those of ``.dataset``.
+
+    A data set, such as a ``Subset``, may have the attribute too, and so may an iterable of users.
+    """
+    if not (hasattr(data, "dataset") and hasattr(data, "batch_size")):
+        return False
+    return hasattr(data, "collate_fn") or not isinstance(data, Iterable | Indexable)
+
+
+def shuffles(loader: object) -> bool:
+    """Return whether a loader of torch shuffles."""
+    return type(getattr(loader, "sampler", None)).__name__ == "RandomSampler"
+
+
+def check_torch_loader(loader: Any) -> None:
+    """Raise TypeError if a loader of torch leaves rows out or changes them, which reading misses."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    for kind, sampler, known in (
+        ("batch_sampler", batch_sampler, {"BatchSampler"}),
+        ("sampler", getattr(loader, "sampler", None), SAMPLERS),
+        ("sampler", getattr(batch_sampler, "sampler", None), SAMPLERS),
+    ):
+        if sampler is not None and type(sampler).__name__ not in known:
+            raise TypeError(
+                f"the loader, a {type(loader).__name__}, has the {kind} {type(sampler).__name__}, which is "
+                f"not used: all rows of loader.dataset are read, with those that it leaves out. Give the "
+                f"rows to fit: pm.DataLoader(torch.utils.data.Subset(loader.dataset, indices), batch_size=...)"
+            )
+    collate = getattr(loader, "collate_fn", None)
+    if collate is not None and name_of(collate) not in COLLATES:
+        raise TypeError(
+            f"the loader, a {type(loader).__name__}, makes its batches by collate_fn={collate!r}, which is "
+            f"not called: rows are read from loader.dataset. Give the samples their form in the data set's "
+            f"__getitem__, or give the batches themselves, as a function that opens them: "
+            f"pm.DataLoader(lambda: iter(loader), batch_size=...)"
+        )
 
 
 def _from_torch(loader: Any, shape: SampleShape) -> BlockSource:
-    """Return the rows of the dataset of somebody else's loader."""
+    """Return the rows of the dataset of a loader in the manner of torch."""
     check_torch_loader(loader)
     dataset = loader.dataset
-    if isinstance(dataset, BlockSource | Mapping) or is_frame(dataset):
+    if isinstance(dataset, BlockSource | Mapping | pd.DataFrame):
         return as_source(dataset, sample_shape=shape)
-    if (tensors := tensors_of(dataset)) is not None:
-        named = (
-            {"": tensors[0]} if len(tensors) == 1 else {str(i): t for i, t in enumerate(tensors)}
-        )
-        return ArraySource.of(named, "the loader's dataset", shape)
+    if (tensors := _tensors(dataset)) is not None:
+        return ArraySource.of(tensors, "the loader's dataset", shape)
     streams = any(cls.__name__ == "IterableDataset" for cls in type(dataset).__mro__)
     if isinstance(dataset, Samples) and not streams:
         if is_array(dataset):
@@ -275,40 +420,24 @@ def _from_torch(loader: Any, shape: SampleShape) -> BlockSource:
         return SampleSource(dataset)
     if shape is None and loader.batch_size is not None and isinstance(dataset, Iterable):
         n_rows = len(dataset) if isinstance(dataset, Sized) else None
-        return IterableSource(partial(map, _one_row, dataset), n_rows)
+        return IterableSource(partial(map, _one_row, dataset), partial(_read_first, None), n_rows)
     return _iterable(dataset, shape)
+
+
+def _tensors(dataset: object) -> dict[str, Any] | None:
+    """Return the tensors of a ``TensorDataset`` of torch, which need not be read sample by sample.
+
+    None for a dataset with samples of its own, such as one that transforms its tensors.
+    """
+    tensors = getattr(dataset, "tensors", None)
+    if not (isinstance(tensors, tuple) and tensors):
+        return None
+    sample = getattr(type(dataset), "__getitem__", None)
+    if sample is not None and str(getattr(sample, "__module__", "")).partition(".")[0] != "torch":
+        return None
+    return {str(i): t for i, t in enumerate(tensors)} if len(tensors) > 1 else {"": tensors[0]}
 
 
 def _one_row(sample: Any) -> dict[str, np.ndarray]:
     """Return a sample as a block of one row."""
     return {n: as_numbers(part, "a sample")[np.newaxis] for n, part in named_parts(sample).items()}
-
-
-class Kind(NamedTuple):
-    """A kind of data, and the source of its rows.
-
-    Parameters
-    ----------
-    has : callable (data, sample_shape) -> bool
-        Tells whether data are of it.
-    open : callable (data, sample_shape) -> BlockSource
-    """
-
-    has: Callable[[Any, SampleShape], bool]
-    open: Callable[[Any, SampleShape], BlockSource]
-
-
-#: All kinds of data that a loader takes: the first one that fits is that of the data.
-KINDS = (
-    Kind(lambda data, _: isinstance(data, BlockSource), lambda data, _: data),
-    Kind(lambda data, _: isinstance(data, str | bytes | os.PathLike), _refuse_path),
-    Kind(lambda data, _: isinstance(data, IterableDataset), _from_dataset),
-    Kind(lambda data, _: is_frame(data), lambda data, _: FrameSource.of(data)),
-    Kind(lambda data, _: is_arrow(data), lambda data, _: arrow_source(data)),
-    Kind(lambda data, _: isinstance(data, Mapping), _from_arrays),
-    Kind(lambda data, _: is_array(data), _from_arrays),
-    Kind(_is_table, _from_arrays),
-    Kind(lambda data, _: is_torch_loader(data), _from_torch),
-    Kind(lambda data, _: _has_samples(data), lambda data, _: SampleSource(data)),
-    Kind(lambda data, _: True, _iterable),
-)

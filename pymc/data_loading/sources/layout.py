@@ -1,10 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""What all sources of rows have in common: the layout of a batch, blocks of rows, and the source itself.
-
-A `BlockSource` gives rows in blocks; :class:`pymc.Source` is the one to derive from. A `Block` writes its rows, once, into the arrays of a batch. What those
-arrays are like is a `Layout`: one `Field`, or one for each name of a dict.
-"""
+"""Layouts of batches, and the interface of sources, which give rows in blocks."""
 
 from __future__ import annotations
 
@@ -18,34 +14,56 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["BadValue", "Block", "BlockSource", "ExhaustedSourceError", "Field", "Layout", "shown"]
+__all__ = [
+    "BadValue",
+    "Block",
+    "BlockSource",
+    "ExhaustedSourceError",
+    "Field",
+    "Layout",
+    "equal_parts",
+    "listed",
+]
 
 JSON = dict[str, Any]
 Arrays = tuple[np.ndarray, ...]
 
 
 class ExhaustedSourceError(ValueError):
-    """A source that gives its rows once was asked for them again, or a later pass had none."""
+    """A source that can be read only once was read again, or a later pass had no rows."""
 
 
-def shown(names: Sequence[str], most: int = 4) -> str:
-    """Return a few names for `repr`.
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return names for a message or a `repr`, no more than a line of them.
 
     Examples
     --------
-    >>> from pymc.data_loading.sources.layout import shown
-    >>> shown(["a", "b", "c"], most=2)
+    >>> from pymc.data_loading.sources.layout import listed
+    >>> listed(["a", "b", "c"], most=2)
     "'a', 'b', and 1 more"
     """
     more = [f"and {len(names) - most} more"] if len(names) > most else []
     return ", ".join([*map(repr, names[:most]), *more])
 
 
-class BadValue(NamedTuple):
-    """Where a value is not finite: the row of a block, the name of a field, and the column's name.
+def equal_parts(n_rows: int, length: int) -> tuple[int, ...]:
+    """Return the rows of each part, if all but the last have the same `length`."""
+    full, rest = divmod(n_rows, length)
+    return (length,) * full + (rest,) * (rest > 0)
 
-    Messages count rows from `first_row`, where the rows of a block have numbers in something larger. A
-    value that is `is_null` has no number of the field's dtype, which NaN would be of floats.
+
+class BadValue(NamedTuple):
+    """A value that is missing or not finite.
+
+    Attributes
+    ----------
+    row : int
+        The row of the block.
+    field, column : str
+    first_row : int
+        The number that messages give to the first row of the block.
+    is_null : bool
+        Whether the value is missing in a column whose dtype has no NaN.
     """
 
     row: int
@@ -69,17 +87,15 @@ class Field:
     Parameters
     ----------
     name : str
-        ``""`` for the one field of a batch that is an array; else the key of a dict.
+        The key of a dict, or ``""`` if the batch is a single array.
     shape : tuple of int
         The shape of a row: the array of a batch has shape ``(n_rows, *shape)``.
     dtype : dtype
-        In the machine's byte order; bool, integers or floats.
+        Bool, integers or floats, in the byte order of the machine.
     columns : tuple of str, optional
-        The names of the columns where they are known: along the last axis of a row, or of the one
-        number that a row is.
+        The names of the columns along the last axis of a row, where they are known.
     nullable : bool
-        Whether values may be missing, whatever the dtype: rows that a block tells of by
-        :meth:`Block.bad_rows`.
+        Whether values of any dtype may be missing, see :meth:`Block.bad_rows`.
 
     Examples
     --------
@@ -100,7 +116,7 @@ class Field:
         return self.dtype.itemsize * math.prod(self.shape)
 
     def label(self, place: tuple[int, ...]) -> str:
-        """Return how messages call an entry of a row: by the column's name, else by its place."""
+        """Return the name of the column at a place of a row, or the place if columns have no names."""
         if self.columns is not None:
             return repr(self.columns[place[-1] if place else 0])
         return ", ".join(map(str, place))
@@ -108,12 +124,17 @@ class Field:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the batches of a source are like.
+    """Names, shapes and dtypes of the arrays of a batch.
 
     Parameters
     ----------
     fields : tuple of Field
-        One of the name ``""``, or those of a dict, in order.
+        One with the name ``""``, or those of a dict, in order.
+
+    Raises
+    ------
+    ValueError
+        If one of several fields has the name ``""``.
 
     Examples
     --------
@@ -124,11 +145,6 @@ class Layout:
     >>> batch = layout.batch(layout.empty(5))
     >>> batch["X"].shape, batch["y"].shape
     ((5, 2), (5,))
-
-    Raises
-    ------
-    ValueError
-        If the name ``""`` is one of several: that array would be the whole batch.
     """
 
     fields: tuple[Field, ...]
@@ -137,8 +153,8 @@ class Layout:
         names = [field.name for field in self.fields]
         if len(names) > 1 and "" in names:
             raise ValueError(
-                f"the arrays of a batch are called {names}, and the name '' is that of an only one: name "
-                f"each of several"
+                f"the arrays of a batch are called {names}, and the name '' stands for a single array: "
+                f"give each of several arrays a name"
             )
 
     @property
@@ -152,11 +168,11 @@ class Layout:
         return sum(field.row_bytes for field in self.fields)
 
     def empty(self, *lengths: int) -> Arrays:
-        """Return arrays for rows, one a field, of shape ``(*lengths, *field.shape)``."""
+        """Return uninitialised arrays, one per field, of shape ``(*lengths, *field.shape)``."""
         return tuple(np.empty((*lengths, *f.shape), f.dtype) for f in self.fields)
 
     def batch(self, arrays: Arrays) -> np.ndarray | dict[str, np.ndarray]:
-        """Return arrays, one a field, as users see them: an array, or a dict of arrays."""
+        """Return arrays, one per field, as users see them: an array, or a dict of arrays."""
         if not self.named:
             return arrays[0]
         return {field.name: array for field, array in zip(self.fields, arrays, strict=True)}
@@ -176,13 +192,13 @@ class Layout:
 
 
 class Block(ABC):
-    """Rows as they come from a source; it never changes.
+    """Rows of a source that are in memory together. They never change.
 
     Attributes
     ----------
     n_rows : int
     where : str
-        What messages call it, such as ``"part-3.parquet, row group 2"``.
+        The name of the block in messages, such as ``"part-3.parquet, row group 2"``.
     """
 
     n_rows: int
@@ -190,71 +206,69 @@ class Block(ABC):
 
     @abstractmethod
     def write(self, out: Arrays, places: np.ndarray | int, start: int, stop: int) -> bool:
-        """Write rows into the arrays of a batch; each value is copied once.
+        """Write rows into the arrays of a batch. Each value is copied once.
 
         Parameters
         ----------
         out : tuple of ndarray
-            One a field of the layout, of its dtype and of shape ``(n, *field.shape)``, C-contiguous.
+            One per field of the layout, of its dtype and of shape ``(n, *field.shape)``, C-contiguous.
         places : int or array of int64, shape (stop - start,)
-            Where in `out` the rows go: one after another from an int, or each to its own place.
+            The row of `out` for the first row, if they go one after another; or that of each row.
         start, stop : int
-            Which rows of the block: ``start <= row < stop``.
+            The rows of the block to write: ``start <= row < stop``.
 
         Returns
         -------
         bool
-            Whether no value is missing, and all floats that were written are finite. :meth:`bad_rows`
-            says which are not.
+            Whether no value is missing and all floats are finite. :meth:`bad_rows` lists those that are
+            not.
 
         Raises
         ------
         ValueError
-            If the dtype of the field does not hold a number, such as an integer too large for a float.
-            The message names the block, the column and the row.
+            If a number does not fit the dtype of its field, such as an integer beyond 2**53 in a float.
         """
 
     @abstractmethod
     def bad_rows(self, start: int, stop: int) -> list[BadValue]:
-        """Return which values of rows ``start`` to ``stop`` are missing or not finite, in the order of rows."""
+        """Return the values of rows ``start`` to ``stop`` that are missing or not finite, row by row."""
 
 
 class BlockSource(ABC):
-    """Rows in blocks, which can be read again: all that a loader knows of what it reads.
+    """Rows in blocks that can be read again: the interface that a loader reads.
 
     Derive from :class:`pymc.Source` to read data of your own: it makes blocks of the arrays that you load.
-    Derive from this class where blocks are to write their rows into batches themselves.
+    Derive from this class if your blocks write their rows into batches themselves.
 
     Attributes
     ----------
     one_shot : bool
-        Whether a second pass is known to be impossible: the source is an iterator.
+        Whether the rows can be read only once, as those of an iterator.
     """
 
     one_shot: bool = False
 
     def __repr__(self) -> str:
-        """Say what it reads, and read nothing for it."""
-        return f"{type(self).__name__}({', '.join(self._told())})"
+        """Describe the source without reading it."""
+        return f"{type(self).__name__}({', '.join(self._repr_parts())})"
 
-    def _told(self) -> list[str]:
-        """What `repr` says: here, the number of rows."""
+    def _repr_parts(self) -> list[str]:
         return ["rows not counted" if self.n_rows is None else f"{self.n_rows:,} rows"]
 
     @property
     @abstractmethod
     def n_rows(self) -> int | None:
-        """How many rows there are, known without reading them; None if it is not."""
+        """The number of rows, or None if it is not known without reading them."""
 
     @property
     @abstractmethod
     def layout(self) -> Layout:
-        """What a batch is like. To know it, the first block may have to be read."""
+        """The layout of a batch. The first block may have to be read for it."""
 
     @property
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
-        """What tells this data set from another, in JSON: for checkpoints. It has no folder's name."""
+        """Facts in JSON by which a checkpoint recognises the data. They include no folder's name."""
 
     @property
     def part_lengths(self) -> tuple[int, ...] | None:
@@ -266,19 +280,17 @@ class BlockSource(ABC):
         raise NotImplementedError(f"{type(self).__name__} gives its blocks in order only.")
 
     def __iter__(self) -> Iterator[np.ndarray | dict[str, np.ndarray]]:
-        """Yield the rows of a fresh pass, block by block, as a batch has them: what other loaders take.
-
-        A float that is missing is NaN.
+        """Yield the blocks of a fresh pass as arrays, or dicts of arrays. A missing float is NaN.
 
         Raises
         ------
         ValueError
-            If a value is missing of a column that has no NaN, such as one of integers or bools.
+            If a value is missing in a column of integers or bools, which have no NaN.
         """
         for block in self.blocks():
             arrays = self.layout.empty(block.n_rows)
             if not block.write(arrays, 0, 0, block.n_rows):
-                _check_present(block)
+                _check_no_nulls(block)
             yield self.layout.batch(arrays)
 
     def blocks(self) -> Iterator[Block]:
@@ -294,13 +306,12 @@ class BlockSource(ABC):
                 yield self.read(part)
 
 
-def _check_present(block: Block) -> None:
-    """Raise if a value of a block is missing and has no number."""
-    missing = [bad for bad in block.bad_rows(0, block.n_rows) if bad.is_null]
-    if missing:
-        others = f" (and {len(missing) - 1} more in these rows)" if len(missing) > 1 else ""
+def _check_no_nulls(block: Block) -> None:
+    nulls = [bad for bad in block.bad_rows(0, block.n_rows) if bad.is_null]
+    if nulls:
+        others = f" (and {len(nulls) - 1} more in these rows)" if len(nulls) > 1 else ""
         raise ValueError(
-            f"{block.where}, {missing[0]}: a value is missing{others}, and columns of integers or bools have "
+            f"{block.where}, {nulls[0]}: a value is missing{others}, and columns of integers or bools have "
             "no NaN. Fill such values, store the column as floats, or give the source itself to "
             "pm.DataLoader(source, batch_size=128, on_nan='skip'), which leaves such rows out"
         )

@@ -4,44 +4,40 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
+import os
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pymc.argument_checks import check_int
-from pymc.data_loading.sources.arrow_columns import (
-    need_pyarrow,
-    reading,
-    schema_of,
-    table_block,
-)
-from pymc.data_loading.sources.filesystems import Path
-from pymc.data_loading.sources.layout import Block, BlockSource, Layout, shown
-from pymc.data_loading.sources.paths import Files, find_files
-from pymc.data_loading.sources.schema import (
-    Columns,
-    DTypes,
-    Schema,
-    SchemaError,
-    Selection,
-)
-from pymc.data_loading.sources.shards import (
-    OpenFiles,
-    Shard,
-    open_parquet,
-    read_shard,
-)
+from pymc.data_loading.sources.arrow import arrow_schema, need_pyarrow, read_table, reading
+from pymc.data_loading.sources.columns import Columns, DTypes, SchemaError, Selection
+from pymc.data_loading.sources.copying import ColumnBlock
+from pymc.data_loading.sources.files import File, Path, find_files, is_local
+from pymc.data_loading.sources.layout import BlockSource, Layout, listed
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from fsspec import AbstractFileSystem
+    from pyarrow.fs import FileSystem
 
 __all__ = ["ParquetSource", "parquet_source"]
 
-#: What a row group may take in memory unless the user allows more
+#: Memory that a row group may take unless users allow more
 MAX_ROW_GROUP_BYTES = 2**32
+#: The last bytes of a Parquet file: the footer's length, and b"PAR1"
+TAIL = 8
+#: Files that stay open, each with its footer, while row groups are read in a random order
+N_OPEN = 4
+#: Bytes of a column that are read at a time from a local file
+READ_BYTES = 2**16
 
 
 def parquet_source(
@@ -49,7 +45,7 @@ def parquet_source(
     columns: Columns = None,
     *,
     dtypes: DTypes = None,
-    filesystem: Any = None,
+    filesystem: FileSystem | AbstractFileSystem | None = None,
     storage_options: Mapping[str, Any] | None = None,
     max_row_group_bytes: int = MAX_ROW_GROUP_BYTES,
 ) -> ParquetSource:
@@ -139,51 +135,43 @@ def parquet_source(
     >>> folder.cleanup()
     """
     need_pyarrow("parquet_source")
+    import pyarrow as pa
+
     limit = check_int(max_row_group_bytes, "max_row_group_bytes", "parquet_source")
-    files = find_files(path, filesystem, storage_options)
     first, shards = None, []
-    for i, name in enumerate(files.names):
-        file = open_parquet(files, i)
-        shard = read_shard(files, i, file)
+    for file in find_files(path, filesystem, storage_options):
+        opened = _open(file)
+        shard = _read_footer(file, opened)
         shards.append(shard)
         if shard.n_rows == 0:
             continue
-        with reading(name):
-            schema = _schema(file.schema_arrow, files.partitions[i])
+        with reading(file.name):
+            in_file = opened.schema_arrow
+            of_path = [pa.field(n, value.type) for n, value in file.partition.items()]
+            schema = arrow_schema(in_file, [f for f in of_path if f.name not in in_file.names])
         if first is None:
-            first, joined = Selection.of(schema, columns, name, dtypes), schema
+            first, joined = Selection.of(schema, columns, file.name, dtypes), schema
         else:
-            first.check(schema, name)
+            first.check(schema, file.name)
             joined = joined.joined(schema)
         _check_size(shard, first, limit)
     if first is None:
         raise ValueError(
-            f"path={path!r} of parquet_source: all files ({len(files.names)}) are empty, so there are no "
-            f"rows to fit a model to"
+            f"path={path!r} of parquet_source: all files ({len(shards)}) are empty, so there are no rows to "
+            f"fit a model to"
         )
-    # Of dtypes that hold the numbers of all shards, whichever comes first
+    # With dtypes that hold the numbers of all shards, whichever comes first
     selection = Selection.of(joined, columns, first.where, dtypes)
-    return ParquetSource(files, tuple(shards), selection, limit)
-
-
-def _schema(schema: pa.Schema, partition: Mapping[str, pa.Scalar]) -> Schema:
-    """Return the columns of a file, and those that its path says beside them."""
-    beside = [name for name in partition if name not in schema.names]
-    for name in beside:
-        schema = schema.append(need_pyarrow("parquet_source").field(name, partition[name].type))
-    return schema_of(schema, beside)
+    return ParquetSource(tuple(shards), selection, limit)
 
 
 def _check_size(shard: Shard, selection: Selection, limit: int) -> None:
-    """Refuse a row group whose numbers alone take too much memory."""
-    schema = selection.schema
-    width = sum(
-        schema.dtype(n, shard.name).itemsize * math.prod(schema.shape(n, shard.name))
-        for n in selection.names
-    )
-    largest = max(range(len(shard.group_lengths)), key=shard.group_lengths.__getitem__)
-    n_bytes = shard.group_lengths[largest] * width
-    _check_bytes(f"{shard.name}, row group {largest}: the columns to read", n_bytes, limit)
+    """Raise if the numbers of a row group alone take too much memory."""
+    columns = [selection.schema.find(name, shard.name) for name in selection.names]
+    width = sum(c.dtype.itemsize * math.prod(c.shape) for c in columns if c.dtype is not None)
+    largest = max(shard.group_lengths)
+    where = f"{shard.name}, row group {shard.group_lengths.index(largest)}"
+    _check_bytes(f"{where}: the columns to read", largest * width, limit)
 
 
 def _check_bytes(what: str, n_bytes: int, limit: int) -> None:
@@ -195,24 +183,121 @@ def _check_bytes(what: str, n_bytes: int, limit: int) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Shard:
+    """A file of Parquet, and what its footer says.
+
+    Parameters
+    ----------
+    file : File
+    n_bytes : int
+    group_lengths : tuple of int
+        Rows of each row group.
+    footer : str
+        SHA-256 of the footer, which says where all columns are: another file has another one.
+    """
+
+    file: File
+    n_bytes: int
+    group_lengths: tuple[int, ...]
+    footer: str
+
+    @property
+    def name(self) -> str:
+        """The name of the file in messages and checkpoints."""
+        return self.file.name
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows in all row groups."""
+        return sum(self.group_lengths)
+
+
+def _open(file: File) -> pq.ParquetFile:
+    """Return an open file, which checks pages that have checksums."""
+    import pyarrow.parquet as pq
+
+    local = is_local(file.fragment.filesystem)
+    with reading(file.name):
+        # A remote file fetches the columns of a row group together; a local one reads piece by piece
+        return pq.ParquetFile(
+            file.fragment.open(),
+            pre_buffer=not local,
+            buffer_size=READ_BYTES if local else 0,
+            page_checksum_verification=True,
+        )
+
+
+def _read_footer(file: File, opened: pq.ParquetFile) -> Shard:
+    """Return what the footer of a file says; raise OSError if it contradicts itself."""
+    with reading(file.name):
+        metadata = opened.metadata
+        groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
+        lengths = tuple(group.num_rows for group in groups)
+        if min(lengths, default=0) < 0 or sum(lengths) != metadata.num_rows:
+            raise ValueError(
+                f"its row groups have {lengths} rows, and all have {metadata.num_rows}"
+            )
+        with file.fragment.open() as raw:
+            n_bytes = raw.size()
+            length = int.from_bytes(raw.read_at(TAIL, n_bytes - TAIL)[:4], "little")
+            footer = hashlib.sha256(raw.read_at(length, n_bytes - TAIL - length)).hexdigest()
+    return Shard(file, n_bytes, lengths, footer)
+
+
+class OpenFiles:
+    """The files that were read last, which stay open.
+
+    A file is lent to one reader, so that another thread opens its own. So does another process, forked or
+    with the source in a pickle.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[int, int], pq.ParquetFile] = {}
+
+    def __reduce__(self) -> tuple[type[OpenFiles], tuple[()]]:
+        return OpenFiles, ()
+
+    @contextmanager
+    def borrow(self, i: int, shard: Shard) -> Iterator[pq.ParquetFile]:
+        """Lend an open file. It is closed if reading it fails."""
+        key = os.getpid(), i
+        file = self._files.pop(key, None)  # in one step, so that no two threads have it
+        if file is None:
+            file = _open(shard.file)
+            now = _read_footer(shard.file, file)
+            if (now.n_bytes, now.group_lengths, now.footer) != (
+                shard.n_bytes,
+                shard.group_lengths,
+                shard.footer,
+            ):
+                raise OSError(
+                    f"{shard.name} changed since the source was made: it had {shard.n_rows} rows in "
+                    f"{shard.n_bytes} bytes, and has {now.n_rows} in {now.n_bytes}"
+                    + (", and its footer is another one" if now.footer != shard.footer else "")
+                )
+        yield file
+        self._files[key] = file
+        for old in list(itertools.islice(self._files, max(len(self._files) - N_OPEN, 0))):
+            self._files.pop(old, None)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class ParquetSource(BlockSource):
     """Rows of Parquet files. :func:`parquet_source` makes one.
 
     Parameters
     ----------
-    files : Files
     shards : tuple of Shard
-        One a file.
+        One per file.
     selection : Selection
     max_row_group_bytes : int
     """
 
-    files: Files
     shards: tuple[Shard, ...]
     selection: Selection
     max_row_group_bytes: int = MAX_ROW_GROUP_BYTES
-    _open: OpenFiles = field(default_factory=OpenFiles, repr=False)
+    _files: OpenFiles = field(default_factory=OpenFiles, repr=False)
 
     @property
     def layout(self) -> Layout:
@@ -221,13 +306,13 @@ class ParquetSource(BlockSource):
 
     @cached_property
     def n_rows(self) -> int:
-        """How many rows all shards have, from their footers."""
+        """The number of rows in all shards, from their footers."""
         return sum(shard.n_rows for shard in self.shards)
 
-    def _told(self) -> list[str]:
+    def _repr_parts(self) -> list[str]:
         names = [shard.name for shard in self.shards]
         files = f"{names[0]!r}" if len(names) == 1 else f"{len(names)} files"
-        return [files, *super()._told(), f"columns {shown(self.selection.names)}"]
+        return [files, *super()._repr_parts(), f"columns {listed(self.selection.names, 4)}"]
 
     @cached_property
     def part_lengths(self) -> tuple[int, ...]:
@@ -236,7 +321,7 @@ class ParquetSource(BlockSource):
 
     @cached_property
     def _parts(self) -> tuple[tuple[int, int], ...]:
-        """The shard, and the row group in it, of each part."""
+        """The shard of each part, and the row group in it."""
         return tuple(
             (i, group)
             for i, shard in enumerate(self.shards)
@@ -263,46 +348,40 @@ class ParquetSource(BlockSource):
             ],
         }
 
-    def read(self, part: int) -> Block:
+    def read(self, part: int) -> ColumnBlock:
         """Return the rows of a row group.
 
         Raises
         ------
         OSError
-            If it cannot be read, or the shard is another one than when the source was made.
+            If it cannot be read, or the file is another one than when the source was made.
         ValueError
-            If a value cannot be converted to the dtype that was asked for.
+            If a value cannot be converted as `dtypes` asks.
         """
+        import pyarrow as pa
+
         i, group = self._parts[part]
         shard = self.shards[i]
         where = f"{shard.name}, row group {group}"
-        with self._open.borrow(self.files, i, shard) as file:
+        with self._files.borrow(i, shard) as file:
             with reading(where):
                 n_bytes = file.metadata.row_group(group).total_byte_size
             _check_bytes(f"{where}: its pages, decompressed,", n_bytes, self.max_row_group_bytes)
             with reading(where):
-                # Of names that the file does not have, those of its path, it reads nothing
+                # It skips names that the file does not have, those of its path
                 table = file.read_row_group(group, columns=list(self.selection.names))
                 if table.num_rows != shard.group_lengths[group]:
                     raise ValueError(
                         f"it has {table.num_rows} rows, and its footer says "
                         f"{shard.group_lengths[group]}"
                     )
-                _check_types(table, file.schema_arrow)
-        return table_block(_with_partition(table, self.files.partitions[i]), self.selection, where)
-
-
-def _check_types(table: pa.Table, schema: pa.Schema) -> None:
-    for column in table.schema:
-        expected = schema.field(column.name).type
-        if column.type != expected:
-            raise SchemaError(f"column {column.name!r} is {column.type}, not {expected}")
-
-
-def _with_partition(table: pa.Table, partition: Mapping[str, pa.Scalar]) -> pa.Table:
-    """Add the columns that the path of a file says, as far as the file has none of their names."""
-    for name, value in partition.items():
-        if name not in table.column_names:
-            repeated = need_pyarrow("parquet_source").repeat(value, table.num_rows)
-            table = table.append_column(name, repeated)
-    return table
+                for column in table.schema:
+                    expected = file.schema_arrow.field(column.name).type
+                    if column.type != expected:
+                        raise SchemaError(
+                            f"column {column.name!r} is {column.type}, not {expected}"
+                        )
+        for name, value in shard.file.partition.items():
+            if name not in table.column_names:
+                table = table.append_column(name, pa.repeat(value, table.num_rows))
+        return read_table(table, self.selection, where)

@@ -8,9 +8,9 @@ import pytest
 
 from hypothesis import given
 
-from pymc.data_loading.sources import kernels
+from pymc.data_loading.sources import copying
 from pymc.data_loading.sources.copying import (
-    MIXED_BLOCK,
+    MIXED_ROWS,
     copy_columns,
     copy_rows,
     group_columns,
@@ -32,7 +32,7 @@ def stacked(columns, dtype):
 @pytest.mark.parametrize(
     "dtypes", [["f4"] * 3, ["f4", "?"], ["i8"], ["f2", "f2"], ["?", "?"], DTYPES]
 )
-@pytest.mark.parametrize("n", [0, 1, 700, MIXED_BLOCK + 300])
+@pytest.mark.parametrize("n", [0, 1, 700, MIXED_ROWS + 300])
 def test_columns(dtypes, n):
     columns = [numbers(n, dtype, seed) for seed, dtype in enumerate(dtypes)]
     dtype = np.result_type(*dtypes)
@@ -104,7 +104,7 @@ def test_contiguous_columns_are_not_copied():
 def test_one_kernel_serves_any_number_of_columns():
     for n in (1, 2, 7):
         copy_columns(group_columns([np.ones(4, "f4")] * n), np.empty((4, n), "f4"), 0, 0, 4)
-    signatures = kernels.interleave.signatures
+    signatures = copying.interleave.signatures
     assert len(signatures) == len({(s[1].dtype, s[4].dtype) for s in signatures})
 
 
