@@ -35,7 +35,7 @@ from pymc.variational.posterior.moments import (
     state_of,
 )
 from pymc.variational.posterior.sample import (
-    Request,
+    SampleOptions,
     posterior_chunks,
     posterior_draws,
     predictive_draws,
@@ -250,7 +250,7 @@ class GuideApproximation(Approximation):
         return posterior_draws(
             self,
             draws,
-            Request(rows, data, coords, var_names, chunk, random_seed),
+            SampleOptions(rows, data, coords, var_names, chunk, random_seed),
             return_inferencedata=return_inferencedata,
             include_transformed=include_transformed,
             include_data=include_data,
@@ -280,7 +280,7 @@ class GuideApproximation(Approximation):
 
             ``part.to_netcdf(...)`` of each writes draws that do not fit in memory.
         """
-        request = Request(rows, data, coords, var_names, chunk, random_seed)
+        request = SampleOptions(rows, data, coords, var_names, chunk, random_seed)
         return posterior_chunks(self, draws, request)
 
     def sample_posterior_predictive(
@@ -316,7 +316,7 @@ class GuideApproximation(Approximation):
         MemoryError
             If the draws would not fit in memory; nothing is drawn then.
         """
-        request = Request(rows, data, coords, var_names, chunk, random_seed)
+        request = SampleOptions(rows, data, coords, var_names, chunk, random_seed)
         return predictive_draws(self, draws, request, include_data=include_data)
 
     def sampled_nodes(self, nodes: list[Variable], size: Any, deterministic: Any) -> list[Any]:

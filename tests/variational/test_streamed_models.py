@@ -188,7 +188,9 @@ class TestResults:
 
     def test_deterministics_of_data_that_are_not_there(self):
         approx = guided_approximation(of_globals())
-        with pytest.raises(ValueError, match=r"'mean' needs data.*pm.set_data\({'batch': ...}\)"):
+        with pytest.raises(
+            ValueError, match=r"'mean' of .* needs data.*pm.set_data\({'batch': ...}\)"
+        ):
             approx.sample(3, var_names="mean")
 
     def test_rows_cannot_be_chosen_in_two_ways(self):
@@ -224,12 +226,12 @@ class TestResults:
         likelihood = likelihood_outputs(model)
         whole = select_rows(model, row_axes(approx), None)
         with pytest.raises(ValueError, match="this needs data of"):
-            list(RowSampler.of(approx, likelihood, whole, 3).chunks(whole))
+            list(RowSampler(approx, likelihood, whole, 3).chunks(whole))
 
     def test_encoded_variables_are_of_rows_that_were_given(self):
         model = of_rows()
         approx = guided_approximation(model, amortized(model))
-        with pytest.raises(ValueError, match="'z' needs data"):
+        with pytest.raises(ValueError, match="'z' of .* needs data"):
             approx.sample(3)
         feed(model, DATA, [5, 6])
         np.testing.assert_array_equal(approx.sample(3).posterior["obs"], [5, 6])

@@ -1,10 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Draw from guides: compiled functions of what rows share, and of the rows, part by part.
+"""Draw the variables of a fitted model at any of its rows, a part of the rows at a time.
 
-The graph of a batch becomes one of any rows: a vector of positions, which is an input, takes the place
-of the minibatch's index, and the parameters of these rows that of what a step reads from their table.
-What rows share is drawn once and put in, so that rows can be computed part by part.
+The graph of a batch becomes a function of rows: a vector of positions takes the place of the minibatch
+index, and the parameters of these rows take the place of what a step reads from their table.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import math
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,7 +23,7 @@ from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.traversal import ancestors
 from pytensor.graph.utils import MissingInputError
 
-from pymc.minibatch.axis_tracking import Rows, Untracked, indexes, track_axes
+from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, indexes, track_axes
 from pymc.minibatch.batch_logp import minibatch_logp
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import known_axes, local_axes, model_indexes, rows_by_axis
@@ -45,16 +43,17 @@ from pymc.variational.vectorize import as_tensor, at_draws
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
+    from pymc.variational.approximation import GuideApproximation
 
 __all__ = [
     "FLOATS_AT_ONCE",
-    "Ahead",
     "Output",
     "RowFunction",
     "RowSampler",
     "axis_along",
     "compile_mode",
     "draw_guides",
+    "draw_in_two_stages",
     "index_variables",
     "latent_outputs",
     "likelihood_outputs",
@@ -66,11 +65,159 @@ __all__ = [
     "with_lengths",
 ]
 
-#: Numbers that are computed at once
+#: Numbers that are computed at once.
 FLOATS_AT_ONCE = 2**22
 
-#: Numbers from which compiling to machine code is worth its time
+#: Numbers from which compiling to machine code is worth its time.
 WORTH_COMPILING = 2**24
+
+# Computes the lengths of a graph without its values
+SHAPES_ONLY = Mode("py", RewriteDatabaseQuery(include=["ShapeOpt", "canonicalize"]))
+
+
+class Output(NamedTuple):
+    """A variable that a result can have, as a graph of the value variables or of the free ones."""
+
+    name: str
+    graph: Variable
+    axes: tuple[Rows | None, ...]  # the rows along each axis; None for any other axis
+    mixed: str = ""  # why its rows cannot be computed part by part
+    lengths: tuple[int, ...] = ()  # with all rows, once with_lengths has found them
+
+    @classmethod
+    def tracked(cls, name: str, graph: Variable, axes: Axes | Untracked, mixed: str = "") -> Output:
+        """Return the output of a graph whose axes were tracked."""
+        if isinstance(axes, Untracked):
+            return cls(name, graph, (None,) * graph.type.ndim, axes.why)
+        rows = tuple(axis if isinstance(axis, Rows) else None for axis in axes)
+        return cls(name, graph, rows, mixed)
+
+    def size(self, positions: Mapping[Rows, np.ndarray]) -> int:
+        """Return the number of entries of one draw at some rows."""
+        lengths = self.lengths or tuple(length or 1 for length in self.graph.type.shape)
+        return math.prod(
+            length if axis is None else len(positions[axis])
+            for axis, length in zip(self.axes, lengths)
+        )
+
+    def n_bytes(self, positions: Mapping[Rows, np.ndarray], n_draws: int) -> int:
+        """Return the size of some draws at some rows, in bytes."""
+        return n_draws * self.size(positions) * np.dtype(self.graph.type.dtype).itemsize
+
+
+def latent_outputs(model: Model, include_transformed: bool = False) -> list[Output]:
+    """List free variables and deterministics, as functions of the value variables.
+
+    With `include_transformed` the unconstrained values of transformed variables are listed too.
+    """
+    local = local_axes(model)
+    variables = [*model.free_RVs, *model.deterministics]
+    graphs = dict(zip(variables, model.replace_rvs_by_values(variables) if variables else []))
+    outputs = [
+        Output(rv.name, graphs[rv], local.get(rv) or (None,) * rv.type.ndim)
+        for rv in model.free_RVs
+    ]
+    if include_transformed:
+        for rv in model.free_RVs:
+            value = model.rvs_to_values[rv]
+            if value.name != rv.name:
+                axes = (*local.get(rv, ()), *(None,) * value.type.ndim)[: value.type.ndim]
+                outputs.append(Output(value.name, value, axes))
+    return [*outputs, *(_deterministic(model, var, graphs[var]) for var in model.deterministics)]
+
+
+def _deterministic(model: Model, var: Variable, graph: Variable) -> Output:
+    axes = track_axes(var, known_axes(model))
+    above = set(ancestors([var]))
+    needed = {Rows(index) for index in indexes([var])}
+    for rv, rows in local_axes(model).items():
+        if rv in above:
+            needed.update(axis for axis in rows if axis is not None)
+    lost = [] if isinstance(axes, Untracked) else [rows for rows in needed if rows not in axes]
+    dims = " and ".join(str(rows.dim) for rows in lost)
+    return Output.tracked(
+        var.name, graph, axes, f"it is computed over all rows of {dims}" if lost else ""
+    )
+
+
+def observed_outputs(model: Model) -> list[Output]:
+    """List observed variables, not scaled, as functions of the free variables: draws of new data."""
+    bare = [unscaled_rv(rv)[0] for rv in model.observed_RVs]
+    graphs = rebuild(bare, {}, bypass=lambda node: isinstance(node.op, MinibatchRandomVariable))
+    return [
+        Output(rv.name, graph, rows_by_axis(model, rv.name))
+        for rv, graph in zip(model.observed_RVs, graphs)
+    ]
+
+
+def likelihood_outputs(model: Model) -> list[Output]:
+    """List the log-probabilities of observed variables, not scaled, as functions of the value variables."""
+    known = known_axes(model)
+    with minibatch_logp():
+        logps = model.logp(vars=model.observed_RVs, sum=False) if model.observed_RVs else []
+    outputs = []
+    for rv, logp in zip(model.observed_RVs, logps):
+        axes, unscaled = track_axes(logp, known), as_tensor(logp)
+        totals = unscaled_rv(rv)[1]
+        if any(total is not None for total in totals):
+            unscaled = unscaled / get_scaling(totals, as_tensor(model.rvs_to_values[rv]).shape)
+        outputs.append(Output.tracked(rv.name, unscaled, axes))
+    return outputs
+
+
+def with_lengths(outputs: Sequence[Output], full_model: Callable[[], Model]) -> list[Output]:
+    """Find the lengths of all axes with all rows; `full_model` is called if they need the model of these."""
+    # The graph of what is computed over all rows has the length of a batch
+    static = {o.name: (None,) * len(o.axes) if o.mixed else o.graph.type.shape for o in outputs}
+    unknown = [
+        o.name
+        for o in outputs
+        if any(n is None and axis is None for n, axis in zip(static[o.name], o.axes))
+    ]
+    found: dict[str, Sequence[int]] = {}
+    if unknown:
+        named = full_model().named_vars
+        names = [name for name in unknown if name in named]
+        found = dict(zip(names, _shapes([named[name] for name in names])))
+    return [
+        o._replace(lengths=tuple(int(n or 1) for n in found.get(o.name, static[o.name])))
+        for o in outputs
+    ]
+
+
+def of_rows(outputs: Iterable[Output], model: Model) -> list[Output]:
+    """Return the outputs that have a value for each row of the data of `model`, the one on all rows.
+
+    A model of full data says nothing about rows, so a dim or a length of an observed variable counts as one.
+    """
+    observed = model.observed_RVs
+    dims = {dim for rv in observed for dim in model.named_vars_to_dims.get(rv.name, ())}
+    shapes = _shapes([model.rvs_to_values[rv] for rv in observed])
+    lengths = {int(n) for shape in shapes for n in shape if n > 1}
+    return [
+        o
+        for o in outputs
+        if not dims.isdisjoint(model.named_vars_to_dims.get(o.name, ()))
+        or not lengths.isdisjoint(o.lengths)
+    ]
+
+
+def n_bytes(variables: Iterable[Variable]) -> int:
+    """Return the size of the values of some variables, in bytes."""
+    found = list(dict.fromkeys(variables))
+    return sum(
+        math.prod(map(int, shape)) * np.dtype(var.type.dtype).itemsize
+        for var, shape in zip(found, _shapes(found))
+    )
+
+
+def _shapes(variables: Sequence[Variable]) -> list[Sequence[int]]:
+    """Compute shapes; a length that depends on an input is 1."""
+    shapes = [as_tensor(var).shape for var in variables]
+    try:
+        return pytensor.function([], shapes, mode=SHAPES_ONLY)() if shapes else []
+    except (NotImplementedError, MissingInputError):
+        return [[n or 1 for n in as_tensor(var).type.shape] for var in variables]
 
 
 def compile_mode(n_numbers: int) -> str | None:
@@ -78,33 +225,29 @@ def compile_mode(n_numbers: int) -> str | None:
     return None if n_numbers > WORTH_COMPILING else "FAST_COMPILE"
 
 
-@dataclass(frozen=True, eq=False)
 class RowFunction:
-    """A compiled function of a number of draws, of what was drawn before, and of rows.
+    """A compiled function of a number of draws, of earlier draws, and of rows.
 
     Parameters
     ----------
-    function : callable
-    positions : tuple of Rows
-        Those whose positions it takes.
-    plates : tuple of plate
-        Those whose parameters it takes.
-    storage : Storage
-        Where the parameters are.
-    streams : tuple of Rows
-        Those whose rows it takes from what a placeholder holds.
+    approx : GuideApproximation
+    outputs : sequence of Variable
+        Graphs of a batch.
+    n_draws : scalar integer
+    params : mapping of plate to matrix
+        Inputs for the parameters of the rows of each plate.
+    inputs : sequence of Variable
+        Inputs for earlier draws.
+    swaps : mapping of Variable to Variable, optional
+        Replacements for data and lengths of the model.
+    random_seed : int, optional
+    mode : optional
+        Of the compilation.
     """
 
-    function: Callable
-    positions: tuple[Rows, ...]
-    plates: tuple[Plate, ...]
-    storage: Any
-    streams: tuple[Rows, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        approx: Any,
+    def __init__(
+        self,
+        approx: GuideApproximation,
         outputs: Sequence[Variable],
         n_draws: Variable,
         params: Mapping[Plate, Variable],
@@ -112,39 +255,21 @@ class RowFunction:
         *,
         swaps: Mapping[Variable, Variable] | None = None,
         random_seed: int | None = None,
-        mode: Any = None,
-    ) -> RowFunction:
-        """Compile graphs of a batch as a function of rows.
-
-        Parameters
-        ----------
-        approx : Approximation
-        outputs : sequence of Variable
-        n_draws : scalar integer
-            An input.
-        params : mapping of plate to matrix
-            Inputs: the parameters of the rows of each plate.
-        inputs : sequence of Variable
-            What was drawn before.
-        swaps : mapping of Variable to Variable, optional
-            What takes the place of data of the model, and of lengths.
-        random_seed : int, optional
-        mode : optional
-            Of the compilation.
-        """
-        indexes = index_variables(outputs)
-        positions = {rows: pt.lvector(f"rows_{rows.dim}") for rows in map(Rows, indexes)}
-        replaced = {index: positions[Rows(index)] for index in indexes}
-        graphs, at = _rows_of_streams(rebuild(outputs, {**(swaps or {}), **replaced}))
-        function = compile(
+        mode: Mode | str | None = None,
+    ) -> None:
+        clones = index_variables(outputs)
+        positions = {rows: pt.lvector(f"rows_{rows.dim}") for rows in map(Rows, clones)}
+        replaced = {index: positions[Rows(index)] for index in clones}
+        graphs, of_streams = _rows_of_streams(rebuild(outputs, {**(swaps or {}), **replaced}))
+        self.function = compile(
             [n_draws, *inputs, *positions.values(), *params.values()],
             graphs,
             on_unused_input="ignore",
             random_seed=random_seed,
             mode=mode,
         )
-        streams = tuple(rows for rows, var in positions.items() if var in at)
-        return cls(function, tuple(positions), tuple(params), approx.storage, streams)
+        self.axes, self.plates, self.storage = tuple(positions), tuple(params), approx.storage
+        self.streams = [rows for rows, var in positions.items() if var in of_streams]
 
     def __call__(
         self, n_draws: int, selection: RowSelection, inputs: Iterable[np.ndarray] = ()
@@ -154,25 +279,23 @@ class RowFunction:
         Raises
         ------
         ValueError
-            If it takes rows of a stream whose data are not those of the selection: positions among all
-            rows would be taken for places in a batch.
+            If they need data of a stream that are not in the selection.
         """
+        # Positions among all rows would be read as positions in a batch
         for rows in self.streams:
             if rows not in selection.held:
                 raise ValueError(
                     f"this needs data of {rows}, which come in batches from a loader, and the rows that are "
                     "selected are not those that the model holds: give their data, by data= or pm.set_data"
                 )
-        positions = [selection.positions[rows] for rows in self.positions]
-        params = [
-            self.storage.tables[plate].parameters(selection.in_table(plate))
-            for plate in self.plates
-        ]
+        tables = self.storage.tables
+        params = [tables[plate].parameters(selection.in_table(plate)) for plate in self.plates]
+        positions = [selection.positions[rows] for rows in self.axes]
         return self.function(n_draws, *inputs, *positions, *params)
 
 
 def _rows_of_streams(outputs: Sequence[Variable]) -> tuple[list[Variable], set[Variable]]:
-    """Take the rows at some positions of what the placeholders of streams hold; return these positions too."""
+    """Index the placeholders of streams by positions; return the graphs and these positions."""
     taken, at = {}, set()
     for var in streams_in(outputs):
         placeholder, positions = var.owner.inputs
@@ -183,7 +306,7 @@ def _rows_of_streams(outputs: Sequence[Variable]) -> tuple[list[Variable], set[V
 
 
 def index_variables(outputs: Iterable[Variable]) -> list[Variable]:
-    """All indexes of minibatches in some graphs, clones too."""
+    """List all minibatch indexes in some graphs, clones too."""
     return [
         var
         for var in ancestors(list(outputs))
@@ -191,85 +314,14 @@ def index_variables(outputs: Iterable[Variable]) -> list[Variable]:
     ]
 
 
-def draw_guides(
-    approx: Any,
-    params: Mapping[Plate, Variable],
-    sample_shape: tuple[Any, ...],
-    drawn: Mapping[Guide, Latents] | None = None,
-    global_shape: tuple[Any, ...] | None = None,
-) -> Draws:
-    """Draw all guides, globals first, or take what was drawn before.
-
-    Parameters
-    ----------
-    approx : Approximation
-    params : mapping of plate to matrix
-        The parameters of the rows.
-    sample_shape : tuple of int or scalar integer
-        Lengths of the leading axes of all draws.
-    drawn : mapping of Guide to Latents, optional
-        Guides that were drawn, and their draws.
-    global_shape : tuple, optional
-        The same of globals, where it is another one.
-    """
-    param_values, known = approx.storage.param_values(params), drawn or {}
-
-    def draw(guide: Guide, given: Mapping[Variable, Variable]) -> tuple[Latents, int]:
-        mine = sample_shape if guide.sites[0].plate or global_shape is None else global_shape
-        return known[guide] if guide in known else guide.draw(param_values, mine, given), len(mine)
-
-    return draw_in_order(approx.model, approx.guides, draw)
-
-
-class Ahead(NamedTuple):
-    """Draws in two functions: of some guides, and of the others given these.
-
-    Parameters
-    ----------
-    latents : list of Variable
-        The draws of the first guides.
-    inputs : list of Variable
-        Inputs in their place.
-    draws : Draws
-        Of all guides, from those inputs on.
-    """
-
-    latents: list[Variable]
-    inputs: list[Variable]
-    draws: Draws
-
-    @classmethod
-    def of(
-        cls,
-        approx: Any,
-        params: Mapping[Plate, Variable],
-        sample_shape: tuple[Any, ...],
-        early: Draws,
-        guides: Sequence[Guide],
-        global_shape: tuple[Any, ...] | None = None,
-    ) -> Ahead:
-        """Draw `guides` first; `early` has their draws, and the other arguments are those of these."""
-        drawn = {guide: tuple(map(_of_any_length, early.latents[guide])) for guide in guides}
-        return cls(
-            [var for guide in drawn for var in early.latents[guide]],
-            [var for block in drawn.values() for var in block],
-            draw_guides(approx, params, sample_shape, drawn, global_shape),
-        )
-
-
-def _of_any_length(var: Variable) -> Variable:
-    """Make an input like a variable, of any length."""
-    return var.type.clone(shape=(None,) * var.type.ndim)(var.name)
-
-
-def row_axes(approx: Any) -> list[Rows]:
-    """The axes of rows that a model and its guides have, each once."""
+def row_axes(approx: GuideApproximation) -> list[Rows]:
+    """List the axes of rows of a model and its guides, each once."""
     of_guides = [rows for site in approx.sites for rows in site.plate]
     return list(dict.fromkeys([*map(Rows, model_indexes(approx.model)), *of_guides]))
 
 
-def row_params(approx: Any) -> dict[Plate, Variable]:
-    """Make inputs for the parameters of rows."""
+def row_params(approx: GuideApproximation) -> dict[Plate, Variable]:
+    """Return an input for the parameters of the rows of each plate."""
     return {
         plate: pt.tensor(
             f"{table.name}_rows", dtype=table.shared.dtype, shape=(None, table.n_params)
@@ -278,105 +330,133 @@ def row_params(approx: Any) -> dict[Plate, Variable]:
     }
 
 
-@dataclass(frozen=True, eq=False)
+def draw_guides(
+    approx: GuideApproximation,
+    params: Mapping[Plate, Variable],
+    sample_shape: tuple[Any, ...],
+    drawn: Mapping[Guide, Latents] | None = None,
+    global_shape: tuple[Any, ...] | None = None,
+) -> Draws:
+    """Draw all guides, globals first; those in `drawn` have their draws already.
+
+    `global_shape` is the sample shape of globals, by default that of all.
+    """
+    param_values, known = approx.storage.param_values(params), drawn or {}
+
+    def draw(guide: Guide, parents: Mapping[Variable, Variable]) -> tuple[Latents, int]:
+        shape = sample_shape if guide.sites[0].plate or global_shape is None else global_shape
+        if guide in known:
+            return known[guide], len(shape)
+        return guide.draw(param_values, shape, parents), len(shape)
+
+    return draw_in_order(approx.model, approx.guides, draw)
+
+
+def draw_in_two_stages(
+    approx: GuideApproximation,
+    params: Mapping[Plate, Variable],
+    sample_shape: tuple[Any, ...],
+    draws: Draws,
+    guides: Sequence[Guide],
+    global_shape: tuple[Any, ...] | None = None,
+) -> tuple[list[Variable], list[Variable], Draws]:
+    """Split draws of all guides into those of some, and of all given inputs for the first ones.
+
+    Returns
+    -------
+    latents : list of Variable
+        The draws of `guides`.
+    inputs : list of Variable
+        Inputs of any length that take their place.
+    rest : Draws
+        All guides, as functions of these inputs.
+    """
+    drawn = {
+        guide: tuple(
+            var.type.clone(shape=(None,) * var.type.ndim)(var.name) for var in draws.latents[guide]
+        )
+        for guide in guides
+    }
+    latents = [var for guide in guides for var in draws.latents[guide]]
+    inputs = [var for each in drawn.values() for var in each]
+    return latents, inputs, draw_guides(approx, params, sample_shape, drawn, global_shape)
+
+
 class RowSampler:
-    """Functions that draw what is shared by all parts of the rows, and then each part.
+    """Draws of outputs: of what all parts of the rows share, and then of each part.
 
     Parameters
     ----------
-    along : Rows or None
-        The axis that is cut into parts.
-    shared, by_row : tuple of Output
-        What is computed once, and for each part.
-    first, rest : RowFunction
-        They return what is shared, and what is of a part. The inputs of `rest` are the first outputs
-        of `first`.
-    n_inputs : int
+    approx : GuideApproximation
+    outputs : sequence of Output
+    selection : RowSelection
     n_draws : int
+    random_seed : int, RandomState or Generator, optional
+    predictive : bool
+        Whether the outputs are functions of the free variables, with observed ones to draw, and not of the
+        value variables.
     """
 
-    along: Rows | None
-    shared: tuple[Output, ...]
-    by_row: tuple[Output, ...]
-    first: RowFunction
-    rest: RowFunction
-    n_inputs: int
-    n_draws: int
-
-    @classmethod
-    def of(
-        cls,
-        approx: Any,
+    def __init__(
+        self,
+        approx: GuideApproximation,
         outputs: Sequence[Output],
         selection: RowSelection,
         n_draws: int,
         random_seed: RandomState = None,
         predictive: bool = False,
-    ) -> RowSampler:
-        """Compile the functions.
-
-        Parameters
-        ----------
-        approx : Approximation
-        outputs : sequence of Output
-        selection : RowSelection
-        n_draws : int
-        random_seed : int, RandomState or Generator, optional
-        predictive : bool
-            Whether the outputs are functions of the free variables, of which observed ones are drawn,
-            or of the value variables.
-        """
-        along = axis_along(outputs, selection)
-        shared = tuple(output for output in outputs if along is None or along not in output.axes)
-        by_row = tuple(o for o in outputs if along is not None and along in o.axes)
-        mode = compile_mode(count_numbers(outputs, selection, n_draws))
-        seeds = _get_seeds_per_chain(random_seed, 2)
+    ) -> None:
+        self.n_draws = n_draws
+        self.along = along = axis_along(outputs, selection)
+        self.shared = [o for o in outputs if along is None or along not in o.axes]
+        self.by_row = [o for o in outputs if along is not None and along in o.axes]
+        mode = compile_mode(_count_numbers(outputs, selection, n_draws))
+        first_seed, rest_seed = _get_seeds_per_chain(random_seed, 2)
         draws, params = pt.lscalar("n_draws"), row_params(approx)
         early = draw_guides(approx, params, (draws,))
         needed = set(ancestors(_computed(approx, outputs, early, predictive)))
         used = [guide for guide in approx.guides if needed.intersection(early.latents[guide])]
-        guides = [guide for guide in used if along not in guide.sites[0].plate]
-        ahead = Ahead.of(approx, params, (draws,), early, guides)
-        first = RowFunction.of(
+        first = [guide for guide in used if along not in guide.sites[0].plate]
+        rest = [guide for guide in used if guide not in first]
+        latents, inputs, late = draw_in_two_stages(approx, params, (draws,), early, first)
+        self.n_latents = len(latents)
+        self.first = RowFunction(
             approx,
-            [*ahead.latents, *_computed(approx, shared, early, predictive)],
+            [*latents, *_computed(approx, self.shared, early, predictive)],
             draws,
-            _of_plates(params, guides),
+            _of_plates(params, first),
             swaps=selection.swaps,
-            random_seed=seeds[0],
+            random_seed=first_seed,
             mode=mode,
         )
-        rest = RowFunction.of(
+        self.rest = RowFunction(
             approx,
-            _computed(approx, by_row, ahead.draws, predictive),
+            _computed(approx, self.by_row, late, predictive),
             draws,
-            _of_plates(params, [guide for guide in used if guide not in guides]),
-            ahead.inputs,
+            _of_plates(params, rest),
+            inputs,
             swaps=selection.swaps,
-            random_seed=seeds[1],
+            random_seed=rest_seed,
             mode=mode,
         )
-        return cls(along, shared, by_row, first, rest, len(ahead.latents), n_draws)
 
     def chunks(
         self, selection: RowSelection, chunk: int | None = None
     ) -> Iterator[tuple[slice, RowSelection, dict[str, np.ndarray]]]:
-        """Yield for each part where it is, its rows, and arrays of shape (draws, ...) by name.
+        """Yield the place of each part, its rows, and arrays of shape (draws, ...) by name.
 
         What is shared comes with the first part only.
         """
         found = self.first(self.n_draws, selection)
-        arrays = self._named(self.shared, found[self.n_inputs :])
-        size = chunk or self._rows_at_once(selection)
-        for part, rows in selection.chunks(self.along, size):
+        latents, shared = found[: self.n_latents], found[self.n_latents :]
+        arrays = self._by_name(self.shared, shared)
+        for part, rows in selection.chunks(self.along, chunk or self._rows_at_once(selection)):
             if self.by_row:
-                arrays |= self._named(
-                    self.by_row, self.rest(self.n_draws, rows, found[: self.n_inputs])
-                )
+                arrays |= self._by_name(self.by_row, self.rest(self.n_draws, rows, latents))
             yield part, rows, arrays
             arrays = {}
 
-    def _named(
+    def _by_name(
         self, outputs: Sequence[Output], arrays: Sequence[np.ndarray]
     ) -> dict[str, np.ndarray]:
         return {
@@ -390,20 +470,14 @@ class RowSampler:
         if self.along is None:
             return 1
         n_rows = max(len(selection.positions[self.along]), 1)
-        per_row = max(count_numbers(self.by_row, selection, self.n_draws) // n_rows, 1)
+        per_row = max(_count_numbers(self.by_row, selection, self.n_draws) // n_rows, 1)
         return max(FLOATS_AT_ONCE // per_row, 1)
 
 
 def _computed(
-    approx: Any, outputs: Sequence[Output], draws: Draws, predictive: bool
+    approx: GuideApproximation, outputs: Sequence[Output], draws: Draws, predictive: bool
 ) -> list[Variable]:
-    """Compute outputs at all draws, of free variables for new data and else of value variables.
-
-    Raises
-    ------
-    NotImplementedError
-        If one of them has a distribution or an Op without a form for many draws.
-    """
+    """Compute outputs at all draws."""
     values = draws.values()
     if predictive:
         values = own_space(approx.model, approx.model.free_RVs, values)
@@ -424,191 +498,10 @@ def _of_plates(params: Mapping[Plate, Variable], guides: Sequence[Guide]) -> dic
 
 
 def axis_along(outputs: Sequence[Output], selection: RowSelection) -> Rows | None:
-    """Choose the axis that is cut into parts: the longest of those that the outputs have."""
+    """Return the axis to cut into parts: the longest one that the outputs have."""
     axes = dict.fromkeys(axis for output in outputs for axis in output.axes if axis is not None)
     return max(axes, key=lambda rows: len(selection.positions[rows]), default=None)
 
 
-def count_numbers(outputs: Sequence[Output], selection: RowSelection, n_draws: int) -> int:
-    """Count the numbers of some outputs."""
+def _count_numbers(outputs: Sequence[Output], selection: RowSelection, n_draws: int) -> int:
     return n_draws * sum(output.size(selection.positions) for output in outputs)
-
-
-# The lengths of a graph, without the values that they are of
-_OF_SHAPES = Mode("py", RewriteDatabaseQuery(include=["ShapeOpt", "canonicalize"]))
-
-
-class Output(NamedTuple):
-    """A variable of a model of minibatches.
-
-    Parameters
-    ----------
-    name : str
-    graph : Variable
-        As a function of value variables, or of the free variables.
-    axes : tuple of Rows or None
-        For each axis, the rows that it holds; None for any other axis.
-    mixed : str
-        Why its rows cannot be computed part by part; empty where they can.
-    lengths : tuple of int
-        Of all axes, for all rows; empty before :func:`with_lengths` has found them.
-    """
-
-    name: str
-    graph: Variable
-    axes: tuple[Rows | None, ...]
-    mixed: str = ""
-    lengths: tuple[int, ...] = ()
-
-    def size(self, positions: Mapping[Rows, np.ndarray]) -> int:
-        """Count the numbers of one draw, of the rows at some positions."""
-        lengths = self.lengths or tuple(length or 1 for length in self.graph.type.shape)
-        return math.prod(
-            length if axis is None else len(positions[axis])
-            for axis, length in zip(self.axes, lengths)
-        )
-
-    def n_bytes(self, positions: Mapping[Rows, np.ndarray], n_draws: int) -> int:
-        """Count the bytes of some draws, of the rows at some positions."""
-        return n_draws * self.size(positions) * np.dtype(self.graph.type.dtype).itemsize
-
-
-def latent_outputs(model: Model, include_transformed: bool = False) -> list[Output]:
-    """List free variables and deterministics, as functions of the value variables.
-
-    Parameters
-    ----------
-    model : Model
-    include_transformed : bool
-        Whether variables that are transformed have their unconstrained values there too.
-    """
-    local = local_axes(model)
-    variables = [*model.free_RVs, *model.deterministics]
-    graphs = model.replace_rvs_by_values(variables) if variables else []
-    n_free = len(model.free_RVs)
-    outputs = [
-        Output(rv.name, graph, local.get(rv) or (None,) * rv.type.ndim)
-        for rv, graph in zip(model.free_RVs, graphs)
-    ]
-    if include_transformed:
-        for rv in model.free_RVs:
-            value, axes = model.rvs_to_values[rv], local.get(rv, ())
-            if value.name != rv.name:
-                padded = (*axes, *(None,) * value.type.ndim)[: value.type.ndim]
-                outputs.append(Output(value.name, value, padded))
-    for var, graph in zip(model.deterministics, graphs[n_free:]):
-        outputs.append(_deterministic(model, var, graph))
-    return outputs
-
-
-def _deterministic(model: Model, var: Variable, graph: Variable) -> Output:
-    known = known_axes(model)
-    axes = track_axes(var, known)
-    if isinstance(axes, Untracked):
-        return Output(var.name, graph, (None,) * var.type.ndim, axes.why)
-    rows = tuple(axis if isinstance(axis, Rows) else None for axis in axes)
-    local = local_axes(model)
-    above = set(ancestors([var]))
-    needed = {Rows(index) for index in indexes([var])}
-    needed |= {axis for rv, own in local.items() if rv in above for axis in own if axis is not None}
-    gone = needed - set(rows)
-    why = (
-        f"it is computed over all rows of {' and '.join(str(r.dim) for r in gone)}" if gone else ""
-    )
-    return Output(var.name, graph, rows, why)
-
-
-def observed_outputs(model: Model) -> list[Output]:
-    """List observed variables, not scaled, as functions of the free variables: draws of new data."""
-    bare = [unscaled_rv(rv)[0] for rv in model.observed_RVs]
-    graphs = rebuild(bare, {}, bypass=lambda node: isinstance(node.op, MinibatchRandomVariable))
-    return [
-        Output(rv.name, graph, rows_by_axis(model, rv.name))
-        for rv, graph in zip(model.observed_RVs, graphs)
-    ]
-
-
-def likelihood_outputs(model: Model) -> list[Output]:
-    """List the log-probabilities of observed variables, not scaled, as functions of the value variables."""
-    known = known_axes(model)
-    with minibatch_logp():
-        logps = model.logp(vars=model.observed_RVs, sum=False) if model.observed_RVs else []
-    outputs = []
-    for rv, logp in zip(model.observed_RVs, logps):
-        axes, logp = track_axes(logp, known), as_tensor(logp)
-        totals, value = unscaled_rv(rv)[1], model.rvs_to_values[rv]
-        if any(total is not None for total in totals):
-            logp = logp / get_scaling(totals, as_tensor(value).shape)
-        why = axes.why if isinstance(axes, Untracked) else ""
-        rows = (None,) * logp.type.ndim if isinstance(axes, Untracked) else axes
-        kept = tuple(axis if isinstance(axis, Rows) else None for axis in rows)
-        outputs.append(Output(rv.name, logp, kept, why))
-    return outputs
-
-
-def with_lengths(outputs: Sequence[Output], full_model: Callable[[], Any]) -> list[Output]:
-    """Find the lengths of all axes, for all rows.
-
-    Parameters
-    ----------
-    outputs : sequence of Output
-    full_model : callable () -> Model
-        Makes the model on all rows; called where a length is not known without.
-    """
-    # What is computed over all rows has the length of a batch in the graph
-    static = {o.name: (None,) * len(o.axes) if o.mixed else o.graph.type.shape for o in outputs}
-    unknown = [
-        o.name
-        for o in outputs
-        if any(n is None and axis is None for n, axis in zip(static[o.name], o.axes))
-    ]
-    found: dict[str, Sequence[int]] = {}
-    if unknown:
-        named = full_model().named_vars
-        names = [name for name in unknown if name in named]
-        found = dict(zip(names, _shapes([named[name] for name in names])))
-    return [
-        o._replace(lengths=tuple(int(n or 1) for n in found.get(o.name, static[o.name])))
-        for o in outputs
-    ]
-
-
-def of_rows(outputs: Iterable[Output], model: Model) -> list[Output]:
-    """Take the outputs that have a value for each row of the data.
-
-    Parameters
-    ----------
-    outputs : iterable of Output
-        With lengths.
-    model : Model
-        On all rows. What has a dim or a length of an observed variable counts as of rows: a model of full
-        data has no other sign of them.
-    """
-    observed = model.observed_RVs
-    dims = {dim for rv in observed for dim in model.named_vars_to_dims.get(rv.name, ())}
-    shapes = _shapes([model.rvs_to_values[rv] for rv in observed])
-    lengths = {int(n) for shape in shapes for n in shape if n > 1}
-    return [
-        o
-        for o in outputs
-        if not dims.isdisjoint(model.named_vars_to_dims.get(o.name, ()))
-        or not lengths.isdisjoint(o.lengths)
-    ]
-
-
-def n_bytes(variables: Iterable[Variable]) -> int:
-    """Count the bytes of the values of some variables."""
-    found = list(dict.fromkeys(variables))
-    return sum(
-        math.prod(map(int, shape)) * np.dtype(var.type.dtype).itemsize
-        for var, shape in zip(found, _shapes(found))
-    )
-
-
-def _shapes(variables: Sequence[Variable]) -> list[Sequence[int]]:
-    """Compute the shapes of variables; lengths that cannot be computed without an input are 1."""
-    shapes = [as_tensor(var).shape for var in variables]
-    try:
-        return pytensor.function([], shapes, mode=_OF_SHAPES)() if shapes else []
-    except (NotImplementedError, MissingInputError):
-        return [[n or 1 for n in as_tensor(var).type.shape] for var in variables]

@@ -58,15 +58,15 @@ from pymc.variational.objectives.base import Draws, Setting, Weights, sum_over_r
 from pymc.variational.objectives.base import log_weights as log_weights_by_plate
 from pymc.variational.posterior.draw import (
     FLOATS_AT_ONCE,
-    Ahead,
     RowFunction,
     compile_mode,
     draw_guides,
+    draw_in_two_stages,
     index_variables,
     row_axes,
     row_params,
 )
-from pymc.variational.posterior.sample import Request, held_selection, selected
+from pymc.variational.posterior.sample import SampleOptions, held_selection, selected
 from pymc.variational.posterior.select import RowSelection, select_rows
 from pymc.variational.progress import with_bar
 from pymc.variational.rows.table import rows_in_all
@@ -75,6 +75,7 @@ from pymc.variational.stable_logs import stabilised
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
+    from pymc.variational.approximation import GuideApproximation
 
 __all__ = [
     "LogDensity",
@@ -94,46 +95,45 @@ LARGE_DRAWS = 2**28
 
 
 def log_weights(
-    approx: Any,
+    approx: GuideApproximation,
     n_particles: int,
     rows: Any = None,
     *,
-    data: Any = None,
-    coords: Any = None,
+    data: Mapping[str, Any] | None = None,
+    coords: Mapping[str, Sequence[Any]] | None = None,
     same_globals: bool = False,
     random_seed: RandomState = None,
     progressbar: bool = True,
 ) -> xr.DataArray:
-    r"""Compute log-weights of particles of rows, log p - log q.
+    r"""Compute the log-weight of particles of each row, log p - log q.
 
     Parameters
     ----------
     approx : Approximation
-        What :func:`pymc.fit` returns for a model with latent variables of the rows, or with a guide
-        or an objective.
+        The result of :func:`pymc.fit`, for a model with latent variables of the rows.
     n_particles : int
         Particles K of each row.
     rows, data, coords : optional
-        Which rows, and new data of theirs, as of :meth:`Approximation.sample`. Default: all rows.
+        The rows, and new data for them, as in :meth:`Approximation.sample`. Default: all rows.
     same_globals : bool
-        Whether all particles have one draw of the global variables, as in a bound of particles;
-        each has its own by default.
+        Whether all particles share one draw of the global variables, as in a bound of particles. By
+        default each has its own.
     random_seed : int, RandomState or Generator, optional
     progressbar : bool
-        Whether to show a bar, once it takes more than a second.
+        Whether to show a bar once it takes more than a second.
 
     Returns
     -------
     DataArray of float, shape (n_particles, n_rows)
-        With the dims particle and that of the rows, in nats.
+        In nats, with the dims particle and that of the rows.
 
     Raises
     ------
     ValueError, KeyError, IndexError, TypeError
-        If the model has no rows, or rows of several plates, or rows that depend on each other, or
-        there is no such row.
+        If the model has no rows, rows of several plates or rows that depend on each other, or if there is no
+        such row.
     MemoryError
-        If the result would not fit in memory; nothing is drawn then.
+        If the result would not fit in memory. Nothing is drawn then.
 
     Examples
     --------
@@ -148,52 +148,52 @@ def log_weights(
     (3, 4)
     """
     function = "pm.variational.log_weights"
-    request = Request(rows, data, coords, random_seed=random_seed)
-    made = RowWeights.of(approx, n_particles, request, same_globals, function)
+    options = SampleOptions(rows, data, coords, random_seed=random_seed)
+    weights = _RowWeights(approx, n_particles, options, same_globals, function)
     check_fits(
-        {"log_weights": 8 * made.n_particles * made.n_rows},
-        f"{function} of {made.n_particles:,} particles of {made.n_rows:,} rows",
+        {"log_weights": 8 * weights.n_particles * weights.n_rows},
+        f"{function} of {weights.n_particles:,} particles of {weights.n_rows:,} rows",
         "Take some rows at a time, such as rows=slice(0, 1000), or fewer particles; log_evidence sums over "
         "the particles part by part",
     )
-    result = np.empty((n_particles, made.n_rows))
-    for particles, part, weights in made.parts(show=progressbar):
-        result[particles, part] = weights
-    return made.labelled(result, ("particle",))
+    result = np.empty((n_particles, weights.n_rows))
+    for particles, part, values in weights.parts(show=progressbar):
+        result[particles, part] = values
+    return weights.labelled(result, ("particle",))
 
 
 def log_evidence(
-    approx: Any,
+    approx: GuideApproximation,
     n_particles: int = 1000,
     rows: Any = None,
     *,
-    data: Any = None,
-    coords: Any = None,
+    data: Mapping[str, Any] | None = None,
+    coords: Mapping[str, Sequence[Any]] | None = None,
     same_globals: bool = False,
     random_seed: RandomState = None,
     progressbar: bool = True,
 ) -> xr.Dataset:
-    r"""Estimate log p(x) of each row, from particles of it.
+    r"""Estimate log p(x) of each row from particles.
 
     .. math::
 
         \log \hat p(x_i) = \log \frac1K \sum_k e^{w_{ki}}
 
-    It is too small in the mean, and the less so the more particles there are. Of rows that the fit has
-    not seen, the sum over rows is the held-out log-probability.
+    The estimate is too small on average; the bias falls with the number of particles. For rows that the fit
+    has not seen, the sum over rows is the held-out log-probability.
 
     Parameters
     ----------
     approx, rows, data, coords, same_globals, random_seed, progressbar
-        As of :func:`log_weights`. With `same_globals` the result is log p(x | θ) for one draw of the
+        As in :func:`log_weights`. With `same_globals` the result is log p(x | θ) for one draw of the
         global variables; by default θ is averaged over the guide.
     n_particles : int
 
     Returns
     -------
     Dataset
-        By row, in nats: ``log_evidence``, and ``se``, its standard error, which means little where it
-        is large: above 0.3 or so, take more particles.
+        By row, in nats: ``log_evidence`` and ``se``, its standard error. An error above 0.3 or so means
+        little: take more particles.
 
     Raises
     ------
@@ -214,172 +214,138 @@ def log_evidence(
     array([-1.2655, -1.2655, -1.2655, -1.2655])
     """
     function = "pm.variational.log_evidence"
-    request = Request(rows, data, coords, random_seed=random_seed)
-    made = RowWeights.of(approx, n_particles, request, same_globals, function)
-    total, squares = np.full(made.n_rows, -np.inf), np.full(made.n_rows, -np.inf)
-    for _, part, weights in made.parts(show=progressbar):
-        total[part] = np.logaddexp(total[part], np.logaddexp.reduce(weights, axis=0))
-        squares[part] = np.logaddexp(squares[part], np.logaddexp.reduce(2 * weights, axis=0))
+    options = SampleOptions(rows, data, coords, random_seed=random_seed)
+    weights = _RowWeights(approx, n_particles, options, same_globals, function)
+    total, squares = np.full((2, weights.n_rows), -np.inf)
+    for _, part, values in weights.parts(show=progressbar):
+        total[part] = np.logaddexp(total[part], np.logaddexp.reduce(values, axis=0))
+        squares[part] = np.logaddexp(squares[part], np.logaddexp.reduce(2 * values, axis=0))
     # The relative variance of the weights, by their mean square and mean
-    spread = np.expm1(np.maximum(squares + np.log(n_particles) - 2 * total, 0))
+    variance = np.expm1(np.maximum(squares + np.log(n_particles) - 2 * total, 0))
     found = {
-        "log_evidence": made.labelled(total - np.log(n_particles)),
-        "se": made.labelled(np.sqrt(spread / n_particles)),
+        "log_evidence": weights.labelled(total - np.log(n_particles)),
+        "se": weights.labelled(np.sqrt(variance / n_particles)),
     }
     return xr.Dataset(found, attrs={"n_particles": int(n_particles)})
 
 
-@dataclass(frozen=True, eq=False)
-class RowWeights:
-    """Functions that compute log-weights of rows.
+class _RowWeights:
+    """Log-weights of selected rows, computed for a part of the particles and rows at a time."""
 
-    Parameters
-    ----------
-    approx : GuideApproximation
-    axis : Rows
-        The one axis of the rows.
-    selection : RowSelection
-    n_particles : int
-    shared, by_row : RowFunction
-        Draws of what all rows share, and log-weights of shape (particles, rows), given these.
-    same_globals : bool
-    n_numbers : int
-        How many numbers one particle of a row takes.
-    """
-
-    approx: Any
-    axis: Rows
-    selection: RowSelection
-    n_particles: int
-    shared: RowFunction
-    by_row: RowFunction
-    same_globals: bool
-    n_numbers: int
-
-    @classmethod
-    def of(
-        cls, approx: Any, n_particles: int, request: Request, same_globals: bool, function: str
-    ) -> RowWeights:
-        """Check the arguments, and compile."""
-        n_particles = check_int(n_particles, "n_particles", function)
-        selection = _selection(approx, request, function)
-        axis = _the_axis(approx, function)
-        n_numbers = _numbers_of_a_row(approx, axis)
-        mode = compile_mode(n_particles * len(selection.computed.positions[axis]) * n_numbers)
-        seeds = _get_seeds_per_chain(request.random_seed, 2)
+    def __init__(
+        self,
+        approx: GuideApproximation,
+        n_particles: int,
+        options: SampleOptions,
+        same_globals: bool,
+        function: str,
+    ) -> None:
+        self.approx, self.same_globals = approx, same_globals
+        self.n_particles = check_int(n_particles, "n_particles", function)
+        selection = _selection(approx, options, function)
+        self.axis = _row_axis(approx, function)
+        self.selection, self.computed = selection, selection.computed
+        self.n_rows = len(self.computed.positions[self.axis])
+        self.n_numbers = _numbers_of_a_row(approx, self.axis)
+        mode = compile_mode(self.n_particles * self.n_rows * self.n_numbers)
+        shared_seed, row_seed = _get_seeds_per_chain(options.random_seed, 2)
         particles, params = pt.lscalar("n_particles"), row_params(approx)
-        sample_shape: tuple[Any, ...] = (particles,)
-        global_shape = () if same_globals else sample_shape
-        early = draw_guides(approx, params, sample_shape, global_shape=global_shape)
-        ahead = Ahead.of(approx, params, sample_shape, early, _of_globals(approx), global_shape)
-        swaps = selection.swaps
-        shared = RowFunction.of(
-            approx, ahead.latents, particles, {}, swaps=swaps, random_seed=seeds[0], mode=mode
+        shape = (particles,)
+        global_shape = () if same_globals else shape
+        early = draw_guides(approx, params, shape, global_shape=global_shape)
+        latents, inputs, draws = draw_in_two_stages(
+            approx, params, shape, early, _global_guides(approx), global_shape
         )
-        weights = _weights(approx, params, ahead.draws).rows[(axis,)]
+        #: Draws of what all rows share
+        self.shared = RowFunction(
+            approx,
+            latents,
+            particles,
+            {},
+            swaps=selection.swaps,
+            random_seed=shared_seed,
+            mode=mode,
+        )
+        weights = _weights(approx, params, draws).rows[(self.axis,)]
         selection.data.check([weights], function)
-        by_row = RowFunction.of(
+        #: Log-weights of shape (particles, rows), given these draws
+        self.by_row = RowFunction(
             approx,
             [weights],
             particles,
             params,
-            ahead.inputs,
-            swaps=swaps,
-            random_seed=seeds[1],
+            inputs,
+            swaps=selection.swaps,
+            random_seed=row_seed,
             mode=mode,
         )
-        return cls(approx, axis, selection, n_particles, shared, by_row, same_globals, n_numbers)
 
-    @property
-    def n_rows(self) -> int:
-        """How many rows are computed."""
-        return len(self.selection.computed.positions[self.axis])
-
-    @property
-    def at_once(self) -> tuple[int, int]:
-        """How many particles to compute at once, and of how many rows."""
-        fit = max(FLOATS_AT_ONCE // self.n_numbers, 1)
-        if not self.axis.has_row_ids:  # rows that no index picks come together
-            return min(max(fit // max(self.n_rows, 1), 1), self.n_particles), self.n_rows
-        particles = min(fit, self.n_particles)
-        return particles, max(fit // particles, 1)
+    def _at_once(self) -> tuple[int, int]:
+        """Return how many particles to compute at once, and of how many rows."""
+        n_cells = max(FLOATS_AT_ONCE // self.n_numbers, 1)
+        if not self.axis.has_row_ids:  # rows without an index come together
+            return min(max(n_cells // max(self.n_rows, 1), 1), self.n_particles), self.n_rows
+        particles = min(n_cells, self.n_particles)
+        return particles, max(n_cells // particles, 1)
 
     def parts(
         self, drawn: Sequence[np.ndarray] | None = None, show: bool = False
     ) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """Yield log-weights, of shape (particles, rows), of parts of them, and where they are.
+        """Yield particles, rows and their log-weights, shape (particles, rows), with a bar if `show`.
 
-        Parameters
-        ----------
-        drawn : sequence of array, optional
-            Draws that `shared` made before.
-        show : bool
-            Whether to show a bar, once it takes a while.
+        `drawn` are earlier draws by `shared`.
         """
-        chosen, (n_each, n_rows) = self.selection.computed, self.at_once
-        drawn = self.shared(self.n_particles, chosen) if drawn is None else drawn
+        n_each, n_rows = self._at_once()
+        drawn = self.shared(self.n_particles, self.computed) if drawn is None else drawn
         cells = [
             (first, part, rows)
             for first in range(0, self.n_particles, n_each)
-            for part, rows in chosen.chunks(self.axis, max(n_rows, 1))
+            for part, rows in self.computed.chunks(self.axis, max(n_rows, 1))
         ]
         for first, part, rows in with_bar(cells, "Log-weights of rows", show):
             particles = slice(first, min(first + n_each, self.n_particles))
-            mine = drawn if self.same_globals else [block[particles] for block in drawn]
-            [weights] = self.by_row(particles.stop - first, rows, mine)
+            inputs = drawn if self.same_globals else [latents[particles] for latents in drawn]
+            [weights] = self.by_row(particles.stop - first, rows, inputs)
             shape = (particles.stop - first, len(rows.positions[self.axis]))
             yield particles, part, np.broadcast_to(weights, shape)
 
     def labelled(self, array: np.ndarray, dims: tuple[str, ...] = ()) -> xr.DataArray:
-        """Name the axes of an array whose last one is that of the rows, and give these coords."""
+        """Give an array dims and coords; its last axis is that of the rows."""
         dim = self.axis.dim or "row"
-        labels = self.selection.computed.labels(self.axis, self.approx.model.coords.get(dim))
+        labels = self.computed.labels(self.axis, self.approx.model.coords.get(dim))
         labelled = xr.DataArray(array, {dim: labels}, (*dims, dim))
         return labelled.isel(self.selection.taken_later)
 
 
-def _selection(approx: Any, request: Request, function: str) -> RowSelection:
-    """Select the rows to weigh: of a stream those whose data are at hand.
-
-    Raises
-    ------
-    TypeError
-        If the approximation is none of guides.
-    """
+def _selection(approx: GuideApproximation, options: SampleOptions, function: str) -> RowSelection:
+    """Select the rows to weigh; those of a stream need their data at hand."""
     is_of_guides = isinstance(approx, Saved) and bool(approx.guides)
     if not is_of_guides:
         raise TypeError(
             f"{function} takes what pm.fit returns, and got {approx!r} of type {type(approx).__name__}, which "
             "keeps no rows apart: take pm.compute_log_likelihood of draws"
         )
-    # What is weighed needs data, and all that a streamed model holds is a batch of the fit
-    if request.data is None and is_streamed(approx.model):
-        return held_selection(approx, request.rows, function)
-    return selected(approx, [], False, request, function)[0]
+    # Weights need data, and a streamed model holds a batch of the fit alone
+    if options.data is None and is_streamed(approx.model):
+        return held_selection(approx, options.rows, function)
+    return selected(approx, [], False, options, function)[0]
 
 
-def _has_one_axis(approx: Any) -> bool:
-    """Tell whether the rows of an approximation and its terms are of one axis, and can be told apart."""
-    plates = {one.plate for one in (*approx.terms, *approx.sites) if one.plate}
-    return [len(plate) for plate in plates] == [1] and not any(t.mixed for t in approx.terms)
+def _plates(approx: GuideApproximation) -> list[Plate]:
+    plates = [*(term.plate for term in approx.terms), *(site.plate for site in approx.sites)]
+    return list(dict.fromkeys(plate for plate in plates if plate))
 
 
-def _the_axis(approx: Any, function: str) -> Rows:
-    """Find the one axis of rows that terms and guides have.
-
-    Raises
-    ------
-    ValueError
-    """
-    plates: dict[Plate, None] = dict.fromkeys(term.plate for term in approx.terms if term.plate)
-    plates |= dict.fromkeys(site.plate for site in approx.sites if site.plate)
+def _row_axis(approx: GuideApproximation, function: str) -> Rows:
+    """Return the one axis of rows of terms and guides; a ValueError if there is another number."""
+    plates = _plates(approx)
     if not plates:
         raise ValueError(
             f"{function} is about rows of a plate, but no dim of the model is subsampled and no guide "
             "is amortized, so that nothing says what a row is. Fit on minibatches "
             "(pm.fit(batch_size=...)), or take pm.compute_log_likelihood of draws"
         )
-    if len(plates) > 1 or len(next(iter(plates))) > 1:
+    if len(plates) > 1 or len(plates[0]) > 1:
         names = [" x ".join(str(rows.dim) for rows in plate) for plate in plates]
         raise ValueError(
             f"{function} is about rows of one plate, but the model has {', '.join(names)}, whose terms "
@@ -395,26 +361,30 @@ def _the_axis(approx: Any, function: str) -> Rows:
     return axis
 
 
-def _numbers_of_a_row(approx: Any, axis: Rows) -> int:
+def _numbers_of_a_row(approx: GuideApproximation, axis: Rows) -> int:
     """Estimate how many numbers a particle of a row takes: those of its variables."""
-    model, n_numbers = approx.model, 1
-    for rv in model.basic_RVs:
-        shape = [n or 1 for n in model.rvs_to_values[rv].type.shape]
-        per_batch = int(np.prod(shape)) // max(axis.batch_size, 1)
-        n_numbers += max(per_batch, 1)
+    n_numbers = 1
+    for rv in approx.model.basic_RVs:
+        shape = [n or 1 for n in approx.model.rvs_to_values[rv].type.shape]
+        n_numbers += max(int(np.prod(shape)) // max(axis.batch_size, 1), 1)
     return n_numbers
 
 
-def global_draws(
-    approx: Any, draws: int, random_seed: RandomState = None
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Draw all variables of an approximation without rows of its own, with the log-density of the draws.
+def _global_guides(approx: GuideApproximation) -> list[Guide]:
+    return [guide for guide in approx.guides if not guide.sites[0].plate]
 
-    Parameters
-    ----------
-    approx : Approximation
-    draws : int
-    random_seed : int, RandomState or Generator, optional
+
+def _weights(approx: GuideApproximation, params: Mapping[Plate, Variable], draws: Draws) -> Weights:
+    """Return log p - log q of draws, by plate."""
+    param_values = approx.storage.param_values(params)
+    setting = Setting(approx.model, approx.terms, approx.guides, param_values)
+    return log_weights_by_plate(setting, draws)
+
+
+def global_draws(
+    approx: GuideApproximation, draws: int, random_seed: RandomState = None
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Draw all variables of an approximation without variables of rows.
 
     Returns
     -------
@@ -439,42 +409,33 @@ def global_draws(
 
 
 def joint_log_weights(
-    approx: Any,
+    approx: GuideApproximation,
     draws: int,
     random_seed: RandomState = None,
-    mode: Any = None,
+    mode: Mode | str | None = None,
     show: bool = False,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Draw all variables of all rows, with the log-ratio of the joint density and of the guides'.
-
-    Parameters
-    ----------
-    approx : Approximation
-    draws : int
-    random_seed : int, RandomState or Generator, optional
-    mode : optional
-        Of the compilation.
-    show : bool
-        Whether to show a bar, once it takes a while.
+    """Draw all variables of all rows, with the log-ratio of the joint density and the guides', with a bar if `show`.
 
     Returns
     -------
     points : dict of str to array, shape (draws, ...)
-        By name of the value variable, on the unconstrained space; those of rows only where they are small.
+        By name of the value variable, on the unconstrained space; those of rows only if they are small.
     log_weights : array of float64, shape (draws,)
-        log p - log q in nats, of all rows.
+        log p - log q of all rows, in nats.
     """
     size = 8 * draws * approx.ndim
-    if size > LARGE_DRAWS and _has_one_axis(approx):
-        return _by_parts(approx, draws, random_seed, show)
+    has_one_axis = [len(plate) for plate in _plates(approx)] == [1]
+    if size > LARGE_DRAWS and has_one_axis and not any(term.mixed for term in approx.terms):
+        return _joint_by_parts(approx, draws, random_seed, show)
     check_fits({"all": size}, f"diagnose of {draws:,} draws", "Take fewer draws")
     n_draws, params = pt.lscalar("n_draws"), row_params(approx)
     found = draw_guides(approx, params, (n_draws,))
-    total = sum_over_rows(_weights(approx, params, found))  # all rows are there: the scale is 1
+    total = sum_over_rows(_weights(approx, params, found))  # of all rows, so that the scale is 1
     values = found.values()
     [seed] = _get_seeds_per_chain(random_seed, 1)
     outputs = [total, *values.values()]
-    draw = RowFunction.of(approx, outputs, n_draws, params, random_seed=seed, mode=mode)
+    draw = RowFunction(approx, outputs, n_draws, params, random_seed=seed, mode=mode)
     selection = select_rows(approx.model, row_axes(approx), None)
     at_once = max(FLOATS_AT_ONCE // max(approx.ndim, 1), 1)
     sizes = [min(at_once, draws - done) for done in range(0, draws, at_once)]
@@ -485,48 +446,36 @@ def joint_log_weights(
     return dict(zip(names, arrays)), np.concatenate(totals).astype("float64")
 
 
-def _by_parts(
-    approx: Any, draws: int, random_seed: RandomState, show: bool
+def _joint_by_parts(
+    approx: GuideApproximation, draws: int, random_seed: RandomState, show: bool
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Sum the log-weights of parts of the rows, and keep the draws of what they share."""
     _log.info(
         f"diagnose draws the variables of all rows {draws:,} times, part by part, and does not keep them"
     )
-    made = RowWeights.of(approx, draws, Request(random_seed=random_seed), False, "diagnose")
-    drawn = made.shared(draws, made.selection.computed)
+    by_row = _RowWeights(approx, draws, SampleOptions(random_seed=random_seed), False, "diagnose")
+    drawn = by_row.shared(draws, by_row.computed)
     n_draws, params = pt.lscalar("n_draws"), row_params(approx)
-    guides, early = _of_globals(approx), draw_guides(approx, params, (n_draws,))
-    ahead = Ahead.of(approx, params, (n_draws,), early, guides)
-    weights = _weights(approx, params, ahead.draws).global_
-    of_globals = {site.value for guide in guides for site in guide.sites}
-    values = {v.name or "": var for v, var in ahead.draws.values().items() if v in of_globals}
-    shared = RowFunction.of(approx, [weights, *values.values()], n_draws, {}, ahead.inputs)
-    total, *arrays = shared(draws, made.selection.computed, drawn)
+    guides, early = _global_guides(approx), draw_guides(approx, params, (n_draws,))
+    _, inputs, found = draw_in_two_stages(approx, params, (n_draws,), early, guides)
+    weights = _weights(approx, params, found).global_
+    shared_values = {site.value for guide in guides for site in guide.sites}
+    values = {v.name or "": var for v, var in found.values().items() if v in shared_values}
+    shared = RowFunction(approx, [weights, *values.values()], n_draws, {}, inputs)
+    total, *arrays = shared(draws, by_row.computed, drawn)
     total = np.broadcast_to(total, (draws,)).astype("float64")
-    for particles, _, part in made.parts(drawn, show):
+    for particles, _, part in by_row.parts(drawn, show):
         total[particles] += part.sum(axis=-1)
     return dict(zip(values, arrays)), total
 
 
-def _of_globals(approx: Any) -> list[Guide]:
-    return [guide for guide in approx.guides if not guide.sites[0].plate]
-
-
-def _weights(approx: Any, params: Mapping[Plate, Variable], draws: Draws) -> Weights:
-    """Return log p - log q of draws, by plate."""
-    param_values = approx.storage.param_values(params)
-    return log_weights_by_plate(
-        Setting(approx.model, approx.terms, approx.guides, param_values), draws
-    )
-
-
-#: Groups of rows by whose differences the error is estimated.
+#: Groups of rows whose differences estimate the error.
 N_GROUPS = 16
 
-#: Draws whose log-probability is computed of all rows, for comparison.
+#: Draws whose log-probability is computed with all rows, for comparison.
 N_COMPARED = 8
 
-#: Differences from these are the error, where they are so many times what the groups say of it.
+#: Their error counts if it is so many times the one that the groups show.
 LARGEST_RATIO = 2
 
 
@@ -543,7 +492,7 @@ class LogDensity:
     se_between : float
         Standard error of differences from their mean, root mean square; it is one of weights.
     n_rows : int, optional
-        How many rows were used of the longest subsampled dim, where these are not all.
+        Rows used of the longest subsampled dim, if not all.
     """
 
     values: np.ndarray
@@ -555,18 +504,10 @@ class LogDensity:
 def log_density(
     model: Model, points: Mapping[str, np.ndarray], show: bool, options: Mapping[str, Any]
 ) -> LogDensity:
-    """Compute the log-probability of draws, one at a time: draws by rows would be a large array.
+    """Compute the log-probability of draws with all rows, with a bar if `show`.
 
-    Parameters
-    ----------
-    model : Model
-        Of all rows.
-    points : mapping of str to array, shape (n_draws, ...)
-        By name of the value variable.
-    show : bool
-        Whether to show a bar, once it takes a while.
-    options : mapping
-        Of :func:`pymc.pytensorf.compile`.
+    The draws come one at a time, since draws by rows would be a large array. `options` are those of
+    :func:`pymc.pytensorf.compile`.
     """
     values = {value.name: value for value in model.value_vars}
     logp = compile([values[name] for name in points], model.logp(), **options)
@@ -584,15 +525,14 @@ class SubsampledLogDensity:
     points : mapping of str to array, shape (n_draws, ...)
         By name of the value variable.
     totals : tuple of int
-        How many rows each dim has.
+        The number of rows of each dim.
     values : callable (points, rows) -> array, shape (n_draws,)
         The log-probability at points, by rows of each dim.
     expand : callable (point, rows) -> log-probability, list of its gradients
-        At one point.
     part : callable (share, generator) -> groups of rows
         Draws a share of all rows at random, in groups without one in common.
     all_rows : object
-        What `values` and `expand` take for all rows.
+        The argument `rows` of `values` and `expand` for all rows.
     """
 
     points: Mapping[str, np.ndarray]
@@ -606,16 +546,7 @@ class SubsampledLogDensity:
     def of(
         cls, model: Model, points: Mapping[str, np.ndarray], options: Mapping[str, Any]
     ) -> SubsampledLogDensity:
-        """Compile the functions.
-
-        Parameters
-        ----------
-        model : Model
-            With minibatches, whose rows are replaced.
-        points : mapping of str to array, shape (n_draws, ...)
-        options : mapping
-            Of :func:`pymc.pytensorf.compile`.
-        """
+        """Compile the functions for a model of minibatches; `options` are those of :func:`pymc.pytensorf.compile`."""
         values = {value.name: value for value in model.value_vars}
         inputs = [values[name] for name in points]
         smooth = [var for var in inputs if var.type.dtype.startswith("float")]
@@ -634,7 +565,7 @@ class SubsampledLogDensity:
 
         def expand_at(
             point: Sequence[np.ndarray], rows: Sequence[np.ndarray]
-        ) -> tuple[Any, list[Any]]:
+        ) -> tuple[np.ndarray, list[np.ndarray]]:
             found, *slopes = expand(*point, *rows)
             return found, slopes
 
@@ -646,29 +577,21 @@ class SubsampledLogDensity:
 
     @cached_property
     def first_order(self) -> np.ndarray:
-        """The expansion of all rows, at all draws."""
+        """The expansion with all rows, at all draws."""
         return self._expansion(self.all_rows)
 
     @cached_property
     def exact(self) -> np.ndarray:
-        """The log-probability of all rows, of the first draws; they are as good as any others."""
+        """The log-probability with all rows, of the first draws; they are as good as any others."""
         some = {name: array[:N_COMPARED] for name, array in self.points.items()}
         return self.values(some, self.all_rows)
 
     def estimate(self, n_rows: int, rng: np.random.Generator, show: bool = False) -> LogDensity:
-        """Estimate the log-probability of each draw.
+        """Estimate the log-probability of each draw, with a bar if `show`.
 
-        The standard errors are those of differences between groups of the rows; or, where these say much
-        less, the differences from all rows, of a few draws.
-
-        Parameters
-        ----------
-        n_rows : int
-            How many rows of the longest dim to take, and the same share of others.
-        rng : Generator
-            For the rows.
-        show : bool
-            Whether to show a bar, once it takes a while.
+        `n_rows` rows of the longest dim are taken at random, and the same share of others. The standard
+        errors are those of differences between groups of the rows. If a few draws with all rows show a much
+        larger one, it is that.
         """
         share = min(n_rows / max(self.totals), 1)
         groups = self.part(share, rng)
@@ -676,7 +599,7 @@ class SubsampledLogDensity:
         remainders = np.array(
             [self.values(self.points, rows) - self._expansion(rows) for rows in shown]
         )
-        left = np.sqrt((1 - share) / N_GROUPS)  # of a sample without replacement
+        unseen = np.sqrt((1 - share) / N_GROUPS)  # of a sample without replacement
         common = remainders.mean(axis=1)
         between = (remainders - common[:, None]).var(axis=0, ddof=1)
         values = self.first_order + remainders.mean(axis=0)
@@ -684,12 +607,11 @@ class SubsampledLogDensity:
         with np.errstate(invalid="ignore"):  # -inf of one alone
             errors = np.where(some == self.exact, 0.0, some - self.exact)
             spread = errors.std(ddof=1)
+        common_error = np.hypot(errors.mean(), spread / np.sqrt(len(errors)))
         return LogDensity(
             values,
-            _larger(
-                left * common.std(ddof=1), np.hypot(errors.mean(), spread / np.sqrt(len(errors)))
-            ),
-            _larger(left * np.sqrt(between.mean()), spread),
+            _larger(unseen * common.std(ddof=1), common_error),
+            _larger(unseen * np.sqrt(between.mean()), spread),
             n_rows,
         )
 
@@ -708,7 +630,7 @@ class SubsampledLogDensity:
 
 
 def _larger(stated: float, found: float) -> float:
-    """Return the error that was found, if it is not by chance larger than the one stated; inf for nan."""
+    """Return the error that was found unless chance explains it; inf for nan."""
     if np.isnan(found):
         return np.inf
     return float(found if found > LARGEST_RATIO * stated else stated)
@@ -722,7 +644,7 @@ def random_groups(total: int, share: float, rng: np.random.Generator) -> list[np
 
 
 def _center(array: np.ndarray) -> np.ndarray:
-    """Return the point to expand about: the mean, and a draw of what is discrete."""
+    """Return the point to expand about: the mean, or a draw if the variable is discrete."""
     if array.dtype.kind != "f":
         return array[0]
     return array.mean(axis=0).astype(array.dtype)

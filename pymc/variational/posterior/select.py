@@ -1,10 +1,14 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Select the rows that a result is about: positions and numbers, from what users write."""
+"""Select the rows of a result, and read new data for it: the arguments `rows`, `data` and `coords`.
+
+New data replace those of the model in graphs; the model stays as it is. Data of the same rows that are not
+given have no values, so that it is an error if something depends on them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,20 +44,20 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class NewData:
-    """Data that a result is about, in the place of those of the model.
+    """The argument `data` of a result.
 
     Parameters
     ----------
     values : mapping of str to array
         By name of the `pm.Data`.
     held : mapping of Rows to HeldRows
-        The rows of the values, of each axis of rows that they have.
+        The rows of the values, for each of their axes of rows.
     swaps : mapping of Variable to Variable
-        What takes the place of data of the model, and of lengths of dims.
+        Replacements for data of the model and lengths of dims.
     coords : mapping of str to sequence or None
-        Of dims that are not of `held`, and have another length.
+        Of dims that are not in `held` and have another length.
     missing : mapping of Variable to str
-        Data of the same rows without values, by what messages call them.
+        Data of the same rows without values, and their names in messages.
     """
 
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -68,21 +72,15 @@ class NewData:
         return [name for var, name in self.missing.items() if var in found]
 
     def check(self, graphs: Iterable[Variable], what: str) -> None:
-        """Raise where graphs depend on data that were not given.
-
-        Raises
-        ------
-        ValueError
-        """
-        lacking = self.lacks(graphs)
-        if lacking:
+        """Raise a ValueError if graphs depend on data that were not given."""
+        if lacking := self.lacks(graphs):
             raise ValueError(
                 f"{what} depends on {' and '.join(lacking)}, of whose rows data= has {list(self.values)} only: give "
                 "the values of the same rows in data= too"
             )
 
     def of_old_lengths(self, model: Model, graphs: Iterable[Variable]) -> list[str]:
-        """List other data above some graphs that have a length which the given ones had in the model."""
+        """List other data above some graphs with a length that the given ones had in the model."""
         old = {
             now
             for var, new in self.swaps.items()
@@ -104,8 +102,8 @@ def read_data(
     model: Model,
     axes: Sequence[Rows],
     reads: Iterable[Variable],
-    data: Any,
-    coords: Any,
+    data: Mapping[str, Any] | None,
+    coords: Mapping[str, Sequence[Any]] | None,
     function: str,
 ) -> NewData:
     """Read the arguments `data` and `coords`.
@@ -114,11 +112,11 @@ def read_data(
     ----------
     model : Model
     axes : sequence of Rows
-        The axes of rows that there are.
+        All axes of rows.
     reads : iterable of Variable
-        What guides depend on.
+        Variables that guides depend on.
     data, coords : mapping or None
-        Of the user.
+        The arguments.
     function : str
         For messages.
 
@@ -133,53 +131,58 @@ def read_data(
                 f"coords={dict(coords)!r} of {function} are names of the rows of data=, which is not given"
             )
         return NewData()
+    coords = coords or {}
     variables = _variables(model, data, function)
-    placeholders = _placeholders(model)
+    streamed = {var.owner.inputs[0] for var in model.root._streams.values()}
     values = {
-        name: _checked(name, data[name], var, var in placeholders, function)
+        name: _checked(name, data[name], var, var in streamed, function)
         for name, var in variables.items()
     }
     on_rows = _data_on_rows(model, axes, reads)
-    dims = {name: model.named_vars_to_dims.get(var.name) or () for name, var in variables.items()}
-    held = _rows_held(variables, values, data, on_rows, coords or {}, function)
+    held = _rows_held(variables, values, data, on_rows, coords, function)
     lengths: dict[str, int] = {}
     for name, value in values.items():
-        for dim, length in zip(dims[name], value.shape):
+        for dim, length in zip(
+            model.named_vars_to_dims.get(variables[name].name) or (), value.shape
+        ):
             if dim is not None and lengths.setdefault(dim, length) != length:
                 raise ShapeError(
                     f"data of {function} have different lengths along the dim {dim!r}.",
                     actual=length,
                     expected=lengths[dim],
                 )
-    swaps: dict[Variable, Variable] = {
-        var: _holding(var, values[name]) for name, var in variables.items()
-    }
+    _check_coords(coords, lengths, function)
     changed = {dim: n for dim, n in lengths.items() if n != current_length(model.dim_lengths[dim])}
+    swaps: dict[Variable, Variable] = {
+        var: _like_with_value(var, values[name]) for name, var in variables.items()
+    }
     missing: dict[Variable, str] = {}
     fixed = _fixed_values(model)
     for var in [*on_rows, *model.data_vars, *fixed]:
-        new = {k: len(held[r].numbers) for k, r in on_rows.get(var, {}).items() if r in held}
-        named = enumerate(model.named_vars_to_dims.get(fixed.get(var, var.name)) or ())
-        new |= {k: changed[dim] for k, dim in named if dim in changed}
-        if new and var not in swaps:
+        new_lengths = {
+            k: len(held[rows].numbers) for k, rows in on_rows.get(var, {}).items() if rows in held
+        }
+        for k, dim in enumerate(model.named_vars_to_dims.get(fixed.get(var, var.name)) or ()):
+            if dim in changed:
+                new_lengths[k] = changed[dim]
+        if new_lengths and var not in swaps:
             missing[var] = "an array" if var.name is None else repr(var.name)
             if var in fixed:
                 missing[var] = f"the observed values of {fixed[var]!r}, which are not in pm.Data"
-            swaps[var] = _nothing(var, new)
+            swaps[var] = _without_values(var, new_lengths)
     for dim, length in lengths.items():
         swaps[model.dim_lengths[dim]] = pt.constant(length, dtype="int64")
-    of_rows = {rows.dim for rows in held}
-    other = {
-        dim: (coords or {}).get(dim, np.arange(length))
+    row_dims = {rows.dim for rows in held}
+    other_coords: dict[str, Any] = {
+        dim: coords.get(dim, np.arange(length))
         for dim, length in lengths.items()
-        if dim not in of_rows and (dim in (coords or {}) or dim in changed)
+        if dim not in row_dims and (dim in coords or dim in changed)
     }
-    _check_coords(coords or {}, lengths, function)
-    return NewData(values, held, swaps, other, missing)
+    return NewData(values, held, swaps, other_coords, missing)
 
 
 def _variables(model: Model, data: Any, function: str) -> dict[str, SharedVariable]:
-    """Find the `pm.Data` that are given, by name."""
+    """Find the `pm.Data` of the argument `data`, by name."""
     if not isinstance(data, Mapping):
         raise TypeError(
             f"data={type(data).__name__} of {function} has to be a dict of values by the name of their pm.Data, "
@@ -196,17 +199,9 @@ def _variables(model: Model, data: Any, function: str) -> dict[str, SharedVariab
     return {name: known[full] for name, full in names.items()}
 
 
-def _fixed_values(model: Model) -> dict[Variable, str]:
-    """Return observed values that are constants, and the variable that each is of."""
-    values = {model.rvs_to_values[rv]: rv.name for rv in model.observed_RVs}
-    return {value: name for value, name in values.items() if isinstance(value, Constant)}
-
-
-def _placeholders(model: Model) -> Collection[Variable]:
-    return {var.owner.inputs[0] for var in model.root._streams.values()}
-
-
-def _checked(name: str, values: Any, var: Any, streamed: bool, function: str) -> np.ndarray:
+def _checked(
+    name: str, values: Any, var: SharedVariable, streamed: bool, function: str
+) -> np.ndarray:
     """Return values as an array that a `pm.Data` can hold."""
     what = f"data of {function}"
     if streamed:
@@ -220,66 +215,6 @@ def _checked(name: str, values: Any, var: Any, streamed: bool, function: str) ->
             f"{what} has values of shape {array.shape} for {name!r}, whose shape is {var.type.shape}."
         )
     return cast_rows(array, var.type.numpy_dtype, f"{what}[{name!r}]")
-
-
-def _data_on_rows(
-    model: Model, axes: Sequence[Rows], reads: Iterable[Variable]
-) -> dict[Variable, dict[int, Rows]]:
-    """Return which data have rows, by axis: by the index that takes them, or by their dims."""
-    terms = [*model.basic_RVs, *model.rvs_to_values.values(), *model.potentials]
-    found = rows_of_data([*terms, *model.deterministics, *reads])
-    by_dim = {rows.dim: rows for rows in axes if rows.dim is not None}
-    for var in model.data_vars:
-        for k, dim in enumerate(model.named_vars_to_dims.get(var.name) or ()):
-            if dim in by_dim:
-                found.setdefault(var, {})[k] = by_dim[dim]
-    return found
-
-
-def _rows_held(
-    variables: Mapping[str, Variable],
-    values: Mapping[str, np.ndarray],
-    data: Mapping[str, Any],
-    on_rows: Mapping[Variable, Mapping[int, Rows]],
-    coords: Mapping[str, Sequence[Any]],
-    function: str,
-) -> dict[Rows, HeldRows]:
-    """Return the rows that values are of, by axis."""
-    held: dict[Rows, HeldRows] = {}
-    names: dict[Rows, str] = {}
-    for name, var in variables.items():
-        for k, rows in on_rows.get(var, {}).items():
-            n_rows = values[name].shape[k]
-            batch = data[name] if is_stream(rows) and k == 0 else None
-            one = HeldRows(row_numbers(name, batch, n_rows, rows), coords.get(rows.dim or ""))
-            if rows in held and not np.array_equal(held[rows].numbers, one.numbers):
-                raise ValueError(
-                    f"data of {function} have {names[rows]!r} and {name!r}, which have the same rows in the "
-                    f"model, of {len(held[rows].numbers)} and of {n_rows} rows that are not the same"
-                )
-            held[rows], names[rows] = one, name
-    return held
-
-
-def _nothing(var: Variable, new: Mapping[int, int]) -> Variable:
-    """Make values of new lengths, which nothing may depend on."""
-    lengths = [new.get(k, n or 0) for k, n in enumerate(_shape(var))]
-    value = np.nan if var.type.dtype.startswith("float") else 0
-    return _holding(var, np.full(lengths, value, var.type.dtype))
-
-
-def _shape(var: Variable) -> list[int | None]:
-    return [current_length(axis_length(var, k)) for k in range(var.type.ndim)]
-
-
-def _holding(var: Variable, value: np.ndarray) -> Variable:
-    """Make a variable like another one, with other values."""
-    if isinstance(var, SharedVariable):
-        type_ = var.type.clone(
-            shape=tuple(n and (n if n == m else None) for n, m in zip(var.type.shape, value.shape))
-        )
-        return type(var)(type_, value, strict=False, name=var.name)
-    return pt.constant(value)
 
 
 def _check_coords(
@@ -298,17 +233,80 @@ def _check_coords(
             )
 
 
+def _fixed_values(model: Model) -> dict[Variable, str]:
+    """Return observed values that are constants, with the name of their variable."""
+    values = {model.rvs_to_values[rv]: rv.name for rv in model.observed_RVs}
+    return {value: name for value, name in values.items() if isinstance(value, Constant)}
+
+
+def _data_on_rows(
+    model: Model, axes: Sequence[Rows], reads: Iterable[Variable]
+) -> dict[Variable, dict[int, Rows]]:
+    """Return the rows along each axis of data, by the index that takes them or by their dims."""
+    terms = [*model.basic_RVs, *model.rvs_to_values.values(), *model.potentials]
+    found = rows_of_data([*terms, *model.deterministics, *reads])
+    by_dim = {rows.dim: rows for rows in axes if rows.dim is not None}
+    for var in model.data_vars:
+        for k, dim in enumerate(model.named_vars_to_dims.get(var.name) or ()):
+            if dim in by_dim:
+                found.setdefault(var, {})[k] = by_dim[dim]
+    return found
+
+
+def _rows_held(
+    variables: Mapping[str, Variable],
+    values: Mapping[str, np.ndarray],
+    data: Mapping[str, Any],
+    on_rows: Mapping[Variable, Mapping[int, Rows]],
+    coords: Mapping[str, Sequence[Any]],
+    function: str,
+) -> dict[Rows, HeldRows]:
+    """Return the rows of values, by axis."""
+    held: dict[Rows, HeldRows] = {}
+    names: dict[Rows, str] = {}
+    for name, var in variables.items():
+        for k, rows in on_rows.get(var, {}).items():
+            n_rows = values[name].shape[k]
+            batch = data[name] if is_stream(rows) and k == 0 else None
+            one = HeldRows(row_numbers(name, batch, n_rows, rows), coords.get(rows.dim or ""))
+            if rows in held and not np.array_equal(held[rows].numbers, one.numbers):
+                raise ValueError(
+                    f"data of {function} have {names[rows]!r} and {name!r}, which have the same rows in the "
+                    f"model, of {len(held[rows].numbers)} and of {n_rows} rows that are not the same"
+                )
+            held[rows], names[rows] = one, name
+    return held
+
+
+def _without_values(var: Variable, new_lengths: Mapping[int, int]) -> Variable:
+    """Return a variable of new lengths that nothing may depend on."""
+    lengths = [new_lengths.get(k, n or 0) for k, n in enumerate(_shape(var))]
+    value = np.nan if var.type.dtype.startswith("float") else 0
+    return _like_with_value(var, np.full(lengths, value, var.type.dtype))
+
+
+def _shape(var: Variable) -> list[int | None]:
+    return [current_length(axis_length(var, k)) for k in range(var.type.ndim)]
+
+
+def _like_with_value(var: Variable, value: np.ndarray) -> Variable:
+    if not isinstance(var, SharedVariable):
+        return pt.constant(value)
+    shape = tuple(n and (n if n == m else None) for n, m in zip(var.type.shape, value.shape))
+    return type(var)(var.type.clone(shape=shape), value, strict=False, name=var.name)
+
+
 @dataclass(frozen=True, eq=False)
 class RowSelection:
-    """Positions in the data, for each subsampled axis of a model.
+    """Positions in the data, for each axis of rows of a model.
 
     Parameters
     ----------
     positions : mapping of Rows to array of int64, shape (n_selected,)
     totals : mapping of Rows to int
-        How many rows there are.
+        The number of rows to choose from.
     held : mapping of Rows to HeldRows
-        Of axes whose data are those of a stream's placeholders, or of `data`: positions are among these.
+        Of axes whose positions are among the rows of a stream's placeholders or of `data`.
     data : NewData
     """
 
@@ -319,67 +317,63 @@ class RowSelection:
 
     @property
     def is_all(self) -> bool:
-        """Whether it is all rows, in their order."""
+        """Whether these are all rows of the fit, in their order."""
         return self.is_whole and not self.held and not self.data.values
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is all rows that there are: of the fit, or those whose data were given."""
-        return all(_is_all(self.positions[rows], n) for rows, n in self.totals.items())
+        """Whether these are all rows to choose from, in their order."""
+        return not any(self._is_part(rows) for rows in self.totals)
+
+    def _is_part(self, rows: Rows) -> bool:
+        return not np.array_equal(self.positions[rows], np.arange(self.totals[rows]))
 
     @property
     def swaps(self) -> Mapping[Variable, Variable]:
-        """What takes the place of data of the model."""
+        """Replacements for data of the model."""
         return self.data.swaps
-
-    def labels(self, rows: Rows, coords: Any) -> np.ndarray:
-        """Tell what results call the rows of an axis.
-
-        Parameters
-        ----------
-        rows : Rows
-        coords : sequence or None
-            Of all rows.
-        """
-        at = self.positions[rows]
-        if rows in self.held:
-            coords = self.held[rows].coords
-            return at if coords is None else np.asarray(coords)[at]
-        known = coords is not None and len(coords) == self.totals[rows]
-        return np.asarray(coords)[at] if known else at
 
     @property
     def by_dim(self) -> dict[str, np.ndarray]:
-        """Positions by dim, of those that are not all rows."""
+        """Positions by dim, where they are not all rows."""
         return {
             rows.dim: self.positions[rows]
-            for rows, n in self.totals.items()
-            if rows.dim is not None and not _is_all(self.positions[rows], n)
+            for rows in self.totals
+            if rows.dim is not None and self._is_part(rows)
         }
 
     @property
     def computed(self) -> RowSelection:
-        """The rows to compute; unnumbered rows are computed together."""
-        there: dict[Rows, np.ndarray] = {
+        """The rows to compute: rows without an index are computed together."""
+        together = {
             rows: np.arange(n, dtype="int64")
             for rows, n in self.totals.items()
             if not rows.has_row_ids
         }
-        return replace(self, positions={**self.positions, **there})
+        return replace(self, positions={**self.positions, **together})
 
     @property
     def taken_later(self) -> dict[str, np.ndarray]:
         """Positions to select after computing, by dim."""
-        there = {rows.dim for rows in self.totals if not rows.has_row_ids}
-        return {dim: positions for dim, positions in self.by_dim.items() if dim in there}
+        together = {rows.dim for rows in self.totals if not rows.has_row_ids}
+        return {dim: positions for dim, positions in self.by_dim.items() if dim in together}
+
+    def labels(self, rows: Rows, coords: Sequence[Any] | np.ndarray | None) -> np.ndarray:
+        """Return the coords of the rows of an axis in a result; `coords` are those of all rows."""
+        at = self.positions[rows]
+        if rows in self.held:
+            coords = self.held[rows].coords
+        elif coords is not None and len(coords) != self.totals[rows]:
+            return at
+        return at if coords is None else np.asarray(coords)[at]
 
     def in_table(self, plate: Sequence[Rows]) -> np.ndarray:
-        """Rows of a plate in C order over its axes, as in its table: shape (n_rows,).
+        """Return the rows of a plate in C order over its axes, as in its table: shape (n_rows,).
 
         Raises
         ------
         ValueError
-            If rows are not known by number.
+            If their numbers are unknown.
         """
         flat = self._numbers(plate[0])
         for rows in plate[1:]:
@@ -403,7 +397,7 @@ class RowSelection:
         return numbers
 
     def chunks(self, along: Rows | None, size: int) -> Iterator[tuple[slice, RowSelection]]:
-        """Cut it into parts along one axis: where each part is in the result, and its rows."""
+        """Cut it into parts along one axis: yield the place of each part in the result, and its rows."""
         if along is None:
             yield slice(None), self
             return
@@ -413,34 +407,26 @@ class RowSelection:
             yield part, replace(self, positions={**self.positions, along: chosen[part]})
 
 
-def _is_all(positions: np.ndarray, n_rows: int) -> bool:
-    return len(positions) == n_rows and bool((positions == np.arange(n_rows)).all())
-
-
 def select_rows(
     model: Model, axes: Sequence[Rows], rows: Any, function: str = "approx.sample"
 ) -> RowSelection:
-    """Read the argument `rows` of what returns results of rows.
+    """Read the argument `rows`.
 
     Parameters
     ----------
     model : Model
         It has the coords.
     axes : sequence of Rows
-        The subsampled axes that there are.
+        All axes of rows.
     rows : None, slice, sequence of int or bool, or dict
         All rows; positions in the data; or by dim, the coords of rows, or a slice of positions.
     function : str
         For messages.
 
-    Returns
-    -------
-    RowSelection
-
     Raises
     ------
     ValueError, KeyError, IndexError, TypeError
-        If a dim is not subsampled, or a row is not there.
+        If a dim is not subsampled, or there is no such row.
 
     Examples
     --------
@@ -453,45 +439,47 @@ def select_rows(
     >>> select_rows(model, [obs], {"obs": ["d", "b"]}).positions[obs]
     array([3, 1])
     """
-    totals = {axis: axis_total(axis) for axis in axes}
-    positions = {axis: np.arange(n, dtype="int64") for axis, n in totals.items()}
+    whole = _all_of(axes, {})
+    totals = whole.totals
     if rows is None:
-        return RowSelection(positions, totals)
+        return whole
     if isinstance(rows, Mapping):
-        return RowSelection(positions | _by_dim(model, totals, rows, function), totals)
-    if len(totals) != 1:
-        dims = [axis.dim for axis in totals]
+        known = {axis.dim: axis for axis in totals}
+        unknown = [dim for dim in rows if dim not in known]
+        if unknown:
+            raise ValueError(
+                f"rows of {function} has {', '.join(map(repr, unknown))}, but the subsampled dims are "
+                f"{sorted(str(dim) for dim in known)}. Leave it out, and select from the result, by .sel"
+            )
+        named = {
+            known[dim]: _labelled(model, dim, chosen, totals[known[dim]], function)
+            for dim, chosen in rows.items()
+        }
+        return replace(whole, positions={**whole.positions, **named})
+    if not totals:
         raise ValueError(
-            f"rows={rows!r} of {function} are positions along one subsampled dim, but the model has "
-            f"{dims or 'none'}: write a dict, rows={{dim: coords}}"
-            if dims
-            else f"rows={rows!r} of {function} selects rows, but no dim of the model is subsampled, so that "
+            f"rows={rows!r} of {function} selects rows, but no dim of the model is subsampled, so that "
             "nothing says what a row is. Leave rows out, and select from the result, by .isel; "
             "var_names= leaves out variables that you do not need"
         )
+    if len(totals) > 1:
+        raise ValueError(
+            f"rows={rows!r} of {function} are positions along one subsampled dim, but the model has "
+            f"{[axis.dim for axis in totals]}: write a dict, rows={{dim: coords}}"
+        )
     [(axis, n_rows)] = totals.items()
-    return RowSelection({axis: _positions(rows, n_rows, axis.dim, function)}, totals)
+    return replace(whole, positions={axis: _positions(rows, n_rows, axis.dim, function)})
 
 
 def select_held(
     axes: Sequence[Rows], held: Mapping[Rows, HeldRows], rows: Any, function: str
 ) -> RowSelection:
-    """Select the rows of streams whose data a model holds, and all of other axes.
-
-    Parameters
-    ----------
-    axes : sequence of Rows
-        The subsampled axes that there are.
-    held : mapping of Rows to HeldRows
-    rows : None
-        The argument `rows` of the user.
-    function : str
-        For messages.
+    """Select all rows that the streams of a model hold, and all of other axes.
 
     Raises
     ------
     ValueError
-        If rows are chosen in another way too.
+        If the user chooses `rows` too.
     """
     if rows is not None:
         raise ValueError(
@@ -505,20 +493,20 @@ def select_held(
 def select_new(
     model: Model, axes: Sequence[Rows], data: NewData, rows: Any, function: str
 ) -> RowSelection:
-    """Select the rows of `data`, and of other axes as :func:`select_rows` does.
+    """Select the rows of `data`, and rows of other axes as :func:`select_rows` does.
 
-    Of axes that the data have, `rows` says which rows of the fit they are.
+    On axes of the data, `rows` are the rows of the fit that the data belong to.
 
     Raises
     ------
     ValueError, KeyError, IndexError, TypeError
-        As :func:`select_rows`; or if there are not as many rows as the data have.
+        As :func:`select_rows`; or if the data have another number of rows.
     """
     named = select_rows(model, axes, rows, function)
-    chosen = set(map(str, rows)) if isinstance(rows, Mapping) else None
+    dims = set(map(str, rows)) if isinstance(rows, Mapping) else None
     held = dict(data.held)
     for axis, one in data.held.items():
-        if rows is None or (chosen is not None and str(axis.dim) not in chosen):
+        if rows is None or (dims is not None and str(axis.dim) not in dims):
             continue
         numbers = named.positions[axis]
         if len(numbers) != len(one.numbers):
@@ -529,40 +517,24 @@ def select_new(
         coords = model.coords.get(axis.dim)
         labels = one.labels if one.labels is not None else named.labels(axis, coords).tolist()
         held[axis] = HeldRows(numbers, labels)
-    others = {axis: at for axis, at in named.positions.items() if axis not in held}
     found = _all_of(axes, held)
+    others = {axis: at for axis, at in named.positions.items() if axis not in held}
     return replace(found, positions={**found.positions, **others}, data=data)
 
 
 def _all_of(axes: Sequence[Rows], held: Mapping[Rows, HeldRows]) -> RowSelection:
-    totals = {axis: len(held[axis].numbers) if axis in held else axis_total(axis) for axis in axes}
+    totals = {axis: len(held[axis].numbers) if axis in held else _total(axis) for axis in axes}
     positions = {axis: np.arange(n, dtype="int64") for axis, n in totals.items()}
     return RowSelection(positions, totals, held)
 
 
-def axis_total(axis: Rows) -> int:
-    """Count the rows of an axis, as they are now."""
+def _total(axis: Rows) -> int:
+    """Return the number of rows of an axis, as it is now."""
     return rows_in_all([axis]) if axis.has_row_ids else current_length(axis.n_available) or 0
 
 
-def _by_dim(
-    model: Model, totals: Mapping[Rows, int], rows: Mapping[str, Any], function: str
-) -> dict[Rows, np.ndarray]:
-    known = {axis.dim: axis for axis in totals}
-    unknown = [dim for dim in rows if dim not in known]
-    if unknown:
-        raise ValueError(
-            f"rows of {function} has {', '.join(map(repr, unknown))}, but the subsampled dims are "
-            f"{sorted(str(dim) for dim in known)}. Leave it out, and select from the result, by .sel"
-        )
-    return {
-        known[dim]: _labelled(model, dim, chosen, totals[known[dim]], function)
-        for dim, chosen in rows.items()
-    }
-
-
 def _labelled(model: Model, dim: str, chosen: Any, n_rows: int, function: str) -> np.ndarray:
-    """Positions of rows that are given by their coords, or by number where there are none."""
+    """Return the positions of rows by their coords, or by number where there are none."""
     coords = model.coords.get(dim)
     if coords is None or isinstance(chosen, slice) or len(coords) != n_rows:
         return _positions(chosen, n_rows, dim, function)
