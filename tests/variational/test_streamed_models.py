@@ -340,7 +340,7 @@ class TestFunctionsOfData:
         model = of_rows()
         draws = guided_approximation(model).sample(2, rows=ROWS, var_names=["mu", "z"])
         pm.set_data({"batch": DATA[ROWS]}, model=model)
-        with pytest.raises(ValueError, match=r"draws of 'z' are of the rows .* came without their"):
+        with pytest.raises(ValueError, match=r"draws of 'z' are of the rows .* have no numbers"):
             pm.sample_posterior_predictive(draws, model=model)
         pm.set_data({"batch": DATA[ROWS]}, model=model, coords={"obs": ROWS})
         found = pm.sample_posterior_predictive(draws, model=model, progressbar=False)
