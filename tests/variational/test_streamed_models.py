@@ -231,7 +231,7 @@ class TestResults:
     def test_encoded_variables_are_of_rows_that_were_given(self):
         model = of_rows()
         approx = guided_approximation(model, amortized(model))
-        with pytest.raises(ValueError, match="'z' of .* needs data"):
+        with pytest.raises(ValueError, match=r"'z' of .* needs data"):
             approx.sample(3)
         feed(model, DATA, [5, 6])
         np.testing.assert_array_equal(approx.sample(3).posterior["obs"], [5, 6])
