@@ -325,7 +325,7 @@ def indexes(
     are those of its index, though only its shape is computed from it.
     """
     found: dict[Variable, Variable] = {}
-    for var in walk(list(variables), _inputs if by_shape else _value_inputs, False):
+    for var in walk(list(variables), graph_parents if by_shape else _value_parents, False):
         node = var.owner
         if node is not None and isinstance(node.op, MinibatchIndexRV):
             found.setdefault(node.inputs[0], node.outputs[1])
@@ -337,18 +337,19 @@ def indexes(
 
 def value_ancestors(variables: Iterable[Variable]) -> Iterator[Variable]:
     """Walk through what the values of `variables` depend on, inner graphs included."""
-    return walk(list(variables), _value_inputs, False)
+    return walk(list(variables), _value_parents, False)
 
 
-def _value_inputs(var: Variable) -> list[Variable] | None:
+def _value_parents(var: Variable) -> list[Variable]:
     is_shape = var.owner is not None and isinstance(var.owner.op, Shape | Shape_i)
-    return None if is_shape else _inputs(var)
+    return [] if is_shape else graph_parents(var)
 
 
-def _inputs(var: Variable) -> list[Variable] | None:
+def graph_parents(var: Variable) -> list[Variable]:
+    """Return what a variable is computed from, inner graphs included."""
     node = var.owner
     if node is None:
-        return None
+        return []
     return [*node.inputs, *(node.op.inner_outputs if isinstance(node.op, HasInnerGraph) else ())]
 
 

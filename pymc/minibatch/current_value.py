@@ -10,13 +10,13 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import explicit_graph_inputs
 
+from pymc.pytensorf import resolve_shapes
+
 _CHEAP_MODE = Mode(linker="py", optimizer=None)
 
 
 def current_value(var: Variable) -> np.ndarray | None:
     """Evaluate a graph; None if its value depends on inputs, and not only on their static shapes."""
-    from pymc.pytensorf import resolve_shapes  # which imports modules of this package
-
     if isinstance(var, Constant):
         return np.asarray(var.data)
     [resolved] = resolve_shapes([var])

@@ -1,9 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The number of rows of a batch as a number: B where all rows are meant, which are N.
+"""Lengths in a graph, and the row count of a batch used as a number.
 
-``w / x.shape[0]`` is another model on a batch than on all rows, and no scale mends it. Where a length
-gives something its size, as in ``pt.zeros(x.shape[0])``, it is right to follow the batch.
+``w / x.shape[0]`` is another model on a batch, where it is B, than on all N rows: no scale mends it. A length
+that gives something its size, as in ``pt.zeros(x.shape[0])``, may follow the batch.
 """
 
 from __future__ import annotations
@@ -60,11 +60,12 @@ from pymc.minibatch.axis_tracking import (
     ndim_of,
     track_axes,
 )
+from pymc.minibatch.scaling import RowRatio
 
 
 @singledispatch
 def size_inputs(op: Op, node: Apply) -> Iterable[int]:
-    """Tell which inputs of `node` say how long its outputs are, and nothing else."""
+    """Return which inputs of `node` are lengths of its outputs and are not in their values."""
     return ()
 
 
@@ -85,7 +86,7 @@ def _(op: Op, node: Apply) -> Iterable[int]:
 
 @size_inputs.register(Subtensor)
 def _(op: Subtensor, node: Apply) -> Iterable[int]:
-    """Bounds of slices: what `scan` makes of its sequences goes to their end."""
+    # Bounds of slices: those that scan makes of its sequences go to their end
     slices = [entry for entry in op.idx_list if isinstance(entry, slice)]
     bounds = [bound for entry in slices for bound in (entry.start, entry.stop, entry.step)]
     return [1 + bound for bound in bounds if bound is not None]
@@ -93,14 +94,19 @@ def _(op: Subtensor, node: Apply) -> Iterable[int]:
 
 @size_inputs.register(Scan)
 def _(op: Scan, node: Apply) -> Iterable[int]:
-    args = ScanArgs(node.inputs, node.outputs, op.inner_inputs, op.inner_outputs, op.info)
+    args = _scan_args(node)
     lengths = {args.n_steps, *args.outer_in_nit_sot}
     return [k for k, var in enumerate(node.inputs) if var in lengths]
 
 
+def _scan_args(node: Apply) -> ScanArgs:
+    op = node.op
+    return ScanArgs(node.inputs, node.outputs, op.inner_inputs, op.inner_outputs, op.info)
+
+
 @size_inputs.register(OpFromGraph)
 def _(op: OpFromGraph, node: Apply) -> Iterable[int]:
-    """What is a size, and nothing else, in the inner graph."""
+    # What is only a size in the inner graph
     values = set(op.inner_outputs)
     for inner in reversed(list(toposort(op.inner_outputs))):
         if isinstance(inner.op, MakeVector) and values.isdisjoint(inner.outputs):
@@ -122,7 +128,7 @@ def _(op: XRV, node: Apply) -> Iterable[int]:
 
 @size_inputs.register(RNGConsumerOp)
 def _(op: Op, node: Apply) -> Iterable[int]:
-    """Of a `SymbolicRandomVariable`: by its signature, or else a vector made of lengths."""
+    # A SymbolicRandomVariable: by its signature, or else every vector made of lengths
     if (signature := extended_signature(op)) is not None:
         (_, size, _), _ = op.get_input_output_type_idxs(signature)
         return () if size is None else (size,)
@@ -137,102 +143,85 @@ def _is_size(var: Variable) -> bool:
     )
 
 
-def check_no_row_count(
-    name: str, outputs: Sequence[Variable], known: Mapping[Variable, Axes | Untracked] | None = None
-) -> None:
-    """Raise where a term computes with the number of rows of its batch.
-
-    Parameters
-    ----------
-    name : str
-        What the term is called, for the message.
-    outputs : sequence of Variable
-        Graphs of the term.
-    known : mapping, optional
-        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
-
-    Raises
-    ------
-    ValueError
-        The message names the variable whose length it is, and what to write.
-    """
-    for var, count in row_counts(outputs, known).items():
-        node = var.owner
-        if isinstance(node.op, Elemwise | XElemwise | RandomVariable) and not _is_cast(node):
-            if var.type.dtype not in integer_dtypes:
-                raise ValueError(_message(name, count.rows, var))
+@size_inputs.register(RowRatio)
+def _(op: Op, node: Apply) -> Iterable[int]:
+    return range(len(node.inputs))  # the scale of a term is no number of the model
 
 
+# --- row counts used as numbers ---
 @dataclass(frozen=True)
 class RowCount:
-    """A number that is computed from the number of rows of a batch.
+    """A number that is computed from the row count of a batch.
 
-    Parameters
-    ----------
-    rows : Rows
-        Of which rows.
-    is_multiple : bool
-        Whether it is the number itself, or a product with other lengths, such as ``x.size``.
+    `is_multiple` says that it is the count itself, or its product with other lengths (``x.size``).
     """
 
     rows: Rows
     is_multiple: bool
 
 
+# For a vector of lengths, an entry for each axis
+type _Lengths = tuple[RowCount | None, ...]
+
+
+def check_no_row_count(
+    name: str,
+    outputs: Sequence[Variable],
+    known: Mapping[Variable, Axes | Untracked] | None = None,
+) -> None:
+    """Raise ValueError where a term computes with the row count of its batch.
+
+    `name` is that of the term; `known` is passed on to :func:`.track_axes`.
+    """
+    for var, count in row_counts(outputs, known).items():
+        node = var.owner
+        is_computed = isinstance(node.op, Elemwise | XElemwise | RandomVariable)
+        if is_computed and not _is_cast(node) and var.type.dtype not in integer_dtypes:
+            raise ValueError(
+                f"{name} computes with the number of rows of a batch, {count.rows.batch_size} "
+                f"({label(var)}). On all rows that number is another one, so the model would be another "
+                "one too. For the number of all rows, take it from the full data, such as "
+                "X_data.shape[0], or write it as a number"
+            )
+
+
 def row_counts(
     outputs: Sequence[Variable], known: Mapping[Variable, Axes | Untracked] | None = None
 ) -> dict[Variable, RowCount]:
-    """Find the numbers that are computed from the number of rows of a batch.
+    """Return the numbers that are computed from the row count of a batch, in graph order.
 
-    Parameters
-    ----------
-    outputs : sequence of Variable
-    known : mapping, optional
-        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
-
-    Returns
-    -------
-    dict of Variable to RowCount
-        In the order in which they are computed. A length that only gives something its size is none.
+    A length that only gives something its size is none. `known` is passed on to :func:`.track_axes`.
     """
     counts: dict[Variable, RowCount] = {}
     if not known and not indexes(outputs, by_shape=True):
         return counts
-    shapes: dict[Variable, _Lengths] = {}  # vectors of lengths, one for each axis
+    shapes: dict[Variable, _Lengths] = {}
     for node in toposort(outputs):
         op, [out, *_] = node.op, node.outputs
         shape = shapes.get(node.inputs[0]) if node.inputs else None
+        found: _Lengths | RowCount | None
         if isinstance(op, Shape | Shape_i):
-            lengths = _lengths_of(node.inputs[0], known, counts)
-        if isinstance(op, Shape):
-            shapes[out] = lengths
-        elif isinstance(op, Shape_i):
-            length = lengths[op.i]
-            counts |= {} if length is None else {out: length}
-        elif shape is not None and (_is_cast(node) or _leaves_rows(node, shape)):
-            shapes[out] = shape
+            lengths = _row_lengths(node.inputs[0], known, counts)
+            found = lengths if isinstance(op, Shape) else lengths[op.i]
+        elif shape is not None and (_is_cast(node) or _writes_other_lengths(node, shape)):
+            found = shape
         elif shape is not None and isinstance(op, Subtensor):
-            picked = _picked(node, shape)
-            if isinstance(picked, tuple):
-                shapes[out] = picked
-            elif picked is not None:
-                counts[out] = picked
+            found = _picked_lengths(node, shape)
         else:
-            used = _used_as_number(node, counts, shapes, known)
-            if used is not None:
-                counts |= dict.fromkeys(node.outputs, used)
+            found = _count_in_values(node, counts, shapes, known)
+        if isinstance(found, tuple):
+            shapes[out] = found
+        elif found is not None:
+            counts |= dict.fromkeys(node.outputs, found)
     return counts
 
 
-type _Lengths = tuple[RowCount | None, ...]
-
-
-def _lengths_of(
+def _row_lengths(
     var: Variable,
     known: Mapping[Variable, Axes | Untracked] | None,
     counts: Mapping[Variable, RowCount],
 ) -> _Lengths:
-    """Tell which lengths of `var` are numbers of rows, or depend on the rows of a batch."""
+    """Return which lengths of `var` are row counts, or depend on the rows of a batch."""
     if var in counts:  # such as pt.arange(n)
         return (RowCount(counts[var].rows, False),) * var.type.ndim
     axes = track_axes(var, known)
@@ -242,22 +231,30 @@ def _lengths_of(
     return (RowCount(Rows(index), False),) * var.type.ndim
 
 
-def _leaves_rows(node: Apply, shape: _Lengths) -> bool:
-    """Tell whether lengths are written into a shape, and not to those of rows."""
+def _writes_other_lengths(node: Apply, shape: _Lengths) -> bool:
+    """Return True if lengths are written into a shape, and not to those of rows."""
     if not isinstance(node.op, IncSubtensor):
         return False
     entries = indices_from_subtensor(node.inputs[2:], node.op.idx_list)
     try:
-        written = np.arange(len(shape))[tuple(_fixed(entry) for entry in entries)]
+        written = np.arange(len(shape))[tuple(_constant_entry(entry) for entry in entries)]
     except NotScalarConstantError:
         return False
     return all(shape[k] is None for k in np.atleast_1d(written))
 
 
-def _fixed(entry: slice | Variable | None) -> Any:
-    """Write an entry of an indexing in numbers."""
+def _picked_lengths(node: Apply, shape: _Lengths) -> _Lengths | RowCount | None:
+    [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
+    try:
+        return shape[_constant_entry(entry)]
+    except NotScalarConstantError:
+        return next((length for length in shape if length is not None), None)
+
+
+def _constant_entry(entry: slice | Variable | None) -> Any:
+    """Return an entry of an indexing in numbers; NotScalarConstantError if it is symbolic."""
     if isinstance(entry, slice):
-        return slice(*map(_fixed, (entry.start, entry.stop, entry.step)))
+        return slice(*map(_constant_entry, (entry.start, entry.stop, entry.step)))
     return None if entry is None else int(get_scalar_constant_value(entry))
 
 
@@ -271,26 +268,21 @@ _SAME_NUMBER = (
 )
 
 
-def _is_cast(node: Apply) -> bool:
-    return isinstance(node.op, Elemwise | XElemwise) and isinstance(node.op.scalar_op, Cast)
-
-
-def _used_as_number(
+def _count_in_values(
     node: Apply,
     counts: Mapping[Variable, RowCount],
     shapes: Mapping[Variable, _Lengths],
     known: Mapping[Variable, Axes | Untracked] | None,
 ) -> RowCount | None:
-    """Tell what number of rows is in the values of the outputs of `node`."""
-    values = [var for k, var in enumerate(node.inputs) if k not in _no_values(node)]
-    lengths = [c for var in values for c in shapes.get(var, ()) if c is not None]
+    """Return the row count that the values of the outputs of `node` are computed from."""
+    not_values = _inputs_without_values(node)
+    values = [var for k, var in enumerate(node.inputs) if k not in not_values]
+    lengths = [count for var in values for count in shapes.get(var, ()) if count is not None]
     used = [counts[var] for var in values if var in counts] + lengths
     if isinstance(node.op, Scan):
-        args = ScanArgs(
-            node.inputs, node.outputs, node.op.inner_inputs, node.op.inner_outputs, node.op.info
-        )
+        args = _scan_args(node)
         if args.n_steps in counts and (args.outer_in_sit_sot or args.outer_in_mit_sot):
-            used.append(counts[args.n_steps])  # a state that goes on for as many steps
+            used.append(counts[args.n_steps])  # a state is carried for as many steps
     if isinstance(node.op, OpFromGraph):
         axes = {
             inner: track_axes(var, known) for inner, var in zip(node.op.inner_inputs, node.inputs)
@@ -300,48 +292,39 @@ def _used_as_number(
     if not used:
         return None
     is_product = isinstance(node.op, CAReduce) and isinstance(node.op.scalar_op, Mul)
-    same = _is_cast(node) or isinstance(node.op, _SAME_NUMBER) or (is_product and len(lengths) == 1)
-    return RowCount(used[0].rows, used[0].is_multiple and same)
+    is_same = (
+        _is_cast(node)
+        or isinstance(node.op, _SAME_NUMBER)
+        or (is_product and len(lengths) == 1)  # x.size
+    )
+    return RowCount(used[0].rows, used[0].is_multiple and is_same)
 
 
-def _no_values(node: Apply) -> set[int]:
-    """Tell which inputs of `node` are not in the values that it returns: sizes, places, conditions."""
-    if isinstance(node.op, CheckAndRaise):
-        return set(range(1, len(node.inputs)))
-    if isinstance(node.op, Subtensor | AdvancedSubtensor):
+def _inputs_without_values(node: Apply) -> set[int]:
+    """Return which inputs are not in the values of the outputs: sizes, places, conditions."""
+    if isinstance(node.op, CheckAndRaise | Subtensor | AdvancedSubtensor):
         return set(range(1, len(node.inputs)))
     if isinstance(node.op, IncSubtensor | AdvancedIncSubtensor):
         return set(range(2, len(node.inputs)))
     return set(size_inputs(node.op, node))
 
 
-def _picked(node: Apply, shape: _Lengths) -> _Lengths | RowCount | None:
-    """Tell what an indexing picks of lengths."""
-    [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
+def _is_cast(node: Apply) -> bool:
+    return isinstance(node.op, Elemwise | XElemwise) and isinstance(node.op.scalar_op, Cast)
+
+
+# --- reading lengths ---
+def constant_int(number: Variable | int) -> int | None:
+    """Return a whole number that a graph fixes, None for any other."""
     try:
-        place = _fixed(entry)
+        value = get_scalar_constant_value(number)
     except NotScalarConstantError:
-        return next((length for length in shape if length is not None), None)
-    return shape[place]
-
-
-def _entry(node: Apply) -> int | None:
-    """Tell which entry of a vector an indexing takes; None where it is a slice, or not known."""
-    [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
-    return int(entry.data) if isinstance(entry, Constant) else None
+        return None
+    return int(value) if float(value).is_integer() else None
 
 
 def axis_of_length(length: Variable) -> tuple[Variable, int] | None:
-    """Tell of which variable, along which axis, a number is the length.
-
-    Parameters
-    ----------
-    length : Variable
-
-    Returns
-    -------
-    variable, axis
-        None for what is not ``variable.shape[axis]``, with a known axis.
+    """Return ``(x, k)`` for ``x.shape[k]``, None for anything else.
 
     Examples
     --------
@@ -357,31 +340,24 @@ def axis_of_length(length: Variable) -> tuple[Variable, int] | None:
     if isinstance(node.op, Shape_i):
         return node.inputs[0], node.op.i
     shape = node.inputs[0].owner if isinstance(node.op, Subtensor) else None
-    if shape is not None and _is_cast(shape):  # as pt.mean has it
+    if shape is not None and _is_cast(shape):  # pt.mean has one
         shape = shape.inputs[0].owner
     if shape is None or not isinstance(shape.op, Shape):
         return None
-    entry = _entry(node)
-    return None if entry is None else (shape.inputs[0], entry)
+    [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
+    axis = None if isinstance(entry, slice) else constant_int(entry)
+    return None if axis is None else (shape.inputs[0], axis)
 
 
 def rows_of_length(length: Variable) -> Rows | None:
-    """Tell a rule of :func:`~pymc.minibatch.axis_tracking.output_axes` of which rows a number is the length."""
+    """Return the rows whose number `length` is, to a rule of :func:`.output_axes`."""
     while length.owner is not None and (
         _is_cast(length.owner) or isinstance(length.owner.op, ScalarFromTensor | TensorFromScalar)
     ):
         [length] = length.owner.inputs
-    of = axis_of_length(length)
-    axes = None if of is None else axes_so_far(of[0])
-    if of is None or axes is None or isinstance(axes, Untracked):
+    found = axis_of_length(length)
+    axes = None if found is None else axes_so_far(found[0])
+    if found is None or axes is None or isinstance(axes, Untracked):
         return None
-    axis = axes[of[1]]
+    axis = axes[found[1]]
     return axis if isinstance(axis, Rows) else None
-
-
-def _message(name: str, rows: Rows, var: Variable) -> str:
-    return (
-        f"{name} computes with the number of rows of a batch, {rows.batch_size} ({label(var)}). On "
-        "all rows that number is another one, so the model would be another one too. For the number "
-        "of all rows, take it from the full data, such as X_data.shape[0], or write it as a number"
-    )

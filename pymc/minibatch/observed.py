@@ -1,84 +1,55 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""What an observed value may depend on: data, and minibatch indexes; nothing else that is random.
-
-The check is a graph rewriter that changes nothing and raises. It is registered in
-``observed_checks_db``, where other checks of observed values have their place.
-"""
+"""Checks of observed data: random ancestors, missing values, and differences of unsigned integers."""
 
 from __future__ import annotations
 
 import warnings
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
-from pytensor.graph.fg import FunctionGraph
-from pytensor.graph.op import HasInnerGraph
-from pytensor.graph.rewriting.basic import GraphRewriter
-from pytensor.graph.rewriting.db import RewriteDatabaseQuery, SequenceDB
 from pytensor.graph.traversal import ancestors
 from pytensor.scalar import Neg, Sub
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.xtensor.type import XTensorVariable
 
-from pymc.minibatch.axis_tracking import indexes
+from pymc.minibatch.axis_tracking import graph_parents, indexes
 from pymc.minibatch.current_value import current_value
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.rebuild import all_rows
 from pymc.minibatch.stream_index import is_stream
 
-# Without a callback: the default one would print what is raised, and go on
-observed_checks_db = SequenceDB(failure_callback=None)
-observed_checks_db.name = "observed_checks_db"
-
-
-class CheckAncestry(GraphRewriter):
-    """Raise where an output depends on a random variable that is not a minibatch index."""
-
-    def apply(self, fgraph: FunctionGraph) -> None:
-        for observed in fgraph.outputs:
-            path = random_ancestor(observed)
-            if path:
-                culprit = path[-1].name or str(path[-1].owner.op)
-                steps = " <- ".join(v.name or str(v.owner.op if v.owner else v) for v in path)
-                raise TypeError(
-                    "Variables that depend on other nodes cannot be used for observed data. "
-                    f"The observed value depends on the random variable {culprit!r} ({steps}), so "
-                    "it would change at each evaluation. It may depend on data (arrays, pm.Data, "
-                    "shared variables) and on pm.Minibatch only. To condition on draws of "
-                    f"{culprit!r}, draw them first: observed=pm.draw(...)"
-                )
-
-
-observed_checks_db.register("check_ancestry", CheckAncestry(), "basic", position=1)
-
 
 def check_observed(observed: Variable) -> None:
-    """Run the registered checks of an observed value.
+    """Raise TypeError where an observed value depends on a random variable.
 
-    Raises
-    ------
-    TypeError
-        If it depends on a random variable that is not a minibatch index; the message names the
-        variable and the path to it.
+    It may depend on data and on minibatch indexes. The message shows the path to the variable.
     """
-    checks = observed_checks_db.query(RewriteDatabaseQuery(include=["basic"]))
-    checks.rewrite(FunctionGraph(outputs=[observed], clone=False))
+    path = _random_ancestor(observed)
+    if path:
+        culprit = path[-1].name or str(path[-1].owner.op)
+        steps = " <- ".join(v.name or str(v.owner.op if v.owner else v) for v in path)
+        raise TypeError(
+            "Variables that depend on other nodes cannot be used for observed data. "
+            f"The observed value depends on the random variable {culprit!r} ({steps}), so "
+            "it would change at each evaluation. It may depend on data (arrays, pm.Data, "
+            "shared variables) and on pm.Minibatch only. To condition on draws of "
+            f"{culprit!r}, draw them first: observed=pm.draw(...)"
+        )
 
 
-def is_valid_observed(var: Any) -> bool:
-    """Tell whether `var` may be observed; all that is not symbolic may."""
-    return not isinstance(var, Variable) or not random_ancestor(var)
+def is_valid_observed(var: object) -> bool:
+    """Return True if `var` may be observed; all that is not symbolic may."""
+    return not isinstance(var, Variable) or not _random_ancestor(var)
 
 
-def random_ancestor(var: Variable) -> tuple[Variable, ...]:
-    """Find the path from `var` to a random variable other than a minibatch index; or an empty one."""
+def _random_ancestor(var: Variable) -> tuple[Variable, ...]:
+    """Return a path from `var` to a random variable other than a minibatch index, or an empty one."""
     paths: list[tuple[Variable, ...]] = [(var,)]
     seen = set()
     while paths:
@@ -89,38 +60,24 @@ def random_ancestor(var: Variable) -> tuple[Variable, ...]:
         seen.add(node)
         if isinstance(node.op, RNGConsumerOp) and not isinstance(node.op, MinibatchIndexRV):
             return path
-        inner = node.op.inner_outputs if isinstance(node.op, HasInnerGraph) else ()
-        paths.extend((*path, parent) for parent in (*node.inputs, *inner))
+        paths.extend((*path, parent) for parent in graph_parents(path[-1]))
     return ()
 
 
 def check_none_missing(name: str, rv: Variable, value: Variable) -> None:
-    """Raise where observed rows of a minibatch have NaN, of whatever kind of array they are.
+    """Raise NotImplementedError where observed rows of a minibatch have NaN.
 
-    Parameters
-    ----------
-    name : str
-        The term's name, for the message.
-    rv : Variable
-        Its random variable. A ``logp=`` of the user's may leave NaN out, so it is not asked.
-    value : Variable
-        What is observed: rows of a batch.
-
-    Raises
-    ------
-    NotImplementedError
-        The message tells how many there are, and what to do.
+    A latent variable would impute each missing value, and the rows of a batch change at each step. A ``logp=``
+    of the user may leave NaN out, and NaN in a covariate is up to the model.
     """
     found = indexes([value])
-    if not found or any(map(is_stream, found)) or _has_logp_of_its_own(rv):
+    if not found or any(map(is_stream, found)) or _has_user_logp(rv):
         return
-    if not any(map(_has_nan, _data(value))):
+    if not any(map(_has_nan, ancestors([value]))):
         return
     [full] = all_rows([value])
-    if isinstance(full, XTensorVariable):
-        full = full.values
     # The value itself: NaN of the data may have been filled in it
-    observed = current_value(full)
+    observed = current_value(full.values if isinstance(full, XTensorVariable) else full)
     n_missing = 0 if observed is None else int(np.isnan(observed).sum())
     if n_missing:
         raise NotImplementedError(
@@ -130,42 +87,30 @@ def check_none_missing(name: str, rv: Variable, value: Variable) -> None:
         )
 
 
-def _has_logp_of_its_own(rv: Variable) -> bool:
-    from pymc.distributions.custom import CustomDistRV, CustomSymbolicDistRV  # comes after this one
+def _has_user_logp(rv: Variable) -> bool:
+    from pymc.distributions.custom import CustomDistRV, CustomSymbolicDistRV  # imports this package
 
     op = rv.owner.op if rv.owner is not None else None
     if isinstance(op, CustomDistRV | CustomSymbolicDistRV):
         return isinstance(op, CustomDistRV) or not op.inline_logprob
-    # A distribution of the user's, as a class
+    # A class of the user
     return op is not None and not type(op).__module__.startswith(("pymc.", "pytensor."))
 
 
-def _data(value: Variable) -> Iterable[Any]:
-    for var in ancestors([value]):
-        if isinstance(var, SharedVariable):
-            yield var.get_value(borrow=True)
-        elif isinstance(var, Constant):
-            yield var.data
-
-
-def _has_nan(data: Any) -> bool:
+def _has_nan(root: Variable) -> bool:
+    if isinstance(root, SharedVariable):
+        data = root.get_value(borrow=True)
+    elif isinstance(root, Constant):
+        data = root.data
+    else:
+        return False
     return np.asarray(data).dtype.kind in "fc" and bool(np.isnan(data).any())
 
 
 def warn_of_unsigned(terms: Iterable[Variable], name: str) -> None:
-    """Warn if terms depend on a difference of unsigned integers of a batch, which has no sign.
+    """Warn if terms of variable `name` depend on a difference of unsigned integers of a batch.
 
-    The data are left as they are: as integers they index groups, and take a byte where floats take eight.
-
-    Parameters
-    ----------
-    terms : iterable of Variable
-    name : str
-        Of the variable of the model that they are of.
-
-    Warns
-    -----
-    UserWarning
+    The data keep their dtype: integers index groups, and a byte is an eighth of a float.
     """
     for var in ancestors(list(terms)):
         node = var.owner

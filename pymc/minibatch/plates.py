@@ -1,10 +1,10 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Which dims of a model are subsampled, and by which index.
+"""Plates: the subsampled dims of a model, and the free variables that are local on them.
 
-A dim whose rows are subsampled is a plate: given the global variables its rows are independent. From
-the `pm.Minibatch` call on, the dim's name means the rows of the batch. A free variable that has the dim
-is *local*: it has a value for each row, of which a batch holds B.
+The rows of a plate are independent given the global variables. From the `pm.Minibatch` call on, the name of
+its dim means the rows of the batch. A free variable with the dim is *local*: it has a value for each row,
+of which a batch holds B, and its parameters are rows of the same index, or broadcast.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ from pymc.minibatch.stream_index import is_stream
 from pymc.minibatch.total_size import check_no_diagonal
 
 if TYPE_CHECKING:
+    from pymc.logprob.transforms import Transform
     from pymc.model.core import Model
 
 
+# --- indexes and dims ---
 def model_indexes(model: Model) -> list[Variable]:
-    """Every minibatch index that the terms and deterministics of `model` depend on."""
+    """Return every minibatch index that the terms and deterministics of `model` depend on."""
     values = model.rvs_to_values
     terms = [*values, *values.values(), *model.potentials, *model.deterministics]
     dims = model.named_vars_to_dims
@@ -55,24 +57,15 @@ def model_indexes(model: Model) -> list[Variable]:
 
 
 def term_indexes(
-    terms: Sequence[Variable], free: Mapping[Variable, Sequence[str | None]]
+    terms: Sequence[Variable], free_dims: Mapping[Variable, Sequence[str | None]]
 ) -> list[Variable]:
-    """Every minibatch index that `terms` depend on; and that free variables, given with their dims, do.
-
-    Of a local variable with constant parameters, only the shape is computed from the index.
-    """
+    """Return every minibatch index that `terms` and free variables, mapped to their dims, depend on."""
     found = indexes(terms)
-    for rv, dims in free.items():
+    for rv, dims in free_dims.items():
+        # Only the shape of a local variable with constant parameters is computed from the index
         of_shape = indexes([rv], by_shape=True) if dims else []
         found += [i for i in of_shape if Rows(i).dim in dims and Rows(i) not in map(Rows, found)]
     return found
-
-
-def axes_of_dims(
-    dims: Sequence[str | None], plates: Mapping[str, Variable]
-) -> tuple[Rows | None, ...]:
-    """Tell which axes of a variable with `dims` hold rows, in a model that subsamples `plates`."""
-    return tuple(None if dim is None or dim not in plates else Rows(plates[dim]) for dim in dims)
 
 
 def plates_of(found: Iterable[Variable]) -> dict[str, Variable]:
@@ -86,166 +79,8 @@ def subsampled_dims(model: Model) -> dict[str, Variable]:
     return plates_of(model.root._minibatch_indexes)
 
 
-def local_axes(model: Model) -> dict[Variable, tuple[Rows | None, ...]]:
-    """Tell which free variables of `model` have a value for each row of a batch, and on which axes.
-
-    Parameters
-    ----------
-    model : Model
-        One that is being written, or any clone.
-
-    Returns
-    -------
-    dict
-        Of the free variables with a subsampled dim, in the order of ``model.free_RVs``: an entry for
-        each axis, the `Rows` that it holds, or None. The value variable has the same leading axes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import pymc as pm
-    >>> from pymc.minibatch.plates import local_axes
-    >>> with pm.Model(coords={"obs": range(100)}) as model:
-    ...     batch = pm.Minibatch(pm.Data("y", np.zeros(100), dims="obs"), batch_size=10)
-    ...     z = pm.Normal("z", dims="obs")
-    >>> [str(rows) for rows in local_axes(model)[model["z"]]]
-    ["the minibatch index of dim 'obs' (batch_size=10)"]
-    """
-    plates, root = subsampled_dims(model), model.root
-    if not plates:
-        return {}
-    dims = root.named_vars_to_dims
-    axes = {rv: axes_of_dims(dims.get(rv.name) or (), plates) for rv in root.free_RVs}
-    return {rv: rows for rv, rows in axes.items() if any(rows)}
-
-
-def local_scale(axes: tuple[Rows | None, ...], variable: str | None = None) -> TensorVariable:
-    """Tell what the prior of a local variable is multiplied by: N/B for each axis of rows.
-
-    Parameters
-    ----------
-    axes : tuple of Rows or None
-        Those of the variable; see :func:`local_axes`.
-    variable : str, optional
-        Its name, which marks the ratio.
-
-    Returns
-    -------
-    scalar of floatX
-    """
-    rows = [axis for axis in axes if axis is not None]
-    lengths = [shape_i(r.index, 0) for r in rows]
-    return scale_factor([r.total for r in rows], lengths, variable=variable)
-
-
-def scaled_term(term: Variable, scale: Variable) -> Variable:
-    """Multiply a term of the log-probability, of named dims or not, by a scalar."""
-    if isinstance(term, XTensorVariable):  # products of named dims have no gradient
-        return as_xtensor(term.values * scale, dims=term.type.dims)
-    return term * scale
-
-
-def local_shape(model: Model, dims: Sequence[str | None]) -> tuple[Variable, ...]:
-    """Tell the shape of a variable with `dims`: the length of the batch on those that are subsampled.
-
-    Raises
-    ------
-    ValueError
-        For a dim that the model does not have.
-    """
-    plates, lengths = subsampled_dims(model), model.dim_lengths
-    unknown = [d for d in dims if d not in plates and d not in lengths]
-    if unknown:
-        raise ValueError(
-            f"The dims {unknown} are not among the model's, {sorted(lengths)}: give them coords, as in "
-            "pm.Model(coords=...), or model.add_coord"
-        )
-    return tuple(shape_i(plates[d], 0) if d in plates else lengths[d] for d in dims)
-
-
-def known_axes(model: Model) -> dict[Variable, Axes | Untracked]:
-    """Tell the axes of the local and the observed variables of `model`, and of their values.
-
-    For :func:`~pymc.minibatch.axis_tracking.track_axes` of graphs of random variables, and of graphs of
-    log-probabilities, which have value variables in their place.
-
-    Parameters
-    ----------
-    model : Model
-
-    Returns
-    -------
-    dict
-        Variables and value variables to their axes; observed ones only where they are of a batch.
-    """
-    root = model.root
-    known: dict[Variable, Axes | Untracked] = {}
-    if not root._minibatch_indexes:
-        return known
-    for rv, rows in local_axes(model).items():
-        value = root.rvs_to_values.get(rv)
-        known[rv] = axes = as_axes(rows)
-        if value is not None:
-            known[value] = value_axes(axes, value)
-    for rv in root.observed_RVs:
-        value = root.rvs_to_values[rv]
-        if indexes([value]):
-            known[rv] = track_axes(value)
-    return known
-
-
-def value_axes(axes: Axes, value: Variable) -> Axes:
-    """Tell the axes of the value of a variable: a transform may change those of a draw, which come last."""
-    own = (OTHER,) * max(value.type.ndim - len(axes), 0)
-    return (*axes, *own)[: value.type.ndim]
-
-
-def as_axes(rows: Iterable[Rows | None]) -> Axes:
-    """Write axes of rows, or None, as :func:`~pymc.minibatch.axis_tracking.track_axes` does."""
-    return tuple(OTHER if axis is None else axis for axis in rows)
-
-
-def rows_by_axis(model: Model, name: str) -> tuple[Rows | None, ...]:
-    """Tell which axes of a variable of `model` are rows of a batch; observed ones are as observed."""
-    var = model[name]
-    value = model.rvs_to_values[var] if var in model.observed_RVs else var
-    axes = track_axes(value, known_axes(model))
-    if isinstance(axes, Untracked):
-        return (None,) * value.type.ndim
-    return tuple(axis if isinstance(axis, Rows) else None for axis in axes)
-
-
-def check_of_all_rows(model: Model, dims: Iterable[str]) -> None:
-    """Refuse a model that cannot be subsampled along dims: it is so already, or has missing values.
-
-    Raises
-    ------
-    ValueError, NotImplementedError
-    """
-    dims, plates = set(dims), subsampled_dims(model)
-    for dim in sorted(dims & plates.keys()):
-        raise ValueError(
-            f"batch_size of pm.minibatch_model has the dim {dim!r}, but the model has minibatches of it "
-            f"already, {Rows(plates[dim])}: leave batch_size out"
-            + (
-                ", the loader has one"
-                if is_stream(plates[dim])
-                else ", or give the model of all rows, pm.remove_minibatch(model)"
-            )
-        )
-    for name in sorted({rv.name.removesuffix("_observed") for rv in model.observed_RVs}):
-        along = dims.intersection(model.named_vars_to_dims.get(name, ()))
-        if along and f"{name}_unobserved" in model.named_vars:
-            raise NotImplementedError(
-                f"batch_size of pm.minibatch_model subsamples {min(along)!r}, but the observed data of "
-                f"{name!r} have missing values there, which are imputed by a latent variable each, and "
-                "no batch says which of these it needs. Drop or fill these rows, or observe them in a "
-                "term of their own, whose dim is not subsampled"
-            )
-
-
 def note_index(model: Model, index: Variable) -> None:
-    """Note `index` as one of `model`; nothing where it is known already.
+    """Add `index` to those of `model`, unless it is known.
 
     Raises
     ------
@@ -254,8 +89,8 @@ def note_index(model: Model, index: Variable) -> None:
         still meant all rows.
     """
     rows, root = Rows(index), model.root
-    noted = root._minibatch_indexes
-    if rows in map(Rows, noted):
+    known = root._minibatch_indexes
+    if rows in map(Rows, known):
         return
     other = None if rows.dim is None else subsampled_dims(root).get(rows.dim)
     if other is not None and (is_stream(other) or is_stream(index)):
@@ -281,9 +116,205 @@ def note_index(model: Model, index: Variable) -> None:
             f"registered with that dim before, and has all of its rows. From the call of {call} "
             f"on, {rows.dim!r} means the rows of the batch: call it first"
         )
-    noted.append(index)
+    known.append(index)
 
 
+def check_of_all_rows(model: Model, dims: Iterable[str]) -> None:
+    """Check that a model can be subsampled along `dims`.
+
+    Raises
+    ------
+    ValueError
+        If one of them is subsampled already.
+    NotImplementedError
+        If observed values along one of them are missing.
+    """
+    dims, plates = set(dims), subsampled_dims(model)
+    for dim in sorted(dims & plates.keys()):
+        raise ValueError(
+            f"batch_size of pm.minibatch_model has the dim {dim!r}, but the model has minibatches of it "
+            f"already, {Rows(plates[dim])}: leave batch_size out"
+            + (
+                ", the loader has one"
+                if is_stream(plates[dim])
+                else ", or give the model of all rows, pm.remove_minibatch(model)"
+            )
+        )
+    for name in sorted({rv.name.removesuffix("_observed") for rv in model.observed_RVs}):
+        along = dims.intersection(model.named_vars_to_dims.get(name, ()))
+        if along and f"{name}_unobserved" in model.named_vars:
+            raise NotImplementedError(
+                f"batch_size of pm.minibatch_model subsamples {min(along)!r}, but the observed data of "
+                f"{name!r} have missing values there, which are imputed by a latent variable each, and "
+                "no batch says which of these it needs. Drop or fill these rows, or observe them in a "
+                "term of their own, whose dim is not subsampled"
+            )
+
+
+# --- axes of variables ---
+def axes_of_dims(
+    dims: Sequence[str | None], plates: Mapping[str, Variable]
+) -> tuple[Rows | None, ...]:
+    """Return the rows of each axis of a variable with `dims`, None for one that is not subsampled."""
+    return tuple(None if dim is None or dim not in plates else Rows(plates[dim]) for dim in dims)
+
+
+def as_axes(rows: Iterable[Rows | None]) -> Axes:
+    """Return the axes of :func:`.track_axes` for rows, or None, along each axis."""
+    return tuple(OTHER if axis is None else axis for axis in rows)
+
+
+def value_axes(axes: Axes, value: Variable) -> Axes:
+    """Return the axes of the value of a variable: a transform may change the last ones, of a draw."""
+    n_new = max(value.type.ndim - len(axes), 0)
+    return (*axes, *(OTHER,) * n_new)[: value.type.ndim]
+
+
+def local_axes(model: Model) -> dict[Variable, tuple[Rows | None, ...]]:
+    """Return the axes of the local variables of `model`, in the order of ``model.free_RVs``.
+
+    Each axis has the `Rows` that it holds, or None. The value variable has the same leading axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc as pm
+    >>> from pymc.minibatch.plates import local_axes
+    >>> with pm.Model(coords={"obs": range(100)}) as model:
+    ...     batch = pm.Minibatch(pm.Data("y", np.zeros(100), dims="obs"), batch_size=10)
+    ...     z = pm.Normal("z", dims="obs")
+    >>> [str(rows) for rows in local_axes(model)[model["z"]]]
+    ["the minibatch index of dim 'obs' (batch_size=10)"]
+    """
+    plates, root = subsampled_dims(model), model.root
+    if not plates:
+        return {}
+    dims = root.named_vars_to_dims
+    axes = {rv: axes_of_dims(dims.get(rv.name) or (), plates) for rv in root.free_RVs}
+    return {rv: rows for rv, rows in axes.items() if any(rows)}
+
+
+def known_axes(model: Model) -> dict[Variable, Axes | Untracked]:
+    """Return the axes of the local and the observed variables of a model, and of their values.
+
+    For :func:`.track_axes` of graphs of random variables and of log-probabilities. Observed variables are
+    only those of a batch.
+    """
+    root = model.root
+    known: dict[Variable, Axes | Untracked] = {}
+    if not root._minibatch_indexes:
+        return known
+    for rv, rows in local_axes(model).items():
+        value = root.rvs_to_values.get(rv)
+        known[rv] = axes = as_axes(rows)
+        if value is not None:
+            known[value] = value_axes(axes, value)
+    for rv in root.observed_RVs:
+        value = root.rvs_to_values[rv]
+        if indexes([value]):
+            known[rv] = track_axes(value)
+    return known
+
+
+def rows_by_axis(model: Model, name: str) -> tuple[Rows | None, ...]:
+    """Return the rows of each axis of a variable of `model`, observed ones by their value."""
+    var = model[name]
+    value = model.rvs_to_values[var] if var in model.observed_RVs else var
+    axes = track_axes(value, known_axes(model))
+    if isinstance(axes, Untracked):
+        return (None,) * value.type.ndim
+    return tuple(axis if isinstance(axis, Rows) else None for axis in axes)
+
+
+# --- shapes and scales of local variables ---
+def local_shape(model: Model, dims: Sequence[str | None]) -> tuple[Variable, ...]:
+    """Return the shape of a variable with `dims`: the length of the batch on subsampled ones.
+
+    Raises
+    ------
+    ValueError
+        For a dim that the model does not have.
+    """
+    plates, lengths = subsampled_dims(model), model.dim_lengths
+    unknown = [dim for dim in dims if dim not in plates and dim not in lengths]
+    if unknown:
+        raise ValueError(
+            f"The dims {unknown} are not among the model's, {sorted(lengths)}: give them coords, as in "
+            "pm.Model(coords=...), or model.add_coord"
+        )
+    return tuple(shape_i(plates[dim], 0) if dim in plates else lengths[dim] for dim in dims)
+
+
+def local_scale(axes: tuple[Rows | None, ...], variable: str | None = None) -> TensorVariable:
+    """Return the factor of the prior of a local variable: N/B for each axis of rows.
+
+    `variable` is its name, which marks the ratio.
+    """
+    rows = [axis for axis in axes if axis is not None]
+    lengths = [shape_i(axis.index, 0) for axis in rows]
+    return scale_factor([axis.total for axis in rows], lengths, variable=variable)
+
+
+def scaled_term(term: Variable, scale: Variable) -> Variable:
+    """Multiply a term of the log-probability, of named dims or not, by a scalar."""
+    if isinstance(term, XTensorVariable):  # products of named dims have no gradient
+        return as_xtensor(term.values * scale, dims=term.type.dims)
+    return term * scale
+
+
+def batch_initval(
+    initval: Any,
+    name: str,
+    rows: Sequence[Rows | None],
+    shape: Sequence[Variable | int],
+    known: Mapping[Variable, Axes | Untracked] | None = None,
+) -> Any:
+    """Return the initial value of a local variable for the rows of a batch.
+
+    Parameters
+    ----------
+    initval : array_like, Variable, str or None
+        What the user gave. Along an axis of rows it has an entry for each of all N rows, which
+        the index then picks from, or it broadcasts. A strategy ("support_point", "prior") is returned as it is.
+    name : str
+        Name of the variable.
+    rows : sequence of Rows or None
+        Its axes, see :func:`local_axes`.
+    shape : sequence of scalar integer
+        Its shape: that of a batch.
+    known : mapping, optional
+        Passed on to :func:`.track_axes`.
+
+    Raises
+    ------
+    ValueError
+        If it has another number of rows: those of one batch would be used for others too.
+    """
+    if initval is None or isinstance(initval, str):
+        return initval
+    value = pt.as_tensor(
+        initval if isinstance(initval, Variable) else raw_data(np.asarray(initval)),
+        allow_xtensor_conversion=True,
+    )
+    axes = track_axes(value, known)
+    for k, axis in enumerate(rows):
+        at = k - len(rows) + value.type.ndim
+        if axis is None or at < 0 or value.type.shape[at] == 1:
+            continue
+        if isinstance(axes, Untracked) or axes[at] == axis:
+            continue
+        length, total = current_length(value.shape[at]), current_length(axis.total)
+        if None not in (length, total) and length != total:
+            raise ValueError(
+                f"initval of {name!r} has {length} rows along the dim {axis.dim!r}, of which a batch "
+                f"has {axis.batch_size} and all data {total}: give an entry for each of the {total} "
+                "rows, or one value for all"
+            )
+        value = value[(slice(None),) * at + (axis.index,)]
+    return pt.broadcast_to(value, list(shape))
+
+
+# --- checks of free variables ---
 def check_free_variable(
     rv: Variable,
     name: str,
@@ -294,28 +325,28 @@ def check_free_variable(
 ) -> None:
     """Check that a free variable has rows of a batch where its dims say so, and nowhere else.
 
-    Parameters
-    ----------
-    rv : Variable
-    name : str
-    dims : sequence of str or None
-        Names of its axes, where there are some.
-    plates : mapping of str to Variable
-        The subsampled dims of the model and their index.
-    known, free
-        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
+    `plates` maps the subsampled dims of the model to their index; `known` and `free` are passed on to
+    :func:`.track_axes`.
 
     Raises
     ------
     ValueError
-        If its distribution computes with the number of rows of a batch, mixes rows, has parameters of
+        If its distribution computes with the row count of a batch, mixes rows, has parameters of
         rows that its dims do not name, or is not independent along a subsampled dim.
     """
     rows = axes_of_dims(dims, plates) if dims else (None,) * rv.type.ndim
     if not any(rows) and not indexes([rv], by_shape=True, known=known):
         return
-    check_no_diagonal(name, [row for row in rows if row is not None])
-    _check_between_draws(rv, name, rows)
+    check_no_diagonal(name, rows)
+    core = _core_axes(rv)
+    for k, row in enumerate(rows):
+        if row is not None and k in core:
+            raise ValueError(
+                f"{_where(name, k, row)}, which is within one draw of its distribution "
+                f"({_distribution(rv).owner.op}): its elements are not independent, so that the rows "
+                "of a batch cannot be drawn without the others. Use a distribution whose draws are "
+                "independent along the rows, or a dim that is not subsampled"
+            )
     axes = track_axes(rv, known, free)
     if isinstance(axes, Untracked):
         raise ValueError(
@@ -341,29 +372,15 @@ def check_local_prior(
     rv: Variable,
     name: str,
     value: Variable,
-    transform: Any,
+    transform: Transform | None,
     rows: Sequence[Rows | None],
     known: Mapping[Variable, Axes | Untracked],
     free: Collection[Variable] = (),
 ) -> None:
-    """Check that the prior of a local variable, with the Jacobian of its transform, is a sum over rows.
+    """Raise ValueError where the prior of a local variable, with the Jacobian, is no sum over its rows.
 
-    Parameters
-    ----------
-    rv : Variable
-    name : str
-    value : Variable
-        Its value variable.
-    transform : Transform or None
-    rows : sequence of Rows or None
-        The axes of the variable.
-    known, free
-        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
-
-    Raises
-    ------
-    ValueError
-        If rows depend on each other.
+    `value` is the value variable, and `rows` are the axes of the variable. `known` and `free` are passed on
+    to :func:`.track_axes`.
     """
     if any(rows):
         axes = value_axes(as_axes(rows), value)
@@ -374,18 +391,6 @@ def _where(name: str, k: int, rows: Rows) -> str:
     return f"The free variable {name!r} has the subsampled dim {rows.dim!r} on axis {k}"
 
 
-def _check_between_draws(rv: Variable, name: str, rows: Sequence[Rows | None]) -> None:
-    inside = set(_draw_axes(rv))
-    for k, axis in enumerate(rows):
-        if axis is not None and k in inside:
-            raise ValueError(
-                f"{_where(name, k, axis)}, which is within one draw of its distribution "
-                f"({_distribution(rv).owner.op}): its elements are not independent, so that the rows "
-                "of a batch cannot be drawn without the others. Use a distribution whose draws are "
-                "independent along the rows, or a dim that is not subsampled"
-            )
-
-
 def _distribution(rv: Variable) -> Variable:
     """Return what `rv` is a transposition of: named dims may be put in another order."""
     while rv.owner is not None and isinstance(rv.owner.op, Transpose):
@@ -393,14 +398,14 @@ def _distribution(rv: Variable) -> Variable:
     return rv
 
 
-def _draw_axes(rv: Variable) -> list[int]:
-    """Tell which axes of `rv` are those of one draw."""
+def _core_axes(rv: Variable) -> Sequence[int]:
+    """Return the axes of `rv` that are within one draw."""
     op = _distribution(rv).owner.op
     if isinstance(rv, XTensorVariable):
         core = op.core_dims[1] if isinstance(op, XRV) else ()
         return [k for k, dim in enumerate(rv.type.dims) if dim in core]
     ndim = rv.type.ndim
-    return list(range(ndim - ndim_supp(op), ndim))
+    return range(ndim - ndim_supp(op), ndim)
 
 
 def _check_local_axis(rv: Variable, name: str, k: int, rows: Rows, axis: Axis) -> None:
@@ -417,69 +422,15 @@ def _check_local_axis(rv: Variable, name: str, k: int, rows: Rows, axis: Axis) -
             f"call; if they are a variable, give it the dim {rows.dim!r} too"
         )
     length = rv.type.shape[k]
+    has_any_length = length is None and is_stream(rows)
     if length is None:
         length = current_length(rv.shape[k])
-    any_length = length is None or (is_stream(rows) and rv.type.shape[k] is None)
-    hidden = any_length and rows in map(Rows, indexes([rv], by_shape=True))
-    if length != rows.batch_size and not hidden:
+    # A batch of a stream may have any length; a length that is an input is unknown
+    if length is None or has_any_length:
+        if rows in map(Rows, indexes([rv], by_shape=True)):
+            return
+    if length != rows.batch_size:
         raise ValueError(
             f"{where}, so it has {rows.batch_size} rows, those of a batch, but its length there is "
             f"{length}. Leave out shape= and size=: dims= say it"
         )
-
-
-def batch_initval(
-    initval: Any,
-    name: str,
-    rows: Sequence[Rows | None],
-    shape: Sequence[Variable | int],
-    known: Mapping[Variable, Axes | Untracked] | None = None,
-) -> Any:
-    """Make an initial value of all rows, or one for each of them, one of the rows of a batch.
-
-    Parameters
-    ----------
-    initval : array_like, Variable, str or None
-        What the user gave. Along an axis of rows it has N entries, one for each of all rows, which
-        the index then picks from, or it broadcasts.
-    name : str
-        The variable's name, for messages.
-    rows : sequence of Rows or None
-        The axes of the variable; see :func:`~pymc.minibatch.plates.local_axes`.
-    shape : sequence of scalar integer
-        The variable's shape: that of a batch.
-    known : mapping, optional
-        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
-
-    Returns
-    -------
-    Variable, str or None
-        A strategy ("support_point", "prior") stays what it is; all else has the shape `shape`.
-
-    Raises
-    ------
-    ValueError
-        If it has another number of rows; slots for the rows of one batch would be of others too.
-    """
-    if initval is None or isinstance(initval, str):
-        return initval
-    value = pt.as_tensor(
-        initval if isinstance(initval, Variable) else raw_data(np.asarray(initval)),
-        allow_xtensor_conversion=True,
-    )
-    axes = track_axes(value, known)
-    for k, axis in enumerate(rows):
-        at = k - len(rows) + value.type.ndim
-        if axis is None or at < 0 or value.type.shape[at] == 1:
-            continue
-        if isinstance(axes, Untracked) or axes[at] == axis:
-            continue
-        length, total = current_length(value.shape[at]), current_length(axis.total)
-        if None not in (length, total) and length != total:
-            raise ValueError(
-                f"initval of {name!r} has {length} rows along the dim {axis.dim!r}, of which a batch "
-                f"has {axis.batch_size} and all data {total}: give an entry for each of the {total} "
-                "rows, or one value for all"
-            )
-        value = value[(slice(None),) * at + (axis.index,)]
-    return pt.broadcast_to(value, list(shape))

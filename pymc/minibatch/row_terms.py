@@ -1,11 +1,11 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""What the log-probability of a minibatch is made of: terms that are sums over its rows.
+"""Terms of the log-probability of a minibatch have to be sums over its rows.
 
-A batch can stand for all rows only where each term is a sum over rows of what depends on one row each.
-That is looked at where nothing is hidden, in the graph of the log-probability: proved by rules
-(:mod:`~pymc.minibatch.row_terms`), else found by trying (:mod:`~pymc.minibatch.row_terms`), else vouched
-for by `total_size`.
+No scale makes a batch stand for all rows unless each term is a sum of functions of one row each. The graph
+of the log-probability shows whether it is, with transforms, mixtures and the functions of a `CustomDist`
+written out. :func:`summed_rows` proves it by rules. Where these end, :func:`adds_up` tries it on some rows,
+and where that tells nothing, `total_size` vouches for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytensor
@@ -51,6 +51,7 @@ from pymc.minibatch.axis_tracking import (
     label,
     ndim_of,
     output_axes,
+    require_tracked,
     rows_of,
     track_axes,
 )
@@ -59,6 +60,10 @@ from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.lengths import RowCount, axis_of_length, check_no_row_count, row_counts
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import StreamedRows, StreamIndexRV
+from pymc.pytensorf import compile
+
+if TYPE_CHECKING:
+    from pymc.logprob.transforms import Transform
 
 
 def check_log_probability(
@@ -69,8 +74,8 @@ def check_log_probability(
     *,
     known: Mapping[Variable, Axes | Untracked],
     free: Collection[Variable],
-    transform: Any = None,
-    vouched: bool = False,
+    transform: Transform | None = None,
+    is_vouched: bool = False,
 ) -> None:
     """Check that the log-probability of a variable is a sum over the rows of its value.
 
@@ -84,11 +89,11 @@ def check_log_probability(
     axes : tuple of Rows, BROADCAST or OTHER, or Untracked
         The axes of `value`.
     known, free
-        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
+        Passed on to :func:`.track_axes`.
     transform : Transform, optional
         That of the value.
-    vouched : bool
-        Whether `total_size` says so: believed where nothing else can tell.
+    is_vouched : bool
+        Whether `total_size` is stated, which is believed where nothing else tells.
 
     Raises
     ------
@@ -96,10 +101,10 @@ def check_log_probability(
         If rows depend on each other, or the ``logp=`` of a `CustomDist` uses a minibatch that is not
         among its parameters.
     """
-    # What the term is made of, so that nothing but its own distribution is looked into
-    parts = {part: track_axes(part, known, free) for part in _parameters(rv, [*known, *free])}
-    stands_for = {_of_any_length(part, found): part for part, found in parts.items()}
-    [bare] = rebuild([rv], {part: stand for stand, part in stands_for.items()})
+    # Inputs stand for the parameters, so that only the distribution itself is looked into
+    parameters = {var: track_axes(var, known, free) for var in _parameters(rv, [*known, *free])}
+    stands_for = {_of_any_length(var, found): var for var, found in parameters.items()}
+    [bare] = rebuild([rv], {var: stand for stand, var in stands_for.items()})
     observed = _of_any_length(value, axes)
     logp = _log_probability(name, bare, observed, transform)
     if logp is None:
@@ -112,105 +117,29 @@ def check_log_probability(
             "pm.CustomDist(name, x, ..., logp=lambda value, x, ...: ...)"
         )
     found = map(Rows, indexes([rv, value])) if isinstance(axes, Untracked) else rows_of(axes)
-    rows = frozenset(found)
-    inside = {stand: parts[part] for stand, part in stands_for.items()}
+    inside = {stand: parameters[var] for stand, var in stands_for.items()}
     summed = summed_rows(repr(name), logp, {**inside, observed: axes})
     if isinstance(summed, Untracked) and summed.is_worth_trying:
-        [whole] = rebuild([logp], {**stands_for, observed: value})
-        summed = tried(summed, whole, rows, known, free, vouched)
-    check_sum_over_rows(repr(name), summed, rows)
-
-
-def check_sum_over_rows(
-    what: str, summed: frozenset[Rows] | Untracked, rows: frozenset[Rows]
-) -> None:
-    """Raise where a term is no sum over rows.
-
-    Parameters
-    ----------
-    what : str
-        What the term is called.
-    summed : frozenset of Rows, or Untracked
-        See :func:`~pymc.minibatch.row_terms.summed_rows`.
-    rows : frozenset of Rows
-        What it has to be a sum over.
-
-    Raises
-    ------
-    ValueError
-    """
-    if isinstance(summed, Untracked):
-        raise ValueError(f"{what}: {summed.why}. {_RULE}{_COUPLED if summed.certain else _VOUCH}")
-    for axis in summed - rows:
-        raise ValueError(
-            f"{what}: its log-probability is a sum over the rows of {axis}, which its value does not have, "
-            "so that it is not known what to scale: observe a value for each of these rows"
-        )
-    for axis in rows - summed:
-        raise ValueError(
-            f"{what}: its log-probability does not have the rows of {axis}, so that no scale makes a "
-            "batch stand for all rows. Return a value for each row, or their sum"
-        )
-
-
-_RULE = (
-    "The log-probability of a minibatch has to be a sum over its rows, each term of one row alone"
-)
-_COUPLED = (
-    ": rows that depend on each other, such as those of a series, have to be one row of data with two axes; "
-    "or fit all rows at once, without pm.Minibatch"
-)
-_VOUCH = ". If it is, say so by total_size=<rows in all>"
-
-
-def tried(
-    lost: Untracked,
-    term: Variable,
-    rows: frozenset[Rows],
-    known: Mapping[Variable, Axes | Untracked],
-    free: Collection[Variable],
-    vouched: bool,
-) -> frozenset[Rows] | Untracked:
-    """Tell by trying, else by what the user says, what a term is a sum over that no rule can output_axes.
-
-    Parameters
-    ----------
-    lost : Untracked
-        Where the rules end.
-    term : Variable
-        The log-probability.
-    rows : frozenset of Rows
-        What it has to be a sum over.
-    known, free
-        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
-    vouched : bool
-        Whether `total_size` says that it is.
-    """
-    answer = adds_up(term, rows, known, free)
-    if answer or (answer is None and vouched and not lost.certain):
-        return rows
-    if answer is None or lost.certain:
-        return lost
-    why = f"{lost.why}, and that of five rows is not the sum of those of two and three of them"
-    return Untracked(why)
+        [logp] = rebuild([logp], {**stands_for, observed: value})
+    check_sum_over_rows(repr(name), logp, summed, frozenset(found), known, free, is_vouched)
 
 
 def _of_any_length(var: Variable, axes: Axes | Untracked) -> Variable:
-    """Make a variable like `var`, whose number of rows is not known: else it becomes a number."""
+    """Make an input like `var` whose number of rows is unknown, so that none becomes a constant."""
     if isinstance(axes, Untracked):
         return var.type(name=var.name)
     shape = [None if isinstance(axis, Rows) else n for n, axis in zip(var.type.shape, axes)]
     return var.type.clone(shape=tuple(shape))(name=var.name)
 
 
-def _parameters(rv: Variable, given: Collection[Variable]) -> list[Variable]:
-    """List what a distribution is made of, beside other distributions such as a mixture's."""
-    from pymc.logprob.abstract import MeasurableOp
+def _parameters(rv: Variable, blockers: Collection[Variable]) -> list[Variable]:
+    """Return the parameters of a distribution, and of those that it is made of (a mixture)."""
+    from pymc.logprob.abstract import MeasurableOp  # whose package imports this module
 
     random: set[Variable] = set()
     found: dict[Variable, None] = {}
-    for node in toposort([rv], blockers=given):
-        # Those that pymc-extras marginalizes draw nothing
+    for node in toposort([rv], blockers=blockers):
+        # Marginal Ops of pymc-extras are measurable and draw nothing
         is_index = isinstance(node.op, MinibatchIndexRV)
         is_distribution = is_random(node) or (isinstance(node.op, MeasurableOp) and not is_index)
         if is_distribution or not random.isdisjoint(node.inputs):
@@ -225,7 +154,9 @@ def _parameters(rv: Variable, given: Collection[Variable]) -> list[Variable]:
     return list(found)
 
 
-def _log_probability(name: str, rv: Variable, value: Variable, transform: Any) -> Variable | None:
+def _log_probability(
+    name: str, rv: Variable, value: Variable, transform: Transform | None
+) -> Variable | None:
     """Derive the log-probability of `rv` at `value`; None for a distribution that has none."""
     from pymc.logprob.basic import conditional_logp, logp
     from pymc.logprob.transform_value import TransformValuesRewrite
@@ -233,7 +164,7 @@ def _log_probability(name: str, rv: Variable, value: Variable, transform: Any) -
     try:
         if transform is None:
             found = logp(rv, value, warn_rvs=False)
-            # Of several variables that have one together, it is the first
+            # Several variables may have one together: it is that of the first
             return found[0] if isinstance(found, list | tuple) else found
         rewrite = TransformValuesRewrite({value: transform})
         return conditional_logp({rv: value}, warn_rvs=False, extra_rewrites=rewrite)[value]
@@ -247,48 +178,85 @@ def _log_probability(name: str, rv: Variable, value: Variable, transform: Any) -
         ) from error
 
 
+_RULE = (
+    "The log-probability of a minibatch has to be a sum over its rows, each term of one row alone"
+)
+_COUPLED = (
+    ": rows that depend on each other, such as those of a series, have to be one row of data with two axes; "
+    "or fit all rows at once, without pm.Minibatch"
+)
+_VOUCH = ". If it is, say so by total_size=<rows in all>"
+
+
+def check_sum_over_rows(
+    what: str,
+    term: Variable,
+    summed: frozenset[Rows] | Untracked,
+    rows: frozenset[Rows],
+    known: Mapping[Variable, Axes | Untracked],
+    free: Collection[Variable],
+    is_vouched: bool,
+) -> None:
+    """Raise ValueError where a term of the log-probability is no sum over `rows`.
+
+    `summed` is what :func:`summed_rows` proves. Where it is worth trying, `term` is tried, as a function
+    of data and free variables; else a `total_size` vouches for it.
+    """
+    if isinstance(summed, Untracked) and summed.is_worth_trying:
+        answer = adds_up(term, rows, known, free)
+        if answer or (answer is None and is_vouched and not summed.certain):
+            summed = rows
+        elif answer is False and not summed.certain:
+            summed = Untracked(
+                f"{summed.why}, and that of five rows is not the sum of those of two and three of them"
+            )
+    if isinstance(summed, Untracked):
+        raise ValueError(f"{what}: {summed.why}. {_RULE}{_COUPLED if summed.certain else _VOUCH}")
+    for axis in summed - rows:
+        raise ValueError(
+            f"{what}: its log-probability is a sum over the rows of {axis}, which its value does not have, "
+            "so that it is not known what to scale: observe a value for each of these rows"
+        )
+    for axis in rows - summed:
+        raise ValueError(
+            f"{what}: its log-probability does not have the rows of {axis}, so that no scale makes a "
+            "batch stand for all rows. Return a value for each row, or their sum"
+        )
+
+
+# --- proof by rules ---
 def summed_rows(
     name: str,
     term: Variable,
     known: Mapping[Variable, Axes | Untracked] | None = None,
     free: Collection[Variable] = (),
 ) -> frozenset[Rows] | Untracked:
-    """Prove that a term of the log-probability is a sum over rows.
+    """Return the rows that a term of the log-probability is a sum over, each entry of one row alone.
 
-    Parameters
-    ----------
-    name : str
-        What the term is called, for messages.
-    term : Variable
-        Its log-probability: an entry for each row, or sums of these.
-    known, free
-        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`. Value variables are among those known.
-
-    Returns
-    -------
-    frozenset of Rows, or Untracked
-        Of which rows the sum of all entries of `term` is one, each entry of one row alone; where
-        that is not so, or not known, the Op and the reason.
+    Linear operations are peeled off the top of the graph (sums over rows, sums of these, products with
+    what all rows share) until what is left is row by row, by the rules of :func:`.output_axes`. `term` has
+    an entry for each row, or is a sum of these. `known` and `free` are passed on to :func:`.track_axes`;
+    value variables are among those known. `name` is that of the term.
 
     Raises
     ------
     ValueError
-        If it computes with the number of rows of the batch.
+        If it computes with the row count of the batch.
     """
     known = known or {}
     graph = _Graph(name, known, free, row_counts([term], known))
     try:
         return graph.total(term).over
-    except Untracked as lost:
-        return lost
+    except Untracked as untracked:
+        return untracked.with_traceback(None)
 
 
 @dataclass(frozen=True)
 class _Part:
     """A part of a log-probability: row by row along `axes`, and a sum over the rows in `over`.
 
-    `alike` says that all terms of the sum are the same, as they are of a number of rows; `shifted`, that
-    a constant is added to it, which moves no posterior as long as nothing multiplies it.
+    All terms of the sum are the same if it is `alike`, such as a row count. A constant is added to it if
+    it is `shifted`, which moves no posterior as long as nothing multiplies it.
     """
 
     axes: Axes
@@ -305,7 +273,7 @@ class _Part:
         over = rows_of([self.axes[k] for k in axes])
         if len(set(over)) < len(over) or not self.over.isdisjoint(over):
             raise Untracked(f"{by} sums over pairs of rows of a minibatch")
-        left = tuple(a for k, a in enumerate(self.axes) if k not in axes)
+        left = tuple(axis for k, axis in enumerate(self.axes) if k not in axes)
         return _Part(left, self.over.union(over), shifted=self.shifted)
 
 
@@ -320,7 +288,7 @@ class _Graph:
     parts: dict[Variable, _Part] = field(default_factory=dict)
 
     def total(self, var: Variable) -> _Part:
-        """Tell what the sum of all entries of `var` is; it does not matter how they are arranged."""
+        """Return the sum of all entries of `var`, however they are arranged."""
         node = var.owner
         if node is not None and isinstance(node.op, Reshape | JoinDims | SplitDims):
             return self.total(node.inputs[0])
@@ -328,52 +296,49 @@ class _Graph:
             return self.added(node.inputs, [self.total(part) for part in node.inputs])
         bare = self._without_masks(var)
         if bare is not var:
-            return _Graph(self.name, self.known, self.free, row_counts([bare], self.known)).total(
-                bare
-            )
+            counts = row_counts([bare], self.known)
+            return _Graph(self.name, self.known, self.free, counts).total(bare)
         part = self.part(var)
         return part.summed(range(len(part.axes)))
 
     def _without_masks(self, var: Variable) -> Variable:
-        """Leave out the masks of values of which a sum is taken: those that they drop are zeros of it."""
+        """Leave out the mask of values that are summed: those that it drops are zeros of the sum."""
         inner = list(ancestors([var], [*self.known, *self.free]))
-        masked = [v for v in inner if _mask(v) is not None]
-        masks: list[Any] = [_mask(v) for v in masked]
+        masked = {v: mask for v in inner if (mask := _mask(v)) is not None}
+        masks = list(masked.values())
         if not masked or not equal_computations(masks, masks[:1] * len(masks)):
             return var
-        [mask, *_] = masks
-        if not rows_of(self.part(mask).axes):
+        if not rows_of(self.part(masks[0]).axes):
             return var
-        # How many there are is a sum over rows too, of the mask
-        lengths = {v: mask.sum().astype(v.type.dtype) for v in inner if _is_length(v, masked)}
+        # Their number is a sum over rows too, of the mask
+        count = masks[0].sum()
+        lengths = {v: count.astype(v.type.dtype) for v in inner if _is_length(v, masked)}
         return rebuild([var], {**{v: v.owner.inputs[0] for v in masked}, **lengths})[0]
 
     def part(self, var: Variable) -> _Part:
-        """Tell what `var` is. Raises `Untracked` where it is neither row by row nor a sum over rows."""
+        """Return what `var` is; raise `Untracked` if it is neither row by row nor a sum over rows."""
         if var not in self.parts:
             self.parts[var] = self._part(var)
         return self.parts[var]
 
     def _part(self, var: Variable) -> _Part:
-        counted = self.counts.get(var)
-        if counted is not None and counted.is_multiple:  # a sum of ones
-            return _Part((BROADCAST,) * var.type.ndim, frozenset([counted.rows]), alike=True)
+        count = self.counts.get(var)
+        if count is not None and count.is_multiple:  # a sum of ones
+            return _Part((BROADCAST,) * var.type.ndim, frozenset([count.rows]), alike=True)
         axes = track_axes(var, self.known, self.free)
-        found = None
-        if (isinstance(axes, Untracked) or counted is not None) and var.owner is not None:
+        if (isinstance(axes, Untracked) or count is not None) and var.owner is not None:
             found = peel(var.owner.op, var.owner, self)
-        if found is not None:
-            return found
-        if isinstance(axes, Untracked):
-            raise axes
-        if counted is not None:
+            if found is not None:
+                return found
+        axes = require_tracked(axes)
+        if count is not None:
             raise Untracked(f"{label(var)} is computed from the number of rows of a batch")
         if self.counts:
             check_no_row_count(self.name, [var], self.known)
         return _Part(axes)
 
     def added(self, variables: Sequence[Variable], parts: Sequence[_Part]) -> _Part:
-        """Tell of what rows the sum of parts is one; they have to be sums over the same rows."""
+        """Return the sum of parts, which have to be sums over the same rows."""
         first = next((part for part in parts if part.rows), _Part(()))
         shifted = any(part.shifted for part in parts)
         for var, part in zip(variables, parts, strict=True):
@@ -388,31 +353,19 @@ class _Graph:
         return _Part((), first.over, all(part.alike for part in parts), shifted)
 
     def is_constant(self, var: Variable) -> bool:
-        """Tell whether neither parameters nor data are in `var`, so that it moves no posterior."""
+        """Return True if neither parameters nor data are in `var`, so that it moves no posterior."""
         roots = (v for v in ancestors([var], self.free) if v.owner is None or v in self.free)
         return all(isinstance(root, Constant) for root in roots)
 
 
 @singledispatch
 def peel(op: Op, node: Apply, graph: _Graph) -> _Part | None:
-    """Tell what a linear operation makes of sums over rows.
-
-    Parameters
-    ----------
-    op : Op
-        The Op of `node`, which is dispatched on.
-    node : Apply
-    graph : _Graph
-
-    Returns
-    -------
-    _Part or None
-        None for Ops that are not linear.
+    """Return what a linear operation makes of sums over rows; None for other Ops.
 
     Raises
     ------
     Untracked
-        Where what comes out is no sum over rows.
+        Where the output is no sum over rows.
     """
     return None
 
@@ -425,7 +378,8 @@ def peel(op: Op, node: Apply, graph: _Graph) -> _Part | None:
 @peel.register(XTensorFromTensor)
 def _(op: Op, node: Apply, graph: _Graph) -> _Part:
     first = graph.part(node.inputs[0])
-    return _combined(node, [first.axes, *map(_any_axes, node.inputs[1:])], first)
+    others = [(OTHER,) * ndim_of(var) for var in node.inputs[1:]]
+    return _with_output_axes(node, [first.axes, *others], first)
 
 
 @peel.register(Elemwise)
@@ -438,25 +392,22 @@ def _(op: Elemwise | XElemwise, node: Apply, graph: _Graph) -> _Part | None:
     of_rows = [part for part in parts if part.rows]
     if isinstance(scalar_op, Switch) and parts[0].rows:
         return None
-    if not of_rows:  # a number of rows that is not one, such as its root
+    if not of_rows:  # computed from a row count that is no multiple, such as its root
         return None
     axes = [part.axes for part in parts]
     if isinstance(scalar_op, Add | Sub):
-        return _combined(node, axes, graph.added(node.inputs, parts))
+        return _with_output_axes(node, axes, graph.added(node.inputs, parts))
     if isinstance(scalar_op, Switch):
-        return _combined(node, axes, _branches(node.inputs[1:], parts[1:], graph))
+        return _with_output_axes(node, axes, _either(node.inputs[1:], parts[1:], graph))
     [first, *others] = of_rows
-    if (
-        isinstance(scalar_op, TrueDiv)
-        and others
-        and all(part.alike and part.over == first.over for part in parts)
-    ):
-        return _combined(node, axes, _Part(()))  # rows by rows
-    if isinstance(scalar_op, TrueDiv) and parts[0].rows and parts[1].alike:
-        raise Untracked(
-            f"{op} divides by the number of rows of a batch: take their sum, not their mean",
-            by_place=True,
-        )
+    if isinstance(scalar_op, TrueDiv):
+        if others and all(part.alike and part.over == first.over for part in parts):
+            return _with_output_axes(node, axes, _Part(()))  # a row count by itself
+        if parts[0].rows and parts[1].alike:
+            raise Untracked(
+                f"{op} divides by the number of rows of a batch: take their sum, not their mean",
+                by_place=True,
+            )
     if others or (isinstance(scalar_op, TrueDiv) and not parts[0].rows):
         raise Untracked(f"{op} computes with a sum over the rows of a minibatch", by_place=True)
     factors = [var for var, part in zip(node.inputs, parts) if part is not first]
@@ -465,7 +416,7 @@ def _(op: Elemwise | XElemwise, node: Apply, graph: _Graph) -> _Part | None:
             f"{op} multiplies a constant beside a sum over the rows of a minibatch, which is no part of "
             "any row"
         )
-    return _combined(node, axes, first)
+    return _with_output_axes(node, axes, first)
 
 
 @peel.register(IfElse)
@@ -476,12 +427,11 @@ def _(op: IfElse, node: Apply, graph: _Graph) -> _Part | None:
     parts = [graph.part(var) for var in branches]
     if not any(part.rows for part in parts):
         return None
-    found = _branches(branches, parts, graph)
-    return replace(found, axes=parts[0].axes)
+    return replace(_either(branches, parts, graph), axes=parts[0].axes)
 
 
-def _branches(variables: Sequence[Variable], parts: Sequence[_Part], graph: _Graph) -> _Part:
-    """Tell what one of two parts is, by a condition: a constant is one only where it is no number or 0."""
+def _either(variables: Sequence[Variable], parts: Sequence[_Part], graph: _Graph) -> _Part:
+    """Return one of two parts, by a condition. In the place of a sum, a constant has to be 0 or infinite."""
     found = graph.added(variables, parts)
     for var, part in zip(variables, parts):
         values = var
@@ -499,9 +449,7 @@ def _branches(variables: Sequence[Variable], parts: Sequence[_Part], graph: _Gra
 @peel.register(Sum)
 def _(op: Sum, node: Apply, graph: _Graph) -> _Part:
     [var] = node.inputs
-    if op.axis is None:
-        return graph.total(var)
-    return graph.part(var).summed(op.axis, op)
+    return graph.total(var) if op.axis is None else graph.part(var).summed(op.axis, op)
 
 
 @peel.register(XReduce)
@@ -515,7 +463,7 @@ def _(op: XReduce, node: Apply, graph: _Graph) -> _Part | None:
 @peel.register(Dot)
 @peel.register(Blockwise)
 def _(op: Dot | Blockwise, node: Apply, graph: _Graph) -> _Part | None:
-    """A product of two vectors of rows is a sum over them."""
+    # A product of two vectors of rows is a sum over them
     if not isinstance(op.core_op if isinstance(op, Blockwise) else op, Dot):
         return None
     x, y = (graph.part(var) for var in node.inputs)
@@ -530,9 +478,9 @@ def _(op: Dot | Blockwise, node: Apply, graph: _Graph) -> _Part | None:
     return _Part((together, *kept)).summed([0], op)
 
 
-def _combined(node: Apply, axes: Sequence[Axes], part: _Part) -> _Part:
-    [found] = output_axes(node.op, node, axes)
-    return replace(part, axes=found)
+def _with_output_axes(node: Apply, inputs: Sequence[Axes], part: _Part) -> _Part:
+    [axes] = output_axes(node.op, node, inputs)
+    return replace(part, axes=axes)
 
 
 def _mask(var: Variable) -> Variable | None:
@@ -551,14 +499,14 @@ def _is_length(var: Variable, of: Collection[Variable]) -> bool:
     return found is not None and found[1] == 0 and found[0] in of
 
 
-def _any_axes(var: Variable) -> Axes:
-    return (OTHER,) * ndim_of(var)
-
-
+# --- trial on rows ---
 _MODE = Mode(linker="py", optimizer=None)
-_POINTS = 4
-_ROWS = 12
+_N_POINTS = 4
+_N_ROWS = 12
 _SEED = 2083
+
+# The sum of a term, for a point and for positions among a few rows
+type _TermOfRows = Callable[[int, Mapping[Rows, np.ndarray]], np.ndarray]
 
 
 def adds_up(
@@ -567,7 +515,11 @@ def adds_up(
     known: Mapping[Variable, Axes | Untracked],
     free: Collection[Variable],
 ) -> bool | None:
-    """Try whether the sum of all entries of a term is one over rows of data.
+    """Try whether the sum of all entries of a term is one over rows.
+
+    A sum over rows is, for five rows, its value for two of them plus that for the other three. A mean, a lag
+    or a softmax is not. Both parts have rows in common, so that what couples the rows of one group
+    does not add up either, however many groups there are.
 
     Parameters
     ----------
@@ -576,33 +528,29 @@ def adds_up(
     rows : collection of Rows
         What it should be a sum over.
     known : mapping of Variable to axes
-        Those of local variables, which get a value for each row, among others.
+        Local variables among others, which get a value for each row.
     free : collection of Variable
-        The model's free variables, which get values drawn from their prior.
+        The free variables of the model, which are drawn from their priors.
 
     Returns
     -------
     bool or None
-        None where nothing can be told: it is random, its rows are not at hand or are all alike, it is
-        not finite, or it is made for one number of rows.
+        None where nothing can be told: the term is random, not finite, or made for one number of rows, or its
+        rows are not available or all alike.
     """
     try:
-        function = _of_places(term, known, free)
-        answers = [_adds_up(function, axis) for axis in rows]
-    except Exception:  # a user's function may fail in any way at rows of another number
+        function = _term_of_rows(term, known, free)
+        answers = [_adds_up_along(function, axis) for axis in rows]
+    except Exception:  # a user's function may fail in any way at another number of rows
         return None
     return False if False in answers else None if None in answers else True
 
 
-type _Function = Callable[[int, Mapping[Rows, np.ndarray]], np.ndarray]
-
-
-def _adds_up(function: _Function, axis: Rows) -> bool | None:
-    """Compare the term of five rows with that of two of them and that of the others."""
+def _adds_up_along(function: _TermOfRows, axis: Rows) -> bool | None:
     rng = np.random.default_rng(_SEED)
-    conclusive = 0
-    for point in range(_POINTS):
-        first, second, third = rng.permutation(_ROWS)[:3]
+    n_conclusive = 0
+    for point in range(_N_POINTS):
+        first, second, third = rng.permutation(_N_ROWS)[:3]
         places = np.array([first, second, third, second, first])
         parts = [function(point, {axis: part}) for part in (places, places[:2], places[2:])]
         if not np.isfinite(parts).all() or function(point, {axis: places}) != parts[0]:
@@ -611,19 +559,20 @@ def _adds_up(function: _Function, axis: Rows) -> bool | None:
         tolerance = np.sqrt(np.finfo(whole.dtype).eps) * np.abs(parts).sum()
         if abs(whole - two - three) > tolerance:
             return False
+        # Inconclusive if other rows give the same value
         others = [function(point, {axis: places[k : k + 2]}) for k in (1, 2, 3)]
-        conclusive += any(abs(other - two) > tolerance for other in others)
-    return True if conclusive > 1 else None
+        n_conclusive += any(abs(other - two) > tolerance for other in others)
+    return True if n_conclusive > 1 else None
 
 
-def _of_places(
+def _term_of_rows(
     term: Variable, known: Mapping[Variable, Axes | Untracked], free: Collection[Variable]
-) -> _Function:
-    """Make a term a function of a point, and of places among a few rows of data and of local variables."""
+) -> _TermOfRows:
+    """Compile the sum of a term as a function of positions among a few rows of data and local variables."""
     roots = [
         var
         for var in ancestors([term])
-        if var in free or (var.owner is None and _rows_along(var, known))
+        if var in free or (var.owner is None and _row_axes(var, known))
     ]
     inner = [v for v in ancestors([term], blockers=roots) if v not in roots and v.owner is not None]
     if any(is_random(var.owner) for var in inner):
@@ -631,10 +580,9 @@ def _of_places(
     rng = np.random.default_rng(_SEED)
     places: dict[Rows, Variable] = {}
     replaced: dict[Variable, Variable] = {}
-    lengths = _rows_at_hand(inner)
-    for axis, length in lengths.items():
+    for axis, length in _available_rows(inner).items():
         places[axis] = lvector()
-        few = pt.constant(rng.choice(length, _ROWS, replace=length < _ROWS))[places[axis]]
+        few = pt.constant(rng.choice(length, _N_ROWS, replace=length < _N_ROWS))[places[axis]]
         for var in inner:
             if isinstance(var.owner.op, StreamedRows) and Rows(var.owner.inputs[1]) == axis:
                 replaced[var] = var.owner.inputs[0][few]
@@ -645,61 +593,56 @@ def _of_places(
     for root in roots:
         table = root.type.clone(shape=(None,) * root.type.ndim)()
         inputs.append(table)
-        for k, axis in _rows_along(root, known).items():
+        for k, axis in _row_axes(root, known).items():
             table = table[(slice(None),) * k + (places.setdefault(axis, lvector()),)]
         replaced[root] = table
     [total] = rebuild([term.sum()], replaced, bypass=_is_marker)
     compiled = pytensor.function([*places.values(), *inputs], total, mode=_MODE)
-    drawn = _drawn(roots)
+    draws = _prior_draws(roots)
 
     def function(point: int, at: Mapping[Rows, np.ndarray]) -> np.ndarray:
         chosen = [at.get(axis, np.arange(3)) for axis in places]
+        first = point * _N_ROWS
         values = [
-            _table(draws[point * _ROWS :][:_ROWS], _rows_along(root, known))
-            for root, draws in zip(roots, drawn)
+            _value_of_draws(drawn[first : first + _N_ROWS], list(_row_axes(root, known)))
+            for root, drawn in zip(roots, draws)
         ]
         return compiled(*chosen, *values)
 
     return function
 
 
-def _drawn(roots: Sequence[Variable]) -> list[list[np.ndarray]]:
-    """Draw random variables from their prior; the value variable of one is any number."""
-    from pymc.pytensorf import compile
-
+def _prior_draws(roots: Sequence[Variable]) -> list[list[np.ndarray]]:
+    """Draw random variables from their priors, and value variables from a normal."""
     priors = rebuild(
         [pt.random.normal(size=root.type.shape) if root.owner is None else root for root in roots],
         {},
         bypass=_is_marker,
     )
     draw = compile([], priors, random_seed=_SEED, mode=_MODE)
-    return list(map(list, zip(*(draw() for _ in range(_POINTS * _ROWS)))))
+    return list(map(list, zip(*(draw() for _ in range(_N_POINTS * _N_ROWS)))))
 
 
-@singledispatch
-def is_marker(op: Op) -> bool:
-    """Tell whether an Op says what its first input is in a model, and does nothing."""
-    return False
+def _value_of_draws(draws: Sequence[np.ndarray], row_axes: Sequence[int]) -> np.ndarray:
+    """Make a value of draws, with as many entries along `row_axes` as there are draws."""
+    if not row_axes:
+        return draws[0]
+    first, *others = row_axes
+    value = np.concatenate(draws, axis=first).take(range(_N_ROWS), axis=first)
+    for k in others:
+        value = value.take(np.arange(_N_ROWS) % value.shape[k], axis=k)
+    return value
 
 
-def _is_marker(node: Apply) -> bool:
-    return is_marker(node.op)
-
-
-def is_random(node: Apply) -> bool:
-    """Tell whether `node` draws random values, and not the rows of a batch."""
-    return isinstance(node.op, RNGConsumerOp) and not isinstance(node.op, MinibatchIndexRV)
-
-
-def _rows_along(var: Variable, known: Mapping[Variable, Axes | Untracked]) -> dict[int, Rows]:
+def _row_axes(var: Variable, known: Mapping[Variable, Axes | Untracked]) -> dict[int, Rows]:
     axes = known.get(var, ())
-    return {
-        k: a for k, a in enumerate(axes if isinstance(axes, tuple) else ()) if isinstance(a, Rows)
-    }
+    if isinstance(axes, Untracked):
+        return {}
+    return {k: axis for k, axis in enumerate(axes) if isinstance(axis, Rows)}
 
 
-def _rows_at_hand(variables: Iterable[Variable]) -> dict[Rows, int]:
-    """Count the rows of data that are there: of a stream those of the batch that was fed last."""
+def _available_rows(variables: Iterable[Variable]) -> dict[Rows, int]:
+    """Count the rows of data: of a stream, those of the batch that its placeholders hold."""
     lengths: dict[Rows, int] = {}
     for var in variables:
         op = var.owner.op
@@ -711,12 +654,16 @@ def _rows_at_hand(variables: Iterable[Variable]) -> dict[Rows, int]:
     return lengths
 
 
-def _table(draws: Sequence[np.ndarray], rows: Mapping[int, Rows]) -> np.ndarray:
-    """Make a value of draws: one of them, or along axes of rows that of as many rows as there are draws."""
-    if not rows:
-        return draws[0]
-    first, *others = rows
-    value = np.concatenate(draws, axis=first).take(range(_ROWS), axis=first)
-    for k in others:
-        value = value.take(np.arange(_ROWS) % value.shape[k], axis=k)
-    return value
+@singledispatch
+def is_marker(op: Op) -> bool:
+    """Return True if an Op says what its first input is in a model, and does nothing."""
+    return False
+
+
+def _is_marker(node: Apply) -> bool:
+    return is_marker(node.op)
+
+
+def is_random(node: Apply) -> bool:
+    """Return True if `node` draws random values, and not the rows of a batch."""
+    return isinstance(node.op, RNGConsumerOp) and not isinstance(node.op, MinibatchIndexRV)

@@ -36,7 +36,7 @@ from pymc.minibatch.axis_tracking import (
     track_axes,
 )
 from pymc.minibatch.lengths import axis_of_length, size_inputs
-from pymc.minibatch.placed_rows import sized_inputs
+from pymc.minibatch.positional_rows import with_lengths
 from pymc.minibatch.rebuild import with_inputs
 
 __all__ = ["subsample"]
@@ -63,7 +63,7 @@ def subsample(
         What stays as it is, whatever it is computed from.
     sizes : mapping of Apply to (mapping of int to Variable), optional
         Nodes whose length is an input, and what it becomes, by axis; see
-        :func:`~pymc.minibatch.placed_rows.placed_rows`.
+        :func:`~pymc.minibatch.positional_rows.find_positional_rows`.
     known : mapping, optional
         Axes of variables whose rows no data tell, such as those of local variables.
 
@@ -119,7 +119,7 @@ class _Subsampled:
             for k, var in enumerate(node.inputs)
         ]
         if node in self.sizes:
-            inputs = sized_inputs(node, inputs, self.sizes[node])
+            inputs = with_lengths(node, inputs, self.sizes[node])
         if any(new is not old for new, old in zip(inputs, node.inputs)):
             if isinstance(node.op, Alloc) and self.random.isdisjoint(node.outputs):
                 self.axes[node.outputs[0]] = self._filled_axes(node)

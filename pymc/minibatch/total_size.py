@@ -1,10 +1,10 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""`total_size` by itself: how many rows each axis of a term stands for, and whether it may."""
+"""`total_size`: infer how many rows each axis of a term stands for, and check what a user states."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,13 +55,13 @@ class Term:
     value : Variable
         What is observed; any rank.
     dims : sequence of str or None
-        Names of the axes, where there are some.
+        Names of the axes.
     plates : mapping of str to Variable
         The subsampled dims of the model and their index.
     dim_lengths : mapping of str to Variable
-        How many rows each dim of the model has in all.
+        The full length of each dim of the model.
     known, free
-        Passed on to :func:`~pymc.minibatch.axis_tracking.track_axes`.
+        Passed on to :func:`.track_axes`.
     """
 
     name: str
@@ -78,16 +78,10 @@ class Term:
 
 
 def normalize_total_size(total_size: Any, ndim: int, name: str) -> list[Total]:
-    """Write an explicit `total_size` as an entry for each axis.
+    """Return the `total_size` of a user as an entry for each of `ndim` axes.
 
-    Parameters
-    ----------
-    total_size : int, scalar, vector of known length, or sequence of int, scalar, None or Ellipsis
-        One number is for the leading axis; None is for an axis that is not subsampled.
-    ndim : int
-        How many axes the term has.
-    name : str
-        The term's name, for messages.
+    It is an int, a scalar, a vector of known length, or a sequence of int, scalar, None or Ellipsis. One
+    number is for the leading axis; None is for an axis that is not subsampled.
 
     Raises
     ------
@@ -103,15 +97,15 @@ def normalize_total_size(total_size: Any, ndim: int, name: str) -> list[Total]:
     elif isinstance(total_size, np.ndarray) and total_size.ndim == 1:
         total_size = list(total_size)
     sizes = list(total_size) if isinstance(total_size, list | tuple) else [total_size]
-    given = str(total_size)
+    text = str(total_size)
     dots = [k for k, size in enumerate(sizes) if size is Ellipsis]
     if len(dots) > 1:
-        raise ValueError(f"Only one Ellipsis can be present in total_size of {name!r}, got {given}")
+        raise ValueError(f"Only one Ellipsis can be present in total_size of {name!r}, got {text}")
     if dots:
         sizes[dots[0] : dots[0] + 1] = [None] * max(ndim - len(sizes) + 1, 0)
     if len(sizes) > ndim:
         raise ValueError(
-            f"total_size of {name!r} is {given}, which has more entries than the {ndim} axes of the "
+            f"total_size of {name!r} is {text}, which has more entries than the {ndim} axes of the "
             "variable. Give one number for the leading axis, or an entry for each axis"
         )
     return [_valid_size(size, name) for size in sizes] + [None] * (ndim - len(sizes))
@@ -133,55 +127,52 @@ def _valid_size(size: Any, name: str) -> Total:
 
 
 def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
-    """Tell how many rows there are in all along each axis of a term, and check the term.
+    """Check a term, and return the number of rows in all along each axis.
 
-    Parameters
-    ----------
-    term : Term
-    total_size : optional
-        What the user said; see :func:`normalize_total_size`. On axes traced to an index it must
-        agree, on others it is taken as given (batches fed by hand).
-
-    Returns
-    -------
-    list of scalar integer or None
-        An entry for each axis, None where it is not subsampled.
+    An axis that is not subsampled has None. A `total_size` of the user has to agree on axes tracked to
+    an index, and is taken as stated on others (batches fed by hand).
 
     Raises
     ------
     ValueError
         If x and y are out of step, rows are mixed, or a total contradicts the data.
     """
-    given = normalize_total_size(total_size, term.value.type.ndim, term.name)
+    stated = normalize_total_size(total_size, term.value.type.ndim, term.name)
     if not indexes([term.rv, term.value], known=term.known):
         check_not_on_plate(term.name, term.dims, term.plates)
-        return given
+        return stated
     check_none_missing(term.name, term.rv, term.value)
     value = track_axes(term.value, term.known, term.free)
     params = track_axes(term.rv, term.known, term.free)
-    vouched = any(total is not None for total in given)
-    _check_traced(term, "observed value", value, vouched)
-    _check_traced(term, "parameters", params, vouched or not isinstance(value, Untracked))
-    if isinstance(value, Untracked) or (isinstance(params, Untracked) and vouched):
-        totals = _vouched(term, given, params if isinstance(value, Untracked) else value)
+    is_vouched = any(total is not None for total in stated)
+    _check_tracked(term, "observed value", value, is_vouched)
+    _check_tracked(term, "parameters", params, is_vouched or not isinstance(value, Untracked))
+    if isinstance(value, Untracked):
+        totals = _vouched_totals(term, stated, params)
+    elif isinstance(params, Untracked) and is_vouched:
+        totals = _vouched_totals(term, stated, value)
     else:
-        # What is lost in the parameters is tried in the log-probability
-        rows = [
-            _axis_rows(term, k, axis, BROADCAST if isinstance(params, Untracked) else params[k])
-            for k, axis in enumerate(value)
-        ]
-        check_no_diagonal(term.name, [axis for axis in rows if axis is not None])
+        # Untracked parameters are tried in the log-probability
+        params_axes = (BROADCAST,) * len(value) if isinstance(params, Untracked) else params
+        rows = [_axis_rows(term, k, axis, params_axes[k]) for k, axis in enumerate(value)]
+        check_no_diagonal(term.name, rows)
         check_no_row_count(repr(term.name), [term.rv, term.value])
-        totals = [_axis_total(term, k, axis, given[k]) for k, axis in enumerate(rows)]
-        value = tuple(own if axis is None else axis for axis, own in zip(rows, value))
+        totals = [_axis_total(term, k, axis, stated[k]) for k, axis in enumerate(rows)]
+        value = tuple(axis if axis is not None else other for axis, other in zip(rows, value))
     check_log_probability(
-        term.name, term.rv, term.value, value, known=term.known, free=term.free, vouched=vouched
+        term.name,
+        term.rv,
+        term.value,
+        value,
+        known=term.known,
+        free=term.free,
+        is_vouched=is_vouched,
     )
     return totals
 
 
-def _check_traced(term: Term, what: str, axes: Axes | Untracked, vouched: bool) -> None:
-    """Raise where the rows of a batch are mixed, or may be and nobody says that they are not."""
+def _check_tracked(term: Term, what: str, axes: Axes | Untracked, is_vouched: bool) -> None:
+    """Raise where rows are mixed, or may be and no `total_size` vouches that they are not."""
     if not isinstance(axes, Untracked):
         return
     if axes.certain:
@@ -189,74 +180,68 @@ def _check_traced(term: Term, what: str, axes: Axes | Untracked, vouched: bool) 
             f"{term.name!r}, {what}: {axes.why}. Compute it of all rows before pm.Minibatch, or use "
             "pm.minibatch_model, in which what mixes the rows of data alone stays of all rows"
         )
-    if not vouched:
+    if not is_vouched:
         raise ValueError(
             f"{term.name!r}, {what}: {axes.why}. If each row of the result is of one row of the "
             "batch, and of that alone, say so by total_size=<rows in all>"
         )
 
 
-def _vouched(term: Term, given: list[Total], traced: Axes | Untracked) -> list[Total]:
-    """Take the totals as given where axes cannot be traced, and check what can be."""
-    found = indexes([term.value]) or indexes([term.rv])
-    if not set(map(Rows, indexes([term.rv]))) <= set(map(Rows, found)):
+def _vouched_totals(term: Term, stated: list[Total], tracked: Axes | Untracked) -> list[Total]:
+    """Return the stated totals of a term that is not tracked, and check what can be checked."""
+    found = list(map(Rows, indexes([term.value]) or indexes([term.rv])))
+    if not set(map(Rows, indexes([term.rv]))) <= set(found):
         raise ValueError(
             f"{term.name!r}: its parameters are of another minibatch index than its observed value, "
             f"so that x and y are out of step: {_advice(*found)}"
         )
-    for k, axis in enumerate(() if isinstance(traced, Untracked) else traced):
+    for k, axis in enumerate(() if isinstance(tracked, Untracked) else tracked):
         if isinstance(axis, Rows):
             _check_between_draws(term, k)
-            if given[k] is None:
+            if stated[k] is None:
                 raise ValueError(
                     f"{term.name!r}: axis {k} is rows of {axis}, but total_size has no entry for it"
                 )
-            check_given(f"{term.name!r}, axis {k}", given[k], axis)
-    check_among(repr(term.name), given, found)
-    return given
+            check_stated(f"{term.name!r}, axis {k}", stated[k], [axis])
+    for k, total in enumerate(stated):
+        check_stated(f"{term.name!r}, axis {k}", total, found)
+    return stated
 
 
-def _advice(*found: Variable | Rows) -> str:
-    """Say how data stay in step with those of an index."""
-    return _ONE_LOADER if any(map(is_stream, found)) else _ONE_CALL
-
-
-def _who(index: Variable) -> str:
-    """What subsamples a dim."""
-    return "a loader" if is_stream(index) else "pm.Minibatch"
+def _advice(*subsampled: Variable | Rows) -> str:
+    return _ONE_LOADER if any(map(is_stream, subsampled)) else _ONE_CALL
 
 
 def check_not_on_plate(
     name: str, dims: Sequence[str | None] | None, plates: Mapping[str, Variable]
 ) -> None:
-    """Raise where a term that depends on no minibatch has a subsampled dim.
-
-    Raises
-    ------
-    ValueError
-        The message names the dim.
-    """
+    """Raise ValueError where a term that depends on no minibatch has a subsampled dim."""
     for dim in dims or ():
         if dim is not None and dim in plates:
             raise ValueError(
-                f"{name!r} has the dim {dim!r}, which {_who(plates[dim])} subsamples, but neither its "
+                f"{name!r} has the dim {dim!r}, which {_subsampler(plates[dim])} subsamples, but neither its "
                 f"observed value nor its parameters are of the batch. In this model {dim!r} means "
                 f"the rows of the batch: {_advice(plates[dim])}, or give the full data a dim of their own"
             )
 
 
+def _subsampler(index: Variable) -> str:
+    return "a loader" if is_stream(index) else "pm.Minibatch"
+
+
 def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
-    """Check one axis of a term, and tell of which rows it is."""
+    """Check one axis of a term, and return its rows."""
     where = f"{term.name!r}, axis {k}"
     if isinstance(value, Rows):
         rows = value
     elif isinstance(params, Rows):
-        rows = _repeated(term, k, value, params)
+        _check_repeated_value(term, k, value, params)
+        rows = params
     else:
         dim = term.dim(k)
         if dim is not None and dim in term.plates:
             raise ValueError(
-                f"{where} has the dim {dim!r}, which {_who(term.plates[dim])} subsamples, but its "
+                f"{where} has the dim {dim!r}, which {_subsampler(term.plates[dim])} subsamples, but its "
                 f"observed value is not of the batch: {_advice(term.plates[dim])}"
             )
         return None
@@ -277,25 +262,24 @@ def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
     return rows
 
 
-def _repeated(term: Term, k: int, value: Axis, params: Rows) -> Rows:
-    """Let values through that are the same for all rows of the batch, such as ``zeros_like(y)``."""
+def _check_repeated_value(term: Term, k: int, value: Axis, params: Rows) -> None:
+    """Let through a value that is the same for all rows of the batch, such as ``zeros_like(y)``."""
     if value is BROADCAST and term.value.type.shape[k] == 1 < params.batch_size:
         raise ValueError(
             f"{term.name!r}, axis {k}: its parameters are rows of {params}, but its observed value "
             "has length 1 there and would meet each of them. Give both the same axes, as by y[:, 0] "
             "for a column y"
         )
-    if value is BROADCAST and indexes([term.value], by_shape=True):
-        return params
-    raise ValueError(
-        f"{term.name!r}, axis {k}: its parameters are rows of {params}, its observed value is not, "
-        f"so that x and y are out of step: {_advice(params)}"
-    )
+    if value is not BROADCAST or not indexes([term.value], by_shape=True):
+        raise ValueError(
+            f"{term.name!r}, axis {k}: its parameters are rows of {params}, its observed value is not, "
+            f"so that x and y are out of step: {_advice(params)}"
+        )
 
 
 def _check_between_draws(term: Term, k: int) -> None:
-    ndim_supp = _ndim_supp(term.rv)
-    if k >= term.value.type.ndim - ndim_supp and not isinstance(term.rv, XTensorVariable):
+    n_core = 0 if term.rv.owner is None else ndim_supp(term.rv.owner.op)
+    if k >= term.value.type.ndim - n_core and not isinstance(term.rv, XTensorVariable):
         raise ValueError(
             f"{term.name!r}, axis {k}: these rows of a minibatch are within one draw of the "
             "distribution, whose elements are not independent, so no scale makes a part of them "
@@ -303,21 +287,16 @@ def _check_between_draws(term: Term, k: int) -> None:
         )
 
 
-def _axis_total(term: Term, k: int, rows: Rows | None, given: Total) -> Total:
+def _axis_total(term: Term, k: int, rows: Rows | None, stated: Total) -> Total:
     if rows is None:
-        return given
+        return stated
     _check_dim(term, k, rows)
-    if given is not None:
-        check_given(f"{term.name!r}, axis {k}", given, rows)
+    check_stated(f"{term.name!r}, axis {k}", stated, [rows])
     return rows.total
 
 
-def _ndim_supp(rv: Variable) -> int:
-    return ndim_supp(rv.owner.op) if rv.owner is not None else 0
-
-
 def _check_dim(term: Term, k: int, rows: Rows) -> None:
-    """The name of a subsampled axis stands for all of its rows."""
+    """Raise where the dim of an axis does not stand for all of its rows."""
     dim = term.dim(k)
     if dim is None or dim == rows.dim:
         return
@@ -337,68 +316,35 @@ def _check_dim(term: Term, k: int, rows: Rows) -> None:
         )
 
 
-def check_given(where: str, given: Total, rows: Rows) -> None:
-    """Raise where an explicit total is not the one of the rows.
-
-    Raises
-    ------
-    ValueError
-        The message shows both.
-    """
-    if isinstance(given, Variable) and equal_computations([given], [rows.total]):
+def check_stated(where: str, stated: Total, candidates: Sequence[Rows]) -> None:
+    """Raise ValueError where a stated total is that of none of the rows that an axis may hold."""
+    totals = [rows.total for rows in candidates]
+    if isinstance(stated, Variable) and any(equal_computations([stated], [n]) for n in totals):
         return
-    said, there = current_length(given), current_length(rows.total)
-    if None not in (said, there) and said != there:
+    length, lengths = current_length(stated), list(map(current_length, totals))
+    if length is not None and None not in lengths and length not in lengths:
         raise ValueError(
-            f"{where}: total_size is {said}, but the data have {there} rows. The scale of the "
-            "log-likelihood would be wrong; leave total_size out, it is known here"
+            f"{where}: total_size is {length}, but the data have {' and '.join(map(str, lengths))} rows. "
+            "The scale of the log-likelihood would be wrong. Leave total_size out, as the data tell it, or "
+            "state their number of rows"
         )
 
 
-def check_not_fewer(name: str, given: Sequence[Total], shape: Sequence[int]) -> None:
-    """Raise where there are more rows here than an explicit total says there are in all.
-
-    Raises
-    ------
-    ValueError
-        The message shows both.
-    """
-    for k, (size, here) in enumerate(zip(given, shape)):
-        said = current_length(size)
-        if said is not None and said < here:
+def check_not_fewer(name: str, stated: Sequence[Total], shape: Sequence[int]) -> None:
+    """Raise ValueError where more rows are observed than a stated total says there are in all."""
+    for k, (total, n_observed) in enumerate(zip(stated, shape)):
+        length = current_length(total)
+        if length is not None and length < n_observed:
             raise ValueError(
-                f"total_size of {name!r} is {said} along axis {k}, but {here} rows are observed: it "
+                f"total_size of {name!r} is {length} along axis {k}, but {n_observed} rows are observed: it "
                 "says how many rows there are in all, of which these are a batch"
             )
 
 
-def check_among(what: str, given: Sequence[Total], found: Sequence[Variable]) -> None:
-    """Raise where an explicit total is that of none of the indexes that the term depends on.
-
-    Raises
-    ------
-    ValueError
-        The message shows both.
-    """
-    totals = [current_length(Rows(index).total) for index in found]
-    for k, size in enumerate(given):
-        said = current_length(size)
-        if said is not None and None not in totals and said not in totals:
-            raise ValueError(
-                f"{what}, axis {k}: total_size is {said}, but the data have "
-                f"{' and '.join(map(str, totals))} rows. The scale of the log-likelihood would be wrong"
-            )
-
-
-def check_no_diagonal(name: str, rows: Sequence[Rows]) -> None:
-    """Raise where two axes of a term are rows of one index.
-
-    Raises
-    ------
-    ValueError
-        The message says how to take a block instead.
-    """
-    if len(set(rows)) < len(rows):
+def check_no_diagonal(name: str, rows: Iterable[Rows | None]) -> None:
+    """Raise ValueError where two axes of a term are rows of one index."""
+    found = [axis for axis in rows if axis is not None]
+    if len(set(found)) < len(found):
         raise ValueError(
             f"{name!r}: one minibatch index on two axes picks the diagonal of the data, not a "
             "block; subsample the axes by two indexes, as batch_size=[10, 10] does"

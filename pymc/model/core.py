@@ -297,6 +297,6 @@ def Potential(
         dims=[dims] if isinstance(dims, str) else dims,
         known=known,
         free=free,
-        written=True,
+        is_handwritten=True,
     )
     return released.Potential(name, var if scale is None else var * scale, model=model, dims=dims)

@@ -41,7 +41,7 @@ from pymc.minibatch.plates import (
     plates_of,
     term_indexes,
 )
-from pymc.minibatch.potentials import potential_scale, without_given_totals
+from pymc.minibatch.potentials import potential_scale, without_stated_totals
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.row_terms import is_marker
 from pymc.minibatch.rules.random import check_marginalized
@@ -307,7 +307,7 @@ def scale_terms(fgraph: Any) -> None:
                 observed = _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
             known[observed] = track_axes(value)
         elif isinstance(op, released.ModelPotential):
-            var, said = without_given_totals(node.inputs[0])
+            var, said = without_stated_totals(node.inputs[0])
             scale = potential_scale(
                 var, said, name=op.name, dims=op.dims or None, known=known, free=free
             )

@@ -1,21 +1,19 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Rules for indexing: the index itself, taking rows by it, and everything written ``x[...]``."""
+"""Axis rules for the minibatch index, for everything written ``x[...]``, and for loops over rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.scan.op import Scan
 from pytensor.scan.utils import ScanArgs
-from pytensor.tensor.basic import ARange, get_scalar_constant_value
+from pytensor.tensor.basic import ARange
 from pytensor.tensor.elemwise import DimShuffle
-from pytensor.tensor.exceptions import NotScalarConstantError
 from pytensor.tensor.shape import Reshape
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
@@ -38,11 +36,12 @@ from pymc.minibatch.axis_tracking import (
     label,
     ndim_of,
     output_axes,
+    require_tracked,
     rows_of,
     track_axes,
 )
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.lengths import rows_of_length
+from pymc.minibatch.lengths import constant_int, rows_of_length
 
 BY_PLACE = (
     "{op} picks rows of a minibatch by their place in the batch, so that the batch is no longer "
@@ -56,7 +55,7 @@ def _(op: MinibatchIndexRV, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 
 def is_full(entry: slice | Variable) -> bool:
-    """Tell whether an entry of an indexing takes an axis as it is; slices may be symbolic."""
+    """Return True if an entry of an indexing is the slice ``:``, symbolic or not."""
     if isinstance(entry, Constant):
         entry = entry.data
     elif isinstance(entry, Variable) and isinstance(entry.type, SliceType) and entry.owner:
@@ -66,58 +65,104 @@ def is_full(entry: slice | Variable) -> bool:
     return isinstance(entry, slice) and entry == slice(None)
 
 
-def _takes_all(entry: object, axis: Axis, length: int | None) -> bool:
-    """Tell whether an entry is a slice of the whole axis, as those that scan makes are."""
-    if not isinstance(entry, slice) or is_full(entry):
-        return is_full(entry)
-    start, step = (
-        default if bound is None else _number(bound)
-        for bound, default in ((entry.start, 0), (entry.step, 1))
-    )
-    if (start, step) != (0, 1) or entry.stop is None:
-        return (start, step) == (0, 1)
-    stop = _number(entry.stop)
-    known = length is not None and stop is not None and stop >= length
-    return known or (isinstance(axis, Rows) and rows_of_length(entry.stop) == axis)
-
-
 @output_axes.register(Subtensor)
 @output_axes.register(AdvancedSubtensor)
 def _(op: Subtensor | AdvancedSubtensor, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    return [_view_axes(op, node.inputs[0], inputs[0], node.inputs[1:], inputs[1:])]
+    return [_indexed_axes(op, node.inputs[0], inputs[0], node.inputs[1:], inputs[1:])]
 
 
 @output_axes.register(IncSubtensor)
 @output_axes.register(AdvancedIncSubtensor)
 def _(op: IncSubtensor, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     """Writing into an array gives it the rows of what is written, along axes taken in full."""
-    into, written = inputs[:2]
-    entries = _entries(op, node.inputs[2:], len(into))
-    view = _view_axes(op, node.inputs[0], into, node.inputs[2:], inputs[2:])
+    target, written = inputs[:2]
+    entries = _entries(op, node.inputs[2:], len(target))
+    view = _indexed_axes(op, node.inputs[0], target, node.inputs[2:], inputs[2:])
     together = broadcast_axes([view, written], [node.inputs[0], node.inputs[1]], len(view))
-    result: list[Axis] = [axis if is_full(e) else OTHER for axis, e in zip(into, entries)]
-    if all(isinstance(e, slice) or e.type.ndim == 0 for e in entries):
-        kept = [k for k, e in enumerate(entries) if isinstance(e, slice)]
+    result: list[Axis] = [axis if is_full(entry) else OTHER for axis, entry in zip(target, entries)]
+    if all(isinstance(entry, slice) or entry.type.ndim == 0 for entry in entries):
+        kept = [k for k, entry in enumerate(entries) if isinstance(entry, slice)]
         for k, axis in zip(kept, together, strict=True):
             if is_full(entries[k]):
-                result[k] = broadcast_axis([into[k], axis])
+                result[k] = broadcast_axis([target[k], axis])
             elif isinstance(axis, Rows):
                 raise Untracked(f"{op} writes the rows of a minibatch to a part of an axis")
-    elif rows_of(together) and together != into:
+    elif rows_of(together) and together != target:
         raise Untracked(f"{op} may write the rows of a minibatch out of order", certain=False)
     return [tuple(result)]
 
 
-def _each_place(entry: Any, rows: Rows, length: int | None) -> Sequence[int | str] | None:
-    """Read ``arange(length)``, which takes all rows in order beside other arrays of indexes.
+def _entries(op: Subtensor, index_vars: Sequence[Variable], ndim: int) -> list[slice | Variable]:
+    entries = list(indices_from_subtensor(index_vars, op.idx_list))
+    return entries + [slice(None)] * (ndim - len(entries))
 
-    Returns 0 for the axis of `entry` along which it counts, and "x" for each other one.
+
+def _indexed_axes(
+    op: Subtensor,
+    x: Variable,
+    axes: Axes,
+    index_vars: Sequence[Variable],
+    index_axes: Sequence[Axes],
+) -> Axes:
+    """Return the axes of ``x[...]``: axes taken in full stay, those of index arrays come in."""
+    axes_of = dict(zip(index_vars, index_axes))
+    result: list[Axis] = []
+    arrays: list[tuple[Variable, Axes]] = []
+    place = None  # where the axes of the index arrays go
+    is_split = False  # by a slice between two of them: NumPy puts their axes first
+    entries = _entries(op, index_vars, len(axes))
+    for axis, entry, length in zip(axes, entries, x.type.shape):
+        order = None
+        if isinstance(axis, Rows) and not _takes_all(entry, axis, length):
+            order = _counted_axes(entry, axis, length)
+            if order is None:
+                raise Untracked(BY_PLACE.format(op=op), by_place=True)
+        if isinstance(entry, slice):
+            result.append(axis)
+            is_split = is_split or place is not None
+        elif entry.type.ndim == 0 and isinstance(op, Subtensor | IncSubtensor):
+            continue  # one element: the axis is gone
+        else:
+            if entry.type.dtype == "bool" and entry.type.ndim > 1:
+                raise Untracked(f"{op} picks elements by a mask of several axes", certain=False)
+            if place is None:
+                place, is_split = len(result), False
+            elif is_split:
+                place = 0
+            counted = None if order is None else tuple(axis if k == 0 else BROADCAST for k in order)
+            arrays.append((entry, axes_of[entry] if counted is None else counted))
+    if arrays:
+        variables, along = zip(*arrays)
+        ndim = max(entry.type.ndim for entry in variables)
+        result[place:place] = broadcast_axes(along, variables, ndim)
+    return tuple(result)
+
+
+def _takes_all(entry: slice | Variable, axis: Rows, length: int | None) -> bool:
+    """Return True if an entry is a slice of the whole axis, such as those that scan makes."""
+    if not isinstance(entry, slice) or is_full(entry):
+        return is_full(entry)
+    start = 0 if entry.start is None else constant_int(entry.start)
+    step = 1 if entry.step is None else constant_int(entry.step)
+    if (start, step) != (0, 1) or entry.stop is None:
+        return (start, step) == (0, 1)
+    stop = constant_int(entry.stop)
+    is_whole = length is not None and stop is not None and stop >= length
+    return is_whole or rows_of_length(entry.stop) == axis
+
+
+def _counted_axes(
+    entry: slice | Variable, rows: Rows, length: int | None
+) -> Sequence[int | str] | None:
+    """Read ``arange(length)``, which takes all rows in order beside other index arrays.
+
+    Return 0 for the axis of `entry` along which it counts, and "x" for each other one.
     """
     order: Sequence[int | str] = (0,)
     if isinstance(entry, slice):
         return None
     if entry.owner is not None and isinstance(entry.owner.op, DimShuffle | Reshape):
-        # A column of it, as beside indexes of two axes
+        # A column of it, beside index arrays of two axes
         order = tuple("x" if n == 1 else 0 for n in entry.type.shape)
         entry = entry.owner.inputs[0]
         if order.count(0) != 1 or entry.type.ndim != 1:
@@ -127,93 +172,40 @@ def _each_place(entry: Any, rows: Rows, length: int | None) -> Sequence[int | st
     if entry.owner is None or not isinstance(entry.owner.op, ARange):
         return None
     start, stop, step = entry.owner.inputs
-    ends = rows_of_length(stop) == rows or _number(stop) == length is not None
-    return order if (_number(start), _number(step)) == (0, 1) and ends else None
+    takes_all = rows_of_length(stop) == rows or constant_int(stop) == length is not None
+    return order if (constant_int(start), constant_int(step)) == (0, 1) and takes_all else None
 
 
-def _number(var: Variable) -> int | None:
-    """Read a whole number that a graph fixes."""
-    try:
-        return int(get_scalar_constant_value(var))
-    except NotScalarConstantError:
-        return None
-
-
-def _entries(op: Subtensor, index_vars: Sequence[Variable], ndim: int) -> list[slice | Variable]:
-    entries = list(indices_from_subtensor(index_vars, op.idx_list))
-    return entries + [slice(None)] * (ndim - len(entries))
-
-
-def _view_axes(
-    op: Subtensor,
-    x: Variable,
-    axes: Axes,
-    index_vars: Sequence[Variable],
-    index_axes: Sequence[Axes],
-) -> Axes:
-    """Tell the axes of ``x[...]``: those taken in full stay, those of arrays of integers come in."""
-    kinds = dict(zip(index_vars, index_axes))
-    out: list[Axis] = []
-    arrays: list[tuple[Variable, Axes]] = []
-    place = None  # where the axes of the index arrays go
-    apart = False  # a slice stands between two of them: NumPy puts their axes first
-    entries = _entries(op, index_vars, len(axes))
-    for axis, entry, length in zip(axes, entries, x.type.shape):
-        each = None
-        if isinstance(axis, Rows) and not _takes_all(entry, axis, length):
-            each = _each_place(entry, axis, length)
-            if each is None:
-                raise Untracked(BY_PLACE.format(op=op), by_place=True)
-        if isinstance(entry, slice):
-            out.append(axis)
-            apart = apart or place is not None
-        elif entry.type.ndim == 0 and isinstance(op, Subtensor | IncSubtensor):
-            continue  # one element: the axis is gone
-        else:
-            if entry.type.dtype == "bool" and entry.type.ndim > 1:
-                raise Untracked(f"{op} picks elements by a mask of several axes", certain=False)
-            if place is None:
-                place, apart = len(out), False
-            elif apart:
-                place = 0
-            along = None if each is None else tuple(axis if k == 0 else BROADCAST for k in each)
-            arrays.append((entry, kinds[entry] if along is None else along))
-    if arrays:
-        ndim = max(entry.type.ndim for entry, _ in arrays)
-        new = broadcast_axes([along for _, along in arrays], [entry for entry, _ in arrays], ndim)
-        out[place:place] = new
-    return tuple(out)
-
-
+# --- loops ---
 @output_axes.register(Scan)
 def _(op: Scan, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    """A loop over rows keeps them if its steps are independent; one over something else, if each step does.
+    """Keep rows through a loop over them with independent steps, or over something else.
 
-    A state that is carried has the axes of its first value and those that a step makes of them, found
-    by induction: steps are followed until the axes of all states stay what they are.
+    A carried state has the axes of its first value and those that a step gives it, found by
+    induction: steps are tracked until the axes of all states stay what they are.
     """
     outer = dict(zip(node.inputs, inputs, strict=True))
     args = ScanArgs(node.inputs, node.outputs, op.inner_inputs, op.inner_outputs, op.info)
-    looped = [outer[var] for var in args.outer_in_seqs]
+    sequences = [outer[var] for var in args.outer_in_seqs]
     along = broadcast_axis(
-        [axes[0] for axes in looped],
-        [label(v) for v, axes in zip(args.outer_in_seqs, looped) if axes[0] is OTHER],
+        [axes[0] for axes in sequences],
+        [label(var) for var, axes in zip(args.outer_in_seqs, sequences) if axes[0] is OTHER],
     )
     states = _states(args, outer)
-    if states or args.outer_in_mit_mot:
-        if isinstance(along, Rows):
-            why = f"{op} carries a state from one row of a minibatch to the next"
-            raise Untracked(why, by_place=True)
-    if (args.outer_in_mit_mot or op.info.as_while) and any(rows_of(axes) for axes in inputs):
+    if isinstance(along, Rows) and (states or args.outer_in_mit_mot):
+        why = f"{op} carries a state from one row of a minibatch to the next"
+        raise Untracked(why, by_place=True)
+    if (args.outer_in_mit_mot or op.info.as_while) and any(map(rows_of, inputs)):
         raise Untracked(f"the rows of a minibatch cannot be followed through {op}", certain=False)
     known: dict[Variable, Axes | Untracked] = {
-        **{var: axes[1:] for var, axes in zip(args.inner_in_seqs, looped)},
+        **{var: axes[1:] for var, axes in zip(args.inner_in_seqs, sequences)},
         **dict(zip(args.inner_in_non_seqs, (outer[var] for var in args.outer_in_non_seqs))),
     }
+    step_axis = OTHER if along is BROADCAST else along
     try:
-        _follow_states(states, known)
+        _track_states(states, known)
         found = {
-            out: _stacked(along, track_axes(inner, known))
+            out: (step_axis, *require_tracked(track_axes(inner, known)))
             for inner, out in zip(args.inner_out_nit_sot, args.outer_out_nit_sot, strict=True)
         }
     except Untracked as lost:  # what is lost at one step may be taken up at the next
@@ -224,7 +216,7 @@ def _(op: Scan, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 @dataclass
 class _State:
-    """A state that a loop carries: its variables at each tap, its next value, all of its values."""
+    """A state that a loop carries: its variable at each tap, its next value, all of its values."""
 
     taps: Sequence[Variable]
     next: Variable
@@ -234,33 +226,23 @@ class _State:
 
 def _states(args: ScanArgs, outer: Mapping[Variable, Axes]) -> list[_State]:
     taps = [*([tap] for tap in args.inner_in_sit_sot), *args.inner_in_mit_sot]
-    return [
-        _State(at, new, stacked, outer[start][1:])
-        for at, new, stacked, start in zip(
-            taps,
-            [*args.inner_out_sit_sot, *args.inner_out_mit_sot],
-            [*args.outer_out_sit_sot, *args.outer_out_mit_sot],
-            [*args.outer_in_sit_sot, *args.outer_in_mit_sot],
-            strict=True,
-        )
-    ]
+    columns = zip(
+        taps,
+        [*args.inner_out_sit_sot, *args.inner_out_mit_sot],
+        [*args.outer_out_sit_sot, *args.outer_out_mit_sot],
+        [*args.outer_in_sit_sot, *args.outer_in_mit_sot],
+        strict=True,
+    )
+    return [_State(at, new, stacked, outer[start][1:]) for at, new, stacked, start in columns]
 
 
-def _follow_states(states: Sequence[_State], known: dict[Variable, Axes | Untracked]) -> None:
-    """Find the axes of states, and add those of their taps to what is known."""
-    moved = True
-    while moved:
+def _track_states(states: Sequence[_State], known: dict[Variable, Axes | Untracked]) -> None:
+    """Find the axes of states, and add those of their taps to `known`."""
+    is_moving = True
+    while is_moving:
         known.update({tap: state.axes for state in states for tap in state.taps})
-        moved = False
+        is_moving = False
         for state in states:
-            axes = track_axes(state.next, known)
-            if isinstance(axes, Untracked):
-                raise Untracked(axes.why, axes.certain, axes.by_place)
+            axes = require_tracked(track_axes(state.next, known))
             new = tuple(broadcast_axis(pair) for pair in zip(state.axes, axes, strict=True))
-            moved, state.axes = moved or new != state.axes, new
-
-
-def _stacked(along: Axis, step: Axes | Untracked) -> Axes:
-    if isinstance(step, Untracked):
-        raise Untracked(step.why, step.certain, step.by_place)
-    return (OTHER if along is BROADCAST else along, *step)
+            is_moving, state.axes = is_moving or new != state.axes, new

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Rules for tensor Ops: elementwise, reductions, products, and changes of shape."""
+"""Axis rules for tensors and xtensors: elementwise, reductions, products, and changes of shape."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ from pytensor.tensor.basic import (
     ScalarFromTensor,
     Split,
     TensorFromScalar,
-    get_scalar_constant_value,
 )
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
-from pytensor.tensor.exceptions import NotScalarConstantError
 from pytensor.tensor.extra_ops import CumOp, Repeat, SearchsortedOp, Unique
 from pytensor.tensor.linalg.solvers.core import SolveBase
 from pytensor.tensor.math import Argmax, Dot
@@ -57,7 +55,7 @@ from pymc.minibatch.axis_tracking import (
     refuse_rows,
     track_inner,
 )
-from pymc.minibatch.lengths import rows_of_length
+from pymc.minibatch.lengths import constant_int, rows_of_length
 from pymc.minibatch.rules.indexing import BY_PLACE, is_full
 from pymc.minibatch.rules.random import marginalized_axes
 
@@ -73,6 +71,9 @@ def _(op: Elemwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 @output_axes.register(CheckAndRaise)
 @output_axes.register(TensorFromScalar)
 @output_axes.register(ScalarFromTensor)
+@output_axes.register(XTensorFromTensor)
+@output_axes.register(TensorFromXTensor)
+@output_axes.register(Rename)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [inputs[0]]
 
@@ -86,25 +87,23 @@ def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 @output_axes.register(ARange)
 def _(op: ARange, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    """Only one that counts to 1 has a single value, as the logp of a Categorical has one."""
-    try:
-        start, stop, step = map(get_scalar_constant_value, node.inputs)
-    except NotScalarConstantError:
-        return [(OTHER,)]
-    return [(BROADCAST if len(np.arange(start, stop, step)) == 1 else OTHER,)]
+    # The logp of a Categorical counts to 1, which is one value
+    bounds = [constant_int(var) for var in node.inputs]
+    has_one = None not in bounds and len(range(*bounds)) == 1  # type: ignore[arg-type]
+    return [(BROADCAST if has_one else OTHER,)]
 
 
 @output_axes.register(DimShuffle)
 def _(op: DimShuffle, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     [axes] = inputs
-    dropped = [a for k, a in enumerate(axes) if k not in op.new_order]
+    dropped = [axis for k, axis in enumerate(axes) if k not in op.new_order]
     refuse_rows(dropped, f"{op} drops the axis of a minibatch")
     return [tuple(BROADCAST if k == "x" else axes[k] for k in op.new_order)]
 
 
 @output_axes.register(Alloc)
 def _(op: Alloc, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    """What is filled for each row, as ``pt.ones(x.shape[0])``, has rows: a sum over it counts them."""
+    # A sum over pt.ones(x.shape[0]) counts rows, so its axis is rows
     value, *_ = inputs
     axes = (BROADCAST,) * (node.outputs[0].type.ndim - len(value)) + value
     rows = map(rows_of_length, node.inputs[1:])
@@ -123,7 +122,7 @@ def _(op: CAReduce | Argmax, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     [axes] = inputs
     over = range(len(axes)) if op.axis is None else op.axis
     refuse_rows([axes[k] for k in over], f"{op} mixes the rows of a minibatch (axis {list(over)})")
-    left = tuple(a for k, a in enumerate(axes) if k not in over)
+    left = tuple(axis for k, axis in enumerate(axes) if k not in over)
     return [left for _ in node.outputs]
 
 
@@ -133,21 +132,38 @@ def _(op: Unique, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [(OTHER,) * out.type.ndim for out in node.outputs]
 
 
+def _mix_axis(axes: Axes, axis: int, why: str) -> Axes:
+    """Make one axis `OTHER`, or raise `why` if it is rows."""
+    refuse_rows([axes[axis]], why)
+    return tuple(OTHER if k == axis % len(axes) else kept for k, kept in enumerate(axes))
+
+
 @output_axes.register(CumOp)
 @output_axes.register(SortOp)
 @output_axes.register(ArgSortOp)
 @output_axes.register(Repeat)
 def _(op: CumOp | SortOp | ArgSortOp | Repeat, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    axes = inputs[0]
-    axis = op.axis
+    axes, axis = inputs[0], op.axis
+    why = f"{op} mixes the rows of a minibatch"
     if axis is None and len(node.inputs) > 1 and isinstance(node.inputs[1], Constant):
         axis = int(node.inputs[1].data)  # sort takes its axis as an input
-    touched = axes if axis is None else [axes[axis]]
-    refuse_rows(touched, f"{op} mixes the rows of a minibatch")
-    if axis is None:
+    if axis is None:  # of the flattened array
+        refuse_rows(axes, why)
         return [(OTHER,) * node.outputs[0].type.ndim]
-    axis %= len(axes)
-    return [(*axes[:axis], OTHER, *axes[axis + 1 :])]
+    return [_mix_axis(axes, axis, why)]
+
+
+@output_axes.register(Split)
+def _(op: Split, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    part = _mix_axis(inputs[0], op.axis, f"{op} splits the rows of a minibatch")
+    return [part] * len(node.outputs)
+
+
+@output_axes.register(Join)
+def _(op: Join, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    why = f"{op} joins arrays along the rows of a minibatch"
+    parts = [_mix_axis(axes, op.axis, why) for axes in inputs]
+    return [broadcast_axes(parts, node.inputs, len(inputs[0]))]
 
 
 @output_axes.register(SearchsortedOp)
@@ -167,99 +183,79 @@ def _(op: Dot, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 @output_axes.register(Blockwise)
 def _(op: Blockwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    batch_ndim = op.batch_ndim(node)
-    batch = broadcast_axes(
-        [axes[: len(axes) - len(core)] for axes, core in zip(inputs, op.inputs_sig)],
-        node.inputs,
-        batch_ndim,
-    )
+    splits = [len(axes) - len(names) for axes, names in zip(inputs, op.inputs_sig)]
+    leading = [axes[:split] for axes, split in zip(inputs, splits)]
+    cores = [axes[split:] for axes, split in zip(inputs, splits)]
+    batch = broadcast_axes(leading, node.inputs, op.batch_ndim(node))
     if isinstance(op.core_op, Subtensor | AdvancedSubtensor):
-        cores = [axes[len(axes) - len(core) :] for axes, core in zip(inputs, op.inputs_sig)]
         picked = output_axes(op.core_op, op._create_dummy_core_node(node.inputs), cores)
         return [(*batch, *core) for core in picked]
     kept: dict[str, Axis] = {}
-    for axes, core in zip(inputs, op.inputs_sig):
-        for axis, name in zip(axes[len(axes) - len(core) :], core):
+    for core, names in zip(cores, op.inputs_sig):
+        for axis, name in zip(core, names):
             if isinstance(axis, Rows):
                 _require_separate(op, name)
             if isinstance(axis, Rows) or (axis is BROADCAST and _is_separate(op, name)):
                 kept[name] = axis
-    return [(*batch, *(kept.get(name, OTHER) for name in core)) for core in op.outputs_sig]
+    return [(*batch, *(kept.get(name, OTHER) for name in names)) for names in op.outputs_sig]
 
 
 def _require_separate(op: Blockwise, name: str) -> None:
     """Let rows through along a core axis that one input has and that comes out again."""
-    has = sum(core.count(name) for core in op.inputs_sig)
-    if has > 1 or not any(name in core for core in op.outputs_sig):
+    n_inputs = sum(names.count(name) for names in op.inputs_sig)
+    if n_inputs > 1 or not any(name in names for names in op.outputs_sig):
         raise Untracked(f"{op} mixes the rows of a minibatch")
     if not _is_separate(op, name):
         raise Untracked(f"{op} may mix the rows of a minibatch", certain=False)
 
 
 def _is_separate(op: Blockwise, name: str) -> bool:
-    has = sum(core.count(name) for core in op.inputs_sig)
-    return has == 1 and isinstance(op.core_op, Dot | SolveBase)
+    n_inputs = sum(names.count(name) for names in op.inputs_sig)
+    return n_inputs == 1 and isinstance(op.core_op, Dot | SolveBase)
 
 
 # --- changes of shape ---
-@output_axes.register(Join)
-def _(op: Join, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    axis = op.axis % node.outputs[0].type.ndim
-    refuse_rows([i[axis] for i in inputs], f"{op} joins arrays along the rows of a minibatch")
-    rest = broadcast_axes(
-        [(*i[:axis], BROADCAST, *i[axis + 1 :]) for i in inputs], node.inputs, len(inputs[0])
-    )
-    return [(*rest[:axis], OTHER, *rest[axis + 1 :])]
-
-
-@output_axes.register(Split)
-def _(op: Split, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    axes, axis = inputs[0], op.axis % len(inputs[0])
-    refuse_rows([axes[axis]], f"{op} splits the rows of a minibatch")
-    return [(*axes[:axis], OTHER, *axes[axis + 1 :])] * len(node.outputs)
-
-
 @output_axes.register(Reshape)
 def _(op: Reshape, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    alike = all(axis is BROADCAST for axis in inputs[0])
-    axes: list[Axis] = [BROADCAST if alike else OTHER] * node.outputs[0].type.ndim
+    is_repeated = all(axis is BROADCAST for axis in inputs[0])
+    axes: list[Axis] = [BROADCAST if is_repeated else OTHER] * node.outputs[0].type.ndim
     for k, axis in enumerate(inputs[0]):
         if isinstance(axis, Rows):
-            axes[_same_place(op, node, inputs[0], k)] = axis
+            axes[_reshaped_axis(op, node, axis, k)] = axis
     return [tuple(axes)]
 
 
-def _same_place(op: Op, node: Apply, axes: Axes, k: int) -> int:
-    """Find the axis of the new shape that the rows of axis `k` have become, elements in order."""
+def _reshaped_axis(op: Op, node: Apply, rows: Rows, k: int) -> int:
+    """Return the axis of the new shape that axis `k` has become, with its elements in order."""
     old, new = node.inputs[0].type.shape, node.outputs[0].type.shape
-    known = None not in (*old, *new)
+    is_known = None not in (*old, *new)
     for j, length in enumerate(new):
-        if not _same_product(old[:k], new[:j]):
+        if not _has_same_size(old[:k], new[:j]):
             continue
         if old[k] is None and length is None:
-            # Of any length, so that they may differ: as what is left over does
-            same = _same_product(old[k + 1 :], new[j + 1 :]) or _is_length(node, axes, k, j)
-            known = None not in (*old[k + 1 :], *new[j + 1 :])
+            # The lengths are equal if the rest of the shape is, or by x.shape[k]
+            is_same = _has_same_size(old[k + 1 :], new[j + 1 :]) or _is_length(node, rows, j)
+            is_known = None not in (*old[k + 1 :], *new[j + 1 :])
         else:
-            same = length == old[k]
+            is_same = length == old[k]
         # Axes of length 1 in between do not matter: take the one after these
-        if same and (length != 1 or k == j):
+        if is_same and (length != 1 or k == j):
             return j
-    may = "mixes" if known else "may mix"
-    raise Untracked(f"{op} {may} the rows of a minibatch with another axis", certain=known)
+    may = "mixes" if is_known else "may mix"
+    raise Untracked(f"{op} {may} the rows of a minibatch with another axis", certain=is_known)
 
 
-def _same_product(old: Sequence[int | None], new: Sequence[int | None]) -> bool:
-    """Tell whether two parts of shapes surely have the same number of elements."""
+def _has_same_size(old: Sequence[int | None], new: Sequence[int | None]) -> bool:
+    """Return True if two parts of shapes surely have the same number of elements."""
     return None not in (*old, *new) and np.prod(old) == np.prod(new)  # type: ignore[arg-type]
 
 
-def _is_length(node: Apply, axes: Axes, k: int, j: int) -> bool:
-    """Tell whether entry `j` of the new shape is the length of axis `k`, as ``x.shape[k]``."""
+def _is_length(node: Apply, rows: Rows, j: int) -> bool:
+    """Return True if entry `j` of the new shape is the number of `rows`, as ``x.shape[k]``."""
     _x, shape = node.inputs
     if shape.owner is None or not isinstance(shape.owner.op, MakeVector):
         return False
-    return rows_of_length(shape.owner.inputs[j]) == axes[k]
+    return rows_of_length(shape.owner.inputs[j]) == rows
 
 
 @output_axes.register(JoinDims)
@@ -276,8 +272,8 @@ def _(op: JoinDims, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 def _(op: SplitDims, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     axes = inputs[0]
     refuse_rows([axes[op.axis]], f"{op} splits the rows of a minibatch")
-    more = node.outputs[0].type.ndim - len(axes) + 1
-    return [(*axes[: op.axis], *(OTHER,) * more, *axes[op.axis + 1 :])]
+    n_new = node.outputs[0].type.ndim - len(axes) + 1
+    return [(*axes[: op.axis], *(OTHER,) * n_new, *axes[op.axis + 1 :])]
 
 
 @output_axes.register(OpFromGraph)
@@ -287,13 +283,7 @@ def _(op: OpFromGraph, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return track_inner(op, inputs)
 
 
-@output_axes.register(XTensorFromTensor)
-@output_axes.register(TensorFromXTensor)
-@output_axes.register(Rename)
-def _(op: Rename, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    return [inputs[0]]
-
-
+# --- named dims: axes are matched by name ---
 @output_axes.register(XElemwise)
 @output_axes.register(XReduce)
 @output_axes.register(XDot)
@@ -301,18 +291,18 @@ def _(op: Rename, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 @output_axes.register(Squeeze)
 @output_axes.register(ExpandDims)
 @output_axes.register(Broadcast)
-def _(op: XElemwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    return [_by_name(node, inputs, out) for out in node.outputs]
+def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
+    return [_broadcast_dims(node, inputs, out) for out in node.outputs]
 
 
 @output_axes.register(XCumReduce)
 def _(op: XCumReduce, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    return [_by_name(node, inputs, out, op.dims) for out in node.outputs]
+    return [_broadcast_dims(node, inputs, out, op.dims) for out in node.outputs]
 
 
 @output_axes.register(Concat)
 def _(op: Concat, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
-    return [_by_name(node, inputs, out, (op.dim,)) for out in node.outputs]
+    return [_broadcast_dims(node, inputs, out, (op.dim,)) for out in node.outputs]
 
 
 @output_axes.register(XBlockwise)
@@ -320,31 +310,31 @@ def _(op: Concat, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 def _(op: XBlockwise | XRV, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     core = {dim for dims in op.core_dims[0] for dim in dims}
     return [
-        _by_name(node, inputs, out, core) if isinstance(out.type, XTensorType) else ()
+        _broadcast_dims(node, inputs, out, core) if isinstance(out.type, XTensorType) else ()
         for out in node.outputs
     ]
 
 
 def _dims(var: Variable) -> tuple[str, ...]:
-    """Return the names of the axes of an input; none of a slice, or a length."""
+    """Return the names of the axes of an input; none of a slice or a length."""
     return var.type.dims if isinstance(var.type, XTensorType) else ()
 
 
-def _by_name(
+def _broadcast_dims(
     node: Apply, inputs: Sequence[Axes], out: Variable, mixed: Collection[str] = ()
 ) -> Axes:
-    """Broadcast by name; the rows of dims that do not come out, or are in `mixed`, are mixed."""
+    """Broadcast by name; rows of dims in `mixed`, or that do not come out, are mixed."""
     axes: dict[str, list[Axis]] = {dim: [] for dim in out.type.dims}
-    own: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
     for var, var_axes in zip(node.inputs, inputs):
         for dim, axis in zip(_dims(var), var_axes):
             if dim not in axes or dim in mixed:
                 refuse_rows([axis], f"{node.op} mixes the rows of a minibatch (dim {dim!r})")
             axes.setdefault(dim, []).append(axis)
             if axis is OTHER:
-                own.setdefault(dim, []).append(label(var))
+                others.setdefault(dim, []).append(label(var))
     return tuple(
-        OTHER if dim in mixed else broadcast_axis(axes[dim] or [BROADCAST], own.get(dim, ()))
+        OTHER if dim in mixed else broadcast_axis(axes[dim] or [BROADCAST], others.get(dim, ()))
         for dim in out.type.dims
     )
 
@@ -353,22 +343,20 @@ def _by_name(
 def _(op: Index, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     x, *entries = node.inputs
     kinds = {dim: [axis] for dim, axis in zip(x.type.dims, inputs[0])}
-    own = {dim: [label(x)] for dim in x.type.dims}
+    names = {dim: [label(x)] for dim in x.type.dims}
     for dim, axis, entry in zip(x.type.dims, inputs[0], entries):
-        if not isinstance(entry.type, XTensorType):  # a slice
-            if isinstance(axis, Rows) and not is_full(entry):
-                raise Untracked(BY_PLACE.format(op=op), by_place=True)
-            continue
-        if isinstance(axis, Rows):
+        is_slice = not isinstance(entry.type, XTensorType)
+        if isinstance(axis, Rows) and not (is_slice and is_full(entry)):
             raise Untracked(BY_PLACE.format(op=op), by_place=True)
-        kinds[dim], own[dim] = [], []
+        if not is_slice:
+            kinds[dim], names[dim] = [], []
     for entry, entry_axes in zip(entries, inputs[1:]):
         for dim, axis in zip(_dims(entry), entry_axes):
             kinds.setdefault(dim, []).append(OTHER if axis is BROADCAST else axis)
-            own.setdefault(dim, []).append(label(entry))
+            names.setdefault(dim, []).append(label(entry))
     return [
         tuple(
-            broadcast_axis(kinds[dim] or [OTHER], own.get(dim, ()))
+            broadcast_axis(kinds[dim] or [OTHER], names.get(dim, ()))
             for dim in node.outputs[0].type.dims
         )
     ]

@@ -23,7 +23,7 @@ from pymc.distributions.custom import CustomDistRV, CustomSymbolicDistRV
 from pymc.logprob.abstract import _logprob
 from pymc.minibatch.current_value import current_length
 from pymc.minibatch.minibatch import axis_length
-from pymc.minibatch.placed_rows import placed_rows
+from pymc.minibatch.positional_rows import find_positional_rows
 from pymc.minibatch.rebuild import rebuild
 
 __all__ = ["ClosedOverRV", "with_closed_over_rows"]
@@ -104,7 +104,7 @@ def with_closed_over_rows(rv: Variable, axis: int, n_rows: int) -> Variable:
     if not axis < batch_ndim or not axis < term.type.ndim:
         return rv
     data, ndims = [], []
-    for root, axes in placed_rows([(term, axis)], n_rows).data.items():
+    for root, axes in find_positional_rows([(term, axis)], n_rows).data.items():
         # Aligned from the right, as in broadcasting: axes after those of the draws are of one draw
         ndim = root.type.ndim - (batch_ndim - axis + axes[0])
         alone = isinstance(root, Constant | SharedVariable) and len(axes) == 1 and ndim >= 0

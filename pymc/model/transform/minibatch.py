@@ -26,7 +26,6 @@ from pymc.minibatch.current_value import current_length
 from pymc.minibatch.index import check_batch_size, minibatch_index
 from pymc.minibatch.minibatch import axis_length, row_count, take_rows
 from pymc.minibatch.observed import warn_of_unsigned
-from pymc.minibatch.placed_rows import placed_rows
 from pymc.minibatch.plates import (
     as_axes,
     axes_of_dims,
@@ -38,6 +37,7 @@ from pymc.minibatch.plates import (
     model_indexes,
     plates_of,
 )
+from pymc.minibatch.positional_rows import find_positional_rows
 from pymc.minibatch.rebuild import FixedLengthError, all_rows, rebuild
 from pymc.minibatch.shuffle import SAMPLING
 from pymc.minibatch.stream_index import is_stream
@@ -437,7 +437,7 @@ def _data_on(
         for node in fgraph.apply_nodes
         if isinstance(node.op, ModelNamed)
     }
-    placed = placed_rows(terms, n_rows, _free_variables(fgraph))
+    placed = find_positional_rows(terms, n_rows, _free_variables(fgraph))
     for data, axes in (placed.data | placed.ends).items():
         if data not in uses and len(axes) == 1 and _is_data(data):
             [axis] = axes

@@ -9,7 +9,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.minibatch.placed_rows import placed_rows, sized_inputs
+from pymc.minibatch.positional_rows import find_positional_rows, with_lengths
 from pymc.minibatch.rebuild import with_inputs
 
 N = 6
@@ -42,18 +42,20 @@ DATA = {
 @pytest.mark.parametrize("name", DATA)
 def test_data(name):
     term, expected = DATA[name]
-    found = placed_rows([(term, 0)], N).data
+    found = find_positional_rows([(term, 0)], N).data
     assert {var: axes for var, axes in found.items() if var in (x, square, index)} == expected
 
 
 def test_of_blocked_variables_nothing_is_asked():
     group_effects = slots + x  # the mean of each of as many groups as rows
-    found = placed_rows([(group_effects[index], 0), (group_effects * 1, 0)], N, [group_effects])
+    found = find_positional_rows(
+        [(group_effects[index], 0), (group_effects * 1, 0)], N, [group_effects]
+    )
     assert found.data == {index: [0]}
 
 
 def test_of_several_axes():
-    found = placed_rows([(square * 2, 0), (square * 2, 1)], N)
+    found = find_positional_rows([(square * 2, 0), (square * 2, 1)], N)
     assert found.data == {square: [0, 1]}
 
 
@@ -70,9 +72,9 @@ SIZES = {
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes(name):
     term = SIZES[name]()
-    [(node, axes)] = placed_rows([(term, 0)], N).sizes.items()
+    [(node, axes)] = find_positional_rows([(term, 0)], N).sizes.items()
     assert (node, axes) == (term.owner, [0])
-    inputs = sized_inputs(node, node.inputs, {0: pt.constant(2)})
+    inputs = with_lengths(node, node.inputs, {0: pt.constant(2)})
     if name == "reshape":
         inputs[0] = x[:2]
     shape = with_inputs(node, inputs).outputs[term.owner.outputs.index(term)].shape
@@ -80,11 +82,11 @@ def test_sizes(name):
 
 
 def test_another_number_is_no_size_of_rows():
-    assert not placed_rows([(pt.zeros((1, 2)) + pt.zeros((N, 2))[:1], 0)], N).sizes
+    assert not find_positional_rows([(pt.zeros((1, 2)) + pt.zeros((N, 2))[:1], 0)], N).sizes
 
 
 def test_where_rows_end():
     lagged, summed = pt.cumsum(x), pt.cumsum(slots)
-    found = placed_rows([(lagged + summed + pt.zeros(N), 0)], N)
+    found = find_positional_rows([(lagged + summed + pt.zeros(N), 0)], N)
     assert found.ends == {lagged: [0], summed: [0]}
     assert set(found.coupled) == {lagged, summed}
