@@ -1,8 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Random rows of large data, the same rows everywhere, and the scale that makes them count for all."""
+"""Minibatches: random rows of large data, axis tracking, and N/B scaling."""
 
 from pymc.minibatch import (
+    axis_rules,  # registers the rules of `track_axes`
     dispatch,  # registers the index with the backends
-    rules,  # registers what `track_axes` applies
+    indexing_rules,
 )

@@ -4,7 +4,7 @@
 
 An axis is :class:`Rows` (picked by a minibatch index), ``BROADCAST`` (one value repeated) or ``OTHER``.
 :func:`track_axes` walks a graph and applies a rule of :func:`output_axes` at each node; the rules are in
-:mod:`pymc.minibatch.rules`. Lengths are never compared: two dims of equal length stay apart.
+``axis_rules`` and ``indexing_rules``. Lengths are never compared: two dims of equal length stay apart.
 """
 
 from __future__ import annotations
@@ -107,6 +107,9 @@ class Untracked(Exception):
         return self.by_place or not self.certain
 
 
+type KnownAxes = Mapping[Variable, Axes | Untracked]
+
+
 def require_tracked(axes: Axes | Untracked) -> Axes:
     """Return `axes`, or raise them if they are `Untracked`."""
     if isinstance(axes, Untracked):
@@ -134,7 +137,7 @@ _running: ContextVar[dict[Variable, Axes | Untracked]] = ContextVar("_running")
 
 def track_axes(
     var: Variable,
-    known: Mapping[Variable, Axes | Untracked] | None = None,
+    known: KnownAxes | None = None,
     free: Collection[Variable] = (),
 ) -> Axes | Untracked:
     """Return what each axis of `var` is.
@@ -316,7 +319,7 @@ def indexes(
     variables: Iterable[Variable],
     *,
     by_shape: bool = False,
-    known: Mapping[Variable, Axes | Untracked] | None = None,
+    known: KnownAxes | None = None,
 ) -> list[Variable]:
     """Return every minibatch index that `variables` depend on, inner graphs included; clones count once.
 

@@ -50,7 +50,7 @@ from pytensor.xtensor.shape import ExpandDims
 from pytensor.xtensor.vectorization import XRV, XElemwise
 
 from pymc.minibatch.axis_tracking import (
-    Axes,
+    KnownAxes,
     Rows,
     Untracked,
     axes_so_far,
@@ -167,7 +167,7 @@ type _Lengths = tuple[RowCount | None, ...]
 def check_no_row_count(
     name: str,
     outputs: Sequence[Variable],
-    known: Mapping[Variable, Axes | Untracked] | None = None,
+    known: KnownAxes | None = None,
 ) -> None:
     """Raise ValueError where a term computes with the row count of its batch.
 
@@ -186,7 +186,7 @@ def check_no_row_count(
 
 
 def row_counts(
-    outputs: Sequence[Variable], known: Mapping[Variable, Axes | Untracked] | None = None
+    outputs: Sequence[Variable], known: KnownAxes | None = None
 ) -> dict[Variable, RowCount]:
     """Return the numbers that are computed from the row count of a batch, in graph order.
 
@@ -218,7 +218,7 @@ def row_counts(
 
 def _row_lengths(
     var: Variable,
-    known: Mapping[Variable, Axes | Untracked] | None,
+    known: KnownAxes | None,
     counts: Mapping[Variable, RowCount],
 ) -> _Lengths:
     """Return which lengths of `var` are row counts, or depend on the rows of a batch."""
@@ -272,7 +272,7 @@ def _count_in_values(
     node: Apply,
     counts: Mapping[Variable, RowCount],
     shapes: Mapping[Variable, _Lengths],
-    known: Mapping[Variable, Axes | Untracked] | None,
+    known: KnownAxes | None,
 ) -> RowCount | None:
     """Return the row count that the values of the outputs of `node` are computed from."""
     not_values = _inputs_without_values(node)

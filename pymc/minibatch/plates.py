@@ -29,6 +29,7 @@ from pymc.minibatch.axis_tracking import (
     OTHER,
     Axes,
     Axis,
+    KnownAxes,
     Rows,
     Untracked,
     indexes,
@@ -267,23 +268,12 @@ def batch_initval(
     name: str,
     rows: Sequence[Rows | None],
     shape: Sequence[Variable | int],
-    known: Mapping[Variable, Axes | Untracked] | None = None,
+    known: KnownAxes | None = None,
 ) -> Any:
-    """Return the initial value of a local variable for the rows of a batch.
+    """Return the initial value of a local variable, of `shape` and with `rows`, for a batch.
 
-    Parameters
-    ----------
-    initval : array_like, Variable, str or None
-        What the user gave. Along an axis of rows it has an entry for each of all N rows, which
-        the index then picks from, or it broadcasts. A strategy ("support_point", "prior") is returned as it is.
-    name : str
-        Name of the variable.
-    rows : sequence of Rows or None
-        Its axes, see :func:`local_axes`.
-    shape : sequence of scalar integer
-        Its shape: that of a batch.
-    known : mapping, optional
-        Passed on to :func:`.track_axes`.
+    Along an axis of rows, that of the user has an entry for each of all N rows, which the index picks from, or
+    it broadcasts. A strategy ("support_point", "prior") is returned as it is.
 
     Raises
     ------
@@ -320,7 +310,7 @@ def check_free_variable(
     name: str,
     dims: Sequence[str | None] | None,
     plates: Mapping[str, Variable],
-    known: Mapping[Variable, Axes | Untracked] | None = None,
+    known: KnownAxes | None = None,
     free: Collection[Variable] = (),
 ) -> None:
     """Check that a free variable has rows of a batch where its dims say so, and nowhere else.
@@ -374,7 +364,7 @@ def check_local_prior(
     value: Variable,
     transform: Transform | None,
     rows: Sequence[Rows | None],
-    known: Mapping[Variable, Axes | Untracked],
+    known: KnownAxes,
     free: Collection[Variable] = (),
 ) -> None:
     """Raise ValueError where the prior of a local variable, with the Jacobian, is no sum over its rows.

@@ -36,23 +36,15 @@ from pymc.minibatch.lengths import size_inputs
 
 
 class PositionalRows(NamedTuple):
-    """Axes of rows, found by position.
+    """Axes of rows, found by position."""
 
-    Parameters
-    ----------
-    data : dict of Variable to list of int
-        Axes of roots of the graph.
-    sizes : dict of Apply to list of int
-        Output axes of nodes whose length is an input, as in ``pt.zeros(1000)``.
-    ends : dict of Variable to list of int
-        Axes of variables that are not known to be computed row by row, such as a running sum.
-    coupled : list of Variable
-        Those of `ends` that surely mix rows.
-    """
-
+    #: Axes of roots of the graph
     data: dict[Variable, list[int]]
+    #: Output axes of nodes whose length is an input, as in ``pt.zeros(1000)``
     sizes: dict[Apply, list[int]]
+    #: Axes of variables that are not known to be computed row by row, such as a running sum
     ends: dict[Variable, list[int]]
+    #: Those of `ends` that surely mix rows
     coupled: list[Variable]
 
 

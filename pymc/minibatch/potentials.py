@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -27,7 +27,14 @@ from pytensor.xtensor.reduction import XReduce
 from pytensor.xtensor.shape import Transpose
 from pytensor.xtensor.vectorization import XElemwise
 
-from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, indexes, rows_of, track_axes
+from pymc.minibatch.axis_tracking import (
+    KnownAxes,
+    Rows,
+    Untracked,
+    indexes,
+    rows_of,
+    track_axes,
+)
 from pymc.minibatch.current_value import current_length, current_value
 from pymc.minibatch.lengths import check_no_row_count
 from pymc.minibatch.rebuild import rebuild
@@ -43,24 +50,15 @@ def potential_scale(
     *,
     name: str,
     dims: Sequence[str | None] | None,
-    known: Mapping[Variable, Axes | Untracked],
+    known: KnownAxes,
     free: Collection[Variable],
     is_handwritten: bool = False,
 ) -> Variable | None:
     """Return the factor that scales a Potential to all rows; None if it is of no minibatch.
 
-    Parameters
-    ----------
-    var : Variable
-        The term: a log-probability for each row, or with `total_size` their sum over the batch.
-    total_size : optional
-        The number of rows in all; see :func:`.normalize_total_size`.
-    name : str
-    dims : sequence of str or None
-    known, free
-        Passed on to :func:`.track_axes`.
-    is_handwritten : bool
-        Whether a user wrote it for a batch, perhaps with a factor N/B, and no transformation made it.
+    The term has a log-probability for each row, or with `total_size` it may be their sum over the batch. If
+    it is handwritten, and not made by a transformation, it may have a factor N/B. `known` and `free` are
+    passed on to :func:`.track_axes`.
 
     Raises
     ------
@@ -124,9 +122,7 @@ def potential_scale(
     return scale_factor(totals, lengths, stated)
 
 
-def _counted_rows(
-    var: Variable, known: Mapping[Variable, Axes | Untracked], free: Collection[Variable]
-) -> Collection[Rows]:
+def _counted_rows(var: Variable, known: KnownAxes, free: Collection[Variable]) -> Collection[Rows]:
     """Return the rows that are in a term by their number alone, as those of ``pt.ones(n)``."""
     if not indexes([var], by_shape=True):
         return ()
@@ -254,24 +250,10 @@ def check_no_own_factor(
     totals: Sequence[Variable | int | None],
     lengths: Sequence[Variable | int],
 ) -> None:
-    """Raise where a term is multiplied by N/B, or N, and then scaled by N/B too.
+    """Raise ValueError where a Potential is multiplied by N/B, or N, and then scaled by N/B too.
 
     Only constants and lengths count as factors: a number of the model that happens to be N/B can be
-    :class:`pymc.Data`.
-
-    Parameters
-    ----------
-    name : str
-        Name of the Potential.
-    var : Variable
-        The term as the user wrote it: a value for each row of a batch, or their sum.
-    totals, lengths : sequence of scalar integer
-        N and B along each axis that is scaled.
-
-    Raises
-    ------
-    ValueError
-        The message shows the factor, and what to write instead.
+    :class:`pymc.Data`. `totals` and `lengths` are N and B along each axis that is scaled.
     """
     sizes = []
     for total, length in zip(totals, lengths):

@@ -24,7 +24,7 @@ from pytensor.xtensor.indexing import Index
 
 from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.rules.indexing import is_full
+from pymc.minibatch.indexing_rules import is_full
 from pymc.minibatch.scaling import RowRatio
 from pymc.minibatch.stream_index import StreamedRows, StreamIndexRV
 

@@ -44,6 +44,7 @@ from pymc.minibatch.axis_tracking import (
     BROADCAST,
     OTHER,
     Axes,
+    KnownAxes,
     Rows,
     Untracked,
     broadcast_axis,
@@ -72,28 +73,16 @@ def check_log_probability(
     value: Variable,
     axes: Axes | Untracked,
     *,
-    known: Mapping[Variable, Axes | Untracked],
+    known: KnownAxes,
     free: Collection[Variable],
     transform: Transform | None = None,
     is_vouched: bool = False,
 ) -> None:
     """Check that the log-probability of a variable is a sum over the rows of its value.
 
-    Parameters
-    ----------
-    name : str
-    rv : Variable
-        The random variable, not scaled.
-    value : Variable
-        What is observed, or the value variable of a free variable.
-    axes : tuple of Rows, BROADCAST or OTHER, or Untracked
-        The axes of `value`.
-    known, free
-        Passed on to :func:`.track_axes`.
-    transform : Transform, optional
-        That of the value.
-    is_vouched : bool
-        Whether `total_size` is stated, which is believed where nothing else tells.
+    `value` is what is observed, with `axes`, or the value variable of a free variable, after `transform`.
+    `known` and `free` are passed on to :func:`.track_axes`. A stated `total_size` vouches for the sum
+    where nothing else tells.
 
     Raises
     ------
@@ -193,7 +182,7 @@ def check_sum_over_rows(
     term: Variable,
     summed: frozenset[Rows] | Untracked,
     rows: frozenset[Rows],
-    known: Mapping[Variable, Axes | Untracked],
+    known: KnownAxes,
     free: Collection[Variable],
     is_vouched: bool,
 ) -> None:
@@ -228,7 +217,7 @@ def check_sum_over_rows(
 def summed_rows(
     name: str,
     term: Variable,
-    known: Mapping[Variable, Axes | Untracked] | None = None,
+    known: KnownAxes | None = None,
     free: Collection[Variable] = (),
 ) -> frozenset[Rows] | Untracked:
     """Return the rows that a term of the log-probability is a sum over, each entry of one row alone.
@@ -282,7 +271,7 @@ class _Graph:
     """The graph of a log-probability, and what is known of its variables."""
 
     name: str
-    known: Mapping[Variable, Axes | Untracked]
+    known: KnownAxes
     free: Collection[Variable]
     counts: Mapping[Variable, RowCount]
     parts: dict[Variable, _Part] = field(default_factory=dict)
@@ -512,31 +501,16 @@ type _TermOfRows = Callable[[int, Mapping[Rows, np.ndarray]], np.ndarray]
 def adds_up(
     term: Variable,
     rows: Collection[Rows],
-    known: Mapping[Variable, Axes | Untracked],
+    known: KnownAxes,
     free: Collection[Variable],
 ) -> bool | None:
-    """Try whether the sum of all entries of a term is one over rows.
+    """Try whether the sum of all entries of a term is one over `rows`; None if that cannot be told.
 
     A sum over rows is, for five rows, its value for two of them plus that for the other three. A mean, a lag
     or a softmax is not. Both parts have rows in common, so that what couples the rows of one group
-    does not add up either, however many groups there are.
-
-    Parameters
-    ----------
-    term : Variable
-        A log-probability, as a function of the data of the model and its random variables.
-    rows : collection of Rows
-        What it should be a sum over.
-    known : mapping of Variable to axes
-        Local variables among others, which get a value for each row.
-    free : collection of Variable
-        The free variables of the model, which are drawn from their priors.
-
-    Returns
-    -------
-    bool or None
-        None where nothing can be told: the term is random, not finite, or made for one number of rows, or its
-        rows are not available or all alike.
+    does not add up either, however many groups there are. Free variables are drawn from their priors,
+    local ones (in `known`) with a value for each row. Nothing can be told of a term that is random, not finite or
+    made for one number of rows, or whose rows are not available or all alike.
     """
     try:
         function = _term_of_rows(term, known, free)
@@ -565,9 +539,7 @@ def _adds_up_along(function: _TermOfRows, axis: Rows) -> bool | None:
     return True if n_conclusive > 1 else None
 
 
-def _term_of_rows(
-    term: Variable, known: Mapping[Variable, Axes | Untracked], free: Collection[Variable]
-) -> _TermOfRows:
+def _term_of_rows(term: Variable, known: KnownAxes, free: Collection[Variable]) -> _TermOfRows:
     """Compile the sum of a term as a function of positions among a few rows of data and local variables."""
     roots = [
         var
@@ -634,7 +606,7 @@ def _value_of_draws(draws: Sequence[np.ndarray], row_axes: Sequence[int]) -> np.
     return value
 
 
-def _row_axes(var: Variable, known: Mapping[Variable, Axes | Untracked]) -> dict[int, Rows]:
+def _row_axes(var: Variable, known: KnownAxes) -> dict[int, Rows]:
     axes = known.get(var, ())
     if isinstance(axes, Untracked):
         return {}

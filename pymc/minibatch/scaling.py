@@ -100,16 +100,8 @@ def scale_factor(
 ) -> TensorVariable:
     """Return the factor of a log-probability: the product of N/B over all axes, a scalar of floatX.
 
-    Parameters
-    ----------
-    totals : sequence of scalar integer or None
-        N along each axis; None where it is not subsampled.
-    shape : sequence of scalar integer
-        The shape of the batch.
-    stated : collection of int
-        Axes whose total a user has stated by `total_size`.
-    variable : str, optional
-        Name of the local variable whose prior is scaled.
+    `totals` has N along each axis, None where it is not subsampled; `shape` is that of the batch. Axes in
+    `stated` have the `total_size` of a user. `variable` names the local variable whose prior is scaled.
     """
     factors = [
         RowRatio(k if k in stated else None, variable)(total, length)

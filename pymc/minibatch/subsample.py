@@ -28,6 +28,7 @@ from pymc.minibatch.axis_tracking import (
     BROADCAST,
     OTHER,
     Axes,
+    KnownAxes,
     Rows,
     Untracked,
     indexes,
@@ -48,7 +49,7 @@ def subsample(
     lengths: Mapping[Variable, Variable],
     fixed: Collection[Variable] = (),
     sizes: Mapping[Apply, Mapping[int, Variable]] | None = None,
-    known: Mapping[Variable, Axes | Untracked] | None = None,
+    known: KnownAxes | None = None,
 ) -> list[Variable]:
     """Rewrite graphs of full data to graphs of a minibatch.
 
@@ -94,7 +95,7 @@ class _Subsampled:
         rows: Mapping[Variable, tuple[Variable, Axes]],
         lengths: Mapping[Variable, Variable],
         sizes: Mapping[Apply, Mapping[int, Variable]],
-        known: Mapping[Variable, Axes | Untracked],
+        known: KnownAxes,
     ) -> None:
         self.batch = {var: new for var, (new, _) in rows.items()}
         self.lengths = dict(lengths)

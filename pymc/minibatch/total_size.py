@@ -22,6 +22,7 @@ from pymc.minibatch.axis_tracking import (
     OTHER,
     Axes,
     Axis,
+    KnownAxes,
     Rows,
     Untracked,
     indexes,
@@ -45,23 +46,10 @@ _ONE_LOADER = (
 
 @dataclass(frozen=True)
 class Term:
-    """A term of the log-probability: a random variable and its observed value.
+    """A term of the log-probability: a random variable, not scaled, and its observed value.
 
-    Parameters
-    ----------
-    name : str
-    rv : Variable
-        The random variable, not scaled.
-    value : Variable
-        What is observed; any rank.
-    dims : sequence of str or None
-        Names of the axes.
-    plates : mapping of str to Variable
-        The subsampled dims of the model and their index.
-    dim_lengths : mapping of str to Variable
-        The full length of each dim of the model.
-    known, free
-        Passed on to :func:`.track_axes`.
+    `plates` maps the subsampled dims of the model to their index, and `dim_lengths` each dim to its full
+    length. `known` and `free` are passed on to :func:`.track_axes`.
     """
 
     name: str
@@ -70,7 +58,7 @@ class Term:
     dims: Sequence[str | None] | None = None
     plates: Mapping[str, Variable] = field(default_factory=dict)
     dim_lengths: Mapping[str, Variable] = field(default_factory=dict)
-    known: Mapping[Variable, Axes | Untracked] = field(default_factory=dict)
+    known: KnownAxes = field(default_factory=dict)
     free: Collection[Variable] = ()
 
     def dim(self, axis: int) -> str | None:
@@ -139,7 +127,7 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
     """
     stated = normalize_total_size(total_size, term.value.type.ndim, term.name)
     if not indexes([term.rv, term.value], known=term.known):
-        check_not_on_plate(term.name, term.dims, term.plates)
+        check_not_on_plate(repr(term.name), term.dims, term.plates)
         return stated
     check_none_missing(term.name, term.rv, term.value)
     value = track_axes(term.value, term.known, term.free)
@@ -213,20 +201,17 @@ def _advice(*subsampled: Variable | Rows) -> str:
 
 
 def check_not_on_plate(
-    name: str, dims: Sequence[str | None] | None, plates: Mapping[str, Variable]
+    where: str, dims: Sequence[str | None] | None, plates: Mapping[str, Variable]
 ) -> None:
-    """Raise ValueError where a term that depends on no minibatch has a subsampled dim."""
+    """Raise ValueError where a term, or an axis of one, has a subsampled dim and is of no minibatch."""
     for dim in dims or ():
         if dim is not None and dim in plates:
+            subsampler = "a loader" if is_stream(plates[dim]) else "pm.Minibatch"
             raise ValueError(
-                f"{name!r} has the dim {dim!r}, which {_subsampler(plates[dim])} subsamples, but neither its "
+                f"{where} has the dim {dim!r}, which {subsampler} subsamples, but neither its "
                 f"observed value nor its parameters are of the batch. In this model {dim!r} means "
                 f"the rows of the batch: {_advice(plates[dim])}, or give the full data a dim of their own"
             )
-
-
-def _subsampler(index: Variable) -> str:
-    return "a loader" if is_stream(index) else "pm.Minibatch"
 
 
 def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
@@ -238,12 +223,7 @@ def _axis_rows(term: Term, k: int, value: Axis, params: Axis) -> Rows | None:
         _check_repeated_value(term, k, value, params)
         rows = params
     else:
-        dim = term.dim(k)
-        if dim is not None and dim in term.plates:
-            raise ValueError(
-                f"{where} has the dim {dim!r}, which {_subsampler(term.plates[dim])} subsamples, but its "
-                f"observed value is not of the batch: {_advice(term.plates[dim])}"
-            )
+        check_not_on_plate(where, [term.dim(k)], term.plates)
         return None
     _check_between_draws(term, k)
     if isinstance(params, Rows) and params != rows:

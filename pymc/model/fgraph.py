@@ -23,6 +23,7 @@ from pytensor.xtensor.type import XTensorVariable
 
 import pymc._layer as _layer
 
+from pymc.minibatch.axis_rules import check_marginalized
 from pymc.minibatch.axis_tracking import (
     BROADCAST,
     OTHER,
@@ -44,7 +45,6 @@ from pymc.minibatch.plates import (
 from pymc.minibatch.potentials import potential_scale, without_stated_totals
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.row_terms import is_marker
-from pymc.minibatch.rules.random import check_marginalized
 from pymc.minibatch.stream_index import streamed, streams_in
 from pymc.minibatch.total_size import Term, infer_totals
 
