@@ -1,7 +1,8 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
+"""Checks of observed data: missing values of every kind of array, and unsigned differences."""
 
-"""NaN: an error of what is observed, for every kind of array; of a covariate the model's own affair."""
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pymc as pm
 import pymc.dims as pmd
 
 from tests.minibatch.enumeration import full_logp_and_gradient, mean_over_batches, some_point
+from tests.minibatch.streams import loader_of
 
 N, B = 6, 2
 Y = np.array([0.3, np.nan, 1.2, -0.4, np.nan, 0.8])
@@ -115,3 +117,56 @@ def test_a_custom_dist_without_a_logp_may_not():
             dist=lambda mu, size: pm.Normal.dist(mu, 1, size=size),
             observed=pm.Minibatch(Y, batch_size=B),
         )
+
+
+PIXELS = np.arange(60, dtype="u1").reshape(20, 3)
+BATCHES = {
+    "Minibatch": lambda dtype: pm.Minibatch(PIXELS.astype(dtype), batch_size=5),
+    "stream": lambda dtype: pm.Data(
+        "batch", loader_of(PIXELS.astype(dtype), 5), dims=("obs", None)
+    ),
+}
+WRAPPING = {
+    "difference": lambda x: x[:, 0] - x[:, 1],
+    "negative": lambda x: -x[:, 0],
+    "later a float": lambda x: (x[:, 0] - x[:, 1]).astype("float64") / 255,
+}
+SIGNED = {
+    "floats": lambda x: x[:, 0].astype("float64") - x[:, 1],
+    "constant": lambda x: x[:, 0] - 128,
+    "scaled": lambda x: x[:, 0] / 255 - 0.5,
+    "sum": lambda x: x[:, 0] + x[:, 1],
+}
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+@pytest.mark.parametrize("expression", WRAPPING)
+@pytest.mark.parametrize(["dtype", "wrapped"], [("uint8", 254), ("uint16", 65534)])
+def test_unsigned_differences_are_told(kind, expression, dtype, wrapped):
+    with pm.Model():
+        batch = BATCHES[kind](dtype)
+        x = WRAPPING[expression](batch)
+        beta = pm.Normal("beta")
+        with pytest.warns(UserWarning, match=f"'y' depends on a difference of {dtype}.* {wrapped}"):
+            pm.Normal("y", beta * x, 1, observed=batch[:, 2])
+        with pytest.warns(UserWarning, match="'p' depends on a difference of"):
+            pm.Potential("p", beta * x, total_size=20)
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+@pytest.mark.parametrize("expression", SIGNED)
+def test_what_has_a_sign_is_not(kind, expression):
+    with warnings.catch_warnings(), pm.Model():
+        warnings.simplefilter("error")
+        batch = BATCHES[kind]("uint8")
+        x = SIGNED[expression](batch)
+        pm.Normal("y", pm.Normal("beta") * x, 1, observed=batch[:, 2])
+
+
+def test_differences_of_all_rows_are_of_the_release():
+    with warnings.catch_warnings(), pm.Model() as model:
+        warnings.simplefilter("error")
+        x = pm.Data("x", PIXELS, dims=("obs", None))
+        pm.Normal("y", x[:, 0] - x[:, 1], 1, observed=np.zeros(20), dims="obs")
+    with pytest.warns(UserWarning, match="'y' depends on a difference of uint8 of a minibatch"):
+        pm.minibatch_model(model, batch_size=5)
