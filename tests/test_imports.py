@@ -19,7 +19,7 @@ ORDER = (
     "pymc._layer",
     "pymc.argument_checks",
     "pymc.minibatch",
-    "pymc.variational.described",
+    "pymc.variational.configurable",
     "pymc.variational.number_inputs",
     "pymc.variational.minibatch_rv",
     "pymc.variational.vectorize",

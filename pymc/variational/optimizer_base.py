@@ -18,7 +18,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.elemwise import Elemwise
 
-from pymc.variational.described import Described
+from pymc.variational.configurable import Configurable
 from pymc.variational.number_inputs import lift_numbers
 from pymc.variational.updates import get_or_compute_grads
 
@@ -30,7 +30,7 @@ type State = dict[str, list[Any]]
 type Variables = Sequence[Variable]
 
 
-class Optimizer(Described, ABC):
+class Optimizer(Configurable, ABC):
     """Turn gradients into what is added to the parameters: a link of a :func:`chain`.
 
     Write a subclass with :meth:`update`, and with :meth:`init` if it keeps something. They are called

@@ -16,13 +16,13 @@ from pymc.minibatch.plates import local_axes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
 from pymc.model.full_data import full_data_model
+from pymc.variational.approximation_base import ApproximationBase
 from pymc.variational.averaging import TailAverage
 from pymc.variational.fit_options import argument_names, check_known
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.optimizers import as_optimizer
 from pymc.variational.replacements import as_replacements
 from pymc.variational.results import add_fit
-from pymc.variational.saved import Saved
 from pymc.variational.vectorize import at_each_draw, draw_anew, largest_at_once
 
 
@@ -188,7 +188,7 @@ class _ObjectiveFunction:
         return None
 
 
-class _Approximation(Saved):
+class _Approximation(ApproximationBase):
     """What a fit asks of every approximation, here of one made of groups."""
 
     @property

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pymc.variational.approximation_base import ApproximationBase
 from pymc.variational.report import FitReport, Setting
-from pymc.variational.saved import Saved
 
 __all__ = ["GROUP", "add_fit", "fit_dataset"]
 
@@ -21,7 +21,7 @@ GROUP = "fit"
 NESTED = frozenset({"settings", "verdict"})
 
 
-def add_fit(tree: Any, approx: Saved) -> Any:
+def add_fit(tree: Any, approx: ApproximationBase) -> Any:
     """Add the group "fit" to draws of an approximation.
 
     Parameters
@@ -54,7 +54,7 @@ def add_fit(tree: Any, approx: Saved) -> Any:
     return tree
 
 
-def fit_dataset(approx: Saved) -> xr.Dataset | None:
+def fit_dataset(approx: ApproximationBase) -> xr.Dataset | None:
     """Tell the losses of a fit, and what it was, in a form that files hold.
 
     Parameters

@@ -24,7 +24,7 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.variable import TensorVariable
 
 from pymc.argument_checks import check_flag, check_int, check_number
-from pymc.variational.described import Described
+from pymc.variational.configurable import Configurable
 from pymc.variational.number_inputs import as_input, lift_numbers
 
 __all__ = [
@@ -156,7 +156,7 @@ class _WithInputs:
         return repr(self.schedule)
 
 
-class _Formula(Described):
+class _Formula(Configurable):
     """Base class of the schedules in this module: dataclasses whose fields have checks."""
 
     def __post_init__(self) -> None:

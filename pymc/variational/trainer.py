@@ -14,7 +14,12 @@ from rich.theme import Theme
 
 from pymc.argument_checks import check_int
 from pymc.data_loading.batch import Position
-from pymc.variational.checkpoints.trainers import Checkpoints, Resumable, new_fit_id
+from pymc.variational.checkpoints.trainer import (
+    CheckpointCallback,
+    Plan,
+    Resumable,
+    new_fit_id,
+)
 from pymc.variational.engine.step_cache import one_at_a_time
 from pymc.variational.fit_options import N_STEPS, FitOptions, check_callbacks, check_no_more
 from pymc.variational.fitting import FitState
@@ -155,18 +160,18 @@ class Trainer(Resumable):
             refuse_for_auto({"n": n})
         kwargs = self._without_names(n, kwargs)
         options = {**self._defaults, **kwargs}
-        plan = self._take_plan(options)
-        of_call = FitOptions.select(options, "display", "budget")
-        kept = {k: v for k, v in kwargs.items() if k in options and k not in of_call}
-        if self.state is None or kept.keys() - {"callbacks"}:
-            with Compiling(
-                theme=of_call.get("progressbar_theme"), show=of_call.get("progressbar", True)
-            ):
-                self.prepare(**kept)
-        elif "callbacks" in kept:
-            self._set_callbacks(check_callbacks(kept["callbacks"]))
-            self._defaults |= kept
-        self._take(n, plan, of_call)
+        with self._checkpointing(options) as plan:
+            of_call = FitOptions.select(options, "display", "budget")
+            kept = {k: v for k, v in kwargs.items() if k in options and k not in of_call}
+            if self.state is None or kept.keys() - {"callbacks"}:
+                with Compiling(
+                    theme=of_call.get("progressbar_theme"), show=of_call.get("progressbar", True)
+                ):
+                    self.prepare(**kept)
+            elif "callbacks" in kept:
+                self._set_callbacks(check_callbacks(kept["callbacks"]))
+                self._defaults |= kept
+            self._take(n, plan, of_call)
         return self.approx
 
     def refine(
@@ -195,12 +200,12 @@ class Trainer(Resumable):
                 "Need to call `.fit` first: `refine` goes on with the step of that fit."
             )
         options = dict(self._defaults)
-        plan = self._take_plan(options)
-        asked = {"progressbar": progressbar, "progressbar_theme": progressbar_theme}
-        of_call = FitOptions.select(options, "display", "budget")
-        self._take(n, plan, of_call | {k: v for k, v in asked.items() if v is not None})
+        with self._checkpointing(options) as plan:
+            asked = {"progressbar": progressbar, "progressbar_theme": progressbar_theme}
+            of_call = FitOptions.select(options, "display", "budget")
+            self._take(n, plan, of_call | {k: v for k, v in asked.items() if v is not None})
 
-    def _take(self, n: int, plan: Any, of_call: dict[str, Any]) -> None:
+    def _take(self, n: int, plan: Plan | None, of_call: dict[str, Any]) -> None:
         """Take steps, and write checkpoints after the user's callbacks of a step."""
         state = self.inference.state
         if is_auto(self._method):
@@ -208,8 +213,8 @@ class Trainer(Resumable):
             self.inference.refine(**of_call)
             return
         if plan is not None:
-            watching = Checkpoints(self, **plan._asdict(), until=state.i + n)
-            self._set_callbacks([*state.callbacks, watching])
+            writer = CheckpointCallback(self, plan, until=state.i + n)
+            self._set_callbacks([*state.callbacks, writer])
         try:
             self.inference.refine(n, **of_call)
         finally:

@@ -553,7 +553,7 @@ class AutoApproximation(GuideApproximation):
         return new
 
     @property
-    def made_of(self) -> GuideApproximation:
+    def underlying(self) -> GuideApproximation:
         return self.normal
 
     @property

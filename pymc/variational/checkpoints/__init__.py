@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Fits that survive: what they are on the disk, and how they go on from there."""
+"""Checkpoints: save fits to the disk, and resume them."""
 
 from pymc import _layer
 
@@ -8,7 +8,7 @@ _layer.load_late(
     globals(),
     {
         "pymc.variational.checkpoints.approximation": ("load_approximation",),
-        "pymc.variational.checkpoints.errors": (
+        "pymc.variational.checkpoints.store": (
             "CheckpointMismatchError",
             "CheckpointSaveError",
             "DamagedCheckpointError",

@@ -12,36 +12,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytensor.compile.sharedvalue import SharedVariable
+
 import pymc.variational.approximations as approximations
 
 from pymc.model.core import modelcontext
 from pymc.variational.approximation import GuideApproximation, guided_approximation
 from pymc.variational.auto import AutoApproximation
-from pymc.variational.checkpoints.errors import (
-    CheckpointMismatchError,
-    DamagedCheckpointError,
-)
-from pymc.variational.checkpoints.fingerprint import (
+from pymc.variational.checkpoints.identity import (
     differences,
-    named,
+    latent_identity,
+    model_differences,
+    names_of,
+    types_of,
     versions,
     warn_of_versions,
 )
-from pymc.variational.checkpoints.latents import (
-    latent_differences,
-    latent_fingerprint,
-)
-from pymc.variational.checkpoints.reading import read_newest
-from pymc.variational.checkpoints.recipes import Unknown, make
-from pymc.variational.checkpoints.saving import parameters_of, put_results, tables_of
-from pymc.variational.checkpoints.state import restore, unlike, unpack
-from pymc.variational.checkpoints.validation import check_approximation
+from pymc.variational.checkpoints.recipes import CannotRebuild, rebuild
+from pymc.variational.checkpoints.saving import dense_parameters
+from pymc.variational.checkpoints.schema import ApproximationContents, TrainerContents
+from pymc.variational.checkpoints.store import CheckpointMismatchError, Value, load_contents
 from pymc.variational.guides.lookups import model_parameters
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["load_approximation"]
+__all__ = ["load_approximation", "set_results", "set_value", "with_prefix"]
 
 
 def load_approximation(
@@ -99,53 +95,51 @@ def load_approximation(
     array([ True])
     """
     model = modelcontext(model)
-    found, contents = read_newest(Path(path).absolute())
-    tree = unpack(contents, found)
-    if tree.get("kind") != "approximation":
-        line = f"kind: {tree.get('kind')!r} in the checkpoint, 'approximation' now"
-        raise CheckpointMismatchError(found, [f"{line}: use pm.Trainer.load"])
-    check_approximation(tree, found)
-    try:
-        saved = tree["approximation"]
-        lines = list(latent_differences(tree["model"], latent_fingerprint(model, set(params))))
-        if lines:
-            raise CheckpointMismatchError(found, lines)
-        approx = _made(saved, model, guide, params)
-        if str(approx) != saved["text"]:
-            line = f"approximation: {saved['text']} in the checkpoint, {approx} now"
-            raise CheckpointMismatchError(found, [line])
-        _set_parameters(approx, saved["parameters"], found)
-        put_results(approx, saved, found)
-        warn_of_versions(tree["versions"], versions("python"), found)
-    except (LookupError, AttributeError) as error:
-        raise DamagedCheckpointError(found, f"it has no approximation ({error!r})") from error
+    found, contents, values = load_contents(Path(path).absolute(), ApproximationContents)
+    lines = list(model_differences(contents.model, latent_identity(model, set(params))))
+    if lines:
+        raise CheckpointMismatchError(found, lines)
+    parameters = with_prefix("parameters", values)
+    approx = _make(contents, len(parameters.get("globals_histogram", ())), model, guide, params)
+    if str(approx) != contents.text:
+        line = f"approximation: {contents.text} in the checkpoint, {approx} now"
+        raise CheckpointMismatchError(found, [line])
+    lines = list(differences(types_of(parameters), types_of(dense_parameters(approx))))
+    if lines:
+        raise CheckpointMismatchError(found, lines)
+    tables = {table.shared: table for table in approx.tables}
+    for name, var in names_of(approx.params).items():
+        if var in tables:
+            var.get_value(borrow=True)[:, : tables[var].n_params] = parameters[name]
+        else:
+            set_value(var, parameters[name])
+    set_results(approx, contents, values)
+    warn_of_versions(contents.versions, versions("python"), found)
     return approx
 
 
-def _made(saved: Mapping[str, Any], model: Model, guide: Any, params: Any) -> Any:
-    """Make the approximation again, with parameters at their start."""
-    name = saved["class"]
-    if name == GuideApproximation.__name__:
-        guides = _guides(saved) if guide is None else guide
+def _make(contents: ApproximationContents, size: int, model: Model, guide: Any, params: Any) -> Any:
+    """Make the approximation again, with parameters at their start and `size` draws if it has draws."""
+    if contents.type == GuideApproximation.__name__:
+        guides = _guides(contents) if guide is None else guide
         return guided_approximation(model, guides, params=params)
     if guide is not None:
         raise TypeError(
-            f"The approximation {saved['text']} is one of pm.{name}: leave guide of pm.load_approximation out"
+            f"The approximation {contents.text} is one of pm.{contents.type}: leave guide of "
+            "pm.load_approximation out"
         )
-    size = len(saved["parameters"].get("globals_histogram", ()))
-    if name == "Empirical":
+    if contents.type == AutoApproximation.__name__:
+        approx = AutoApproximation(guided_approximation(model, _guides(contents)), size)
+    elif contents.type == "Empirical":
         approx = approximations.Empirical(size=size, model=model)
-    elif name == AutoApproximation.__name__:
-        approx = AutoApproximation(guided_approximation(model, _guides(saved)), size)
     else:
-        approx = {"MeanField": approximations.MeanField, "FullRank": approximations.FullRank}[name](
-            model=model
-        )
+        known = {"MeanField": approximations.MeanField, "FullRank": approximations.FullRank}
+        approx = known[contents.type](model=model)
     approx.model_parameters = model_parameters(model, params)
     return approx
 
 
-def _guides(saved: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+def _guides(contents: ApproximationContents) -> dict[tuple[str, ...], Any]:
     """Make the guides again, by the variables of each.
 
     Raises
@@ -154,32 +148,43 @@ def _guides(saved: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
         If one cannot be made from what is saved.
     """
     guides = {}
-    for recipe in saved["guides"]:
-        names = tuple(recipe["variables"])
+    for recipe in contents.guides:
+        names = tuple(recipe.variables)
         try:
-            guides[names] = make(recipe["class"], recipe["config"])
-        except Unknown as error:
+            guides[names] = rebuild(recipe.type, recipe.config)
+        except CannotRebuild as error:
             raise TypeError(
-                f"The guide of {', '.join(map(repr, names))} in {saved['text']} cannot be made again, as {error} "
-                "(an encoder, for one, is a function of yours): give guide= of pm.load_approximation what pm.fit "
-                "was given, and params= too"
+                f"The guide of {', '.join(map(repr, names))} in {contents.text} cannot be made again, as "
+                f"{error} (an encoder, for one, is a function of yours): give guide= of "
+                "pm.load_approximation what pm.fit was given, and params= too"
             ) from error
     return guides
 
 
-def _set_parameters(approx: Any, saved: Mapping[str, np.ndarray], path: Path) -> None:
-    here = parameters_of(approx)
-    lines = list(differences(dict.fromkeys(saved, "an array"), dict.fromkeys(here, "an array")))
-    lines += [
-        f"{name}: {unlike(here[name], saved[name])}"
-        for name in here.keys() & saved.keys()
-        if unlike(here[name], saved[name])
-    ]
-    if lines:
-        raise CheckpointMismatchError(path, lines)
-    tables = tables_of(approx)
-    for name, var in named(approx.params).items():
-        if var in tables:
-            tables[var].shared.get_value(borrow=True)[:, : tables[var].n_params] = saved[name]
-        else:
-            restore(var, saved[name])
+def set_value(shared: SharedVariable, value: Any) -> None:
+    """Set the value of a shared variable, in its memory where it fits.
+
+    The rows of a table begin at lines of the processor's caches, and have to stay there.
+    """
+    before = shared.container.storage[0]
+    if isinstance(before, np.ndarray) and before.flags.writeable and before.dtype == value.dtype:
+        np.copyto(before, value)
+    else:
+        shared.container.storage[0] = shared.type.filter(value, strict=True)
+
+
+def set_results(
+    approx: Any, contents: ApproximationContents | TrainerContents, values: Mapping[str, Value]
+) -> None:
+    """Give an approximation the generator, the losses and the report of a fit."""
+    approx.rng, approx.hist = values["rng"], values["hist"]
+    approx.include_transformed = contents.include_transformed
+    approx.guide_losses = with_prefix("guide_losses", values)
+    if contents.report is not None:
+        approx.report = approx.underlying.report = contents.report
+
+
+def with_prefix(prefix: str, values: Mapping[str, Value]) -> dict[str, Any]:
+    """Return the values with names ``prefix/name``, by name."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): v for name, v in values.items() if name.startswith(start)}

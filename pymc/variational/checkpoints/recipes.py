@@ -1,10 +1,10 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Describe guides, objectives and optimizers by name and arguments, and make them again.
+"""Arguments of a fit as JSON: guides, objectives, optimizers and schedules by name and arguments.
 
-A class or function is named ``"module:qualname"``. Looking one up imports no module but PyMC's: a user's own
-has to be loaded, be a subclass of Guide or Objective, or have the parameters of an optimizer. So a file
-cannot name just any function to be called.
+A class or function is named ``"module:qualname"``. To look one up imports no module but PyMC's, and finds only
+subclasses of Configurable, and functions with the parameters of an optimizer. So a file cannot
+name just any function to be called.
 """
 
 from __future__ import annotations
@@ -12,53 +12,150 @@ from __future__ import annotations
 import re
 import sys
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from inspect import signature
 from types import FunctionType
 from typing import Any
 
-from pymc.variational.described import Described
-from pymc.variational.guides.base import Guide
+from pytensor.compile.mode import Mode
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+
+from pymc.variational.configurable import Configurable
 
 __all__ = [
-    "Unknown",
-    "find_class",
-    "find_function",
-    "guide_recipe",
-    "make",
+    "CannotRebuild",
+    "argument_from_json",
+    "argument_to_json",
+    "find_optimizer",
+    "merge_arguments",
     "qualified_name",
+    "rebuild",
 ]
 
-_NAME = re.compile(r"(?P<module>\w+(\.\w+)*):(?P<qualname>[\w.<>]+)")
+#: The first parameters of an optimizer: no other function is called.
+OPTIMIZER = ["loss_or_grads", "params"]
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-class Unknown(Exception):
-    """A recipe of something that cannot be made here; the message says why."""
+class CannotRebuild(Exception):
+    """An argument that has to be given again; the message says why."""
 
 
-def qualified_name(value: Any) -> str:
-    """Return ``"module:qualname"`` of a class or function.
+def merge_arguments(
+    saved: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Merge the arguments of a checkpoint with those that are given now.
+
+    Parameters
+    ----------
+    saved : mapping of str to JSON
+        As of `argument_to_json`.
+    given : mapping of str to object
+
+    Returns
+    -------
+    arguments : dict of str to object
+    problems : list of str
+        A line for each argument that differs, or that has to be given again.
+    """
+    merged, problems = dict(given), []
+    for name, value in saved.items():
+        if name in given:
+            now = argument_to_json(given[name])
+            if now != value:
+                problems.append(f"{name}: {value!r} in the checkpoint, {now!r} now")
+            continue
+        try:
+            merged[name] = argument_from_json(value)
+        except CannotRebuild as error:
+            problems.append(f"{name}: {error}, or give {name}= again as it was")
+    return merged, problems
+
+
+def argument_to_json(value: object) -> Any:
+    """Return an argument of a fit as JSON.
+
+    Returns
+    -------
+    JSON
+        ``{"@again": text}`` for what only the user can make again, such as a lambda.
 
     Examples
     --------
-    >>> from pymc.variational.checkpoints.recipes import qualified_name
-    >>> qualified_name(pm.LowRank)
-    'pymc.variational.guides.low_rank:LowRank'
+    >>> from pymc.variational.checkpoints.recipes import argument_from_json, argument_to_json
+    >>> argument_to_json(pm.adam(learning_rate=0.1))["@optimizer"]
+    'pymc.variational.updates:adam'
+    >>> argument_from_json(argument_to_json(pm.adam(learning_rate=0.1))).keywords["learning_rate"]
+    0.1
     """
-    return f"{value.__module__}:{value.__qualname__}"
+    try:
+        return _to_json(value)
+    except CannotRebuild:
+        return {"@again": _text(value)}
 
 
-def guide_recipe(guide: Guide) -> dict[str, Any]:
-    """Describe a bound guide: its class, its variables, and its arguments, None where only the user has them."""
-    return {
-        "class": qualified_name(type(guide)),
-        "variables": [site.name for site in guide.sites],
-        "config": guide.config(),
-    }
+def _to_json(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in value]
+    if isinstance(value, Mapping):  # with keys that may be tuples
+        return {"@items": [[_to_json(key), _to_json(item)] for key, item in value.items()]}
+    if isinstance(value, Variable) and value.name and not isinstance(value, SharedVariable):
+        return {"@variable": value.name}
+    if isinstance(value, Configurable) and (config := value.config()) is not None:
+        return {"@class": qualified_name(type(value)), "arguments": _to_json(config)}
+    function, keywords = value, {}
+    if isinstance(value, partial) and not value.args:
+        function, keywords = value.func, value.keywords
+    return {"@optimizer": _optimizer_name(function), "arguments": _to_json(keywords)}
 
 
-def make(name: str, config: Mapping[str, Any] | None) -> Described:
+def _text(value: object) -> str:
+    """Describe an argument without what differs between processes."""
+    if isinstance(value, Mode):
+        query = value.provided_optimizer
+        rewrites = {part: sorted(map(str, vars(query)[part])) for part in ("include", "exclude")}
+        return f"Mode(linker={value.provided_linker!r}, rewrites={rewrites})"
+    return _ADDRESS.sub("", repr(value))
+
+
+def argument_from_json(value: Any) -> Any:
+    """Make an argument again.
+
+    Raises
+    ------
+    CannotRebuild
+        If its class or function is not loaded, or only the user can make it.
+    """
+    if isinstance(value, list):
+        return [argument_from_json(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "@items" in value:
+        return {_to_tuple(key): argument_from_json(item) for key, item in value["@items"]}
+    if "@variable" in value:
+        return value["@variable"]
+    if "@again" in value:
+        raise CannotRebuild(f"{value['@again']} in the checkpoint, none now")
+    arguments = argument_from_json(value["arguments"])
+    if "@optimizer" in value:
+        optimizer = find_optimizer(value["@optimizer"])
+        return partial(optimizer, **arguments) if arguments else optimizer
+    return rebuild(value["@class"], arguments)
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(map(_to_tuple, value)) if isinstance(value, list) else value
+
+
+def rebuild(name: str, config: Mapping[str, Any] | None) -> Configurable:
     """Make a guide, objective or optimizer again.
 
     Parameters
@@ -70,96 +167,105 @@ def make(name: str, config: Mapping[str, Any] | None) -> Described:
 
     Raises
     ------
-    Unknown
+    CannotRebuild
         If its class is not loaded, or does not take these arguments, or there are none.
-    ValueError
-        If `name` is none of a class.
 
     Examples
     --------
-    >>> from pymc.variational.checkpoints.recipes import make
-    >>> make("pymc.variational.guides.low_rank:LowRank", {"rank": 3})
+    >>> from pymc.variational.checkpoints.recipes import rebuild
+    >>> rebuild("pymc.variational.guides.low_rank:LowRank", {"rank": 3})
     LowRank(rank=3)
     """
     if config is None:
-        raise Unknown(f"the config() of {name!r} is None")
-    cls = find_class(name)
+        raise CannotRebuild(f"the config() of {name!r} is None")
+    module, qualname = _import_if_pymc(name)
+    # The last one, as a cell of a notebook that is run again defines the class anew
+    found = [
+        c for c in _subclasses(Configurable) if (c.__module__, c.__qualname__) == (module, qualname)
+    ]
+    if not found:
+        raise CannotRebuild(
+            f"no guide, objective or optimizer {name!r} is loaded: import {module} first"
+        )
+    cls = found[-1]
     try:
         return cls(**config)
     except Exception as error:
-        raise Unknown(
+        raise CannotRebuild(
             f"{cls.__name__}(**{dict(config)}), which its config() asks for, raises {error!r}"
         ) from error
 
 
-def find_class(name: str) -> type[Described]:
-    """Find a loaded class of guides, objectives or optimizers by its :func:`qualified_name`.
+def find_optimizer(name: str) -> Callable[..., Any]:
+    """Return an optimizer that is a function at the top of a loaded module.
 
     Raises
     ------
-    Unknown
-        If none is loaded.
-    ValueError
-        If `name` is none of a class.
-    """
-    module, qualname = _split(name)
-    known = list(_subclasses(Described))
-    # The last one, as a cell of a notebook that is run again defines the class anew
-    found = [c for c in known if (c.__module__, c.__qualname__) == (module, qualname)]
-    if not found:
-        raise Unknown(f"no guide, objective or optimizer {name!r} is loaded: import {module} first")
-    return found[-1]
-
-
-def find_function(name: str, parameters: Sequence[str]) -> Callable[..., Any]:
-    """Find a function at the top of a loaded module by its :func:`qualified_name`.
-
-    Parameters
-    ----------
-    name : str
-    parameters : sequence of str
-        Names that its parameters have to begin with.
-
-    Raises
-    ------
-    Unknown
+    CannotRebuild
         If there is none.
-    ValueError
-        If `name` is none of a function.
 
     Examples
     --------
-    >>> from pymc.variational.checkpoints.recipes import find_function
-    >>> find_function("pymc.variational.updates:adam", ("loss_or_grads", "params")) is pm.adam
+    >>> from pymc.variational.checkpoints.recipes import find_optimizer
+    >>> find_optimizer("pymc.variational.updates:adam") is pm.adam
     True
     """
-    module, qualname = _split(name)
+    module, qualname = _import_if_pymc(name)
     function = vars(sys.modules[module]).get(qualname) if module in sys.modules else None
     if isinstance(function, FunctionType):
-        known = list(signature(function).parameters)
-        if known[: len(parameters)] == list(parameters):
+        if list(signature(function).parameters)[:2] == OPTIMIZER:
             return function
-    raise Unknown(
-        f"no function {name!r} with the parameters {', '.join(parameters)} is loaded: import {module} first"
+    raise CannotRebuild(
+        f"no function {name!r} with the parameters {', '.join(OPTIMIZER)} is loaded (import {module} first)"
     )
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Return module and qualname, and import the module if it is one of PyMC."""
-    parts = _NAME.fullmatch(name)
-    if parts is None:
-        raise ValueError(f"{name!r} is no 'module:qualname'")
-    module, qualname = parts["module"], parts["qualname"]
+def _optimizer_name(function: object) -> str:
+    """Return the name by which `find_optimizer` finds a function.
+
+    Raises
+    ------
+    CannotRebuild
+        If it finds none.
+    """
+    if isinstance(function, FunctionType):
+        name = qualified_name(function)
+        if find_optimizer(name) is function:
+            return name
+    raise CannotRebuild
+
+
+def qualified_name(value: type | FunctionType) -> str:
+    """Return ``"module:qualname"`` of a class or function.
+
+    Examples
+    --------
+    >>> from pymc.variational.checkpoints.recipes import qualified_name
+    >>> qualified_name(pm.LowRank)
+    'pymc.variational.guides.low_rank:LowRank'
+    """
+    return f"{value.__module__}:{value.__qualname__}"
+
+
+def _import_if_pymc(name: str) -> tuple[str, str]:
+    """Return module and qualname, and import the module if it is one of PyMC.
+
+    Raises
+    ------
+    CannotRebuild
+        If PyMC has no such module.
+    """
+    module, _, qualname = name.partition(":")
     if module.startswith("pymc."):
         try:
             import_module(module)
         except ModuleNotFoundError as error:
-            raise Unknown(f"this version of PyMC has no {name!r}") from error
+            raise CannotRebuild(f"this version of PyMC has no {name!r}") from error
     return module, qualname
 
 
 def _subclasses(cls: type) -> Iterator[type]:
-    below: list[type] = cls.__subclasses__()
-    for sub in below:
+    subclasses: list[type] = cls.__subclasses__()
+    for sub in subclasses:
         yield sub
         yield from _subclasses(sub)

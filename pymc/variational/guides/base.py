@@ -24,7 +24,7 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.shape import shape_i
 
 from pymc.minibatch.axis_tracking import Rows
-from pymc.variational.described import Described
+from pymc.variational.configurable import Configurable
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows, rows_by_axis
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Parameter:
 type ParamValues = Mapping[Parameter | SharedVariable, Variable]
 
 
-class Guide(Described, ABC):
+class Guide(Configurable, ABC):
     """The distribution that is fitted to some latent variables: subclass it to write a guide.
 
     An instance that a user makes is a description, with hyperparameters alone. :meth:`bind` gives a

@@ -20,7 +20,7 @@ from pytensor.graph.traversal import ancestors
 
 from pymc.minibatch.current_value import current_length
 from pymc.minibatch.plates import model_indexes
-from pymc.variational.described import Described
+from pymc.variational.configurable import Configurable
 from pymc.variational.guides.base import (
     Guide,
     Latents,
@@ -125,7 +125,7 @@ class Setting:
         return tuple(dict.fromkeys(p for guide in guides for p in guide.parameters))
 
 
-class Objective(Described, ABC):
+class Objective(Configurable, ABC):
     """What a fit minimises, from draws of the guides: subclass it to write your own.
 
     Attributes

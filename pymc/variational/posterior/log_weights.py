@@ -52,6 +52,7 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.model.full_data import is_streamed
 from pymc.pytensorf import compile
 from pymc.util import RandomState, _get_seeds_per_chain
+from pymc.variational.approximation_base import ApproximationBase
 from pymc.variational.guides.base import Guide, Plate
 from pymc.variational.memory import check_fits
 from pymc.variational.objectives.base import Draws, Setting, Weights, sum_over_rows
@@ -70,7 +71,6 @@ from pymc.variational.posterior.sample import SampleOptions, held_selection, sel
 from pymc.variational.posterior.select import RowSelection, select_rows
 from pymc.variational.progress import with_bar
 from pymc.variational.rows.table import rows_in_all
-from pymc.variational.saved import Saved
 from pymc.variational.stable_logs import stabilised
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ class _RowWeights:
 
 def _selection(approx: GuideApproximation, options: SampleOptions, function: str) -> RowSelection:
     """Select the rows to weigh; those of a stream need their data at hand."""
-    is_of_guides = isinstance(approx, Saved) and bool(approx.guides)
+    is_of_guides = isinstance(approx, ApproximationBase) and bool(approx.guides)
     if not is_of_guides:
         raise TypeError(
             f"{function} takes what pm.fit returns, and got {approx!r} of type {type(approx).__name__}, which "

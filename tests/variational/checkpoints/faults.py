@@ -6,48 +6,85 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from pymc.variational.checkpoints.disk import Disk
-from pymc.variational.checkpoints.files import write
-from pymc.variational.checkpoints.folders import Contents
-from pymc.variational.checkpoints.reading import read_newest
+from pymc.variational.checkpoints import store
+from pymc.variational.checkpoints.store import (
+    Contents,
+    earlier_checkpoints,
+    read_newest,
+    remove_checkpoints,
+    write,
+)
 
 #: The long tests run with SOAK=1, in `make soak`.
 SOAK = os.environ.get("SOAK") == "1"
 
-CALLS = ("make_folder", "create", "write", "sync", "close", "sync_folder", "rename", "remove")
+OS_CALLS = ("mkdir", "open", "fsync", "close", "rename", "unlink")
 
 
-class Counting(Disk):
-    """Does something before its k-th call, from 0 on; a write is half done by then."""
+class Faulty:
+    """A module whose k-th call, from 0 on, meets a fault before it is made; writes are half done by then."""
 
     def __init__(self, k: int, fault: Callable[[], None]) -> None:
         self.k, self.fault, self.n = k, fault, 0
 
+    def call(self, function: Callable[..., Any], before: Callable[..., Any] | None = None) -> Any:
+        def counted(*args: Any) -> Any:
+            self.n += 1
+            if self.n - 1 == self.k:
+                if before is not None:
+                    before(*args)
+                self.fault()
+            return function(*args)
 
-def _counted(name: str) -> Callable[..., Any]:
-    def call(self: Counting, *args: Any) -> Any:
-        self.n += 1
-        if self.n - 1 == self.k:
-            if name == "write":
-                os.write(args[0], args[1][: len(args[1]) // 2])
-            if name == "close":
-                os.close(args[0])
-            self.fault()
-        return getattr(Disk, name)(self, *args)
-
-    return call
+        return counted
 
 
-for _name in (*CALLS, "remove_folder"):
-    setattr(Counting, _name, _counted(_name))
+class Proxy:
+    """A module of which some functions are others."""
+
+    def __init__(self, module: Any, **functions: Any) -> None:
+        self.module = module
+        self.__dict__.update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+
+@contextmanager
+def faulty_disk(k: int, fault: Callable[[], None]) -> Iterator[Faulty]:
+    """Let the k-th call of a save to the operating system fail."""
+    faulty = Faulty(k, fault)
+    calls = {name: faulty.call(getattr(os, name)) for name in OS_CALLS}
+    calls["close"] = faulty.call(os.close, before=os.close)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "os", Proxy(os, **calls))
+        patch.setattr(
+            store, "shutil", Proxy(shutil, rmtree=faulty.call(shutil.rmtree, half_removed))
+        )
+        for name in ("_write_tensors", "write_file"):
+            patch.setattr(store, name, faulty.call(getattr(store, name), half_written))
+        yield faulty
+
+
+def half_written(path: Path, data: Any) -> None:
+    path.write_bytes(b"half")
+
+
+def half_removed(path: Path) -> None:
+    """Remove the first file of a folder."""
+    if path.is_dir():
+        min(path.iterdir()).unlink()
 
 
 def failing(number: int) -> Callable[[], None]:
@@ -68,13 +105,22 @@ def contents(k: int) -> Contents:
     """What the k-th checkpoint holds."""
     rng = np.random.default_rng(k)
     tensors = {"mu": rng.normal(size=7), "n": np.array(k), "table": rng.normal(size=(40, 4))}
-    return Contents(tensors, {"k": k, "mu": {"$array": "mu"}, "rng": None})
+    return Contents({"k": k, "rng": None}, tensors)
 
 
 def same(left: Contents, right: Contents) -> bool:
-    return left.values == right.values and all(
-        left.tensors[name].tobytes() == right.tensors[name].tobytes() for name in right.tensors
+    return left.contents == right.contents and all(
+        left.values[name].tobytes() == right.values[name].tobytes()  # type: ignore[union-attr]
+        for name in right.values
     )
+
+
+def write_and_keep(path: Path, checkpoint: Contents, keep: int | None = None) -> Path:
+    """Write a checkpoint, and remove all but the last `keep`."""
+    write(path, checkpoint)
+    if keep is not None:
+        remove_checkpoints(earlier_checkpoints(path)[: 1 - keep or None])
+    return path
 
 
 def killed_saves(folder: Path, saved: int, next_path: Path, keep: int | None) -> list[int]:
@@ -84,13 +130,14 @@ def killed_saves(folder: Path, saved: int, next_path: Path, keep: int | None) ->
         child = os.fork()
         if child == 0:
             try:
-                write(next_path, contents(saved + 1), keep=keep, disk=Counting(k, killed))
+                with faulty_disk(k, killed):
+                    write_and_keep(next_path, contents(saved + 1), keep)
             finally:
                 os._exit(0)
         _, status = os.waitpid(child, 0)
         _, newest = read_newest(folder)
         assert any(same(newest, contents(j)) for j in (saved, saved + 1)), k
-        found.append(int(newest.values["k"]))
+        found.append(int(newest.contents["k"]))
         if not os.WIFSIGNALED(status):
             return found
     raise AssertionError("it never ended")

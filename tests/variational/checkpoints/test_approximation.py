@@ -20,12 +20,11 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.checkpoints.errors import (
-    CheckpointMismatchError,
-    DamagedCheckpointError,
-)
-from pymc.variational.checkpoints.fingerprint import model_fingerprint
+from pymc.variational.checkpoints.approximation import set_value
+from pymc.variational.checkpoints.identity import model_identity
+from pymc.variational.checkpoints.store import CheckpointMismatchError, DamagedCheckpointError
 from pymc.variational.guides.base import FlatGuide
+from pymc.variational.rows.table import aligned_zeros
 from tests.variational.engine import PYTHON
 
 X = np.random.default_rng(1).normal(2, 1, size=6)
@@ -207,7 +206,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["distribution", "length", "transform"],
 )
 def test_another_model(saved, other, lines):
-    with pytest.raises(CheckpointMismatchError, match="is of another fit") as caught:
+    with pytest.raises(
+        CheckpointMismatchError, match="does not fit to what it is loaded for"
+    ) as caught:
         pm.load_approximation(saved, model=plain_model(**other))
     for line in lines:
         assert re.search(line, str(caught.value))
@@ -236,7 +237,7 @@ def bounded_model(upper: Any, scale: Any = 1.0) -> pm.Model:
     "here, line",
     [
         ({"upper": pytensor.shared(5.0, "upper")}, "shared, upper: '0.0' in .*, '5.0' now"),
-        ({"scale": np.array([1.0, 2.0001])}, "priors, v: .*another hash"),
+        ({"scale": np.array([1.0, 2.0001])}, "graph of v: it has another hash"),
         ({"scale": pytensor.shared(1.0, "upper")}, "variables, v: .*, upper.*, free.* now"),
     ],
     ids=["bound", "constant", "graph"],
@@ -284,7 +285,7 @@ def test_shared_variables_by_name():
     with pm.Model() as model:
         mu = pm.Normal("mu", 0, scale)
         pm.Mixture("mix", [0.5, 0.5], [pm.Normal.dist(mu, 1), pm.Normal.dist(mu * scale, 2)])
-    texts = model_fingerprint(model)["variables"]
+    texts = model_identity(model)["variables"]
     assert texts["mu"].startswith("Normal(0, scale), free")
     assert texts["mix"].startswith("Mixture(<constant>, Normal(mu, 1), Normal(f(mu")
 
@@ -313,10 +314,8 @@ def test_groups_of_ones_own(tmp_path):
 def test_a_damaged_one(saved, tmp_path):
     path = tmp_path / "fit"
     shutil.copytree(saved, path)
-    path.joinpath("checkpoint.json").write_text(json.dumps({"kind": "approximation"}))
-    with pytest.raises(
-        DamagedCheckpointError, match=r"checkpoint\.json of a checkpoint is damaged"
-    ):
+    path.joinpath("meta.json").write_text(json.dumps({"kind": "approximation"}))
+    with pytest.raises(DamagedCheckpointError, match=r"meta\.json of a checkpoint is damaged"):
         pm.load_approximation(path, model=plain_model())
 
 
@@ -328,13 +327,33 @@ def test_other_versions_are_told(saved, monkeypatch):
         pm.load_approximation(saved, model=plain_model())
 
 
-def test_without_safetensors(saved, monkeypatch):
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ImportError, match="pip install safetensors"):
+@pytest.mark.parametrize("package", ["safetensors", "msgspec"])
+def test_without_a_package(saved, tmp_path, monkeypatch, package):
+    with plain_model():
+        approx = pm.MeanField()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f"pip install {package}"):
         pm.load_approximation(saved, model=plain_model())
+    with pytest.raises(ImportError, match=f"pip install {package}"):
+        approx.save(tmp_path / "fit")
+
+
+def test_a_table_keeps_its_memory():
+    memory = aligned_zeros(5, 4, "float64")
+    table = pytensor.shared(memory, "table", shape=(None, None), borrow=True)
+    set_value(table, np.arange(20.0).reshape(5, 4))
+    assert table.get_value(borrow=True) is memory
+    np.testing.assert_array_equal(memory, np.arange(20.0).reshape(5, 4))
+
+
+def test_a_generator_is_replaced():
+    shared = pytensor.shared(np.random.default_rng(1))
+    rng = np.random.default_rng(5)
+    set_value(shared, rng)
+    assert shared.get_value(borrow=True) is rng
 
 
 def test_import_pymc_does_not_load_it():
-    code = "import sys, pymc; print([m for m in sys.modules if 'data_loading' in m or 'checkpoints' in m or 'safetensors' in m])"
+    code = "import sys, pymc; print([m for m in sys.modules if any(word in m for word in ('data_loading', 'checkpoints', 'safetensors', 'msgspec', 'filelock'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,7 +1,7 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
 
-"""Attributes of all approximations, and how they are saved and pickled."""
+"""Base class of all approximations: results of the fit, `save` and pickling."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ import numpy as np
 
 from pymc.variational.report import FitReport
 
-__all__ = ["Saved"]
+__all__ = ["ApproximationBase"]
 
-#: Whether cloudpickle was called for an approximation, of which it has to take the parts
-_at_work = ContextVar("_at_work", default=False)
+#: True while cloudpickle pickles the parts of an approximation.
+_is_pickling = ContextVar("_is_pickling", default=False)
 
 
-class Saved:
-    """An approximation that can be pickled, and written to a folder: the mixin of all of them.
+class ApproximationBase:
+    """Base class of all approximations.
 
     Attributes
     ----------
     guides : tuple of Guide
-        What it is made of; empty where that is groups of the release.
+        Empty for groups of the release.
     hist : array of floats, shape (n_steps,)
         The loss of each step; empty without a fit, or for one without a score.
     report : FitReport or None
@@ -47,23 +47,23 @@ class Saved:
     guide_losses: Mapping[str, np.ndarray] = MappingProxyType({})
 
     @property
-    def made_of(self) -> Any:
-        """The approximation whose guides make this one again; itself, but for automatic fits."""
+    def underlying(self) -> Any:
+        """The approximation of the guides: itself, except for automatic fits."""
         return self
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
-        """Pickle by cloudpickle: a model has methods and functions that pickle does not take.
+        """Pickle by cloudpickle, as pickle cannot hold the methods and functions of a model.
 
         Raises
         ------
         pickle.PicklingError
             If a part of the model, or of the fit, cannot be pickled by that either.
         """
-        # Whoever calls that, or copies, has to reach the parts themselves
+        # cloudpickle itself, and copy, need the parts
         caller = sys._getframe(1).f_globals.get("__name__", "")
-        if _at_work.get() or caller == "copy" or "cloudpickle" in caller:
+        if _is_pickling.get() or caller == "copy" or "cloudpickle" in caller:
             return super().__reduce_ex__(protocol)
-        token = _at_work.set(True)
+        token = _is_pickling.set(True)
         try:
             return cloudpickle.loads, (cloudpickle.dumps(self, int(protocol)),)
         except Exception as error:
@@ -73,7 +73,7 @@ class Saved:
                 "pm.load_approximation(path, model=...), with a model made by the same code"
             ) from error
         finally:
-            _at_work.reset(token)
+            _is_pickling.reset(token)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the approximation to a folder, from which :func:`pymc.load_approximation` reads it.
@@ -86,7 +86,7 @@ class Saved:
         Returns
         -------
         Path
-            The folder, absolute. It has arrays, JSON and hashes, and no pickle.
+            The folder, absolute. It holds arrays, JSON and checksums, and no pickle.
 
         Raises
         ------
@@ -94,11 +94,11 @@ class Saved:
         TypeError
             If the approximation is made of groups of the user's own.
         ImportError
-            If safetensors is not installed.
+            If safetensors or msgspec is not installed.
         OSError
-            If the disk is full, for one: nothing is there then.
+            If the folder cannot be written, for example on a full disk. It does not exist then.
         """
-        # When it is called: most fits are not saved
+        # Here, as most fits are not saved
         from pymc.variational.checkpoints.saving import save_approximation
 
-        return save_approximation(self, path)
+        return save_approximation(self, path)  # type: ignore[arg-type]

@@ -17,10 +17,10 @@ from pytensor.compile.mode import Mode
 import pymc as pm
 
 from pymc.variational import optimizers, schedules
-from pymc.variational.checkpoints.arguments import (
-    as_json,
-    from_json,
-    merged_arguments,
+from pymc.variational.checkpoints.recipes import (
+    argument_from_json,
+    argument_to_json,
+    merge_arguments,
 )
 from pymc.variational.objectives import ELBO, IWAE, Renyi, ReweightedWakeSleep
 from pymc.variational.objectives.base import Objective
@@ -89,7 +89,7 @@ def signs(loss_or_grads: Any = None, params: Any = None, rate: float = 0.1) -> d
 
 
 def through_json(value: Any) -> Any:
-    return from_json(json.loads(json.dumps(as_json(value))))
+    return argument_from_json(json.loads(json.dumps(argument_to_json(value))))
 
 
 def test_objectives_of_ones_own() -> None:
@@ -97,7 +97,7 @@ def test_objectives_of_ones_own() -> None:
     again = through_json(Plain(0.5))
     assert type(again) is Plain
     assert again.settings == {"weight": 0.5, "power": 2}
-    assert "@again" in as_json(Closed(0.5))
+    assert "@again" in argument_to_json(Closed(0.5))
 
 
 def test_the_class_that_was_defined_last() -> None:
@@ -117,8 +117,8 @@ def test_optimizers_of_ones_own() -> None:
     assert through_json(signs) is signs
     again = through_json(partial(signs, rate=0.5))
     assert (again.func, again.keywords) == (signs, {"rate": 0.5})
-    assert "@again" in as_json(lambda loss_or_grads, params: {})
-    assert "@again" in as_json(through_json)  # no optimizer by its parameters
+    assert "@again" in argument_to_json(lambda loss_or_grads, params: {})
+    assert "@again" in argument_to_json(through_json)  # no optimizer by its parameters
 
 
 def test_schedules() -> None:
@@ -134,34 +134,37 @@ def test_schedules() -> None:
     ("value", "problem"),
     [
         (
-            {"@made": "elsewhere:Own", "arguments": {"@items": []}},
+            {"@class": "elsewhere:Own", "arguments": {"@items": []}},
             "no guide, objective or optimizer",
         ),
         (
-            {"@made": "os:system", "arguments": {"@items": []}},
+            {"@class": "os:system", "arguments": {"@items": []}},
             "no guide, objective or optimizer 'os:system'",
         ),
-        ({"@made": "pymc.nowhere:Own", "arguments": {"@items": []}}, "this version of PyMC has no"),
+        (
+            {"@class": "pymc.nowhere:Own", "arguments": {"@items": []}},
+            "this version of PyMC has no",
+        ),
         ({"@optimizer": "os:system", "arguments": {"@items": []}}, "no function 'os:system' with"),
         ({"@optimizer": f"{__name__}:through_json", "arguments": {"@items": []}}, "no function"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
 def test_what_is_not_loaded_is_given_again(value: Any, problem: str) -> None:
-    _, [line] = merged_arguments({"argument": value}, {})
+    _, [line] = merge_arguments({"argument": value}, {})
     assert line.startswith(f"argument: {problem}")
     assert "or give argument= again" in line
     assert "elsewhere" not in sys.modules
 
 
 def test_a_config_that_does_not_fit() -> None:
-    _, [line] = merged_arguments({"objective": as_json(Picky(1.0))}, {})
+    _, [line] = merge_arguments({"objective": argument_to_json(Picky(1.0))}, {})
     assert "Picky(**{'wieght': 1.0}), which its config() asks for, raises TypeError" in line
 
 
 def test_a_chain_of_pymcs_optimizers() -> None:
     chain = optimizers.chain(optimizers.clip(1.0), pm.adam(learning_rate=0.1))
-    again = from_json(json.loads(json.dumps(as_json(chain))))
+    again = argument_from_json(json.loads(json.dumps(argument_to_json(chain))))
     assert repr(again) == repr(chain)
 
 
@@ -169,9 +172,9 @@ def test_modes_are_told_apart() -> None:
     """By linker and rewrites, and not by where they are in memory."""
     modes = [Mode(linker, "fast_run") for linker in ("py", "numba")]
     modes += [modes[0].excluding("fusion"), Mode("py", "fast_compile")]
-    texts = [as_json(mode)["@again"] for mode in modes]
+    texts = [argument_to_json(mode)["@again"] for mode in modes]
     assert len(set(texts)) == len(modes)
-    assert texts[0] == as_json(Mode("py", "fast_run"))["@again"]
-    assert texts[0].startswith("Mode(linker='py', rewrites={'exclude': [")
-    _, [problem] = merged_arguments({"mode": as_json(modes[0])}, {"mode": modes[1]})
+    assert texts[0] == argument_to_json(Mode("py", "fast_run"))["@again"]
+    assert texts[0].startswith("Mode(linker='py', rewrites={'include': [")
+    _, [problem] = merge_arguments({"mode": argument_to_json(modes[0])}, {"mode": modes[1]})
     assert "linker='numba'" in problem

@@ -1,0 +1,367 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+"""Identity of a model, a step and the installed versions, in words that a mismatch is reported with."""
+
+from __future__ import annotations
+
+import platform
+import re
+import warnings
+
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from numpy.random import Generator
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.op import HasInnerGraph
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+from pytensor.graph.type import HasDataType
+from pytensor.tensor.random.type import RandomType
+
+from pymc.minibatch.plates import local_axes
+from pymc.printing import str_for_dist
+from pymc.variational.engine.step import host_value
+from pymc.variational.minibatch_rv import unscaled_rv
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
+__all__ = [
+    "array_text",
+    "differences",
+    "latent_identity",
+    "model_differences",
+    "model_identity",
+    "names_of",
+    "types_of",
+    "versions",
+    "warn_of_versions",
+]
+
+#: Packages that also compute, by backend.
+COMPILERS = {"numba": ("numba", "llvmlite"), "jax": ("jax", "jaxlib"), "c": (), "python": ()}
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+Identity = dict[str, dict[str, str]]
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """An Op of draws that knows which of its inputs are parameters."""
+
+    def dist_params(self, node: Apply) -> Sequence[Variable]: ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """An Op of draws that has a name, and one in LaTeX."""
+
+    _print_name: tuple[str, str]
+
+
+def model_identity(model: Model) -> Identity:
+    """Describe the variables of a model and its dims.
+
+    Returns
+    -------
+    dict of str to dict of str
+        "variables" and "dims" in words; "graphs", hashes of the operations and constants that compute the
+        parameters of each variable, and of observed values; "shared", which is empty.
+
+    Examples
+    --------
+    >>> from pymc.variational.checkpoints.identity import model_identity
+    >>> with pm.Model(coords={"group": ["a", "b"]}) as model:
+    ...     sigma = pm.HalfNormal("sigma", dims="group")
+    >>> model_identity(model)["variables"]
+    {'sigma': "HalfNormal(0, 1), free, dims ('group',), Vector(float64, shape=(?,)), LogTransform"}
+    """
+    potentials = {term.name: f"Potential, {term.type}" for term in model.potentials}
+    graphs = {term.name: _graph_hash(model, [term]) for term in model.potentials}
+    for rv in model.basic_RVs:
+        data = [model.rvs_to_values[rv]] if rv in model.observed_RVs else []
+        graphs[rv.name] = _graph_hash(model, [*_parameters(rv), *data])
+    return {
+        "variables": {rv.name: _variable_text(model, rv) for rv in model.basic_RVs} | potentials,
+        "dims": {str(dim): _dim_text(model, dim) for dim in model.dim_lengths},
+        "graphs": graphs,
+        "shared": {},
+    }
+
+
+def latent_identity(model: Model, trained: Collection[SharedVariable] = ()) -> Identity:
+    """Describe the free variables of a model, and what their priors and bounds depend on.
+
+    Parameters
+    ----------
+    model : Model
+    trained : collection of SharedVariable
+        Their values belong to an approximation, and are not described.
+
+    Returns
+    -------
+    dict of str to dict of str
+        As of `model_identity`, and in "shared" the values of shared variables.
+
+    Examples
+    --------
+    >>> import pytensor
+    >>> from pymc.variational.checkpoints.identity import latent_identity
+    >>> upper = pytensor.shared(2.0, "upper")
+    >>> with pm.Model() as model:
+    ...     u = pm.Uniform("u", 0, upper)
+    >>> latent_identity(model)["shared"]
+    {'upper': '2.0'}
+    """
+    free = model.free_RVs
+    dims = {dim for rv in free for dim in model.named_vars_to_dims.get(rv.name) or ()}
+    # The graph of a variable with a value for each row may depend on the batch that is in its place now
+    priors = [rv for rv in free if rv not in local_axes(model)]
+    shared = dict.fromkeys(var for rv in priors for var in _shared_inputs(model, rv))
+    values = {
+        name: host_value(var)
+        for name, var in names_of([var for var in shared if var not in trained]).items()
+    }
+    return {
+        "variables": {rv.name: _variable_text(model, rv) for rv in free},
+        "dims": {str(dim): _dim_text(model, dim) for dim in model.dim_lengths if dim in dims},
+        "graphs": {rv.name: _graph_hash(model, _parameters(rv)) for rv in priors},
+        "shared": {
+            name: repr(value.item()) if np.size(value) == 1 else array_text(value)
+            for name, value in values.items()
+        },
+    }
+
+
+def model_differences(saved: Identity, now: Identity) -> Iterator[str]:
+    """Yield a line for each difference of two models, by a hash only where no words say it."""
+    for part in ("variables", "dims", "shared"):
+        yield from differences(saved[part], now[part], f"model, {part}")
+    for name, graph in saved["graphs"].items():
+        is_told = saved["variables"].get(name) != now["variables"].get(name)
+        if not is_told and now["graphs"].get(name) != graph:
+            yield (
+                f"model, graph of {name}: it has another hash and looks the same. An array, a number beyond "
+                "three digits, an expression or the observed data differ"
+            )
+
+
+def _variable_text(model: Model, rv: Variable) -> str:
+    role = "observed" if rv in model.observed_RVs else "free"
+    dims = model.named_vars_to_dims.get(rv.name)
+    transform = model.rvs_to_transforms.get(rv)
+    parts = [
+        _distribution_text(model, unscaled_rv(rv)[0]),
+        role,
+        "no dims" if dims is None else f"dims {tuple(dims)}",
+        str(model.rvs_to_values[rv].type),
+    ]
+    return ", ".join(parts + ([] if transform is None else [type(transform).__name__]))
+
+
+def _distribution_text(model: Model, rv: Variable) -> str:
+    """Return a distribution as models print it, with shared variables by their names."""
+    if rv.owner is None:
+        return type(rv).__name__
+    named = [var for var in model.named_vars.values() if not isinstance(var, SharedVariable)]
+    shared = {
+        var: var.type(name=var.name or "shared")
+        for var in ancestors([rv, *named])
+        if isinstance(var, SharedVariable) and not isinstance(var.type, RandomType)
+    }
+    copy, *known = graph_replace([rv, *named], shared, strict=False)
+    try:
+        text = str_for_dist(copy, named_vars={*known, *shared.values()} - {copy})
+    except (AssertionError, AttributeError, TypeError, ValueError):  # it prints not all
+        op = rv.owner.op
+        return op._print_name[0] if isinstance(op, Named) else type(op).__name__
+    return text.split(" ~ ", 1)[-1]
+
+
+def _dim_text(model: Model, dim: Hashable) -> str:
+    length = model.dim_lengths[dim]
+    n = "symbolic"  # the length of data
+    if isinstance(length, Constant):
+        n = str(int(length.data))
+    elif isinstance(length, SharedVariable):
+        n = str(int(host_value(length)))
+    coords = model.coords.get(dim)
+    if coords is None:
+        return f"length {n}"
+    return f"length {n}, coords {sha256(repr(tuple(coords)).encode()).hexdigest()[:16]}"
+
+
+def _parameters(rv: Variable) -> list[Variable]:
+    """Return the parameters of a distribution, without generators and lengths, or the variable itself."""
+    rv = unscaled_rv(rv)[0]
+    if rv.owner is None:
+        return []
+    op = rv.owner.op
+    if not isinstance(op, Distribution):
+        return [rv]
+    return [var for var in op.dist_params(rv.owner) if not isinstance(var.type, RandomType)]
+
+
+def _graph_hash(model: Model, outputs: Sequence[Variable]) -> str:
+    """Hash the operations and constants of a graph, with random variables and data by name."""
+    known = {*model.basic_RVs, *model.data_vars, *model.rvs_to_values.values()} - {*outputs}
+    hashed = sha256()
+    for var in ancestors(outputs, blockers=known):
+        hashed.update(f"{_node_text(var, known)}\n".encode())
+    return hashed.hexdigest()[:16]
+
+
+def _node_text(var: Variable, known: Collection[Variable] = ()) -> str:
+    """Describe a variable of a graph without what differs between processes."""
+    if isinstance(var, Constant):
+        data = var.data
+        return array_text(data) if isinstance(data, np.ndarray) else _ADDRESS.sub("", repr(data))
+    if var in known or var.owner is None:
+        return f"{var.name}: {var.type}"
+    op = var.owner.op
+    text = f"{_ADDRESS.sub('', str(op))} {var.owner.outputs.index(var)}"
+    if isinstance(op, HasInnerGraph):
+        text += "".join(map(_node_text, ancestors(op.fgraph.outputs)))
+    return text
+
+
+def _shared_inputs(model: Model, rv: Variable) -> Iterator[SharedVariable]:
+    """Yield the shared variables that a prior depends on.
+
+    Data count only for the support: apart from it, :func:`pymc.set_data` may change them.
+    """
+    data = {*model.data_vars, *model.dim_lengths.values()}
+    others = set(model.named_vars.values()) - {*data, rv}
+    transform = model.rvs_to_transforms.get(rv)
+    bounds: list[Variable] = []
+    if transform is not None:
+        bounds = [transform.backward(model.rvs_to_values[rv], *rv.owner.inputs)]
+    for outputs, left_out in ((_parameters(rv), data), (bounds, set())):
+        for var in ancestors(outputs, blockers=others):
+            is_shared = isinstance(var, SharedVariable) and not isinstance(var.type, RandomType)
+            if is_shared and var not in left_out and var.default_update is None:
+                yield var
+
+
+def array_text(array: np.ndarray) -> str:
+    """Return dtype and shape of an array, and a hash of its values.
+
+    Examples
+    --------
+    >>> from pymc.variational.checkpoints.identity import array_text
+    >>> array_text(np.zeros(3))
+    'float64 of shape (3,) 9d908ecfb6b256de'
+    """
+    data = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
+    return f"{array.dtype} of shape {array.shape} {sha256(data).hexdigest()[:16]}"
+
+
+def names_of(variables: Sequence[SharedVariable]) -> dict[str, SharedVariable]:
+    """Return variables by name; where several have one name, a number is added.
+
+    Examples
+    --------
+    >>> import pytensor
+    >>> from pymc.variational.checkpoints.identity import names_of
+    >>> list(names_of([pytensor.shared(1.0, "mu"), pytensor.shared(0.0), pytensor.shared(0.0)]))
+    ['mu', 'array', 'array 2']
+    """
+    found: dict[str, SharedVariable] = {}
+    for var in variables:
+        kind = "array" if isinstance(var.type, HasDataType) else "generator"
+        name = wanted = (var.name or kind).replace("/", ":")
+        n = 1
+        while wanted in found:
+            n += 1
+            wanted = f"{name} {n}"
+        found[wanted] = var
+    return found
+
+
+def types_of(values: Mapping[str, object]) -> dict[str, str]:
+    """Return dtypes and shapes of arrays, and kinds of generators, by name.
+
+    Examples
+    --------
+    >>> from pymc.variational.checkpoints.identity import types_of
+    >>> types_of({"mu": np.zeros(3), "rng": np.random.default_rng(1)})
+    {'mu': 'float64 of shape (3,)', 'rng': 'a generator of PCG64'}
+    """
+    return {name: _type_text(value) for name, value in values.items()}
+
+
+def _type_text(value: object) -> str:
+    if isinstance(value, Generator):
+        return f"a generator of {type(value.bit_generator).__name__}"
+    if isinstance(value, np.ndarray | np.generic):
+        return f"{value.dtype} of shape {value.shape}"
+    return type(value).__name__
+
+
+def versions(backend: str) -> dict[str, str]:
+    """Return the versions of all packages that compute, and the kind of processor."""
+    names = ("pymc", "pymc-minibatch", "pytensor", "numpy", *COMPILERS.get(backend, ()))
+    return {
+        **{name: _version(name) for name in names},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # a clone on the path
+        return "not installed"
+
+
+def warn_of_versions(saved: Mapping[str, str], now: Mapping[str, str], path: Path) -> None:
+    """Warn that results may differ in their last bits.
+
+    Warns
+    -----
+    UserWarning
+        If other versions computed what the checkpoint holds.
+    """
+    lines = list(differences(saved, now))
+    if lines:
+        warnings.warn(
+            f"The checkpoint {str(path)!r} was written with other versions: {'; '.join(lines)}. What "
+            "is loaded is the same, but the next steps may differ in their last bits",
+            stacklevel=3,
+        )
+
+
+def differences(saved: object, now: object, where: str = "") -> Iterator[str]:
+    """Yield a line for each difference of two trees of JSON values, with both sides.
+
+    Examples
+    --------
+    >>> from pymc.variational.checkpoints.identity import differences
+    >>> list(differences({"n_rows": 5, "seed": 1}, {"n_rows": 6, "seed": 1}, "data"))
+    ['data, n_rows: 5 in the checkpoint, 6 now']
+    """
+    if isinstance(saved, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*saved, *now]):
+            inner = f"{where}, {key}" if where else str(key)
+            if key not in now:
+                yield f"{inner}: {_short(saved[key])} in the checkpoint, and none now"
+            elif key not in saved:
+                yield f"{inner}: none in the checkpoint, {_short(now[key])} now"
+            else:
+                yield from differences(saved[key], now[key], inner)
+    elif saved != now:
+        yield f"{where}: {_short(saved)} in the checkpoint, {_short(now)} now"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
