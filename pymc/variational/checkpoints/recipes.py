@@ -72,7 +72,7 @@ def merge_arguments(
         try:
             merged[name] = argument_from_json(value)
         except CannotRebuild as error:
-            problems.append(f"{name}: {error}, or give {name}= again as it was")
+            problems.append(f"{name}: {error}: give {name}= again as it was")
     return merged, problems
 
 
@@ -185,7 +185,7 @@ def rebuild(name: str, config: Mapping[str, Any] | None) -> Configurable:
     ]
     if not found:
         raise CannotRebuild(
-            f"no guide, objective or optimizer {name!r} is loaded: import {module} first"
+            f"no guide, objective or optimizer {name!r} is loaded (import {module} first)"
         )
     cls = found[-1]
     try:

@@ -33,15 +33,15 @@ OS_CALLS = ("mkdir", "open", "fsync", "close", "rename", "unlink")
 
 
 class Faulty:
-    """A module whose k-th call, from 0 on, meets a fault before it is made; writes are half done by then."""
+    """Functions of which the k-th call, from 0 on, meets a fault; writes are half done by then."""
 
-    def __init__(self, k: int, fault: Callable[[], None]) -> None:
-        self.k, self.fault, self.n = k, fault, 0
+    def __init__(self, k: int, fault: Callable[[], None], later_too: bool = False) -> None:
+        self.k, self.fault, self.n, self.later_too = k, fault, 0, later_too
 
     def call(self, function: Callable[..., Any], before: Callable[..., Any] | None = None) -> Any:
         def counted(*args: Any) -> Any:
             self.n += 1
-            if self.n - 1 == self.k:
+            if self.n - 1 == self.k or (self.later_too and self.n > self.k):
                 if before is not None:
                     before(*args)
                 self.fault()
@@ -62,9 +62,9 @@ class Proxy:
 
 
 @contextmanager
-def faulty_disk(k: int, fault: Callable[[], None]) -> Iterator[Faulty]:
-    """Let the k-th call of a save to the operating system fail."""
-    faulty = Faulty(k, fault)
+def faulty_disk(k: int, fault: Callable[[], None], later_too: bool = False) -> Iterator[Faulty]:
+    """Let the k-th call of saves to the operating system fail, and later ones too if so asked."""
+    faulty = Faulty(k, fault, later_too)
     calls = {name: faulty.call(getattr(os, name)) for name in OS_CALLS}
     calls["close"] = faulty.call(os.close, before=os.close)
     with pytest.MonkeyPatch.context() as patch:

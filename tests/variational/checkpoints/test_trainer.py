@@ -335,7 +335,7 @@ def test_a_full_disk(tmp_path, quick, fault):
     trainer = make_trainer()
     trainer.fit(4, checkpoint=tmp_path)
     with (
-        faulty_disk(3, FAULTS[fault]),
+        faulty_disk(3, FAULTS[fault], later_too=True),
         pytest.raises(CheckpointSaveError, match="Earlier checkpoints are as they were"),
     ):
         trainer.fit(6, checkpoint=tmp_path, checkpoint_every=3)
