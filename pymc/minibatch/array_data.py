@@ -1,6 +1,10 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays as data of a model: shared variables for them, and casts that lose no integer."""
+"""Arrays as data of a model: shared variables for them, and casts that lose no integer.
+
+Arrays are shared variables, since a constant of over 1 MB makes a compiled function uncacheable. JAX has
+no such cache, but copies each shared array at each call: there they are constants.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytensor.tensor as pt
 
-from pytensor.compile.mode import get_mode
+from pytensor.compile.mode import Mode, get_mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
@@ -29,12 +33,13 @@ __all__ = [
     "check_integers",
     "compiles_to_jax",
     "numbers_of",
+    "numpy_dtype",
     "raw_data",
 ]
 
 
 class RawData(TensorSharedVariable):
-    """A shared variable that stands for an array of the user's."""
+    """A shared variable for an array, which nobody can set to another one."""
 
 
 def raw_data(value: np.ndarray, name: str | None = None) -> RawData:
@@ -43,15 +48,30 @@ def raw_data(value: np.ndarray, name: str | None = None) -> RawData:
     return RawData(type=type_, value=value, strict=False, name=name)
 
 
+def compiles_to_jax(mode: Mode | str | None) -> bool:
+    """Return whether `mode` is one of JAX, without loading JAX."""
+    return type(get_mode(mode).linker).__name__ == "JAXLinker"
+
+
+def as_constants(graphs: Sequence[Variable]) -> list[Variable]:
+    """Replace raw data in graphs by constants."""
+    constants = {
+        var: pt.constant(var.container.data)
+        for var in ancestors(graphs)
+        if isinstance(var, RawData)
+    }
+    return graph_replace(list(graphs), constants, strict=False) if constants else list(graphs)
+
+
 def numbers_of(data: Any) -> Any:
-    """Make an array of numbers of what NumPy makes another one of; return all else as it is.
+    """Convert data that NumPy would not make an array of numbers of; return all else as it is.
 
     Parameters
     ----------
     data : object
-        Of a frame or column of pandas with several, or nullable, dtypes of numbers, NumPy makes one of
-        objects. In the array a missing value is NaN. A masked array of which nothing is masked is one of
-        values alone, and an array in another byte order one in the machine's.
+        A frame or column of pandas may have several, or nullable, dtypes of numbers; a missing value
+        becomes NaN. A masked array without masked values becomes a plain one, and another byte order that
+        of the machine.
 
     Examples
     --------
@@ -68,50 +88,27 @@ def numbers_of(data: Any) -> Any:
     if not isinstance(data, pd.DataFrame | pd.Series):
         return data
     dtypes = list(data.dtypes) if isinstance(data, pd.DataFrame) else [data.dtype]
-    known = [numpy_dtype(dtype) for dtype in dtypes]
-    plain = [dtype for dtype in known if dtype is not None and dtype.kind in "biuf"]
-    if len(plain) < len(dtypes):
+    numeric = [d for d in map(numpy_dtype, dtypes) if d is not None and d.kind in "biuf"]
+    if len(numeric) < len(dtypes):
         return data
-    of_one_kind = len({dtype.kind == "b" for dtype in plain}) == 1
-    if plain == dtypes and of_one_kind and all(dtype.isnative for dtype in plain):
+    of_one_kind = len({dtype.kind == "b" for dtype in numeric}) == 1
+    if numeric == dtypes and of_one_kind and all(dtype.isnative for dtype in numeric):
         return data
-    dtype = np.result_type(*plain).newbyteorder("=")
+    dtype = np.result_type(*numeric).newbyteorder("=")
     if data.isna().to_numpy().any():
         dtype = dtype if dtype.kind == "f" else np.dtype("float64")
         return data.to_numpy(dtype=dtype, na_value=np.nan)
     return data.to_numpy(dtype=dtype)
 
 
-def compiles_to_jax(mode: Any) -> bool:
-    """Tell whether `mode` is one of JAX, without loading JAX."""
-    return type(get_mode(mode).linker).__name__ == "JAXLinker"
-
-
-def as_constants(graphs: Sequence[Variable]) -> list[Variable]:
-    """Put constants in the place of raw data."""
-    found = {
-        var: pt.constant(var.container.data)
-        for var in ancestors(graphs)
-        if isinstance(var, RawData)
-    }
-    return graph_replace(list(graphs), found, strict=False) if found else list(graphs)
-
-
 def numpy_dtype(dtype: Any) -> np.dtype | None:
-    """Return NumPy's dtype of a column of pandas: ``Int64`` and the like know theirs, others have none."""
+    """Return NumPy's dtype of a column of pandas; None if it has none. ``Int64`` and the like have one."""
     plain = getattr(dtype, "numpy_dtype", dtype)
     return plain if isinstance(plain, np.dtype) else None
 
 
 def cast_rows(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
-    """Give the rows of a batch the dtype of their placeholder; no copy where they have it.
-
-    Parameters
-    ----------
-    array : array
-    dtype : dtype
-    what : str
-        What messages are about.
+    """Cast the rows of a batch to the dtype of their placeholder; `what` is for messages.
 
     Raises
     ------
@@ -131,44 +128,31 @@ def cast_rows(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
 
 
 def check_exact(array: np.ndarray, dtype: np.dtype, what: str) -> None:
-    """Raise where `dtype` cannot hold an integer of `array`; floats are let through.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Raise a ValueError if `dtype` cannot hold an integer of `array`; floats are not checked."""
     if array.dtype.kind not in "iu" or not array.size:
         return
-    (least, most), bounds = _exact(dtype), np.iinfo(array.dtype)
+    if dtype.kind == "f":
+        most = 2 ** (np.finfo(dtype).nmant + 1)
+        least = -most
+    elif dtype.kind == "b":
+        least, most = 0, 1
+    else:
+        least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    bounds = np.iinfo(array.dtype)
     if least <= bounds.min and bounds.max <= most:
         return
-    found = int(array.min()), int(array.max())
-    if found[0] < least or found[1] > most:
+    smallest, largest = int(array.min()), int(array.max())
+    if smallest < least or largest > most:
         raise ValueError(
-            f"{what} got integers from {found[0]} to {found[1]}, not all of which {dtype} can hold "
+            f"{what} got integers from {smallest} to {largest}, not all of which {dtype} can hold "
             "exactly: shift or scale them, or read codes as smaller ones"
         )
 
 
 def check_integers(model: Model, name: str, values: Any) -> None:
-    """Raise where a `pm.Data` of integers would hold others than those that it is set to.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Raise a ValueError if a `pm.Data` of integers cannot hold new `values` exactly."""
     shared = model.named_vars.get(name)
     if isinstance(shared, TensorSharedVariable) and not isinstance(values, Variable):
         dtype = shared.type.numpy_dtype
         if dtype.kind in "iu":
             check_exact(np.asanyarray(numbers_of(values)), dtype, f"pm.set_data of {name!r}")
-
-
-def _exact(dtype: np.dtype) -> tuple[int, int]:
-    """Tell between which bounds a dtype has all integers."""
-    if dtype.kind == "f":
-        most = 2 ** (np.finfo(dtype).nmant + 1)
-        return -most, most
-    if dtype.kind == "b":
-        return 0, 1
-    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)

@@ -1,11 +1,16 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The index of batches that a loader feeds, and what a graph knows of the loader."""
+"""The index of batches that a loader feeds, and the protocol of a loader.
+
+A stream has no data to take rows from, as `pm.Minibatch` has: a placeholder holds the batch, and a vector
+the numbers of its rows. :class:`StreamIndexRV` is the index of that batch, and :class:`StreamedRows` marks a
+placeholder whose rows are those of the index. Both return an input unchanged, and rewrites remove them
+before a graph is compiled.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +21,7 @@ from pytensor.compile import optdb
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.graph.traversal import ancestors
@@ -28,26 +34,20 @@ from pymc.minibatch.axis_tracking import OTHER, Axes, Rows, indexes, output_axes
 from pymc.minibatch.index import MinibatchIndexRV
 
 if TYPE_CHECKING:
+    from pymc.data_loading.sources.layout import Layout
     from pymc.model.core import Model
 
 __all__ = [
-    "NO_ROW",
     "UNKNOWN_ROW",
-    "BatchField",
-    "BatchLayout",
-    "BatchStream",
-    "Feeds",
-    "LoaderRef",
+    "UNSET_ROW",
+    "LoaderLike",
     "StreamIndexRV",
     "StreamedRows",
-    "columns_of",
-    "feeds",
-    "field_of",
     "gives_rows",
-    "is_fed",
     "is_loader",
+    "is_placeholder",
     "is_stream",
-    "loader_of",
+    "loader_placeholders",
     "needs_rows",
     "refuse_loader",
     "stream_index",
@@ -55,35 +55,19 @@ __all__ = [
     "streams_in",
 ]
 
+#: The number of a row whose place in the data is unknown.
+UNKNOWN_ROW = -1
 
-class BatchField(Protocol):
-    """One array of a batch: name, shape and dtype of a row, and the names of its columns."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> np.dtype: ...
-    @property
-    def columns(self) -> tuple[str, ...] | None: ...
-
-
-class BatchLayout(Protocol):
-    """The fields of a batch, and whether it is a dict of them."""
-
-    @property
-    def fields(self) -> Sequence[BatchField]: ...
-    @property
-    def named(self) -> bool: ...
+#: The number of rows that no user has set: those of a new placeholder, and those that a fit left in it.
+UNSET_ROW = -2
 
 
 @runtime_checkable
-class BatchStream(Protocol):
-    """What a graph knows of a loader, such as :class:`pymc.Loader`: what its batches are like."""
+class LoaderLike(Protocol):
+    """A loader, such as :class:`pymc.Loader`, as a graph knows it: the layout of its batches."""
 
     @property
-    def layout(self) -> BatchLayout: ...
+    def layout(self) -> Layout: ...
     @property
     def batch_size(self) -> int: ...
     @property
@@ -91,7 +75,7 @@ class BatchStream(Protocol):
 
 
 @runtime_checkable
-class _Rows(Protocol):
+class _SourceLike(Protocol):
     """A source of rows, which has no batches."""
 
     layout: Any
@@ -99,69 +83,41 @@ class _Rows(Protocol):
     def blocks(self) -> Iterator[Any]: ...
 
 
-def is_loader(value: Any) -> bool:
-    """Return whether `value` is a loader: it gives batches, and says what they are like."""
-    return isinstance(value, BatchStream)
+def is_loader(value: object) -> bool:
+    """Return whether `value` is a loader, which has batches of a known layout."""
+    return isinstance(value, LoaderLike)
 
 
-def gives_rows(value: Any) -> bool:
-    """Return whether `value` gives rows, or batches of them, and does not say what batches are like."""
-    if is_loader(value) or hasattr(
-        value, "__array__"
-    ):  # a frame, whose columns may have such names
+def gives_rows(value: object) -> bool:
+    """Return whether `value` is a source of rows, or a loader that has no layout of its batches."""
+    if is_loader(value) or hasattr(value, "__array__"):  # a frame may have columns of such names
         return False
     batches = hasattr(value, "batch_size")
-    return isinstance(value, _Rows) or (
+    return isinstance(value, _SourceLike) or (
         batches and (isinstance(value, Iterable) or hasattr(value, "dataset"))
     )
 
 
-def refuse_loader(value: Any, what: str) -> None:
-    """Raise where a loader stands in the place of data.
-
-    Raises
-    ------
-    TypeError
-        The message says what to write.
-    """
+def refuse_loader(value: object, what: str) -> None:
+    """Raise a TypeError if `value`, which is used as data, is a loader."""
     if is_loader(value):
         raise TypeError(
-            f"{what} is a loader, which gives batches, and no data of the model. Write "
+            f"{what} is a loader, and a loader is no data of a model. Write "
             'batch = pm.Data("batch", loader, dims=("obs", "column")) first, and use what it returns, such as '
             "observed=batch[:, 2]"
         )
 
 
-class LoaderRef:
-    """Reference to the loader of a stream: it stays with the graph, and not with copies in other processes."""
-
-    def __init__(self, loader: BatchStream | None) -> None:
-        self.loader = loader
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> LoaderRef:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LoaderRef, (None,)
-
-
-#: The number of a row that came without one.
-UNKNOWN_ROW = -1
-
-#: The number of rows that no user put there: of a placeholder at its start, and of what a fit left in it.
-NO_ROW = -2
-
-
 class StreamIndexRV(MinibatchIndexRV):
-    """The numbers of the rows of a batch that is fed, out of as many rows as its input says.
+    """The numbers of the rows of a batch from a loader, out of as many rows as its input says.
 
-    Nothing is drawn: whoever feeds a batch sets its row numbers with it. They are the state of this
-    index, which clones share.
+    Nothing is drawn. The row numbers are the state of this index, which clones share, and are set
+    together with the batch.
 
     Notes
     -----
     ``make_node(rows, None, n_rows)`` has the outputs ``(rows, index)``, vectors of int64 of any length:
-    a batch that is fed by hand may be of another size than `batch_size`, that of the loader.
+    a batch from `pm.set_data` may have another size than `batch_size`, which is that of the loader.
     """
 
     source = "stream"
@@ -204,15 +160,15 @@ class StreamedRows(Op):
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
         return [[True], [False]]
 
+    # A Scan takes the gradient of all variables in it
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Variable]:
-        """Pass the gradient on to the placeholder: a Scan asks for that of all that is in it."""
         return [cotangents[0], disconnected_type()]
 
     def __str__(self) -> str:
         return "StreamedRows"
 
 
-streamed_rows = StreamedRows()
+_streamed_rows = StreamedRows()
 
 
 @output_axes.register(StreamIndexRV)
@@ -228,13 +184,13 @@ def _(op: StreamedRows, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 @register_specialize
 @node_rewriter([StreamedRows, StreamIndexRV])
-def local_stream_to_values(fgraph: Any, node: Apply) -> list[Variable]:
+def local_stream_to_values(fgraph: FunctionGraph, node: Apply) -> list[Variable]:
     """``StreamedRows(placeholder, index)`` -> ``placeholder``; ``StreamIndex(rows, N)`` -> ``rows``."""
     return [node.inputs[0]] * len(node.outputs)
 
 
-# Before all else that rewrites, and for JIT linkers in every mode; but not among what derives a
-# log-probability, whose rows are traced
+# First of all rewrites, and in every mode of JIT linkers; but not among those that derive a
+# log-probability, whose rows are tracked
 optdb.register(
     "streams_to_values",
     dfs_rewriter(local_stream_to_values),
@@ -249,12 +205,12 @@ optdb.register(
 def stream_index(
     total: int, batch_size: int, dim: str | None = None, name: str | None = None
 ) -> TensorVariable:
-    """Make the index of a stream, whose rows are not known yet.
+    """Make the index of a stream, whose row numbers are not set yet.
 
     Parameters
     ----------
     total : int
-        How many rows there are in all.
+        Number of rows of the full data.
     batch_size : int
         Rows of a batch of the loader.
     dim : str, optional
@@ -274,7 +230,7 @@ def stream_index(
     >>> index.eval()
     array([-2, -2, -2])
     """
-    rows = pytensor.shared(np.full(batch_size, NO_ROW, dtype="int64"), name)
+    rows = pytensor.shared(np.full(batch_size, UNSET_ROW, dtype="int64"), name)
     op = StreamIndexRV(batch_size, dim, sampling="stream")
     index = op.make_node(rows, None, pt.constant(total, dtype="int64")).outputs[1]
     index.name = f"stream_{dim}" if dim else "stream_index"
@@ -282,25 +238,25 @@ def stream_index(
 
 
 def streamed(placeholder: Variable, index: Variable) -> TensorVariable:
-    """Say that the leading axis of `placeholder` has the rows of a stream."""
-    rows = streamed_rows(placeholder, index)
+    """Mark the leading axis of `placeholder` as the rows of a stream."""
+    rows = _streamed_rows(placeholder, index)
     rows.name = f"stream({placeholder.name})"
     return rows
 
 
 def is_stream(rows: Rows | Variable) -> bool:
-    """Tell whether rows, or an index, are those of a stream."""
+    """Return whether rows, or an index, are those of a stream."""
     index = rows.index if isinstance(rows, Rows) else rows
     return index.owner is not None and isinstance(index.owner.op, StreamIndexRV)
 
 
 def needs_rows(graph: Variable) -> bool:
-    """Tell whether a graph depends on the rows of a stream, and not on their shape alone."""
+    """Return whether a graph depends on the rows of a stream, and not on their shape alone."""
     return any(map(is_stream, indexes([graph])))
 
 
 def streams_in(variables: Iterable[Variable]) -> list[Variable]:
-    """List what `variables` have of streams: each output of a `StreamedRows`."""
+    """Return each output of a `StreamedRows` that `variables` depend on."""
     return [
         var
         for var in ancestors(list(variables))
@@ -308,44 +264,27 @@ def streams_in(variables: Iterable[Variable]) -> list[Variable]:
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class Feeds:
-    """What is fed to a streamed model at each step.
-
-    Parameters
-    ----------
-    rows : SharedVariable
-        The numbers of the rows of the batch: int64, shape (n_rows,). They are a row's place in the
-        source's own order, and -1 for a row without one.
-    placeholders : dict of str to SharedVariable
-        By their names in the model: shape (n_rows, ...). :func:`field_of` tells whose values a
-        placeholder holds; two may hold the same.
-    dim : str or None
-        Of the rows.
-    total : int
-        How many rows there are in all.
-    batch_size : int
-        Rows of a batch of the loader.
-    """
-
-    rows: SharedVariable
-    placeholders: dict[str, SharedVariable]
-    dim: str | None
-    total: int
-    batch_size: int
+def is_placeholder(var: Variable) -> bool:
+    """Return whether a variable is for batches, and not data that `pm.do` has put in place of one."""
+    return isinstance(var, SharedVariable) and "field" in vars(var.tag)
 
 
-def feeds(model: Model) -> Feeds | None:
-    """Tell what is fed to a model, or a clone of it.
+def loader_placeholders(model: Model) -> tuple[Rows, dict[str, SharedVariable]] | None:
+    """Return the rows of a streamed model, and its placeholders; None if it is not streamed.
 
     Parameters
     ----------
     model : Model
+        Or a clone of it.
 
     Returns
     -------
-    Feeds or None
-        None where the model is not streamed.
+    rows : Rows
+        ``rows.state`` is the shared variable of the row numbers: int64, shape (n_rows,). They are a row's
+        place in the source, :data:`UNKNOWN_ROW` or :data:`UNSET_ROW`.
+    placeholders : dict of str to SharedVariable
+        By their names in the model: shape (n_rows, ...). ``tag.field`` of each is the loader's field for
+        it; two may hold the same.
 
     Raises
     ------
@@ -355,52 +294,23 @@ def feeds(model: Model) -> Feeds | None:
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> from pymc.minibatch.stream_index import feeds
+    >>> from pymc.minibatch.stream_index import loader_placeholders
     >>> from pymc.data_loading.sources.layout import Field, Layout
     >>> layout = Layout((Field("", (3,), np.dtype("float64"), ("a", "b", "c")),))
     >>> loader = SimpleNamespace(layout=layout, batch_size=2, total_size=1000)
     >>> with pm.Model() as model:
     ...     batch = pm.Data("batch", loader, dims=("obs", "column"))
-    ...     mu = pm.Normal("mu")
-    ...     y = pm.Normal("y", mu, 1, observed=batch[:, 2], dims="obs")
-    >>> fed = feeds(model)
-    >>> fed.placeholders["batch"] is model["batch"], fed.dim, fed.total, fed.batch_size
-    (True, 'obs', 1000, 2)
+    >>> rows, placeholders = loader_placeholders(model)
+    >>> placeholders["batch"] is model["batch"], rows.dim, rows.batch_size
+    (True, 'obs', 2)
     """
-    noted = [var for var in model.root._streams.values() if is_fed(var.owner.inputs[0])]
-    found = list(dict.fromkeys(Rows(var.owner.inputs[1]) for var in noted))
+    streams = [var for var in model.root._streams.values() if is_placeholder(var.owner.inputs[0])]
+    found = list(dict.fromkeys(Rows(var.owner.inputs[1]) for var in streams))
     if not found:
         return None
     if len(found) > 1:
         raise ValueError(
             f"the model has streams of {len(found)} loaders, {' and '.join(map(str, found))}, but a "
-            "fit is fed by one. Put the fields of both into the batches of one loader, a dict of arrays"
+            "fit has one loader. Put the fields of both into the batches of one loader, a dict of arrays"
         )
-    [rows] = found
-    placeholders = {var.owner.inputs[0].name: var.owner.inputs[0] for var in noted}
-    total = int(rows.total.data)  # type: ignore[attr-defined]
-    return Feeds(rows.state, placeholders, rows.dim, total, rows.batch_size)
-
-
-def is_fed(placeholder: Variable) -> bool:
-    """Tell whether a placeholder is for batches, and not what `pm.do` has put in the place of one."""
-    return isinstance(placeholder, SharedVariable) and "field" in vars(placeholder.tag)
-
-
-def field_of(placeholder: Variable) -> str:
-    """Return the name of the loader's field that a placeholder is for: ``""`` is the only one.
-
-    It is noted on the placeholder, as ``tag.field``, when :func:`pymc.Data` makes it.
-    """
-    return vars(placeholder.tag).get("field", "")
-
-
-def columns_of(placeholder: Variable) -> tuple[str, ...] | None:
-    """Return the names of the columns of a placeholder's rows, noted as ``tag.columns``."""
-    return vars(placeholder.tag).get("columns")
-
-
-def loader_of(index: Variable) -> Any:
-    """Return the loader of a stream's index, noted on its row numbers as ``tag.loader``; None of a copy."""
-    held = vars(Rows(index).state.tag).get("loader")
-    return None if held is None else held.loader
+    return found[0], {var.owner.inputs[0].name: var.owner.inputs[0] for var in streams}

@@ -23,7 +23,7 @@ from pytensor.graph.fg import FunctionGraph
 from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.batch_logp import use_all_rows
 from pymc.minibatch.current_value import current_length
-from pymc.minibatch.data_placeholder import HeldRows, required_rows
+from pymc.minibatch.data_placeholder import AvailableRows, require_rows
 from pymc.minibatch.minibatch import axis_length
 from pymc.minibatch.plates import local_axes, model_indexes
 from pymc.minibatch.rebuild import FixedLengthError, rows_of_data
@@ -61,7 +61,7 @@ def full_data_model(model: Model) -> Model:
     """
     streams = [index for index in model_indexes(model) if is_stream(index)]
     if streams:
-        return model_of_rows(model, {Rows(index): required_rows(model, index) for index in streams})
+        return model_of_rows(model, {Rows(index): require_rows(model, index) for index in streams})
     return remove_minibatch(model) if model_indexes(model) else model
 
 
@@ -99,7 +99,7 @@ def shown_model(model: Model) -> Model:
 
 def model_of_rows(
     model: Model,
-    held: Mapping[Rows, HeldRows],
+    held: Mapping[Rows, AvailableRows],
     swaps: Mapping[Variable, Variable] | None = None,
     coords: Mapping[str, Sequence[Any] | None] | None = None,
 ) -> Model:
@@ -108,7 +108,7 @@ def model_of_rows(
     Parameters
     ----------
     model : Model
-    held : mapping of Rows to HeldRows
+    held : mapping of Rows to AvailableRows
         The rows of each dim that has others than all.
     swaps : mapping of Variable to Variable, optional
         Replacements for data of the model.

@@ -21,9 +21,11 @@ from pymc.data_loading.batch import Position
 from pymc.data_loading.sources.dataset import shuffles
 from pymc.data_loading.sources.layout import Field
 from pymc.minibatch.array_data import check_exact
-from pymc.minibatch.data_placeholder import forget_rows, held_rows
+from pymc.minibatch.axis_tracking import Rows
+from pymc.minibatch.current_value import current_length
+from pymc.minibatch.data_placeholder import available_rows, unset_rows
 from pymc.minibatch.plates import local_axes
-from pymc.minibatch.stream_index import feeds, field_of, is_fed, streams_in
+from pymc.minibatch.stream_index import is_placeholder, loader_placeholders, streams_in
 from pymc.variational.engine.batch_feed import BatchFeed, FeedChunk, Opened
 from pymc.variational.minibatch_rv import unscaled_rv
 
@@ -70,20 +72,20 @@ def find_targets(model: Model, loader: Loader, data_name: str = "batch") -> list
         If the number of rows in all differs between the two, or is not known to the model; if the
         rows of a batch have another shape or kind of numbers than the model's placeholder.
     """
-    streamed = feeds(model)
-    _check_fed(model, () if streamed is None else streamed.placeholders.values())
-    if streamed is None:
+    stream = loader_placeholders(model)
+    _check_fed(model, () if stream is None else stream[1].values())
+    if stream is None:
         held = _by_name(model, loader, data_name)
         _check_totals(model, loader, held)
     else:
-        held = _streamed(model, loader, data_name, streamed)
+        held = _streamed(model, loader, data_name, *stream)
     fields = loader.layout.fields
     targets = []
     for place, field in enumerate(fields):
         for variable in (var for var, name in held.items() if name == field.name):
             _check_field(field, variable, loader)
             targets.append(Target(variable, place))
-    return targets if streamed is None else [*targets, Target(streamed.rows, len(fields))]
+    return targets if stream is None else [*targets, Target(stream[0].state, len(fields))]
 
 
 def check_given_by_hand(model: Model) -> None:
@@ -95,7 +97,7 @@ def check_given_by_hand(model: Model) -> None:
         Its placeholders hold zeros, or the last batch of another fit.
     """
     for name, streamed in model.root._streams.items():
-        if held_rows(model, streamed.owner.inputs[1]) is None:
+        if available_rows(model, streamed.owner.inputs[1]) is None:
             raise ValueError(
                 f"pm.Data {name!r} of the model is made from a loader, and a fit without data= would see "
                 "the same rows at each step, none of which pm.set_data has put there. Write "
@@ -104,11 +106,15 @@ def check_given_by_hand(model: Model) -> None:
 
 
 def _streamed(
-    model: Model, loader: Loader, data_name: str, streamed: Any
+    model: Model,
+    loader: Loader,
+    data_name: str,
+    rows: Rows,
+    placeholders: Mapping[str, SharedVariable],
 ) -> Mapping[SharedVariable, str]:
     """Return the placeholders that were made from a loader, and the field of each."""
-    held = {var: field_of(var) for var in streamed.placeholders.values()}
-    names = list(streamed.placeholders)
+    held = {var: var.tag.field.name for var in placeholders.values()}
+    names = list(placeholders)
     if data_name != "batch" and data_name not in names:
         raise KeyError(
             f"data_name={data_name!r} is no pm.Data that was made from a loader: {_in_words(names)}"
@@ -120,15 +126,16 @@ def _streamed(
             f"The model has pm.Data for the fields {_in_words(missing)} of a batch, and the loader's have "
             f"{_in_words(known)}: the model was made with another loader"
         )
-    if streamed.total != loader.total_size:
+    total = current_length(rows.total)
+    if total != loader.total_size:
         raise ValueError(
-            f"The model was made for {streamed.total} rows in all, and the loader has "
+            f"The model was made for {total} rows in all, and the loader has "
             f"{loader.total_size}: the likelihood would be scaled to the wrong number. Make the model's "
             "pm.Data from this loader"
         )
-    if streamed.batch_size != loader.batch_size and local_axes(model):
+    if rows.batch_size != loader.batch_size and local_axes(model):
         raise ValueError(
-            f"The model has variables of the rows of a batch of {streamed.batch_size}, and the loader's "
+            f"The model has variables of the rows of a batch of {rows.batch_size}, and the loader's "
             f"have batch_size={loader.batch_size}. Make the model's pm.Data from this loader"
         )
     return held
@@ -139,7 +146,7 @@ def _check_fed(model: Model, held: Collection[SharedVariable]) -> None:
     values = [model.rvs_to_values[rv] for rv in model.observed_RVs]
     terms = [*model.basic_RVs, *values, *model.potentials]
     used = {var.owner.inputs[0] for var in streams_in(terms)}
-    replaced = sorted(_name(var) for var in used if not is_fed(var))
+    replaced = sorted(_name(var) for var in used if not is_placeholder(var))
     if replaced:
         raise ValueError(
             f"pm.do has replaced {_in_words(replaced)}, which held rows of the loader's batches, by rows "
@@ -309,7 +316,7 @@ def feed_of(model: Model, data: Any, data_name: str = "batch") -> BatchFeed:
     given = [*(field.dtype for field in loader.layout.fields), np.dtype("int64")]
     dtypes = [given[target.place] for target in targets]
     total = loader.total_size if has_rows else None
-    after = partial(forget_rows, model)
+    after = partial(unset_rows, model)
     read = opened(loader, targets, total)
     return BatchFeed(
         variables,

@@ -11,9 +11,9 @@ import pymc as pm
 from pymc.exceptions import ShapeError
 from pymc.minibatch.array_data import cast_rows
 from pymc.minibatch.axis_tracking import Rows
-from pymc.minibatch.data_placeholder import check_numbers, forget_rows, held_rows
+from pymc.minibatch.data_placeholder import available_rows, check_row_numbers, unset_rows
 from pymc.minibatch.plates import subsampled_dims
-from pymc.minibatch.stream_index import feeds
+from pymc.minibatch.stream_index import loader_placeholders
 from pymc.model.fgraph import clone_model
 from tests.minibatch.streams import batch_of, feed, loader_of
 
@@ -126,7 +126,7 @@ class TestData:
                 batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
                 pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 2], dims="obs")
                 pm.set_data({"batch": DATA[:4]}, model=inner)
-        assert feeds(model).placeholders["inner::batch"] is model["inner::batch"]
+        assert loader_placeholders(model)[1]["inner::batch"] is model["inner::batch"]
         assert model["inner::batch"].get_value().shape == (4, 3)
 
 
@@ -135,11 +135,13 @@ class TestSetData:
         for n in (1, 2, 5, 9):
             pm.set_data({"batch": np.ones((n, 3))}, model=model)
             assert model["batch"].get_value().shape == (n, 3)
-            np.testing.assert_array_equal(feeds(model).rows.get_value(), np.full(n, -1))
+            np.testing.assert_array_equal(
+                loader_placeholders(model)[0].state.get_value(), np.full(n, -1)
+            )
 
     def test_rows_that_know_their_numbers(self, model):
         feed(model, DATA, [5, 0, 0])
-        np.testing.assert_array_equal(feeds(model).rows.get_value(), [5, 0, 0])
+        np.testing.assert_array_equal(loader_placeholders(model)[0].state.get_value(), [5, 0, 0])
         np.testing.assert_array_equal(model["batch"].get_value(), DATA[[5, 0, 0]])
 
     def test_a_batch_that_is_written_to_later(self, model):
@@ -150,14 +152,16 @@ class TestSetData:
 
     def test_fields_of_the_same_rows(self, of_fields):
         feed(of_fields, FIELDS, [4, 1])
-        np.testing.assert_array_equal(feeds(of_fields).rows.get_value(), [4, 1])
-        np.testing.assert_array_equal(held_rows(of_fields, index_of(of_fields)).numbers, [4, 1])
+        np.testing.assert_array_equal(loader_placeholders(of_fields)[0].state.get_value(), [4, 1])
+        np.testing.assert_array_equal(
+            available_rows(of_fields, index_of(of_fields)).numbers, [4, 1]
+        )
 
     def test_fields_of_other_rows(self, of_fields):
         batch = {"X": batch_of(FIELDS["X"], [0, 1]), "y": batch_of(FIELDS["y"], [1, 0])}
         with pytest.raises(ValueError, match=r"which are not the same rows"):
             pm.set_data(batch, model=of_fields)
-        assert held_rows(of_fields, index_of(of_fields)) is None
+        assert available_rows(of_fields, index_of(of_fields)) is None
 
     def test_a_field_alone(self, of_fields):
         with pytest.raises(ValueError, match=r"and none to .'y'."):
@@ -168,21 +172,23 @@ class TestSetData:
         """Which rows the two have in common is not known then."""
         of_fields.set_data("X", batch_of(FIELDS["X"], [0, 1, 2]))
         with pytest.raises(ValueError, match=r"they have {'X': 3, 'y': 2} rows"):
-            held_rows(of_fields, index_of(of_fields))
+            available_rows(of_fields, index_of(of_fields))
         of_fields.set_data("y", batch_of(FIELDS["y"], [3, 4, 5]))
-        np.testing.assert_array_equal(held_rows(of_fields, index_of(of_fields)).numbers, [-1] * 3)
+        np.testing.assert_array_equal(
+            available_rows(of_fields, index_of(of_fields)).numbers, [-1] * 3
+        )
 
     def test_what_a_fit_leaves_was_not_given(self, model):
-        assert held_rows(model, index_of(model)) is None
+        assert available_rows(model, index_of(model)) is None
         feed(model, DATA, [1, 2])
-        assert held_rows(model, index_of(model)) is not None
-        forget_rows(model)
-        assert held_rows(model, index_of(model)) is None
+        assert available_rows(model, index_of(model)) is not None
+        unset_rows(model)
+        assert available_rows(model, index_of(model)) is None
 
     def test_a_clone_has_what_was_given(self, model):
         feed(model, DATA, [1, 2])
         other = clone_model(model)
-        np.testing.assert_array_equal(held_rows(other, index_of(other)).numbers, [1, 2])
+        np.testing.assert_array_equal(available_rows(other, index_of(other)).numbers, [1, 2])
 
     @pytest.mark.parametrize(
         "values, error, message",
@@ -210,18 +216,18 @@ class TestSetData:
 
     def test_coords_of_the_rows(self, model):
         pm.set_data({"batch": DATA[:2]}, model=model, coords={"obs": ["u", "v"]})
-        assert held_rows(model, index_of(model)).coords == ("u", "v")
+        assert available_rows(model, index_of(model)).coords == ("u", "v")
         with pytest.raises(ShapeError, match=r"coords of the dim 'obs'"):
             pm.set_data({"batch": DATA[:2]}, model=model, coords={"obs": ["u"]})
         pm.set_data({"batch": DATA[:2]}, model=model)  # of other rows, whose names are not these
-        assert held_rows(model, index_of(model)).coords is None
+        assert available_rows(model, index_of(model)).coords is None
 
     def test_coords_of_all_rows_name_those_that_are_known(self):
         with pm.Model(coords={"obs": list("uvwxyz")}) as model:
             batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
             pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 2], dims="obs")
         feed(model, DATA, [4, 0])
-        assert held_rows(model, index_of(model)).coords == ("y", "u")
+        assert available_rows(model, index_of(model)).coords == ("y", "u")
 
     def test_other_data_as_ever(self, model):
         with model:
@@ -259,9 +265,9 @@ class TestCast:
 def test_rows_without_numbers(model):
     rows = Rows(index_of(model))
     with pytest.raises(ValueError, match=r"values of 'z' .* pm.Trainer"):
-        check_numbers(rows, "values of 'z'")
+        check_row_numbers(rows, "values of 'z'")
     feed(model, DATA, [1, 2])
-    check_numbers(rows, "values of 'z'")
+    check_row_numbers(rows, "values of 'z'")
     pm.set_data({"batch": DATA[:2]}, model=model)
     with pytest.raises(ValueError, match=r"values of 'z' .* pm.Trainer"):
-        check_numbers(rows, "values of 'z'")
+        check_row_numbers(rows, "values of 'z'")

@@ -23,9 +23,16 @@ import pymc as pm
 import pymc.dims as pmd
 
 from pymc.minibatch.axis_tracking import BROADCAST, Rows, track_axes
-from pymc.minibatch.data_placeholder import held_rows
+from pymc.minibatch.current_value import current_length
+from pymc.minibatch.data_placeholder import available_rows
 from pymc.minibatch.plates import subsampled_dims
-from pymc.minibatch.stream_index import StreamedRows, StreamIndexRV, feeds, is_stream, stream_index
+from pymc.minibatch.stream_index import (
+    StreamedRows,
+    StreamIndexRV,
+    is_stream,
+    loader_placeholders,
+    stream_index,
+)
 from pymc.model.fgraph import clone_model, fgraph_from_model, model_from_fgraph
 from pymc.model.transform.optimization import freeze_dims_and_data
 from tests.minibatch.enumeration import PYTHON, mean_over_batches
@@ -97,7 +104,7 @@ class TestGraph:
         shared = [
             [
                 m["batch"],
-                feeds(m).rows,
+                loader_placeholders(m)[0].state,
                 m["w"].owner.inputs[0],
                 m["y"].owner.inputs[0].owner.inputs[0],
             ]
@@ -193,11 +200,11 @@ def twins():
 class TestClones:
     def test_scale_and_feeds(self, make):
         model = make(regression(by_name=True))
-        fed = feeds(model)
-        assert (fed.dim, fed.total, fed.batch_size) == ("obs", N, B)
-        assert fed.placeholders == {"batch": model["batch"]}
+        stream, placeholders = loader_placeholders(model)
+        assert (stream.dim, current_length(stream.total), stream.batch_size) == ("obs", N, B)
+        assert placeholders == {"batch": model["batch"]}
         feed(model, DATA, [1, 4, 5])
-        np.testing.assert_array_equal(fed.rows.get_value(), [1, 4, 5])
+        np.testing.assert_array_equal(stream.state.get_value(), [1, 4, 5])
         logp = logp_of(model, {"w": W})
         rows = st.norm(DATA[:, :2] @ W, 1).logpdf(DATA[:, 2])
         np.testing.assert_allclose(logp, N / 3 * rows[[1, 4, 5]].sum(), rtol=1e-10)
@@ -207,7 +214,7 @@ class TestClones:
         other = make(model)
         feed(other, DATA, [3])
         expected = [3] if other is model else [-2, -2]
-        np.testing.assert_array_equal(feeds(model).rows.get_value(), expected)
+        np.testing.assert_array_equal(loader_placeholders(model)[0].state.get_value(), expected)
 
 
 def test_a_clone_keeps_fields_that_no_term_uses():
@@ -216,9 +223,9 @@ def test_a_clone_keeps_fields_that_no_term_uses():
         pm.Data("X", loader, dims=("obs", "column"))
         pm.Normal("lik", pm.Normal("mu"), 1, observed=pm.Data("y", loader, dims="obs"), dims="obs")
     other = clone_model(model)
-    assert feeds(other).placeholders == {"X": other["X"], "y": other["y"]}
+    assert loader_placeholders(other)[1] == {"X": other["X"], "y": other["y"]}
     feed(other, FIELDS, [1, 2, 3])
-    np.testing.assert_array_equal(feeds(other).rows.get_value(), [1, 2, 3])
+    np.testing.assert_array_equal(loader_placeholders(other)[0].state.get_value(), [1, 2, 3])
 
 
 def test_observe_keeps_the_scale():
@@ -346,20 +353,20 @@ class TestFeeds:
     def test_of_a_model_without_streams(self):
         with pm.Model() as model:
             pm.Data("x", np.zeros(3))
-        assert feeds(model) is None
+        assert loader_placeholders(model) is None
 
     def test_fields_share_one_index(self):
         model = of_fields()
-        fed = feeds(model)
-        assert fed.placeholders == {"X": model["X"], "y": model["y"]}
+        _, placeholders = loader_placeholders(model)
+        assert placeholders == {"X": model["X"], "y": model["y"]}
         assert len({Rows(var.owner.inputs[1]) for var in model._streams.values()}) == 1
 
     def test_by_hand(self):
         """As a trainer does it: nothing but values of shared variables."""
         model = by_rows()
-        fed, rows = feeds(model), [4, 0, 2]
-        fed.placeholders["batch"].set_value(DATA[rows])
-        fed.rows.set_value(np.array(rows))
+        (stream, placeholders), rows = loader_placeholders(model), [4, 0, 2]
+        placeholders["batch"].set_value(DATA[rows])
+        stream.state.set_value(np.array(rows))
         z = np.array([0.1, 0.2, 0.3])
         expected = N / 3 * st.norm(z, 1).logpdf(DATA[rows, 2]).sum()
         np.testing.assert_allclose(logp_of(model, {"mu": 0.0, "z": z}), expected, rtol=1e-10)
@@ -371,24 +378,24 @@ class TestFeeds:
             pm.Data("a", loader_of(DATA, B), dims=("obs", "column"))
             pm.Data("b", loader_of(DATA, B), dims=("other", "column"))
         with pytest.raises(ValueError, match="streams of 2 loaders"):
-            feeds(model)
+            loader_placeholders(model)
 
     def test_without_dims_the_total_is_known(self):
         with pm.Model() as model:
             batch = pm.Data("batch", loader_of(DATA, B))
             pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 2])
         feed(model, DATA, [1, 2, 3])
-        assert feeds(model).dim is None
+        assert loader_placeholders(model)[0].dim is None
         expected = N / 3 * st.norm.logpdf(DATA[1:4, 2]).sum()
         np.testing.assert_allclose(logp_of(model, {"mu": 0.0}), expected, rtol=1e-10)
-        assert feeds(clone_model(model)).total == N
+        assert current_length(loader_placeholders(clone_model(model))[0].total) == N
 
     def test_a_plain_placeholder_with_a_total_is_fed_by_hand(self):
         with pm.Model() as model:
             batch = pm.Data("batch", np.zeros((B, 3)), dims=("row", "column"))
             pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 2], total_size=N)
         pm.set_data({"batch": DATA[:3]}, model=model)
-        assert feeds(model) is None
+        assert loader_placeholders(model) is None
         expected = N / 3 * st.norm.logpdf(DATA[:3, 2]).sum()
         np.testing.assert_allclose(logp_of(model, {"mu": 0.0}), expected, rtol=1e-10)
 
@@ -474,7 +481,7 @@ class TestOtherFunctions:
     def test_freezing_data(self):
         with pytest.raises(ValueError, match="constants of 'batch'"):
             freeze_dims_and_data(regression())
-        assert feeds(freeze_dims_and_data(regression(), data=[])) is not None
+        assert loader_placeholders(freeze_dims_and_data(regression(), data=[])) is not None
 
     def test_printing(self):
         model = by_rows()
@@ -495,8 +502,8 @@ class TestObserve:
             mu = pm.Normal("mu")
             pm.Normal("y", mu, 1, dims="obs")
         observed = pm.observe(model, {"y": model["batch"] if by_name else 2 * batch})
-        assert feeds(observed).placeholders == {"batch": observed["batch"]}
-        assert feeds(observed).rows is not feeds(model).rows
+        assert loader_placeholders(observed)[1] == {"batch": observed["batch"]}
+        assert loader_placeholders(observed)[0].state is not loader_placeholders(model)[0].state
         feed(observed, DATA[:, 0], [0, 1])
         factor = 1 if by_name else 2
         expected = N / 2 * st.norm.logpdf(factor * DATA[:2, 0]).sum()
@@ -523,8 +530,8 @@ class TestDo:
     def test_a_placeholder(self):
         model = of_fields()
         done = pm.do(model, {"X": np.ones((B, 2))})
-        assert feeds(done).placeholders == {"y": done["y"]}
-        assert feeds(clone_model(done)).placeholders.keys() == {"y"}
+        assert loader_placeholders(done)[1] == {"y": done["y"]}
+        assert loader_placeholders(clone_model(done))[1].keys() == {"y"}
         pm.set_data({"y": FIELDS["y"][:2]}, model=done)
         expected = N / 2 * st.norm(W.sum(), 1).logpdf(FIELDS["y"][:2]).sum()
         np.testing.assert_allclose(logp_of(done, {"w": W}, "lik"), expected, rtol=1e-10)
@@ -534,8 +541,8 @@ class TestDo:
             batch = pm.Data("batch", loader_of(DATA, B), dims=("obs", "column"))
             pm.Normal("y", pm.Normal("mu"), 1, observed=batch[:, 2], dims="obs")
         done = pm.do(model, {batch: DATA[:5]})
-        assert feeds(done) is None
-        assert len(held_rows(done, subsampled_dims(done)["obs"]).numbers) == 5
+        assert loader_placeholders(done) is None
+        assert len(available_rows(done, subsampled_dims(done)["obs"]).numbers) == 5
         expected = N / 5 * st.norm.logpdf(DATA[:5, 2]).sum()
         np.testing.assert_allclose(logp_of(done, {"mu": 0.0}), expected, rtol=1e-10)
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 import pymc as pm
 
-from pymc.minibatch.data_placeholder import forget_rows
+from pymc.minibatch.data_placeholder import unset_rows
 from pymc.model.fgraph import clone_model
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.fit_options import FitOptions
@@ -205,7 +205,7 @@ class TestResults:
         model = of_rows()
         feed(model, DATA, range(N))
         approx = steps(model)
-        forget_rows(model)
+        unset_rows(model)
         with pytest.raises(ValueError, match=r"log_likelihood= of approx.sample needs data.*data="):
             approx.sample(3, rows=rows, log_likelihood=True)
 

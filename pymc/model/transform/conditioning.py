@@ -10,7 +10,7 @@ from pytensor.graph.traversal import ancestors
 import pymc._layer as _layer
 
 from pymc.minibatch.axis_tracking import Rows, indexes
-from pymc.minibatch.data_placeholder import as_streamed, count_replaced
+from pymc.minibatch.data_placeholder import as_streamed, note_replacement
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import StreamedRows
 from pymc.model.fgraph import ModelVar, fgraph_from_model, model_from_fgraph
@@ -69,5 +69,5 @@ def do(model: Any, vars_to_interventions: Mapping[Any, Any], **kwargs: Any) -> A
             )
     made = released.do(model, vars_to_interventions, **kwargs)
     for var in old:
-        count_replaced(made, var.name)
+        note_replacement(made, var.name)
     return made

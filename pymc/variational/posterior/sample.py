@@ -30,7 +30,7 @@ from pymc.backends.arviz import (
 from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
 from pymc.minibatch.axis_tracking import Rows
-from pymc.minibatch.data_placeholder import required_rows
+from pymc.minibatch.data_placeholder import require_rows
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.stream_index import is_stream, needs_rows
 from pymc.model.full_data import (
@@ -495,7 +495,7 @@ def held_selection(approx: GuideApproximation, rows: Any, what: str) -> RowSelec
     `what` says who needs them.
     """
     streams = [index for index in model_indexes(approx.model) if is_stream(index)]
-    held = {Rows(index): required_rows(approx.model, index, what) for index in streams}
+    held = {Rows(index): require_rows(approx.model, index, what) for index in streams}
     return select_held(row_axes(approx), held, rows, what)
 
 

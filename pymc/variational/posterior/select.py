@@ -23,7 +23,7 @@ from pymc.exceptions import ShapeError
 from pymc.minibatch.array_data import cast_rows, numbers_of
 from pymc.minibatch.axis_tracking import Rows, value_ancestors
 from pymc.minibatch.current_value import current_length
-from pymc.minibatch.data_placeholder import HeldRows, as_batch, row_numbers
+from pymc.minibatch.data_placeholder import AvailableRows, batch_values, row_numbers
 from pymc.minibatch.minibatch import axis_length
 from pymc.minibatch.rebuild import rows_of_data
 from pymc.minibatch.stream_index import is_stream
@@ -50,7 +50,7 @@ class NewData:
     ----------
     values : mapping of str to array
         By name of the `pm.Data`.
-    held : mapping of Rows to HeldRows
+    held : mapping of Rows to AvailableRows
         The rows of the values, for each of their axes of rows.
     swaps : mapping of Variable to Variable
         Replacements for data of the model and lengths of dims.
@@ -61,7 +61,7 @@ class NewData:
     """
 
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
-    held: Mapping[Rows, HeldRows] = field(default_factory=dict)
+    held: Mapping[Rows, AvailableRows] = field(default_factory=dict)
     swaps: Mapping[Variable, Variable] = field(default_factory=dict)
     coords: Mapping[str, Sequence[Any] | None] = field(default_factory=dict)
     missing: Mapping[Variable, str] = field(default_factory=dict)
@@ -205,7 +205,7 @@ def _checked(
     """Return values as an array that a `pm.Data` can hold."""
     what = f"data of {function}"
     if streamed:
-        return as_batch(name, values, var, what)
+        return batch_values(name, values, var, what)
     array = np.asarray(numbers_of(values))
     fits = array.ndim == var.type.ndim and all(
         n is None or n == m for n, m in zip(var.type.shape, array.shape)
@@ -260,15 +260,15 @@ def _rows_held(
     on_rows: Mapping[Variable, Mapping[int, Rows]],
     coords: Mapping[str, Sequence[Any]],
     function: str,
-) -> dict[Rows, HeldRows]:
+) -> dict[Rows, AvailableRows]:
     """Return the rows of values, by axis."""
-    held: dict[Rows, HeldRows] = {}
+    held: dict[Rows, AvailableRows] = {}
     names: dict[Rows, str] = {}
     for name, var in variables.items():
         for k, rows in on_rows.get(var, {}).items():
             n_rows = values[name].shape[k]
             batch = data[name] if is_stream(rows) and k == 0 else None
-            one = HeldRows(row_numbers(name, batch, n_rows, rows), coords.get(rows.dim or ""))
+            one = AvailableRows(row_numbers(name, batch, n_rows, rows), coords.get(rows.dim or ""))
             if rows in held and not np.array_equal(held[rows].numbers, one.numbers):
                 raise ValueError(
                     f"data of {function} have {names[rows]!r} and {name!r}, which have the same rows in the "
@@ -305,14 +305,14 @@ class RowSelection:
     positions : mapping of Rows to array of int64, shape (n_selected,)
     totals : mapping of Rows to int
         The number of rows to choose from.
-    held : mapping of Rows to HeldRows
+    held : mapping of Rows to AvailableRows
         Of axes whose positions are among the rows of a stream's placeholders or of `data`.
     data : NewData
     """
 
     positions: Mapping[Rows, np.ndarray]
     totals: Mapping[Rows, int]
-    held: Mapping[Rows, HeldRows] = field(default_factory=dict)
+    held: Mapping[Rows, AvailableRows] = field(default_factory=dict)
     data: NewData = field(default_factory=NewData)
 
     @property
@@ -472,7 +472,7 @@ def select_rows(
 
 
 def select_held(
-    axes: Sequence[Rows], held: Mapping[Rows, HeldRows], rows: Any, function: str
+    axes: Sequence[Rows], held: Mapping[Rows, AvailableRows], rows: Any, function: str
 ) -> RowSelection:
     """Select all rows that the streams of a model hold, and all of other axes.
 
@@ -516,13 +516,13 @@ def select_new(
             )
         coords = model.coords.get(axis.dim)
         labels = one.labels if one.labels is not None else named.labels(axis, coords).tolist()
-        held[axis] = HeldRows(numbers, labels)
+        held[axis] = AvailableRows(numbers, labels)
     found = _all_of(axes, held)
     others = {axis: at for axis, at in named.positions.items() if axis not in held}
     return replace(found, positions={**found.positions, **others}, data=data)
 
 
-def _all_of(axes: Sequence[Rows], held: Mapping[Rows, HeldRows]) -> RowSelection:
+def _all_of(axes: Sequence[Rows], held: Mapping[Rows, AvailableRows]) -> RowSelection:
     totals = {axis: len(held[axis].numbers) if axis in held else _total(axis) for axis in axes}
     positions = {axis: np.arange(n, dtype="int64") for axis, n in totals.items()}
     return RowSelection(positions, totals, held)

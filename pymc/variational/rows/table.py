@@ -22,7 +22,7 @@ from pytensor.graph.basic import Variable
 
 from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.current_value import current_length
-from pymc.minibatch.data_placeholder import check_numbers
+from pymc.minibatch.data_placeholder import check_row_numbers
 from pymc.minibatch.index import ROW_COUNTS_DIFFER, BatchSizeError
 from pymc.minibatch.stream_index import is_stream
 
@@ -240,7 +240,7 @@ class RowTable:
         """
         for rows in self.plate:
             if is_stream(rows):
-                check_numbers(rows, f"the variables of {self.name!r}")
+                check_row_numbers(rows, f"the variables of {self.name!r}")
 
     @property
     def _value(self) -> np.ndarray:
