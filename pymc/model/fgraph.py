@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
-
-import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Variable
@@ -50,7 +48,7 @@ from pymc.minibatch.total_size import Term, infer_totals
 
 
 class _ModelVar:
-    """What says that a variable is of a model, in front of its class: axes need no names."""
+    """A variable of a model, whose axes need no names: `dims` may be None."""
 
     def __init__(self, name: str, dims: Sequence[str | None] = ()) -> None:
         self.name = name
@@ -77,40 +75,15 @@ if TYPE_CHECKING:
     from pymc.model.core import Model
 
 
-class ModelInitialFreeRV(released.ModelFreeRV):  # type: ignore[name-defined]
-    """A free variable that has an initial value of its own.
-
-    The initial value belongs to the graph, or `do`, `observe` and other transformations would lose
-    it. It may refer to other variables of the model.
-    """
-
-    __props__ = ("name", "dims", "transform", "key")
-
-    def __init__(self, name: str, dims: tuple, transform: Any, initval: Any):
-        super().__init__(name, dims, transform)
-        self.initval = initval
-        self.key = _key_of(initval)
-
-
-def _key_of(initval: Any) -> Hashable:
-    """Return what tells initial values apart, after pickling too: what they are, not where."""
-    if isinstance(initval, str):
-        return initval
-    if isinstance(initval, Variable):
-        return uuid4().hex  # graphs are not compared: equal to its own copies alone
-    value = np.asarray(initval)
-    return value.dtype.str, value.shape, value.tobytes()
-
-
 _sharing_data: ContextVar[bool] = ContextVar("_sharing_data", default=False)
 
 
 @contextmanager
 def sharing_data() -> Iterator[None]:
-    """Let models that are made from others in here have the data of these, and the coords.
+    """Let models that are made from others in this context share their data and coords.
 
-    The variables of `pm.Data`, and the lengths of dims, are the same in both: `pm.set_data` on the one
-    shows in the other. Outside of it they are copied, as the release does.
+    The variables of `pm.Data`, and the lengths of dims, are the same in both models: `pm.set_data` on the
+    one shows in the other. Outside of it they are copied, as the release does.
     """
     token = _sharing_data.set(True)
     try:
@@ -122,54 +95,46 @@ def sharing_data() -> Iterator[None]:
 class SharedCoords(MutableMapping):
     """Coords of a model that shares its data with another one.
 
-    New values of the dims that both have are those of both. A dim that is added is of the one alone.
-
-    Parameters
-    ----------
-    of : mapping of str to tuple or None
-        The coords of the other model itself.
+    New values of the dims that both have are those of both. A new dim belongs to one model.
     """
 
-    def __init__(self, of: MutableMapping[str, Any]) -> None:
-        self._of, self._names = of, dict.fromkeys(of)
+    def __init__(self, other: MutableMapping[str, Any]) -> None:
+        self._other, self._shared = other, dict.fromkeys(other)
         self._own: dict[str, Any] = {}
 
     def __getitem__(self, dim: str) -> Any:
-        return self._of[dim] if dim in self._names else self._own[dim]
+        return self._other[dim] if dim in self._shared else self._own[dim]
 
     def __setitem__(self, dim: str, values: Any) -> None:
-        (self._of if dim in self._names else self._own)[dim] = values
+        (self._other if dim in self._shared else self._own)[dim] = values
 
     def __delitem__(self, dim: str) -> None:
-        del (self._names if dim in self._names else self._own)[dim]
+        del (self._shared if dim in self._shared else self._own)[dim]
 
     def __iter__(self) -> Iterator[str]:
-        return iter([*self._names, *self._own])
+        return iter([*self._shared, *self._own])
 
     def __len__(self) -> int:
-        return len(self._names) + len(self._own)
+        return len(self._shared) + len(self._own)
 
     def __repr__(self) -> str:
         return repr(self.copy())
 
     def copy(self) -> dict[str, Any]:
-        """Return the coords as they are now."""
         return dict(self)
 
 
-def deepcopy_shared_variable(var: Any) -> Any:
+@wraps(released.deepcopy_shared_variable)
+def deepcopy_shared_variable(var: SharedVariable) -> SharedVariable:
     if _sharing_data.get() and not isinstance(var.type, RandomType):
         return var
     return released.deepcopy_shared_variable(var)
 
 
-deepcopy_shared_variable.__doc__ = released.deepcopy_shared_variable.__doc__
-
-
 class WithoutInitvals:
     """A view of a model in which every initial value is the default.
 
-    The row numbers of streams are among its variables: a clone has its own, as it has its own data.
+    The row numbers of streams are among its variables: a clone has a copy of them, as of its data.
     """
 
     def __init__(self, model: Model):
@@ -182,81 +147,65 @@ class WithoutInitvals:
         return getattr(self._model, name)
 
 
+@wraps(released.fgraph_from_model)
 def fgraph_from_model(
     model: Model, inlined_views: bool = False
 ) -> tuple[FunctionGraph, dict[Variable, Variable]]:
     fgraph, memo = released.fgraph_from_model(WithoutInitvals(model), inlined_views)
-    for rv, initval in model.rvs_to_initial_values.items():
-        if initval is not None:
-            old = memo[rv]
-            if isinstance(initval, Variable):
-                [initval] = rebuild([initval], memo)
-            op = ModelInitialFreeRV(
-                old.owner.op.name, old.owner.op.dims, old.owner.op.transform, initval
-            )
-            memo[rv] = op(*old.owner.inputs)
-            fgraph.replace(old, memo[rv], import_missing=True)
-    if _sharing_data.get():
-        fgraph._coords = SharedCoords(model.root._coords)
+    # Initial values, which may refer to other variables, and the row numbers of streams, by name
+    fgraph._initvals = {
+        rv.name: rebuild([initval], memo)[0] if isinstance(initval, Variable) else initval
+        for rv, initval in model.rvs_to_initial_values.items()
+        if initval is not None
+    }
     fgraph._streams = {
         name: Rows(var.owner.inputs[1]).state.name for name, var in model.root._streams.items()
     }
+    if _sharing_data.get():
+        fgraph._coords = SharedCoords(model.root._coords)
     return fgraph, memo
 
 
-fgraph_from_model.__doc__ = released.fgraph_from_model.__doc__
-
-
-def model_from_fgraph(fgraph: FunctionGraph, mutate_fgraph: bool = False) -> Any:
+@wraps(released.model_from_fgraph)
+def model_from_fgraph(fgraph: FunctionGraph, mutate_fgraph: bool = False) -> Model:
+    notes = vars(fgraph)
+    initvals, streams = notes.get("_initvals", {}), notes.get("_streams", {})
     if fgraph_indexes(fgraph):
         if not mutate_fgraph:
-            fgraph, mutate_fgraph = _copied(fgraph), True
+            fgraph, mutate_fgraph = _copy_graph(fgraph), True
         scale_terms(fgraph)
-    initvals = {
-        node.op.name: node.op.initval
-        for node in fgraph.apply_nodes
-        if isinstance(node.op, ModelInitialFreeRV)
-    }
     model = released.model_from_fgraph(fgraph, mutate_fgraph)
-    for name, initval in initvals.items():
-        if isinstance(initval, Variable):
-            here = {
-                var: model[var.owner.op.name]
-                for var in ancestors([initval])
-                if var.owner is not None and isinstance(var.owner.op, released.ModelVar)
-            }
-            [initval] = rebuild([initval], here)
-        model.rvs_to_initial_values[model[name]] = initval
+    for rv in model.free_RVs:
+        if rv.name in initvals:
+            initval = initvals[rv.name]
+            if isinstance(initval, Variable):
+                variables = {
+                    var: model[var.owner.op.name]
+                    for var in ancestors([initval])
+                    if var.owner is not None and isinstance(var.owner.op, released.ModelVar)
+                }
+                [initval] = rebuild([initval], variables)
+            model.rvs_to_initial_values[rv] = initval
     model._minibatch_indexes.extend(model_indexes(model))
-    model._streams.update(_streams_of(model, _noted(fgraph, "_streams")))
+    model._streams.update(_find_streams(model, streams))
     return model
 
 
-model_from_fgraph.__doc__ = released.model_from_fgraph.__doc__
-
-
-def clone_model(model: Model) -> Any:
+@wraps(released.clone_model)
+def clone_model(model: Model) -> Model:
     return model_from_fgraph(fgraph_from_model(model)[0], mutate_fgraph=True)
 
 
-clone_model.__doc__ = released.clone_model.__doc__
-
-
-def _copied(fgraph: Any) -> Any:
+def _copy_graph(fgraph: FunctionGraph) -> FunctionGraph:
     copy, memo = fgraph.clone_get_equiv(check_integrity=False, attach_feature=False)
-    copy._coords = _noted(fgraph, "_coords")
-    copy._dim_lengths = {k: memo.get(v, v) for k, v in _noted(fgraph, "_dim_lengths").items()}
-    copy._streams = _noted(fgraph, "_streams")
+    notes = vars(fgraph)
+    copy._coords = notes.get("_coords", {})
+    copy._dim_lengths = {dim: memo.get(n, n) for dim, n in notes.get("_dim_lengths", {}).items()}
     return copy
 
 
-def _noted(fgraph: FunctionGraph, name: str) -> dict[str, Any]:
-    """Return what :func:`fgraph_from_model` noted of a model on its graph; nothing of another graph."""
-    return vars(fgraph).get(name, {})
-
-
-def _streams_of(model: Model, names: Mapping[str, str]) -> dict[str, Variable]:
-    """Find the streamed placeholders of a clone; those that no term uses are of a known index."""
+def _find_streams(model: Model, names: Mapping[str, str]) -> dict[str, Variable]:
+    """Find the streamed placeholders of a clone, also those that no term uses, by their row numbers."""
     values = model.rvs_to_values.values()
     terms = [*model.basic_RVs, *values, *model.potentials, *model.deterministics]
     used = {var.owner.inputs[0]: var for var in streams_in(terms)}
@@ -274,10 +223,10 @@ def _streams_of(model: Model, names: Mapping[str, str]) -> dict[str, Variable]:
     return result
 
 
-def scale_terms(fgraph: Any) -> None:
+def scale_terms(fgraph: FunctionGraph) -> None:
     """Check the terms of a model, and scale those that a transformation has minibatched.
 
-    `register_rv` does the same; `do`, `observe` and all that goes through a graph do not call it.
+    `register_rv` does the same, but is not called for models that are made from graphs.
     """
     from pymc.variational.minibatch_rv import scaled_rv, unscaled_rv
 
@@ -298,31 +247,33 @@ def scale_terms(fgraph: Any) -> None:
             free.append(node.outputs[0])
         elif isinstance(op, released.ModelObservedRV):
             rv, value = node.inputs
-            bare, given = unscaled_rv(rv)
+            bare, old_totals = unscaled_rv(rv)
             check_marginalized(op.name, bare, track_axes(value))
             term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths, known, free)
-            totals = infer_totals(term, given)
+            totals = infer_totals(term, old_totals)
             observed = node.outputs[0]
-            if [total is None for total in totals] != [total is None for total in given]:
-                observed = _observe_anew(fgraph, node, scaled_rv(bare, totals), value)
+            if [total is None for total in totals] != [total is None for total in old_totals]:
+                observed = _replace_observed(fgraph, node, scaled_rv(bare, totals), value)
             known[observed] = track_axes(value)
         elif isinstance(op, released.ModelPotential):
-            var, said = without_stated_totals(node.inputs[0])
+            var, old_total = without_stated_totals(node.inputs[0])
             scale = potential_scale(
-                var, said, name=op.name, dims=op.dims or None, known=known, free=free
+                var, old_total, name=op.name, dims=op.dims or None, known=known, free=free
             )
             if scale is not None:
                 fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)
 
 
-def fgraph_indexes(fgraph: Any) -> list[Variable]:
-    """Every minibatch index that the graph of a model depends on."""
+def fgraph_indexes(fgraph: FunctionGraph) -> list[Variable]:
+    """Return every minibatch index that the graph of a model depends on."""
     free = (node for node in fgraph.toposort() if isinstance(node.op, released.ModelFreeRV))
     return term_indexes(fgraph.outputs, {node.outputs[0]: node.op.dims for node in free})
 
 
-def _observe_anew(fgraph: Any, node: Apply, rv: Variable, value: Variable) -> Variable:
-    """Put `rv` in the place of an observed variable, whether either of them has named dims."""
+def _replace_observed(
+    fgraph: FunctionGraph, node: Apply, rv: Variable, value: Variable
+) -> Variable:
+    """Replace an observed variable by one of `rv`; either may have named dims."""
     [old] = node.outputs
     if isinstance(value, XTensorVariable) and not isinstance(rv, XTensorVariable):
         value = value.values
@@ -335,8 +286,8 @@ def _observe_anew(fgraph: Any, node: Apply, rv: Variable, value: Variable) -> Va
     return observed
 
 
-def unscale_terms(fgraph: Any) -> None:
-    """Undo the scale of subsampled axes; the one of others, where batches are fed by hand, stays."""
+def unscale_terms(fgraph: FunctionGraph) -> None:
+    """Undo the scale of subsampled axes. That of other axes, by an explicit total_size, stays."""
     from pymc.variational.minibatch_rv import scaled_rv, unscaled_rv
 
     for node in fgraph.toposort():
@@ -353,7 +304,7 @@ def unscale_terms(fgraph: Any) -> None:
         elif bare.owner is not None and isinstance(bare.owner.op, TensorFromXTensor):
             [bare] = bare.owner.inputs
             value = as_xtensor(value, dims=bare.type.dims)
-        _observe_anew(fgraph, node, bare, value)
+        _replace_observed(fgraph, node, bare, value)
 
 
 @is_marker.register(released.ModelVar)

@@ -2,10 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model's graph carries: initial values, scales, and data that are shared or copied."""
 
-import pickle
-
 import numpy as np
-import pytensor.tensor as pt
 import pytest
 
 import pymc as pm
@@ -46,21 +43,6 @@ def test_initial_values_go_through_a_graph(initval):
             pm.set_data({"x": [30.0, 40.0]})
         np.testing.assert_array_equal(clone.initial_point()["mu"], [60, 80])
         np.testing.assert_array_equal(model.initial_point()["mu"], [6, 8])
-
-
-@pytest.mark.parametrize("value", [[1.0, 2.0], "prior", "symbolic"])
-def test_initial_values_are_told_apart_after_pickling(value):
-    def op_of(initval):
-        with pm.Model() as model:
-            pm.Normal("mu", shape=2, initval=initval)
-        _, memo = fgraph_from_model(model)
-        return memo[model["mu"]].owner.op
-
-    initval = pt.constant([1.0, 2.0]) * 2 if value == "symbolic" else value
-    op = op_of(initval)
-    assert pickle.loads(pickle.dumps(op)) == op
-    assert (op_of(initval) == op) is (value != "symbolic")
-    assert op_of([1.0, 3.0]) != op
 
 
 def test_memo_maps_a_variable_with_initial_value():

@@ -91,7 +91,7 @@ class TestSteps:
         pm.set_data({"batch": DATA[:B]}, model=model)
         inference = make_inference(FitOptions(model=model, random_seed=1))
         before = inference.approx.mean_data
-        with pytest.raises(ValueError, match="which rows the batch at hand holds is not known"):
+        with pytest.raises(ValueError, match="the row numbers of the current batch are unknown"):
             inference.fit(1, **QUIETLY)
         np.testing.assert_array_equal(inference.approx.mean_data["z"], before["z"])
 
@@ -254,7 +254,7 @@ class TestResults:
         approx = guided_approximation(
             model, start={"z": np.arange(float(N))}, start_sigma={"z": 1e-9}
         )
-        with pytest.raises(ValueError, match="which rows the batch at hand holds is not known"):
+        with pytest.raises(ValueError, match="the row numbers of the current batch are unknown"):
             approx.sample_node(model["z"])
         feed(model, DATA, [5, 6])
         found = approx.sample_node(model["z"]).eval(mode="FAST_COMPILE")

@@ -143,7 +143,7 @@ def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
     order = {model_op(out).name: k for k, out in enumerate(fgraph.outputs)}
     new: Any = FunctionGraph(outputs=outputs, clone=False)
     new._coords, new._dim_lengths = fgraph._coords, fgraph._dim_lengths
-    new._streams = fgraph._streams
+    new._streams, new._initvals = fgraph._streams, fgraph._initvals
     _fit_values(
         new, {model_op(out).name: _model_node(out).outputs[0].type for out in fgraph.outputs}
     )
