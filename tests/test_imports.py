@@ -31,7 +31,7 @@ ORDER = (
     "pymc.variational.optimizer_base",
     "pymc.variational.optax_optimizers",
     "pymc.variational.optimizers",
-    "pymc.variational.rows",
+    "pymc.variational.local_params",
     "pymc.variational.engine.step",
     "pymc.variational.engine.batch_feed",
     "pymc.variational.engine.drivers",

@@ -10,9 +10,9 @@ import pymc as pm
 
 from pymc.minibatch.axis_tracking import Rows
 from pymc.variational.engine.step_cache import make_step
+from pymc.variational.local_params.row_optimizer import RowGradient, all_updates, guarded
+from pymc.variational.local_params.table import ParamTable
 from pymc.variational.optimizers import as_optimizer
-from pymc.variational.rows.table import RowTable
-from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 
 
 class LocalRows:
@@ -33,7 +33,7 @@ class LocalRows:
         with pm.Model() as model:
             batch = pm.Minibatch(data, batch_size=batch_size)
         rows = Rows(batch.owner.inputs[1])
-        table = RowTable.of((rows,), np.zeros((1, 2)), "z")
+        table = ParamTable.of((rows,), np.zeros((1, 2)), "z")
         lines, params = table.gather()
         # Mean and rho of mu
         top = pytensor.shared(np.zeros(2), "mu", shape=(2,))

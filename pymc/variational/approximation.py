@@ -24,6 +24,7 @@ from pymc.variational.guides.initial_values import InitialValues, check_used
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.guides.model_guide import ModelGuide
 from pymc.variational.guides.specification import build_guides, parse_guides, plates_of_guides
+from pymc.variational.local_params.table import ParamTable
 from pymc.variational.objectives.terms import Term, terms_of
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 from pymc.variational.posterior.moments import (
@@ -40,7 +41,6 @@ from pymc.variational.posterior.sample import (
     posterior_draws,
     predictive_draws,
 )
-from pymc.variational.rows.table import RowTable
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
@@ -127,7 +127,7 @@ class GuideApproximation(Approximation):
         return all(guide.has_logq for guide in self.guides)
 
     @property
-    def tables(self) -> tuple[RowTable, ...]:
+    def tables(self) -> tuple[ParamTable, ...]:
         return tuple(self.storage.tables.values())
 
     def keep_transformed(self, include_transformed: bool) -> None:
@@ -466,13 +466,13 @@ class Storage:
     Parameters
     ----------
     dense : mapping of Parameter or SharedVariable to SharedVariable
-    tables : mapping of plate to RowTable
+    tables : mapping of plate to ParamTable
     columns : mapping of Parameter to slice
         Of the table of its plate.
     """
 
     dense: Mapping[Parameter | SharedVariable, SharedVariable]
-    tables: Mapping[Plate, RowTable]
+    tables: Mapping[Plate, ParamTable]
     columns: Mapping[Parameter, slice]
 
     @classmethod
@@ -497,7 +497,7 @@ class Storage:
                 [np.broadcast_to(start, (n_rows, start.shape[1])) for start in starts], axis=1
             )
             name = "_".join(rows.dim or "rows" for rows in plate)
-            tables[plate] = RowTable.of(plate, joined, name)
+            tables[plate] = ParamTable.of(plate, joined, name)
             begin = 0
             for parameter in mine:
                 end = begin + parameter.start.shape[1]

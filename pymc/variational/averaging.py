@@ -31,7 +31,7 @@ from pytensor.graph.basic import Variable
 from pymc.argument_checks import check_number
 
 if TYPE_CHECKING:
-    from pymc.variational.rows.table import RowTable
+    from pymc.variational.local_params.table import ParamTable
 
 
 __all__ = ["TailAverage", "check_average"]
@@ -52,9 +52,9 @@ class TailAverage:
         How many steps of the run still come before the part, an int64.
     n_averaged : SharedVariable
         How many steps the means are of, an int64.
-    tables : tuple of RowTable
+    tables : tuple of ParamTable
         Parameters of rows, whose averages are columns of theirs, over the visits of each row:
-        :func:`~pymc.variational.rows.updates.all_updates` takes `n_waiting`.
+        :func:`~pymc.variational.local_params.row_optimizer.all_updates` takes `n_waiting`.
     """
 
     fraction: float
@@ -62,14 +62,14 @@ class TailAverage:
     means: tuple[SharedVariable, ...]
     n_waiting: SharedVariable
     n_averaged: SharedVariable
-    tables: tuple[RowTable, ...] = ()
+    tables: tuple[ParamTable, ...] = ()
 
     @classmethod
     def of(
         cls,
         params: Sequence[SharedVariable],
         fraction: float,
-        tables: Sequence[RowTable] = (),
+        tables: Sequence[ParamTable] = (),
     ) -> TailAverage:
         """Make the shared variables."""
         means = [

@@ -1,62 +1,154 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a fit by steps has converged: how its parameters and its loss moved over the later half.
+"""Convergence of a fit by steps: trends and noise of its parameters, and the verdict at its end.
 
-A fit says nothing of this by itself: it ends when its steps are taken. Here the last quarter of the steps is
-looked at for a trend, and for noise, in units in which an error matters: standard deviations of the guide for its
-means, parts of them for its standard deviations, and nats for the bound.
+Errors are in units in which they matter: standard deviations of the guide for its means, parts of them for
+its standard deviations, and nats for the bound.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
 
-from pymc.variational.approximation import GuideApproximation
 from pymc.variational.guides.base import FlatGuide
-from pymc.variational.trajectory import (
-    LARGEST_MOVE,
-    mean_error,
-    trend,
-    watched_entries,
-)
-from pymc.variational.verdict import Verdict
+from pymc.variational.report import Verdict
 
-__all__ = ["LEAST_STEPS", "Watch"]
+if TYPE_CHECKING:
+    from pymc.variational.approximation import GuideApproximation
 
-#: What an error of 1 means for each entry of a parameter.
+__all__ = [
+    "LARGEST_MOVE",
+    "LEAST_STEPS",
+    "ConvergenceMonitor",
+    "Trend",
+    "mean_error",
+    "trend",
+    "watched_entries",
+]
+
+#: The unit of an error of each entry of a parameter.
 type Scales = Mapping[SharedVariable, np.ndarray]
 
-#: The fewest steps of which something is said.
+#: The fewest steps with a verdict.
 LEAST_STEPS = 200
 
-#: Times at which parameters are looked at.
-N_LOOKS = 64
+#: Times at which parameters are recorded.
+N_RECORDS = 64
 
-#: The most parameters that are watched, of each shared variable.
+#: The most entries that are watched, of each parameter.
 MOST_WATCHED = 2048
 
-#: The largest error by the noise of steps, in the parameters' units.
+#: The largest change of a converged parameter over a stretch, in its unit.
+LARGEST_MOVE = 0.2
+
+#: The largest error by the noise of steps, in the unit of a parameter.
 LARGEST_NOISE = 0.3
 
-#: Nats by which the bound has to rise to be said to.
+#: The least rise of the bound, in nats, that counts.
 LEAST_RISE = 0.5
 
 #: A standard deviation beyond which numbers mean nothing, on the unconstrained space.
 LARGEST_SD = 1e8
+
+#: The number of standard errors of a slope that cannot be by chance.
+SURE = 6.0
+
+#: Means of a stretch to which a line is fitted.
+N_BLOCKS = 16
 
 TUNED = "obj_optimizer='tuned'"
 AUTO = "or take pm.fit(method='auto')"
 ADVICE = f"Take more steps, at a rate that falls, and their average: {TUNED}; {AUTO}"
 AVERAGE = f"Average the later steps by average=0.5, at a rate that falls: {TUNED}; {AUTO}"
 
+#: Names of parameters for messages.
+KINDS = {"mu": "mean", "rho": "sd"}
 
-class Watch:
-    """Looks at the parameters of a fit now and then, and says in the end whether it has converged.
+
+class Trend(NamedTuple):
+    """A line through each parameter over a stretch of a fit.
+
+    Parameters
+    ----------
+    slope : array of shape (d,)
+        The change of each over the stretch.
+    is_sure : array of bool, shape (d,)
+        Whether the change cannot be by chance.
+    noise : array of shape (d,)
+        Standard deviation about the line.
+    """
+
+    slope: np.ndarray
+    is_sure: np.ndarray
+    noise: np.ndarray
+
+    @property
+    def moved(self) -> np.ndarray:
+        """Size of the change of each, 0 where it may be by chance: shape (d,)."""
+        return np.where(self.is_sure, np.abs(self.slope), 0.0)
+
+
+def trend(window: np.ndarray) -> Trend:
+    """Fit a line to each parameter over a stretch, an array of shape (n, d)."""
+    blocks = _block_means(window, N_BLOCKS)
+    # Errors come from pairs of blocks, since neighbours are correlated
+    pairs = blocks[: len(blocks) // 2 * 2].reshape(-1, 2, blocks.shape[1]).mean(axis=1)
+    time = np.linspace(-0.5, 0.5, len(pairs))
+    slope = time @ pairs / (time @ time)
+    residual = pairs - pairs.mean(axis=0) - time[:, None] * slope
+    se = np.sqrt((residual**2).sum(axis=0) / (len(pairs) - 2) / (time @ time))
+    line = np.linspace(-0.5, 0.5, len(blocks))[:, None] * slope
+    noise = (blocks - blocks.mean(axis=0) - line).std(axis=0)
+    return Trend(slope, np.abs(slope) > SURE * se, noise)
+
+
+def mean_error(window: np.ndarray) -> np.ndarray:
+    r"""Return the standard error of the mean of each parameter over a stretch.
+
+    From means over up to 32 parts it is :math:`s \sqrt{(1 + r) / (1 - r) / n}`, where r is the correlation of
+    neighbours, without its bias in few values (Kendall 1954, "Note on bias in the estimation of
+    autocorrelation").
+
+    Parameters
+    ----------
+    window : array of shape (n, d)
+
+    Returns
+    -------
+    array of shape (d,)
+        In the units of the parameters; 0 for constant ones.
+    """
+    blocks = _block_means(window, 2 * N_BLOCKS)
+    n, residual = len(blocks), blocks - blocks.mean(axis=0)
+    squares = (residual**2).sum(axis=0)
+    r = (residual[1:] * residual[:-1]).sum(axis=0) / np.where(squares > 0, squares, 1)
+    r = np.clip(r + (1 + 3 * r) / n, 0, 0.95)
+    return np.sqrt(squares / (n - 1) / n * (1 + r) / (1 - r))
+
+
+def _block_means(window: np.ndarray, n: int) -> np.ndarray:
+    """Return the means of `n` successive parts of a stretch, or all of it if it is shorter."""
+    if len(window) <= n:
+        return window
+    starts = np.arange(n) * len(window) // n
+    sums = np.add.reduceat(window, starts, axis=0)
+    return sums / np.diff(starts, append=len(window))[:, None]
+
+
+def watched_entries(n: int, most: int) -> np.ndarray:
+    """Return all of `n` entries, or the same random `most` of them each time."""
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, most, replace=False))
+
+
+class ConvergenceMonitor:
+    """Records the parameters of a fit now and then, for a verdict at its end.
 
     Parameters
     ----------
@@ -64,81 +156,77 @@ class Watch:
     shared : sequence of SharedVariable
         Of the step, in the order of its state.
     n_steps : int
-        How many steps are to be taken: `LEAST_STEPS` or more.
+        Steps of the fit, `LEAST_STEPS` or more.
 
     Attributes
     ----------
     every : int
-        Steps between two looks.
+        Steps between two records.
     """
 
     def __init__(
         self, approx: GuideApproximation, shared: Sequence[SharedVariable], n_steps: int
     ) -> None:
-        self.every = max(1, n_steps // N_LOOKS)
+        self.every = max(1, n_steps // N_RECORDS)
         self._approx = approx
         self._params = [p for p in approx.parameter_scales() if p in shared]
         self._places = [shared.index(p) for p in self._params]
         sizes = [int(np.size(p.get_value(borrow=True))) for p in self._params]
         self._entries = [watched_entries(size, MOST_WATCHED) for size in sizes]
-        self._looks: list[np.ndarray] = []
+        self._records: list[np.ndarray] = []
 
-    def look(self, state: Sequence[Any]) -> None:
-        """Note where the parameters are now, from the state of a driver."""
-        self._looks.append(self._flat([np.asarray(state[i]) for i in self._places]))
+    def record(self, state: Sequence[object]) -> None:
+        """Record the parameters in the state of a driver."""
+        self._records.append(self._flat([np.asarray(state[i]) for i in self._places]))
 
     def _flat(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        found = [np.ravel(v)[entries] for v, entries in zip(values, self._entries)]
-        return np.concatenate(found).astype("float64") if found else np.empty(0)
+        parts = [np.ravel(v)[entries] for v, entries in zip(values, self._entries)]
+        return np.concatenate(parts).astype("float64") if parts else np.empty(0)
 
     def verdict(
         self, losses: np.ndarray, loss_factor: float | None, averaged: float | None
     ) -> Verdict | None:
-        """Say whether the fit has converged; None where too little is known.
+        """Return whether the fit has converged; None if too little is known.
 
         Parameters
         ----------
         losses : array of floats, shape (n_steps,)
-            Of the steps that were watched; empty where they have none.
+            Of the recorded steps; empty for a fit without a score.
         loss_factor : float, optional
-            As of a report.
+            As in a report.
         averaged : float, optional
-            The last part of the steps that the parameters are the average over.
+            The last part of the steps, if the parameters are averages over it.
         """
-        if len(self._looks) < N_LOOKS // 2:
+        if len(self._records) < N_RECORDS // 2:
             return None
         scales = self._approx.parameter_scales()
-        problem = self._strayed(scales) or self._rests() or self._moves(scales, averaged)
-        if problem is None and self._is_partial:
-            # Elsewhere the parameters say it, and a rate that falls lets the bound rise too
-            problem = _rises(losses, loss_factor)
+        # Some parameters have no known scale, or are those of rows: the bound stands for them. A rate that
+        # falls lets the bound of others rise, too
+        needs_bound = bool(self._approx.tables) or len(self._params) < len(
+            self._approx.dense_params
+        )
+        problem = self._diverged(scales) or self._unchanged() or self._moved(scales, averaged)
+        if problem is None and needs_bound:
+            problem = _bound_rises(losses, loss_factor)
         if problem is not None:
             return problem
         if not self._params and not len(losses):
             return None
-        what = " and ".join(
-            ["the parameters"] * bool(self._params) + ["the bound"] * self._is_partial
-        )
-        return Verdict(None, f"over the last quarter of the steps {what} did not move")
-
-    @property
-    def _is_partial(self) -> bool:
-        """Whether there are parameters whose scale is not known, or that are of rows."""
-        return bool(self._approx.tables) or len(self._params) < len(self._approx.dense_params)
-
-    def _rests(self) -> Verdict | None:
-        """Say that no step has changed a parameter."""
-        if not self._params or any((look != self._looks[0]).any() for look in self._looks):
-            return None
+        what = ["the parameters"] * bool(self._params) + ["the bound"] * needs_bound
         return Verdict(
-            None,
+            None, f"over the last quarter of the steps {' and '.join(what)} did not move"
+        )
+
+    def _unchanged(self) -> Verdict | None:
+        first = self._records[0]
+        if not self._params or any((values != first).any() for values in self._records):
+            return None
+        return _not_converged(
             "no step has changed a parameter, as where the learning rate is 0 after a schedule has ended",
             "Make another fit with all steps, pm.fit(n, obj_optimizer='tuned'), and no refine",
-            converged=False,
         )
 
-    def _strayed(self, scales: Scales) -> Verdict | None:
-        """Say that standard deviations are beyond all bounds."""
+    def _diverged(self, scales: Scales) -> Verdict | None:
         for guide in self._approx.guides:
             if not isinstance(guide, FlatGuide) or not guide.has_moments or guide.layout.plate:
                 continue
@@ -148,80 +236,67 @@ class Watch:
             sds = scales[mu]
             k = int(np.argmax(sds))
             if sds[k] > LARGEST_SD:
-                return Verdict(
-                    None,
+                return _not_converged(
                     f"the standard deviation of {guide.layout.entry(k)!r} is {sds[k]:.2g}, where numbers mean nothing",
                     "Take a smaller learning rate, standardised data, or pm.fit(method='auto')",
-                    converged=False,
                 )
         return None
 
-    def _moves(self, scales: Scales, averaged: float | None) -> Verdict | None:
-        """Say that parameters still move, or that the last step's are noisy."""
+    def _moved(self, scales: Scales, averaged: float | None) -> Verdict | None:
+        """Return the problem that parameters still move, or that the last step's are noisy."""
         if not self._params:
             return None
-        looks = np.array(self._looks)
+        records = np.array(self._records)
         units = self._flat([scales[p] for p in self._params])
         with np.errstate(all="ignore"):
-            looks /= units
-            found = trend(looks[-N_LOOKS // 4 :])
-            moved, noise = np.nan_to_num(found.moved), np.nan_to_num(found.noise)
+            records /= units
+            last_quarter = trend(records[-N_RECORDS // 4 :])
+            moved, noise = np.nan_to_num(last_quarter.moved), np.nan_to_num(last_quarter.noise)
             if averaged:
-                n_last = max(N_LOOKS // 8, round(averaged * len(looks)))
-                noise = np.nan_to_num(mean_error(looks[-n_last:]))
+                n_last = max(N_RECORDS // 8, round(averaged * len(records)))
+                noise = np.nan_to_num(mean_error(records[-n_last:]))
         k = int(moved.argmax())
         if moved[k] > LARGEST_MOVE:
-            return Verdict(
-                None,
-                f"{self._what(k)} still moved by {moved[k]:.2g} of its sd over the last quarter of the steps",
+            return _not_converged(
+                f"{self._name(k)} still moved by {moved[k]:.2g} of its sd over the last quarter of the steps",
                 ADVICE,
-                converged=False,
             )
         k = int(noise.argmax())
         if noise[k] > LARGEST_NOISE:
             what, advice = (
                 ("the average", ADVICE) if averaged else ("the last step's value", AVERAGE)
             )
-            return Verdict(
-                None,
-                f"{what} of {self._what(k)} is off by about {noise[k]:.2g} of its sd, by the noise of the steps",
+            return _not_converged(
+                f"{what} of {self._name(k)} is off by about {noise[k]:.2g} of its sd, by the noise of the steps",
                 advice,
-                converged=False,
             )
         return None
 
-    def _what(self, k: int) -> str:
-        """Name what a watched number is."""
-        for param, entries in zip(self._params, self._entries):
-            if k < len(entries):
-                return self._of_param(param, int(entries[k]))
-            k -= len(entries)
-        raise IndexError(k)
-
-    def _of_param(self, param: SharedVariable, entry: int) -> str:
+    def _name(self, k: int) -> str:
+        """Return the name of a watched number, such as "the mean of 'x'"."""
+        n_before = np.cumsum([0, *map(len, self._entries)])
+        i = int(np.searchsorted(n_before, k, side="right")) - 1
+        param, entry = self._params[i], int(self._entries[i][k - n_before[i]])
         for guide in self._approx.guides:
             if not isinstance(guide, FlatGuide):
                 continue
-            for name, own in guide.params_by_name.items():
-                if self._approx.storage.dense.get(own) is param and name in KINDS:
+            for name, parameter in guide.params_by_name.items():
+                if self._approx.storage.dense.get(parameter) is param and name in KINDS:
                     return f"the {KINDS[name]} of {guide.layout.entry(entry % guide.layout.size)!r}"
         return f"the parameter {param.name}"
 
 
-#: What parameters are, by their short names.
-KINDS = {"mu": "mean", "rho": "sd"}
-
-
-def _rises(losses: np.ndarray, loss_factor: float | None) -> Verdict | None:
-    """Say that the bound still rises."""
+def _bound_rises(losses: np.ndarray, loss_factor: float | None) -> Verdict | None:
     if len(losses) < LEAST_STEPS:
         return None
-    last = losses[-(len(losses) // 4) :] / (loss_factor or 1.0)
-    found = trend(last[:, None])
-    rise = float(-found.slope[0])
-    if found.is_sure[0] and rise > LEAST_RISE:
-        return Verdict(
-            None, f"the bound still rose by {rise:.2g} nats over the last quarter of the steps",
-            ADVICE, converged=False,
-        )  # fmt: skip
-    return None
+    last_quarter = trend(losses[-(len(losses) // 4) :, None] / (loss_factor or 1.0))
+    rise = float(-last_quarter.slope[0])
+    if not last_quarter.is_sure[0] or rise <= LEAST_RISE:
+        return None
+    return _not_converged(
+        f"the bound still rose by {rise:.2g} nats over the last quarter of the steps", ADVICE
+    )
+
+
+def _not_converged(reason: str, advice: str) -> Verdict:
+    return Verdict(None, reason, advice, converged=False)

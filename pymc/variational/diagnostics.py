@@ -25,6 +25,7 @@ from pymc.model.full_data import full_data_model, is_streamed
 from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.approximation import GuideApproximation
+from pymc.variational.local_params.table import rows_in_all
 from pymc.variational.pareto import ABOUT_EQUAL, smoothed
 from pymc.variational.posterior.log_weights import (
     LogDensity,
@@ -33,7 +34,6 @@ from pymc.variational.posterior.log_weights import (
     joint_log_weights,
     log_density,
 )
-from pymc.variational.rows.table import rows_in_all
 
 __all__ = ["Diagnosis", "diagnose"]
 

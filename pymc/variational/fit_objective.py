@@ -24,6 +24,7 @@ from pymc.pytensorf import compile
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage
 from pymc.variational.guides.base import Parameter, ParamValues, Plate
+from pymc.variational.local_params.row_optimizer import RowGradient, all_updates, guarded
 from pymc.variational.objectives.base import (
     Losses,
     Objective,
@@ -39,7 +40,6 @@ from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the rele
     check_replacements,
 )
 from pymc.variational.replacements import as_replacements
-from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 from pymc.variational.updates import adagrad_window
 
 __all__ = ["FitObjective"]

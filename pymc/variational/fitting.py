@@ -25,8 +25,8 @@ from pymc.minibatch.stream_index import is_stream
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage, check_average
-from pymc.variational.callbacks import CheckStationarity, check_until
-from pymc.variational.convergence import LEAST_STEPS, Watch
+from pymc.variational.convergence import LEAST_STEPS, ConvergenceMonitor
+from pymc.variational.early_stopping import CheckStationarity, check_until
 from pymc.variational.engine.batch_feed import BatchFeed
 from pymc.variational.engine.callback_schedule import next_call, times_of
 from pymc.variational.engine.interrupts import Interrupts
@@ -43,16 +43,14 @@ from pymc.variational.fit_options import (
     settings_of,
     take_compile_kwargs,
 )
-from pymc.variational.nonfinite import describe
 from pymc.variational.objectives.base import Objective
 from pymc.variational.objectives.importance_weighted import ELBO
 from pymc.variational.objectives.stein import Stein
 from pymc.variational.operators import KL, KSD
 from pymc.variational.progress import Compiling, FitProgress
-from pymc.variational.report import FitReport
+from pymc.variational.report import FitReport, Verdict, describe_failed_step
 from pymc.variational.test_functions import rbf
 from pymc.variational.tuned import with_named_optimizer
-from pymc.variational.verdict import Verdict
 
 __all__ = ["FitState", "Fitting"]
 
@@ -395,7 +393,7 @@ class Fitting:
         if state.check is not None:
             state.check.begin(state.average)
         elif n >= LEAST_STEPS and isinstance(self.approx, GuideApproximation):
-            watch = Watch(self.approx, state.step.shared, n)
+            watch = ConvergenceMonitor(self.approx, state.step.shared, n)
         with Interrupts() as interrupts:
             end, error = self._take_steps(state, n, progress, interrupts, watch)
             average = state.average if error is None else None
@@ -461,7 +459,7 @@ class Fitting:
         n: int,
         progress: FitProgress,
         interrupts: Interrupts,
-        watch: Watch | None,
+        watch: ConvergenceMonitor | None,
     ) -> tuple[LoopEnd, BaseException | None]:
         """Take steps; return how they ended, and what the fit raises when all is kept."""
         try:
@@ -480,7 +478,7 @@ class Fitting:
             )
         except NotFinite as bad:
             n_good = state.i + bad.end.n_steps
-            message = describe(self.approx, state.step, n_good, bad.loss, bad.fed)
+            message = describe_failed_step(self.approx, state.step, n_good, bad.loss, bad.fed)
             return bad.end, FloatingPointError(message)
         return end, end.error
 

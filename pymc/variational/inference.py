@@ -16,7 +16,7 @@ from pymc.argument_checks import check_int
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.approximations import Empirical, FullRank, MeanField, check_starts
-from pymc.variational.callbacks import check_until
+from pymc.variational.early_stopping import check_until
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.fit_options import (
     N_STEPS,

@@ -22,7 +22,7 @@ from pymc.variational.fit_options import argument_names, check_known
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.optimizers import as_optimizer
 from pymc.variational.replacements import as_replacements
-from pymc.variational.results import add_fit
+from pymc.variational.report import add_fit
 from pymc.variational.vectorize import at_each_draw, draw_anew, largest_at_once
 
 

@@ -1,51 +1,98 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""What a fit says of itself."""
+"""The report of a fit: how it ran, whether it converged, and what went wrong in a failed step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pymc.variational.verdict import Verdict
+import numpy as np
+import xarray as xr
 
-__all__ = ["FitReport", "Setting"]
+if TYPE_CHECKING:
+    from pymc.variational.approximation import GuideApproximation
+    from pymc.variational.approximation_base import ApproximationBase
+    from pymc.variational.engine.batch_feed import PreparedBatches
+    from pymc.variational.engine.step_cache import Step
+
+__all__ = ["FitReport", "Setting", "Verdict", "add_fit", "describe_failed_step", "fit_dataset"]
 
 #: A setting in a form that a file of results can hold.
 Setting = str | int | float | bool
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """Whether a fit has converged, and whether its draws can be taken for those of the posterior.
+
+    Parameters
+    ----------
+    trusted : bool or None
+        None if nothing was compared with the posterior, as in all fits but ``pm.fit(method="auto")``.
+    reason : str
+        One sentence, without a full stop.
+    advice : str
+        What to do next; empty if nothing is to be done.
+    converged : bool
+        Whether more steps would change nothing.
+    khat : float
+        Shape of the tail of the importance weights; nan if there are none.
+    ess : float
+        Number of independent draws of the posterior that the weighted ones are worth.
+
+    Examples
+    --------
+    >>> from pymc.variational.report import Verdict
+    >>> print(Verdict(False, "the posterior has two modes", "Order the components"))
+    not trusted: the posterior has two modes. Order the components.
+    """
+
+    trusted: bool | None
+    reason: str
+    advice: str = ""
+    converged: bool = True
+    khat: float = float("nan")
+    ess: float = 0.0
+
+    def __str__(self) -> str:
+        good, word = (
+            (self.converged, "converged") if self.trusted is None else (self.trusted, "trusted")
+        )
+        advice = f" {self.advice}." if self.advice else ""
+        return f"{'' if good else 'not '}{word}: {self.reason}.{advice}"
+
+
+@dataclass(frozen=True)
 class FitReport:
-    """How a fit ran: ``approx.report``, and ``fit`` in what ``approx.sample()`` returns.
+    """How a fit ran: ``approx.report``, and the group "fit" of ``approx.sample()``.
 
     Parameters
     ----------
     method : str
         "ADVI", "FullRankADVI", "SVGD" and so on.
     driver : str
-        What ran the steps: "numba" and "jax" run many in one compiled call, "python" one at a time.
+        The loop over steps: "numba" and "jax" run many in one compiled call, "python" one at a time.
     backend : str
-        What the step was compiled for: "numba", "jax" or "c".
+        The backend that compiled the step: "numba", "jax" or "c".
     n_steps : int
-        Steps that completed; of ``pm.fit(method="auto")``, gradients of the log-posterior.
+        Completed steps; of ``pm.fit(method="auto")``, gradients of the log-posterior.
     seconds : float
-        Time of the steps, without that of the compilation.
+        Time of the steps, without compilation.
     compile_seconds : float
-        Time to build and compile the step; near 0 where one was compiled before.
+        Time to build and compile the step; near 0 for a step that was compiled before.
     stopped : str
         "finished", "interrupted", or the message of the `StopIteration` that a callback raised.
     settings : mapping of str to str, int, float or bool
-        What the fit was asked for: the optimizer, `obj_n_mc`, `random_seed` and so on. For bounds of
-        particles such as "iwae" the entry "bound" says what each is of: "of each row of 'obs'", where rows
-        have latent variables and come in minibatches, or else "jointly of all variables and rows". The two are
-        different bounds, with different optima.
+        Arguments of the fit: the optimizer, `obj_n_mc`, `random_seed` and so on. For bounds of
+        particles such as "iwae" the entry "bound" says what each is of: "of each row of 'obs'", for
+        minibatches of rows with latent variables, or else "jointly of all variables and rows". The two
+        are different bounds, with different optima.
     loss_factor : float, optional
-        What the losses in `hist` are multiplied by: divided by it, they are nats of all data. None where
-        it is not known.
+        Factor of the losses in `hist`: divided by it, they are nats of all data. None if unknown.
     verdict : Verdict, optional
-        Whether the fit has converged, of 200 steps or more; and whether it can be trusted, of
+        Whether the fit has converged, for 200 steps or more; and whether it can be trusted, for
         ``pm.fit(method="auto")``.
 
     Examples
@@ -71,24 +118,24 @@ class FitReport:
 
     @property
     def trusted(self) -> bool | None:
-        """Whether the draws can be taken for those of the posterior; None where that is not known."""
+        """Whether the draws can be taken for those of the posterior; None if unknown."""
         return None if self.verdict is None else self.verdict.trusted
 
     @property
     def converged(self) -> bool | None:
-        """Whether more steps would change nothing; None where that is not known."""
+        """Whether more steps would change nothing; None if unknown."""
         return None if self.verdict is None else self.verdict.converged
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> FitReport:
-        """Make a report again, from what :func:`dataclasses.asdict` made of it."""
+        """Return a report from the result of :func:`dataclasses.asdict`."""
         verdict = fields.get("verdict")
         return cls(**{**fields, "verdict": None if verdict is None else Verdict(**verdict)})
 
     def after(
         self, n_steps: int, seconds: float, stopped: str, verdict: Verdict | None = None
     ) -> FitReport:
-        """Report of the fit when it went on for `n_steps` in `seconds`, and why it stopped then."""
+        """Return the report of the fit after `n_steps` more steps in `seconds`."""
         return replace(
             self,
             n_steps=self.n_steps + n_steps,
@@ -116,3 +163,122 @@ class FitReport:
             return ""
         what = [self.settings.get(name) for name in ("objective", "bound", "n_particles")]
         return "; the {} bound is {}, by {} particles".format(*what)
+
+
+def add_fit(tree: Any, approx: ApproximationBase) -> Any:
+    """Return draws of an approximation with :func:`fit_dataset` as the group "fit".
+
+    Parameters
+    ----------
+    tree : DataTree or MultiTrace
+        It is not changed. A MultiTrace, which has no groups, is returned as it is.
+    approx : Approximation
+        If it was not fitted, `tree` is returned as it is.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from pymc.variational.report import add_fit
+    >>> fitted = SimpleNamespace(hist=np.array([3.0, 2.0]), report=None)
+    >>> add_fit(xr.DataTree(), fitted)["fit/loss"].values
+    array([3., 2.])
+    """
+    dataset = fit_dataset(approx)
+    if dataset is None or not isinstance(tree, xr.DataTree):
+        return tree
+    tree = tree.copy()
+    tree["fit"] = xr.DataTree(dataset)
+    return tree
+
+
+def fit_dataset(approx: ApproximationBase) -> xr.Dataset | None:
+    """Return the losses of a fit, and its report, in a form that files hold.
+
+    Parameters
+    ----------
+    approx : Approximation
+        Its `hist` has the loss of each step.
+
+    Returns
+    -------
+    Dataset or None
+        The variable ``loss``, a negative lower bound or an upper bound in nats, times ``loss_factor``
+        if the attributes have one, along ``step``, which counts from 1. A fit without a score has no
+        ``loss``. The fields and the settings of the report are attributes; a bool is 0 or 1. None for
+        an approximation that was not fitted.
+    """
+    losses, report = np.asarray(approx.hist), approx.report
+    if report is None and not losses.size:
+        return None
+    attributes = {} if report is None else _attributes(report)
+    if not losses.size:
+        return xr.Dataset(attrs=attributes)
+    steps = np.arange(1, losses.size + 1)
+    return xr.Dataset({"loss": ("step", losses)}, {"step": steps}, attributes)
+
+
+def _attributes(report: FitReport) -> dict[str, Setting]:
+    verdict = {} if report.verdict is None else vars(report.verdict)
+    fields = {k: v for k, v in vars(report).items() if k not in ("settings", "verdict")}
+    merged = {**report.settings, **fields, **verdict}  # a setting does not hide a field
+    merged = {name: value for name, value in merged.items() if value is not None}
+    # netCDF has no bool
+    return {name: int(v) if isinstance(v, bool) else v for name, v in merged.items()}
+
+
+NONFINITE_ADVICE = (
+    "The approximation keeps the state of the last good step, and `hist` the losses up to it. Try a "
+    "smaller learning rate (obj_optimizer=pm.adam(learning_rate=1e-4)), a bound on the gradient "
+    "(total_grad_norm_constraint=10.), a start with a finite logp of the model (start=...; "
+    "model.debug() shows the terms that are not finite), data without nan or inf, or record the "
+    "parameters with pm.callbacks.Tracker to see where they go."
+)
+
+
+def describe_failed_step(
+    approx: GuideApproximation,
+    step: Step,
+    n_good: int,
+    loss: float,
+    batches: PreparedBatches | None = None,
+) -> str:
+    """Return the message for a step whose loss or parameters are not finite.
+
+    Parameters
+    ----------
+    approx : Approximation
+        In the state after the last good step.
+    step : Step
+        It is repeated to find the parameters, except for a guarded step, which would change nothing.
+    n_good : int
+        Good steps before it.
+    loss : float
+        Of the failed step, nan if it has none.
+    batches : PreparedBatches, optional
+        Its batch.
+    """
+    message = f"NaN occurred in optimization. Step {n_good + 1} is not finite"
+    bad_parameters: list[tuple[str, str]] = []
+    if step.guarded:
+        what = "its loss, or a parameter after it," if np.isnan(loss) else "its loss"
+        message += f": {what} is {loss}"
+    else:
+        after, losses = step.driver.run(step.driver.copy(step.load()), 1, batches)
+        if step.has_loss:
+            message += f": its loss is {losses[-1].flat[0] if len(losses) else loss}"
+        bad_parameters = approx.bad_parameters(dict(zip(step.shared, map(np.asarray, after))))
+    lines = [
+        f"{message}.",
+        *(
+            f"The current approximation of RV `{name}`.ravel()[{entries}] is not finite after it."
+            for name, entries in bad_parameters
+        ),
+        *(
+            f"The log-probability of `{name}` is {value} at the mean of the approximation before it."
+            for name, value in approx.bad_terms()
+        ),
+        NONFINITE_ADVICE,
+    ]
+    return "\n".join(lines)

@@ -11,9 +11,9 @@ import pymc as pm
 from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
 from pymc.variational.averaging import TailAverage, check_average
+from pymc.variational.local_params.row_optimizer import RowGradient, all_updates, guarded
+from pymc.variational.local_params.table import ParamTable
 from pymc.variational.optimizers import as_optimizer
-from pymc.variational.rows.table import RowTable
-from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 from tests.variational.engine import PYTHON, bare_step, normal_model, params_of, quiet, shared
 
 N, RATE = 20, 0.3
@@ -173,7 +173,7 @@ class TestRows:
     def rows(self):
         """Six rows with a target each, two of which a step draws halfway to it."""
         start = np.zeros((6, 2))
-        table = RowTable.of((Rows(minibatch_index(6, 2, "with_replacement")),), start, "z")
+        table = ParamTable.of((Rows(minibatch_index(6, 2, "with_replacement")),), start, "z")
         tail = TailAverage.of([], 0.5, [table])
         lines, params = table.gather()
         targets = pt.constant(np.arange(12.0).reshape(6, 2))[table.index]

@@ -21,9 +21,9 @@ from pymc.variational.engine.callback_schedule import CallTimes
 from pymc.variational.engine.drivers.jax import JaxStepDriver
 from pymc.variational.engine.loop import NotFinite, run_loop
 from pymc.variational.engine.step_cache import make_step
-from pymc.variational.nonfinite import describe
+from pymc.variational.local_params.row_optimizer import guarded
 from pymc.variational.progress import FitProgress
-from pymc.variational.rows.updates import guarded
+from pymc.variational.report import describe_failed_step
 from tests.variational.engine import (
     JAX_COPIES,
     PYTHON,
@@ -325,7 +325,7 @@ class TestLoop:
         if first_bad > 1 and first_bad != 31:
             assert_same([fitted.rows.get_value()], [ROWS[first_bad - 2]])
         error = caught.value
-        message = describe(NoTerms(), fitted.step, first_bad - 1, error.loss, error.fed)
+        message = describe_failed_step(NoTerms(), fitted.step, first_bad - 1, error.loss, error.fed)
         assert f"Step {first_bad} is not finite: its loss" in message
 
     def test_ctrl_c_while_it_waits(self):

@@ -13,7 +13,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.convergence import Watch
+from pymc.variational.convergence import ConvergenceMonitor
 from tests.variational.engine import normal_model, quiet, shared
 
 cosine_decay = pm.variational.schedules.cosine_decay
@@ -92,9 +92,9 @@ class Recorded:
         approx.model_parameters = more
         mu, rho = (approx.shared_params[name] for name in ("mu", "rho"))
         rho.set_value(np.full(1, np.log(np.expm1(1.0))))
-        self.watch = Watch(approx, [mu, rho], len(walk))
+        self.watch = ConvergenceMonitor(approx, [mu, rho], len(walk))
         for value in walk[:: self.watch.every]:
-            self.watch.look([np.array([value]), rho.get_value()])
+            self.watch.record([np.array([value]), rho.get_value()])
 
     def converged(self, averaged: bool = False, losses: Any = ()) -> bool:
         verdict = self.watch.verdict(np.asarray(losses, "float64"), None, averaged)
@@ -139,9 +139,9 @@ def test_standard_deviations_that_went_astray() -> None:
     approx = pm.FullRank(model=normal_model(6))
     mu, tril = (approx.shared_params[name] for name in ("mu", "L_tril"))
     tril.set_value(np.full(1, 1e12))
-    watch = Watch(approx, [mu, tril], 640)
+    watch = ConvergenceMonitor(approx, [mu, tril], 640)
     for _ in range(64):
-        watch.look([np.zeros(1), tril.get_value()])
+        watch.record([np.zeros(1), tril.get_value()])
     verdict = watch.verdict(np.empty(0), None, False)
     assert verdict is not None and not verdict.converged
     assert "deviation of 'mu' is 1e+12" in verdict.reason

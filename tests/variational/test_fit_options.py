@@ -15,7 +15,7 @@ import pytest
 import pymc as pm
 
 from pymc import variational
-from pymc.variational.callbacks import check_until
+from pymc.variational.early_stopping import check_until
 from pymc.variational.fit_options import ADVICE, FitOptions, check_known
 from pymc.variational.inference import make_inference
 from pymc.variational.opvi import Group
@@ -152,7 +152,11 @@ def test_nothing_compiles_before_it_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"until": "converged"}, ValueError, "until='converged' of a fit .*write 'stationary', or"),
+        (
+            {"until": "converged"},
+            ValueError,
+            "until='converged' of a fit must be 'stationary', .* or",
+        ),
         ({"until": True}, ValueError, "until=True of a fit"),
         ({"until": "stationary", "average": 0.5}, TypeError, "two averages .*Leave average out"),
         (

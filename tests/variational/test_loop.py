@@ -16,8 +16,8 @@ from rich.console import Console
 
 from pymc.variational.engine.callback_schedule import CallTimes
 from pymc.variational.engine.loop import ChunkSizer, NotFinite, run_loop
+from pymc.variational.local_params.row_optimizer import guarded
 from pymc.variational.progress import FitProgress
-from pymc.variational.rows.updates import guarded
 from tests.variational.engine import bare_step, halving, shared
 
 

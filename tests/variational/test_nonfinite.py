@@ -13,9 +13,9 @@ import pytest
 import pymc as pm
 
 from pymc.variational.engine.loop import NotFinite, run_loop
-from pymc.variational.nonfinite import ADVICE, describe
+from pymc.variational.local_params.row_optimizer import guarded
 from pymc.variational.progress import FitProgress
-from pymc.variational.rows.updates import guarded
+from pymc.variational.report import NONFINITE_ADVICE, describe_failed_step
 from tests.variational.engine import (
     PYTHON,
     assert_same,
@@ -115,7 +115,7 @@ class TestMessage:
         )
         assert "RV `a`.ravel()[0, 1] is not finite after it." in message
         assert "RV `b`.ravel()[0] is not finite after it." in message
-        assert message.endswith(ADVICE)
+        assert message.endswith(NONFINITE_ADVICE)
         for advised in ("learning_rate", "total_grad_norm_constraint", "start=", "hist"):
             assert advised in message
 
@@ -252,10 +252,12 @@ class TestGuarded:
         x = shared(1.0)
         own_loss, updates = guarded(x, {x: x / 2})
         step = bare_step(updates, own_loss, guarded=True)
-        text = describe(SimpleNamespace(**{"bad_terms": list} | attributes), step, 7, loss)
+        text = describe_failed_step(
+            SimpleNamespace(**{"bad_terms": list} | attributes), step, 7, loss
+        )
         assert x.get_value() == 1.0
-        assert text.endswith(ADVICE)
-        return text.removesuffix(ADVICE).rstrip().splitlines()
+        assert text.endswith(NONFINITE_ADVICE)
+        return text.removesuffix(NONFINITE_ADVICE).rstrip().splitlines()
 
     def test_terms_of_the_approximation(self):
         lines = self.message(np.nan, bad_terms=lambda: [("y", -np.inf)])

@@ -10,9 +10,9 @@ import pymc as pm
 
 from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
+from pymc.variational.local_params.row_optimizer import RowGradient, all_updates, guarded
+from pymc.variational.local_params.table import ParamTable
 from pymc.variational.optimizers import as_optimizer, chain, clip_by_global_norm
-from pymc.variational.rows.table import RowTable
-from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 from tests.variational.engine import (
     JAX_COPIES,
     PYTHON,
@@ -141,7 +141,7 @@ class TestRows:
     def test_each_row_alone(self, mode):
         """Adam counts the visits of a row."""
         rows = Rows(minibatch_index(6, 3, "with_replacement"))
-        table, top = RowTable.of((rows,), self.start, "z"), shared([0.5], "top")
+        table, top = ParamTable.of((rows,), self.start, "z"), shared([0.5], "top")
         lines, params = table.gather()
         seen = pytensor.shared(np.zeros(3, dtype="int64"), "seen")
         optimizer = as_optimizer(optax.adam(0.1))
@@ -168,7 +168,7 @@ class TestRows:
     def test_after_a_norm_of_all(self):
         """One of our links bounds the norm of rows and of globals together."""
         rows = Rows(minibatch_index(6, 3, "without_replacement"))
-        table, top = RowTable.of((rows,), self.start, "z"), shared([0.5], "top")
+        table, top = ParamTable.of((rows,), self.start, "z"), shared([0.5], "top")
         lines, params = table.gather()
         optimizer = chain(clip_by_global_norm(0.2), optax.sgd(1.0))
         gradients = [RowGradient(table, (lines, params), params)]

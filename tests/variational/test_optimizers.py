@@ -17,6 +17,8 @@ from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
 from pymc.variational import schedules
 from pymc.variational.fit_options import settings_of
+from pymc.variational.local_params.row_optimizer import RowGradient, all_updates, guarded
+from pymc.variational.local_params.table import ParamTable
 from pymc.variational.optimizer_base import step_counter
 from pymc.variational.optimizers import (
     Optimizer,
@@ -30,8 +32,6 @@ from pymc.variational.optimizers import (
     scale_by_learning_rate,
     scale_by_schedule,
 )
-from pymc.variational.rows.table import RowTable
-from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 from tests.variational.engine import (
     BACKENDS,
     JAX_COPIES,
@@ -296,7 +296,7 @@ class TestRows:
     def run(self, optimizer, n=12, sampling="with_replacement"):
         """Take steps, and return the batches, the rows and the dense parameter after each."""
         rows, top = Rows(minibatch_index(7, 5, sampling)), shared([0.5, -0.5], "top")
-        table = RowTable.of((rows,), self.start, "z")
+        table = ParamTable.of((rows,), self.start, "z")
         lines, params = table.gather()
         slots = pt.constant(np.arange(1.0, 6.0))[:, None]
         loss = (slots * (params - pt.constant(self.targets)[table.index]) ** 2).sum() + (
@@ -391,7 +391,7 @@ def test_on_backends(backend):
     optimizer = chain(clip_by_global_norm(2.0), adamw(schedules.cosine_decay(0.1, 30)))
     found = []
     for mode in (PYTHON, {"numba": "NUMBA", "jax": "JAX", "c": "CVM"}[backend]):
-        table = RowTable.of((rows,), TestRows.start, "z")
+        table = ParamTable.of((rows,), TestRows.start, "z")
         lines, params = table.gather()
         loss = ((params - top) ** 2).sum() + (3 * top**2).sum()
         of_rows, of_top = pt.grad(loss, [params, top])

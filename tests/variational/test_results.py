@@ -14,8 +14,7 @@ import xarray as xr
 
 import pymc as pm
 
-from pymc.variational.report import FitReport
-from pymc.variational.results import add_fit, fit_dataset
+from pymc.variational.report import FitReport, add_fit, fit_dataset
 
 SETTINGS = {"optimizer": "adam(learning_rate=0.01)", "obj_n_mc": 1, "rate": 0.5, "score": True}
 REPORT = FitReport("ADVI", "numba", "numba", 3, 0.5, 2.0, "finished", SETTINGS)

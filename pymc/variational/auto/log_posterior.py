@@ -27,8 +27,8 @@ from pymc.variational.engine.batch_feed import BatchFeed, PreparedBatches
 from pymc.variational.engine.step_cache import Step, make_step
 from pymc.variational.guides.base import Layout, sites_of
 from pymc.variational.guides.initial_values import InitialValues
+from pymc.variational.local_params.table import rows_in_all
 from pymc.variational.posterior.draw import index_variables
-from pymc.variational.rows.table import rows_in_all
 from pymc.variational.stable_logs import stabilised
 from pymc.variational.vectorize import at_one_draw
 

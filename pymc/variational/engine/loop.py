@@ -75,11 +75,11 @@ class TakesEnd(Protocol):
 
 
 class Watches(Protocol):
-    """What looks at the state of a fit now and then, without a copy of all of it."""
+    """Recorder of parts of the state of a fit, now and then."""
 
     every: int
 
-    def look(self, state: Sequence[Any]) -> None:
+    def record(self, state: Sequence[Any]) -> None:
         """Take what it needs from the state of a driver."""
 
 
@@ -223,8 +223,8 @@ class _Loop:
             i = self.n_before + self.done
             due_in = [next_call(callback, i, self.n_before) - i for callback in self.callbacks]
             every = self.n_steps if self.watch is None else self.watch.every
-            look_in = every - self.done % every
-            n_next = min(self.n_steps - self.done, self.pace.n_steps, look_in, *due_in)
+            next_record = every - self.done % every
+            n_next = min(self.n_steps - self.done, self.pace.n_steps, next_record, *due_in)
             fed = None
             if self.feed is not None:
                 n_next = min(n_next, self.feed.at_hand(interrupts.allowed()))
@@ -233,8 +233,8 @@ class _Loop:
                     return
                 fed = self.feed.next(self.step.driver, self.step.fed)
             self._advance(n_next, watched, fed)
-            if self.watch is not None and n_next == look_in:
-                self.watch.look(self.state)
+            if self.watch is not None and n_next == next_record:
+                self.watch.record(self.state)
             due = [callback for callback, n in zip(self.callbacks, due_in) if n == n_next]
             if due:
                 self._call(due, interrupts)

@@ -145,7 +145,7 @@ def make_step(
     mode : str or Mode, optional
         As of :func:`pytensor.function`.
     guarded : bool
-        Whether loss and updates are from :func:`~pymc.variational.rows.updates.guarded`.
+        Whether loss and updates are from :func:`~pymc.variational.local_params.row_optimizer.guarded`.
     fed : mapping of SharedVariable to dtype, optional
         What has another value at each step, and the dtype of its batches:
         :attr:`BatchFeed.inputs <pymc.variational.engine.batch_feed.BatchFeed.inputs>`.

@@ -54,6 +54,7 @@ from pymc.pytensorf import compile
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.approximation_base import ApproximationBase
 from pymc.variational.guides.base import Guide, Plate
+from pymc.variational.local_params.table import rows_in_all
 from pymc.variational.memory import check_fits
 from pymc.variational.objectives.base import Draws, Setting, Weights, sum_over_rows
 from pymc.variational.objectives.base import log_weights as log_weights_by_plate
@@ -70,7 +71,6 @@ from pymc.variational.posterior.draw import (
 from pymc.variational.posterior.sample import SampleOptions, held_selection, selected
 from pymc.variational.posterior.select import RowSelection, select_rows
 from pymc.variational.progress import with_bar
-from pymc.variational.rows.table import rows_in_all
 from pymc.variational.stable_logs import stabilised
 
 if TYPE_CHECKING:

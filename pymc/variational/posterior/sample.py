@@ -62,7 +62,7 @@ from pymc.variational.posterior.select import (
     select_new,
     select_rows,
 )
-from pymc.variational.results import add_fit
+from pymc.variational.report import add_fit
 
 if TYPE_CHECKING:
     from pymc.model.core import Model

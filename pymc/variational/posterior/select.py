@@ -27,7 +27,7 @@ from pymc.minibatch.data_placeholder import AvailableRows, batch_values, row_num
 from pymc.minibatch.minibatch import axis_length
 from pymc.minibatch.rebuild import rows_of_data
 from pymc.minibatch.stream_index import is_stream
-from pymc.variational.rows.table import rows_in_all
+from pymc.variational.local_params.table import rows_in_all
 
 if TYPE_CHECKING:
     from pymc.model.core import Model

@@ -24,7 +24,7 @@ from pymc.variational.checkpoints.approximation import set_value
 from pymc.variational.checkpoints.identity import model_identity
 from pymc.variational.checkpoints.store import CheckpointMismatchError, DamagedCheckpointError
 from pymc.variational.guides.base import FlatGuide
-from pymc.variational.rows.table import aligned_zeros
+from pymc.variational.local_params.table import aligned_zeros
 from tests.variational.engine import PYTHON
 
 X = np.random.default_rng(1).normal(2, 1, size=6)

@@ -20,13 +20,13 @@ import pymc as pm
 
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.callbacks import CheckParametersConvergence, CheckStationarity, Tracker
+from pymc.variational.early_stopping import flat_parameters, flat_scales
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.inference import Inference, KLqp
 from pymc.variational.objectives import objective_of
 from pymc.variational.operators import KL
 from pymc.variational.opvi import Group
 from pymc.variational.plots import fit_panels
-from pymc.variational.trajectory import flat_parameters, flat_scales
 from tests.variational.engine import assert_same, params_of, quiet
 from tests.variational.guided.fits import NAMES, X, exact, local_model
 

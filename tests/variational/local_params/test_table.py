@@ -14,7 +14,7 @@ import pymc as pm
 
 from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
-from pymc.variational.rows.table import CACHE_LINE, RowTable, aligned_zeros, line_length
+from pymc.variational.local_params.table import CACHE_LINE, ParamTable, aligned_zeros, line_length
 from tests.variational.engine import PYTHON
 
 
@@ -23,7 +23,7 @@ def rows(n_rows, batch_size, sampling="epoch", dim=None):
 
 
 def table_of(*plate, start=((0.0, 1.0),)):
-    return RowTable.of(plate, np.array(start), "z")
+    return ParamTable.of(plate, np.array(start), "z")
 
 
 class TestStart:
@@ -84,7 +84,7 @@ class TestIndex:
     def test_gather(self):
         start = np.arange(10.0).reshape(5, 2)
         table = table_of(rows(5, 3), start=start)
-        table.widen(np.array([7.0]))
+        table.add_optimizer_columns(np.array([7.0]))
         lines, params = table.gather()
         assert params.type.shape == (3, 2)
         index, lines, params = self.drawn(table, lines, params)
@@ -127,7 +127,7 @@ class TestValues:
     def test_all_or_some(self):
         start = np.arange(10.0).reshape(5, 2)
         table = table_of(rows(5, 3), start=start)
-        table.widen(np.zeros(3))
+        table.add_optimizer_columns(np.zeros(3))
         np.testing.assert_array_equal(table.parameters(), start)
         np.testing.assert_array_equal(table.parameters(slice(1, 3)), start[1:3])
         np.testing.assert_array_equal(table.parameters(np.array([4, 0])), start[[4, 0]])
@@ -146,7 +146,7 @@ class TestMemory:
         start = np.arange(10.0).reshape(5, 2)
         table = table_of(rows(5, 3), start=start)
         for states in ([1.0, 2.0, 3.0], [0.0] * 5, [0.0] * 9, []):
-            table.widen(np.array(states))
+            table.add_optimizer_columns(np.array(states))
             value = table.shared.get_value(borrow=True)
             assert value.shape == (5, line_length(2 + len(states)))
             np.testing.assert_array_equal(table.parameters(), start)
@@ -155,9 +155,9 @@ class TestMemory:
 
     def test_widen_where_there_is_room(self):
         table = table_of(rows(5, 3))
-        table.widen(np.ones(5))
+        table.add_optimizer_columns(np.ones(5))
         value = table.shared.get_value(borrow=True)
-        table.widen(np.zeros(4))
+        table.add_optimizer_columns(np.zeros(4))
         assert table.shared.get_value(borrow=True) is value
 
     @given(st.integers(1, 40), st.sampled_from(["float32", "float64"]))

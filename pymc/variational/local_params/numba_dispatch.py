@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The first slot of each row on Numba: an open hash table of the rows that were met."""
+"""First occurrences on Numba, by an open hash table of the rows seen so far."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from pytensor.link.numba.dispatch.basic import (
     register_funcify_default_op_cache_key,
 )
 
-from pymc.variational.rows.first_slots import FirstSlots
+from pymc.variational.local_params.first_occurrence import FirstOccurrence
 
 # Part of the key of PyTensor's cache of compiled functions: raise it when the code below changes.
 CACHE_VERSION = 1
@@ -25,8 +25,8 @@ SHIFT = np.int64(20)
 
 
 @numba_njit
-def first_slots(index: np.ndarray) -> np.ndarray:
-    """Find the first slots, in a time proportional to their number."""
+def first_occurrence(index: np.ndarray) -> np.ndarray:
+    """Return the first occurrences, in a time proportional to the number of slots."""
     n_slots, n_places = index.shape[0], 1
     while n_places < 2 * n_slots:
         n_places *= 2
@@ -43,7 +43,9 @@ def first_slots(index: np.ndarray) -> np.ndarray:
     return first
 
 
-@register_funcify_default_op_cache_key(FirstSlots)
-def numba_funcify_FirstSlots(op: FirstSlots, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
+@register_funcify_default_op_cache_key(FirstOccurrence)
+def numba_funcify_FirstOccurrence(
+    op: FirstOccurrence, node: Apply, **kwargs: Any
+) -> tuple[Callable, int]:
     """Return the function for any number of slots."""
-    return first_slots, CACHE_VERSION
+    return first_occurrence, CACHE_VERSION

@@ -1,9 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of the rows of a plate, in one table of which a step reads and writes the batch's rows.
+"""A table of the parameters of a plate's rows, of which a step reads and writes the rows of a batch.
 
-What belongs to a row stands side by side in memory: its parameters, and behind them what an optimizer
-keeps of them. So a row costs one access to memory, however many rows there are.
+The parameters of a row and the optimizer's state of them are adjacent in memory, so that a row costs one
+access to memory.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from pymc.minibatch.data_placeholder import check_row_numbers
 from pymc.minibatch.index import ROW_COUNTS_DIFFER, BatchSizeError
 from pymc.minibatch.stream_index import is_stream
 
-__all__ = ["RowTable", "aligned_zeros", "line_length"]
+__all__ = ["ParamTable", "aligned_zeros", "line_length"]
 
-# Bytes that a processor takes from memory at once
+# Bytes that a processor reads from memory at once
 CACHE_LINE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class RowTable:
-    """Parameters of the rows of a plate, and what an optimizer keeps of them: a line for each row.
+class ParamTable:
+    """Parameters of the rows of a plate and the optimizer's state of them: a line for each row.
 
     Parameters
     ----------
     plate : tuple of Rows
         One for each subsampled axis, in order; several where plates are crossed.
     n_params : int
-        How many parameters a row has: the first columns.
+        Number of parameters of a row: the first columns.
     shared : SharedVariable
-        Floats of shape (rows in all, n_columns), the rows of several axes in C order. Neither length
+        Floats of shape (n_rows, n_columns), with the rows of several axes in C order. Neither length
         is static, so that one compiled step serves any number of rows.
 
     Examples
     --------
     >>> from pymc.minibatch.index import minibatch_index
     >>> from pymc.minibatch.axis_tracking import Rows
-    >>> from pymc.variational.rows.table import RowTable
+    >>> from pymc.variational.local_params.table import ParamTable
     >>> plate = (Rows(minibatch_index(rows=6, batch_size=2)),)
-    >>> table = RowTable.of(plate, np.array([[0.0, 1.0]]), "z")
+    >>> table = ParamTable.of(plate, np.array([[0.0, 1.0]]), "z")
     >>> table.parameters().shape
     (6, 2)
     >>> lines, params = table.gather()
@@ -65,25 +65,25 @@ class RowTable:
     shared: SharedVariable
 
     @classmethod
-    def of(cls, plate: Sequence[Rows], start: np.ndarray, name: str) -> RowTable:
-        """Make the table of a plate, with as many rows as its data have now.
+    def of(cls, plate: Sequence[Rows], start: np.ndarray, name: str) -> ParamTable:
+        """Return the table of a plate, with as many rows as its data have now.
 
         Parameters
         ----------
         plate : sequence of Rows
-        start : array of floats, shape (1, n_params) or (rows in all, n_params)
+        start : array of floats, shape (1, n_params) or (n_rows, n_params)
         name : str
 
         Raises
         ------
         ValueError
-            If the number of rows is not known, or that of `start` is another one.
+            If the number of rows is unknown, or `start` has another one.
         """
         start, n_rows = np.asarray(start), rows_in_all(plate)
         if start.ndim != 2 or start.shape[0] not in (1, n_rows):
             raise ValueError(
                 f"The parameters {name!r} of {n_rows} rows start from values of shape {start.shape}: "
-                f"it has to be (1, n), for all rows alike, or ({n_rows}, n)."
+                f"the shape must be (1, n), for equal values in all rows, or ({n_rows}, n)."
             )
         n_params = start.shape[1]
         value = aligned_zeros(n_rows, line_length(n_params), pytensor.config.floatX)
@@ -96,32 +96,29 @@ class RowTable:
 
     @property
     def n_rows(self) -> int:
-        """How many rows the table has."""
+        """Number of rows of the table."""
         return self._value.shape[0]
 
     @property
     def batch_size(self) -> int | None:
-        """How many rows of the table a batch has, those that are in it twice counted twice.
-
-        None where a batch may have any number of rows: those of streams are fed.
-        """
+        """Number of slots of a batch; None for streams, whose batches may have any."""
         if any(map(is_stream, self.plate)):
             return None
         return int(np.prod([rows.batch_size for rows in self.plate]))
 
     @property
     def total(self) -> Variable:
-        """How many rows the data have, a symbolic integer."""
+        """Number of rows of the data, a symbolic integer."""
         return reduce(lambda n, rows: n * rows.total, self.plate, pt.constant(1, dtype="int64"))
 
     @property
     def has_all_rows(self) -> Variable:
-        """Whether the table has as many rows as the data, a symbolic boolean."""
+        """Symbolic boolean: True if the table has as many rows as the data."""
         return pt.eq(self.total, self.shared.shape[0])
 
     @property
     def has_duplicates(self) -> bool:
-        """Whether a row may be in a batch twice."""
+        """True if a row may be in a batch twice."""
         ops = [rows.index.owner.op for rows in self.plate]
         return not all(op.sampling == "without_replacement" for op in ops)
 
@@ -132,44 +129,32 @@ class RowTable:
         Returns
         -------
         TensorVariable of int64, shape (batch_size,)
-            Within the table, since Numba does not check: data that have got more rows since are
-            what :attr:`has_all_rows` tells.
+            Within the table, since Numba checks no bounds. If the data have more rows by now,
+            :attr:`has_all_rows` is False.
         """
-        index = reduce(
-            lambda outer, rows: (
-                (outer[:, None] * rows.total + rows.index[None, :]).reshape((-1,))
-                if self.batch_size is None
-                else (outer[:, None] * rows.total + rows.index[None, :]).reshape(
-                    (outer.type.shape[0] * rows.batch_size,)
-                )
-            ),
-            self.plate[1:],
-            self.plate[0].index,
-        )
+        index = self.plate[0].index
+        for rows in self.plate[1:]:
+            n = -1 if self.batch_size is None else index.type.shape[0] * rows.batch_size
+            index = (index[:, None] * rows.total + rows.index[None, :]).reshape((n,))
         return pt.minimum(index, self.shared.shape[0] - 1)
 
     def gather(self) -> tuple[Variable, Variable]:
-        """Read the lines of a batch.
+        """Return the lines of a batch, and their parameters.
 
         Returns
         -------
         lines : TensorVariable, shape (batch_size, n_columns)
         params : TensorVariable, shape (batch_size, n_params)
-            Their first columns, which a loss is differentiated with respect to.
+            The first columns of `lines`, for the gradient of a loss.
         """
         lines = self.shared[self.index]
         shape = (self.batch_size, self.n_params)
         return lines, pt.specify_shape(lines[:, : self.n_params], shape)
 
-    def widen(self, states: np.ndarray) -> None:
-        """Give each line room for what an optimizer keeps of a row, which starts anew.
+    def add_optimizer_columns(self, states: np.ndarray) -> None:
+        """Set the optimizer's state of all rows to `states`, of shape (n_states,).
 
-        The value of `shared` becomes another array unless it has the room.
-
-        Parameters
-        ----------
-        states : array of floats, shape (n_states,)
-            What it starts from, in all rows alike.
+        The value of `shared` becomes another array unless it has as many columns.
         """
         value, n_used = self._value, self.n_params + len(states)
         if value.shape[1] != line_length(n_used, value.dtype):
@@ -181,12 +166,12 @@ class RowTable:
         value[:, n_used:] = 0
 
     def forget_averages(self) -> None:
-        """Start the averages of the parameters anew, where an optimizer keeps them."""
+        """Start the averages of the parameters anew."""
         _, n_visits = self._average_columns
         self._value[:, n_visits] = 0
 
     def swap_averages(self) -> None:
-        """Exchange the parameters of the rows that were visited with their averages."""
+        """Exchange the parameters of visited rows with their averages."""
         value, (mean, n_visits) = self._value, self._average_columns
         visited = value[:, n_visits, None] > 0
         params = slice(self.n_params)
@@ -196,7 +181,7 @@ class RowTable:
 
     @property
     def _average_columns(self) -> tuple[slice, int]:
-        """The columns that have the average of the parameters, and the number of its visits."""
+        """The columns of the average of the parameters, and the column of the number of visits."""
         return slice(self.n_params, 2 * self.n_params), 2 * self.n_params
 
     def parameters(self, rows: Any = None) -> np.ndarray:
@@ -205,39 +190,29 @@ class RowTable:
         Parameters
         ----------
         rows : slice or array of int, optional
-            Which rows, in C order over the plate's axes. Default: all.
+            In C order over the plate's axes. Default: all.
 
         Returns
         -------
         array of floats, shape (n_rows, n_params)
-            A view of the table that cannot be written to, for all rows or a slice; else a copy.
+            For all rows or a slice, a read-only view of the table; else a copy.
         """
         params = self._value[slice(None) if rows is None else rows, : self.n_params]
         params.flags.writeable = False
         return params
 
     def check_rows(self) -> None:
-        """Raise where the data have another number of rows than when the table was made.
-
-        Raises
-        ------
-        ValueError
-        """
+        """Raise a ValueError if the data have another number of rows than the table."""
         n_rows = rows_in_all(self.plate)
         if n_rows != self.n_rows:
             raise ValueError(
                 f"The data have {n_rows} rows, and {self.name!r} has parameters of {self.n_rows}, "
-                "those that there were when it was made: a new row has none. Fit a new "
-                "approximation, or give pm.set_data the old number of rows."
+                "those of the data when it was built: a new row has none. Fit a new approximation, or "
+                "give pm.set_data the old number of rows."
             )
 
     def check_known(self) -> None:
-        """Raise where a stream holds rows that are nobody's: those of others would change in a step.
-
-        Raises
-        ------
-        ValueError
-        """
+        """Raise a ValueError if a stream holds rows of unknown position: a step would change others."""
         for rows in self.plate:
             if is_stream(rows):
                 check_row_numbers(rows, f"the variables of {self.name!r}")
@@ -248,14 +223,14 @@ class RowTable:
 
 
 def line_length(n_used: int, dtype: Any = None) -> int:
-    """Tell how many columns a table has of which `n_used` are used.
+    """Return the number of columns of a table of which `n_used` are used.
 
-    A line of up to 64 bytes gets a power of two of them, so that it lies in one line of the
-    processor's caches; a longer one takes whole ones.
+    A line of up to 64 bytes gets a power of two of columns, so that it lies in one cache line; a
+    longer one takes whole cache lines.
 
     Examples
     --------
-    >>> from pymc.variational.rows.table import line_length
+    >>> from pymc.variational.local_params.table import line_length
     >>> [line_length(n, "float64") for n in (2, 7, 9)]
     [2, 8, 16]
     """
@@ -266,7 +241,7 @@ def line_length(n_used: int, dtype: Any = None) -> int:
 
 
 def aligned_zeros(n_rows: int, n_columns: int, dtype: Any) -> np.ndarray:
-    """Make zeros of shape (n_rows, n_columns) that begin with a line of the processor's caches."""
+    """Return zeros of shape (n_rows, n_columns) that begin at a cache line."""
     n_bytes = n_rows * n_columns * np.dtype(dtype).itemsize
     memory = np.zeros(n_bytes + CACHE_LINE, np.uint8)
     first = -memory.ctypes.data % CACHE_LINE
@@ -274,12 +249,13 @@ def aligned_zeros(n_rows: int, n_columns: int, dtype: Any) -> np.ndarray:
 
 
 def rows_in_all(plate: Sequence[Rows]) -> int:
-    """Count the rows of a plate as they are now.
+    """Return the number of rows of a plate, by the data as they are now.
 
     Raises
     ------
     ValueError
-        If that takes more than the values of shared variables, or data of the same rows differ in length.
+        If it depends on more than the values of shared variables, or data of the same rows differ in
+        length.
     """
     n_rows = 1
     for rows in plate:
@@ -288,7 +264,7 @@ def rows_in_all(plate: Sequence[Rows]) -> int:
             raise BatchSizeError(rows.batch_size, length)
         if length is None:
             raise ValueError(
-                f"The number of rows of {rows} is not known before the model runs, and each row "
+                f"The number of rows of {rows} is not known before the model runs, but each row "
                 "needs parameters: take the rows from data of a known length."
             )
         n_rows *= length

@@ -18,10 +18,14 @@ import pymc as pm
 from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
 from pymc.variational.engine.step_cache import make_step
+from pymc.variational.local_params.row_optimizer import (
+    RowGradient,
+    _adagrad_window,
+    all_updates,
+    guarded,
+)
+from pymc.variational.local_params.table import ParamTable
 from pymc.variational.optimizers import as_optimizer
-from pymc.variational.rows.optimizers import _adagrad_window
-from pymc.variational.rows.table import RowTable
-from pymc.variational.rows.updates import RowGradient, all_updates, guarded
 from tests.variational.engine import JAX_COPIES, OPTIMIZERS, PYTHON, counted_compilations, shared
 
 # Of each slot, so that the slots of a row have different gradients
@@ -41,7 +45,9 @@ class Squares:
         self.start = rng.normal(size=(n_rows, n_params))
         self.targets = shared(rng.normal(size=(n_rows, n_params)), "targets")
         n = self.targets.shape[0]
-        self.table = RowTable.of((Rows(minibatch_index(n, batch_size, sampling)),), self.start, "z")
+        self.table = ParamTable.of(
+            (Rows(minibatch_index(n, batch_size, sampling)),), self.start, "z"
+        )
         self.scale = shared(1.0, "scale")
         lines, params = self.table.gather()
         apart = params - self.targets[self.table.index]
@@ -253,7 +259,7 @@ class TestOwnOptimizers:
             Squares(noisy)
 
     def test_no_update(self):
-        with pytest.raises(TypeError, match="optimizer forgetful has to return updates"):
+        with pytest.raises(TypeError, match="optimizer forgetful must return updates"):
             Squares(forgetful)
 
 

@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymc.variational.rows.first_slots import FirstSlots, first_slots, sum_of_rows
+from pymc.variational.local_params.first_occurrence import (
+    FirstOccurrence,
+    first_occurrence,
+    sum_of_rows,
+)
 from tests.variational.engine import BACKENDS, PYTHON
 
 MODES = {"numba": "NUMBA", "jax": "JAX", "c": "CVM"}
@@ -31,7 +35,7 @@ def by_search(index):
 def compiled(request):
     index = pt.vector("index", dtype="int64", shape=(8,))
     mode = MODES.get(request.param, PYTHON)
-    return pytensor.function([index], first_slots(index), mode=mode, trust_input=True)
+    return pytensor.function([index], first_occurrence(index), mode=mode, trust_input=True)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -43,7 +47,7 @@ def test_on_backends(compiled, batch):
 @given(st.lists(st.integers(0, 20), max_size=40))
 def test_any_batch(batch):
     cell = [None]
-    FirstSlots().perform(None, [np.array(batch, dtype="int64")], [cell])
+    FirstOccurrence().perform(None, [np.array(batch, dtype="int64")], [cell])
     assert cell[0].dtype == "int64"
     np.testing.assert_array_equal(cell[0], by_search(batch))
 
@@ -58,4 +62,4 @@ def test_sum_of_rows():
 @pytest.mark.parametrize("index", [pt.vector("w"), pt.matrix("w", dtype="int64")])
 def test_refuses_what_is_no_index(index):
     with pytest.raises(TypeError, match="a vector of integers, got w of type"):
-        first_slots(index)
+        first_occurrence(index)
