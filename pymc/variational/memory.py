@@ -1,10 +1,10 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory is available, and an error for results that would not fit in it.
+"""Available memory, and an error for results that would not fit in it.
 
-psutil is no dependency of PyMC, and does not know the limits of containers and batch jobs (cgroups). So the
-system's files are read: ``/proc/meminfo`` and the cgroups of the process on Linux; elsewhere psutil,
-where it is installed, and else the machine's memory as `os.sysconf` has it.
+On Linux it is read from ``/proc/meminfo`` and the cgroups of the process, since psutil is no dependency of
+PyMC and does not know the limits of containers and batch jobs. Elsewhere psutil is used if it is
+installed, and else the machine's memory by `os.sysconf`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,16 @@ _ROOT = Path("/")
 
 
 def available_memory(root: Path = _ROOT) -> int | None:
-    """Return the bytes that this process can still take, without swap; None where it is not known.
+    """Return the bytes that this process can still allocate, without swap; None if unknown.
 
-    Parameters
-    ----------
-    root : Path
-        Where the folders ``proc`` and ``sys`` are.
+    The folders ``proc`` and ``sys`` are below `root`.
     """
-    found = [*_of_machine(root), *_of_cgroups(root)]
-    return max(min(found), 0) if found else None
+    limits = [*_of_machine(root), *_of_cgroups(root)]
+    return max(min(limits), 0) if limits else None
 
 
 def check_fits(sizes: Mapping[str, int], what: str, instead: str, copies: float = 1) -> None:
-    """Raise before arrays are made that would not fit in memory.
+    """Raise a MemoryError if arrays would not fit in memory.
 
     Parameters
     ----------
@@ -41,14 +38,9 @@ def check_fits(sizes: Mapping[str, int], what: str, instead: str, copies: float 
     what : str
         The call, for the message.
     instead : str
-        A sentence that says what to write.
+        A sentence of advice.
     copies : float
-        How many times the arrays are held at once.
-
-    Raises
-    ------
-    MemoryError
-        With the bytes needed and available, and the largest array.
+        Copies of the arrays in memory at once.
 
     Examples
     --------
@@ -66,7 +58,7 @@ def check_fits(sizes: Mapping[str, int], what: str, instead: str, copies: float 
 
 
 def with_unit(n_bytes: float) -> str:
-    """Write a number of bytes for a message.
+    """Return a number of bytes as a text with a unit.
 
     Examples
     --------
@@ -100,7 +92,7 @@ def _of_machine(root: Path) -> list[int]:
 
 
 def _of_cgroups(root: Path) -> Iterator[int]:
-    """Yield what each memory limit on this process, and on the groups that it is in, leaves of it.
+    """Yield the bytes that are left of each memory limit on this process and the groups around it.
 
     Pages of files that can be dropped at any time count as free, as they do in MemAvailable.
     """
@@ -111,7 +103,7 @@ def _of_cgroups(root: Path) -> Iterator[int]:
         names = _V1 if controllers else _V2
         top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
         group = top / path.strip("/")
-        # A container sees its own group as the top one, and maybe a path that is not there
+        # A container sees its own group as the top one, and maybe a path that does not exist
         for folder in dict.fromkeys([group, *group.parents, top]):
             if not folder.is_relative_to(top):
                 continue
@@ -121,13 +113,13 @@ def _of_cgroups(root: Path) -> Iterator[int]:
                 yield limit - used + int(entries.get(names[2], 0))
 
 
-#: Files of a memory cgroup: its limit, what it uses, and the entry of memory.stat with its file pages.
+#: Files of a memory cgroup with its limit and use, and the entry of memory.stat with its file pages.
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _V2 = ("memory.max", "memory.current", "inactive_file")
 
 
 def _number(file: Path) -> int | None:
-    """Read a number; None if there is none, as in "max"."""
+    """Return the number in a file; None if there is none, as in "max"."""
     text = "".join(_lines(file)).strip()
     return int(text) if text.isdigit() else None
 

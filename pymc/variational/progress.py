@@ -1,14 +1,18 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""How far a fit is: a bar in a terminal or notebook, a line now and then in a log."""
+"""Progress of a fit: a bar in a terminal or notebook, a line now and then in a log.
+
+All classes take a `theme` of rich, `show` (False prints nothing), and a `console` in place of standard
+output.
+"""
 
 from __future__ import annotations
 
 import time
 
 from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
-from typing import Any
+from contextvars import ContextVar, Token
+from typing import Self
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -27,16 +31,7 @@ WORTH_A_BAR = 1.0
 
 
 class _Output:
-    """Where a fit says how far it is: a terminal or notebook, or a log, with a line now and then.
-
-    Parameters
-    ----------
-    theme : rich.theme.Theme, optional
-    show : bool
-        False prints nothing.
-    console : rich.console.Console, optional
-        Where to print; standard output if not given.
-    """
+    """A console, or a log that gets a line now and then."""
 
     def __init__(
         self, *, theme: Theme | None = None, show: bool = True, console: Console | None = None
@@ -52,76 +47,75 @@ class _Output:
             self._next_line *= 2
             self._console.print(text)
 
+    def _spinner(self, *, disable: bool = False, transient: bool = False) -> Progress:
+        return Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=disable,
+            transient=transient,
+            refresh_per_second=1 / REFRESH,
+        )
+
 
 class Compiling(_Output):
-    """Say at once that a fit compiles, until its bar comes, or this ends.
+    """Message that a fit compiles, until its bar comes or the context ends.
 
-    In a terminal or notebook it is a line with the time that it takes, which then goes; in a log it is a
-    line that stays. Within another one it says nothing more.
-
-    Parameters
-    ----------
-    theme : rich.theme.Theme, optional
-    show : bool
-        False prints nothing.
-    console : rich.console.Console, optional
-        Where to print; standard output if not given.
+    In a terminal or notebook it is a line with the time, which then disappears; in a log it is a line that
+    stays. Within another one it prints nothing.
     """
 
-    def __init__(
-        self, *, theme: Theme | None = None, show: bool = True, console: Console | None = None
-    ) -> None:
-        super().__init__(theme=theme, show=show, console=console)
-        self._line: Progress | None = None
-        self._token: Any = None
+    _line: Progress | None = None
+    _token: Token[Compiling | None] | None = None
 
-    def __enter__(self) -> Compiling:
+    def __enter__(self) -> Self:
         if _compiling.get() is not None:
             return self
         self._token = _compiling.set(self)
         if self._show and not self._is_log:
-            self._line = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                TimeElapsedColumn(),
-                console=self._console,
-                transient=True,
-            )
+            self._line = self._spinner(transient=True)
             self._line.add_task("Compiling")
             self._line.start()
         elif self._show:
             self._console.print("Compiling ...")
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._token is not None:
             self.stop()
             _compiling.reset(self._token)
 
     def stop(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._line is not None:
             self._line.stop()
             self._line = None
 
 
-#: The one that shows, in this thread
+#: The message on display in this thread
 _compiling: ContextVar[Compiling | None] = ContextVar("compiling", default=None)
 
 
-class FitProgress(_Output):
-    """The bar of a fit, with the average loss of late and steps a second.
+class _Bar(_Output):
+    """Base class of bars, which take the place of the message that a fit compiles."""
 
-    Parameters
-    ----------
-    n_steps : int
-        Steps that the fit is asked for.
-    theme : rich.theme.Theme, optional
-    show : bool
-        False prints nothing.
-    console : rich.console.Console, optional
-        Where to print; standard output if not given.
-    """
+    _bar: Progress
+    _start: float
+
+    def __enter__(self) -> Self:
+        if (compiling := _compiling.get()) is not None:
+            compiling.stop()
+        self._bar.__enter__()
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.__exit__(*exception)  # type: ignore[arg-type]
+
+
+class FitProgress(_Bar):
+    """Bar of a fit of `n_steps`, with the recent average loss and steps per second."""
 
     def __init__(
         self,
@@ -142,73 +136,36 @@ class FitProgress(_Output):
         )
         self._task = self._bar.add_task("Fitting:", total=n_steps, loss="", speed="")
         self._n_steps = n_steps
-        self._start = self._shown = time.perf_counter()
-
-    def __enter__(self) -> FitProgress:
-        if (compiling := _compiling.get()) is not None:
-            compiling.stop()
-        self._bar.__enter__()
-        self._start = self._shown = time.perf_counter()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._bar.__exit__(*exception)
+        self._start = time.perf_counter()
+        self._shown = 0.0  # seconds after the start
 
     def update(self, n_done: int, history: LossHistory, *, last: bool = False) -> None:
-        """Show that `n_done` steps are done, unless the last time was just before."""
-        now = time.perf_counter()
-        if not self._show or (now - self._shown < REFRESH / 2 and not last):
+        """Show that `n_done` steps are done, unless the last update was just before."""
+        seconds = time.perf_counter() - self._start
+        if not self._show or (seconds - self._shown < REFRESH / 2 and not last):
             return
-        self._shown = now
-        seconds = now - self._start
+        self._shown = seconds
         loss = f"Average Loss = {history.recent_mean():,.5g}" if len(history) else ""
         speed = f"{n_done / seconds:,.0f} steps/s" if seconds > 0 else ""
         self._bar.update(self._task, completed=n_done, loss=loss, speed=speed)
         if not last:
-            self._log_line(
-                seconds, f"Fitting: {n_done:,} of {self._n_steps:,} steps  {loss}  {speed}"
-            )
+            text = f"Fitting: {n_done:,} of {self._n_steps:,} steps  {loss}  {speed}"
+            self._log_line(seconds, text)
 
 
-class StageProgress(_Output):
-    """The bar of a fit that ends when its answer stands still: how far that is, in sds, and not a loss.
-
-    Parameters
-    ----------
-    theme : rich.theme.Theme, optional
-    show : bool
-        False prints nothing.
-    console : rich.console.Console, optional
-        Where to print; standard output if not given.
-    """
+class StageProgress(_Bar):
+    """Spinner of a fit without a number of steps, with a text about its stage."""
 
     def __init__(
         self, *, theme: Theme | None = None, show: bool = True, console: Console | None = None
     ) -> None:
         super().__init__(theme=theme, show=show, console=console)
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            console=self._console,
-            disable=not show or self._is_log,
-            refresh_per_second=1 / REFRESH,
-        )
+        self._bar = self._spinner(disable=not show or self._is_log)
         self._task = self._bar.add_task("Fitting")
         self._start = time.perf_counter()
 
-    def __enter__(self) -> StageProgress:
-        if (compiling := _compiling.get()) is not None:
-            compiling.stop()
-        self._bar.__enter__()
-        self._start = time.perf_counter()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._bar.__exit__(*exception)
-
     def show(self, text: str) -> None:
-        """Show where the fit is."""
+        """Show the stage of the fit."""
         self._bar.update(self._task, description=text)
         self._log_line(time.perf_counter() - self._start, text)
 
@@ -227,29 +184,27 @@ def with_bar[T](
     ----------
     items : sequence
     what : str
-        What is computed of them.
+        The name of the bar.
     show : bool
         False prints nothing.
     console : rich.console.Console, optional
-        Where to print; standard output if not given.
+        By default standard output.
     """
-    start, next_line, bar = time.perf_counter(), LINE, None
-    console = console or Console(theme=default_progress_theme)
-    is_log = not (console.is_terminal or console.is_jupyter)
+    output = _Output(console=console or Console(theme=default_progress_theme), show=show)
+    start, bar = time.perf_counter(), None
     try:
-        for n_done, item in enumerate(items):
+        for n_done, item in enumerate(items, start=1):
             yield item
             seconds = time.perf_counter() - start
             if not show or seconds < WORTH_A_BAR:
                 continue
             if bar is None:
-                bar = CustomProgress(console=console, refresh_per_second=1 / REFRESH)
+                bar = CustomProgress(console=output._console, refresh_per_second=1 / REFRESH)
                 task = bar.add_task(what, total=len(items))
                 bar.start()
-            bar.update(task, completed=n_done + 1)
-            if is_log and seconds > next_line and n_done + 1 < len(items):
-                next_line *= 2
-                console.print(f"{what}: {n_done + 1:,} of {len(items):,}")
+            bar.update(task, completed=n_done)
+            if n_done < len(items):
+                output._log_line(seconds, f"{what}: {n_done:,} of {len(items):,}")
     finally:
         if bar is not None:
             bar.stop()
