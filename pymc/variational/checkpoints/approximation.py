@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,42 +44,40 @@ def load_approximation(
     path: str | os.PathLike[str],
     *,
     model: Model | None = None,
-    guide: Any = None,
-    params: Any = (),
+    guide: object = None,
+    params: Sequence[SharedVariable] = (),
 ) -> Any:
-    """Read an approximation that was saved.
+    """Read an approximation that ``approx.save`` wrote.
 
     Parameters
     ----------
     path : str or path
         What ``approx.save(path)`` was given.
     model : :class:`Model`, default the one of the context
-        The one that was fitted, or one like it, made by the same code.
+        The fitted model, or one like it, made by the same code.
     guide : optional
-        As of :func:`pymc.fit`, where it has a function of the user's, such as that of
-        :class:`pymc.Amortized`.
+        As of :func:`pymc.fit`, if it has a function of your own, as :class:`pymc.Amortized` has.
     params : sequence of SharedVariable, optional
-        Those of the model that were trained; they get the values that were saved.
+        The trained parameters of the model; they get the saved values.
 
     Returns
     -------
     :class:`Approximation` or GuideApproximation
-        It draws the same as the one that was saved, for the same `random_seed`, and has its `hist` and
-        `report`.
+        It draws the same as the saved one for the same `random_seed`, and has its `hist` and `report`.
 
     Raises
     ------
     CheckpointMismatchError
-        If the model is another one: a line for each difference, with both sides.
+        If the model differs: a line for each difference, with both sides.
     DamagedCheckpointError
-        If a file is not what was written.
+        If a file was changed.
     FileNotFoundError
-        If there is none.
+        If there is no approximation.
 
     Warns
     -----
     UserWarning
-        If it was saved by other versions of the packages that compute.
+        If other versions of the packages that compute wrote it.
 
     Examples
     --------
@@ -118,7 +116,13 @@ def load_approximation(
     return approx
 
 
-def _make(contents: ApproximationContents, size: int, model: Model, guide: Any, params: Any) -> Any:
+def _make(
+    contents: ApproximationContents,
+    size: int,
+    model: Model,
+    guide: object,
+    params: Sequence[SharedVariable],
+) -> GuideApproximation:
     """Make the approximation again, with parameters at their start and `size` draws if it has draws."""
     if contents.type == GuideApproximation.__name__:
         guides = _guides(contents) if guide is None else guide
@@ -140,13 +144,7 @@ def _make(contents: ApproximationContents, size: int, model: Model, guide: Any, 
 
 
 def _guides(contents: ApproximationContents) -> dict[tuple[str, ...], Any]:
-    """Make the guides again, by the variables of each.
-
-    Raises
-    ------
-    TypeError
-        If one cannot be made from what is saved.
-    """
+    """Make the guides again, by the variables of each."""
     guides = {}
     for recipe in contents.guides:
         names = tuple(recipe.variables)
@@ -176,7 +174,7 @@ def set_value(shared: SharedVariable, value: Any) -> None:
 def set_results(
     approx: Any, contents: ApproximationContents | TrainerContents, values: Mapping[str, Value]
 ) -> None:
-    """Give an approximation the generator, the losses and the report of a fit."""
+    """Set the generator, the losses and the report of an approximation."""
     approx.rng, approx.hist = values["rng"], values["hist"]
     approx.include_transformed = contents.include_transformed
     approx.guide_losses = with_prefix("guide_losses", values)

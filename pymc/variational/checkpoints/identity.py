@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from numpy.random import Generator
+from numpy.random import Generator, RandomState
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Constant, Variable
-from pytensor.graph.op import HasInnerGraph
+from pytensor.graph.op import HasInnerGraph, Op
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.graph.type import HasDataType
@@ -60,21 +60,8 @@ class Distribution(Protocol):
     def dist_params(self, node: Apply) -> Sequence[Variable]: ...
 
 
-@runtime_checkable
-class Named(Protocol):
-    """An Op of draws that has a name, and one in LaTeX."""
-
-    _print_name: tuple[str, str]
-
-
 def model_identity(model: Model) -> Identity:
-    """Describe the variables of a model and its dims.
-
-    Returns
-    -------
-    dict of str to dict of str
-        "variables" and "dims" in words; "graphs", hashes of the operations and constants that compute the
-        parameters of each variable, and of observed values; "shared", which is empty.
+    """Describe the variables and dims of a model in words, and their graphs and observed values by hashes.
 
     Examples
     --------
@@ -86,59 +73,32 @@ def model_identity(model: Model) -> Identity:
     """
     potentials = {term.name: f"Potential, {term.type}" for term in model.potentials}
     graphs = {term.name: _graph_hash(model, [term]) for term in model.potentials}
-    for rv in model.basic_RVs:
-        data = [model.rvs_to_values[rv]] if rv in model.observed_RVs else []
-        graphs[rv.name] = _graph_hash(model, [*_parameters(rv), *data])
     return {
         "variables": {rv.name: _variable_text(model, rv) for rv in model.basic_RVs} | potentials,
         "dims": {str(dim): _dim_text(model, dim) for dim in model.dim_lengths},
-        "graphs": graphs,
+        "graphs": {rv.name: _rv_hash(model, rv) for rv in model.basic_RVs} | graphs,
         "shared": {},
     }
 
 
 def latent_identity(model: Model, trained: Collection[SharedVariable] = ()) -> Identity:
-    """Describe the free variables of a model, and what their priors and bounds depend on.
-
-    Parameters
-    ----------
-    model : Model
-    trained : collection of SharedVariable
-        Their values belong to an approximation, and are not described.
-
-    Returns
-    -------
-    dict of str to dict of str
-        As of `model_identity`, and in "shared" the values of shared variables.
-
-    Examples
-    --------
-    >>> import pytensor
-    >>> from pymc.variational.checkpoints.identity import latent_identity
-    >>> upper = pytensor.shared(2.0, "upper")
-    >>> with pm.Model() as model:
-    ...     u = pm.Uniform("u", 0, upper)
-    >>> latent_identity(model)["shared"]
-    {'upper': '2.0'}
-    """
+    """Describe the free variables of a model, and the shared variables in priors, except trained ones."""
     free = model.free_RVs
     dims = {dim for rv in free for dim in model.named_vars_to_dims.get(rv.name) or ()}
     # The graph of a variable with a value for each row may depend on the batch that is in its place now
     priors = [rv for rv in free if rv not in local_axes(model)]
     shared = dict.fromkeys(var for rv in priors for var in _shared_inputs(model, rv))
-    values = {
-        name: host_value(var)
-        for name, var in names_of([var for var in shared if var not in trained]).items()
-    }
+    fixed = names_of([var for var in shared if var not in trained])
     return {
         "variables": {rv.name: _variable_text(model, rv) for rv in free},
         "dims": {str(dim): _dim_text(model, dim) for dim in model.dim_lengths if dim in dims},
-        "graphs": {rv.name: _graph_hash(model, _parameters(rv)) for rv in priors},
-        "shared": {
-            name: repr(value.item()) if np.size(value) == 1 else array_text(value)
-            for name, value in values.items()
-        },
+        "graphs": {rv.name: _rv_hash(model, rv) for rv in priors},
+        "shared": {name: _value_text(host_value(var)) for name, var in fixed.items()},
     }
+
+
+def _value_text(value: np.ndarray) -> str:
+    return repr(value.item()) if np.size(value) == 1 else array_text(value)
 
 
 def model_differences(saved: Identity, now: Identity) -> Iterator[str]:
@@ -181,8 +141,7 @@ def _distribution_text(model: Model, rv: Variable) -> str:
     try:
         text = str_for_dist(copy, named_vars={*known, *shared.values()} - {copy})
     except (AssertionError, AttributeError, TypeError, ValueError):  # it prints not all
-        op = rv.owner.op
-        return op._print_name[0] if isinstance(op, Named) else type(op).__name__
+        return type(rv.owner.op).__name__
     return text.split(" ~ ", 1)[-1]
 
 
@@ -210,13 +169,19 @@ def _parameters(rv: Variable) -> list[Variable]:
     return [var for var in op.dist_params(rv.owner) if not isinstance(var.type, RandomType)]
 
 
-def _graph_hash(model: Model, outputs: Sequence[Variable]) -> str:
-    """Hash the operations and constants of a graph, with random variables and data by name."""
+def _rv_hash(model: Model, rv: Variable) -> str:
+    """Hash the distribution of a variable, what computes its parameters, and observed values."""
+    data = [model.rvs_to_values[rv]] if rv in model.observed_RVs else []
+    node = unscaled_rv(rv)[0].owner
+    op = "" if node is None else _op_text(node.op)
+    return _graph_hash(model, [*_parameters(rv), *data], op)
+
+
+def _graph_hash(model: Model, outputs: Sequence[Variable], text: str = "") -> str:
+    """Hash a text, and the operations and constants of a graph; random variables and data are names."""
     known = {*model.basic_RVs, *model.data_vars, *model.rvs_to_values.values()} - {*outputs}
-    hashed = sha256()
-    for var in ancestors(outputs, blockers=known):
-        hashed.update(f"{_node_text(var, known)}\n".encode())
-    return hashed.hexdigest()[:16]
+    lines = [text, *(_node_text(var, known) for var in ancestors(outputs, blockers=known))]
+    return sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _node_text(var: Variable, known: Collection[Variable] = ()) -> str:
@@ -226,11 +191,12 @@ def _node_text(var: Variable, known: Collection[Variable] = ()) -> str:
         return array_text(data) if isinstance(data, np.ndarray) else _ADDRESS.sub("", repr(data))
     if var in known or var.owner is None:
         return f"{var.name}: {var.type}"
-    op = var.owner.op
-    text = f"{_ADDRESS.sub('', str(op))} {var.owner.outputs.index(var)}"
-    if isinstance(op, HasInnerGraph):
-        text += "".join(map(_node_text, ancestors(op.fgraph.outputs)))
-    return text
+    return f"{_op_text(var.owner.op)} {var.owner.outputs.index(var)}"
+
+
+def _op_text(op: Op) -> str:
+    inner = ancestors(op.fgraph.outputs) if isinstance(op, HasInnerGraph) else ()
+    return _ADDRESS.sub("", str(op)) + "".join(map(_node_text, inner))
 
 
 def _shared_inputs(model: Model, rv: Variable) -> Iterator[SharedVariable]:
@@ -252,14 +218,7 @@ def _shared_inputs(model: Model, rv: Variable) -> Iterator[SharedVariable]:
 
 
 def array_text(array: np.ndarray) -> str:
-    """Return dtype and shape of an array, and a hash of its values.
-
-    Examples
-    --------
-    >>> from pymc.variational.checkpoints.identity import array_text
-    >>> array_text(np.zeros(3))
-    'float64 of shape (3,) 9d908ecfb6b256de'
-    """
+    """Return dtype and shape of an array, and a hash of its values."""
     data = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
     return f"{array.dtype} of shape {array.shape} {sha256(data).hexdigest()[:16]}"
 
@@ -286,24 +245,21 @@ def names_of(variables: Sequence[SharedVariable]) -> dict[str, SharedVariable]:
     return found
 
 
-def types_of(values: Mapping[str, object]) -> dict[str, str]:
+def types_of(values: Mapping[str, np.ndarray | Generator | RandomState]) -> dict[str, str]:
     """Return dtypes and shapes of arrays, and kinds of generators, by name.
 
     Examples
     --------
     >>> from pymc.variational.checkpoints.identity import types_of
     >>> types_of({"mu": np.zeros(3), "rng": np.random.default_rng(1)})
-    {'mu': 'float64 of shape (3,)', 'rng': 'a generator of PCG64'}
+    {'mu': 'float64 of shape (3,)', 'rng': 'Generator'}
     """
-    return {name: _type_text(value) for name, value in values.items()}
-
-
-def _type_text(value: object) -> str:
-    if isinstance(value, Generator):
-        return f"a generator of {type(value.bit_generator).__name__}"
-    if isinstance(value, np.ndarray | np.generic):
-        return f"{value.dtype} of shape {value.shape}"
-    return type(value).__name__
+    return {
+        name: f"{value.dtype} of shape {value.shape}"
+        if isinstance(value, np.ndarray)
+        else type(value).__name__
+        for name, value in values.items()
+    }
 
 
 def versions(backend: str) -> dict[str, str]:
@@ -324,13 +280,7 @@ def _version(name: str) -> str:
 
 
 def warn_of_versions(saved: Mapping[str, str], now: Mapping[str, str], path: Path) -> None:
-    """Warn that results may differ in their last bits.
-
-    Warns
-    -----
-    UserWarning
-        If other versions computed what the checkpoint holds.
-    """
+    """Warn if other versions computed what a checkpoint holds."""
     lines = list(differences(saved, now))
     if lines:
         warnings.warn(

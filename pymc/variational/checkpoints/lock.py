@@ -15,6 +15,7 @@ from pathlib import Path
 from pymc.variational.checkpoints.schema import import_optional
 from pymc.variational.checkpoints.store import (
     CheckpointSaveError,
+    earlier_checkpoints,
     list_checkpoints,
     read_meta,
     step_folder,
@@ -25,10 +26,11 @@ from pymc.variational.checkpoints.store import (
 __all__ = [
     "OWNER",
     "FolderOwner",
-    "check_folder",
-    "check_not_archive",
+    "check_own_folder",
+    "check_writable",
     "folder_owner",
     "lock_folder",
+    "own_checkpoints",
 ]
 
 #: Hidden files of a folder: the lock of the fit that runs, and the fit whose checkpoints are there.
@@ -37,31 +39,15 @@ LOCK, OWNER = ".fit.lock", ".fit.json"
 
 @dataclass(frozen=True)
 class FolderOwner:
-    """The fit that writes into a folder.
+    """The fit that writes into a folder."""
 
-    Parameters
-    ----------
-    fit : str
-        Its id, which stays the same when it is loaded.
-    after : int
-        The last step in the folder before the first checkpoint of this fit: `keep` removes later ones only.
-    """
-
-    fit: str
-    after: int
+    fit: str  # its id, which it keeps when it is loaded
+    after: int  # the last step that was there before: what the fit may remove is later
 
 
 @contextmanager
 def lock_folder(folder: Path, fit: str, step: int) -> Iterator[None]:
-    """Lock a folder, which is made if need be, as long as a fit writes there.
-
-    Parameters
-    ----------
-    folder : Path
-    fit : str
-        Id of the fit.
-    step : int
-        How far it is.
+    """Lock a folder, which is made if need be, for a fit at a step.
 
     Raises
     ------
@@ -90,12 +76,7 @@ def lock_folder(folder: Path, fit: str, step: int) -> Iterator[None]:
 
 
 def check_folder(folder: Path, fit: str, step: int) -> None:
-    """Refuse a folder with checkpoints of another fit, or of later steps.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Refuse a folder with checkpoints of another fit, or of later steps."""
     existing = list_checkpoints(folder) if folder.is_dir() else []
     if not existing:
         return
@@ -111,13 +92,15 @@ def check_folder(folder: Path, fit: str, step: int) -> None:
         )
 
 
-def check_not_archive(folder: Path, fit: str) -> None:
-    """Refuse a folder in which a fit may not remove older checkpoints, as nobody said that it is its own.
+def check_own_folder(folder: Path, fit: str, step: int) -> None:
+    """Refuse a folder that a fit cannot go on in, or that nobody said it may remove checkpoints from.
 
     Raises
     ------
-    ValueError
+    ValueError, OSError
     """
+    check_writable(folder)
+    check_folder(folder, fit, step)
     owner = folder_owner(folder)
     if (owner is None or owner.fit != fit) and folder.is_dir() and list_checkpoints(folder):
         raise ValueError(
@@ -127,12 +110,7 @@ def check_not_archive(folder: Path, fit: str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that does not exist and cannot be made, or that cannot be written.
-
-    Raises
-    ------
-    NotADirectoryError, PermissionError
-    """
+    """Refuse a folder that cannot be made or written."""
     path = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not path.is_dir():
         raise NotADirectoryError(
@@ -169,3 +147,16 @@ def _set_owner(folder: Path, fit: str) -> None:
         os.replace(partial, folder / OWNER)
     except OSError as error:
         raise CheckpointSaveError.of(folder, error) from error
+
+
+def own_checkpoints(path: Path) -> list[Path]:
+    """Return the earlier checkpoints that the fit of a checkpoint wrote into its folder."""
+    owner = folder_owner(path.parent)
+    return [] if owner is None else [p for p in earlier_checkpoints(path) if _is_own(p, owner)]
+
+
+def _is_own(path: Path, owner: FolderOwner) -> bool:
+    try:
+        return (step_of(path) or 0) > owner.after and read_meta(path).contents["fit"] == owner.fit
+    except (ValueError, KeyError):  # it is damaged, or none of a fit
+        return False

@@ -48,13 +48,7 @@ class CannotRebuild(Exception):
 def merge_arguments(
     saved: Mapping[str, Any], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Merge the arguments of a checkpoint with those that are given now.
-
-    Parameters
-    ----------
-    saved : mapping of str to JSON
-        As of `argument_to_json`.
-    given : mapping of str to object
+    """Merge the arguments of a checkpoint, as JSON, with those of `Trainer.load`.
 
     Returns
     -------
@@ -77,12 +71,7 @@ def merge_arguments(
 
 
 def argument_to_json(value: object) -> Any:
-    """Return an argument of a fit as JSON.
-
-    Returns
-    -------
-    JSON
-        ``{"@again": text}`` for what only the user can make again, such as a lambda.
+    """Return an argument of a fit as JSON, ``{"@again": text}`` for what only the user has, such as a lambda.
 
     Examples
     --------
@@ -127,13 +116,7 @@ def _text(value: object) -> str:
 
 
 def argument_from_json(value: Any) -> Any:
-    """Make an argument again.
-
-    Raises
-    ------
-    CannotRebuild
-        If its class or function is not loaded, or only the user can make it.
-    """
+    """Make an argument again from JSON; raise `CannotRebuild` if the user has to give it."""
     if isinstance(value, list):
         return [argument_from_json(item) for item in value]
     if not isinstance(value, Mapping):
@@ -156,19 +139,12 @@ def _to_tuple(value: Any) -> Any:
 
 
 def rebuild(name: str, config: Mapping[str, Any] | None) -> Configurable:
-    """Make a guide, objective or optimizer again.
-
-    Parameters
-    ----------
-    name : str
-        As of :func:`qualified_name`.
-    config : mapping of str to JSON, or None
-        Its arguments.
+    """Make a guide, objective, optimizer or schedule again from the name of its class and its arguments.
 
     Raises
     ------
     CannotRebuild
-        If its class is not loaded, or does not take these arguments, or there are none.
+        If its class is not loaded or does not take the arguments, or `config` is None.
 
     Examples
     --------
@@ -199,11 +175,6 @@ def rebuild(name: str, config: Mapping[str, Any] | None) -> Configurable:
 def find_optimizer(name: str) -> Callable[..., Any]:
     """Return an optimizer that is a function at the top of a loaded module.
 
-    Raises
-    ------
-    CannotRebuild
-        If there is none.
-
     Examples
     --------
     >>> from pymc.variational.checkpoints.recipes import find_optimizer
@@ -221,13 +192,7 @@ def find_optimizer(name: str) -> Callable[..., Any]:
 
 
 def _optimizer_name(function: object) -> str:
-    """Return the name by which `find_optimizer` finds a function.
-
-    Raises
-    ------
-    CannotRebuild
-        If it finds none.
-    """
+    """Return the name by which `find_optimizer` finds a function, or raise `CannotRebuild`."""
     if isinstance(function, FunctionType):
         name = qualified_name(function)
         if find_optimizer(name) is function:
@@ -248,13 +213,7 @@ def qualified_name(value: type | FunctionType) -> str:
 
 
 def _import_if_pymc(name: str) -> tuple[str, str]:
-    """Return module and qualname, and import the module if it is one of PyMC.
-
-    Raises
-    ------
-    CannotRebuild
-        If PyMC has no such module.
-    """
+    """Return module and qualname, and import the module if it is one of PyMC."""
     module, _, qualname = name.partition(":")
     if module.startswith("pymc."):
         try:

@@ -15,7 +15,7 @@ import numpy as np
 from pymc.variational.checkpoints.identity import latent_identity, names_of, versions
 from pymc.variational.checkpoints.recipes import qualified_name
 from pymc.variational.checkpoints.schema import ApproximationContents, GuideRecipe, to_builtins
-from pymc.variational.checkpoints.store import Contents, Value, write
+from pymc.variational.checkpoints.store import Checkpoint, Value, write
 from pymc.variational.engine.step import host_value
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def save_approximation(approx: GuideApproximation, path: str | os.PathLike[str])
     )
     values = {f"parameters/{name}": value for name, value in dense_parameters(approx).items()}
     results = result_values(approx, approx.hist, approx.guide_losses)
-    return write(target, Contents(to_builtins(contents), values | results))
+    return write(target, Checkpoint(to_builtins(contents), values | results))
 
 
 def dense_parameters(approx: GuideApproximation) -> dict[str, np.ndarray]:

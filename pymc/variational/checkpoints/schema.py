@@ -28,7 +28,6 @@ from pymc.variational.report import FitReport
 __all__ = [
     "ApproximationContents",
     "CheckpointFile",
-    "FileRecord",
     "GeneratorState",
     "GuideRecipe",
     "TrainerContents",
@@ -49,13 +48,7 @@ class GeneratorState:
 
     @classmethod
     def of(cls, name: str, rng: Generator | RandomState) -> GeneratorState:
-        """Return the state of a generator.
-
-        Raises
-        ------
-        TypeError
-            If its bit generator is not one of NumPy's.
-        """
+        """Return the state of a generator, the bit generator of which has to be one of NumPy's."""
         if isinstance(rng, RandomState):
             result = cls("RandomState", rng.get_state(legacy=False))
         else:
@@ -82,19 +75,11 @@ class GeneratorState:
 
 
 @dataclass(frozen=True)
-class FileRecord:
-    """Size in bytes and SHA-256 of a file."""
-
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class CheckpointFile:
     """All of ``meta.json`` except its checksum."""
 
     format: str
-    tensors: FileRecord
+    tensors_sha256: str
     generators: dict[str, GeneratorState]
     contents: dict[str, Any]  # one of the two classes of contents below
 
@@ -156,13 +141,7 @@ def to_builtins(value: object) -> Any:
 
 
 def import_optional(name: str) -> ModuleType:
-    """Import a package that only checkpoints need.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed.
-    """
+    """Import a package that only checkpoints need, or say how to install it."""
     try:
         return import_module(name)
     except ImportError as error:

@@ -27,16 +27,15 @@ from numpy.random import Generator, RandomState
 
 from pymc.variational.checkpoints.schema import (
     CheckpointFile,
-    FileRecord,
     GeneratorState,
     import_optional,
     to_builtins,
 )
 
 __all__ = [
+    "Checkpoint",
     "CheckpointMismatchError",
     "CheckpointSaveError",
-    "Contents",
     "DamagedCheckpointError",
     "earlier_checkpoints",
     "is_checkpoint",
@@ -59,9 +58,12 @@ FORMAT = "PyMC checkpoint 3"
 #: A file that only checkpoints of earlier formats have.
 EARLIER_META = "manifest.json"
 
+WRONG_HASH = "its SHA-256 is not that of the file that was written"
+
 LOADERS = {"trainer": "pm.Trainer.load", "approximation": "pm.load_approximation"}
 
-_STEP = re.compile(r"step-(\d{9,18})")
+#: Name of a checkpoint of a step, or of one that is being replaced.
+_STEP = re.compile(r"step-(\d{9,18})|\.step-(\d{9,18})\.replaced")
 
 Value = np.ndarray | Generator | RandomState
 
@@ -124,15 +126,8 @@ class CheckpointSaveError(OSError):
         )
 
 
-class Contents(NamedTuple):
-    """What a checkpoint holds.
-
-    Parameters
-    ----------
-    contents : dict of str
-        One of the classes of contents in :mod:`pymc.variational.checkpoints.schema`, as a dict.
-    values : dict of str to array, Generator or RandomState
-    """
+class Checkpoint(NamedTuple):
+    """Contents in JSON, by a class of :mod:`pymc.variational.checkpoints.schema`, and arrays and generators."""
 
     contents: dict[str, Any]
     values: Mapping[str, Value]
@@ -161,11 +156,8 @@ def step_of(path: Path) -> int | None:
     >>> step_of(Path("fits/step-000012345")), step_of(Path("fits/best"))
     (12345, None)
     """
-    name = path.name
-    if name.startswith(".") and name.endswith(".replaced"):
-        name = name.removeprefix(".").removesuffix(".replaced")
-    match = _STEP.fullmatch(name)
-    return None if match is None else int(match[1])
+    match = _STEP.fullmatch(path.name)
+    return None if match is None else int(match[1] or match[2])
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -196,14 +188,14 @@ def earlier_checkpoints(path: Path) -> list[Path]:
     return paths[: paths.index(path)] if path in paths else []
 
 
-def write(path: Path, checkpoint: Contents) -> Path:
+def write(path: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint to a folder, and return its path.
 
     Parameters
     ----------
     path : Path
         It is replaced if it exists. The folder above it is made.
-    checkpoint : Contents
+    checkpoint : Checkpoint
 
     Raises
     ------
@@ -221,7 +213,7 @@ def write(path: Path, checkpoint: Contents) -> Path:
         _remove(partial)
         os.mkdir(partial)
         _write_tensors(partial / TENSORS, tensors)
-        file = CheckpointFile(FORMAT, _record(partial / TENSORS), generators, checkpoint.contents)
+        file = CheckpointFile(FORMAT, _hash(partial / TENSORS), generators, checkpoint.contents)
         write_file(partial / META, _signed(to_builtins(file)))
         _sync(partial)
         _move_into_place(partial, path)
@@ -236,12 +228,7 @@ def write(path: Path, checkpoint: Contents) -> Path:
 def _split(
     values: Mapping[str, Value],
 ) -> tuple[dict[str, np.ndarray], dict[str, GeneratorState]]:
-    """Divide values into arrays, in C order, and the states of generators.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Divide values into arrays, in C order, and the states of generators."""
     tensors, generators = {}, {}
     for name, value in values.items():
         if isinstance(value, Generator | RandomState):
@@ -259,12 +246,7 @@ def _split(
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write arrays, without a copy of them, and wait until they are on the disk.
-
-    Raises
-    ------
-    OSError
-    """
+    """Write arrays, without a copy of them, and wait until they are on the disk."""
     safetensors = import_optional("safetensors")
     try:
         import_optional("safetensors.numpy").save_file(tensors, path)
@@ -279,9 +261,9 @@ def write_file(path: Path, text: bytes) -> None:
     _sync(path)
 
 
-def _record(path: Path) -> FileRecord:
+def _hash(path: Path) -> str:
     with path.open("rb") as file:
-        return FileRecord(path.stat().st_size, file_digest(file, "sha256").hexdigest())
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _signed(values: Mapping[str, Any]) -> bytes:
@@ -332,15 +314,13 @@ def remove_checkpoints(paths: Iterable[Path]) -> None:
 
 def _clean_up(folder: Path) -> None:
     """Remove what a killed save left, and put back a checkpoint that it had only moved."""
-    for path in sorted(folder.iterdir()):
-        name, _, kind = path.name.removeprefix(".").partition(".")
-        final = path.with_name(name)
-        if step_of(final) is None or path != _hidden(final, kind):
-            continue
-        if kind == "replaced" and not final.exists():
-            os.rename(path, final)
-        elif kind in ("partial", "old", "replaced"):
-            _remove(path)
+    for kind in ("partial", "old", "replaced"):
+        for path in list(folder.glob(f".step-[0-9]*.{kind}")):
+            final = path.with_name(path.name.removeprefix(".").removesuffix(f".{kind}"))
+            if kind == "replaced" and not final.exists():
+                os.rename(path, final)
+            else:
+                _remove(path)
 
 
 def _hidden(path: Path, kind: str) -> Path:
@@ -359,28 +339,14 @@ def _remove(path: Path) -> None:
 def load_contents[Schema](
     path: Path, schema: type[Schema]
 ) -> tuple[Path, Schema, Mapping[str, Value]]:
-    """Read the newest checkpoint at a path, and check it against its schema.
-
-    Parameters
-    ----------
-    path : Path
-        A checkpoint, or a folder of checkpoints.
-    schema : type
-        ApproximationContents or TrainerContents.
-
-    Returns
-    -------
-    path : Path
-        Of the checkpoint.
-    contents : object of the schema
-    values : dict of str to array, Generator or RandomState
+    """Read the newest checkpoint at a path; return its path, contents by a schema, and values.
 
     Raises
     ------
     CheckpointMismatchError
-        If it is of the other kind, or of another format.
-    DamagedCheckpointError
-    FileNotFoundError
+        If it is of another kind, or has another format.
+    DamagedCheckpointError, FileNotFoundError, ImportError
+        As `read_newest`.
     """
     found, (contents, values) = read_newest(path)
     kind, wanted = contents.get("kind"), vars(schema)["kind"]
@@ -390,7 +356,7 @@ def load_contents[Schema](
     return found, _converted(contents, schema, found / META), values
 
 
-def read_newest(path: Path) -> tuple[Path, Contents]:
+def read_newest(path: Path) -> tuple[Path, Checkpoint]:
     """Read a checkpoint, or the last one of a folder of checkpoints.
 
     Raises
@@ -428,7 +394,7 @@ def _last_whole(paths: list[Path]) -> Path | None:
     return None
 
 
-def read(path: Path) -> Contents:
+def read(path: Path) -> Checkpoint:
     """Read a checkpoint, of which every byte is checked first.
 
     Raises
@@ -437,29 +403,19 @@ def read(path: Path) -> Contents:
         If it has another format.
     DamagedCheckpointError
         If a file is missing or was changed, or is a link.
-    ImportError
-        If a package that it needs is not installed.
     """
     meta, file = read_meta(path), path / TENSORS
     _check_plain(file)
-    if (size := file.stat().st_size) != meta.tensors.size:
-        raise DamagedCheckpointError(file, f"it has {size:,} bytes, and had {meta.tensors.size:,}")
-    if _record(file) != meta.tensors:
-        raise DamagedCheckpointError(file, "its SHA-256 is not that of the file that was written")
+    if _hash(file) != meta.tensors_sha256:
+        raise DamagedCheckpointError(file, WRONG_HASH)
     with import_optional("safetensors").safe_open(file, framework="numpy") as tensors:
         arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}
     generators = {name: state.make() for name, state in meta.generators.items()}
-    return Contents(meta.contents, {**arrays, **generators})
+    return Checkpoint(meta.contents, {**arrays, **generators})
 
 
 def read_meta(path: Path) -> CheckpointFile:
-    """Read ``meta.json`` of a checkpoint, and check it.
-
-    Raises
-    ------
-    CheckpointMismatchError, DamagedCheckpointError
-        As `read`.
-    """
+    """Read ``meta.json`` of a checkpoint, and check it; raise as `read`."""
     file = path / META
     if path.is_symlink():
         raise DamagedCheckpointError(path, "it is a link, and may lead out of the folder")
@@ -473,7 +429,7 @@ def read_meta(path: Path) -> CheckpointFile:
     except (ValueError, AttributeError, RecursionError) as error:
         raise DamagedCheckpointError(file, f"it is not a JSON object ({error})") from error
     if not is_whole:
-        raise DamagedCheckpointError(file, "its SHA-256 is not that of the file that was written")
+        raise DamagedCheckpointError(file, WRONG_HASH)
     if values.get("format") != FORMAT:
         _refuse_format(path, repr(values.get("format")))
     return _converted(values, CheckpointFile, file)
@@ -486,13 +442,7 @@ def _refuse_format(path: Path, found: str) -> None:
 
 
 def _converted[Schema](values: Mapping[str, Any], schema: type[Schema], file: Path) -> Schema:
-    """Return JSON values as an object of a schema.
-
-    Raises
-    ------
-    DamagedCheckpointError
-        If an entry is missing or of another type: the error names it.
-    """
+    """Return JSON values as an object of a schema; the error names an entry of another type."""
     msgspec = import_optional("msgspec")
     try:
         return msgspec.convert(values, schema)
@@ -501,12 +451,7 @@ def _converted[Schema](values: Mapping[str, Any], schema: type[Schema], file: Pa
 
 
 def _check_plain(file: Path) -> None:
-    """Refuse a file that is missing, or is a link or a folder.
-
-    Raises
-    ------
-    DamagedCheckpointError
-    """
+    """Refuse a file that is missing, or is a link or a folder."""
     try:
         is_plain = stat.S_ISREG(file.lstat().st_mode)
     except OSError as error:

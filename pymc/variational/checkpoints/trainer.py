@@ -33,26 +33,17 @@ from pymc.variational.checkpoints.identity import (
     versions,
     warn_of_versions,
 )
-from pymc.variational.checkpoints.lock import (
-    FolderOwner,
-    check_folder,
-    check_not_archive,
-    check_writable,
-    folder_owner,
-    lock_folder,
-)
+from pymc.variational.checkpoints.lock import check_own_folder, lock_folder, own_checkpoints
 from pymc.variational.checkpoints.recipes import argument_to_json, merge_arguments
 from pymc.variational.checkpoints.saving import result_values
 from pymc.variational.checkpoints.schema import TrainerContents, to_builtins
 from pymc.variational.checkpoints.store import (
+    Checkpoint,
     CheckpointMismatchError,
-    Contents,
     DamagedCheckpointError,
     Value,
-    earlier_checkpoints,
     is_checkpoint,
     load_contents,
-    read_meta,
     remove_checkpoints,
     step_folder,
     step_of,
@@ -71,19 +62,10 @@ __all__ = ["CheckpointCallback", "Plan", "Resumable", "new_fit_id"]
 
 
 class Plan(NamedTuple):
-    """Where, and how often, a fit writes checkpoints.
+    """Where, and how often, a fit writes checkpoints."""
 
-    Parameters
-    ----------
-    folder : Path
-        Of a checkpoint that was loaded from no folder of checkpoints: the checkpoint.
-    every : int, optional
-        Steps. None: only when a call of `fit` has ended.
-    keep : int
-    """
-
-    folder: Path
-    every: int | None = None
+    folder: Path  # the checkpoint itself, if it was loaded from no folder of checkpoints
+    every: int | None = None  # steps; None: only when a call of `fit` has ended
     keep: int = 3
 
 
@@ -106,17 +88,12 @@ class Resumable:
 
     @contextmanager
     def _checkpointing(self, options: dict[str, Any]) -> Iterator[Plan | None]:
-        """Take the arguments about checkpoints out of those of `fit`, and lock their folder for the call.
+        """Pop the checkpoint arguments of a call of `fit`, and lock the folder for the call.
 
         Yields
         ------
         Plan or None
             None if this call writes no checkpoints.
-
-        Raises
-        ------
-        TypeError, ValueError, OSError
-            If an argument is wrong, or the folder belongs to another fit or cannot be written.
 
         Warns
         -----
@@ -136,13 +113,11 @@ class Resumable:
             yield None
 
     def _can_go_on_in(self, folder: Path) -> bool:
-        """Return whether a fit can save where it did before; warn if not."""
+        """Return True if a fit can save where it did before, and warn if not."""
         problem = "The checkpoint that it goes on from is in no folder of checkpoints"
         if not is_checkpoint(folder):
             try:
-                check_writable(folder)
-                check_folder(folder, self._fit_id, self.batches_seen)
-                check_not_archive(folder, self._fit_id)
+                check_own_folder(folder, self._fit_id, self.batches_seen)
                 return True
             except (OSError, ValueError) as error:
                 problem = str(error)
@@ -182,36 +157,27 @@ class Resumable:
         end: LoopEnd | None = None,
         until: int | None = None,
     ) -> Path:
-        """Write the checkpoint of a step into a locked folder, and remove those that are not kept.
+        """Write a checkpoint into a locked folder, and remove those that are not kept.
 
-        Parameters
-        ----------
-        folder : Path
-        keep : int, optional
-        end : LoopEnd, optional
-            Of a call of `fit` that is running: what it has up to now.
-        until : int, optional
-            The step at which that call is to end.
+        While a call of `fit` runs, `end` has the steps up to now, and `until` is the last step.
         """
         path = step_folder(folder, self.batches_seen)
         write(path, trainer_contents(self, folder, end, until))
         if keep is not None:
-            owner = folder_owner(folder)
-            own = [old for old in earlier_checkpoints(path) if _is_written_by(old, owner)]
-            remove_checkpoints(own[: 1 - keep or None])
+            remove_checkpoints(own_checkpoints(path)[: 1 - keep or None])
         return path
 
     def save(self, path: str | os.PathLike[str], *, keep: int | None = None) -> Path:
-        """Write a checkpoint of the fit as it is.
+        """Write a checkpoint of the fit in its present state.
 
         Parameters
         ----------
         path : str or path
-            A folder of checkpoints of this fit: the new one is ``step-000012345`` in it, by the number of
-            steps up to now.
+            A folder of checkpoints of this fit. The new one is ``step-000012345`` in it, after the number
+            of steps so far.
         keep : int, optional
-            How many checkpoints stay in the folder, the last ones. Default: all. Those of other fits,
-            and those that were there before this fit saved in it, stay in any case.
+            Number of checkpoints that stay in the folder, the last ones. Default: all. Checkpoints of
+            other fits, and those that were in the folder before this fit saved there, always stay.
 
         Returns
         -------
@@ -221,11 +187,11 @@ class Resumable:
         Raises
         ------
         TypeError
-            If there was no fit yet, or something in it has no form in a checkpoint.
+            If there was no fit yet, or a checkpoint cannot hold a part of it.
         ValueError
-            If the folder is that of another fit, or has checkpoints of later steps.
+            If another fit uses the folder, or the folder has checkpoints of another fit or of later steps.
         OSError
-            If the folder is a file, or the disk is full. Earlier checkpoints and the fit are as they were.
+            If the folder is a file, or the disk is full. Earlier checkpoints and the fit stay as they were.
         """
         if self.state is None:
             raise TypeError("Need to call `.fit` first: there is nothing to save.")
@@ -244,49 +210,49 @@ class Resumable:
         model: Model | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Make a trainer that goes on from a checkpoint, bit for bit.
+        """Make a trainer that resumes a fit from a checkpoint, bit for bit.
 
         Parameters
         ----------
         path : str or path
-            A checkpoint, or a folder of them: its last one.
+            A checkpoint, or a folder of checkpoints: the last one is loaded.
         dataloader : DataLoader
-            Of the same data, with the same arguments.
+            For the same data, with the same arguments.
         model : Model, default the one of the context
             Made by the same code.
         **kwargs
-            Arguments of the trainer and of its `fit`. Those of the checkpoint are taken from there: only
-            functions of one's own have to be given again. `callbacks` and `progressbar` are as given here.
+            Arguments of the trainer and of its `fit`. Those in the checkpoint need not be given; only
+            functions of your own have to be given again. `callbacks` and `progressbar` may be new.
 
         Returns
         -------
         Trainer
-            Its `fit(n)` takes n more steps: parameters, the optimizer, generators, `hist` and `position`
-            go on. The average of ``fit(average=...)`` does too, where `n` are the steps that were left.
-            It writes checkpoints into the same folder, as often as the fit before did, where that folder
-            has the file ``.fit.json`` of the fit: an archive of single checkpoints is left as it is, with a
-            warning. ``fit(n, checkpoint=..., checkpoint_every=...)`` says otherwise, and
-            ``checkpoint=None`` writes none.
+            Its `fit(n)` takes n more steps: parameters, optimizer, generators, `hist` and `position` go
+            on, and so does the average of ``fit(average=...)`` if `n` are the steps that were left. It
+            writes checkpoints into the same folder, as often as before, if that folder has the file
+            ``.fit.json`` of the fit. An archive of single checkpoints stays as it is, with a warning.
+            ``fit(n, checkpoint=..., checkpoint_every=...)`` changes that, and ``checkpoint=None`` writes
+            none.
 
         Notes
         -----
-        It is bit for bit on one machine, with the same versions. So a trainer compiles for Numba without
-        `numba__fastmath`: with it, a process that compiled a step itself may have other last bits than one
-        that found it in PyTensor's cache of compiled code.
+        The same bits need the same versions and kind of machine. A trainer also compiles for Numba without
+        `numba__fastmath`: with it, a process that compiled a step itself may get other last bits than one
+        that found the step in PyTensor's cache of compiled code.
 
         Raises
         ------
         CheckpointMismatchError
-            If model, data or arguments are others: a line for each difference, with both sides.
+            If the model, the data or an argument differs: a line for each difference, with both sides.
         DamagedCheckpointError
-            If a file is not what was written. It names the checkpoint before, if that is whole.
+            If a file was changed. The error names the checkpoint before, if that one is whole.
         FileNotFoundError
-            If there is none.
+            If there is no checkpoint.
 
         Warns
         -----
         UserWarning
-            If it was written by other versions of the packages that compute.
+            If other versions of the packages that compute wrote the checkpoint.
         """
         if starts := sorted(FitOptions.select(kwargs, "start")):
             raise TypeError(
@@ -323,15 +289,7 @@ def new_fit_id() -> str:
 
 
 class CheckpointCallback:
-    """Callback that writes checkpoints into a locked folder in the course of a call of `fit`, and at its end.
-
-    Parameters
-    ----------
-    trainer : Trainer
-    plan : Plan
-    until : int
-        The step at which the call is to end.
-    """
+    """Callback that writes checkpoints in the course of a call of `fit` up to a step, and at its end."""
 
     at_end = True
 
@@ -350,23 +308,7 @@ class CheckpointCallback:
 
 
 def checkpoint_plan(before: Plan | None, options: dict[str, Any]) -> Plan | None:
-    """Take the arguments of `fit` about checkpoints out, and check them.
-
-    Parameters
-    ----------
-    before : Plan, optional
-        Of the fit up to now: it holds for what is not given.
-    options : dict
-
-    Returns
-    -------
-    Plan
-        None without checkpoints.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
+    """Pop the checkpoint arguments of `fit`; what is not among them stays as in the plan before."""
     names = FitOptions.names("checkpoint")
     given = {name: options.pop(name) for name in names if name in options}
     path, every, keep = map(given.get, names)
@@ -389,19 +331,9 @@ def checkpoint_plan(before: Plan | None, options: dict[str, Any]) -> Plan | None
     return plan if keep is None else plan._replace(keep=keep)
 
 
-def _is_written_by(path: Path, owner: FolderOwner | None) -> bool:
-    """Return whether a fit wrote a checkpoint since it first wrote into the folder."""
-    if owner is None or (step_of(path) or 0) <= owner.after:
-        return False
-    try:
-        return read_meta(path).contents.get("fit") == owner.fit
-    except ValueError:  # it is damaged, or has another format
-        return False
-
-
 def trainer_contents(
     trainer: Resumable, folder: Path, end: LoopEnd | None, until: int | None
-) -> Contents:
+) -> Checkpoint:
     """Return all that a fit resumes from."""
     inference, state, plan = trainer.inference, trainer.state, trainer._plan
     report, i = state.report, state.i
@@ -438,7 +370,7 @@ def trainer_contents(
     values |= {f"state/{name}": host_value(var) for name, var in _state(trainer).items()}
     if isinstance(inference, AutoInference):
         values |= {f"passes/{name}": value for name, value in inference.position.items()}
-    return Contents(to_builtins(contents), values)
+    return Checkpoint(to_builtins(contents), values)
 
 
 def _updated(trainer: Resumable) -> list[SharedVariable]:

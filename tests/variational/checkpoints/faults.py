@@ -19,7 +19,7 @@ import pytest
 
 from pymc.variational.checkpoints import store
 from pymc.variational.checkpoints.store import (
-    Contents,
+    Checkpoint,
     earlier_checkpoints,
     read_newest,
     remove_checkpoints,
@@ -101,21 +101,21 @@ def killed() -> None:
 FAULTS = {"ENOSPC": failing(errno.ENOSPC), "EIO": failing(errno.EIO)}
 
 
-def contents(k: int) -> Contents:
+def contents(k: int) -> Checkpoint:
     """What the k-th checkpoint holds."""
     rng = np.random.default_rng(k)
     tensors = {"mu": rng.normal(size=7), "n": np.array(k), "table": rng.normal(size=(40, 4))}
-    return Contents({"k": k, "rng": None}, tensors)
+    return Checkpoint({"k": k, "rng": None}, tensors)
 
 
-def same(left: Contents, right: Contents) -> bool:
+def same(left: Checkpoint, right: Checkpoint) -> bool:
     return left.contents == right.contents and all(
         left.values[name].tobytes() == right.values[name].tobytes()  # type: ignore[union-attr]
         for name in right.values
     )
 
 
-def write_and_keep(path: Path, checkpoint: Contents, keep: int | None = None) -> Path:
+def write_and_keep(path: Path, checkpoint: Checkpoint, keep: int | None = None) -> Path:
     """Write a checkpoint, and remove all but the last `keep`."""
     write(path, checkpoint)
     if keep is not None:
