@@ -20,7 +20,7 @@ from pytensor.graph.basic import Variable
 from pymc.model.full_data import shape_only_model
 from pymc.util import RandomState
 from pymc.variational.guides.base import FlatGuide, Guide, Parameter, Plate, Site, sites_of
-from pymc.variational.guides.initial_values import InitialValues, check_used
+from pymc.variational.guides.initial_values import InitialValues, check_starts_used
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.guides.model_guide import ModelGuide
 from pymc.variational.guides.specification import build_guides, parse_guides, plates_of_guides
@@ -152,7 +152,7 @@ class GuideApproximation(Approximation):
         """Return the natural scale of each global guide parameter."""
         known: dict[SharedVariable, np.ndarray] = {}
         for guide in self.guides:
-            if not guide.sites[0].plate:
+            if not guide.plate:
                 dense = self.storage.dense
                 values = {p: np.asarray(dense[p].get_value(), "float64") for p in guide.parameters}
                 known |= {dense[p]: scale for p, scale in guide.parameter_scales(values).items()}
@@ -384,7 +384,7 @@ class GuideApproximation(Approximation):
 
 
 def _name(guide: Guide) -> str:
-    rows = " x ".join(str(axis.dim) for axis in guide.sites[0].plate)
+    rows = " x ".join(str(axis.dim) for axis in guide.plate)
     names = ", ".join(site.name for site in guide.sites)
     return f"{type(guide).__name__.removesuffix('Guide')}[{names}]" + (
         f" by {rows}" if rows else ""
@@ -426,7 +426,7 @@ def make_guides(
     sites = sites_of(model, plates_of_guides(model, requests))
     guides = build_guides(model, sites, requests, starts, others)
     of_models = [site for made in guides if isinstance(made, ModelGuide) for site in made.sites]
-    check_used(of_models, {"start": start, "start_sigma": start_sigma})
+    check_starts_used(of_models, {"start": start, "start_sigma": start_sigma})
     return guides
 
 

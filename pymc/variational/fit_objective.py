@@ -19,7 +19,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
-from pymc.argument_checks import check_int
+from pymc.argument_checks import check_choice, check_int
 from pymc.pytensorf import compile
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage
@@ -33,7 +33,7 @@ from pymc.variational.objectives.base import (
     check_reparametrised,
     check_upper_bound,
 )
-from pymc.variational.objectives.terms import check_reduction, loss_factor
+from pymc.variational.objectives.terms import REDUCTIONS, loss_factor
 from pymc.variational.optimizers import as_optimizer, chain, clip_by_global_norm
 from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
     ExplicitInferenceError,
@@ -72,7 +72,9 @@ class FitObjective:
         self.approx = approx
         self.objective = objective
         self.n_particles = check_int(n_particles, "n_particles", "pm.fit")
-        self._reduction = None if reduction is None else check_reduction(reduction)
+        if reduction is not None:
+            reduction = check_choice(reduction, "reduction", "pm.fit", REDUCTIONS)
+        self._reduction = reduction
         self.check()
 
     @property

@@ -44,7 +44,7 @@ from pymc.variational.fit_options import (
     take_compile_kwargs,
 )
 from pymc.variational.objectives.base import Objective
-from pymc.variational.objectives.importance_weighted import ELBO
+from pymc.variational.objectives.elbo import ELBO
 from pymc.variational.objectives.stein import Stein
 from pymc.variational.operators import KL, KSD
 from pymc.variational.progress import Compiling, FitProgress

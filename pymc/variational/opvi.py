@@ -126,23 +126,23 @@ class _Group:
                 "pm.fit(guide=...)"
             )
         from pymc.variational.guides.unnumbered_rows import (
-            check_no_slots,  # guides import this module
+            check_no_row_values,  # guides import this module
         )
 
-        check_no_slots(self.model)
+        check_no_row_values(self.model)
         super().__init_group__(group)  # type: ignore[misc]
 
     def _prepare_start(self: Any, start: Any = None) -> np.ndarray:
         """Like the release's, in the order of the group's variables, and within their supports."""
         # Guides import this module
         from pymc.variational.guides.initial_values import (
+            broadcast_start,
             check_support,
-            of_all_entries,
             read_starts,
         )
 
         start = read_starts(self.model, start) if start else {}
-        start = {name: of_all_entries(self.model, name, x) for name, x in start.items()}
+        start = {name: broadcast_start(self.model, name, x) for name, x in start.items()}
         flat = super()._prepare_start(start)  # type: ignore[misc]
         in_model = [self.model.rvs_to_values[rv].name for rv in self.model.free_RVs]
         in_model = [name for name in in_model if name in self.ordering]

@@ -154,7 +154,7 @@ def test_draws_have_all_rows_with_their_coords(a4: Any) -> None:
         ({"objective": "elboo"}, "objective='elboo' of pm.fit is none of 'elbo', 'iwae'"),
         (
             {"objective": "elbo", "gradient": "dreg"},
-            "gradient='dreg' is none of the objective 'elbo'",
+            "gradient='dreg' of the objective 'elbo' must be one of",
         ),
         ({"reduction": "total"}, "reduction='total' of pm.fit"),
         ({"n_particles": 0}, "n_particles=0 of pm.fit"),

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Guides: what is fitted to the posterior."""
+"""Guides: variational distributions of the latent variables."""
 
 from pymc.variational.guides.amortized import Amortized
 from pymc.variational.guides.base import FlatGuide, Guide

@@ -1,14 +1,14 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-r"""Amortized guides: a function of a row's data gives the distribution of its variables.
+r"""Amortized guides: a function of a row's data returns the distribution of its variables.
 
 .. math::
 
     q_\phi(z_i \mid x_i) = f_\phi(x_i)
 
-so that what is fitted are the weights :math:`\phi` of the function, and not parameters of each row (Kingma
-and Welling 2014, "Auto-encoding variational Bayes", section 2.3). A row that was not seen has its posterior
-from the same function.
+The fit trains the weights :math:`\phi` of the function, and no parameters of each row (Kingma
+and Welling 2014, "Auto-encoding variational Bayes", section 2.3). The same function gives the posterior of
+a row that was not in the data.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from pytensor.xtensor.type import XTensorVariable
 
 from pymc.variational.guides.base import Site
 from pymc.variational.guides.initial_values import InitialValues
-from pymc.variational.guides.lookups import batch_of, in_model
+from pymc.variational.guides.lookups import batch_in_model, in_model
 from pymc.variational.guides.model_guide import ModelGuide
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
+
+__all__ = ["Amortized"]
 
 
 class Amortized(ModelGuide):
@@ -42,22 +44,22 @@ class Amortized(ModelGuide):
         space, such as ``pm.Normal.dist(mu, sigma)``, with the axes of the variable. Row i of it is a
         function of row i of the inputs only.
     inputs : sequence of Variable
-        What the functions are called with: batches of data, data, observed variables, and other free
-        variables of the model, global or of the same rows, in whose place their draw comes. Data with
-        the dim are the rows of the batch.
+        Arguments of the functions: batches of data, data, observed variables, and other free
+        variables of the model, global or of the same rows, which are replaced by their draws. Data with
+        the dim are replaced by the rows of the batch.
     dim : str
-        The dim of the rows. In a model that does not subsample it, the rows that are there: all, or a
-        batch fed by :func:`pymc.set_data`, of `total_size` rows as the observed variables say. Each
-        variable with that dim needs an encoder then.
+        The dim of the rows. In a model that does not subsample it, the rows are those that the model
+        holds: all, or a batch set by :func:`pymc.set_data`, if observed variables have a `total_size`.
+        Each variable with that dim needs an encoder then.
     params : sequence of SharedVariable, optional
-        What is trained: by default all shared variables of floats that the distributions are computed
-        from, but for data of the model and what the model's own terms depend on.
+        The weights to train. Default: all shared variables of floats that the distributions are computed
+        from, without data of the model and those that the model's own terms depend on.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of another kind. What depends on the model is checked by :func:`pymc.fit`,
-        before it compiles anything.
+        If an argument is of another kind. :func:`pymc.fit` checks it against the model, before it compiles
+        anything.
 
     Examples
     --------
@@ -107,28 +109,25 @@ class Amortized(ModelGuide):
         return tuple(self.encoders)
 
     def distribution(self, name: str, *inputs: Any) -> Variable:
-        """Give the distribution of a variable for rows of data, new ones or those of the fit.
+        """Return the distribution of a variable for rows of data, new ones or those of the fit.
 
         Parameters
         ----------
         name : str
         *inputs : array or Variable
-            A value for each of `inputs`, in their order; of a free variable, a value of it.
+            A value for each of `inputs`, in their order.
 
         Returns
         -------
         Variable
-            A distribution, with the weights as they are, for :func:`pymc.draw` and :func:`pymc.logp`.
+            A distribution with the current weights, for :func:`pymc.draw` and :func:`pymc.logp`.
 
         Raises
         ------
         ValueError
-            If there is no encoder of the variable, or the inputs are not as many.
+            If the variable has no encoder, or the number of inputs differs.
         """
-        if name not in self.encoders:
-            raise ValueError(
-                f"pm.Amortized has no encoder of {name!r}, but of {list(self.encoders)}"
-            )
+        self._check_encoder_of(name)
         if len(inputs) != len(self.inputs):
             raise ValueError(
                 f"distribution({name!r}, ...) of pm.Amortized needs {len(self.inputs)} inputs, "
@@ -141,45 +140,44 @@ class Amortized(ModelGuide):
 
     def bind(self, sites: Sequence[Site], starts: InitialValues, model: Model) -> Self:
         new = copy(self)
-        new.inputs = tuple(batch_of(var, model) for var in self.inputs)
+        new.inputs = tuple(batch_in_model(var, model) for var in self.inputs)
         return super(Amortized, new).bind(sites, starts, model)
 
     def distribution_of(self, site: Site, model: Model) -> tuple[Variable, bool]:
-        _check_site(site, self)
+        if isinstance(site.rv, XTensorVariable):
+            raise NotImplementedError(
+                f"pm.Amortized of pm.fit has {site.name!r} of pymc.dims, but encoders are functions of tensors, "
+                "and return tensors. Write such a variable as one of pm, such as "
+                f"pm.Normal({site.name!r}, dims=...), or give it 'mean_field'"
+            )
+        self._check_encoder_of(site.name)
+        dims = [rows.dim for rows in site.plate]
+        if dims != [self.dim]:
+            raise ValueError(
+                f"pm.Amortized for the dim {self.dim!r} has an encoder of {site.name!r}, whose rows are "
+                f"those of {dims or 'no dim'}: it is for variables with rows of that dim, and no other"
+            )
         dist = self.encoders[site.name](*self.inputs)
         return (in_model(dist, model) if isinstance(dist, Variable) else dist), False
 
+    def _check_encoder_of(self, name: str) -> None:
+        if name not in self.encoders:
+            raise ValueError(
+                f"pm.Amortized has no encoder of {name!r}, but of {list(self.encoders)}"
+            )
 
-def _check_encoders(encoders: Any) -> dict[str, Callable[..., Variable]]:
+
+def _check_encoders(encoders: object) -> dict[str, Callable[..., Variable]]:
     if not isinstance(encoders, Mapping) or not encoders:
         raise TypeError(
             f"encoders={encoders!r} of pm.Amortized has to be a dict from variables to functions, such "
             "as {'z': encode}"
         )
-    named = {key if isinstance(key, str) else key.name: value for key, value in encoders.items()}
-    for name, encode in named.items():
+    by_name = {key if isinstance(key, str) else key.name: value for key, value in encoders.items()}
+    for name, encode in by_name.items():
         if not callable(encode):
             raise TypeError(
                 f"the encoder of {name!r} in pm.Amortized has to be a function of the inputs, got "
                 f"{encode!r} of type {type(encode).__name__}"
             )
-    return named
-
-
-def _check_site(site: Site, guide: Amortized) -> None:
-    if isinstance(site.rv, XTensorVariable):
-        raise NotImplementedError(
-            f"pm.Amortized of pm.fit has {site.name!r} of pymc.dims, but encoders are functions of tensors, "
-            "and so are what they return. Write such a variable as one of pm, such as "
-            f"pm.Normal({site.name!r}, dims=...), or give it 'mean_field'"
-        )
-    if site.name not in guide.encoders:
-        raise ValueError(
-            f"pm.Amortized has no encoder of {site.name!r}, but of {list(guide.encoders)}"
-        )
-    dims = [rows.dim for rows in site.plate]
-    if dims != [guide.dim]:
-        raise ValueError(
-            f"pm.Amortized for the dim {guide.dim!r} has an encoder of {site.name!r}, whose rows are "
-            f"those of {dims or 'no dim'}: it is for variables with rows of that dim, and no other"
-        )
+    return by_name

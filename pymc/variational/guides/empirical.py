@@ -1,18 +1,18 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-r"""Empirical: draws of a set of particles, each with the same probability.
+r"""Empirical: a set of particles with equal probabilities.
 
 .. math::
 
     q(z) = \frac1S \sum_s \delta_{z_s}(z)
 
-It has no density. Particles are moved by :class:`~pymc.variational.objectives.stein.Stein`, or come from
+It has no density. :class:`~pymc.variational.objectives.stein.Stein` moves the particles, or they are
 draws of MCMC.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from pymc.backends.base import MultiTrace
 from pymc.variational.guides.base import (
     FlatGuide,
     Latents,
+    Params,
     ParamValues,
     SampleShape,
     Site,
@@ -43,9 +44,9 @@ class EmpiricalGuide(FlatGuide):
     size : int
         Number of particles.
     jitter : float
-        Standard deviation, on the unconstrained space, of the noise with which they start.
+        Standard deviation, on the unconstrained space, of the noise of their initial values.
     replace : bool
-        Whether draws come with replacement. Without, each particle comes once before one comes again.
+        Whether draws are with replacement. Without, each particle is drawn once before one is repeated.
     """
 
     size: int = 100
@@ -62,41 +63,38 @@ class EmpiricalGuide(FlatGuide):
 
     def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         noise = starts.rng.normal(0, 1, size=(self.size, self.layout.size))
-        return {
-            "histogram": starts.means(self.layout) + starts.sds(self.layout, self.jitter) * noise
-        }
+        spread = starts.sds(self.layout, self.jitter) * noise
+        return {"histogram": starts.means(self.layout) + spread}
 
-    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
+    def sample(self, params: Params, sample_shape: SampleShape) -> Variable:
         histogram = params["histogram"]
         n_particles = histogram.shape[0]
         if self.replace:
-            return histogram[
-                draw_random(pt.random.integers, 0, n_particles, size=sample_shape or None)
-            ]
+            size = sample_shape or None
+            return histogram[draw_random(pt.random.integers, 0, n_particles, size=size)]
         order = draw_random(pt.random.permutation, n_particles, size=None)
         n_draws = pt.prod(pt.stack([1, *sample_shape]))
         return histogram[order[pt.arange(n_draws) % n_particles].reshape(sample_shape)]
 
-    def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
+    def log_density(self, z: Variable, params: Params) -> Variable:
         names = [site.name for site in self.sites]
         raise NotImplementedError(f"particles of {names} have no density")
 
     def particles(self, param_values: ParamValues) -> Latents:
-        return (param_values[self.params_by_name["histogram"]],)
+        return (self.values_by_name(param_values)["histogram"],)
 
     def moments(self, param_values: ParamValues) -> tuple[Variable, Variable]:
-        histogram = param_values[self.params_by_name["histogram"]]
+        [histogram] = self.particles(param_values)
         return histogram.mean(axis=0), histogram.std(axis=0)
 
     def covariance(self, param_values: ParamValues) -> Variable:
-        histogram = param_values[self.params_by_name["histogram"]]
+        [histogram] = self.particles(param_values)
         centred = histogram - histogram.mean(axis=0)
         return centred.T @ centred / histogram.shape[0].astype(centred.dtype)
 
 
 def particles_of_trace(trace: MultiTrace, sites: Sequence[Site]) -> np.ndarray:
-    """Return the draws of all chains side by side, shape (n_draws, size)."""
-    names = [site.value.name or "" for site in sites]
-    draws = [trace.get_values(name, combine=True) for name in names]
+    """Return the draws of all chains, one after the other, shape (n_draws, size)."""
+    draws = [trace.get_values(site.value.name or "", combine=True) for site in sites]
     flat = [np.reshape(draw, (len(draw), -1)) for draw in draws]
     return np.concatenate(flat, axis=1).astype(pytensor.config.floatX)

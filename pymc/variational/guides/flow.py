@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-r"""A normalizing flow: noise that invertible layers transform.
+r"""A normalizing flow: invertible layers that transform normal noise.
 
 .. math::
 
@@ -10,12 +10,11 @@ r"""A normalizing flow: noise that invertible layers transform.
 
 Each layer keeps one half :math:`A` of the entries and shifts and scales the other :math:`B` by a network of it,
 by turns (Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP", equations 7 and 8). Its
-inverse is as simple, so that the density of a given :math:`z` is exact.
+inverse is as simple, so that the density of any :math:`z` is exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,34 +23,36 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 
 from pymc.argument_checks import check_int
-from pymc.variational.guides.base import FlatGuide, SampleShape, noise
+from pymc.variational.guides.base import FlatGuide, Params, SampleShape, noise
 from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
 
-#: The largest logarithm of a scale of one layer: exp(8) times as wide, or as narrow.
-LARGEST_SCALE = 8.0
+__all__ = ["NormalizingFlow"]
+
+#: Bound of the log-scale of one layer: exp(8) times as wide, or as narrow.
+MAX_LOG_SCALE = 8.0
 
 
 @dataclass(eq=False)
 class NormalizingFlow(FlatGuide):
     """A normalizing flow of coupling layers, for global variables.
 
-    It has any correlations and many shapes, such as a scale that depends on another variable. It starts as
-    the mean-field guide. Of one number it is a normal distribution.
+    It fits any correlations and many shapes, such as a scale that depends on another variable. It starts as
+    the mean-field guide. For a single entry it is a normal distribution.
 
     Parameters
     ----------
     n_layers : int
-        How many layers. Twice the binary digits of the number of entries let each depend on all others.
+        Number of layers. Twice the binary digits of the number of entries let each depend on all others.
     n_hidden : int
         Hidden units of the network of each layer.
     seed : int
-        Of the first weights of the networks.
+        Seed of the initial weights of the networks.
 
     Raises
     ------
-    ValueError
-        If there is no layer, or none of the hidden units.
+    TypeError, ValueError
+        If `n_layers` or `n_hidden` is not an integer of at least 1.
 
     Examples
     --------
@@ -71,34 +72,32 @@ class NormalizingFlow(FlatGuide):
     couples_rows = True
 
     def __post_init__(self) -> None:
-        for argument, value in (("n_layers", self.n_layers), ("n_hidden", self.n_hidden)):
-            check_int(value, argument, "pm.NormalizingFlow")
+        check_int(self.n_layers, "n_layers", "pm.NormalizingFlow")
+        check_int(self.n_hidden, "n_hidden", "pm.NormalizingFlow")
 
     def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(self.seed)
-        found = {"mu": starts.means(self.layout), "rho": starts.rhos(self.layout)}
+        values = {"mu": starts.means(self.layout), "rho": starts.rhos(self.layout)}
         for k in self._layers():
             n_kept, n_moved = map(len, halves(k, self.layout.size))
-            found[f"w{k}"] = rng.normal(size=(n_kept, self.n_hidden)) / np.sqrt(n_kept)
-            found[f"b{k}"] = rng.normal(size=self.n_hidden)
-            # With a last layer of 0 nothing is moved
-            found[f"out{k}"] = np.zeros((self.n_hidden + 1, 2 * n_moved))
-        return found
+            values[f"w{k}"] = rng.normal(size=(n_kept, self.n_hidden)) / np.sqrt(n_kept)
+            values[f"b{k}"] = rng.normal(size=self.n_hidden)
+            # Output weights of 0 make the layer the identity
+            values[f"out{k}"] = np.zeros((self.n_hidden + 1, 2 * n_moved))
+        return values
 
     def _layers(self) -> range:
         return range(self.n_layers if self.layout.size > 1 else 0)
 
-    def _network(
-        self, x: Variable, params: Mapping[str, Variable], layer: int
-    ) -> tuple[Variable, Variable]:
-        """Return shift and logarithm of the scale of what a layer moves."""
+    def _network(self, x: Variable, params: Params, layer: int) -> tuple[Variable, Variable]:
+        """Return shift and log-scale of the entries that a layer moves."""
         hidden = pt.tanh(x @ params[f"w{layer}"] + params[f"b{layer}"])
         out = hidden @ params[f"out{layer}"][:-1] + params[f"out{layer}"][-1]
         n_moved = len(halves(layer, self.layout.size)[1])
-        log_scale = LARGEST_SCALE * pt.tanh(out[..., n_moved:] / LARGEST_SCALE)
+        log_scale = MAX_LOG_SCALE * pt.tanh(out[..., n_moved:] / MAX_LOG_SCALE)
         return out[..., :n_moved], log_scale
 
-    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
+    def sample(self, params: Params, sample_shape: SampleShape) -> Variable:
         x = noise((*sample_shape, self.layout.size))
         for layer in self._layers():
             kept, moved = halves(layer, self.layout.size)
@@ -106,7 +105,7 @@ class NormalizingFlow(FlatGuide):
             x = x[..., moved].set(x[..., moved] * pt.exp(log_scale) + shift)
         return params["mu"] + pt.softplus(params["rho"]) * x
 
-    def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
+    def log_density(self, z: Variable, params: Params) -> Variable:
         sd = pt.softplus(params["rho"])
         x = (z - params["mu"]) / sd
         log_volume = pt.log(sd).sum()
@@ -119,10 +118,10 @@ class NormalizingFlow(FlatGuide):
 
 
 def halves(layer: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places that a layer keeps, and those that it moves, by turns.
+    """Return the entries that a layer keeps, and those that it moves.
 
-    Two layers share a digit of the places, written in binary, and the next two take the next digit: any two
-    places differ in one.
+    Two layers in turn split the entries by one binary digit of their positions, the next two by the next
+    digit. So any two entries are on different sides in some layer.
     """
     places = np.arange(size)
     digit = places >> layer // 2 % max(size - 1, 1).bit_length() & 1

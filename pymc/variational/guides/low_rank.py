@@ -8,12 +8,11 @@ r"""Low-rank: a normal distribution whose covariance is a few factors and a diag
 
 with :math:`U` of shape (d, rank) and a diagonal :math:`D`, so that parameters and time grow with d and not
 with its square (Ong, Nott and Smith 2018, "Gaussian variational approximation with a factor covariance
-structure", section 3). Its density is by the Woodbury identity and the matrix determinant lemma.
+structure", section 3). Its density uses the Woodbury identity and the matrix determinant lemma.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,28 +22,31 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.linalg import cholesky
 
 from pymc.argument_checks import check_int
-from pymc.variational.guides.base import FlatGuide, ParamValues, SampleShape, noise
+from pymc.variational.guides.base import FlatGuide, Params, ParamValues, SampleShape, noise
 from pymc.variational.guides.full_rank import solve_lower
 from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.mean_field import LOG_SQRT_2PI
 
-# Standard deviation of where the factors start; at 0 the loss is flat in them
-START = 0.01
+__all__ = ["LowRank"]
+
+# Standard deviation of the initial factors; at 0 the loss is flat in them
+INITIAL_SD = 0.01
 
 
 @dataclass(eq=False)
 class LowRank(FlatGuide):
-    """A guide of global variables: a normal distribution with a covariance of low rank and a diagonal.
+    """A normal guide of global variables with a covariance of low rank and a diagonal.
 
     Parameters
     ----------
     rank : int
-        Number of factors, at least 1; 5 by default. Parameters grow by it times the number of entries.
+        Number of factors, at least 1; 5 by default. The number of parameters grows with it times the
+        number of entries.
 
     Raises
     ------
     TypeError, ValueError
-        If `rank` is no whole number of at least 1.
+        If `rank` is not an integer of at least 1.
 
     Examples
     --------
@@ -61,18 +63,22 @@ class LowRank(FlatGuide):
         check_int(self.rank, "rank", "pm.LowRank")
 
     def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
-        factors = np.random.default_rng(0).normal(0, START, size=(self.layout.size, self.rank))
+        rng = np.random.default_rng(0)
         return {
             "mu": starts.means(self.layout),
             "rho": starts.rhos(self.layout),
-            "factors": factors,
+            "factors": rng.normal(0, INITIAL_SD, size=(self.layout.size, self.rank)),
         }
 
-    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
-        common, own = noise((*sample_shape, self.rank)), noise((*sample_shape, self.layout.size))
-        return params["mu"] + common @ params["factors"].T + pt.softplus(params["rho"]) * own
+    def sample(self, params: Params, sample_shape: SampleShape) -> Variable:
+        common, independent = (
+            noise((*sample_shape, self.rank)),
+            noise((*sample_shape, self.layout.size)),
+        )
+        correlated = common @ params["factors"].T
+        return params["mu"] + correlated + pt.softplus(params["rho"]) * independent
 
-    def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
+    def log_density(self, z: Variable, params: Params) -> Variable:
         sd, factors = pt.softplus(params["rho"]), params["factors"]
         standard = (z - params["mu"]) / sd
         scaled = factors / sd[:, None]

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-r"""Mean-field: every entry of every variable has a normal distribution of its own.
+r"""Mean-field: an independent normal distribution of every entry of every variable.
 
 .. math::
 
@@ -21,7 +21,7 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import FlatGuide, ParamValues, SampleShape, noise
+from pymc.variational.guides.base import FlatGuide, Params, ParamValues, SampleShape, noise
 from pymc.variational.guides.initial_values import InitialValues
 
 LOG_SQRT_2PI = 0.5 * float(np.log(2 * np.pi))
@@ -29,18 +29,18 @@ LOG_SQRT_2PI = 0.5 * float(np.log(2 * np.pi))
 
 @dataclass(eq=False)
 class MeanFieldGuide(FlatGuide):
-    """Independent normal distributions, of globals or of each row."""
+    """Independent normal distributions, of global variables or of each row."""
 
     name = "mean_field"
 
     def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
         return {"mu": starts.means(self.layout), "rho": starts.rhos(self.layout)}
 
-    def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
+    def sample(self, params: Params, sample_shape: SampleShape) -> Variable:
         eps = noise((*sample_shape, *self.layout.shape()))
         return params["mu"] + pt.softplus(params["rho"]) * eps
 
-    def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
+    def log_density(self, z: Variable, params: Params) -> Variable:
         sd = pt.softplus(params["rho"])
         standard = (z - params["mu"]) / sd
         return (-0.5 * standard**2 - pt.log(sd) - LOG_SQRT_2PI).sum(axis=-1)
@@ -54,15 +54,10 @@ class MeanFieldGuide(FlatGuide):
 
     def parameter_scales(self, values: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
         mu, rho = self.parameters
-        return dict(zip((mu, rho), normal_scales(values[rho])))
-
-
-def normal_scales(rho: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the natural scales of means and of `rho`, where ``sd = log1p(exp(rho))``."""
-    sd = np.logaddexp(0, rho)
-    return sd, sd / logistic(rho)  # d sd = logistic(rho) d rho
+        sd = np.logaddexp(0, values[rho])
+        return {mu: sd, rho: sd / logistic(values[rho])}  # d sd = logistic(rho) d rho
 
 
 def logistic(x: np.ndarray) -> np.ndarray:
-    """Return the derivative of softplus; SciPy's `expit` would load much that PyMC does not."""
+    """Return the derivative of softplus, without SciPy's `expit`, whose import takes long."""
     return -np.expm1(-np.logaddexp(0, x))

@@ -1,24 +1,22 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that no index picks: full data, and batches that are fed by hand.
+"""Rows without an index: full data, and batches that `pm.set_data` replaces.
 
-The two look alike: what a dim holds now is what is seen, and of how many rows it is a part is what
-`total_size` says. Which rows they are is not known, so that what has a slot for each row that is at hand would
-give it to other rows at the next step. A guide says which dim they are of.
+Both look alike. The model holds some rows of a dim, and a `total_size` says how many there are in all. Since
+nothing says which rows it holds, a variable with a value for each of them would reuse the values for other
+rows at the next step. A guide names the dim of such rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytensor.tensor as pt
 
-from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import toposort
-from pytensor.tensor.shape import Shape, Shape_i
-from pytensor.tensor.subtensor import Subtensor, indices_from_subtensor
 
 from pymc.minibatch.axis_tracking import (
     BROADCAST,
@@ -31,6 +29,7 @@ from pymc.minibatch.axis_tracking import (
     track_axes,
 )
 from pymc.minibatch.current_value import current_length
+from pymc.minibatch.lengths import axis_of_length
 from pymc.minibatch.plates import as_axes, known_axes, local_axes, value_axes
 from pymc.minibatch.scaling import ratios
 from pymc.variational.minibatch_rv import unscaled_rv
@@ -41,22 +40,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class UnnumberedRows(Rows):
-    """The rows that a dim has now, all of them or a batch.
+    """The rows that the model holds of a dim that it does not subsample, with the index ``arange(length)``."""
 
-    Parameters
-    ----------
-    index : Variable
-        Their places, ``arange(length)``.
-    length : Variable
-        How many there are: the dim's length, which tells them from other rows.
-    of_dim : str
-    in_all : Variable, optional
-        How many rows there are in all, where a `total_size` says it.
-    """
-
-    length: Variable
+    length: Variable  # of the dim; identifies the rows
     of_dim: str
-    in_all: Variable | None = None
+    total_size: Variable | None = None  # as the user gave it
 
     has_row_ids = False
 
@@ -70,7 +58,7 @@ class UnnumberedRows(Rows):
 
     @property
     def total(self) -> Variable:
-        return self.length if self.in_all is None else self.in_all
+        return self.length if self.total_size is None else self.total_size
 
     @property
     def batch_size(self) -> int:
@@ -85,39 +73,23 @@ class UnnumberedRows(Rows):
 
 
 class ScaledAxis(NamedTuple):
-    """An axis of a term that is scaled from the rows at hand to more of them.
-
-    Parameters
-    ----------
-    name : str
-    term : Variable
-        The random variable, not scaled, or the Potential.
-    axis : int
-    length, total : scalar integer
-        How many rows are at hand, and how many there are in all.
-    """
+    """An axis of a term that an explicit `total_size` scales up."""
 
     name: str
-    term: Variable
+    term: Variable  # the random variable without its scale, or the Potential
     axis: int
-    length: Any
-    total: Any
+    length: Variable | int  # of the rows that the model holds
+    total: Variable
 
 
 def unnumbered_rows(model: Model, dim: str) -> UnnumberedRows:
-    """Take the rows that a dim of `model` has now for those of a plate.
-
-    Parameters
-    ----------
-    model : Model
-        It does not subsample `dim`.
-    dim : str
+    """Return the rows that `model` holds of a dim that it does not subsample.
 
     Raises
     ------
     ValueError
-        If the model has no such dim, or its terms do not agree on how many rows there are in all, or
-        which axis of one with a `total_size` they are cannot be told.
+        If the model has no such dim, its terms disagree on the number of all rows, or the axis of a term
+        with a `total_size` is unknown.
 
     Examples
     --------
@@ -143,17 +115,17 @@ def unnumbered_rows(model: Model, dim: str) -> UnnumberedRows:
             f"total_size={numbers}. Give all of them one total_size, or none"
         )
     total = next(iter(totals.values()), None)
-    return rows if total is None else replace(rows, in_all=pt.as_tensor(total))
+    return rows if total is None else replace(rows, total_size=pt.as_tensor(total))
 
 
 def _totals_along(model: Model, rows: UnnumberedRows) -> dict[str, Variable | None]:
-    """Return of how many rows the user said each term is a part: of a Potential its dims say enough."""
+    """Return the `total_size` of each term along some rows; that of a Potential only if it has one."""
     totals: dict[str, Variable | None] = {}
     known = _named_axes(model, [rows])
     for var in [*model.observed_RVs, *model.potentials]:
-        axes, by_hand = _axes_of_term(model, var, known), hand_totals(model, var)
+        axes, explicit = _term_axes(model, var, known), explicit_totals(model, var)
         if isinstance(axes, Untracked):
-            if by_hand:
+            if explicit:
                 raise ValueError(
                     f"dim={rows.dim!r} of the guide: {var.name!r} has total_size= and depends on these "
                     f"rows, and which of its axes they are is not known: {axes.why}. Give it "
@@ -161,36 +133,34 @@ def _totals_along(model: Model, rows: UnnumberedRows) -> dict[str, Variable | No
                 )
             continue
         for k, axis in enumerate(axes):
-            if axis == rows and (k in by_hand or var in model.observed_RVs):
-                totals[var.name] = by_hand.get(k)
+            if axis == rows and (k in explicit or var in model.observed_RVs):
+                totals[var.name] = explicit.get(k)
     return totals
 
 
 def rows_by_axis(
-    model: Model, unnumbered: Sequence[UnnumberedRows]
+    model: Model, unnumbered: Iterable[UnnumberedRows]
 ) -> dict[Variable, tuple[Rows | None, ...]]:
-    """Return the rows on each axis of free variables: of subsampled dims, and of `unnumbered`."""
-    axes, plates = dict(local_axes(model)), {rows.of_dim: rows for rows in unnumbered}
-    for rv in model.free_RVs if plates else ():
-        named = _axes_named(model, rv, plates)
-        if any(named):
+    """Return the rows on each axis of free variables, of subsampled dims and of `unnumbered`."""
+    axes = dict(local_axes(model))
+    for rv, named in _named_axes(model, unnumbered).items():
+        if rv in model.free_RVs:
             sampled = axes.get(rv, (None,) * len(named))
-            axes[rv] = tuple(one or other for one, other in zip(named, sampled))
+            axes[rv] = tuple(a if isinstance(a, Rows) else b for a, b in zip(named, sampled))
     return axes
 
 
 def traced_axes(
     model: Model, unnumbered: Iterable[UnnumberedRows] = ()
 ) -> dict[Variable, Axes | Untracked]:
-    """Return the axes of data and variables of `model` with rows, and of their values, for `track_axes`.
+    """Return the axes of data, of variables with rows and of their values, as `trace` takes them.
 
-    Of subsampled dims they are those of :func:`~pymc.minibatch.plates.known_axes`. Observed variables
-    without dims are of the rows that they are computed from.
+    Observed variables without dims have the rows that they are computed from.
     """
     known = _named_axes(model, unnumbered)
     found: dict[Variable, Axes | Untracked] = {**known_axes(model), **known}
     for rv in model.observed_RVs if known else ():
-        axes = _axes_of_term(model, rv, known)
+        axes = _term_axes(model, rv, known)
         if not isinstance(axes, Untracked) and any(isinstance(axis, Rows) for axis in axes):
             value = model.rvs_to_values[rv]
             found[rv] = axes
@@ -199,97 +169,77 @@ def traced_axes(
     return found
 
 
-def _axes_named(
-    model: Model, var: Variable, plates: Mapping[str, UnnumberedRows]
-) -> tuple[Rows | None, ...]:
-    dims = model.named_vars_to_dims.get(var.name) or ()
-    return tuple(None if dim is None else plates.get(dim) for dim in dims)
-
-
 def _named_axes(model: Model, unnumbered: Iterable[UnnumberedRows]) -> dict[Variable, Axes]:
+    """Return the axes of variables with the dims of `unnumbered`, and of their values."""
     plates = {rows.of_dim: rows for rows in unnumbered}
     known: dict[Variable, Axes] = {}
-    for name in model.named_vars_to_dims if plates else ():
+    for name, dims in model.named_vars_to_dims.items():
         var = model.named_vars[name]
-        axes = _axes_named(model, var, plates)
-        if not any(axes) or var in model.deterministics:
+        axes = as_axes(None if dim is None else plates.get(dim) for dim in dims or ())
+        if var in model.deterministics or not any(isinstance(axis, Rows) for axis in axes):
             continue
-        known[var] = as_axes(axes)
+        known[var] = axes
         value = model.rvs_to_values.get(var)
         if value is not None:
-            known[value] = value_axes(known[var], value)
+            known[value] = value_axes(axes, value)
     return known
 
 
-def _axes_of_term(model: Model, var: Variable, known: Mapping[Variable, Axes]) -> Axes | Untracked:
-    """Return which axes of an observed variable or a Potential are rows: by its dims, or what it is of."""
+def _term_axes(model: Model, var: Variable, known: Mapping[Variable, Axes]) -> Axes | Untracked:
+    """Return the axes of an observed variable or a Potential: by its dims, or by tracing its graph."""
     if var in known:
         return known[var]
     result: list[Axis] = [OTHER] * var.type.ndim
     for part in (unscaled_rv(var)[0], model.rvs_to_values.get(var, var)):
-        axes = _aligned(part, known, model.free_RVs)
+        axes = _aligned_axes(part, known, model.free_RVs)
         if isinstance(axes, Untracked):
             return axes
         for k, axis in enumerate(axes, start=var.type.ndim - len(axes)):
-            result[k] = axis if isinstance(axis, Rows) else result[k]
+            if isinstance(axis, Rows):
+                result[k] = axis
     return tuple(result)
 
 
-def _aligned(
-    term: Variable, known: Mapping[Variable, Axes], others: Collection[Variable] = ()
+def _aligned_axes(
+    term: Variable, known: Mapping[Variable, Axes], free: Collection[Variable] = ()
 ) -> Axes | Untracked:
-    """Return which axes of `term` have an entry for each one of an axis in `known`.
-
-    Parameters
-    ----------
-    term : Variable
-    known : mapping of Variable to axes
-        What is followed. All that is not computed from it broadcasts.
-    others : collection of Variable
-        Variables that are not followed further up: the free ones of a model.
-    """
+    """Trace the axes in `known` to `term`; everything else broadcasts, and `free` variables are leaves."""
     around: dict[Variable, Axes | Untracked] = {var: known[var] for var in known if var is not term}
-    moved = set(around)
-    for node in toposort([term], blockers=list({*known, *others} - {term})):
-        if moved.isdisjoint(node.inputs):
+    dependent = set(around)
+    for node in toposort([term], blockers=list({*known, *free} - {term})):
+        if dependent.isdisjoint(node.inputs):
             continue
-        moved.update(node.outputs)
+        dependent.update(node.outputs)
         for var in node.inputs:
-            if var not in moved:
-                around[var] = _alike(var)
-    return track_axes(term, around) if term in moved else _alike(term)
+            if var not in dependent:
+                around[var] = _broadcast_axes(var)
+    return track_axes(term, around) if term in dependent else _broadcast_axes(term)
 
 
-def _alike(var: Variable) -> Axes:
+def _broadcast_axes(var: Variable) -> Axes:
     return (BROADCAST,) * getattr(var.type, "ndim", 0)
 
 
-def hand_totals(model: Model, var: Variable) -> dict[int, Variable]:
-    """Return the `total_size` that the user gave of a term, by axis.
-
-    Parameters
-    ----------
-    model : Model
-    var : Variable
-        A variable or a Potential of `model`.
-    """
+def explicit_totals(model: Model, var: Variable) -> dict[int, Variable]:
+    """Return the `total_size` that the user gave for an observed variable or a Potential, by axis."""
     if var in model.observed_RVs:
         return _totals_of_observed(model, var)
     if var not in model.potentials:
         return {}
     found = [node.inputs for node in ratios(var)]
-    by_hand = [pair for pair in found if not indexes(pair, by_shape=True)]
-    places = [(_axis_measured(length), total) for total, length in by_hand]
-    return {k: total for k, total in places if k is not None}
+    explicit = [pair for pair in found if not indexes(pair, by_shape=True)]
+    by_axis = [(axis_of_length(length), total) for total, length in explicit]
+    return {axis[1]: total for axis, total in by_axis if axis is not None}
 
 
 def _totals_of_observed(model: Model, var: Variable) -> dict[int, Variable]:
-    bare, totals = unscaled_rv(var)
+    """Return the totals of an observed variable, without those of a minibatch."""
+    unscaled, totals = unscaled_rv(var)
     value, known = model.rvs_to_values[var], known_axes(model)
     found = {k: total for k, total in enumerate(totals) if total is not None}
-    if not found or not indexes([bare, value], known=known):
+    if not found or not indexes([unscaled, value], known=known):
         return found
-    for part in (bare, value):
+    for part in (unscaled, value):
         axes = track_axes(part, known, model.free_RVs)
         if isinstance(axes, Untracked):
             return {}
@@ -299,108 +249,79 @@ def _totals_of_observed(model: Model, var: Variable) -> dict[int, Variable]:
     return found
 
 
-def _axis_measured(length: Variable) -> int | None:
-    """Return which axis ``var.shape[k]`` is the length of."""
-    node = length.owner
-    if node is not None and isinstance(node.op, Shape_i):
-        return node.op.i
-    if node is None or not isinstance(node.op, Subtensor):
-        return None
-    shape = node.inputs[0].owner
-    [entry] = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
-    is_axis = shape is not None and isinstance(shape.op, Shape) and isinstance(entry, Constant)
-    return int(entry.data) if is_axis else None
-
-
-def is_part(length: Any, total: Any) -> bool:
-    """Return whether there are other rows than those at hand, or may be."""
+def is_part(length: Variable | int, total: Variable) -> bool:
+    """Return True if there are rows beyond those that the model holds, or may be."""
     now = current_length(length)
     return now is None or now != current_length(total)
 
 
 def scaled_axes(model: Model) -> list[ScaledAxis]:
-    """List the axes of the terms of `model` that a `total_size` given by hand scales up."""
+    """List the axes of the terms of `model` that an explicit `total_size` scales up."""
     found = []
     for var in [*model.observed_RVs, *model.potentials]:
         value = model.rvs_to_values.get(var, var)
-        for k, total in hand_totals(model, var).items():
-            at = k - (var.type.ndim - value.type.ndim)  # it is broadcast along leading axes
-            length = 1 if at < 0 else value.shape[at]
+        for k, total in explicit_totals(model, var).items():
+            # The value is broadcast along leading axes that it does not have
+            axis = k - (var.type.ndim - value.type.ndim)
+            length = 1 if axis < 0 else value.shape[axis]
             if is_part(length, total):
                 found.append(ScaledAxis(var.name, unscaled_rv(var)[0], k, length, total))
     return found
 
 
-def check_no_slots(
-    model: Model, of_rows: Mapping[Variable, Sequence[Rows | None]] | None = None
+def check_no_row_values(
+    model: Model, row_axes: Mapping[Variable, Sequence[Rows | None]] | None = None
 ) -> None:
-    """Raise where a free variable has a slot for each row of a batch that is fed by hand.
+    """Raise if a free variable has a value for each row of a batch without an index.
 
-    Parameters
-    ----------
-    model : Model
-    of_rows : mapping of Variable to sequence of Rows or None, optional
-        Free variables by axis, of which those on unnumbered rows have the distribution of any row.
-
-    Raises
-    ------
-    ValueError
-        The message names the variable and the term, and what keeps a value for each row.
+    `row_axes` are the rows on each axis of free variables. Along unnumbered rows, a guide has one distribution
+    for any row.
     """
     scaled = scaled_axes(model)
     unnumbered = {
         rv: {k: rows for k, rows in enumerate(axes) if rows is not None and not rows.has_row_ids}
-        for rv, axes in (of_rows or {}).items()
+        for rv, axes in (row_axes or {}).items()
     }
     for rv, axes in unnumbered.items():
-        scaled += [
-            ScaledAxis(rv.name, rv, k, rows.n_available, rows.total)
-            for k, rows in axes.items()
-            if is_part(rows.n_available, rows.total)
-        ]
-    for one in scaled:
+        for k, rows in axes.items():
+            if is_part(rows.n_available, rows.total):
+                scaled.append(ScaledAxis(rv.name, rv, k, rows.n_available, rows.total))
+    for axis in scaled:
         for rv in model.free_RVs:
             for k, length in enumerate(rv.type.shape):
-                if length == 1 or k in unnumbered.get(rv, ()) or rv is one.term:
+                if length == 1 or k in unnumbered.get(rv, ()) or rv is axis.term:
                     continue
-                if _is_along(one, rv, k, model):
-                    raise ValueError(_reused(one, rv, k))
+                if _has_row_values(axis, rv, k, model):
+                    raise ValueError(_reuse_message(axis, rv, k))
 
 
-def dims_of_slots(model: Model, names: Collection[str]) -> list[str]:
-    """List the dims along which free variables have a value for each row of a batch fed by hand.
-
-    Parameters
-    ----------
-    model : Model
-    names : collection of str
-        Names of free variables of `model`.
-    """
+def dims_of_row_values(model: Model, names: Collection[str]) -> list[str]:
+    """List the dims along which free variables have a value for each row of a batch without an index."""
     found = []
-    for one in scaled_axes(model):
+    for axis in scaled_axes(model):
         for name in names:
-            dims = model.named_vars_to_dims.get(name) or ()
-            for k, dim in enumerate(dims):
-                if dim is not None and _is_along(one, model[name], k, model):
+            for k, dim in enumerate(model.named_vars_to_dims.get(name) or ()):
+                if dim is not None and _has_row_values(axis, model[name], k, model):
                     found.append(dim)
     return list(dict.fromkeys(found))
 
 
-def _is_along(scaled: ScaledAxis, rv: Variable, k: int, model: Model) -> bool:
-    slots = UnnumberedRows(rv, pt.constant(0), f"slots of {rv.name}")
-    axes = tuple(slots if j == k else BROADCAST for j in range(rv.type.ndim))
-    found = _aligned(scaled.term, {rv: axes}, model.free_RVs)
-    # Where a slot cannot be followed to one row, as of a group that rows point at, all rows share it
-    return not isinstance(found, Untracked) and found[scaled.axis] == slots
+def _has_row_values(scaled: ScaledAxis, rv: Variable, k: int, model: Model) -> bool:
+    """Return True if axis `k` of a variable is the scaled axis of the term."""
+    values = UnnumberedRows(rv, pt.constant(0), f"values of {rv.name}")
+    axes = tuple(values if j == k else BROADCAST for j in range(rv.type.ndim))
+    found = _aligned_axes(scaled.term, {rv: axes}, model.free_RVs)
+    # All rows share a value that cannot be traced to one row, such as that of a group
+    return not isinstance(found, Untracked) and found[scaled.axis] == values
 
 
-def _reused(scaled: ScaledAxis, rv: Variable, k: int) -> str:
-    now, total = current_length(scaled.length), current_length(scaled.total)
+def _reuse_message(scaled: ScaledAxis, rv: Variable, k: int) -> str:
+    length, total = current_length(scaled.length), current_length(scaled.total)
     return (
         f"{rv.name!r} has a value for each row along axis {k}, and {scaled.name!r}, which depends on it row by "
-        f"row, is scaled by total_size from the {now} rows that are there to {total}: other rows would "
-        f"reuse these values, and the prior of {total} would be counted for {now}. Compute the "
-        "distribution of a row from its data, by dims= and pm.fit(guide=pm.Amortized(...)) or a guide that is a pm.Model; or give all "
-        "rows to pm.Minibatch or pm.fit(batch_size=...), which keep parameters of each; if these are "
-        "all rows, leave total_size out"
+        f"row, is scaled by total_size from the {length} rows that the model holds to {total}: other rows would "
+        f"reuse these values, and the prior of {total} would be counted for {length}. Compute the "
+        "distribution of a row from its data, by dims= and pm.fit(guide=pm.Amortized(...)) or a guide that is a "
+        "pm.Model; or give all rows to pm.Minibatch or pm.fit(batch_size=...), which keep parameters of each; "
+        "if these are all rows, leave total_size out"
     )

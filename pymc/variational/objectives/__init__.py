@@ -1,13 +1,10 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Objectives: what a fit optimises."""
+"""Objectives of variational fits."""
 
 from __future__ import annotations
 
-import numbers
-
 from collections.abc import Callable
-from typing import Any
 
 from pymc.variational.objectives.base import (
     Loss,
@@ -17,7 +14,8 @@ from pymc.variational.objectives.base import (
     log_weights,
     total,
 )
-from pymc.variational.objectives.importance_weighted import ELBO, IWAE, Renyi
+from pymc.variational.objectives.elbo import ELBO
+from pymc.variational.objectives.importance_weighted import IWAE, Renyi
 from pymc.variational.objectives.stein import Stein
 from pymc.variational.objectives.wake_sleep import ReweightedWakeSleep
 
@@ -37,7 +35,7 @@ __all__ = [
     "total",
 ]
 
-#: By what the user writes.
+#: Objectives by name.
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "elbo": ELBO,
     "iwae": IWAE,
@@ -45,37 +43,32 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
 }
 
 
-def objective_of(objective: Any, gradient: str | None = None) -> Objective:
-    """Read the arguments `objective` and `gradient` of :func:`pymc.fit`.
-
-    Raises
-    ------
-    ValueError, TypeError
-    """
+def objective_of(objective: object, gradient: str | None = None) -> Objective:
+    """Read the arguments `objective` and `gradient` of :func:`pymc.fit`."""
+    known = ", ".join(map(repr, OBJECTIVES))
     if isinstance(objective, str):
         if objective not in OBJECTIVES:
             raise ValueError(
-                f"objective={objective!r} of pm.fit is none of {', '.join(map(repr, OBJECTIVES))}, or "
-                "an object such as pm.Renyi(alpha=0.5)"
+                f"objective={objective!r} of pm.fit is none of {known}, or an object such as "
+                "pm.Renyi(alpha=0.5)"
             )
-        made = OBJECTIVES[objective]
+        default = OBJECTIVES[objective]()
         if gradient is None:
-            return made()
-        if made().gradient is None:
+            return default
+        if default.gradient is None:
             raise ValueError(
                 f"gradient={gradient!r} of pm.fit is a choice of bounds such as 'elbo' and 'iwae'; "
                 f"objective={objective!r} has gradients of its own: leave it out"
             )
-        return made(gradient=gradient)
+        return OBJECTIVES[objective](gradient=gradient)
     if isinstance(objective, type) and issubclass(objective, Objective):
         name = objective.__name__
         raise TypeError(
-            f"objective={name} of pm.fit is a class, and no objective has been made of it: write "
-            f"objective=pm.{name}()"
+            f"objective={name} of pm.fit is a class: call it, and write objective=pm.{name}()"
         )
     if not isinstance(objective, Objective):
         raise TypeError(
-            f"objective={objective!r} of pm.fit has to be one of {', '.join(map(repr, OBJECTIVES))}, "
+            f"objective={objective!r} of pm.fit has to be one of {known}, "
             "or an instance of a subclass of Objective, such as pm.Renyi(alpha=0.5)"
         )
     if gradient is not None and objective.gradient != gradient:

@@ -1,12 +1,12 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""What an objective is: from log-weights to what is minimised, and for which parameters."""
+"""Objectives: from log-weights of draws to the losses of a fit."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,9 +26,11 @@ from pymc.variational.guides.base import (
     Latents,
     Parameter,
     ParamValues,
+    Parents,
     Plate,
     SampleShape,
     Site,
+    detach,
 )
 from pymc.variational.guides.unnumbered_rows import scaled_axes
 from pymc.variational.objectives.terms import Term, plate_scale
@@ -38,18 +40,18 @@ from pymc.variational.vectorize import at_draws, largest_at_once
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-#: From log-weights, and the axis that the particles are on, to a bound without that axis.
+#: From log-weights, and the axis of the particles, to a bound without that axis.
 type Bound = Callable[[Variable, int], Variable]
 
 
 class Loss(NamedTuple):
-    """What is minimised, and the parameters that this is for.
+    """A loss to minimise, and the parameters that it is minimised for.
 
     Parameters
     ----------
     name : str
     value : scalar Variable
-        In nats of all data: a negative lower bound, an upper bound, or what has the gradient of it.
+        In nats of all data: a negative lower bound, an upper bound, or a surrogate with its gradient.
     parameters : tuple of Parameter or SharedVariable
     """
 
@@ -59,17 +61,17 @@ class Loss(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What an objective makes of one evaluation.
+    """The losses of one evaluation.
 
     Parameters
     ----------
     reported : scalar Variable or None
-        The loss that the history has, in nats of all data: a negative lower bound, or an upper bound. None
+        The loss in the history, in nats of all data: a negative lower bound, or an upper bound. None
         for an objective that returns no loss.
     minimised : tuple of Loss
         Each parameter is in one of them.
-    beside : tuple of (str, scalar Variable)
-        Names and losses that are kept beside the history, in nats of all data.
+    aux_losses : tuple of (str, scalar Variable)
+        Names and auxiliary losses that are kept with the history, in nats of all data.
     """
 
     reported: Variable | None
@@ -79,20 +81,20 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """All that an objective is about.
+    """The model, guides and parameter values that an objective is evaluated with.
 
     Parameters
     ----------
     model : Model
     terms : tuple of Term
     guides : tuple of Guide
-        In the order in which they are drawn.
-    here : mapping
-        What stands for each parameter of the guides.
+        In an order in which they can be drawn.
+    param_values : mapping
+        The graph of each parameter of the guides.
     model_parameters : tuple of SharedVariable
         Shared variables of the model that are trained.
     n_outer : int
-        Draws that are averaged over, `obj_n_mc`.
+        Number of draws to average over, `obj_n_mc`.
     n_particles : int
         Particles of the bound, K.
     logq_scale : float or scalar variable, or None
@@ -118,34 +120,63 @@ class Setting:
 
     @property
     def local_guides(self) -> tuple[Guide, ...]:
-        return tuple(guide for guide in self.guides if guide.sites[0].plate)
+        return tuple(guide for guide in self.guides if guide.plate)
+
+    @property
+    def sample_shapes(self) -> tuple[SampleShape, SampleShape]:
+        """Sample shapes of global and of local draws: outer draws, then particles."""
+        outer = (self.n_outer,) if self.n_outer > 1 else ()
+        particles = (self.n_particles,) if self.n_particles > 1 else ()
+        if not particles:
+            return outer, outer
+        if not self.local_plates:
+            return (*outer, *particles), ()
+        # One draw of the global variables for all particles of a row
+        return ((*outer, 1) if outer else ()), (*outer, *particles)
 
     def parameters_of(self, guides: Sequence[Guide]) -> tuple[Parameter | SharedVariable, ...]:
-        """Parameters of some guides, each once."""
+        """Return the parameters of some guides, each once."""
         return tuple(dict.fromkeys(p for guide in guides for p in guide.parameters))
+
+    def shared_params(self, guides: Sequence[Guide]) -> tuple[SharedVariable, ...]:
+        """Return the parameters of the model that guides depend on too."""
+        read = {var for guide in guides for var in guide.reads()}
+        return tuple(p for p in self.model_parameters if p in read)
+
+    def model_only_params(self, guides: Sequence[Guide]) -> tuple[SharedVariable, ...]:
+        """Return the parameters of the model that none of some guides depends on."""
+        shared = self.shared_params(guides)
+        return tuple(p for p in self.model_parameters if p not in shared)
+
+    def detached_params(self, guides: Sequence[Guide]) -> ParamValues:
+        """Stop the gradient through parameters of some guides, and of the model, which they may share."""
+        of_guides = self.parameters_of(guides)
+        detached = {p: var for p, var in self.param_values.items() if p in of_guides}
+        detached |= {p: p for p in self.model_parameters}
+        return {**self.param_values, **detach(detached)}
 
 
 class Objective(Configurable, ABC):
-    """What a fit minimises, from draws of the guides: subclass it to write your own.
+    """An objective of a fit, computed from draws of the guides: subclass it to write your own.
 
     Attributes
     ----------
     name : str
-        What messages and reports call it.
+        Its name in messages and reports.
     gradient : str or None
-        The estimator of its gradient, where there are several.
+        The estimator of its gradient, if there are several.
     of_particles : bool
-        Whether it is about several particles of a row, and takes one plate only.
+        Whether it is about several particles of a row. It takes one plate only then.
     needs_reparametrisation : bool
         Whether gradients have to pass through the draws of the guides of rows.
     is_upper : bool
         Whether its loss is an upper bound of log p(x).
     needs_logq : bool
-        Whether the guides have to have a density.
+        Whether the guides need a density.
     returns_loss : bool
-        Whether its loss is a number that says how good a fit is, and is kept.
+        Whether its loss measures the quality of a fit, and is kept.
     guide_losses : tuple of str
-        Names of losses that are kept beside the history.
+        Names of auxiliary losses that are kept with the history.
     """
 
     name: str
@@ -162,25 +193,16 @@ class Objective(Configurable, ABC):
         """Return the losses as graphs, in nats of all data; all are minimised."""
 
     def check(self, setting: Setting) -> None:
-        """Raise a ValueError where the objective cannot be that of a model and its guides."""
+        """Raise a ValueError if the objective does not fit a model and its guides."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """A draw of every guide.
-
-    Parameters
-    ----------
-    blocks : mapping of Guide to Block
-    given : mapping of Variable to Variable
-        Draws of the global variables, and of local ones that guides depend on, on their own spaces.
-    n_lead : mapping of Guide to int
-        How many leading axes each block has.
-    """
+    """A draw of every guide."""
 
     latents: Mapping[Guide, Latents]
-    parents: Mapping[Variable, Variable]
-    n_sample_dims: Mapping[Guide, int]
+    parents: Parents  # global variables, and local ones that guides depend on
+    n_sample_dims: Mapping[Guide, int]  # the number of leading axes of each draw
 
     @cached_property
     def _values(self) -> dict[Variable, Variable]:
@@ -195,20 +217,25 @@ class Draws:
         return dict(self._values)
 
     def stopped(self, guides: Sequence[Guide]) -> Draws:
-        """Hold the draws of some guides: no gradient passes through them."""
+        """Stop the gradient through the draws of some guides."""
         latents = {
-            guide: tuple(map(disconnected_grad, latents)) if guide in guides else latents
-            for guide, latents in self.latents.items()
+            guide: tuple(map(disconnected_grad, drawn)) if guide in guides else drawn
+            for guide, drawn in self.latents.items()
         }
-        return Draws(latents, self.parents, self.n_sample_dims)
+        return replace(self, latents=latents)
+
+    def detached(self, guides: Sequence[Guide]) -> Draws:
+        """Stop the gradient through the draws of some guides, and through all parents."""
+        parents = {var: disconnected_grad(draw) for var, draw in self.parents.items()}
+        return replace(self.stopped(guides), parents=parents)
 
 
 def draw_all(setting: Setting) -> Draws:
-    """Draw every guide: globals first, since what is local may depend on them."""
-    global_shape, local_shape = sample_shapes(setting)
+    """Draw every guide: global ones first, since local ones may depend on them."""
+    global_shape, local_shape = setting.sample_shapes
 
-    def draw(guide: Guide, parents: Mapping[Variable, Variable]) -> tuple[Latents, int]:
-        sample_shape = local_shape if guide.sites[0].plate else global_shape
+    def draw(guide: Guide, parents: Parents) -> tuple[Latents, int]:
+        sample_shape = local_shape if guide.plate else global_shape
         return guide.draw(setting.param_values, sample_shape, parents), len(sample_shape)
 
     return draw_in_order(setting.model, setting.guides, draw)
@@ -217,28 +244,22 @@ def draw_all(setting: Setting) -> Draws:
 def draw_in_order(
     model: Model,
     guides: Sequence[Guide],
-    draw: Callable[[Guide, Mapping[Variable, Variable]], tuple[Latents, int]],
+    draw: Callable[[Guide, Parents], tuple[Latents, int]],
 ) -> Draws:
-    """Draw guides, globals first, and let each depend on what was drawn before it.
+    """Draw guides, global ones first; each may depend on those before it.
 
-    Parameters
-    ----------
-    model : Model
-    guides : sequence of Guide
-        Local ones in an order in which each depends on those before it.
-    draw : callable (guide, given) -> (block, number of leading axes)
+    `draw` returns the latents of a guide, given its parents, and their number of leading axes.
     """
-    local = {s.rv for guide in guides if guide.sites[0].plate for s in guide.sites}
+    local = {s.rv for guide in guides if guide.plate for s in guide.sites}
     read = {rv for guide in guides for rv in local & guide.reads()}
     drawn = Draws({}, {}, {})
     values: dict[Variable, Variable] = {}
-    for guide in sorted(guides, key=lambda guide: bool(guide.sites[0].plate)):
+    for guide in sorted(guides, key=lambda guide: bool(guide.plate)):
         latents, n_sample_dims = draw(guide, drawn.parents)
-        rvs = [s.rv for s in guide.sites]
-        needed = [rv for rv in rvs if rv not in local or rv in read]
         parents = drawn.parents
+        needed = [s.rv for s in guide.sites if s.rv not in local or s.rv in read]
         if needed:
-            values |= {site.value: v for site, v in guide.values(latents, n_sample_dims).items()}
+            values |= {s.value: v for s, v in guide.values(latents, n_sample_dims).items()}
             parents = {**parents, **own_space(model, needed, values)}
         drawn = Draws(
             {**drawn.latents, guide: latents},
@@ -248,30 +269,10 @@ def draw_in_order(
     return drawn
 
 
-def sample_shapes(setting: Setting) -> tuple[SampleShape, SampleShape]:
-    """Leading axes of global and of local draws: outer draws, then particles."""
-    outer = (setting.n_outer,) if setting.n_outer > 1 else ()
-    particles = (setting.n_particles,) if setting.n_particles > 1 else ()
-    if not particles:
-        return outer, outer
-    if not setting.local_plates:
-        return (*outer, *particles), ()
-    # One draw of the globals for all particles of a row
-    return ((*outer, 1) if outer else ()), (*outer, *particles)
-
-
 def own_space(
     model: Model, rvs: Sequence[Variable], values: Mapping[Variable, Variable]
 ) -> dict[Variable, Variable]:
-    """Compute variables of a model at draws of the value variables.
-
-    Parameters
-    ----------
-    model : Model
-    rvs : sequence of Variable
-    values : mapping of Variable to Variable
-        For each value variable its draw; a transform may depend on other variables.
-    """
+    """Map draws of value variables to the variables' own spaces; transforms may depend on other variables."""
     return dict(zip(rvs, at_draws(model.replace_rvs_by_values(rvs), values)))
 
 
@@ -281,11 +282,11 @@ class Weights:
 
     Parameters
     ----------
-    glob : Variable
-        Of what is on no plate: outer draws, and particles where nothing is local.
+    global_ : Variable
+        Of the terms on no plate: outer draws, and particles if no variable is local.
     rows : mapping of plate to Variable
-        Outer draws, particles, and the rows of the batch, not scaled. A leading axis that nothing
-        depends on is not there.
+        Outer draws, particles, and the rows of the batch, not scaled. A leading axis is missing if no
+        term depends on it.
     """
 
     global_: Variable
@@ -293,38 +294,30 @@ class Weights:
 
 
 def log_weights(setting: Setting, draws: Draws, param_values: ParamValues | None = None) -> Weights:
-    """Sum up log p - log q on each plate.
-
-    Parameters
-    ----------
-    setting : Setting
-    draws : Draws
-    here : mapping, optional
-        What stands for the parameters in log q; those of the draws by default.
-    """
+    """Sum log p - log q on each plate; `param_values` are for log q, by default those of `setting`."""
     several = any(draws.n_sample_dims.values())
     largest = largest_at_once(setting.model) if several else np.inf
-    # Before the draws are put in, whose parameters gradients are taken for: their graphs have to stay
+    # Stabilise first: afterwards the graphs contain the draws, through which gradients are taken
     logps = stabilised([term.logp for term in setting.terms])
     logps = at_draws(logps, draws.values(), largest)
     sums: dict[Plate, Variable] = {}
     for term, logp in zip(setting.terms, logps):
         sums[term.plate] = sums[term.plate] + logp if term.plate in sums else logp
+    scale = setting.logq_scale
+    if scale is None:
+        return Weights(sums.pop((), pt.constant(0.0)), sums)
     for guide, latents in draws.latents.items():
-        plate = guide.sites[0].plate
-        if setting.logq_scale is None:
-            continue
-        logq = guide.logq(
-            latents, param_values or setting.param_values, draws.n_sample_dims[guide], draws.parents
-        )
-        if isinstance(setting.logq_scale, Variable) or setting.logq_scale != 1:
-            logq = setting.logq_scale * logq
+        n_sample_dims, plate = draws.n_sample_dims[guide], guide.plate
+        values = param_values or setting.param_values
+        logq = guide.logq(latents, values, n_sample_dims, draws.parents)
+        if isinstance(scale, Variable) or scale != 1:
+            logq = scale * logq
         sums[plate] = sums[plate] - logq if plate in sums else -logq
     return Weights(sums.pop((), pt.constant(0.0)), sums)
 
 
 def sum_over_rows(weights: Weights) -> Variable:
-    """Return the log-weight of each draw, in nats of all data: rows are scaled, and summed."""
+    """Return the log-weight of each draw, in nats of all data: rows are scaled and summed."""
     result = weights.global_
     for plate, rows in weights.rows.items():
         result = result + plate_scale(plate) * rows.sum(axis=tuple(range(-len(plate), 0)))
@@ -332,14 +325,14 @@ def sum_over_rows(weights: Weights) -> Variable:
 
 
 def total(setting: Setting, weights: Weights, bound: Bound) -> Variable:
-    """Sum what `bound` makes of the particles over rows, scaled to all rows, and average outer draws.
+    """Sum the bound of each row, scaled to all rows, and average over outer draws.
 
     Parameters
     ----------
     setting : Setting
     weights : Weights
     bound : callable (Variable, axis) -> Variable
-        Takes the axis of the particles away.
+        Reduces the axis of the particles.
 
     Returns
     -------
@@ -361,13 +354,7 @@ def _mean_of_draws(setting: Setting, weights: Variable, n_row_axes: int, bound: 
 
 
 def check_plates(setting: Setting, objective: Objective) -> None:
-    """Raise where a bound of particles cannot be taken row by row.
-
-    Raises
-    ------
-    ValueError
-        The message says why, and offers the ELBO.
-    """
+    """Raise if a bound of particles cannot be taken row by row."""
     if not objective.of_particles:
         return
     plates = setting.local_plates
@@ -383,39 +370,38 @@ def check_plates(setting: Setting, objective: Objective) -> None:
             f"are on {', '.join(names)}: {instead}"
         )
     scaled = scaled_axes(setting.model)
+    subject = f"objective {objective.name!r} is a bound for each row of {plates[0][0].dim!r}, but"
     for term in setting.terms:
         if term.mixed:
             raise ValueError(
-                f"objective {objective.name!r} is a bound for each row, but the rows of {term.name!r} "
-                f"cannot be told apart: {term.mixed}. A model whose rows are coupled has no bound by "
-                f"row; {instead}"
+                f"{subject} the rows of {term.name!r} cannot be told apart: {term.mixed}. A model whose rows "
+                f"are coupled has no bound by row; {instead}"
             )
-        if term.plate != plates[0] and _depends_on_rows(setting, term):
+        if not _depends_on_rows(setting, term):
+            continue
+        if term.plate != plates[0]:
             dims = ", ".join(str(rows.dim) for rows in term.plate)
             raise ValueError(
-                f"objective {objective.name!r} is a bound for each row of {plates[0][0].dim!r}, but "
-                f"{term.name!r}, which depends on the variables of these rows, is on the plate {dims}: "
-                f"{instead}"
+                f"{subject} {term.name!r}, which depends on the variables of these rows, is on the plate "
+                f"{dims}: {instead}"
             )
-        inside = any(one.name == term.name and one.axis in term.within for one in scaled)
-        if inside and _depends_on_rows(setting, term):
+        if any(axis.name == term.name and axis.axis in term.within for axis in scaled):
             raise ValueError(
-                f"objective {objective.name!r} is a bound for each row of {plates[0][0].dim!r}, but "
-                f"{term.name!r} is scaled by total_size within these rows, which would stand inside of "
-                f"the logsumexp over particles: {instead}"
+                f"{subject} {term.name!r} is scaled by total_size within these rows, which would stand "
+                f"inside of the logsumexp over particles: {instead}"
             )
 
 
 def _check_all_rows(setting: Setting, objective: Objective, instead: str) -> None:
-    """Raise where globals alone would be weighed by a part of the rows."""
+    """Raise if a part of the rows would weigh particles of global variables."""
     scaled = scaled_axes(setting.model)
     if not scaled and not model_indexes(setting.model):
         return
-    by_hand = (
-        f" ({scaled[0].name!r} has total_size={current_length(scaled[0].total)})" if scaled else ""
-    )
+    cause = ""
+    if scaled:
+        cause = f" ({scaled[0].name!r} has total_size={current_length(scaled[0].total)})"
     raise ValueError(
-        f"objective {objective.name!r} with n_particles={setting.n_particles} on minibatches{by_hand} "
+        f"objective {objective.name!r} with n_particles={setting.n_particles} on minibatches{cause} "
         "needs latent variables of the rows: of globals alone the scale N/B would stand inside "
         f"of the logsumexp over particles, which is no bound. Use all rows, or {instead}"
     )
@@ -429,19 +415,9 @@ def _depends_on_rows(setting: Setting, term: Term) -> bool:
 def check_upper_bound(
     setting: Setting, objective: Objective, trained: Sequence[SharedVariable] = ()
 ) -> None:
-    """Raise where what is minimised would be no upper bound, or not one for the guides alone.
+    """Raise if a loss would be no upper bound, or is minimised for more than the guides.
 
-    Parameters
-    ----------
-    setting : Setting
-    objective : Objective
-    trained : sequence of SharedVariable
-        What is minimised for besides the parameters of the guides.
-
-    Raises
-    ------
-    ValueError
-        The message says what to take instead.
+    `trained` are shared variables that are trained besides the parameters of `setting`.
     """
     if not objective.is_upper:
         return
@@ -468,16 +444,10 @@ def check_upper_bound(
 
 
 def check_reparametrised(guides: Sequence[Guide], objective: Objective) -> None:
-    """Raise where an objective needs gradients through draws that have none.
-
-    Raises
-    ------
-    ValueError
-        The message names the variables, and an objective without that need.
-    """
+    """Raise if an objective needs gradients through draws that have none."""
     needs = objective.needs_reparametrisation
-    # The draws of globals are held only where nothing is of a row
-    with_rows = any(guide.sites[0].plate for guide in guides)
+    # Gradients pass through the draws of globals if there are rows, whatever the objective
+    with_rows = any(guide.plate for guide in guides)
     names = [
         site.name
         for guide in guides

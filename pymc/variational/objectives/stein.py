@@ -6,7 +6,7 @@ r"""Stein variational gradient descent: particles that follow the kernelized Ste
 
     \hat\phi(z) = \frac1n \sum_j \frac{k(z_j, z)}{T} \nabla_{z_j} \log p(x, z_j) + \nabla_{z_j} k(z_j, z)
 
-moves the particles :math:`z_j` of an empirical guide, or draws of any other guide and through them its
+moves the particles :math:`z_j` of an empirical guide, or the draws of any other guide and through them its
 parameters (amortized).
 
 References
@@ -42,6 +42,8 @@ from pymc.variational.objectives.base import (
 )
 from pymc.variational.test_functions import rbf
 
+__all__ = ["Stein"]
+
 
 @dataclass(frozen=True)
 class Stein(Objective):
@@ -55,7 +57,7 @@ class Stein(Objective):
     Raises
     ------
     ValueError
-        If `temperature` is no positive number.
+        If `temperature` is not a positive number.
 
     Examples
     --------
@@ -84,7 +86,7 @@ class Stein(Objective):
         return "stein" if self.temperature == 1 else f"stein(temperature={self.temperature:g})"
 
     def check(self, setting: Setting) -> None:
-        """Refuse parameters of the model, of which it is no bound, and rows of a batch."""
+        """Raise for parameters of the model, since the direction is no bound, and for rows of a batch."""
         if setting.model_parameters:
             names = ", ".join(repr(var.name) for var in setting.model_parameters)
             raise ValueError(
@@ -99,15 +101,12 @@ class Stein(Objective):
             )
 
     def losses(self, setting: Setting) -> Losses:
-        """Return what has the gradient of Stein's direction, through the particles or draws."""
-        draws = _particles(setting)
+        """Return a loss whose gradient, through the particles or draws, is Stein's direction."""
+        draws = _draw_particles(setting)
         values = list(draws.values().values())
-        flat = [value.reshape((value.shape[0], -1)) for value in values]
-        z = pt.concatenate(flat, axis=1) if len(flat) > 1 else flat[0]
+        z = _as_matrix(values)
         logp = sum_over_rows(log_weights(replace(setting, logq_scale=None), draws))
-        gradients = pytensor.grad(logp.sum(), values)
-        slopes = [g.reshape((g.shape[0], -1)) for g in gradients]
-        slope = pt.concatenate(slopes, axis=1) if len(slopes) > 1 else slopes[0]
+        slope = _as_matrix(pytensor.grad(logp.sum(), values))
         kernel, repulsion = rbf(z)
         direction = kernel @ slope / self.temperature + repulsion
         direction = disconnected_grad(direction / z.shape[0].astype(z.dtype))
@@ -115,13 +114,20 @@ class Stein(Objective):
         return Losses(None, (Loss("stein", -(direction * z).sum(), parameters),))
 
 
-def _particles(setting: Setting) -> Draws:
-    """Return all particles, or draws of guides that are not made of particles."""
-    sets = {guide: guide.particles(setting.param_values) for guide in setting.guides}
-    sizes = [latents[0].shape[0] for latents in sets.values() if latents is not None]
+def _as_matrix(values: list[Variable]) -> Variable:
+    """Concatenate the entries of each particle."""
+    flat = [value.reshape((value.shape[0], -1)) for value in values]
+    return pt.concatenate(flat, axis=1) if len(flat) > 1 else flat[0]
+
+
+def _draw_particles(setting: Setting) -> Draws:
+    """Return all particles, and draws of guides that are not made of particles."""
+    particles = {guide: guide.particles(setting.param_values) for guide in setting.guides}
+    sizes = [latents[0].shape[0] for latents in particles.values() if latents is not None]
     sample_shape = (sizes[0] if sizes else setting.n_outer,)
 
     def draw(guide: Guide, parents: Mapping[Variable, Variable]) -> tuple[Latents, int]:
-        return sets[guide] or guide.draw(setting.param_values, sample_shape, parents), 1
+        latents = particles[guide] or guide.draw(setting.param_values, sample_shape, parents)
+        return latents, 1
 
     return draw_in_order(setting.model, setting.guides, draw)

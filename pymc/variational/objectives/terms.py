@@ -1,31 +1,31 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The log-probability of a model as terms, with the axes of particles and of rows kept.
+"""Terms of the log-probability of a model, by row and particle, and the scale of the loss.
 
-A model's log-probability is a sum of terms. A term on a plate has a value for each row, so what is summed
-here is within a row only; sums over rows and over particles are left to objectives, which differ in
-their order.
+The log-probability of a model is a sum of terms. A term on a plate has a value for each row and is summed
+within a row only. Objectives take the sums over rows and over particles, in the order that each needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import mul
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.minibatch.axis_tracking import Rows, Untracked, track_axes
+from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, track_axes
 from pymc.minibatch.batch_logp import minibatch_logp
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.scaling import scale_factor
 from pymc.variational.guides.base import Plate, plate_shape
 from pymc.variational.guides.unnumbered_rows import (
     UnnumberedRows,
-    hand_totals,
+    explicit_totals,
     is_part,
     traced_axes,
 )
@@ -38,48 +38,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Term:
-    """A part of the log-probability of a model.
+    """A term of the log-probability of a model, in nats.
 
-    Parameters
-    ----------
-    name : str
-    plate : tuple of Rows
-        The rows that it has a value for; empty for a global one.
-    logp : Variable
-        In nats, with the axes of the plate in their order. A term of a plate is that of the rows of a
-        batch, and not scaled to all rows.
-    mixed : str
-        Why its rows cannot be told apart, empty where they can. Its `logp` is then what the term
-        adds to that of the model, and it has no plate.
-    within : tuple of int
-        Axes of the variable that are within a row, over which `logp` is summed.
+    It has the axes of its plate, the rows of a batch, and is not scaled to all rows. A term whose rows cannot
+    be told apart has no plate and is its share of the model's log-probability.
     """
 
     name: str
     plate: Plate
     logp: Variable
-    mixed: str = ""
-    within: tuple[int, ...] = ()
+    mixed: str = ""  # why the rows cannot be told apart
+    within: tuple[int, ...] = ()  # axes of the variable within a row, over which `logp` is summed
 
 
 def terms_of(model: Model, rows: Iterable[Rows] = ()) -> list[Term]:
-    """Take the log-probability of a model apart, as functions of its value variables.
+    """Return a term for each free and observed variable, Jacobian included, and for each Potential.
 
-    Parameters
-    ----------
-    model : Model
-    rows : iterable of Rows
-        Those that guides have, of dims that the model does not subsample too.
-
-    Returns
-    -------
-    list of Term
-        One for each free and observed variable, Jacobian included, and for each Potential.
-
-    Raises
-    ------
-    ValueError
-        If a term mixes the rows of a batch that is fed by hand, and has no `total_size` of its own.
+    They are functions of the value variables. `rows` are those of guides, which may be of dims that the model
+    does not subsample.
     """
     variables = [*model.basic_RVs, *model.potentials]
     with minibatch_logp():
@@ -89,73 +65,60 @@ def terms_of(model: Model, rows: Iterable[Rows] = ()) -> list[Term]:
     parts = [axis for axis in unnumbered if is_part(axis.n_available, axis.total)]
     terms = []
     for var, logp in zip(variables, logps):
-        by_hand = hand_totals(model, var) if unnumbered else {}
-        terms.append(_term(var.name, logp, known, by_hand))
-        if terms[-1].mixed and parts and not by_hand:
-            raise ValueError(_not_scaled(terms[-1], parts[0]))
+        explicit = explicit_totals(model, var) if unnumbered else {}
+        term = _term(var.name, logp, known, explicit)
+        if term.mixed and parts and not explicit:
+            raise ValueError(
+                f"{term.name!r} depends on the rows of {parts[0]}, of which the model holds a batch "
+                "(total_size=...), but has no value for each row, so that it cannot be scaled to all of "
+                f"them: {term.mixed}. Give data of the rows dims={parts[0].dim!r}, and let the term have a "
+                "value for each row"
+            )
+        terms.append(term)
     return terms
 
 
 def _term(
-    name: str, logp: Variable, known: Mapping[Variable, Any], by_hand: Collection[int]
+    name: str,
+    logp: Variable,
+    known: Mapping[Variable, Axes | Untracked],
+    explicit: Collection[int],
 ) -> Term:
     axes, logp = track_axes(logp, known), as_tensor(logp)
     if isinstance(axes, Untracked):
         return Term(name, (), logp.sum(), axes.why)
     plate = tuple(axis for axis in axes if isinstance(axis, Rows))
-    # The model scales terms to the rows of an index, and to those fed by hand where it was told so
+    within = tuple(k for k, axis in enumerate(axes) if not isinstance(axis, Rows))
+    # Undo the scale of the model, which has it for rows of an index and for explicit totals
     scaled = [
         axis
         for k, axis in enumerate(axes)
-        if isinstance(axis, Rows) and (k in by_hand or axis.has_row_ids)
+        if isinstance(axis, Rows) and (k in explicit or axis.has_row_ids)
     ]
     if scaled:
         logp = logp / plate_scale(scaled)
-    within = tuple(k for k, axis in enumerate(axes) if not isinstance(axis, Rows))
     return Term(name, plate, logp.sum(within) if within else logp, within=within)
 
 
-def _not_scaled(term: Term, rows: Rows) -> str:
-    return (
-        f"{term.name!r} depends on the rows of {rows}, of which the model holds a batch (total_size=...), but has "
-        f"no value for each row, so that it cannot be scaled to all of them: {term.mixed}. Give data "
-        f"of the rows dims={rows.dim!r}, and let the term have a value for each row"
-    )
-
-
 def plate_scale(plate: Sequence[Rows]) -> Variable:
-    """Rows in all by rows of the batch."""
+    """Return the number of all rows divided by that of the batch."""
     return scale_factor([rows.total for rows in plate], plate_shape(plate))
 
 
+#: Sizes of the loss: that of a batch, of all data, or of a row.
 REDUCTIONS = ("batch", "sum", "mean")
 
 
-def check_reduction(reduction: Any) -> str:
-    """Check the argument `reduction` of a fit.
-
-    Raises
-    ------
-    ValueError
-    """
-    if reduction not in REDUCTIONS:
-        raise ValueError(
-            f"reduction={reduction!r} of pm.fit says of what size the loss is: 'batch', that of a "
-            "batch, as it always was; 'sum', of all data; or 'mean', of a row"
-        )
-    return reduction
-
-
 def loss_factor(model: Model, reduction: str) -> Variable:
-    """Tell what the loss, in nats of all data, is multiplied by.
+    """Return the factor of the loss, which is in nats of all data.
 
     Parameters
     ----------
     model : Model
     reduction : {"batch", "sum", "mean"}
-        The size of a batch: rows of the batch by rows in all, 1 for full data; that of all data: 1;
-        that of a row: 1 by rows in all. Where observed variables are of several plates, the first
-        is by the largest ratio, and the rows of the last are those of all of them.
+        "batch" divides by N/B, 1 for full data; "sum" leaves the loss as it is; "mean" divides by the
+        number of rows. If observed variables are on several plates, "batch" takes the largest ratio, and
+        "mean" the rows of all of them.
 
     Returns
     -------
@@ -163,53 +126,51 @@ def loss_factor(model: Model, reduction: str) -> Variable:
     """
     if reduction == "sum":
         return pt.constant(1.0)
+    plates = _observed_plates(model)
     if reduction == "mean":
-        return 1 / rows_in_all(model).astype("floatX")
-    scales = [plate.scale for plate in _plates(model).values()]
+        counts = [plate.n_rows for plate in plates]
+        n_rows = counts[0] if len(counts) == 1 else pt.add(*counts)
+        return 1 / n_rows.astype("floatX")
+    scales = [plate.scale for plate in plates]
     return 1 / (scales[0] if len(scales) == 1 else pt.max(pt.stack(scales)))
 
 
-def rows_in_all(model: Model) -> Variable:
-    """Count the rows of the observed plates: each plate once."""
-    counts = [plate.n_rows for plate in _plates(model).values()]
-    return counts[0] if len(counts) == 1 else pt.add(*counts)
-
-
-class _Plate(NamedTuple):
-    """How many rows there are in all, and that by rows of the batch."""
+class PlateSize(NamedTuple):
+    """The number of all rows, and N/B."""
 
     n_rows: Variable
     scale: Variable
 
 
-def _plates(model: Model) -> dict[Any, _Plate]:
-    """The plates of observed variables; of a model without one, what is subsampled; or one row."""
-    found: dict[Any, _Plate] = {}
+def _observed_plates(model: Model) -> list[PlateSize]:
+    """Return the sizes of the plates of observed variables, each once.
+
+    Without any, they are those of the subsampled dims, or one row.
+    """
+    found: dict[Hashable, PlateSize] = {}
     for rv in model.observed_RVs:
         axes = track_axes(model.rvs_to_values[rv])
         rows = () if isinstance(axes, Untracked) else tuple(a for a in axes if isinstance(a, Rows))
         if rows:
-            found[rows] = _of_rows(rows)
+            found[rows] = _size_of_rows(rows)
         else:
-            key, plate = _without_index(model, rv)
-            found.setdefault(key, plate)
+            dims = model.named_vars_to_dims.get(rv.name, ())
+            found.setdefault(dims[0] if dims else rv.name, _size_without_index(model, rv))
     if not found:
-        found = {index: _of_rows((Rows(index),)) for index in model_indexes(model)}
-    return found or {None: _Plate(pt.constant(1), pt.constant(1.0))}
+        found = {index: _size_of_rows((Rows(index),)) for index in model_indexes(model)}
+    return list(found.values()) or [PlateSize(pt.constant(1), pt.constant(1.0))]
 
 
-def _of_rows(rows: Sequence[Rows]) -> _Plate:
-    n_rows = reduce(lambda n, axis: n * axis.total, rows, pt.constant(1, dtype="int64"))
-    return _Plate(n_rows, scale_factor([axis.total for axis in rows], plate_shape(rows)))
+def _size_of_rows(rows: Sequence[Rows]) -> PlateSize:
+    n_rows = reduce(mul, [axis.total for axis in rows], pt.constant(1, dtype="int64"))
+    return PlateSize(n_rows, plate_scale(rows))
 
 
-def _without_index(model: Model, rv: Variable) -> tuple[Any, _Plate]:
-    """Rows of full data, or of batches that are fed by hand: the leading axis, if there is one."""
-    shape, dims = list(model.rvs_to_values[rv].shape), model.named_vars_to_dims.get(rv.name, ())
-    _, totals = unscaled_rv(rv)
-    key = dims[0] if dims else rv.name
-    if all(total is None for total in totals):
-        n_rows = shape[0] if shape else pt.constant(1)
-        return key, _Plate(n_rows, pt.constant(1.0))
-    n_rows = reduce(lambda n, total: n * total, (t for t in totals if t is not None))
-    return key, _Plate(pt.as_tensor(n_rows), scale_factor(totals, shape))
+def _size_without_index(model: Model, rv: Variable) -> PlateSize:
+    """Return the size of full data, or of a batch with a `total_size`: rows are on the leading axis."""
+    shape = list(model.rvs_to_values[rv].shape)
+    totals = unscaled_rv(rv)[1]
+    explicit = [total for total in totals if total is not None]
+    if not explicit:
+        return PlateSize(shape[0] if shape else pt.constant(1), pt.constant(1.0))
+    return PlateSize(pt.as_tensor(reduce(mul, explicit)), scale_factor(totals, shape))

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-r"""Reweighted wake-sleep: the model and the guide have losses of their own, and draws are held.
+r"""Reweighted wake-sleep: a loss of the model and another of the guide, without gradients through draws.
 
 With draws :math:`z_k \sim q_\phi(z \mid x)` of a row and its normalised weights
 :math:`v_k \propto p_\theta(x, z_k) / q_\phi(z_k \mid x)`,
@@ -13,20 +13,16 @@ With draws :math:`z_k \sim q_\phi(z \mid x)` of a row and its normalised weights
 
 No gradient passes through a draw or a weight, so variables of rows may be discrete.
 
-References
-----------
--   Jörg Bornschein, Yoshua Bengio (2015)
-    Reweighted wake-sleep, section 2. arXiv:1406.2751
--   Tuan Anh Le et al. (2019)
-    Revisiting reweighted wake-sleep for models with stochastic control flow, equations 5, 7 and 9.
-    arXiv:1805.10469
+The sleep phase replaces the observed values in the graph of a guide by simulated ones. So a column, a
+logarithm or a concatenation of them is simulated too, and what the model itself computes from observed
+values. Data that are not observed, such as covariates, stay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pytensor
 import pytensor.tensor as pt
@@ -55,14 +51,17 @@ from pymc.variational.objectives.base import (
     Weights,
     draw_all,
     log_weights,
-    sample_shapes,
     total,
 )
-from pymc.variational.objectives.importance_weighted import IWAE, hold, tied_parameters, untied
+from pymc.variational.objectives.importance_weighted import IWAE
 from pymc.variational.vectorize import at_draws
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
+
+__all__ = ["ReweightedWakeSleep"]
+
+WAKE_ONLY = "stay awake with pm.ReweightedWakeSleep(insomnia=1)"
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ class ReweightedWakeSleep(Objective):
     """Reweighted wake-sleep, the objective "rws".
 
     The parameters of the model, and the guides of global variables, follow the importance-weighted
-    bound (wake-theta), whose negative is what the history has. The guides of rows, or all guides where
-    nothing is of a row, minimise ``insomnia`` times wake-phi plus ``1 - insomnia`` times sleep-phi. All
+    bound (wake-theta), whose negative is the loss in the history. The guides of rows, or all guides if no
+    variable has rows, minimise ``insomnia`` times wake-phi plus ``1 - insomnia`` times sleep-phi. All
     losses are in nats.
 
     Parameters
@@ -83,19 +82,20 @@ class ReweightedWakeSleep(Objective):
     Raises
     ------
     TypeError, ValueError
-        If `insomnia` is no number from 0 to 1.
+        If `insomnia` is not a number from 0 to 1.
 
     Notes
     -----
-    The fit keeps the guide's losses, wake-phi and sleep-phi without their shares, beside the history:
+    The fit keeps the guide's losses, wake-phi and sleep-phi without their shares, next to the history:
     ``approx.guide_losses["wake_phi"]`` has one for each step, of the size of the history's.
 
     With one particle the weights say nothing, and wake-phi has a gradient of mean 0.
 
     References
     ----------
-    Jörg Bornschein, Yoshua Bengio (2015), Reweighted wake-sleep, section 2.
-    Tuan Anh Le et al. (2019), Revisiting reweighted wake-sleep, equations 5, 7 and 9.
+    Jörg Bornschein, Yoshua Bengio (2015), Reweighted wake-sleep, section 2. arXiv:1406.2751
+    Tuan Anh Le et al. (2019), Revisiting reweighted wake-sleep for models with stochastic control flow,
+    equations 5, 7 and 9. arXiv:1805.10469
 
     Examples
     --------
@@ -125,74 +125,52 @@ class ReweightedWakeSleep(Objective):
         return wake if self.insomnia == 1 else (*wake, "sleep_phi")
 
     def losses(self, setting: Setting) -> Losses:
-        """Build wake-theta, and for the guides of rows wake-phi and sleep-phi.
+        """Return wake-theta, and for the guides of rows wake-phi and sleep-phi.
 
         Raises
         ------
         ValueError
-            If `insomnia` is below 1 and what a guide is computed from cannot be simulated.
+            If `insomnia` is below 1 and the inputs of a guide cannot be simulated.
         """
-        mine = setting.local_guides or setting.guides
-        others = tuple(guide for guide in setting.guides if guide not in mine)
+        guides = setting.local_guides or setting.guides
+        others = tuple(guide for guide in setting.guides if guide not in guides)
         draws = draw_all(setting)
         weights = log_weights(setting, draws)
         bound = IWAE().bound
-        theta = -total(setting, log_weights(setting, *hold(setting, draws, mine)), bound)
-        aux_losses = {}
+        detached = log_weights(setting, draws.detached(guides), setting.detached_params(guides))
+        theta = -total(setting, detached, bound)
+        aux_losses, phi = {}, pt.constant(0.0)
         if self.insomnia > 0:
-            aux_losses["wake_phi"] = wake_phi(setting, draws, weights, mine)
+            aux_losses["wake_phi"] = wake_phi(setting, draws, weights, guides)
+            phi = phi + self.insomnia * aux_losses["wake_phi"]
         if self.insomnia < 1:
-            aux_losses["sleep_phi"] = sleep_phi(setting, draws, mine, self.name)
-        share = {"wake_phi": self.insomnia, "sleep_phi": 1 - self.insomnia}
-        phi = pt.add(*(share[name] * loss for name, loss in aux_losses.items()), pt.constant(0.0))
-        rest = (*setting.parameters_of(others), *untied(setting, mine))
-        tied = tied_parameters(setting, mine)
-        return Losses(
-            -total(setting, weights, bound),
-            (
-                Loss("guide", phi, setting.parameters_of(mine)),
-                *((Loss("tied", theta + phi, tied),) if tied else ()),
-                Loss("wake_theta", theta, rest),
-            ),
-            tuple(aux_losses.items()),
-        )
+            simulated = simulate(setting, draws, guides, self.name)
+            aux_losses["sleep_phi"] = sleep_phi(setting, simulated, guides)
+            phi = phi + (1 - self.insomnia) * aux_losses["sleep_phi"]
+        shared = setting.shared_params(guides)
+        rest = (*setting.parameters_of(others), *setting.model_only_params(guides))
+        minimised = [Loss("guide", phi, setting.parameters_of(guides))]
+        if shared:
+            minimised.append(Loss("shared", theta + phi, shared))
+        minimised.append(Loss("wake_theta", theta, rest))
+        reported = -total(setting, weights, bound)
+        return Losses(reported, tuple(minimised), tuple(aux_losses.items()))
 
 
 def wake_phi(setting: Setting, draws: Draws, weights: Weights, guides: Sequence[Guide]) -> Variable:
-    """Fit guides of one plate to their own draws, each by its weight among those of its row.
-
-    Returns
-    -------
-    scalar Variable
-        In nats of all data; a cross-entropy.
-    """
-    plate = guides[0].sites[0].plate
-    held, _ = hold(setting, draws, guides)
+    """Return the cross-entropy of guides of one plate to their weighted draws, in nats of all data."""
+    plate = guides[0].plate
     logw = disconnected_grad(weights.rows[plate] if plate else weights.global_)
 
     def weighted(logq: Variable, axis: int) -> Variable:
         return (pt.special.softmax(logw, axis=axis) * logq).sum(axis=axis)
 
-    return -total(setting, _logq(setting, held, guides), weighted)
+    return -total(setting, _logq(setting, draws.detached(guides), guides), weighted)
 
 
-def sleep_phi(setting: Setting, draws: Draws, guides: Sequence[Guide], name: str) -> Variable:
-    """Fit guides of one plate to what the model simulates for the rows of the batch.
-
-    The global variables are those of `draws`. Variables of the rows, and what is observed of them, are
-    simulated together, once for each outer draw.
-
-    Returns
-    -------
-    scalar Variable
-        In nats of all data; a cross-entropy.
-
-    Raises
-    ------
-    ValueError
-        If the inputs of a guide cannot be simulated.
-    """
-    logq = _logq(setting, simulate(setting, draws, guides, name), guides)
+def sleep_phi(setting: Setting, simulated: Draws, guides: Sequence[Guide]) -> Variable:
+    """Return the cross-entropy of guides of one plate to simulated draws, in nats of all data."""
+    logq = _logq(setting, simulated, guides)
     return -total(setting, logq, lambda weights, axis: weights.mean(axis=axis))
 
 
@@ -203,61 +181,45 @@ def _logq(setting: Setting, draws: Draws, guides: Sequence[Guide]) -> Weights:
         )
         for guide in guides
     ]
-    plate = guides[0].sites[0].plate
-    logq = pt.add(*logqs) if len(logqs) > 1 else logqs[0]
+    logq, plate = pt.add(*logqs) if len(logqs) > 1 else logqs[0], guides[0].plate
     return Weights(pt.constant(0.0), {plate: logq}) if plate else Weights(logq, {})
 
 
-AWAKE = "stay awake with pm.ReweightedWakeSleep(insomnia=1)"
-
-
 def simulate(setting: Setting, draws: Draws, guides: Sequence[Guide], name: str) -> Draws:
-    """Draw the variables of amortized guides from the model, and what the guides then see.
+    """Draw the variables of amortized guides from the model, and the observed values that the guides read.
 
-    Parameters
-    ----------
-    setting : Setting
-    draws : Draws
-        Of which those of other variables are held.
-    guides : sequence of Guide
-        All of one plate.
-    name : str
-        What messages call the objective.
-
-    Returns
-    -------
-    Draws
-        Blocks of `guides`, held; `given` has the simulated values of all that is observed.
-
-    Raises
-    ------
-    ValueError
-        If the model has a Potential of the rows or cannot be simulated in an order; or if a guide is
-        not amortized, or not computed from observed values in a way that can be simulated.
+    Variables of the rows and their observed values are simulated together, once for each outer draw, given
+    the draws of other variables. The result is of `guides`, all of one plate, without gradients; its
+    `parents` have the simulated observed values. `name` is that of the objective in messages.
     """
     phase = (
         f"objective {name!r} has a sleep phase, in which guides learn from simulated data in the place "
         "of observed ones"
     )
     rvs = [site.rv for guide in guides for site in guide.sites]
-    held = {var: disconnected_grad(d) for var, d in draws.parents.items() if var not in rvs}
-    _check_potentials(setting, phase)
-    observed = observed_values(setting.model)
-    seen = _seen(guides, observed, held, phase)
-    graphs = _simulated(rvs, observed, held, set(seen.values()), phase)
-    n_sample_dims = len(sample_shapes(setting)[0])
-    drawn = {
-        old: disconnected_grad(_with_lead(new, old, n_sample_dims)) for old, new in graphs.items()
+    detached = {
+        var: disconnected_grad(draw) for var, draw in draws.parents.items() if var not in rvs
     }
+    _check_potentials(setting, phase)
+    observed = _observed_values(setting.model)
+    inputs = _observed_inputs(guides, observed, detached, phase)
+    graphs = _simulate(rvs, observed, detached, set(inputs.values()), phase)
+    n_sample_dims = len(setting.sample_shapes[0])
+    simulated = {
+        old: disconnected_grad(_with_sample_dims(new, old, n_sample_dims))
+        for old, new in graphs.items()
+    }
+    parents = detached | {rv: simulated[rv] for rv in rvs}
+    parents |= {var: simulated[value] for var, value in inputs.items()}
     return Draws(
-        {guide: guide.block_of(drawn) for guide in guides if isinstance(guide, ModelGuide)},
-        held | {rv: drawn[rv] for rv in rvs} | {var: drawn[value] for var, value in seen.items()},
+        {guide: guide.latents_from(simulated) for guide in guides if isinstance(guide, ModelGuide)},
+        parents,
         dict.fromkeys(guides, n_sample_dims),
     )
 
 
 def _check_potentials(setting: Setting, phase: str) -> None:
-    """Raise where a Potential says of the rows what no simulation follows."""
+    """Raise if a Potential depends on the rows, since it cannot be simulated from."""
     local = {site.value for site in setting.sites if site.plate}
     potentials = {var.name for var in setting.model.potentials}
     for term in setting.terms:
@@ -267,34 +229,37 @@ def _check_potentials(setting: Setting, phase: str) -> None:
             raise ValueError(
                 f"{phase}, but a model with the pm.Potential {term.name!r} of the rows cannot be "
                 "simulated: the guide would learn the posterior without it. Write it as a distribution, "
-                f"or {AWAKE}"
+                f"or {WAKE_ONLY}"
             )
 
 
-def _seen(
-    guides: Sequence[Guide], observed: Collection[Variable], held: Collection[Variable], phase: str
+def _observed_inputs(
+    guides: Sequence[Guide],
+    observed: Collection[Variable],
+    detached: Collection[Variable],
+    phase: str,
 ) -> dict[Variable, Variable]:
-    """Map what guides are computed from to the observed value that it is."""
+    """Map the variables in guides that are observed values to these."""
     rvs = {site.rv for guide in guides for site in guide.sites}
-    seen: dict[Variable, Variable] = {}
+    inputs: dict[Variable, Variable] = {}
     for guide in guides:
         sites = ", ".join(repr(site.name) for site in guide.sites)
         if not isinstance(guide, ModelGuide):
             raise ValueError(
                 f"{phase}, but the guide of {sites} is computed from no data: give it a pm.Amortized "
-                f"guide, or {AWAKE}"
+                f"guide, or {WAKE_ONLY}"
             )
-        dists = guide.graphs
-        found = reads(dists, observed, [*held, *rvs])
+        graphs = [dist.graph for dist in guide.distributions]
+        found = _find_observed(graphs, observed, [*detached, *rvs])
         if not found and rvs.isdisjoint(guide.reads()):
             raise ValueError(
                 f"{phase}, but no input of the guide of {sites} is computed from what the model "
-                f"observes: name the minibatch that is observed among its inputs, or {AWAKE}"
+                f"observes: name the minibatch that is observed among its inputs, or {WAKE_ONLY}"
             )
         subject = f"{phase}, but the guide of {sites}"
-        _check_data(dists, observed, [*held, *rvs, *found], subject)
-        seen |= found
-    return seen
+        _check_data(graphs, observed, [*detached, *rvs, *found], subject)
+        inputs |= found
+    return inputs
 
 
 def _check_data(
@@ -303,8 +268,8 @@ def _check_data(
     known: Collection[Variable],
     subject: str,
 ) -> None:
-    """Raise where graphs read the data of an observed value otherwise than by what is known."""
-    data = data_of(graphs, known) & data_of(list(observed)) - set(known)
+    """Raise if graphs read the data of an observed value other than through `known` variables."""
+    data = _data_of(graphs, known) & _data_of(list(observed)) - set(known)
     if data:
         names = ", ".join(sorted(repr(var.name or str(var)) for var in data))
         raise ValueError(
@@ -313,84 +278,85 @@ def _check_data(
         )
 
 
-def _simulated(
+def _simulate(
     rvs: Sequence[Variable],
     observed: Mapping[Variable, Variable],
-    held: Mapping[Variable, Variable],
+    detached: Mapping[Variable, Variable],
     wanted: Collection[Variable],
     phase: str,
 ) -> dict[Variable, Variable]:
-    """Simulate variables, and observed ones, whose draws are also where the model reads their values.
+    """Simulate `rvs` and the `wanted` observed values, conditional on the `detached` draws.
 
-    `observed` has the variable of each observed value, and `wanted` those values whose simulation is
-    returned beside that of `rvs`; `held` has the draws of the other variables.
+    `observed` maps each observed value to its variable. If the model reads an observed value, it reads the
+    simulated one here.
     """
     keys = [*rvs, *observed]
-    drawn = (unscaled_rv(rv)[0].astype(value.type.dtype) for value, rv in observed.items())
-    # In one go, here and below: apart, the variables would be of different simulations
-    globals_ = {var: var.type() for var in held}
-    graphs = list(graph_replace(plain([*rvs, *drawn]), globals_, strict=False))
-    lengths = {var: var.type() for var in lengths_of(graphs, observed, rvs)}
+    outputs = (unscaled_rv(rv)[0].astype(value.type.dtype) for value, rv in observed.items())
+    # All graphs go through each replacement together: apart, they would be different simulations
+    parents = {var: var.type() for var in detached}
+    graphs = list(graph_replace(_without_scales([*rvs, *outputs]), parents, strict=False))
+    lengths = {var: var.type() for var in _observed_shapes(graphs, observed, rvs)}
     graphs = list(graph_replace(graphs, lengths, strict=False))
-    marks = {value: value.type() for value in observed}
-    found = {var: marks[value] for var, value in reads(graphs, observed).items()}
-    graphs = in_turn(keys, list(graph_replace(graphs, found, strict=False)), marks)
+    placeholders = {value: value.type() for value in observed}
+    found = {var: placeholders[value] for var, value in _find_observed(graphs, observed).items()}
+    graphs = list(graph_replace(graphs, found, strict=False))
+    graphs = _fill_in(dict(zip(keys, graphs)), placeholders)
     result = {key: g for key, g in zip(keys, graphs) if key in rvs or key in wanted}
     for key, graph in result.items():
         subject = f"{phase}, but in the model {observed.get(key, key).name!r}"
-        if not set(marks.values()).isdisjoint(ancestors([graph])):
+        if not set(placeholders.values()).isdisjoint(ancestors([graph])):
             raise ValueError(
                 f"{subject} depends on observed values that depend on itself, so that none can be "
                 "simulated first. Let one observed variable be given the other, and not both, or "
-                f"{AWAKE}"
+                f"{WAKE_ONLY}"
             )
         _check_data([graph], observed, (), subject)
-    back = {mark: var for var, mark in lengths.items()}
-    graphs = list(graph_replace(list(result.values()), back, strict=False))
-    parents = {mark: held[var] for var, mark in globals_.items()}
-    return dict(zip(result, at_draws(drawn_anew(graphs), parents)))
+    shapes = {new: var for var, new in lengths.items()}
+    graphs = list(graph_replace(list(result.values()), shapes, strict=False))
+    draws = {new: detached[var] for var, new in parents.items()}
+    return dict(zip(result, at_draws(_with_new_generators(graphs), draws)))
 
 
-def in_turn(
-    keys: Sequence[Variable], graphs: list[Variable], marks: Mapping[Variable, Variable]
+def _fill_in(
+    graphs: Mapping[Variable, Variable], placeholders: Mapping[Variable, Variable]
 ) -> list[Variable]:
-    """Put simulations in the place of the marks of observed values, once they have no mark themselves.
+    """Replace the placeholders of observed values by their simulations, in an order in which that is possible.
 
-    `keys` says what each graph is of. Marks are left where values depend on each other.
+    Placeholders of values that depend on each other are left.
     """
-    place, waiting = {key: k for k, key in enumerate(keys)}, dict(marks)
+    place = {key: k for k, key in enumerate(graphs)}
+    result, waiting = list(graphs.values()), dict(placeholders)
     while waiting:
         left = set(waiting.values())
-        ready = [v for v in waiting if left.isdisjoint(ancestors([graphs[place[v]]]))]
+        ready = [v for v in waiting if left.isdisjoint(ancestors([result[place[v]]]))]
         if not ready:
             break
-        # What depends on no mark stays the same variable in the graphs that are replaced
-        swaps = {waiting.pop(value): graphs[place[value]] for value in ready}
-        graphs = list(graph_replace(graphs, swaps, strict=False))
-    return graphs
+        # A graph without placeholders stays the same variable when the others are replaced
+        swaps = {waiting.pop(value): result[place[value]] for value in ready}
+        result = list(graph_replace(result, swaps, strict=False))
+    return result
 
 
-def observed_values(model: Model) -> dict[Variable, Variable]:
-    """Map what each observed variable is observed as to the variable.
-
-    A value that PyMC has cast to the type of its variable stands for the one before the cast.
-    """
+def _observed_values(model: Model) -> dict[Variable, Variable]:
+    """Map each observed value, before PyMC's cast to the type of the variable, to the variable."""
     result = {}
     for rv in model.observed_RVs:
         value = model.rvs_to_values[rv]
-        while value.owner is not None and _keeps_values(value.owner.op):
+        while value.owner is not None and _is_cast(value.owner):
             value = value.owner.inputs[0]
         result[value] = rv
     return result
 
 
-def reads(
+def _is_cast(node: Apply) -> bool:
+    is_cast = isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, Cast)
+    return is_cast or isinstance(node.op, SpecifyShape)
+
+
+def _find_observed(
     graphs: Sequence[Variable], observed: Collection[Variable], blockers: Collection[Variable] = ()
 ) -> dict[Variable, Variable]:
-    """Map what graphs have of observed values to these.
-
-    Two reads of one batch are two variables that are alike.
-    """
+    """Map the variables in graphs that equal an observed value to it; a batch may be there in copies."""
     return {
         var: value
         for var in ancestors(graphs, blockers)
@@ -399,46 +365,54 @@ def reads(
     }
 
 
-def lengths_of(
+def _shapes_in(graphs: Sequence[Variable]) -> list[Variable]:
+    return [v for v in ancestors(graphs) if v.owner and isinstance(v.owner.op, Shape | Shape_i)]
+
+
+def _observed_shapes(
     graphs: Sequence[Variable], observed: Collection[Variable], rvs: Collection[Variable]
 ) -> list[Variable]:
     """List the shapes of observed values in graphs: a simulation has the same ones."""
-    shapes = [v for v in ancestors(graphs) if v.owner and isinstance(v.owner.op, Shape | Shape_i)]
-    return [v for v in shapes if reads([v], observed) and set(rvs).isdisjoint(ancestors([v]))]
+    return [
+        var
+        for var in _shapes_in(graphs)
+        if _find_observed([var], observed) and set(rvs).isdisjoint(ancestors([var]))
+    ]
 
 
-def data_of(graphs: Sequence[Variable], drawn: Collection[Variable] = ()) -> set[Variable]:
-    """Find the data that values are read from; which rows are read, and shapes, are none."""
-    shapes = (v for v in ancestors(graphs) if v.owner and isinstance(v.owner.op, Shape | Shape_i))
-    blockers = {*indexes(graphs), *drawn, *shapes}
+def _data_of(graphs: Sequence[Variable], drawn: Collection[Variable] = ()) -> set[Variable]:
+    """Return the data whose values graphs read, without those read for their rows or shapes only."""
+    blockers = {*indexes(graphs), *drawn, *_shapes_in(graphs)}
     return {var for var in ancestors(graphs, blockers) if isinstance(var, SharedVariable)}
 
 
-def plain(graphs: Sequence[Variable]) -> list[Variable]:
-    """Take the Ops that scale variables out of graphs, and values that are read for their shape only."""
+def _without_scales(graphs: Sequence[Variable]) -> list[Variable]:
+    """Remove Ops that scale variables, and values that are read for their shape only."""
     graphs = list(graphs)
-    while swaps := [(node.outputs[0], new) for node in toposort(graphs) for new in _plain(node)]:
+    while swaps := [pair for node in toposort(graphs) for pair in _simpler(node)]:
         graphs = list(graph_replace(graphs, dict(swaps[:1])))
     return graphs
 
 
-def _plain(node: Apply) -> list[Variable]:
+def _simpler(node: Apply) -> list[tuple[Variable, Variable]]:
+    """Return the output of a node that can be replaced, with its replacement."""
+    output = node.outputs[0]
     if isinstance(node.op, released.MinibatchRandomVariable):
-        return [node.inputs[0]]
+        return [(output, node.inputs[0])]
     if not isinstance(node.op, Elemwise) or not isinstance(node.op.scalar_op, Second):
         return []
     like, value = node.inputs  # of pt.ones_like and the like
     lengths = [
         known or (value if like.type.broadcastable[k] else like).shape[k]
-        for k, known in enumerate(node.outputs[0].type.shape)
+        for k, known in enumerate(output.type.shape)
     ]
-    return [pt.alloc(value, *lengths)]
+    return [(output, pt.alloc(value, *lengths))]
 
 
-def drawn_anew(graphs: Sequence[Variable]) -> list[Variable]:
-    """Give graphs generators of their own: the model's own variables may be in the loss by shape.
+def _with_new_generators(graphs: Sequence[Variable]) -> list[Variable]:
+    """Copy the random generators of graphs, since the loss may contain the model's variables by shape.
 
-    The rows of the batch stay what they are.
+    The rows of the batch stay the same.
     """
     rngs = [
         var
@@ -446,20 +420,12 @@ def drawn_anew(graphs: Sequence[Variable]) -> list[Variable]:
         if isinstance(var, SharedVariable) and isinstance(var.type, RandomGeneratorType)
     ]
     fresh = {rng: pytensor.shared(rng.get_value(), name=rng.name) for rng in rngs}
-    # Else the index might be copied, as one that reads the length of data that the graphs read too
+    # An index that reads the length of data in the graphs would be copied otherwise
     same = {var: var for var in indexes(graphs, by_shape=True)}
     return list(graph_replace(graphs, {**fresh, **same}, strict=False))
 
 
-def _keeps_values(op: Any) -> bool:
-    is_cast = isinstance(op, Elemwise) and isinstance(op.scalar_op, Cast)
-    return is_cast or isinstance(op, SpecifyShape)
-
-
-def _with_lead(new: Variable, old: Variable, n_sample_dims: int) -> Variable:
-    """Give a draw that no global variable is in the leading axes of the others."""
-    return (
-        pt.shape_padleft(new, n_sample_dims - (new.type.ndim - old.type.ndim))
-        if n_sample_dims
-        else new
-    )
+def _with_sample_dims(new: Variable, old: Variable, n_sample_dims: int) -> Variable:
+    """Pad a draw that depends on no global variable with leading axes."""
+    n_missing = n_sample_dims - (new.type.ndim - old.type.ndim)
+    return pt.shape_padleft(new, n_missing) if n_sample_dims else new

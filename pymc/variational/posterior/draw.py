@@ -344,7 +344,7 @@ def draw_guides(
     param_values, known = approx.storage.param_values(params), drawn or {}
 
     def draw(guide: Guide, parents: Mapping[Variable, Variable]) -> tuple[Latents, int]:
-        shape = sample_shape if guide.sites[0].plate or global_shape is None else global_shape
+        shape = sample_shape if guide.plate or global_shape is None else global_shape
         if guide in known:
             return known[guide], len(shape)
         return guide.draw(param_values, shape, parents), len(shape)
@@ -416,7 +416,7 @@ class RowSampler:
         early = draw_guides(approx, params, (draws,))
         needed = set(ancestors(_computed(approx, outputs, early, predictive)))
         used = [guide for guide in approx.guides if needed.intersection(early.latents[guide])]
-        first = [guide for guide in used if along not in guide.sites[0].plate]
+        first = [guide for guide in used if along not in guide.plate]
         rest = [guide for guide in used if guide not in first]
         latents, inputs, late = draw_in_two_stages(approx, params, (draws,), early, first)
         self.n_latents = len(latents)
@@ -493,7 +493,7 @@ def _computed(
 
 
 def _of_plates(params: Mapping[Plate, Variable], guides: Sequence[Guide]) -> dict[Plate, Variable]:
-    plates = {guide.sites[0].plate for guide in guides}
+    plates = {guide.plate for guide in guides}
     return {plate: var for plate, var in params.items() if plate in plates}
 
 

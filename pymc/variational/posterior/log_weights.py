@@ -371,7 +371,7 @@ def _numbers_of_a_row(approx: GuideApproximation, axis: Rows) -> int:
 
 
 def _global_guides(approx: GuideApproximation) -> list[Guide]:
-    return [guide for guide in approx.guides if not guide.sites[0].plate]
+    return [guide for guide in approx.guides if not guide.plate]
 
 
 def _weights(approx: GuideApproximation, params: Mapping[Plate, Variable], draws: Draws) -> Weights:

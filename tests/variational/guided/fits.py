@@ -52,6 +52,6 @@ def crossed_model() -> pm.Model:
 def set_rows(approx: Any, name: str, means: np.ndarray, rho: float = -40.0) -> None:
     """Set the means of a local variable with a table of its own, and all its standard deviations."""
     [guide] = [guide for guide in approx.guides if guide.sites[0].name == name]
-    table = approx.storage.tables[guide.sites[0].plate]
+    table = approx.storage.tables[guide.plate]
     flat = np.concatenate([means, np.full_like(means, rho)], axis=1)
     table.shared.get_value(borrow=True)[:, : table.n_params] = flat

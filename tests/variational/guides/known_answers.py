@@ -125,7 +125,7 @@ PROBLEMS = {
 
 @dataclass(frozen=True)
 class Found:
-    """How near a guide came: gap in nats and its standard error, and the sd of a variable."""
+    """Distance of a guide from the posterior: gap in nats and its standard error, and the sd of a variable."""
 
     gap: float
     error: float

@@ -91,7 +91,7 @@ def test_density_moments_and_shapes(model: pm.Model, guide: Any, lead: tuple[int
 def test_values_are_the_entries_of_their_row(model: pm.Model) -> None:
     """A variable whose rows are its second axis gets them there."""
     guides, param_values = with_random_parameters(model, None)
-    local = next(guide for guide in guides if guide.sites[0].plate)
+    local = next(guide for guide in guides if guide.plate)
     block = local.draw(param_values, (2,), {})
     z, u = sorted(local.values(block, 1).items(), key=lambda item: item[0].name)[::-1]
     flat, z_value, u_value = pm.compile([], [block[0], z[1], u[1]], mode=PLAIN)()

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Where fits start: by both names of a variable, in any shape, the same for both engines."""
+"""Initial values of fits: by both names of a variable, in any shape, the same for both engines."""
 
 from __future__ import annotations
 

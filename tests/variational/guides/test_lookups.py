@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Which shared variables an amortized guide and a fit train."""
+"""The shared variables that an amortized guide and a fit train."""
 
 from __future__ import annotations
 

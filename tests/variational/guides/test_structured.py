@@ -32,7 +32,7 @@ def hierarchy() -> pm.Model:
 
 
 def set_rows(approx: Any, **values: Any) -> None:
-    """Give parameters of the rows of `z` values, by their names."""
+    """Return parameters of the rows of `z` values, by their names."""
     [guide] = [g for g in approx.guides if g.name == "structured"]
     [table] = approx.storage.tables.values()
     held = table.shared.get_value(borrow=True)

@@ -162,7 +162,7 @@ def hermite(n_nodes: int, n_axes: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 
 def for_rows(points: np.ndarray, n_rows: int) -> np.ndarray:
-    """Give nodes (G, K) to all rows: shape (G, K, n_rows, 1), without the axis of K = 1."""
+    """Repeat nodes (G, K) for all rows: shape (G, K, n_rows, 1), without the axis of K = 1."""
     spread = np.broadcast_to(points[:, :, None, None], (*points.shape, n_rows, 1))
     return spread[:, 0] if points.shape[1] == 1 else spread
 

@@ -16,7 +16,11 @@ from pytensor.graph.basic import Variable
 import pymc as pm
 
 from pymc.variational.fit_options import FitOptions
-from pymc.variational.guides.unnumbered_rows import check_no_slots, hand_totals, scaled_axes
+from pymc.variational.guides.unnumbered_rows import (
+    check_no_row_values,
+    explicit_totals,
+    scaled_axes,
+)
 from pymc.variational.inference import make_inference
 
 N, B = 20, 4
@@ -64,12 +68,12 @@ WAYS: dict[str, Callable[[pm.Model], Any]] = {
 def test_variables_of_rows_are_refused(kind: str) -> None:
     match = r"'[zu]' has a value for each row along axis 0, and 'y'.*from the 4 rows .* to 20.*Amortized"
     with pytest.raises(ValueError, match=match):
-        check_no_slots(model_of(PER_ROW[kind]))
+        check_no_row_values(model_of(PER_ROW[kind]))
 
 
 @pytest.mark.parametrize("kind", SHARED)
 def test_what_rows_share_passes(kind: str) -> None:
-    check_no_slots(model_of(SHARED[kind]))
+    check_no_row_values(model_of(SHARED[kind]))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -90,15 +94,15 @@ def test_effects_of_columns_that_are_all_there_pass() -> None:
     with pm.Model() as model:
         z = pm.Normal("z", shape=B)
         pm.Normal("y", z, 1, observed=pm.Data("data", np.zeros((B, B))), total_size=(N, None))
-    check_no_slots(model)
-    assert list(hand_totals(model, model["y"])) == [0]
+    check_no_row_values(model)
+    assert list(explicit_totals(model, model["y"])) == [0]
 
 
 def test_potentials_count() -> None:
     with pm.Model() as model:
         pm.Potential("soft", -(pm.Normal("z", shape=B) ** 2), total_size=N)
     with pytest.raises(ValueError, match=r"'z' .* axis 0, and 'soft'"):
-        check_no_slots(model)
+        check_no_row_values(model)
 
 
 def test_totals_of_an_index_are_not_given_by_hand() -> None:

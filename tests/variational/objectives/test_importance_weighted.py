@@ -80,7 +80,7 @@ def test_bound_of_many_particles(n_particles: int) -> None:
 
 
 def wrong_orders(w: np.ndarray, scale: float) -> dict[str, np.ndarray]:
-    """What has been written for the bound: of log-weights, shape (R, K, rows of the batch)."""
+    """The formula of the bound: of log-weights, shape (R, K, rows of the batch)."""
     rows = mean_exp(w, 1)
     return {
         "logsumexp after the sum over the batch": mean_exp(scale * w.sum(axis=2), 1),
@@ -258,7 +258,7 @@ def test_upper_bound_and_its_gradient(alpha: float, gradient: str) -> None:
 
 @pytest.mark.parametrize("gradient", ["score", "dreg"])
 def test_upper_bound_of_few_particles_leads_to_the_posterior(gradient: str) -> None:
-    """Where they all miss it, the gradient of the estimate itself would lead away."""
+    """If they all miss it, the gradient of the estimate itself would lead away."""
     at: dict[str, Any] = {"start": {"z": 6.0}, "start_sigma": {"z": 0.5}}
     loss = evaluate(rows_model([1.0], 1), Renyi(-1.0, gradient), 4, **at)
     assert loss({shape_of(4, 1): random_noise(2000, 4, 1)}, [0])["obs_mu"].mean() > 0.1

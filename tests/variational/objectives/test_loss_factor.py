@@ -40,7 +40,7 @@ def a1(batch_size: int | None = B) -> pm.Model:
 
 
 def curvature(reduction: str) -> float:
-    """How the step of SGD grows with the distance of mu's mean from the optimum, without noise."""
+    """Return the growth of the step of SGD with the distance of mu's mean from the optimum, without noise."""
     approx = guided_approximation(a1())
     goal = FitObjective(approx, ELBO(), reduction=reduction)
     rate = 1e-3

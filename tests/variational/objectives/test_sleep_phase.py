@@ -129,7 +129,7 @@ def test_inputs_are_simulated_with_the_latent_variables(form: str) -> None:
 
 
 def reads(sleep: Asleep, name: str, other: np.ndarray) -> bool:
-    """Tell whether the input is another with other data, for one seed."""
+    """Return True if other data give another input, for one seed."""
     function = compiled(sleep.input)
     generators = {var: var.get_value() for var in function.get_shared() if is_state(var)}
     before = function()
@@ -320,7 +320,7 @@ POTENTIALS = {
 
 @pytest.mark.parametrize("form", POTENTIALS)
 def test_potentials_of_rows_are_refused(form: str) -> None:
-    """What they say of the rows is in no simulation; asleep, the guide would not learn of it."""
+    """A simulation ignores them, so that the guide would not learn of them asleep."""
     model = matrix_model()
     with model:
         pm.Potential(

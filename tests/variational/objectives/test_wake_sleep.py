@@ -151,7 +151,9 @@ def test_batches_have_the_mean_of_all_rows(insomnia: float) -> None:
 def test_globals_beside_rows_need_gradients_through_draws(insomnia: float) -> None:
     """They follow the bound; where nothing is of a row, all draws are weighed."""
     rows, global_ = (
-        SimpleNamespace(reparametrised=False, sites=[SimpleNamespace(name=name, plate=plate)])
+        SimpleNamespace(
+            reparametrised=False, plate=plate, sites=[SimpleNamespace(name=name, plate=plate)]
+        )
         for name, plate in (("z", ("obs",)), ("k", ()))
     )
     objective: Any = RWS(insomnia)

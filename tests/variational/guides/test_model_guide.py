@@ -21,7 +21,7 @@ import pymc.dims as pmd
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.guides.base import detach
-from pymc.variational.guides.model_guide import check_density
+from pymc.variational.guides.latent_distribution import check_density
 from pymc.variational.objectives import ReweightedWakeSleep
 from pymc.variational.objectives.base import Setting, draw_all, draw_in_order, log_weights
 from tests.variational.guides.amortized_models import (
@@ -594,7 +594,7 @@ def test_entries_that_are_the_same_are_found_among_many() -> None:
 
 
 def test_values_of_a_small_spread_have_a_density() -> None:
-    """Where draws are rounded to a few numbers, that says nothing of their distribution."""
+    """Draws that are rounded to a few numbers say nothing of their distribution."""
     with pm.Model() as model:
         pm.Normal("y", pm.Normal("mu", shape=3).sum(), 1, observed=Y)
     with pm.Model() as guide:
