@@ -25,12 +25,6 @@ class Position:
         The number of the pass, from 0.
     row : int
         How many rows of the pass's order were used up.
-
-    Examples
-    --------
-    >>> from pymc.data_loading.batch import Position
-    >>> Position(0, 512) < Position(1)
-    True
     """
 
     epoch: int = 0
@@ -92,10 +86,8 @@ def _rows_at(rows: np.ndarray, index: Any, ndim: int) -> np.ndarray | None:
         return rows[np.asarray(first)] if not others and np.ndim(first) == 1 else None
     lists = [part for part in others if isinstance(part, list | tuple | np.ndarray)]
     numbers = [part for part in others if isinstance(part, int | np.integer)]
-    if (
-        lists and len(lists) + len(numbers) > 1
-    ):  # NumPy makes one axis of these, which may come first
-        return None
+    if lists and len(lists) + len(numbers) > 1:
+        return None  # NumPy makes one axis of these, which may come first
     if first is Ellipsis:
         first = slice(None) if _n_indexed(others) < ndim else None
     return rows[first] if isinstance(first, slice) else None
@@ -112,21 +104,11 @@ def _restore(values: np.ndarray, rows: np.ndarray | None) -> StreamBatch:
 
 
 class PassEnd(NamedTuple):
-    """The end of a pass among the batches of a chunk.
+    """The end of a pass among the batches of a chunk."""
 
-    Attributes
-    ----------
-    n_rows : int
-        Rows of the pass, with those that were skipped.
-    n_kept : int or None
-        Rows without them; None if the pass was not read from its start.
-    n_batches : int
-        Batches of the chunk up to the end of the pass.
-    """
-
-    n_rows: int
-    n_kept: int | None
-    n_batches: int
+    n_rows: int  # of the pass, with those that were skipped
+    n_kept: int | None  # without them; None if the pass was not read from its start
+    n_batches: int  # of the chunk, up to the end of the pass
 
 
 def leave_memory() -> None:

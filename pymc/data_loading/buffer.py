@@ -24,45 +24,19 @@ __all__ = ["BatchPlan", "read_chunks", "read_one_pass"]
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """All that the batches of a stream depend on.
-
-    Parameters
-    ----------
-    source : BlockSource
-    order : Order
-    batch_size : int
-    on_nan : {"raise", "skip", "keep"}
-        What to do with a row in which a value is not finite.
-    open_pass : callable (epoch, row) -> PassRows
-        Opens a pass at a row of its order.
-    """
+    """All that the batches of a stream depend on."""
 
     source: BlockSource
     order: Order
     batch_size: int
     on_nan: OnNaN
-    open_pass: Callable[[int, int], PassRows]
+    open_pass: Callable[[int, int], PassRows]  # (epoch, row of its order) -> rows
 
 
 class BufferWriter:
     """Writes the rows of pass after pass into buffers and cuts these into chunks.
 
     A buffer has room for a window and the rows left over before it. That of a released chunk is used again.
-
-    Parameters
-    ----------
-    plan : BatchPlan
-    position : Position
-        How much of the stream was used before.
-    one_pass : bool
-        Whether to stop at the end of the pass.
-
-    Attributes
-    ----------
-    n_rows : int
-        Rows in the current buffer.
-    over : bool
-        Whether no more rows will come.
     """
 
     def __init__(self, plan: BatchPlan, position: Position, *, one_pass: bool) -> None:
@@ -72,7 +46,8 @@ class BufferWriter:
         self._rows: PassRows | None = None
         self._n_good = 0  # rows of the pass that were written
         self._n_skipped: int | None = 0  # None in a pass that was not read from its start
-        self.n_rows, self.over = 0, False
+        self.n_rows = 0  # in the buffer
+        self.over = False  # no more rows will come
         self._start_chunk()
 
     def _start_chunk(self) -> None:
@@ -87,13 +62,7 @@ class BufferWriter:
         return self.n_rows // self._plan.batch_size
 
     def fill(self, most: float = math.inf) -> None:
-        """Write windows until there is a complete batch, or no rows are left.
-
-        Parameters
-        ----------
-        most : float
-            How many batches are needed. No more rows are read.
-        """
+        """Write windows until there is a complete batch, of the rows that `most` batches need."""
         self._buffer = self._with_room(self._buffer)
         while self.n_batches == 0 and not self.over:
             rows = self._open_pass() if self._rows is None else self._rows
@@ -110,13 +79,7 @@ class BufferWriter:
             self._end_pass(self._rows)
 
     def cut(self, *, drop_rest: bool = True) -> Chunk:
-        """Return the complete batches. Rows behind them are kept for the next buffer.
-
-        Parameters
-        ----------
-        drop_rest : bool
-            Whether these rows are lost when no others follow.
-        """
+        """Return the complete batches. Rows behind them go to the next buffer, or are dropped at the end."""
         size, n_batches = self._plan.batch_size, self.n_batches
         n_cut = n_batches * size
         rest = tuple(array[n_cut : self.n_rows].copy() for array in self._buffer.arrays())
@@ -232,21 +195,10 @@ def _stacked(positions: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def read_chunks(plan: BatchPlan, position: Position, demand: Demand) -> Iterator[Chunk | None]:
-    """Yield full batches of pass after pass: the rest of one opens the first batch of the next.
+    """Yield full batches of pass after pass, and None while the demand is met.
 
-    Parameters
-    ----------
-    plan : BatchPlan
-    position : Position
-        How much of the stream was used before.
-    demand : Demand
-        How many batches are wanted. Of shuffled rows that can be read again all of a window come, and else
-        no more rows are read than the demand needs.
-
-    Yields
-    ------
-    Chunk or None
-        At least one batch each; None while the demand is met.
+    The rest of a pass opens the first batch of the next. Of shuffled rows that can be read again, all of a
+    window come. Of others no more are read than the demand needs.
     """
     writer = BufferWriter(plan, position, one_pass=plan.source.one_shot)
     reads_ahead = plan.order.shuffle and not plan.source.one_shot
@@ -267,17 +219,8 @@ def read_chunks(plan: BatchPlan, position: Position, demand: Demand) -> Iterator
 def read_one_pass(plan: BatchPlan, epoch: int, *, drop_last: bool) -> Iterator[Chunk]:
     """Yield the batches of one pass.
 
-    Parameters
-    ----------
-    plan : BatchPlan
-    epoch : int
-    drop_last : bool
-        If not, the rows left over at the end come as a chunk of one smaller batch.
-
-    Yields
-    ------
-    Chunk
-        The last one may have no batch, and say only that the pass has ended.
+    The last chunk may have no batch, and say only that the pass has ended. Without `drop_last` the rows left
+    over come as a chunk of one smaller batch.
     """
     writer = BufferWriter(plan, Position(epoch), one_pass=True)
     while not writer.over:

@@ -20,18 +20,10 @@ __all__ = ["OneShotPass", "Order", "PassRows", "Piece", "Window", "open_pass"]
 
 @dataclass(frozen=True)
 class Window:
-    """Rows of a pass that are shuffled together.
+    """Rows of a pass that are shuffled together."""
 
-    Parameters
-    ----------
-    start : int
-        How many rows of the pass come before it.
-    n_rows : int
-        How many rows it has, unless the pass ends earlier.
-    """
-
-    start: int
-    n_rows: int
+    start: int  # rows of the pass before it
+    n_rows: int  # unless the pass ends earlier
 
     @property
     def stop(self) -> int:
@@ -59,13 +51,6 @@ class Order:
     whole : bool
         Whether a window has room for all rows. If not, the first window of a pass has a random length,
         so that windows begin elsewhere in each pass.
-
-    Examples
-    --------
-    >>> from pymc.data_loading.pass_rows import Order
-    >>> order = Order(seed=1, window_rows=4, shuffle=False)
-    >>> order.window_at(epoch=0, row=6)
-    Window(start=6, n_rows=4)
     """
 
     seed: int
@@ -123,14 +108,9 @@ class PassRows:
     blocks : iterator of (Block, int)
         Blocks in the order of the pass, each with the row number of its first row.
     n_taken : int
-        How many rows of the pass came before.
+        Rows of the pass that came before. The attribute counts those that are taken too.
     n_rows : int, optional
-        How many rows the whole pass has, where that is known for certain.
-
-    Attributes
-    ----------
-    n_taken : int
-        How many rows were taken, with those before.
+        Rows of the whole pass, where that is known for certain.
     """
 
     def __init__(

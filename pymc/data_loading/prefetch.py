@@ -47,14 +47,9 @@ class PrefetchQueue[T](Iterator[T]):
         How many items may be ready or being made, apart from the one returned last. With 0 there is no
         thread.
     timeout : float, optional
-        How many seconds to wait for an item.
+        Seconds to wait for an item.
     name : str
         Names the items in error messages.
-
-    Attributes
-    ----------
-    finished : bool
-        Whether the items have ended or raised an error.
 
     Raises
     ------
@@ -64,12 +59,6 @@ class PrefetchQueue[T](Iterator[T]):
         In a forked process, if the thread was started before the fork.
     BaseException
         Whatever `items` raises, with its traceback.
-
-    Examples
-    --------
-    >>> from pymc.data_loading.prefetch import PrefetchQueue
-    >>> list(PrefetchQueue(iter("abc"), size=1, timeout=None, name="letters"))
-    ['a', 'b', 'c']
     """
 
     def __init__(self, items: Iterator[T], size: int, timeout: float | None, name: str) -> None:
@@ -80,7 +69,7 @@ class PrefetchQueue[T](Iterator[T]):
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         self._hangs = False
-        self.finished = False
+        self.finished = False  # the items have ended, or raised an error
 
     def __next__(self) -> T:
         """Return the next item."""
@@ -204,15 +193,7 @@ class BatchStream:
     """Chunks of batches, read ahead. It stays open, so that a fit goes on where the last one stopped.
 
     So the rest of a shuffle window is not read again, nor the rows before a position of a source that has to
-    be read from its start, and those of an iterator are not lost.
-
-    Parameters
-    ----------
-    read : callable (position, demand) -> iterator of Chunk or None
-    one_shot : bool
-        Whether the rows can be read only once. The stream then goes on with the next ones, whatever the
-        position.
-    prefetch : callable (iterator) -> PrefetchQueue
+    be read from its start. Rows that can be read only once (`one_shot`) go on wherever the position is.
     """
 
     def __init__(

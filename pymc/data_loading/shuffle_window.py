@@ -24,18 +24,10 @@ STEP = 4096
 
 @dataclass(frozen=True, eq=False)
 class RowBuffer:
-    """Memory for rows.
+    """Memory for rows."""
 
-    Parameters
-    ----------
-    values : tuple of ndarray
-        One for each field of the layout, of shape ``(capacity, *field.shape)``.
-    rows : array of int64, shape (capacity,)
-        Row numbers.
-    """
-
-    values: tuple[np.ndarray, ...]
-    rows: np.ndarray
+    values: tuple[np.ndarray, ...]  # for each field of the layout, shape (capacity, *field.shape)
+    rows: np.ndarray  # row numbers, int64 of shape (capacity,)
 
     @classmethod
     def empty(cls, layout: Layout, capacity: int) -> RowBuffer:
@@ -48,18 +40,10 @@ class RowBuffer:
 
 
 class WrittenRows(NamedTuple):
-    """The rows that a window has put into a buffer.
+    """The rows that a window has put into a buffer."""
 
-    Attributes
-    ----------
-    n_used : sequence of int
-        For each row, how many rows of the pass are used up with it.
-    skipped : array of int64
-        For each row that was skipped, how many rows of the pass come before it.
-    """
-
-    n_used: range | np.ndarray
-    skipped: np.ndarray
+    n_used: range | np.ndarray  # for each row, how many rows of the pass are used up with it
+    skipped: np.ndarray  # for each skipped row, how many rows of the pass come before it
 
 
 def write_window(
@@ -72,21 +56,9 @@ def write_window(
     on_nan: OnNaN,
     n_used: int = 0,
 ) -> WrittenRows:
-    """Write the rows of a window to a buffer, in their shuffled order.
+    """Write the rows of a window to a buffer in their shuffled order, from the row `start` of it on.
 
-    Parameters
-    ----------
-    buffer : RowBuffer
-    start : int
-        The window is written from this row of the buffer on.
-    rows : PassRows
-        It is at the start of the window, and may end before the window does.
-    order : Order
-    epoch : int
-    window : Window
-    on_nan : {"raise", "skip", "keep"}
-    n_used : int
-        Rows of the pass that were used up before. Those in this window are left out.
+    `rows` is at the start of the window. The `n_used` first rows of the pass are left out.
 
     Raises
     ------

@@ -12,9 +12,9 @@ import pymc._layer as _layer
 
 from pymc.argument_checks import check_int
 from pymc.variational.early_stopping import CheckStationarity, shared_params
-from pymc.variational.engine.callback_schedule import CallTimes
+from pymc.variational.engine.callback_schedule import CallbackSchedule
 
-released = _layer.run_release(globals(), Callback=CallTimes)
+released = _layer.run_release(globals(), Callback=CallbackSchedule)
 
 __all__ = [
     "Callback",

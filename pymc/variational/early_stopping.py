@@ -14,7 +14,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pymc.argument_checks import check_int, check_number
 from pymc.variational.averaging import TailAverage
 from pymc.variational.convergence import LARGEST_MOVE, mean_error, trend, watched_entries
-from pymc.variational.engine.callback_schedule import CallTimes
+from pymc.variational.engine.callback_schedule import CallbackSchedule
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 from pymc.variational.report import Verdict
 
@@ -92,7 +92,7 @@ class Trajectory:
             self._sum[:], self._n_summed = 0, 0
 
 
-class CheckStationarity(CallTimes):
+class CheckStationarity(CallbackSchedule):
     r"""Stop when the parameters only vary about averages that are known well enough.
 
     Stochastic gradients keep the parameters moving however long a fit takes. This callback records them, and

@@ -28,7 +28,7 @@ from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.convergence import LEAST_STEPS, ConvergenceMonitor
 from pymc.variational.early_stopping import CheckStationarity, check_until
 from pymc.variational.engine.batch_feed import BatchFeed
-from pymc.variational.engine.callback_schedule import next_call, times_of
+from pymc.variational.engine.callback_schedule import next_call, schedule_of
 from pymc.variational.engine.interrupts import Interrupts
 from pymc.variational.engine.loop import ENDED, LoopEnd, NotFinite, run_loop
 from pymc.variational.engine.step_cache import Step, make_step, one_at_a_time
@@ -295,12 +295,12 @@ class Fitting:
         if isinstance(data, BatchFeed) or (data is None and not model.root._streams):
             return data
         # Only a fit of a stream needs them
-        from pymc.variational.placeholders import check_given_by_hand, feed_of
+        from pymc.variational.placeholders import check_rows_set, make_feed
 
         if data is None:
-            check_given_by_hand(model)
+            check_rows_set(model)
             return None
-        return feed_of(model, data, data_name)
+        return make_feed(model, data, data_name)
 
     def refine(
         self,
@@ -356,7 +356,7 @@ class Fitting:
             model=model,
             random_seed=seed,
             guarded=guarded,
-            fed=None if feed is None else feed.inputs,
+            batch_dtypes=None if feed is None else feed.batch_dtypes,
             **compile_kwargs,
         )
         return step, tail
@@ -443,7 +443,7 @@ class Fitting:
         """Call what wants to know that a fit has ended; return what is to be raised."""
         losses = end.losses if state.score else None
         for callback in state.callbacks:
-            if times_of(callback).at_end:
+            if schedule_of(callback).at_end:
                 try:
                     callback(self.approx, losses, state.i + end.n_steps)
                 except BaseException as late:
@@ -478,7 +478,7 @@ class Fitting:
             )
         except NotFinite as bad:
             n_good = state.i + bad.end.n_steps
-            message = describe_failed_step(self.approx, state.step, n_good, bad.loss, bad.fed)
+            message = describe_failed_step(self.approx, state.step, n_good, bad.loss, bad.batches)
             return bad.end, FloatingPointError(message)
         return end, end.error
 
@@ -488,7 +488,7 @@ class Fitting:
         self.state = state._replace(i=state.i + end.n_steps, report=report, until=until)
         if state.score:
             self.hist = np.concatenate([self.hist, end.losses])
-            self._keep(end.beside)
+            self._keep(end.aux_losses)
         self.approx.hist, self.approx.report = self.hist, report
 
     def _keep(self, beside: np.ndarray) -> None:

@@ -238,9 +238,9 @@ def fit(
                 "have the batch_size of the loader: write pm.DataLoader(..., batch_size=...), and leave it "
                 "out here"
             )
-        from pymc.variational.placeholders import feed_of  # only a fit of a stream needs it
+        from pymc.variational.placeholders import make_feed  # only a fit of a stream needs it
 
-        feed = feed_of(model_of(method, model), data, data_name)
+        feed = make_feed(model_of(method, model), data, data_name)
     named = METHODS.get(method.lower()) if isinstance(method, str) else None
     if named is not None and named.family is not None:
         check_starts(named.cls.__name__, inf_kwargs or {})

@@ -1,14 +1,13 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The feed of a fit: match the batches of a loader to the placeholders of a model."""
+"""From a loader to a batch feed: match its batches to the placeholders of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,227 +25,24 @@ from pymc.minibatch.current_value import current_length
 from pymc.minibatch.data_placeholder import available_rows, unset_rows
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.stream_index import is_placeholder, loader_placeholders, streams_in
-from pymc.variational.engine.batch_feed import BatchFeed, FeedChunk, Opened
+from pymc.variational.engine.batch_feed import BatchFeed, FeedChunk
 from pymc.variational.minibatch_rv import unscaled_rv
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["Target", "as_loader", "check_given_by_hand", "feed_of", "find_targets"]
+__all__ = ["as_loader", "check_rows_set", "find_placeholders", "make_feed"]
 
 
-@dataclass(frozen=True)
-class Target:
-    """A shared variable that is fed.
-
-    Parameters
-    ----------
-    variable : SharedVariable
-    place : int
-        Which of the arrays of a chunk, its fields and then the row numbers, it has a batch of.
-    """
+class Placeholder(NamedTuple):
+    """A shared variable that holds a batch: of a field of the loader, or the row numbers behind all fields."""
 
     variable: SharedVariable
-    place: int
-
-    @property
-    def dtype(self) -> np.dtype:
-        """What the variable holds."""
-        return np.dtype(self.variable.type.dtype)
-
-
-def find_targets(model: Model, loader: Loader, data_name: str = "batch") -> list[Target]:
-    """Find what a loader feeds of a model.
-
-    Parameters
-    ----------
-    model : Model
-    loader : Loader
-    data_name : str
-
-    Raises
-    ------
-    KeyError
-        If the model has no `pm.Data` of that name, or of the names of a dict.
-    ValueError
-        If the number of rows in all differs between the two, or is not known to the model; if the
-        rows of a batch have another shape or kind of numbers than the model's placeholder.
-    """
-    stream = loader_placeholders(model)
-    _check_fed(model, () if stream is None else stream[1].values())
-    if stream is None:
-        held = _by_name(model, loader, data_name)
-        _check_totals(model, loader, held)
-    else:
-        held = _streamed(model, loader, data_name, *stream)
-    fields = loader.layout.fields
-    targets = []
-    for place, field in enumerate(fields):
-        for variable in (var for var, name in held.items() if name == field.name):
-            _check_field(field, variable, loader)
-            targets.append(Target(variable, place))
-    return targets if stream is None else [*targets, Target(stream[0].state, len(fields))]
-
-
-def check_given_by_hand(model: Model) -> None:
-    """Raise where a streamed model has no rows from the user, in a fit without a loader.
-
-    Raises
-    ------
-    ValueError
-        Its placeholders hold zeros, or the last batch of another fit.
-    """
-    for name, streamed in model.root._streams.items():
-        if available_rows(model, streamed.owner.inputs[1]) is None:
-            raise ValueError(
-                f"pm.Data {name!r} of the model is made from a loader, and a fit without data= would see "
-                "the same rows at each step, none of which pm.set_data has put there. Write "
-                "pm.fit(n, data=loader), or pm.Trainer(dataloader=loader)"
-            )
-
-
-def _streamed(
-    model: Model,
-    loader: Loader,
-    data_name: str,
-    rows: Rows,
-    placeholders: Mapping[str, SharedVariable],
-) -> Mapping[SharedVariable, str]:
-    """Return the placeholders that were made from a loader, and the field of each."""
-    held = {var: var.tag.field.name for var in placeholders.values()}
-    names = list(placeholders)
-    if data_name != "batch" and data_name not in names:
-        raise KeyError(
-            f"data_name={data_name!r} is no pm.Data that was made from a loader: {_in_words(names)}"
-        )
-    known = [field.name for field in loader.layout.fields]
-    missing = [name for name in held.values() if name not in known]
-    if missing:
-        raise ValueError(
-            f"The model has pm.Data for the fields {_in_words(missing)} of a batch, and the loader's have "
-            f"{_in_words(known)}: the model was made with another loader"
-        )
-    total = current_length(rows.total)
-    if total != loader.total_size:
-        raise ValueError(
-            f"The model was made for {total} rows in all, and the loader has "
-            f"{loader.total_size}: the likelihood would be scaled to the wrong number. Make the model's "
-            "pm.Data from this loader"
-        )
-    if rows.batch_size != loader.batch_size and local_axes(model):
-        raise ValueError(
-            f"The model has variables of the rows of a batch of {rows.batch_size}, and the loader's "
-            f"have batch_size={loader.batch_size}. Make the model's pm.Data from this loader"
-        )
-    return held
-
-
-def _check_fed(model: Model, held: Collection[SharedVariable]) -> None:
-    """Check that terms depend on what is fed, and on no other rows of a stream."""
-    values = [model.rvs_to_values[rv] for rv in model.observed_RVs]
-    terms = [*model.basic_RVs, *values, *model.potentials]
-    used = {var.owner.inputs[0] for var in streams_in(terms)}
-    replaced = sorted(_name(var) for var in used if not is_placeholder(var))
-    if replaced:
-        raise ValueError(
-            f"pm.do has replaced {_in_words(replaced)}, which held rows of the loader's batches, by rows "
-            "that stay. Fit the model that pm.do was given, and use what it made for predictions"
-        )
-    others = sorted(_name(var) for var in used if var not in held)
-    if others:
-        raise ValueError(
-            f"The model depends on {_in_words(others)}, a pm.Data of a loader that is not its own, so that "
-            "no batch would reach it. Make the model's pm.Data in the model itself"
-        )
-    if held and used.isdisjoint(held):
-        raise _no_term(held)
-
-
-def _name(var: Variable) -> str:
-    """Return the name of a variable, or of what it is made from: a shape may be specified of it."""
-    named = (v.name for v in ancestors([var]) if v.name and not isinstance(v, Constant))
-    return next(named, str(var))
-
-
-def _no_term(held: Iterable[SharedVariable]) -> ValueError:
-    return ValueError(
-        f"No observed variable of the model depends on {_in_words(v.name for v in held)}, so that the "
-        "batches of the loader would change nothing. Use it as observed= or in a parameter"
-    )
-
-
-def _by_name(model: Model, loader: Loader, data_name: str) -> Mapping[SharedVariable, str]:
-    """Return the plain `pm.Data` that a loader feeds, and the field of each."""
-    data = {v.name: v for v in model.data_vars if isinstance(v, SharedVariable)}
-    if not data:
-        raise KeyError(
-            f"The model has no pm.Data to hold a batch of the loader. Write {data_name} = "
-            f"pm.Data({data_name!r}, loader, dims=...) in it, and use that as observed="
-        )
-    if not loader.layout.named:
-        if data_name not in data:
-            raise KeyError(
-                f"data_name={data_name!r} is no pm.Data of the model, which has {_in_words(data)}"
-            )
-        return {data[data_name]: ""}
-    names = [field.name for field in loader.layout.fields]
-    found = {data[name]: name for name in names if name in data}
-    if not found:
-        raise KeyError(
-            f"The loader's batches have {_in_words(names)}, and the model's pm.Data are {_in_words(data)}: a "
-            "batch goes to the pm.Data of its names"
-        )
-    return found
-
-
-def _check_totals(model: Model, loader: Loader, placeholders: Iterable[SharedVariable]) -> None:
-    """Check `total_size` of the terms that depend on placeholders that were not made from a loader."""
-    held, total, n_terms = set(placeholders), loader.total_size, 0
-    for rv in model.observed_RVs:
-        bare, totals = unscaled_rv(rv)
-        if not held.intersection(ancestors([bare, model.rvs_to_values[rv]])):
-            continue
-        n_terms += 1
-        given = [int(t.data) for t in totals if isinstance(t, Constant)]
-        if not any(t is not None for t in totals):
-            raise ValueError(
-                f"{rv.name!r} depends on a batch and has no total_size: its likelihood would count the "
-                f"rows of a batch, for {total} in all. Write total_size=len(loader), or make the batch "
-                "by pm.Data(name, loader)"
-            )
-        if given and total not in given:
-            raise ValueError(
-                f"{rv.name!r} has total_size={given[0]}, and the loader has {total} rows in all: write "
-                "total_size=len(loader)"
-            )
-    if not n_terms and not any(held.intersection(ancestors([term])) for term in model.potentials):
-        raise _no_term(held)
-
-
-def _check_field(field: Field, placeholder: SharedVariable, loader: Loader) -> None:
-    """Check that rows of a batch are what the placeholder had before."""
-    value = placeholder.get_value(borrow=True)
-    wanted = f"pm.Data {placeholder.name!r} of the model has rows of shape {value.shape[1:]}"
-    if value.ndim != len(field.shape) + 1 or value.shape[1:] != field.shape:
-        columns = f", the columns {_in_words(field.columns)}" if field.columns else ""
-        raise ValueError(
-            f"{wanted}, and the loader's are of shape {field.shape}{columns}. Make it by "
-            f"pm.Data({placeholder.name!r}, loader), or as zeros of shape "
-            f"{(loader.batch_size, *field.shape)}"
-        )
-    if not np.can_cast(field.dtype, value.dtype, casting="same_kind"):
-        raise ValueError(
-            f"{wanted} and dtype {value.dtype}, which cannot hold the loader's {field.dtype}. Make it "
-            f"by pm.Data({placeholder.name!r}, loader), or of that dtype"
-        )
-
-
-def _in_words(names: Iterable[Any]) -> str:
-    return ", ".join(map(repr, names)) or "none"
+    field_index: int
 
 
 def as_loader(data: Any) -> Loader:
-    """Return a :class:`Loader`; one of another library gives the rows of its data set to a `DataLoader`.
+    """Return a loader. One of another library gives the rows of its data set to a `DataLoader`.
 
     Parameters
     ----------
@@ -280,13 +76,17 @@ def as_loader(data: Any) -> Loader:
             "attribute `batch_size` and either a `dataset` or batches to iterate over, and it is of type "
             f"{type(data).__name__}. Write pm.DataLoader(data, batch_size=...)"
         )
-    known = None if has_dataset else getattr(data, "total_size", None)
-    total_size: Any = "auto" if known is None else known
-    return DataLoader(data, batch_size, shuffle=shuffles(data), total_size=total_size)
+    total_size = None if has_dataset else getattr(data, "total_size", None)
+    return DataLoader(
+        data,
+        batch_size,
+        shuffle=shuffles(data),
+        total_size="auto" if total_size is None else total_size,
+    )
 
 
-def feed_of(model: Model, data: Any, data_name: str = "batch") -> BatchFeed:
-    """Make the feed of a fit.
+def make_feed(model: Model, data: Any, data_name: str = "batch") -> BatchFeed:
+    """Return the feed of a fit. Its variables are the placeholders of the model.
 
     Parameters
     ----------
@@ -297,41 +97,46 @@ def feed_of(model: Model, data: Any, data_name: str = "batch") -> BatchFeed:
     data_name : str
         Name of the placeholder. Batches that are dicts go to the `pm.Data` of their names.
 
-    Returns
-    -------
-    BatchFeed
-        Its variables are the placeholders, and the row numbers where the model has a place for them.
-
     Raises
     ------
     TypeError, ValueError, KeyError
         If the model has no such placeholders, or the batches do not fit into them.
     """
     loader = as_loader(data)
-    has_rows = bool(local_axes(model))
-    if has_rows and not loader.has_row_numbers:
-        raise ValueError(f"The model has latent variables of rows, and {_no_numbers(loader)}")
-    targets = find_targets(model, loader, data_name)
-    variables = [target.variable for target in targets]
-    given = [*(field.dtype for field in loader.layout.fields), np.dtype("int64")]
-    dtypes = [given[target.place] for target in targets]
-    total = loader.total_size if has_rows else None
-    after = partial(unset_rows, model)
-    read = opened(loader, targets, total)
+    has_local_variables = bool(local_axes(model))
+    if has_local_variables and not loader.has_row_numbers:
+        raise ValueError(f"The model has latent variables of rows, and {_why_no_numbers(loader)}")
+    placeholders = find_placeholders(model, loader, data_name)
+    dtypes = [*(field.dtype for field in loader.layout.fields), np.dtype("int64")]
+    read = loader.reader()  # one for all fits: what is read ahead is kept between them
+
+    def read_placeholders(position: Position, n_batches: int) -> Iterator[FeedChunk]:
+        with closing(read(position, n_batches)) as chunks:
+            for chunk in chunks:
+                if has_local_variables:
+                    _check_rows(chunk.rows, loader.total_size)
+                arrays = (*chunk.values, chunk.rows)
+                values = tuple(arrays[i] for _, i in placeholders)
+                for (variable, _), array in zip(placeholders, values):
+                    dtype = np.dtype(variable.type.dtype)
+                    check_exact(array, dtype, f"pm.Data {variable.name!r}")
+                positions = [Position(epoch, row) for epoch, row in chunk.positions.tolist()]
+                yield FeedChunk(values, positions, chunk.release)
+
     return BatchFeed(
-        variables,
-        read,
+        [variable for variable, _ in placeholders],
+        read_placeholders,
         Position(),
-        dtypes,
-        after,
+        [dtypes[i] for _, i in placeholders],
+        after=partial(unset_rows, model),
         n_rows=loader.total_size,
         batch_size=loader.batch_size,
         one_shot=loader.one_shot,
     )
 
 
-def _no_numbers(loader: Loader) -> str:
-    """Say why a loader does not tell which rows a batch has."""
+def _why_no_numbers(loader: Loader) -> str:
+    """Return why the batches of a loader have no row numbers, for a message."""
     from pymc.data_loading.loader import DataLoader
 
     if isinstance(loader, DataLoader):
@@ -345,40 +150,197 @@ def _no_numbers(loader: Loader) -> str:
     )
 
 
-def opened(loader: Loader, targets: list[Target], total: int | None = None) -> Opened:
-    """Make the function that reads batches for `targets` from a position on.
-
-    With a `total`, row numbers are below it.
-    """
-    # From one fit to the next: who sets another position has another one opened
-    read_batches = loader.reader()
-
-    def read(position: Position, n_batches: int) -> Iterator[FeedChunk]:
-        with closing(read_batches(position, n_batches)) as chunks:
-            for chunk in chunks:
-                if total is not None:
-                    _check_rows(chunk.rows, total)
-                arrays = (*chunk.values, chunk.rows)
-                yield FeedChunk(
-                    tuple(_exact(arrays[target.place], target) for target in targets),
-                    [Position(epoch, row) for epoch, row in chunk.positions.tolist()],
-                    chunk.release,
-                )
-
-    return read
-
-
-def _exact(values: np.ndarray, target: Target) -> np.ndarray:
-    """Return the values of a chunk, if its placeholder can hold them."""
-    check_exact(values, target.dtype, f"pm.Data {target.variable.name!r}")
-    return values
-
-
 def _check_rows(rows: np.ndarray, total: int) -> None:
-    """Refuse rows that the tables of latent variables have no line for."""
+    """Raise for row numbers that the tables of latent variables have no line for."""
     if (last := int(rows.max())) >= total:
         raise ValueError(
             f"The source has a row number {last}, and total_size={total} rows have latent variables, "
             f"numbers 0 to {total - 1}. Write the number of rows that there are as total_size of the "
             "loader, or leave it out"
         )
+
+
+def find_placeholders(model: Model, loader: Loader, data_name: str = "batch") -> list[Placeholder]:
+    """Return the shared variables of a model that hold a batch of a loader.
+
+    Raises
+    ------
+    KeyError
+        If the model has no `pm.Data` of that name, or of the names of a dict.
+    ValueError
+        If the model does not know the number of rows in all, or has another one than the loader; if the
+        rows of a batch have another shape or kind of numbers than the model's placeholder.
+    """
+    stream = loader_placeholders(model)
+    _check_terms(model, () if stream is None else stream[1].values())
+    if stream is None:
+        field_names = _plain_data(model, loader, data_name)
+        _check_totals(model, loader, field_names)
+    else:
+        field_names = _streamed_data(model, loader, data_name, *stream)
+    fields = loader.layout.fields
+    placeholders = []
+    for i, field in enumerate(fields):
+        for variable in (var for var, name in field_names.items() if name == field.name):
+            _check_field(field, variable, loader)
+            placeholders.append(Placeholder(variable, i))
+    if stream is not None:
+        placeholders.append(Placeholder(stream[0].state, len(fields)))
+    return placeholders
+
+
+def check_rows_set(model: Model) -> None:
+    """Raise if a fit without a loader would see a placeholder that has no rows from `pm.set_data`.
+
+    Raises
+    ------
+    ValueError
+        Its placeholders hold zeros, or the last batch of another fit.
+    """
+    for name, streamed in model.root._streams.items():
+        if available_rows(model, streamed.owner.inputs[1]) is None:
+            raise ValueError(
+                f"pm.Data {name!r} of the model is made from a loader, and a fit without data= would see "
+                "the same rows at each step, none of which pm.set_data has put there. Write "
+                "pm.fit(n, data=loader), or pm.Trainer(dataloader=loader)"
+            )
+
+
+def _streamed_data(
+    model: Model,
+    loader: Loader,
+    data_name: str,
+    rows: Rows,
+    placeholders: Mapping[str, SharedVariable],
+) -> Mapping[SharedVariable, str]:
+    """Return the `pm.Data` that were made from a loader, each with its field."""
+    field_names = {var: var.tag.field.name for var in placeholders.values()}
+    if data_name != "batch" and data_name not in placeholders:
+        raise KeyError(
+            f"data_name={data_name!r} is no pm.Data that was made from a loader: "
+            f"{_quoted(placeholders)}"
+        )
+    known = [field.name for field in loader.layout.fields]
+    missing = [name for name in field_names.values() if name not in known]
+    if missing:
+        raise ValueError(
+            f"The model has pm.Data for the fields {_quoted(missing)} of a batch, and the loader's have "
+            f"{_quoted(known)}: the model was made with another loader"
+        )
+    total = current_length(rows.total)
+    if total != loader.total_size:
+        raise ValueError(
+            f"The model was made for {total} rows in all, and the loader has "
+            f"{loader.total_size}: the likelihood would be scaled to the wrong number. Make the model's "
+            "pm.Data from this loader"
+        )
+    if rows.batch_size != loader.batch_size and local_axes(model):
+        raise ValueError(
+            f"The model has variables of the rows of a batch of {rows.batch_size}, and the loader's "
+            f"have batch_size={loader.batch_size}. Make the model's pm.Data from this loader"
+        )
+    return field_names
+
+
+def _check_terms(model: Model, placeholders: Collection[SharedVariable]) -> None:
+    """Check that the terms of a model depend on these placeholders, and on no other stream."""
+    values = [model.rvs_to_values[rv] for rv in model.observed_RVs]
+    terms = [*model.basic_RVs, *values, *model.potentials]
+    used = {var.owner.inputs[0] for var in streams_in(terms)}
+    replaced = sorted(_name(var) for var in used if not is_placeholder(var))
+    if replaced:
+        raise ValueError(
+            f"pm.do has replaced {_quoted(replaced)}, which held rows of the loader's batches, by rows "
+            "that stay. Fit the model that pm.do was given, and use what it made for predictions"
+        )
+    others = sorted(_name(var) for var in used if var not in placeholders)
+    if others:
+        raise ValueError(
+            f"The model depends on {_quoted(others)}, a pm.Data of a loader that is not its own, so that "
+            "no batch would reach it. Make the model's pm.Data in the model itself"
+        )
+    if placeholders and used.isdisjoint(placeholders):
+        raise _no_term(placeholders)
+
+
+def _name(var: Variable) -> str:
+    """Return the name of a variable, or of the one that it is a function of, such as a specified shape."""
+    names = (v.name for v in ancestors([var]) if v.name and not isinstance(v, Constant))
+    return next(names, str(var))
+
+
+def _no_term(placeholders: Iterable[SharedVariable]) -> ValueError:
+    return ValueError(
+        f"No observed variable of the model depends on {_quoted(v.name for v in placeholders)}, so that the "
+        "batches of the loader would change nothing. Use it as observed= or in a parameter"
+    )
+
+
+def _plain_data(model: Model, loader: Loader, data_name: str) -> Mapping[SharedVariable, str]:
+    """Return the `pm.Data` of arrays that hold a batch, each with its field."""
+    data = {v.name: v for v in model.data_vars if isinstance(v, SharedVariable)}
+    if not data:
+        raise KeyError(
+            f"The model has no pm.Data to hold a batch of the loader. Write {data_name} = "
+            f"pm.Data({data_name!r}, loader, dims=...) in it, and use that as observed="
+        )
+    if not loader.layout.named:
+        if data_name not in data:
+            raise KeyError(
+                f"data_name={data_name!r} is no pm.Data of the model, which has {_quoted(data)}"
+            )
+        return {data[data_name]: ""}
+    names = [field.name for field in loader.layout.fields]
+    found = {data[name]: name for name in names if name in data}
+    if not found:
+        raise KeyError(
+            f"The loader's batches have {_quoted(names)}, and the model's pm.Data are {_quoted(data)}: a "
+            "batch goes to the pm.Data of its names"
+        )
+    return found
+
+
+def _check_totals(model: Model, loader: Loader, placeholders: Collection[SharedVariable]) -> None:
+    """Check `total_size` of the terms that depend on placeholders that were not made from a loader."""
+    variables, total, n_terms = set(placeholders), loader.total_size, 0
+    for rv in model.observed_RVs:
+        bare, totals = unscaled_rv(rv)
+        if not variables.intersection(ancestors([bare, model.rvs_to_values[rv]])):
+            continue
+        n_terms += 1
+        known = [int(t.data) for t in totals if isinstance(t, Constant)]
+        if not any(t is not None for t in totals):
+            raise ValueError(
+                f"{rv.name!r} depends on a batch and has no total_size: its likelihood would count the "
+                f"rows of a batch, for {total} in all. Write total_size=len(loader), or make the batch "
+                "by pm.Data(name, loader)"
+            )
+        if known and total not in known:
+            raise ValueError(
+                f"{rv.name!r} has total_size={known[0]}, and the loader has {total} rows in all: write "
+                "total_size=len(loader)"
+            )
+    if not n_terms and variables.isdisjoint(ancestors(model.potentials)):
+        raise _no_term(variables)
+
+
+def _check_field(field: Field, placeholder: SharedVariable, loader: Loader) -> None:
+    """Check that a placeholder can hold rows of the loader."""
+    value = placeholder.get_value(borrow=True)
+    rows = f"pm.Data {placeholder.name!r} of the model has rows of shape {value.shape[1:]}"
+    if value.ndim != len(field.shape) + 1 or value.shape[1:] != field.shape:
+        columns = f", the columns {_quoted(field.columns)}" if field.columns else ""
+        raise ValueError(
+            f"{rows}, and the loader's are of shape {field.shape}{columns}. Make it by "
+            f"pm.Data({placeholder.name!r}, loader), or as zeros of shape "
+            f"{(loader.batch_size, *field.shape)}"
+        )
+    if not np.can_cast(field.dtype, value.dtype, casting="same_kind"):
+        raise ValueError(
+            f"{rows} and dtype {value.dtype}, which cannot hold the loader's {field.dtype}. Make it "
+            f"by pm.Data({placeholder.name!r}, loader), or of that dtype"
+        )
+
+
+def _quoted(names: Iterable[str | None]) -> str:
+    return ", ".join(map(repr, names)) or "none"

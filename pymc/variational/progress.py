@@ -12,14 +12,16 @@ import time
 
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar, Token
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.theme import Theme
 
 from pymc.progress_bar import CustomProgress, default_progress_theme
-from pymc.variational.engine.history import LossHistory
+
+if TYPE_CHECKING:
+    from pymc.variational.engine.loop import LossHistory
 
 __all__ = ["Compiling", "FitProgress", "StageProgress", "with_bar"]
 

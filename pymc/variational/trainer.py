@@ -30,7 +30,7 @@ from pymc.variational.inference import (
     model_of,
     refuse_for_auto,
 )
-from pymc.variational.placeholders import as_loader, feed_of
+from pymc.variational.placeholders import as_loader, make_feed
 from pymc.variational.progress import Compiling
 from pymc.variational.tuned import with_named_optimizer
 
@@ -101,7 +101,7 @@ class Trainer(Resumable):
         _check_arguments("pm.Trainer", defaults, method)
         self.model = model_of(method, model)
         self.dataloader = as_loader(dataloader)
-        self._feed = feed_of(self.model, self.dataloader, data_name)
+        self._feed = make_feed(self.model, self.dataloader, data_name)
         self._method = method
         self._defaults = dict(defaults)
         self._arguments = {"method": method, "data_name": data_name}

@@ -17,7 +17,7 @@ import pytest
 import pymc as pm
 
 from pymc.variational.engine.batch_feed import BatchFeed, FeedChunk, FeedInUse, PreparedBatches
-from pymc.variational.engine.callback_schedule import CallTimes
+from pymc.variational.engine.callback_schedule import CallbackSchedule
 from pymc.variational.engine.drivers.jax import JaxStepDriver
 from pymc.variational.engine.loop import NotFinite, run_loop
 from pymc.variational.engine.step_cache import make_step
@@ -63,7 +63,7 @@ class Fitted:
             bad = pt.eq(self.rows[0], ROWS[first_bad - 1, 0])
             after, loss = pt.switch(bad, np.nan, after), pt.switch(bad, np.nan, loss)
         fed = {self.batch: VALUES.dtype, self.other: np.dtype(float), self.rows: ROWS.dtype}
-        self.step = bare_step({self.x: after}, loss if with_loss else None, mode, fed=fed)
+        self.step = bare_step({self.x: after}, loss if with_loss else None, mode, batch_dtypes=fed)
         self.driver = self.step.driver
 
     def held(self, n=N):
@@ -158,7 +158,9 @@ class TestDrivers:
 
     def test_a_batch_is_needed(self, made, backend):
         fitted = made(backend, True)
-        with pytest.raises(ValueError, match=r"has fed inputs: run\(state, n_steps, fed\) needs"):
+        with pytest.raises(
+            ValueError, match=r"has batch inputs: run\(state, n_steps, batches\) needs"
+        ):
             fitted.driver.run(fitted.step.load(), 1)
 
     def test_jax_compiles_for_one_length(self, made):
@@ -194,7 +196,7 @@ class TestDrivers:
 
 class TestStep:
     def test_what_is_not_read_is_left_out(self):
-        assert Fitted().step.fed == (0, 2)
+        assert Fitted().step.batch_variables == (0, 2)
 
     def test_compiled_once(self):
         x, model = shared(1.0), pm.Model()
@@ -202,30 +204,30 @@ class TestStep:
         f8, f4 = np.dtype("float64"), np.dtype("float32")
         make = partial(make_step, model=model, random_seed=1, mode=PYTHON)
         with counted_compilations() as graphs:
-            first, second = (make({x: x + b}, x, fed={b: f8}) for b in batches[:2])
+            first, second = (make({x: x + b}, x, batch_dtypes={b: f8}) for b in batches[:2])
             assert first.driver is second.driver
             assert len(graphs) == 1
             make({x: x + batches[2]}, x)  # not fed
-            make({x: x + batches[2]}, x, fed={batches[2]: f4})
+            make({x: x + batches[2]}, x, batch_dtypes={batches[2]: f4})
             assert len(graphs) == 3
 
     def test_what_is_fed_has_no_update(self):
         x = shared(1.0)
         with pytest.raises(ValueError, match=r"\['x'\] get their values from a stream"):
-            bare_step({x: x + 1}, x, fed={x: np.dtype("float64")})
+            bare_step({x: x + 1}, x, batch_dtypes={x: np.dtype("float64")})
 
 
 class TestFeed:
-    def test_at_hand(self):
+    def test_ready(self):
         fitted = Fitted()
         feed = fitted.feed(3, 5)
         with feed.reading(6):
-            assert feed.at_hand() == 3
-            feed.take(2)
-            assert (feed.at_hand(), feed.position, feed.n_used) == (1, 2, 2)
-            feed.take(1)
-            assert feed.at_hand() == 3  # of five, since no more are wanted
-            feed.take(3)
+            assert feed.n_ready() == 3
+            feed.advance(2)
+            assert (feed.n_ready(), feed.position, feed.n_used) == (1, 2, 2)
+            feed.advance(1)
+            assert feed.n_ready() == 3  # of five, since no more are wanted
+            feed.advance(3)
         assert feed.position == 6
         assert_same([fitted.batch.get_value(), fitted.rows.get_value()], [VALUES[5], ROWS[5]])
 
@@ -233,9 +235,9 @@ class TestFeed:
         feed = Fitted().feed(3, 5)
         for n in (2, 4):
             with feed.reading(n):
-                while feed.at_hand():
-                    feed.take(1)
-        source = feed._open
+                while feed.n_ready():
+                    feed.advance(1)
+        source = feed._read
         assert source.asked == [(0, 2), (2, 4)]
         assert (source.released, source.closed) == (3, 2)
 
@@ -243,10 +245,10 @@ class TestFeed:
         """No more than the batches at hand are held when others are waited for."""
         feed = Fitted().feed(3, 5)
         with feed.reading(8):
-            feed.at_hand()
-            feed.take(3)
-            feed.at_hand()
-            assert feed._open.released == 1
+            feed.n_ready()
+            feed.advance(3)
+            feed.n_ready()
+            assert feed._read.released == 1
 
     def test_two_fits_at_once(self):
         fitted = Fitted()
@@ -256,7 +258,7 @@ class TestFeed:
                 with other.reading(1):
                     pass
         with other.reading(1):  # now it may
-            assert other.at_hand() == 1
+            assert other.n_ready() == 1
 
 
 class TestLoop:
@@ -308,7 +310,7 @@ class TestLoop:
 
         end = loop(fitted, feed, 100, fail)
         assert str(end.error) == "of the callback"
-        assert (end.n_steps, feed.position, feed._open.closed) == (12, 12, 1)
+        assert (end.n_steps, feed.position, feed._read.closed) == (12, 12, 1)
 
     @pytest.mark.parametrize("guard", [False, True])
     @pytest.mark.parametrize("first_bad", [1, 2, 30, 31, 77])
@@ -325,7 +327,9 @@ class TestLoop:
         if first_bad > 1 and first_bad != 31:
             assert_same([fitted.rows.get_value()], [ROWS[first_bad - 2]])
         error = caught.value
-        message = describe_failed_step(NoTerms(), fitted.step, first_bad - 1, error.loss, error.fed)
+        message = describe_failed_step(
+            NoTerms(), fitted.step, first_bad - 1, error.loss, error.batches
+        )
         assert f"Step {first_bad} is not finite: its loss" in message
 
     def test_ctrl_c_while_it_waits(self):
@@ -347,7 +351,7 @@ class TestLoop:
         """Steps and batches stay in step: the losses are those of one loop."""
         fitted, seen = Fitted(), []
 
-        class Interrupt(CallTimes):
+        class Interrupt(CallbackSchedule):
             every = 40
 
             def __call__(self, approx, losses, i):
@@ -381,5 +385,5 @@ class Guarded(Fitted):
         after = 0.9 * self.x + (self.batch * (1 + 1e-3 * self.rows[:, None])).sum(axis=0)
         loss, updates = guarded(pt.switch(bad, np.nan, (self.x**2).sum()), {self.x: after}, [])
         fed = {self.batch: VALUES.dtype, self.other: np.dtype(float), self.rows: ROWS.dtype}
-        self.step = bare_step(updates, loss, PYTHON, guarded=True, fed=fed)
+        self.step = bare_step(updates, loss, PYTHON, guarded=True, batch_dtypes=fed)
         self.driver = self.step.driver

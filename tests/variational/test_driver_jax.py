@@ -19,7 +19,7 @@ from pytensor.link.jax.dispatch import jax_typify
 import pymc as pm
 
 from pymc.minibatch.index import IndexState
-from pymc.variational.engine.drivers.jax import BUFFER, JaxDriver, with_key
+from pymc.variational.engine.drivers.jax import MAX_STEPS, JaxDriver, with_key
 from pymc.variational.engine.step import StepFunction, compile_step, step_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore:The RandomType SharedVariables:UserWarning")
@@ -40,7 +40,7 @@ class Fit:
         self.inference = pm.ADVI(model=self.model, random_seed=1)
         updates, loss = self.inference.objective.updates(obj_optimizer=pm.adam(learning_rate=0.05))
         graph = step_graph(updates, loss, random_seed=3)
-        self.step = compile_step(graph.on_own_variables(), mode="JAX")
+        self.step = compile_step(graph.with_new_variables(), mode="JAX")
         self.shared = [graph.shared[i] for i in self.step.order]
         self.driver = JaxDriver(self.step)
         self.values = [var.container.storage[0] for var in self.shared]
@@ -174,7 +174,7 @@ def counter(stop_at=np.inf, n_traces=None):
     return JaxDriver(function_of(step, 1)), (jnp.array(0),)
 
 
-@pytest.mark.parametrize("n_steps", [1, BUFFER - 1, BUFFER, BUFFER + 1, 3 * BUFFER])
+@pytest.mark.parametrize("n_steps", [1, MAX_STEPS - 1, MAX_STEPS, MAX_STEPS + 1, 3 * MAX_STEPS])
 def test_runs_of_any_length_are_one_program(n_steps):
     n_traces = []
     driver, state = counter(n_traces=n_traces)
@@ -187,10 +187,10 @@ def test_runs_of_any_length_are_one_program(n_steps):
     np.testing.assert_array_equal(losses, np.arange(n_steps))
 
 
-@pytest.mark.parametrize("stop_at", [0, 5, BUFFER - 1, BUFFER])
+@pytest.mark.parametrize("stop_at", [0, 5, MAX_STEPS - 1, MAX_STEPS])
 def test_run_ends_with_a_loss_that_is_not_finite(stop_at):
     driver, state = counter(stop_at)
-    (count,), losses = driver.run(state, 2 * BUFFER)
+    (count,), losses = driver.run(state, 2 * MAX_STEPS)
     assert count == stop_at + 1
     np.testing.assert_array_equal(losses, [*range(stop_at), np.inf])
 
@@ -207,7 +207,7 @@ def test_model_is_compiled_once(fit):
 
 def test_step_without_a_loss():
     a = pytensor.shared(np.float64(0.0).astype(pytensor.config.floatX), name="a")
-    step = compile_step(step_graph({a: a + 1}, None, 0).on_own_variables(), mode="JAX")
+    step = compile_step(step_graph({a: a + 1}, None, 0).with_new_variables(), mode="JAX")
     driver = JaxDriver(step)
     state, losses = driver.run(driver.load([a]), 6)
     driver.store(state, [a])
@@ -219,7 +219,7 @@ def test_step_without_a_loss():
 def test_length_from_a_value_is_refused():
     """What `pm.fit` reads as: call the steps one by one."""
     n, a = pytensor.shared(3, name="n"), pytensor.shared(np.zeros(()), name="a")
-    graph = step_graph({a: pt.cumsum(pt.alloc(a, n)).sum()}, None, 0).on_own_variables()
+    graph = step_graph({a: pt.cumsum(pt.alloc(a, n)).sum()}, None, 0).with_new_variables()
     step = compile_step(graph, mode="JAX")
     driver = JaxDriver(step)
     with pytest.raises(TypeError, match="Shapes must be 1D sequences of concrete values"):
@@ -245,7 +245,7 @@ class TestGuarded:
         x, rng = pytensor.shared(np.arange(4.0), "x"), pytensor.shared(np.random.default_rng(1))
         noise = pt.random.normal(size=4, rng=rng)
         graph = step_graph({x: x / 2 + noise}, x.sum(), random_seed=1, guarded=True)
-        step = compile_step(graph.on_own_variables(), mode="JAX")
+        step = compile_step(graph.with_new_variables(), mode="JAX")
         return JaxDriver(step), [graph.shared[i] for i in step.order]
 
     @pytest.fixture

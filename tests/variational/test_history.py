@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymc.variational.engine.history import LossHistory
+from pymc.variational.engine.loop import LossHistory
 
 
 @given(st.lists(st.integers(0, 3000), max_size=8))

@@ -14,7 +14,7 @@ import pytest
 
 from rich.console import Console
 
-from pymc.variational.engine.callback_schedule import CallTimes
+from pymc.variational.engine.callback_schedule import CallbackSchedule
 from pymc.variational.engine.loop import ChunkSizer, NotFinite, run_loop
 from pymc.variational.local_params.row_optimizer import guarded
 from pymc.variational.progress import FitProgress
@@ -30,9 +30,9 @@ class Counting:
     def __getattr__(self, name):
         return getattr(self.driver, name)
 
-    def run(self, state, n_steps, fed=None):
+    def run(self, state, n_steps, batches=None):
         self.chunks.append(n_steps)
-        return self.driver.run(state, n_steps, fed)
+        return self.driver.run(state, n_steps, batches)
 
 
 def counting(step):
@@ -55,7 +55,7 @@ def loop(step, n_steps, *callbacks, params=(), **kwargs):
 def at(every, function, at_start=False):
     """A callback with a rate."""
 
-    class Callback(CallTimes):
+    class Callback(CallbackSchedule):
         def __call__(self, approx, losses, i):
             function(approx, losses, i)
 
@@ -112,25 +112,25 @@ class TestPace:
     def test_finds_the_time_of_a_step(self):
         pace, seconds_a_step = ChunkSizer(0.1), 1e-5
         for _ in range(8):
-            pace.took(pace.n_steps, pace.n_steps * seconds_a_step)
+            pace.update(pace.n_steps, pace.n_steps * seconds_a_step)
         assert pace.n_steps == 10_000
 
     def test_a_call_that_seems_free(self):
         pace = ChunkSizer(0.1)
-        pace.took(1, 0.0)
+        pace.update(1, 0.0)
         assert pace.n_steps == 8
 
     def test_a_slow_step(self):
         pace = ChunkSizer(0.1)
-        pace.took(1, 3.0)
+        pace.update(1, 3.0)
         assert pace.n_steps == 1
 
     def test_short_calls_do_not_slow_it_down(self):
         """Calls cut short by callbacks say as much of the time of a step."""
         pace = ChunkSizer(0.1)
         for _ in range(8):
-            pace.took(pace.n_steps, pace.n_steps * 1e-5)
-        pace.took(3, 3e-5)
+            pace.update(pace.n_steps, pace.n_steps * 1e-5)
+        pace.update(3, 3e-5)
         assert pace.n_steps == 10_000
 
 

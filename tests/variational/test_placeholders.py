@@ -7,7 +7,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.placeholders import feed_of, find_targets
+from pymc.variational.placeholders import find_placeholders, make_feed
 
 DATA = np.random.default_rng(0).normal(size=(6, 2))
 
@@ -19,10 +19,10 @@ def loader():
 
 def fed(model, loader):
     """What the variables of a model hold after the first step, by name."""
-    feed = feed_of(model, loader)
+    feed = make_feed(model, loader)
     with feed.reading(1):
-        feed.at_hand()
-        feed.take(1)
+        feed.n_ready()
+        feed.advance(1)
     return {var.name: var.get_value() for var in feed.variables}
 
 
@@ -55,7 +55,7 @@ class TestTerms:
         with pytest.raises(
             ValueError, match="No observed variable of the model depends on 'batch'"
         ):
-            find_targets(model, loader)
+            find_placeholders(model, loader)
 
     def test_of_a_placeholder_of_another_model(self, loader):
         with pm.Model():
@@ -68,13 +68,13 @@ class TestTerms:
         with pytest.raises(
             ValueError, match=r"depends on 'other', a pm.Data of a loader that is not its"
         ):
-            find_targets(model, loader)
+            find_placeholders(model, loader)
 
     def test_of_a_potential(self, loader):
         with pm.Model() as model:
             batch = pm.Data("batch", loader, dims=("obs", "column"))
             pm.Potential("loss", -abs(batch - pm.Normal("mu")), dims=("obs", "column"))
-        assert find_targets(model, loader)[0].variable is model["batch"]
+        assert find_placeholders(model, loader)[0].variable is model["batch"]
 
     @pytest.mark.parametrize("replaced", [["x"], ["x", "y"]])
     def test_of_what_pm_do_has_replaced(self, replaced):
@@ -85,7 +85,7 @@ class TestTerms:
         rows = {"x": np.zeros((2, 2)), "y": np.zeros(2)}
         done = pm.do(model, {name: rows[name] for name in replaced})
         with pytest.raises(ValueError, match=r"pm\.do has replaced 'x'.*use what it made for"):
-            find_targets(done, loader)
+            find_placeholders(done, loader)
 
 
 def test_observed_afterwards(loader):
@@ -93,4 +93,4 @@ def test_observed_afterwards(loader):
         batch = pm.Data("batch", loader, dims=("obs", "column"))
         pm.Normal("y", pm.Normal("mu"), 1, dims=("obs", "column"))
     observed = pm.observe(model, {"y": batch})
-    assert find_targets(observed, loader)[0].variable is observed["batch"]
+    assert find_placeholders(observed, loader)[0].variable is observed["batch"]

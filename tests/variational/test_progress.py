@@ -14,7 +14,7 @@ from rich.console import Console
 import pymc as pm
 
 from pymc.variational import progress
-from pymc.variational.engine.history import LossHistory
+from pymc.variational.engine.loop import LossHistory
 from pymc.variational.progress import LINE, REFRESH, Compiling, FitProgress
 
 PYTHON = Mode(linker="py", optimizer=None)

@@ -131,13 +131,13 @@ class TestSameAs:
 class TestOwnVariables:
     def test_equal_and_apart(self):
         graph = noisy()
-        own = graph.on_own_variables()
+        own = graph.with_new_variables()
         assert own.same_as(graph)
         assert not set(own.shared) & set(graph.shared)
 
     def test_constant_data_stay(self):
         graph = minibatch(np.arange(6.0), constant_data=True)
-        own = graph.on_own_variables()
+        own = graph.with_new_variables()
         assert own.same_as(graph)
         common = set(own.shared) & set(graph.shared)
         assert common
@@ -147,8 +147,8 @@ class TestOwnVariables:
     def test_values_are_forgotten_and_the_users_stay(self, constant):
         graph = minibatch(np.arange(6.0), constant_data=constant)
         before = [var.container.storage[0] for var in graph.shared]
-        own = graph.on_own_variables()
-        own.forget_values()
+        own = graph.with_new_variables()
+        own.drop_values()
         for var in own.shared:
             kept = constant and isinstance(var, RawData)
             assert (var.container.storage[0] is None) != kept
@@ -160,7 +160,7 @@ class TestCompileStep:
         """`order` and `updates` tell of each input of the function which variable it is."""
         a, b, c = (shared(value, name) for value, name in [(1.0, "a"), (2.0, "b"), (3.0, "c")])
         graph = step_graph({c: a + c, a: b * a}, a - c, random_seed=1)
-        own = graph.on_own_variables()
+        own = graph.with_new_variables()
         step = compile_step(own, PYTHON)
         values = {var.name: var.get_value() for var in graph.shared}
         expected = {"c": 4.0, "a": 2.0}
@@ -184,5 +184,5 @@ def test_values_that_jax_left_behind():
     jnp = pytest.importorskip("jax.numpy")
     x = pytensor.shared(np.arange(3.0), "x")
     x.container.storage[0] = jnp.arange(3.0)
-    own = step_graph({x: 0.5 * x}, x.sum(), 1).on_own_variables()
+    own = step_graph({x: 0.5 * x}, x.sum(), 1).with_new_variables()
     assert type(own.shared[0].get_value(borrow=True)) is np.ndarray

@@ -21,7 +21,7 @@ import pymc as pm
 from pymc.data_loading.batch import Position
 from pymc.data_loading.loader import DataLoader
 from pymc.variational.engine.batch_feed import FeedInUse
-from pymc.variational.engine.callback_schedule import CallTimes
+from pymc.variational.engine.callback_schedule import CallbackSchedule
 from pymc.variational.trainer import Trainer
 from tests.variational.engine import JAX_COPIES, PYTHON, assert_same, params_of, quiet
 
@@ -697,7 +697,7 @@ class TestNothingIsLost:
         assert_same([one.hist], [other.hist])
 
     def test_callbacks_at_the_end(self):
-        class AtEnd(CallTimes):
+        class AtEnd(CallbackSchedule):
             every, at_end = 4, True
 
             def __init__(self):
@@ -713,7 +713,7 @@ class TestNothingIsLost:
     def test_what_fails_at_the_end(self):
         """The first error is raised, and it says what came after it."""
 
-        class Full(CallTimes):
+        class Full(CallbackSchedule):
             every, at_end = 1000, True
 
             def __call__(self, approx, losses, i):
@@ -739,7 +739,7 @@ class TestNothingIsLost:
             from pathlib import Path
             import tests.variational.test_trainer as t
 
-            class Note(t.CallTimes):
+            class Note(t.CallbackSchedule):
                 every, at_end = 3, True
                 def __call__(self, approx, losses, i):
                     if i == 6 and not len(approx.hist):

@@ -127,13 +127,13 @@ class LogPosterior:
         start = layout.flatten(starts.point).astype("float64")
         dtype = pytensor.config.floatX
         point = pytensor.shared(start.astype(dtype), "point", shape=(layout.size,))
-        fed, graphs = {point: np.dtype(dtype)}, [model.logp()]
+        batch_dtypes, graphs = {point: np.dtype(dtype)}, [model.logp()]
         data: RowData | None = None
         if feed is not None:
-            fed, data = fed | feed.inputs, LoadedRows(feed, seed)
+            batch_dtypes, data = batch_dtypes | feed.batch_dtypes, LoadedRows(feed, seed)
         elif model_indexes(model):
             rows = pytensor.shared(np.zeros(1, "int64"), "rows", shape=(None,))
-            fed[rows] = np.dtype("int64")
+            batch_dtypes[rows] = np.dtype("int64")
             found = index_variables(graphs)
             data = NumberedRows(rows_in_all([Rows(found[0])]), seed)
             graphs = rebuild(graphs, dict.fromkeys(found, rows))
@@ -144,7 +144,9 @@ class LogPosterior:
             [pt.zeros(1), pt.atleast_1d(logp), grad(logp, point, disconnected_inputs="ignore")]
         )
         outputs = pt.specify_shape(outputs.astype(dtype), (layout.size + 2,))
-        step = make_step({}, outputs, model=model, random_seed=0, fed=fed, **compile_kwargs)
+        step = make_step(
+            {}, outputs, model=model, random_seed=0, batch_dtypes=batch_dtypes, **compile_kwargs
+        )
         return cls(model, layout, start, step, data)
 
     @property
@@ -207,7 +209,7 @@ class LogPosterior:
         def compute(k: int) -> None:
             some = np.arange(k, min(n_points, k + at_once))
             inputs = [points[some], *(array[some * n_blocks // n_points] for array in blocks)]
-            values = tuple(np.ascontiguousarray(inputs[i]) for i in self.step.fed)
+            values = tuple(np.ascontiguousarray(inputs[i]) for i in self.step.batch_variables)
             driver = self.step.driver
             run = driver.run(
                 self.step.load(), len(some), PreparedBatches(driver.prepare_batches(values), 0)
@@ -391,7 +393,7 @@ class LoadedRows(RowData):
         """Read a pass: yield the number of rows before, and rows in the loader's order."""
         feed, n_before = self._feed, 0
         feed.position = self._start(epoch)
-        with closing(feed.read(-(-self.n_all // feed.batch_size))) as parts:
+        with closing(feed.values(-(-self.n_all // feed.batch_size))) as parts:
             for batches in parts:
                 some = tuple(array.reshape(-1, *array.shape[2:]) for array in batches)
                 some = tuple(array[: self.n_all - n_before] for array in some)

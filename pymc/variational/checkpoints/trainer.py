@@ -342,7 +342,7 @@ def trainer_contents(
         i, report = i + end.n_steps, report.after(end.n_steps, end.seconds, "running")
         if state.score:
             hist = np.concatenate([hist, end.losses])
-            guide_losses = inference.guide_losses_with(end.beside)
+            guide_losses = inference.guide_losses_with(end.aux_losses)
     if plan is not None and plan.folder != folder:  # one that `save` was given
         plan = None
     contents = TrainerContents(

@@ -1,9 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Batches for the steps of a fit: many at hand, each step takes the next, and who reads knows which.
+"""The batch feed of a fit: each step takes the next batch, and the feed knows which were used.
 
-A fed input of a step is a shared variable, such as the placeholder of a stream, that has another value
-at each step. A driver takes these values from arrays of many batches, without a copy.
+A batch input of a step is a shared variable, such as the placeholder of a stream, that has another value at
+each step. A driver takes these values from arrays of many batches, without a copy.
 """
 
 from __future__ import annotations
@@ -13,26 +13,22 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
 import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
 
+if TYPE_CHECKING:
+    from pymc.data_loading.batch import Position
+    from pymc.variational.engine.drivers.base import Driver
+
 __all__ = ["BatchFeed", "FeedChunk", "FeedInUse", "PreparedBatches"]
 
 
 class PreparedBatches(NamedTuple):
-    """What a driver feeds to the next steps.
-
-    Parameters
-    ----------
-    values : object
-        As the driver's `hold` made it of the batches for its fed inputs, in their order.
-    start : int
-        Which of the batches is that of the first step.
-    """
+    """Batches as the `prepare_batches` of a driver returns them; the next step takes that at `start`."""
 
     values: Any
     start: int
@@ -40,33 +36,23 @@ class PreparedBatches(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FeedChunk:
-    """Batches that are at hand.
+    """Batches that were read."""
 
-    Parameters
-    ----------
-    values : tuple of array
-        For each variable that is fed, with an axis of n_batches in front, C-contiguous. Nobody writes
-        into them. Of another dtype than the variable's they are converted, batch by batch.
-    positions : sequence of length n_batches
-        Where the source stands after each batch.
-    release : callable
-        Called when nobody reads `values` any more.
-    """
-
+    #: For each variable of the feed, with an axis of n_batches in front, C-contiguous. Nobody writes into them
     values: tuple[np.ndarray, ...]
-    positions: Sequence[Any]
-    release: Callable[[], None] = lambda: None
+    positions: Sequence[Position]  # of the stream after each batch
+    release: Callable[[], None] = lambda: None  # called when nobody reads `values` any more
 
     def __len__(self) -> int:
         return len(self.positions)
 
 
-#: (position, number of batches) -> the batches from there, no more than that number
-Opened = Callable[[Any, int], Iterator[FeedChunk]]
+#: (position, n_batches) -> chunks from there, of no more than that number of batches
+ReadChunks = Callable[[Any, int], Iterator[FeedChunk]]
 
 
 class FeedInUse(RuntimeError):
-    """Two fits at once would feed the same variables."""
+    """Raised when two fits at once would feed the same variables."""
 
 
 _in_use: WeakSet[SharedVariable] = WeakSet()
@@ -74,36 +60,40 @@ _lock = threading.Lock()
 
 
 class BatchFeed:
-    """Takes batches from a source, and knows which were used.
+    """Feeds the steps of a fit with batches.
 
     Parameters
     ----------
     variables : sequence of SharedVariable
-        What has the values of a batch. Between steps they are those of the last one that was used.
-    open : callable (position, n_batches) -> iterator of Batches
-        Reads from a position on. It may end early; an error that it raises is the fit's.
-    position : object
+        They hold a batch. Between steps it is the last one that was used.
+    read : callable (position, n_batches) -> iterator of FeedChunk
+        Reads from a position on. It may end early. The fit raises its errors.
+    position : Position
         Where to begin. It may be set between two fits.
     dtypes : sequence of dtype, optional
-        Of the batches, where they are not those of the variables.
+        Of the batches, if they are not those of the variables.
     after : callable
-        Called when all that was wanted has been read, and the variables hold the last batch.
+        Called at the end of each fit, when the variables hold the last batch.
     n_rows, batch_size : int
         Rows of a pass, and of a batch.
     one_shot : bool
-        Whether they can be read only once.
+        Whether the rows can be read only once.
+
+    Attributes
+    ----------
+    n_used : int
+        Batches that were used, in all fits.
 
     Examples
     --------
     >>> import pytensor
-    >>> from pymc.variational.engine.batch_feed import FeedChunk, BatchFeed
+    >>> from pymc.variational.engine.batch_feed import BatchFeed, FeedChunk
     >>> x = pytensor.shared(np.zeros(2), "x")
     >>> rows = np.arange(6.0).reshape(3, 2)
-    >>> feed = BatchFeed(
-    ...     [x], lambda start, n: iter([FeedChunk((rows[start:],), [1, 2, 3][start:])]), 0
-    ... )
+    >>> read = lambda start, n: iter([FeedChunk((rows[start:],), [1, 2, 3][start:])])
+    >>> feed = BatchFeed([x], read, 0)
     >>> with feed.reading(2):
-    ...     feed.at_hand(), feed.take(2)
+    ...     feed.n_ready(), feed.advance(2)
     (2, None)
     >>> feed.position, x.get_value()
     (2, array([2., 3.]))
@@ -112,7 +102,7 @@ class BatchFeed:
     def __init__(
         self,
         variables: Sequence[SharedVariable],
-        open: Opened,
+        read: ReadChunks,
         position: Any,
         dtypes: Sequence[np.dtype] | None = None,
         after: Callable[[], None] = lambda: None,
@@ -120,126 +110,92 @@ class BatchFeed:
         batch_size: int = 1,
         one_shot: bool = False,
     ) -> None:
-        self._after = after
+        self.variables, self.position, self.n_used = tuple(variables), position, 0
         self.n_rows, self.batch_size, self.one_shot = n_rows, batch_size, one_shot
-        self.variables = tuple(variables)
         self._dtypes = dtypes or [np.dtype(var.type.dtype) for var in variables]
-        self.position = position
-        #: Batches that were used, in all
-        self.n_used = 0
-        self._open = open
+        self._read, self._after = read, after
         self._chunks: Iterator[FeedChunk] = iter(())
-        self._batches: FeedChunk | None = None
-        self._at = 0
-        self._wanted = 0
-        self._held: tuple[Any, Any] | None = None
+        self._chunk = FeedChunk((), ())
+        self._next = 0  # index of the next batch in the chunk
+        self._n_wanted = 0
+        self._prepared: tuple[Driver, Any] | None = None
 
     @property
-    def inputs(self) -> dict[SharedVariable, np.dtype]:
+    def batch_dtypes(self) -> dict[SharedVariable, np.dtype]:
         """The variables, and the dtypes of their batches."""
         return dict(zip(self.variables, self._dtypes))
 
     @contextmanager
     def reading(self, n: int) -> Iterator[None]:
-        """Have `n` batches read, and at the end show the last one that was used.
-
-        Raises
-        ------
-        FeedInUse
-            If another fit is feeding one of the variables.
-        """
+        """Read `n` batches. At the end the variables get the last one that was used."""
         with _lock:
-            used = [var.name for var in self.variables if var in _in_use]
-            if used:
+            if used := [var.name for var in self.variables if var in _in_use]:
                 raise FeedInUse(
                     f"Another fit is feeding {', '.join(map(repr, used))} of this model now. Fit one after "
                     "the other, or make a model for each"
                 )
             _in_use.update(self.variables)
         try:
-            self._wanted, self._chunks = n, iter(())
-            if n:
-                self._chunks = self._open(self.position, n)
+            self._n_wanted = n
+            self._chunks = self._read(self.position, n) if n else iter(())
             yield
         finally:
             try:
-                self._close()
+                self.store_last()
+                if isinstance(self._chunks, Generator):
+                    self._chunks.close()
+                self._release_chunk()
                 self._after()
             finally:
                 with _lock:
                     _in_use.difference_update(self.variables)
 
-    def at_hand(self, waiting: AbstractContextManager[Any] | None = None) -> int:
-        """Count the batches that can be fed now; where none is, wait for the next ones.
+    def n_ready(self, waiting: AbstractContextManager[Any] | None = None) -> int:
+        """Return how many batches the next steps can take: 0 if the source has ended.
 
-        Parameters
-        ----------
-        waiting : context manager, optional
-            Entered while it waits.
-
-        Returns
-        -------
-        int
-            0 where the source has ended.
+        If none is ready, wait for the next chunk, within the context manager `waiting`.
         """
-        while self._batches is None or self._at == len(self._batches):
-            self._let_go()
+        while self._next == len(self._chunk):
+            self._release_chunk()
             with waiting or nullcontext():
-                batches = next(self._chunks, None)
-            if batches is None:
+                chunk = next(self._chunks, None)
+            if chunk is None:
                 return 0
-            self._batches = batches
-        return min(len(self._batches) - self._at, self._wanted)
+            self._chunk = chunk
+        return min(len(self._chunk) - self._next, self._n_wanted)
 
-    def next(self, driver: Any, which: Sequence[int]) -> PreparedBatches:
-        """What feeds the variables `which`, by their places, with the next batches."""
-        batches = self._at_hand()
-        if self._held is None or self._held[0] is not driver:
-            values = tuple(batches.values[i] for i in which)
-            self._held = driver, driver.prepare_batches(values)
-        return PreparedBatches(self._held[1], self._at)
+    def prepared(self, driver: Driver, which: Sequence[int]) -> PreparedBatches:
+        """Return the next batches of some of the variables, by index, as a driver takes them."""
+        if self._prepared is None or self._prepared[0] is not driver:
+            values = tuple(self._chunk.values[i] for i in which)
+            self._prepared = driver, driver.prepare_batches(values)
+        return PreparedBatches(self._prepared[1], self._next)
 
-    def take(self, n: int) -> None:
-        """Note that the next `n` batches were used."""
+    def advance(self, n: int) -> None:
+        """Note that steps have used the next `n` batches."""
         if n:
-            batches = self._at_hand()
-            self._at += n
-            self._wanted -= n
+            self._next += n
+            self._n_wanted -= n
             self.n_used += n
-            self.position = batches.positions[self._at - 1]
+            self.position = self._chunk.positions[self._next - 1]
 
-    def read(self, n: int) -> Generator[tuple[np.ndarray, ...]]:
-        """Yield the values of the next `n` batches, of as many at a time as are at hand."""
+    def values(self, n: int) -> Generator[tuple[np.ndarray, ...]]:
+        """Yield the values of the next `n` batches, as many at a time as are ready."""
         with self.reading(n):
-            while k := self.at_hand():
-                values = self._at_hand().values
-                yield tuple(array[self._at : self._at + k] for array in values)
-                self.take(k)
+            while k := self.n_ready():
+                yield tuple(array[self._next : self._next + k] for array in self._chunk.values)
+                self.advance(k)
 
-    def show(self) -> None:
+    def store_last(self) -> None:
         """Give the variables the values of the last batch that was used."""
-        if self._batches is not None and self._at:
-            for var, values in zip(self.variables, self._batches.values):
-                value = np.array(
-                    values[self._at - 1], dtype=var.type.dtype
-                )  # the batches are let go
-                var.set_value(value, borrow=True)
+        if self._next:
+            for var, values in zip(self.variables, self._chunk.values):
+                # A copy: the memory of the chunk is used again
+                batch = np.array(values[self._next - 1], dtype=var.type.dtype)
+                var.set_value(batch, borrow=True)
 
-    def _at_hand(self) -> FeedChunk:
-        if self._batches is None:
-            raise RuntimeError("No batch is at hand: call at_hand() first.")
-        return self._batches
-
-    def _let_go(self) -> None:
-        """Show the last batch that was used, and give the memory of all that are at hand back."""
-        self.show()
-        batches, self._batches, self._at, self._held = self._batches, None, 0, None
-        if batches is not None:
-            batches.release()
-
-    def _close(self) -> None:
-        self.show()
-        chunks, self._chunks = self._chunks, iter(())
-        if isinstance(chunks, Generator):
-            chunks.close()
-        self._let_go()
+    def _release_chunk(self) -> None:
+        self.store_last()
+        chunk, self._chunk = self._chunk, FeedChunk((), ())
+        self._next, self._prepared = 0, None
+        chunk.release()

@@ -1,9 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C, and a request to terminate, as flags.
+"""Signals during a fit: Ctrl-C and SIGTERM become flags that the loop looks at between two calls.
 
 Raised inside of compiled code, `KeyboardInterrupt` becomes a SystemError or a segmentation fault, and a
-process that is terminated loses the fit. Here handlers take note, and the loop looks between two calls.
+process that is terminated loses the fit.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import threading
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 __all__ = ["Interrupts"]
 
 
 class Interrupts:
-    """Holds back Ctrl-C, and SIGTERM until it is left.
+    """Context manager that delays Ctrl-C and SIGTERM.
 
-    Outside of the main thread, where Python delivers no signals, it does nothing.
+    `pending` says whether a signal has come. Outside of the main thread, where Python delivers no signals, it
+    does nothing.
 
     Examples
     --------
@@ -35,52 +37,52 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.pending = False
-        self._usual: Any = None
-        self._usual_end: Any = None
-        self._ending = False
+        self._sigint_handler: Any = None
+        self._sigterm_handler: Any = None
+        self._terminating = False
         self._in_python = False
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            usual = signal.getsignal(signal.SIGINT)
-            if callable(usual):  # neither ignored, nor a handler that Python cannot restore
-                self._usual = usual
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):  # neither ignored, nor a handler that Python cannot restore
+                self._sigint_handler = handler
                 signal.signal(signal.SIGINT, self._note)
-            end = signal.getsignal(signal.SIGTERM)
-            if callable(end) or end is signal.SIG_DFL:
-                self._usual_end = end
-                signal.signal(signal.SIGTERM, self._note_end)
+            handler = signal.getsignal(signal.SIGTERM)
+            if callable(handler) or handler is signal.SIG_DFL:
+                self._sigterm_handler = handler
+                signal.signal(signal.SIGTERM, self._note_termination)
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        """Have the usual handlers again; what SIGTERM usually does, happens now."""
-        if self._usual is not None:
-            signal.signal(signal.SIGINT, self._usual)
-            self._usual = None
-        if self._usual_end is not None:
-            signal.signal(signal.SIGTERM, self._usual_end)
-            self._usual_end = None
-        if self._ending:
-            self._ending = False
+    def __exit__(self, *exception: object) -> None:
+        """Restore the handlers. A SIGTERM takes effect now."""
+        if self._sigint_handler is not None:
+            signal.signal(signal.SIGINT, self._sigint_handler)
+            self._sigint_handler = None
+        if self._sigterm_handler is not None:
+            signal.signal(signal.SIGTERM, self._sigterm_handler)
+            self._sigterm_handler = None
+        if self._terminating:
+            self._terminating = False
             signal.raise_signal(signal.SIGTERM)
 
-    def _note(self, signum: int, frame: Any) -> None:
+    def _note(self, signum: int, frame: FrameType | None) -> None:
         self.pending = True
 
-    def _note_end(self, signum: int, frame: Any) -> None:
-        self.pending = self._ending = True
-        if self._in_python:  # the loop ends as by Ctrl-C, and what is done is kept
+    def _note_termination(self, signum: int, frame: FrameType | None) -> None:
+        self.pending = self._terminating = True
+        if self._in_python:  # the loop ends as by Ctrl-C, and keeps its steps
             raise KeyboardInterrupt
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
         """Let signals interrupt Python code: Ctrl-C as usual, and SIGTERM as Ctrl-C."""
-        if self._usual is not None:
-            signal.signal(signal.SIGINT, self._usual)
+        if self._sigint_handler is not None:
+            signal.signal(signal.SIGINT, self._sigint_handler)
         try:
             self._in_python = True
             yield
         finally:
             self._in_python = False
-            if self._usual is not None:
+            if self._sigint_handler is not None:
                 signal.signal(signal.SIGINT, self._note)

@@ -1,14 +1,14 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled steps and the shared variables they are about; each is compiled once.
+"""The cache of compiled steps: each graph is compiled once, for all models that have it.
 
-A step is a function of values: parameters and data, the numbers that an optimizer and a schedule are made
-of, and how many rows there are. So it serves fits with others of these, and models of the same form, as of
-data that have grown. Arrays of other lengths compile nothing, but for raw arrays on JAX, which are constants
-of the program there, and JAX traces a program anew for each shape of an array.
+A step is a function of values: parameters and data, the numbers of an optimizer and a schedule, and the
+number of rows. So it serves fits with others of these, and models of the same form, as of data that have
+grown. Raw arrays on JAX are an exception: they are constants of the program there, and JAX traces a program
+anew for each shape of an array.
 
-Fits of one model may run in several threads. Each has parameters, generators and states of the model's
-minibatch indexes of its own, and one step is made at a time.
+Fits of one model may run in several threads. Each has its own parameters, generators and states of the
+model's minibatch indexes, and one step is made at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import pytensor
 
 from pytensor.compile.mode import Mode, get_mode, predefined_modes
@@ -34,43 +33,31 @@ from pymc.variational.engine.drivers import Driver, State, choose_driver
 from pymc.variational.engine.step import StepGraph, compile_step, host_value, step_graph
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pymc.model.core import Model
 
 __all__ = ["Step", "make_step", "one_at_a_time"]
 
+#: Steps that are kept for a model, the last ones
+MAX_STEPS = 8
+
 
 @dataclass(frozen=True)
 class Step:
-    """A compiled step, and the shared variables that it is about.
-
-    Parameters
-    ----------
-    driver : Driver
-    shared : tuple of SharedVariable
-        In the order of the driver's state.
-    has_loss : bool
-        Whether the loss of each step is known.
-    guarded : bool
-        Whether a step whose loss is not finite leaves all but generators and indexes as it was, so
-        that nobody keeps a copy to go back to.
-    fed : tuple of int
-        Which of the variables that were said to be fed the step reads, in the driver's order.
-    graph : StepGraph, optional
-        What was compiled, for who tells steps apart: on variables of its own, without values.
-    inputs : tuple of SharedVariable
-        Those of `shared`, in the order of the graph.
-    """
+    """A compiled step, and the shared variables that it reads and changes."""
 
     driver: Driver
-    shared: tuple[SharedVariable, ...]
+    shared: tuple[SharedVariable, ...]  # in the order of the driver's state
     has_loss: bool
+    #: A step whose loss is not finite changes generators and indexes only: nobody needs a copy to go back to
     guarded: bool = False
-    fed: tuple[int, ...] = ()
-    graph: StepGraph | None = None
-    inputs: tuple[SharedVariable, ...] = ()
+    batch_variables: tuple[int, ...] = ()  # which variables of a batch feed it reads
+    graph: StepGraph | None = None  # that was compiled, without values
+    inputs: tuple[SharedVariable, ...] = ()  # `shared`, in the order of the graph
 
     def load(self) -> State:
-        """Take the values of the shared variables, as the driver holds them."""
+        """Return the values of the shared variables, as the driver holds them."""
         return self.driver.load(self.shared)
 
     def store(self, state: State) -> None:
@@ -79,44 +66,44 @@ class Step:
 
 
 @dataclass(frozen=True)
-class _Compiled:
-    """What was compiled for a graph: its driver, and which of the graph's inputs the driver's are."""
+class CachedStep:
+    """A compiled graph."""
 
     graph: StepGraph
-    settings: tuple[Any, ...]
+    settings: tuple[object, ...]
     driver: Driver
-    order: tuple[int, ...]
+    order: tuple[int, ...]  # for each input of the driver, its index among those of the graph
 
-    def bind(self, shared: Sequence[SharedVariable], fed: Iterable[SharedVariable]) -> Step:
-        own = tuple(shared[i] for i in self.order)
-        read = tuple(k for k, var in enumerate(fed) if var in own)
+    def bind(
+        self, inputs: Sequence[SharedVariable], batch_variables: Iterable[SharedVariable]
+    ) -> Step:
+        """Return the step on the variables of a fit."""
+        shared = tuple(inputs[i] for i in self.order)
+        read = tuple(k for k, var in enumerate(batch_variables) if var in shared)
         graph = self.graph
         return Step(
-            self.driver, own, graph.has_loss, graph.guarded, read, graph, inputs=tuple(shared)
+            self.driver, shared, graph.has_loss, graph.guarded, read, graph, inputs=tuple(inputs)
         )
 
 
-# PyTensor's flags, and the generators of a model that are seeded, are those of all threads
-_making = threading.RLock()
+# PyTensor's flags, and the generators of a model that are seeded, are shared by all threads
+_compile_lock = threading.RLock()
 
 
 def one_at_a_time[**P, R](function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function that makes steps wait for others that do, in other threads."""
+    """Let a function that makes steps wait for those in other threads."""
 
     @wraps(function)
-    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _making:
+    def locked(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _compile_lock:
             return function(*args, **kwargs)
 
-    return alone
+    return locked
 
 
-# Steps that are kept for a model, the last ones
-MOST = 8
-
-# What was compiled for a model, or found for it among what was compiled for others, lives as long as the
-# model.
-_compiled: WeakKeyDictionary[Any, list[_Compiled]] = WeakKeyDictionary()
+# The steps that were compiled for a model, or found for it among those of others. They live as long as the
+# model
+_compiled: WeakKeyDictionary[Model, list[CachedStep]] = WeakKeyDictionary()
 
 
 @one_at_a_time
@@ -126,9 +113,9 @@ def make_step(
     *,
     model: Model,
     random_seed: int,
-    mode: Any = None,
+    mode: str | Mode | None = None,
     guarded: bool = False,
-    fed: Mapping[SharedVariable, np.dtype] | None = None,
+    batch_dtypes: Mapping[SharedVariable, np.dtype] | None = None,
     **compile_kwargs: Any,
 ) -> Step:
     """Compile a step, unless the same was compiled before for a model that still lives.
@@ -139,23 +126,23 @@ def make_step(
         The next values. Those of generators and minibatch indexes are added.
     loss : scalar variable, optional
     model : Model
-        Its `check_bounds` counts, and it is whose steps are kept.
+        The cache keeps the step as long as it lives. Its `check_bounds` counts.
     random_seed : int
         Seeds the generators and minibatch indexes of the graph.
     mode : str or Mode, optional
         As of :func:`pytensor.function`.
     guarded : bool
         Whether loss and updates are from :func:`~pymc.variational.local_params.row_optimizer.guarded`.
-    fed : mapping of SharedVariable to dtype, optional
-        What has another value at each step, and the dtype of its batches:
-        :attr:`BatchFeed.inputs <pymc.variational.engine.batch_feed.BatchFeed.inputs>`.
+    batch_dtypes : mapping of SharedVariable to dtype, optional
+        The inputs that a batch feed sets, and the dtypes of their batches:
+        :attr:`BatchFeed.batch_dtypes <pymc.variational.engine.batch_feed.BatchFeed.batch_dtypes>`.
     **compile_kwargs
         More of :func:`pytensor.function`'s.
 
     Returns
     -------
     Step
-        It has states of the minibatch indexes of its own: those of the model stay as they were seeded.
+        It has its own states of the minibatch indexes: those of the model stay as they were seeded.
 
     Examples
     --------
@@ -167,41 +154,42 @@ def make_step(
     >>> losses
     array([1.    , 0.25  , 0.0625])
     """
-    graph = step_graph(updates, loss, random_seed, guarded, fed, compiles_to_jax(mode))
+    graph = step_graph(updates, loss, random_seed, guarded, batch_dtypes, compiles_to_jax(mode))
     settings = (*_mode_key(mode), model.check_bounds, tuple(compile_kwargs.items()))
-    known = _compiled.setdefault(model, [])
-    shared = [_own(var) for var in graph.shared]
-    for old in [*known, *(old for steps in list(_compiled.values()) for old in steps)]:
-        if old.settings == settings and old.graph.same_as(graph):
-            if not any(old is mine for mine in known):
-                _keep(known, old)
-            return old.bind(shared, fed or ())
-    own = graph.on_own_variables()
+    inputs = [_copied_index_state(var) for var in graph.shared]
+    of_model = _compiled.setdefault(model, [])
+    of_all = [cached for steps in list(_compiled.values()) for cached in steps]
+    for cached in [*of_model, *of_all]:
+        if cached.settings == settings and cached.graph.same_as(graph):
+            if not any(cached is known for known in of_model):
+                _keep(of_model, cached)
+            return cached.bind(inputs, batch_dtypes or ())
+    graph = graph.with_new_variables()
     with model:
-        function = compile_step(own, mode, **compile_kwargs)
-    inputs = [shared[i] for i in function.order]
-    driver = choose_driver(function, lambda driver: driver.load(inputs))
-    own.forget_values()
-    new = _Compiled(own, settings, driver, function.order)
-    _keep(known, new)
-    return new.bind(shared, fed or ())
+        function = compile_step(graph, mode, **compile_kwargs)
+    shared = [inputs[i] for i in function.order]
+    driver = choose_driver(function, lambda driver: driver.load(shared))
+    graph.drop_values()
+    new = CachedStep(graph, settings, driver, function.order)
+    _keep(of_model, new)
+    return new.bind(inputs, batch_dtypes or ())
 
 
-def _keep(known: list[_Compiled], step: _Compiled) -> None:
-    known.append(step)
-    del known[:-MOST]
+def _keep(steps: list[CachedStep], step: CachedStep) -> None:
+    steps.append(step)
+    del steps[:-MAX_STEPS]
 
 
-def _own(var: SharedVariable) -> SharedVariable:
-    """Copy the state of a minibatch index, which is the model's; all else is of one fit, or data."""
+def _copied_index_state(var: SharedVariable) -> SharedVariable:
+    """Copy the state of a minibatch index, which is the model's. All else is of one fit, or data."""
     if not isinstance(var, IndexState):
         return var
     return type(var)(type=var.type, value=host_value(var), strict=False, name=var.name)
 
 
-def _mode_key(mode: Any) -> tuple[Any, ...]:
-    """Tell what two modes must have alike; a user's own is alike to itself only."""
+def _mode_key(mode: str | Mode | None) -> tuple[object, ...]:
+    """Return a key that equal modes share. A mode that users have made is equal to itself only."""
     resolved = get_mode(mode)
-    own = isinstance(mode, Mode) and all(mode is not known for known in predefined_modes.values())
-    kind = mode if own else (type(resolved.linker), str(resolved.provided_optimizer))
+    users = isinstance(mode, Mode) and all(mode is not known for known in predefined_modes.values())
+    kind = mode if users else (type(resolved.linker), str(resolved.provided_optimizer))
     return kind, pytensor.config.floatX

@@ -18,7 +18,7 @@ import pymc as pm
 from pymc.variational.auto import AutoInference, inference
 from pymc.variational.auto.log_posterior import LoadedRows, LogPosterior
 from pymc.variational.guides.initial_values import InitialValues
-from pymc.variational.placeholders import feed_of
+from pymc.variational.placeholders import make_feed
 from tests.variational.auto.problems import Regression, log_posterior
 from tests.variational.engine import PYTHON
 
@@ -67,7 +67,7 @@ def check(approx: Any) -> None:
 @pytest.mark.parametrize("length", [7, 100, 5000])
 def test_each_pass_has_all_rows_once(shuffle: bool, length: int) -> None:
     loader = loader_of(shuffle=shuffle)
-    rows = LoadedRows(feed_of(model_of(loader), loader), 1)
+    rows = LoadedRows(make_feed(model_of(loader), loader), 1)
     for _ in range(2):
         blocks = [block for some in rows.blocks(length, 3) for block in some[1]]
         assert {len(block) for block in blocks[:-1]} <= {length}
@@ -79,7 +79,7 @@ def test_each_pass_has_all_rows_once(shuffle: bool, length: int) -> None:
 def test_a_part_is_of_all_rows() -> None:
     """Each place of the data is as likely, in a loader that does not shuffle too."""
     loader = loader_of(shuffle=False)
-    rows = LoadedRows(feed_of(model_of(loader), loader), 1)
+    rows = LoadedRows(make_feed(model_of(loader), loader), 1)
     x, y, numbers = rows.part(500, np.random.default_rng(1))
     assert len(np.unique(numbers)) == 500
     np.testing.assert_array_equal(x, PROBLEM.X[numbers])
@@ -91,7 +91,7 @@ def test_a_part_is_of_all_rows() -> None:
 def test_it_is_the_log_posterior_of_all_rows() -> None:
     loader = loader_of()
     model = model_of(loader)
-    feed = feed_of(model, loader)
+    feed = make_feed(model, loader)
     logp = LogPosterior.of(model, InitialValues.from_model(model), 1, feed, mode=PYTHON)
     points = PROBLEM.mean + np.random.default_rng(1).normal(size=(3, 3)) * PROBLEM.sd
     for found, right in zip(logp.of_all(points), log_posterior(PROBLEM.model())(points)):

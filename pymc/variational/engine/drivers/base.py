@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""What a driver is: it runs many optimisation steps in one call."""
+"""The protocol of a driver, which runs many optimisation steps in one call, and the one in Python."""
 
 from __future__ import annotations
 
@@ -33,15 +33,10 @@ State = tuple[Any, ...]
 
 
 class Run(NamedTuple):
-    """What came of a call.
+    """The state after the last step that ran, and the losses.
 
-    Parameters
-    ----------
-    state : State
-        After the last step that ran.
-    losses : array of shape (n_steps,) or (n_steps, n), or shorter
-        The loss of each step that ran, nan for a step without one, and others beside it. It is shorter
-        where the loss was not finite: that one is the last.
+    These have shape (n_steps,), or (n_steps, n) with auxiliary losses, and are nan for steps without a loss.
+    They end with the first loss that is not finite.
     """
 
     state: State
@@ -49,42 +44,37 @@ class Run(NamedTuple):
 
 
 class Driver(Protocol):
-    """Runs the steps of one compiled function; it keeps no state of its own."""
+    """Runs the steps of one compiled function. It has no state of its own."""
 
-    #: What the report of a fit says: "numba", "jax" or "python".
+    #: In the report of a fit: "numba", "jax" or "python".
     name: str
 
     def __init__(self, step: StepFunction) -> None: ...
 
     def load(self, shared: Sequence[SharedVariable]) -> State:
-        """Take the values of the shared variables, which stand in the order of the inputs."""
+        """Return the values of the shared variables, which are in the order of the inputs."""
 
     def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
         """Write the values that steps change back, as NumPy arrays and Generators."""
 
     def copy(self, state: State) -> State:
-        """Copy what steps change in place, to go back to it later."""
+        """Copy the values that steps change in place, to go back to them."""
 
     def compile(self, state: State) -> None:
-        """Compile what `run` needs for values of the types in `state`, without taking a step."""
+        """Compile all that `run` needs for values of these types, without taking a step."""
 
     def prepare_batches(self, values: tuple[np.ndarray, ...]) -> Any:
-        """Take batches for the fed inputs, each with an axis of them in front, as `run` reads it."""
+        """Return batches for the batch inputs, each an array with an axis of batches in front, for `run`."""
 
-    def run(self, state: State, n_steps: int, fed: PreparedBatches | None = None) -> Run:
-        """Take `n_steps` steps, or fewer where a loss is not finite; `state` is used up.
+    def run(self, state: State, n_steps: int, batches: PreparedBatches | None = None) -> Run:
+        """Take `n_steps` steps, or fewer if a loss is not finite. `state` must not be used again.
 
-        A step with fed inputs needs `fed`, of at least `n_steps` batches from its start.
+        A step with batch inputs needs at least `n_steps` batches.
         """
 
 
 class PickledByStep:
-    """Pickled as the step that it is made from; copies share it, since it keeps no state.
-
-    Parameters
-    ----------
-    step : StepFunction
-    """
+    """Mixin of drivers: pickled as the step that they are made from, and shared by copies."""
 
     def __init__(self, step: StepFunction) -> None:
         self._step = step
@@ -97,56 +87,28 @@ class PickledByStep:
 
 
 class NumpyState(PickledByStep):
-    """State of drivers that compute on NumPy arrays and Generators: the shared values themselves.
-
-    Parameters
-    ----------
-    step : StepFunction
-    """
+    """State of drivers that compute on NumPy arrays and Generators: the shared values themselves."""
 
     def __init__(self, step: StepFunction) -> None:
         super().__init__(step)
-        self._changed = tuple(sorted(step.updates))
+        self._updated = tuple(sorted(step.updates))
 
     def load(self, shared: Sequence[SharedVariable]) -> State:
         return tuple(host_value(var) for var in shared)
 
     def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
-        for i in self._changed:
+        for i in self._updated:
             shared[i].container.storage[0] = state[i]
 
     def prepare_batches(self, values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         return values
 
     def copy(self, state: State) -> State:
-        values = list(state)
-        for i in self._changed:
-            values[i] = _copied(values[i])
-        return tuple(values)
-
-
-def check_batches(step: StepFunction, fed: PreparedBatches | None) -> None:
-    """Raise where a step needs batches and has none."""
-    if step.fed and fed is None:
-        raise ValueError("The step has fed inputs: run(state, n_steps, fed) needs their batches.")
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, np.random.Generator):  # deepcopy takes ten times as long
-        bit_generator = type(value.bit_generator)(0)
-        bit_generator.state = value.bit_generator.state
-        return np.random.Generator(bit_generator)
-    return copy.copy(value)
+        return tuple(_copied(v) if i in self._updated else v for i, v in enumerate(state))
 
 
 class PythonDriver(NumpyState):
-    """Calls the compiled function of a step.
-
-    Parameters
-    ----------
-    step : StepFunction
-        Compiled with any mode.
-    """
+    """Calls the compiled function of a step: for the C backend, and where no loop can be compiled."""
 
     name = "python"
 
@@ -159,31 +121,45 @@ class PythonDriver(NumpyState):
     def compile(self, state: State) -> None:
         """Do nothing: PyTensor compiles the function, some backends at its first call."""
 
-    def run(self, state: State, n_steps: int, fed: PreparedBatches | None = None) -> Run:
-        check_batches(self._step, fed)
+    def run(self, state: State, n_steps: int, batches: PreparedBatches | None = None) -> Run:
+        check_batches(self._step, batches)
         with self._lock:
-            return self._run(state, n_steps, fed)
-
-    def _run(self, state: State, n_steps: int, fed: PreparedBatches | None) -> Run:
-        slots = [(self._storages[given.place], given.dtype) for given in self._step.fed]
-        others = [storage[0] for storage in self._storages]
-        for storage, value in zip(self._storages, state):
-            storage[0] = value
-        losses = self._step.loss_buffer(n_steps)
-        n_run = 0
-        try:
-            while n_run < n_steps:
-                if fed is not None:
-                    for (storage, dtype), values in zip(slots, fed.values):
-                        storage[0] = values[fed.start + n_run].astype(dtype, copy=False)
-                loss = self._step.function()
-                if self._step.has_loss:
-                    losses[n_run] = loss
-                n_run += 1
-                if self._step.has_loss and not np.isfinite(losses[n_run - 1]).flat[0]:
-                    break
-            after = tuple(storage[0] for storage in self._storages)
-        finally:
-            for storage, value in zip(self._storages, others):
+            before = [storage[0] for storage in self._storages]
+            for storage, value in zip(self._storages, state):
                 storage[0] = value
-        return Run(after, losses[:n_run])
+            try:
+                losses = self._run(n_steps, batches)
+                return Run(tuple(storage[0] for storage in self._storages), losses)
+            finally:
+                for storage, value in zip(self._storages, before):
+                    storage[0] = value
+
+    def _run(self, n_steps: int, batches: PreparedBatches | None) -> np.ndarray:
+        losses = self._step.loss_buffer(n_steps)
+        for k in range(n_steps):
+            if batches is not None:
+                for (i, dtype, _), values in zip(self._step.batch_inputs, batches.values):
+                    batch = values[batches.start + k]
+                    self._storages[i][0] = batch.astype(dtype, copy=False)
+            loss = self._step.function()
+            if self._step.has_loss:
+                losses[k] = loss
+                if not np.isfinite(losses[k]).flat[0]:
+                    return losses[: k + 1]
+        return losses
+
+
+def check_batches(step: StepFunction, batches: PreparedBatches | None) -> None:
+    """Raise if a step needs batches and gets none."""
+    if step.batch_inputs and batches is None:
+        raise ValueError(
+            "The step has batch inputs: run(state, n_steps, batches) needs batches for them."
+        )
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, np.random.Generator):  # deepcopy takes ten times as long
+        bit_generator = type(value.bit_generator)(0)
+        bit_generator.state = value.bit_generator.state
+        return np.random.Generator(bit_generator)
+    return copy.copy(value)

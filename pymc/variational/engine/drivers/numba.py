@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Many steps in a loop that Numba compiles around the step.
+"""The driver of Numba: many steps in a loop that is compiled around the step.
 
 PyTensor compiles a step to a function of its inputs, which returns the loss and the next values. The
 loop below passes those on as the inputs of the next step, without a copy and without Python. It lies
@@ -21,7 +21,7 @@ import numpy as np
 
 from numba import NumbaWarning, types
 from numba.core.typing.templates import signature as typed
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS
 from pytensor.link.numba.dispatch.basic import numba_njit
 
@@ -31,28 +31,24 @@ from pymc.variational.engine.drivers.base import NumpyState, Run, State, StepFun
 __all__ = ["NumbaDriver"]
 
 # Part of the key of the cache, which does not know this file: raise it when a loop below changes.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 def next_state(updates: Sequence[tuple[int, int]], n_inputs: int) -> Callable:
-    """Make the compiled function (state, outputs of a step) -> state after the step."""
+    """Return the compiled function (state, outputs of a step) -> state after the step."""
     output_of = dict(updates)
 
     @intrinsic
     def arrange(typing_context: Any, state: Any, outputs: Any) -> tuple[Any, Callable]:
-        taken = [(outputs, output_of[i]) if i in output_of else (state, i) for i in range(n_inputs)]
-        result = types.Tuple([source.types[i] for source, i in taken])
+        # For each input: the argument of this function that has its next value, and its index there
+        sources = [(1, output_of[i]) if i in output_of else (0, i) for i in range(n_inputs)]
+        result = types.Tuple([(state, outputs)[k].types[i] for k, i in sources])
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            values = [
-                builder.extract_value(args[1], output_of[i])
-                if i in output_of
-                else builder.extract_value(args[0], i)
-                for i in range(n_inputs)
-            ]
-            made = context.make_tuple(builder, signature.return_type, values)
-            context.nrt.incref(builder, signature.return_type, made)
-            return made
+            values = [builder.extract_value(args[k], i) for k, i in sources]
+            after = context.make_tuple(builder, signature.return_type, values)
+            context.nrt.incref(builder, signature.return_type, after)
+            return after
 
         return result(state, outputs), generate
 
@@ -70,39 +66,39 @@ def converted(dtype: Any) -> Callable[[np.ndarray, int], np.ndarray]:
     return copy
 
 
-def with_batch(fed: Sequence[int], n_inputs: int) -> Callable:
-    """Make the compiled function (state, batches, k) -> state with the k-th batch in its fed places.
+def with_batch(batch_inputs: Sequence[int], n_inputs: int) -> Callable:
+    """Return the compiled function (state, batches, k) -> state with the k-th batch in its batch inputs.
 
-    A batch is a view; of another dtype than the place, a copy.
+    A batch is a view, or a copy if its dtype is not that of the input.
     """
-    place = {i: j for j, i in enumerate(fed)}
+    index = {i: j for j, i in enumerate(batch_inputs)}
 
     @intrinsic
-    def feed(typing_context: Any, state: Any, values: Any, k: Any) -> tuple[Any, Callable]:
-        def one(i: int) -> Any:
-            return state.types[i].copy(layout="C", readonly=False) if i in place else state.types[i]
+    def insert(typing_context: Any, state: Any, batches: Any, k: Any) -> tuple[Any, Callable]:
+        kinds = [
+            kind.copy(layout="C", readonly=False) if i in index else kind
+            for i, kind in enumerate(state.types)
+        ]
 
-        kinds = [one(i) for i in range(n_inputs)]
-
-        def take(context: Any, builder: Any, args: Any, i: int) -> Any:
-            if i not in place:
-                value = builder.extract_value(args[0], i)
-                context.nrt.incref(builder, kinds[i], value)
-                return value
-            given = values.types[place[i]]
-            take_one = view if given.dtype == kinds[i].dtype else converted(kinds[i].dtype)
-            whole = builder.extract_value(args[1], place[i])
+        def value(context: Any, builder: Any, args: Any, i: int) -> Any:
+            if i not in index:
+                unchanged = builder.extract_value(args[0], i)
+                context.nrt.incref(builder, kinds[i], unchanged)
+                return unchanged
+            kind = batches.types[index[i]]
+            take = view if kind.dtype == kinds[i].dtype else converted(kinds[i].dtype)
+            array = builder.extract_value(args[1], index[i])
             return context.compile_internal(
-                builder, take_one, typed(kinds[i], given, k), (whole, args[2])
+                builder, take, typed(kinds[i], kind, k), (array, args[2])
             )
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            values = [take(context, builder, args, i) for i in range(n_inputs)]
+            values = [value(context, builder, args, i) for i in range(n_inputs)]
             return context.make_tuple(builder, signature.return_type, values)
 
-        return types.Tuple(kinds)(state, values, k), generate
+        return types.Tuple(kinds)(state, batches, k), generate
 
-    return feed
+    return insert
 
 
 # The loops are templates: each driver gives their code globals of its own. Closures would do the same,
@@ -110,93 +106,54 @@ def with_batch(fed: Sequence[int], n_inputs: int) -> Callable:
 STEP: Callable = None  # type: ignore[assignment]
 NEXT_STATE: Callable = None  # type: ignore[assignment]
 WITH_BATCH: Callable = None  # type: ignore[assignment]
+STORE_LOSS: Callable = None  # type: ignore[assignment]
 
 
-def run_with_loss(losses: np.ndarray, state: State, values: tuple, start: int) -> tuple[int, State]:
+def run_steps(losses: np.ndarray, state: State, batches: tuple, start: int) -> tuple[int, State]:
     n_run = losses.shape[0]
     for k in range(losses.shape[0]):
         outputs = STEP(*state)
         state = NEXT_STATE(state, outputs)
-        losses[k] = outputs[0][()]
-        if not np.isfinite(losses[k]):
+        if not STORE_LOSS(losses, k, outputs[0]):
             n_run = k + 1
             break
     return n_run, state
 
 
-def run_with_losses(
-    losses: np.ndarray, state: State, values: tuple, start: int
-) -> tuple[int, State]:
+# One loop for both would count references of a whole state anew at each step, which a small step notices.
+def run_batches(losses: np.ndarray, state: State, batches: tuple, start: int) -> tuple[int, State]:
     n_run = losses.shape[0]
     for k in range(losses.shape[0]):
-        outputs = STEP(*state)
+        outputs = STEP(*WITH_BATCH(state, batches, start + k))
         state = NEXT_STATE(state, outputs)
-        losses[k] = outputs[0]
-        if not np.isfinite(losses[k, 0]):
+        if not STORE_LOSS(losses, k, outputs[0]):
             n_run = k + 1
             break
     return n_run, state
 
 
-def run_without_loss(
-    losses: np.ndarray, state: State, values: tuple, start: int
-) -> tuple[int, State]:
-    for _ in range(losses.shape[0]):
-        state = NEXT_STATE(state, STEP(*state))
-    return losses.shape[0], state
+# Store the loss of a step, which is its first output. Return whether it is finite.
 
 
-# The same with a batch for each step. One loop for both would count references of a whole state anew at
-# each step, which a small step notices.
-def feed_with_loss(
-    losses: np.ndarray, state: State, values: tuple, start: int
-) -> tuple[int, State]:
-    n_run = losses.shape[0]
-    for k in range(losses.shape[0]):
-        outputs = STEP(*WITH_BATCH(state, values, start + k))
-        state = NEXT_STATE(state, outputs)
-        losses[k] = outputs[0][()]
-        if not np.isfinite(losses[k]):
-            n_run = k + 1
-            break
-    return n_run, state
+@register_jitable(inline="always")
+def store_scalar(losses: np.ndarray, k: int, loss: np.ndarray) -> bool:
+    losses[k] = loss[()]
+    return np.isfinite(losses[k])
 
 
-def feed_with_losses(
-    losses: np.ndarray, state: State, values: tuple, start: int
-) -> tuple[int, State]:
-    n_run = losses.shape[0]
-    for k in range(losses.shape[0]):
-        outputs = STEP(*WITH_BATCH(state, values, start + k))
-        state = NEXT_STATE(state, outputs)
-        losses[k] = outputs[0]
-        if not np.isfinite(losses[k, 0]):
-            n_run = k + 1
-            break
-    return n_run, state
+@register_jitable(inline="always")
+def store_vector(losses: np.ndarray, k: int, loss: np.ndarray) -> bool:
+    losses[k] = loss
+    return np.isfinite(losses[k, 0])
 
 
-def feed_without_loss(
-    losses: np.ndarray, state: State, values: tuple, start: int
-) -> tuple[int, State]:
-    for k in range(losses.shape[0]):
-        state = NEXT_STATE(state, STEP(*WITH_BATCH(state, values, start + k)))
-    return losses.shape[0], state
-
-
-#: (whether it has a loss, others beside it, fed inputs) -> loop
-LOOPS = {
-    (True, False, False): run_with_loss,
-    (True, True, False): run_with_losses,
-    (False, False, False): run_without_loss,
-    (True, False, True): feed_with_loss,
-    (True, True, True): feed_with_losses,
-    (False, False, True): feed_without_loss,
-}
+@register_jitable(inline="always")
+def store_none(losses: np.ndarray, k: int, first_output: Any) -> bool:
+    return True
 
 
 class NumbaDriver(NumpyState):
-    """Runs steps in one loop of compiled code, which lets other threads of Python run.
+    """Runs steps in one loop of compiled code, without Python's lock.
 
     Parameters
     ----------
@@ -207,55 +164,66 @@ class NumbaDriver(NumpyState):
     name = "numba"
 
     def __init__(self, step: StepFunction) -> None:
+        super().__init__(step)
         jit_fn = step.function.vm.jit_fn
         key = CACHED_SRC_FUNCTIONS.get(jit_fn.py_func)
-        super().__init__(step)
+        cached = key is not None
         updates = tuple(sorted(step.updates.items()))
         n_inputs = len(step.function.input_storage)
-        template = LOOPS[step.has_loss, step.loss_buffer(0).ndim == 2, bool(step.fed)]
+        template = run_batches if step.batch_inputs else run_steps
+        store = store_none
+        if step.has_loss:
+            store = store_vector if step.loss_shape else store_scalar
         scope = {
-            "np": np,
             "__name__": __name__,  # Numba imports this module when it reads a loop from the cache
             # The step without the entry from Python, which takes long to compile
-            "STEP": numba_njit(jit_fn.py_func, cache=key is not None),
+            "STEP": numba_njit(jit_fn.py_func, cache=cached),
             "NEXT_STATE": next_state(updates, n_inputs),
-            "WITH_BATCH": with_batch([given.place for given in step.fed], n_inputs),
+            "WITH_BATCH": with_batch([batch.input_index for batch in step.batch_inputs], n_inputs),
+            "STORE_LOSS": store,
         }
         loop = FunctionType(template.__code__, scope, template.__name__)
-        if key is not None:
-            parts = f"{key} {updates} {template.__name__} {step.fed} {CACHE_VERSION}"
+        if cached:
+            kinds = f"{template.__name__} {store.__name__} {step.batch_inputs}"
+            parts = f"{key} {updates} {kinds} {CACHE_VERSION}"
             CACHED_SRC_FUNCTIONS[loop] = sha256(parts.encode()).hexdigest()
-        self._loop = numba_njit(loop, final_function=True, nogil=True, cache=key is not None)
+        self._loop = numba_njit(loop, final_function=True, nogil=True, cache=cached)
         # By the types of a state. Numba looks them up itself at each call, in Python for a Generator,
         # which takes as long as a hundred small steps.
-        self._entries: dict[tuple[Any, ...], Callable] = {}
+        self._compiled: dict[tuple[Any, ...], Callable] = {}
 
     def compile(self, state: State) -> None:
-        values = tuple(np.empty((1, *state[g.place].shape), g.given) for g in self._step.fed)
-        self._entry(self._step.loss_buffer(0), state, values)
+        batches = tuple(
+            np.empty((1, *state[batch.input_index].shape), batch.batch_dtype)
+            for batch in self._step.batch_inputs
+        )
+        self._loop_for(self._step.loss_buffer(0), state, batches)
 
-    def run(self, state: State, n_steps: int, fed: PreparedBatches | None = None) -> Run:
-        check_batches(self._step, fed)
-        values, start = ((), 0) if fed is None else fed
+    def run(self, state: State, n_steps: int, batches: PreparedBatches | None = None) -> Run:
+        check_batches(self._step, batches)
+        values, start = batches or ((), 0)
         losses = self._step.loss_buffer(n_steps)
-        n_run, state = self._entry(losses, state, values)(losses, state, values, start)
+        loop = self._loop_for(losses, state, values)
+        n_run, state = loop(losses, state, values, start)
         return Run(state, losses[:n_run])
 
-    def _entry(self, losses: np.ndarray, state: State, values: tuple[np.ndarray, ...]) -> Callable:
-        """Look up the compiled loop for values of these types, or compile it."""
-        kinds = tuple(map(kind, (*state, *values)))
-        if kinds not in self._entries:
-            signature = *map(numba.typeof, (losses, state, values)), types.intp
+    def _loop_for(
+        self, losses: np.ndarray, state: State, batches: tuple[np.ndarray, ...]
+    ) -> Callable:
+        """Return the compiled loop for values of these types."""
+        types_of_values = tuple(map(type_key, (*state, *batches)))
+        if types_of_values not in self._compiled:
+            signature = *map(numba.typeof, (losses, state, batches)), types.intp
             with warnings.catch_warnings():
                 # Raw data in the graph are constants, and large ones keep it out of the cache.
                 # PyTensor is silent about this too.
                 warnings.filterwarnings("ignore", ".*Cannot cache compiled function", NumbaWarning)
-                self._entries[kinds] = self._loop.compile(signature)
-        return self._entries[kinds]
+                self._compiled[types_of_values] = self._loop.compile(signature)
+        return self._compiled[types_of_values]
 
 
-def kind(value: Any) -> Any:
-    """Tell what Numba's type of a value depends on."""
+def type_key(value: Any) -> Any:
+    """Return all that Numba's type of a value depends on."""
     if isinstance(value, np.ndarray):
         return value.dtype, value.ndim, value.flags.num
     return type(value)
