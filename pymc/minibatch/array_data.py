@@ -32,6 +32,7 @@ __all__ = [
     "check_exact",
     "check_integers",
     "compiles_to_jax",
+    "integer_bounds",
     "numbers_of",
     "numpy_dtype",
     "raw_data",
@@ -131,14 +132,7 @@ def check_exact(array: np.ndarray, dtype: np.dtype, what: str) -> None:
     """Raise a ValueError if `dtype` cannot hold an integer of `array`; floats are not checked."""
     if array.dtype.kind not in "iu" or not array.size:
         return
-    if dtype.kind == "f":
-        most = 2 ** (np.finfo(dtype).nmant + 1)
-        least = -most
-    elif dtype.kind == "b":
-        least, most = 0, 1
-    else:
-        least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-    bounds = np.iinfo(array.dtype)
+    (least, most), bounds = integer_bounds(dtype), np.iinfo(array.dtype)
     if least <= bounds.min and bounds.max <= most:
         return
     smallest, largest = int(array.min()), int(array.max())
@@ -156,3 +150,13 @@ def check_integers(model: Model, name: str, values: Any) -> None:
         dtype = shared.type.numpy_dtype
         if dtype.kind in "iu":
             check_exact(np.asanyarray(numbers_of(values)), dtype, f"pm.set_data of {name!r}")
+
+
+def integer_bounds(dtype: np.dtype) -> tuple[int, int]:
+    """Return the smallest and largest integer up to which a dtype holds every one."""
+    if dtype.kind == "f":
+        most = 2 ** (np.finfo(dtype).nmant + 1)
+        return -most, most
+    if dtype.kind == "b":
+        return 0, 1
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)

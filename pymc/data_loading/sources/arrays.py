@@ -111,22 +111,13 @@ def is_stored(data: object) -> bool:
 
 
 def series_numbers(series: Any, where: str, first_row: int = 0, *, nan: bool = True) -> np.ndarray:
-    """Return one column as an array, without a copy if possible. Missing values are NaN.
-
-    Parameters
-    ----------
-    series : pandas.Series, polars.Series, pyarrow.Array or pyarrow.ChunkedArray
-    where : str
-    first_row : int
-        The number that messages give to the first row.
-    nan : bool
-        Whether to raise ValueError for missing values if False.
-    """
+    """Return one column as an array. Missing values are NaN, or a ValueError unless `nan`."""
     if isinstance(series, pd.Series):
         if isinstance(series.dtype, np.dtype):
             return series.to_numpy()
-        present = series.dropna().to_numpy(dtype=numpy_dtype(series.dtype))
         missing = series.isna().to_numpy()
+        series = series.dropna() if missing.any() else series  # which copies
+        present = series.to_numpy(dtype=numpy_dtype(series.dtype))
     elif is_of("polars", series, "Series"):
         present, missing = series.drop_nulls().to_numpy(), series.is_null().to_numpy()
     else:  # bits, which bools are in Arrow, have to be copied
@@ -137,10 +128,8 @@ def series_numbers(series: Any, where: str, first_row: int = 0, *, nan: bool = T
     if not nan:
         rows = np.flatnonzero(missing)
         raise ValueError(
-            f"{where}, row {first_row + rows[0]}: the value is missing"
-            + (f", as are {len(rows) - 1} more in these rows" if len(rows) > 1 else "")
-            + ". A likelihood needs a number in each row: fill such values, or leave these rows out, "
-            "when the data are written"
+            f"{where}, row {first_row + rows[0]}: the value is missing, as are {len(rows) - 1} more. A "
+            f"likelihood needs a number in each row: fill such values, or leave these rows out"
         )
     dtype = present.dtype if present.dtype.kind == "f" else np.dtype("float64")
     check_exact(present, dtype, where)
@@ -150,19 +139,10 @@ def series_numbers(series: Any, where: str, first_row: int = 0, *, nan: bool = T
 
 
 def as_numbers(data: Any, where: str) -> np.ndarray:
-    """Return an array, tensor, column or nested lists as an array of numbers, not copied if possible.
-
-    Raises
-    ------
-    TypeError
-        If NumPy cannot read it, or finds something other than numbers.
-    ValueError
-        If values are masked.
-    """
+    """Return an array, tensor, column or nested lists as an array of numbers, not copied if possible."""
     if np.ma.is_masked(data):
         raise ValueError(
-            f"{where} has masked values, and a likelihood needs a number in each row: fill them, or leave "
-            f"these rows out"
+            f"{where} has masked values, and a likelihood needs a number in each row: fill them"
         )
     try:
         array = None if is_series(data) else np.asarray(data)
@@ -183,10 +163,7 @@ def _check_dtype(dtype: np.dtype, where: str) -> None:
 
 
 def as_field(array: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray | None:
-    """Return a later array in the dtype of the first one.
-
-    None for another dtype, unless the first had floats, and they hold these integers.
-    """
+    """Return a later array in the dtype of the first: only integers become floats, else None."""
     if array.dtype.newbyteorder("=") == dtype:
         return array
     if not (array.dtype.kind in "biu" and dtype.kind == "f" and np.can_cast(array.dtype, dtype)):
@@ -205,13 +182,7 @@ def field_of(name: str, array: np.ndarray, where: str) -> Field:
 def named_shapes(
     sample_shape: SampleShape, names: Iterable[str], where: str
 ) -> dict[str, tuple[int, ...] | None]:
-    """Return the shape of a row for each name, None where users gave none.
-
-    Raises
-    ------
-    ValueError
-        If they gave shapes for other names.
-    """
+    """Return the shape of a row for each name, None where users gave none."""
     names = list(names)
     if sample_shape is None:
         return dict.fromkeys(names)
@@ -257,12 +228,7 @@ def equal_lengths(arrays: Mapping[str, np.ndarray], where: str, advice: str = ""
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ArraySource(BlockSource):
-    """Rows of an array, or of several with as many rows.
-
-    Parameters
-    ----------
-    arrays : mapping of str to array, shape (n_rows, ...)
-        By field. Arrays outside of memory are read in slices.
+    """Rows of arrays of shape ``(n_rows, ...)``, by field. Stored arrays are read in slices.
 
     Examples
     --------
@@ -277,15 +243,7 @@ class ArraySource(BlockSource):
 
     @classmethod
     def of(cls, data: Any, where: str, sample_shape: SampleShape = None) -> ArraySource:
-        """Check an array, or a dict of arrays.
-
-        Raises
-        ------
-        TypeError
-            If something is not an array of numbers.
-        ValueError
-            If there are no rows, different numbers of them, or rows of another shape than `sample_shape`.
-        """
+        """Check an array, or a dict of arrays, and return its source."""
         named = data if isinstance(data, Mapping) else {"": data}
         if not named:
             raise ValueError(f"{where} is empty: it has no arrays")
@@ -314,7 +272,6 @@ class ArraySource(BlockSource):
 
     @cached_property
     def layout(self) -> Layout:
-        """One field per array."""
         return Layout(tuple(field_of(n, array, self.where) for n, array in self.arrays.items()))
 
     def _repr_parts(self) -> list[str]:
@@ -325,7 +282,6 @@ class ArraySource(BlockSource):
 
     @property
     def n_rows(self) -> int:
-        """The number of rows."""
         return next(iter(self.arrays.values())).shape[0]
 
     @cached_property
@@ -337,12 +293,10 @@ class ArraySource(BlockSource):
 
     @cached_property
     def part_lengths(self) -> tuple[int, ...]:
-        """Rows of each part."""
         return equal_parts(self.n_rows, self._part_rows)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Shapes, dtypes, and a digest of some rows."""
         return {
             "kind": "arrays",
             "n_rows": self.n_rows,
@@ -351,7 +305,6 @@ class ArraySource(BlockSource):
         }
 
     def read(self, part: int) -> ColumnBlock:
-        """Return a slice of the arrays."""
         start = part * self._part_rows
         rows = slice(start, start + self.part_lengths[part])
         columns = tuple((as_numbers(array[rows], self.where),) for array in self.arrays.values())

@@ -24,17 +24,22 @@ from pymc.data_loading.sources.arrays import (
     is_series,
     series_numbers,
 )
-from pymc.data_loading.sources.columns import (
+from pymc.data_loading.sources.copying import ColumnBlock, JoinedBlock
+from pymc.data_loading.sources.iterables import IterableSource
+from pymc.data_loading.sources.layout import (
+    JSON,
+    Block,
+    BlockSource,
     Column,
     Columns,
     DTypes,
+    Layout,
     Schema,
     SchemaError,
     Selection,
+    equal_parts,
+    listed,
 )
-from pymc.data_loading.sources.copying import ColumnBlock
-from pymc.data_loading.sources.iterables import IterableSource
-from pymc.data_loading.sources.layout import JSON, BlockSource, Layout, equal_parts, listed
 from pymc.minibatch.array_data import numpy_dtype
 
 if TYPE_CHECKING:
@@ -251,24 +256,13 @@ class TableReader:
 
     @property
     def layout(self) -> Layout:
-        """The fields and their columns."""
         return self.selection.layout
 
     @property
     def identity(self) -> list[JSON]:
-        """The fields and their columns in JSON."""
         return self.selection.identity
 
-    def block(self, item: Any, where: str) -> ColumnBlock:
-        """Return the rows of a table.
-
-        Raises
-        ------
-        SchemaError
-            If its columns differ from those of the first.
-        TypeError
-            If it is not a table of this kind.
-        """
+    def block(self, item: Any, where: str) -> Block:
         if not is_table(item) or isinstance(item, pd.DataFrame) != self.frames:
             kind = "data frames" if self.frames else "Arrow tables"
             raise TypeError(f"{where} is a {type(item).__name__}, and those before were {kind}")
@@ -327,18 +321,22 @@ def read_table(
     selection: Selection,
     where: str,
     first_row: int = 0,
-) -> ColumnBlock:
-    """Return the rows of a table as a block, whose columns are not copied if possible.
-
-    Raises
-    ------
-    ValueError
-        If a value cannot be converted as `dtypes` asks, or is missing in a column of integers of pandas.
-    """
+) -> Block:
+    """Return the rows of a table as a block, whose columns are not copied if possible."""
     if isinstance(table, pd.DataFrame):
-        numbers = _frame_numbers(table, selection, where, first_row)
-    else:
-        numbers = _arrow_numbers(table, selection, where)
+        return _block(
+            selection, _frame_numbers(table, selection, where, first_row), where, first_row
+        )
+    blocks: list[Block] = []
+    for batch in table.to_batches() if is_of("pyarrow", table, "Table") else [table]:
+        blocks.append(_block(selection, _arrow_numbers(batch, selection, where), where, first_row))
+        first_row += batch.num_rows
+    return blocks[0] if len(blocks) == 1 else JoinedBlock(tuple(blocks), where)
+
+
+def _block(
+    selection: Selection, numbers: dict[str, Numbers], where: str, first_row: int
+) -> ColumnBlock:
     fields = list(zip(selection.layout.fields, selection.sources, strict=True))
     return ColumnBlock(
         selection.layout,
@@ -374,16 +372,11 @@ def _frame_numbers(
     }
 
 
-def _arrow_numbers(
-    table: pa.Table | pa.RecordBatch, selection: Selection, where: str
-) -> dict[str, Numbers]:
-    numbers = {}
-    for name in selection.names:
-        column = table.column(name)
-        if is_of("pyarrow", column, "ChunkedArray"):
-            column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-        numbers[name] = _numbers(column, selection.casts.get(name), f"{where}, column {name!r}")
-    return numbers
+def _arrow_numbers(batch: pa.RecordBatch, selection: Selection, where: str) -> dict[str, Numbers]:
+    return {
+        name: _numbers(batch.column(name), selection.casts.get(name), f"{where}, column {name!r}")
+        for name in selection.names
+    }
 
 
 def _arrow_dtype(type_: pa.DataType) -> tuple[np.dtype | None, tuple[int, ...]]:
@@ -472,10 +465,9 @@ def reading(where: str, *errors: type[Exception]) -> Iterator[None]:
     except errors or Exception as error:
         if "CSV conversion error" in str(error):
             raise SchemaError(
-                f"{where}: {error}. The types of a CSV file are inferred from its first rows, and this value "
-                f"is of another type. Set the types, pyarrow.csv.open_csv(path, convert_options="
-                f'pyarrow.csv.ConvertOptions(column_types={{"x": pyarrow.float64()}})), and what stands for '
-                f"a missing value by null_values=[...]"
+                f"{where}: {error}. The types of a CSV file are inferred from its first rows. Set them, and "
+                f"null_values=[...] for missing values: pyarrow.csv.open_csv(path, convert_options="
+                f'pyarrow.csv.ConvertOptions(column_types={{"x": pyarrow.float64()}}))'
             ) from error
         raise OSError(
             f"{where} cannot be read; it may be damaged, cut short or not be of this format: "
@@ -485,13 +477,7 @@ def reading(where: str, *errors: type[Exception]) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TableSource(BlockSource):
-    """Rows of a table in memory: a data frame of pandas, or a table of Arrow.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame or pyarrow.Table
-    selection : Selection
-    """
+    """Rows of a table in memory: a data frame of pandas, or a table of Arrow."""
 
     table: pd.DataFrame | pa.Table
     selection: Selection
@@ -500,15 +486,7 @@ class TableSource(BlockSource):
     def of(
         cls, table: pd.DataFrame | pa.Table, columns: Columns = None, dtypes: DTypes = None
     ) -> TableSource:
-        """Select columns of a table, by default all.
-
-        Raises
-        ------
-        SchemaError
-            If a column is not numeric.
-        ValueError
-            If there are no rows.
-        """
+        """Select columns of a table, by default all."""
         where = "the DataFrame" if isinstance(table, pd.DataFrame) else "the table"
         selection = Selection.of(_first_schema(table), columns, where, dtypes)
         if len(table) == 0:
@@ -520,12 +498,10 @@ class TableSource(BlockSource):
 
     @property
     def layout(self) -> Layout:
-        """The fields and their columns."""
         return self.selection.layout
 
     @property
     def n_rows(self) -> int:
-        """The number of rows."""
         return len(self.table)
 
     @cached_property
@@ -541,23 +517,15 @@ class TableSource(BlockSource):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Rows and schema, and for a frame a digest of some rows."""
         kind = "frame" if isinstance(self.table, pd.DataFrame) else "arrow"
         known = {"kind": kind, "n_rows": self.n_rows, "schema": self.selection.identity}
         if isinstance(self.table, pd.DataFrame):
             some = self.table.iloc[evenly_spaced(self.n_rows)]
-            block = read_table(some, self.selection, self.selection.where)
-            known["digests"] = [digest(column) for column in block.columns[0]]
+            numbers = _frame_numbers(some, self.selection, self.selection.where, 0)
+            known["digests"] = [digest(numbers[name][0]) for name in self.selection.sources[0]]
         return known
 
-    def read(self, part: int) -> ColumnBlock:
-        """Return a slice of the table.
-
-        Raises
-        ------
-        ValueError
-            If an integer beside a missing value is beyond 2**53.
-        """
+    def read(self, part: int) -> Block:
         start, length = self._starts[part], self.part_lengths[part]
         is_frame = isinstance(self.table, pd.DataFrame)
         rows = (

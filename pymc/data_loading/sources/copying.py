@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,8 +24,16 @@ from numba import types
 from numba.extending import intrinsic
 
 from pymc.data_loading.sources.layout import Arrays, BadValue, Block, Field, Layout, listed
+from pymc.minibatch.array_data import integer_bounds
 
-__all__ = ["ColumnBlock", "ColumnGroup", "copy_columns", "copy_rows", "group_columns"]
+__all__ = [
+    "ColumnBlock",
+    "ColumnGroup",
+    "JoinedBlock",
+    "copy_columns",
+    "copy_rows",
+    "group_columns",
+]
 
 # Rows that Python copies at a time if dtypes differ: they stay in the second cache
 MIXED_ROWS = 4096
@@ -106,23 +114,12 @@ def place_rows(address, zero, n, out, places):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True, eq=False)
 class ColumnGroup:
-    """Columns of one dtype, and which columns of a row they are.
-
-    Parameters
-    ----------
-    arrays : tuple of ndarray, shape (n,)
-        Contiguous, and all of one dtype.
-    to : array of int64, shape (len(arrays),)
-        Their columns in the output.
-    addresses : array of int64, shape (len(arrays),)
-    zero : ndarray, shape (1,)
-        Tells the kernels the dtype.
-    """
+    """Contiguous columns of one dtype, each of shape (n,)."""
 
     arrays: Arrays
-    to: np.ndarray
+    to: np.ndarray  #: their columns in the output
     addresses: np.ndarray
-    zero: np.ndarray
+    zero: np.ndarray  #: of shape (1,), which tells the kernels the dtype
 
 
 def group_columns(columns: Sequence[np.ndarray]) -> tuple[ColumnGroup, ...]:
@@ -149,39 +146,22 @@ def copy_columns(
     start: int,
     stop: int,
 ) -> bool:
-    """Write rows of columns into row-major rows, converted to their dtype.
+    """Write rows of columns into rows of `out`, and return whether all floats are finite.
 
     Parameters
     ----------
     groups : sequence of ColumnGroup
         All columns of a row.
     out : ndarray, shape (n, n_columns)
-        C-contiguous.
+        C-contiguous, of any numeric dtype.
     places : int or array of int64, shape (stop - start,)
         The first row of `out`, or the row of each.
     start, stop : int
-
-    Returns
-    -------
-    bool
-        Whether all floats are finite.
 
     Raises
     ------
     IndexError
         If a place is outside of `out`, or a row outside of the columns.
-
-    Examples
-    --------
-    >>> from pymc.data_loading.sources.copying import copy_columns, group_columns
-    >>> groups = group_columns([np.arange(3.0), np.array([True, False, True])])
-    >>> out = np.zeros((3, 2))
-    >>> copy_columns(groups, out, np.array([2, 0, 1]), 0, 3)
-    True
-    >>> out
-    array([[1., 0.],
-           [2., 1.],
-           [0., 1.]])
     """
     n_rows = min((len(a) for group in groups for a in group.arrays), default=0)
     _check_bounds(n_rows, out, places, start, stop)
@@ -214,27 +194,7 @@ def _copy_group(
 def copy_rows(
     rows: np.ndarray, out: np.ndarray, places: np.ndarray | int, start: int, stop: int
 ) -> bool:
-    """Write rows of an array into rows of another, as :func:`copy_columns` does with columns.
-
-    Parameters
-    ----------
-    rows : ndarray, shape (n_rows, ...)
-        Of any strides and byte order, such as a memory map.
-    out : ndarray, shape (n, ...)
-        C-contiguous.
-    places : int or array of int64, shape (stop - start,)
-    start, stop : int
-
-    Returns
-    -------
-    bool
-        Whether all floats are finite.
-
-    Raises
-    ------
-    IndexError
-        If a place is outside of `out`, or a row outside of `rows`.
-    """
+    """Write rows of an array of any strides, as :func:`copy_columns` does with columns."""
     _check_bounds(len(rows), out, places, start, stop)
     rows, out = _as_numbers(rows), _as_numbers(out)
     part, flat = rows[start:stop], out.reshape(len(out), -1)
@@ -288,29 +248,19 @@ def _all_finite(values: np.ndarray) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class ColumnBlock(Block):
-    """Rows in columns of numbers.
-
-    Parameters
-    ----------
-    layout : Layout
-    columns : tuple of tuple of ndarray, shape (n_rows,) or (n_rows, ...)
-        The columns of each field, of any numeric dtype. One with further axes is several columns.
-    where : str
-    first_row : int
-        The number that messages give to the first row.
-    missing : tuple of (str, str, ndarray of bool, shape (n_rows,))
-        Field, column, and in which rows its values are missing, if they have no NaN for it.
-    """
+    """Rows in columns of numbers, which are copied only into batches if they are contiguous."""
 
     layout: Layout
-    columns: tuple[Arrays, ...]
+    columns: tuple[
+        Arrays, ...
+    ]  #: of each field, of shape (n_rows,), or with further axes for several
     where: str
-    first_row: int = 0
+    first_row: int = 0  #: the number that messages give to the first row
+    #: Field, column, and in which rows its values are missing, if its dtype has no NaN
     missing: tuple[tuple[str, str, np.ndarray], ...] = ()
 
     @property
     def n_rows(self) -> int:  # type: ignore[override]
-        """The number of rows."""
         return len(self.columns[0][0])
 
     @cached_property
@@ -329,13 +279,12 @@ class ColumnBlock(Block):
         )
 
     def write(self, out: Arrays, places: np.ndarray | int, start: int, stop: int) -> bool:
-        """Write rows of all fields, see :meth:`.Block.write`."""
         finite = not any(mask[start:stop].any() for _, _, mask in self.missing)
         fields = zip(self.layout.fields, self.columns, out, strict=True)
         for i, (field, columns, array) in enumerate(fields):
             if not self._fits[i]:
                 self._check_exact(field, columns, start, stop)
-            if len(columns) == 1 and columns[0].ndim > 1:  # the values of a row lie side by side
+            if len(columns) == 1 and columns[0].shape[1:] == field.shape:  # a row lies together
                 finite &= copy_rows(columns[0], array, places, start, stop)
             else:
                 flat = array.reshape(len(array), math.prod(field.shape))
@@ -344,36 +293,74 @@ class ColumnBlock(Block):
 
     def _check_exact(self, field: Field, columns: Arrays, start: int, stop: int) -> None:
         """Raise if a number of a column does not fit the dtype of the field."""
-        first = 0
-        for column in columns:
-            some = _matrix(column[start:stop])
-            for row, j in np.argwhere(_inexact(some, field.dtype))[:1].tolist():
+        for first, some in _matrices(columns, start, stop):
+            if not _all_held(some, field.dtype):
+                row, j = np.argwhere(_inexact(some, field.dtype))[0].tolist()
                 name = _label(field, first + j)
                 raise ValueError(
                     f"{self.where}, column {name}, row {self.first_row + start + row}: "
                     + _why_inexact(some[row, j], field, name)
                 )
-            first += math.prod(column.shape[1:])
 
     def bad_rows(self, start: int, stop: int) -> list[BadValue]:
-        """Return the values that are missing or not finite, see :meth:`.Block.bad_rows`."""
-        found = []
-        for field, columns in zip(self.layout.fields, self.columns, strict=True):
-            first = 0
-            for column in columns:
-                if column.dtype.kind == "f":
-                    bad = np.argwhere(~np.isfinite(_matrix(column[start:stop])))
-                    found += [
-                        BadValue(start + row, field.name, _label(field, first + j), self.first_row)
-                        for row, j in bad.tolist()
-                    ]
-                first += math.prod(column.shape[1:])
+        found = [
+            BadValue(start + row, field.name, _label(field, first + j), self.first_row)
+            for field, columns in zip(self.layout.fields, self.columns, strict=True)
+            for first, some in _matrices(columns, start, stop)
+            if some.dtype.kind == "f"
+            for row, j in np.argwhere(~np.isfinite(some)).tolist()
+        ]
         found += [
             BadValue(start + row, field_name, repr(name), self.first_row, is_null=True)
             for field_name, name, mask in self.missing
             for row in np.flatnonzero(mask[start:stop]).tolist()
         ]
         return sorted(found, key=lambda bad: bad.row)
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedBlock(Block):
+    """Blocks one after another, such as the chunks of a table, as one."""
+
+    blocks: tuple[Block, ...]
+    where: str
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return np.cumsum([0, *(block.n_rows for block in self.blocks)]).tolist()
+
+    @property
+    def n_rows(self) -> int:  # type: ignore[override]
+        return self._starts[-1]
+
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[Block, int, int, int]]:
+        """Yield the blocks of some rows, the rows in each, and where it starts."""
+        for block, first in zip(self.blocks, self._starts):
+            low, high = max(start - first, 0), min(stop - first, block.n_rows)
+            if low < high:
+                yield block, low, high, first
+
+    def write(self, out: Arrays, places: np.ndarray | int, start: int, stop: int) -> bool:
+        finite = True
+        for block, low, high, first in self._parts(start, stop):
+            done = first + low - start
+            finite &= block.write(out, _part(places, done, done + high - low), low, high)
+        return finite
+
+    def bad_rows(self, start: int, stop: int) -> list[BadValue]:
+        return [
+            bad._replace(row=first + bad.row, first_row=0)
+            for block, low, high, first in self._parts(start, stop)
+            for bad in block.bad_rows(low, high)
+        ]
+
+
+def _matrices(columns: Arrays, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield rows of columns, each with the numbers of a row along one axis, and the first's place."""
+    first = 0
+    for column in columns:
+        yield first, (some := _matrix(column[start:stop]))
+        first += some.shape[1]
 
 
 def _matrix(column: np.ndarray) -> np.ndarray:
@@ -393,22 +380,23 @@ def _holds(dtype: np.dtype, other: np.dtype) -> bool:
     return np.can_cast(other, dtype, "safe")
 
 
+def _all_held(values: np.ndarray, dtype: np.dtype) -> bool:
+    """Return whether a dtype holds these values."""
+    if not values.size or _holds(dtype, values.dtype):
+        return True
+    if values.dtype.kind in "iu":  # in two passes, without an array of their size
+        low, high = integer_bounds(dtype)
+        return bool(low <= values.min() and values.max() <= high)
+    return not _inexact(values, dtype).any()
+
+
 def _inexact(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return which values a dtype does not hold. NaN and infinity count as held."""
-    if _holds(dtype, values.dtype):
-        return np.zeros(values.shape, bool)
     if dtype.kind == "f" and values.dtype.kind == "f":
         with np.errstate(over="ignore"):
             return (values.astype(dtype) != values) & np.isfinite(values)
-    if dtype.kind == "f":
-        high = 2 ** (np.finfo(dtype).nmant + 1)
-        low = -high
-    else:
-        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    low, high = integer_bounds(dtype)
     if values.dtype.kind != "f":
-        # Most often all fit, which two passes without an array of their size show
-        if values.size and low <= values.min() and values.max() <= high:
-            return np.zeros(values.shape, bool)
         return (values < low) | (values > high)
     # As floats: the upper end rounds to one above what integers of 64 bits hold
     outside = (values < float(low)) | (values >= float(high) + 1)
@@ -422,7 +410,7 @@ def _why_inexact(value: np.generic, field: Field, name: str) -> str:
         )
         return (
             f"{value} is beyond 2**{np.finfo(field.dtype).nmant + 1}, and a {field.dtype}{together} does "
-            f'not hold it. Give columns of integers a field of their own: columns={{"x": [...], "id": {name}}}'
+            f'not hold it. Give such columns their own field: columns={{"x": [...], "id": {name}}}'
         )
     both = np.result_type(value.dtype, field.dtype).name
     return (

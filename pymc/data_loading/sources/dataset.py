@@ -137,15 +137,7 @@ class Source(BlockSource):
 
 
 def read_first(item: Any, sample_shape: SampleShape, where: str) -> ItemReader:
-    """Return the reader of items like this one: arrays, or a dict or tuple of them, or a table.
-
-    Raises
-    ------
-    TypeError
-        If it is not numeric.
-    ValueError
-        If it has no rows along its first axis, or no numbers in a row.
-    """
+    """Return the reader of items like this one: arrays, a dict or tuple of them, or a table."""
     if not is_table(item):
         return ArrayReader.of(item, sample_shape, where)
     reader = TableReader.of(item, where)
@@ -215,8 +207,8 @@ class IterableDataset:
             blocks is None or callable(blocks) or isinstance(blocks, Iterable)
         ):
             raise TypeError(
-                f"blocks of IterableDataset is of type {type(blocks).__name__}: it has to be a function "
-                f"that opens the data, or an iterable of blocks. An array can be given to a loader itself"
+                f"blocks of IterableDataset is of type {type(blocks).__name__}: it has to be a function that "
+                f"opens the data, or an iterable of blocks. A loader takes an array itself"
             )
         self._blocks = blocks
         if n_rows is not None:
@@ -259,23 +251,7 @@ def _check_shape(shape: object) -> tuple[int, ...]:
 
 
 def as_source(data: Any, *, sample_shape: Any = None) -> BlockSource:
-    """Return the source of the rows of any data that a loader takes.
-
-    Parameters
-    ----------
-    data : array, dict of arrays, DataFrame, Arrow table, BlockSource, IterableDataset, iterable or callable
-        Arrays, memory maps, and arrays of h5py, zarr or dask, which are read in slices: rows are along the
-        first axis, and nothing is copied as a whole. One column of pandas, polars or Arrow is an array. An
-        iterable of blocks, or a function without arguments that opens one. A list of rows, each a list of
-        as many numbers. A loader of torch: the rows are those of its ``.dataset``. Its batches are not
-        read, so that it must not choose among rows, or change them.
-    sample_shape : tuple of int, or dict of str to tuple, optional
-        See :class:`IterableDataset`. If the shape of a row is known, it has to be this one.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `data` are none of these, or have no rows of numbers; if `sample_shape` contradicts them.
+    """Return the source of the rows of any data that a loader takes, see :class:`pymc.DataLoader`.
 
     Examples
     --------
@@ -288,7 +264,7 @@ def as_source(data: Any, *, sample_shape: Any = None) -> BlockSource:
     shape = check_sample_shape(sample_shape)
     source = _open(data, shape)
     uses_shape = isinstance(source, ArraySource | IterableSource) and source is not data
-    if shape is not None and not (uses_shape and not is_arrow(data)):
+    if shape is not None and (is_arrow(data) or not uses_shape):
         check_shapes(source.layout, shape, repr(source))
     return source
 
@@ -350,8 +326,7 @@ def _call(factory: Callable[[], Any], shape: SampleShape) -> Iterable[Any]:
     if not isinstance(blocks, Iterable):
         check_not_lazy(blocks)
         raise TypeError(
-            f"the function that opens the data returned a {type(blocks).__name__}: it has to return an "
-            f"iterable of blocks"
+            f"the function that opens the data returned a {type(blocks).__name__}, not an iterable of blocks"
         )
     return blocks
 
@@ -391,17 +366,16 @@ def check_torch_loader(loader: Any) -> None:
     ):
         if sampler is not None and type(sampler).__name__ not in known:
             raise TypeError(
-                f"the loader, a {type(loader).__name__}, has the {kind} {type(sampler).__name__}, which is "
-                f"not used: all rows of loader.dataset are read, with those that it leaves out. Give the "
-                f"rows to fit: pm.DataLoader(torch.utils.data.Subset(loader.dataset, indices), batch_size=...)"
+                f"the {kind} {type(sampler).__name__} of the loader, a {type(loader).__name__}, is not used: "
+                f"all rows of loader.dataset are read, with those that it leaves out. Give the rows to fit: "
+                f"pm.DataLoader(torch.utils.data.Subset(loader.dataset, indices), batch_size=...)"
             )
     collate = getattr(loader, "collate_fn", None)
     if collate is not None and name_of(collate) not in COLLATES:
         raise TypeError(
-            f"the loader, a {type(loader).__name__}, makes its batches by collate_fn={collate!r}, which is "
-            f"not called: rows are read from loader.dataset. Give the samples their form in the data set's "
-            f"__getitem__, or give the batches themselves, as a function that opens them: "
-            f"pm.DataLoader(lambda: iter(loader), batch_size=...)"
+            f"collate_fn={collate!r} of the loader, a {type(loader).__name__}, is not called: rows are read "
+            f"from loader.dataset. Change the samples in the data set's __getitem__, or give the batches "
+            f"themselves, by a function: pm.DataLoader(lambda: iter(loader), batch_size=...)"
         )
 
 
@@ -409,15 +383,15 @@ def _from_torch(loader: Any, shape: SampleShape) -> BlockSource:
     """Return the rows of the dataset of a loader in the manner of torch."""
     check_torch_loader(loader)
     dataset = loader.dataset
+    where = "the loader's dataset"
     if isinstance(dataset, BlockSource | Mapping | pd.DataFrame):
         return as_source(dataset, sample_shape=shape)
     if (tensors := _tensors(dataset)) is not None:
-        return ArraySource.of(tensors, "the loader's dataset", shape)
+        return ArraySource.of(tensors, where, shape)
     streams = any(cls.__name__ == "IterableDataset" for cls in type(dataset).__mro__)
     if isinstance(dataset, Samples) and not streams:
-        if is_array(dataset):
-            return ArraySource.of(dataset, "the loader's dataset", shape)
-        return SampleSource(dataset)
+        is_whole = is_array(dataset)
+        return ArraySource.of(dataset, where, shape) if is_whole else SampleSource(dataset)
     if shape is None and loader.batch_size is not None and isinstance(dataset, Iterable):
         n_rows = len(dataset) if isinstance(dataset, Sized) else None
         return IterableSource(partial(map, _one_row, dataset), partial(_read_first, None), n_rows)

@@ -41,20 +41,11 @@ HIDDEN = (".", "_")
 
 
 class File(NamedTuple):
-    """A file to read.
+    """A file to read."""
 
-    Attributes
-    ----------
-    name : str
-        The path within the folder that all files are in, for messages and checkpoints.
-    fragment : pyarrow.dataset.ParquetFileFragment
-    partition : dict of str to pyarrow.Scalar
-        The columns that the path adds, such as ``year=2013/month=1/``.
-    """
-
-    name: str
+    name: str  #: the path in the folder that all files are in, for messages and checkpoints
     fragment: ds.ParquetFileFragment
-    partition: Partition
+    partition: Partition  #: the columns of folders such as ``year=2013/month=1/``
 
 
 def is_local(filesystem: FileSystem) -> bool:
@@ -67,27 +58,14 @@ def find_files(
     filesystem: FileSystem | AbstractFileSystem | None,
     storage_options: Mapping[str, object] | None,
 ) -> list[File]:
-    """Return the files that a path stands for, sorted by name; those of a list in its order.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    OSError
-        If a folder cannot be listed.
-    TypeError
-        If `path` is not a path.
-    ValueError
-        If a file is there twice, by whatever names; or if a folder is a table with a log of its files that
-        cannot be read.
-    """
+    """Return the files that a path stands for, sorted by name; those of a list in its order."""
     if isinstance(path, str | os.PathLike):
         path = [path]
     given = list(path) if isinstance(path, Iterable) else []
     if not given or not all(isinstance(p, str | os.PathLike) for p in given):
         raise TypeError(
-            f"path={path!r} of parquet_source has to be a path, or a list of at least one: a file, a "
-            'folder, a pattern such as "flights/*.parquet", or an address such as "s3://bucket/flights"'
+            f"path={path!r} of parquet_source has to be a file, a folder, a pattern such as "
+            '"flights/*.parquet", an address such as "s3://bucket/flights", or a list of at least one'
         )
     filesystem, roots = _connect([os.fspath(p) for p in given], filesystem, storage_options)
     found: dict[str, Partition | None] = {}
@@ -168,8 +146,8 @@ def _connect(
         )
     elif not isinstance(filesystem, fs.FileSystem):
         raise TypeError(
-            f"filesystem={filesystem!r} of parquet_source is of type {type(filesystem).__name__}: it has "
-            f"to be a file system of pyarrow (pyarrow.fs.S3FileSystem()) or of fsspec"
+            f"filesystem={filesystem!r} of parquet_source has to be a file system of pyarrow "
+            f"(pyarrow.fs.S3FileSystem()) or of fsspec, not of type {type(filesystem).__name__}"
         )
     return filesystem, [root.rstrip("/") or root for root in roots]
 
@@ -192,8 +170,8 @@ def _open_addresses(
             connected = [fs.FileSystem.from_uri(root) for root in roots]
         except (ArrowInvalid, NotImplementedError) as other:
             raise ImportError(
-                f"{roots[0]!r} is an address that fsspec cannot open ({error}), nor pyarrow ({other}): "
-                f"install what fsspec needs for it, beside pip install fsspec"
+                f"{roots[0]!r} is an address that neither fsspec ({error}) nor pyarrow ({other}) can open: "
+                f"pip install fsspec, and what it needs for such addresses"
             ) from error
     filesystem = connected[0][0]
     if any(other != filesystem for other, _ in connected):
@@ -339,33 +317,31 @@ def _match_remote(pattern: str, filesystem: FileSystem) -> list[str]:
     return ArrowFSWrapper(filesystem).glob(pattern)
 
 
-DELTA = (
-    "table of Delta Lake",
-    "give the folder of the table itself, pm.parquet_source({path!r}), with deltalake installed (pip install "
-    "deltalake); or the files of its log, pm.parquet_source(deltalake.DeltaTable({path!r}).file_uris())",
-)
-HUDI = (
+_HUDI = (
     "table of Hudi",
     "install hudi (pip install hudi), and give what it reads: pm.arrow_source(lambda: "
     "hudi.HudiTableBuilder.from_base_uri({path!r}).build().read())",
 )
-SPARK = (
-    "folder of Spark's file sink",
-    "give the files that its log, _spark_metadata, names, as a list; or let Spark write the rows anew, "
-    "spark.read.parquet({path!r}).write.parquet(...)",
-)
+#: Folders with a log, by a name that only they have in them, and how to read them
+LOGS = {
+    "_delta_log": (
+        "table of Delta Lake",
+        "give the folder of the table itself, pm.parquet_source({path!r}), with deltalake installed (pip "
+        "install deltalake); or its files, pm.parquet_source(deltalake.DeltaTable({path!r}).file_uris())",
+    ),
+    "_spark_metadata": (
+        "folder of Spark's file sink",
+        "give the files that its log, _spark_metadata, names, as a list; or let Spark write the rows anew, "
+        "spark.read.parquet({path!r}).write.parquet(...)",
+    ),
+    ".hoodie": _HUDI,
+    ".hoodie_partition_metadata": _HUDI,
+}
 ICEBERG = (
     "table of Iceberg",
     "install pyiceberg (pip install pyiceberg), and give what it reads: pm.arrow_source(lambda: pyiceberg"
     ".table.StaticTable.from_metadata({metadata!r}).scan().to_arrow_batch_reader())",
 )
-#: Names that only such folders have in them
-LOGS = {
-    "_delta_log": DELTA,
-    "_spark_metadata": SPARK,
-    ".hoodie": HUDI,
-    ".hoodie_partition_metadata": HUDI,
-}
 ICEBERG_LOG = ".metadata.json"
 
 
@@ -390,8 +366,8 @@ def _check_no_table(folder: str, below: Iterable[str], filesystem: FileSystem) -
         logs = [LOGS[name] for name in LOGS if _exists(posixpath.join(table, name), filesystem)]
         for name, advice in logs + [ICEBERG] * (newest is not None):
             raise ValueError(
-                f"{table!r} is a {name}, with a log of which files count: those of earlier versions, or of a "
-                f"write that failed, lie beside them, and their rows would count too. Instead, "
+                f"{table!r} is a {name}, with a log of which files count, and files of earlier versions, "
+                f"whose rows would count too. Instead, "
                 + advice.format(path=table, metadata=newest)
             )
 
@@ -406,43 +382,29 @@ def _newest_metadata(folder: str, filesystem: FileSystem) -> str | None:
 
 
 def _delta_files(folder: str, filesystem: FileSystem) -> dict[str, Partition]:
-    """Return the files that the log of a Delta table names, sorted, with the columns of their partitions.
-
-    Raises
-    ------
-    ImportError
-        If deltalake, which reads the log, is not installed.
-    ValueError
-        If the table is not on this machine, its log cannot be read, or only some rows of a file count.
-    """
-    kind, _ = DELTA
+    """Return the files that the log of a Delta table names, sorted, with the columns of their partitions."""
     if not is_local(filesystem):
         raise ValueError(
-            f"{folder!r} is a {kind} on another machine, whose log deltalake has to open by itself: "
+            f"{folder!r} is a table of Delta Lake on another machine, whose log deltalake has to open itself: "
             f"pm.arrow_source(deltalake.DeltaTable(address, storage_options={{...}}).to_pyarrow_dataset())"
         )
     try:
         # Optional: only Delta tables need it
         from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError, DeltaProtocolError
+        from deltalake.exceptions import DeltaError
     except ImportError as error:
         raise ImportError(
-            f"{folder!r} is a {kind}, with files of earlier versions that do not count: its log is read by "
-            f"deltalake: pip install deltalake"
+            f"{folder!r} is a table of Delta Lake, with files of earlier versions that do not count: its log "
+            f"is read by deltalake: pip install deltalake"
         ) from error
     try:
         dataset = DeltaTable(folder).to_pyarrow_dataset()
-    except DeltaProtocolError as error:
-        raise ValueError(
-            f"{folder!r} is a {kind} whose files cannot be read one by one ({error}): give what deltalake "
-            f"reads, pm.arrow_source(lambda: deltalake.DeltaTable({folder!r}).scan())"
-        ) from error
     except DeltaError as error:  # some messages go on with a backtrace
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"{folder!r} is a {kind} whose log, _delta_log, deltalake cannot read ({reason}): it may be empty, "
-            "damaged or copied in part. Copy the whole table again, or give the files that count as a list: "
-            "pm.parquet_source(['part-0.parquet', ...])"
+            f"{folder!r} is a table of Delta Lake, and deltalake cannot read its log, or its files one by one "
+            f"({reason}). If it reads the rows, give pm.arrow_source(lambda: deltalake.DeltaTable({folder!r})"
+            f".scan()). If the log is damaged, or copied in part, copy the whole table again"
         ) from error
     files = {
         posixpath.join(folder, fragment.path): _partition(fragment, dataset.schema)

@@ -60,22 +60,9 @@ class ItemReader(Protocol):
     def block(self, item: Any, where: str) -> Block: ...
 
 
+@dataclass(eq=False, repr=False)
 class IterableSource(BlockSource):
     """Rows of an iterable of blocks, which is opened anew for each pass.
-
-    Parameters
-    ----------
-    open : callable
-        Returns the items of a pass.
-    read_first : callable (item, where) -> ItemReader
-        Returns the reader of items like the first one.
-    n_rows : int, optional
-    one_shot : bool
-        Whether `open` is known to return the same iterator each time.
-    item : str
-        What messages call an item.
-    kind : str
-        The kind of source in `identity`.
 
     Examples
     --------
@@ -88,31 +75,29 @@ class IterableSource(BlockSource):
     [2, 5]
     """
 
+    open: Callable[[], Iterable[Any]]  #: returns the items of a pass
+    read_first: Callable[[Any, str], ItemReader]  #: (item, where) -> the reader of items like it
     n_rows: int | None = None  # type: ignore[assignment]
-
-    def __init__(
-        self,
-        open: Callable[[], Iterable[Any]],
-        read_first: Callable[[Any, str], ItemReader],
-        n_rows: int | None = None,
-        *,
-        one_shot: bool = False,
-        item: str = "block",
-        kind: str = "iterable",
-    ) -> None:
-        self._open, self._read_first, self.n_rows = open, read_first, n_rows
-        self.one_shot, self._item, self._kind = one_shot, item, kind
-        self._peeked: Iterator[Any] | None = None  # a pass of which the first item was looked at
-        self._last: Callable[[], Iterator[Any] | None] = lambda: None
-        self._had_rows = False
+    one_shot: bool = False  #: whether `open` is known to return the same iterator each time
+    item: str = "block"  #: the name of an item in messages
+    kind: str = "iterable"  #: of source, in `identity`
+    _peeked: Iterator[Any] | None = None  # a pass of which the first item was looked at
+    _last: Callable[[], Iterator[Any] | None] = lambda: None
+    _had_rows: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Begin anew in another process."""
-        remake = partial(type(self), one_shot=self.one_shot, item=self._item, kind=self._kind)
-        return remake, (self._open, self._read_first, self.n_rows)
+        return type(self), (
+            self.open,
+            self.read_first,
+            self.n_rows,
+            self.one_shot,
+            self.item,
+            self.kind,
+        )
 
     def _repr_parts(self) -> list[str]:
-        opened: object = self._open
+        opened: object = self.open
         while isinstance(opened, partial) and opened.args:
             opened = opened.args[0]
         return [name_of(opened), *super()._repr_parts()]
@@ -122,37 +107,21 @@ class IterableSource(BlockSource):
         items = self._start()
         first = next(items)
         self._peeked = _resume([first], items)
-        return self._read_first(first, f"{self._item} 0")
+        return self.read_first(first, f"{self.item} 0")
 
     @property
     def layout(self) -> Layout:
-        """The layout of a batch. The first block is read for it, and used again in the first pass.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If that block is not numeric, or there is none.
-        """
         return self._reader.layout
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Rows and schema: nothing else is known beforehand."""
-        return {"kind": self._kind, "n_rows": self.n_rows, "schema": self._reader.identity}
+        return {"kind": self.kind, "n_rows": self.n_rows, "schema": self._reader.identity}
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the blocks of a pass that have rows. Messages count them from 0.
-
-        Raises
-        ------
-        ExhaustedSourceError
-            If they can be read only once, and were; or if a later pass is empty.
-        TypeError, ValueError
-            If a block is not like the first one.
-        """
+        """Yield the blocks of a pass that have rows. Messages count them from 0."""
         reader = self._reader
         for number, item in enumerate(self._start()):
-            block = reader.block(item, f"{self._item} {number}")
+            block = reader.block(item, f"{self.item} {number}")
             if block.n_rows:
                 yield block
 
@@ -161,12 +130,11 @@ class IterableSource(BlockSource):
         if self._peeked is not None:
             items, self._peeked = self._peeked, None
             return items
-        items = iter(self._open())
+        items = iter(self.open())
         if items is self._last():
             raise ExhaustedSourceError(
-                f"the source gave the iterator that it had given before, a {type(items).__name__}, and "
-                f"that can be read only once. Give what can be read again: a list of blocks, or a "
-                f"function that returns a new iterator at each call"
+                f"the source gave the iterator that it had given before, a {type(items).__name__}, which can "
+                f"be read only once. Give a list of blocks, or a function that returns a new iterator"
             )
         self._last = _reference(items)
         filled = filter(_may_have_rows, items)
@@ -176,8 +144,8 @@ class IterableSource(BlockSource):
         if not self._had_rows:
             raise ValueError("the source has no rows: it has no blocks, or only empty ones")
         raise ExhaustedSourceError(
-            "the source was read once, and is empty at the next pass: it draws on something that is "
-            "used up. Give a function that opens the data anew at each call"
+            "the source was read once, and is empty at the next pass. Give a function that opens the data "
+            "anew at each call"
         )
 
 
@@ -243,20 +211,13 @@ def _has_arrays(item: Sequence[Any]) -> bool:
 
 @dataclass(frozen=True)
 class ArrayReader:
-    """Turns arrays, or dicts or tuples of them, into blocks like the first one.
-
-    Parameters
-    ----------
-    layout : Layout
-    shapes : mapping of str to tuple of int or None
-        The shape that tells a row from a block, by field.
-    first : str
-        The name of the first item in messages.
-    """
+    """Turns arrays, or dicts or tuples of them, into blocks like the first one."""
 
     layout: Layout
-    shapes: Mapping[str, tuple[int, ...] | None]
-    first: str
+    shapes: Mapping[
+        str, tuple[int, ...] | None
+    ]  #: the shape that tells a row from a block, by field
+    first: str  #: the name of the first item in messages
 
     @classmethod
     def of(cls, item: Any, sample_shape: SampleShape, where: str) -> ArrayReader:
@@ -274,19 +235,9 @@ class ArrayReader:
 
     @property
     def identity(self) -> list[JSON]:
-        """The layout in JSON."""
         return self.layout.schema
 
     def block(self, item: Any, where: str) -> ColumnBlock:
-        """Return the rows of an item.
-
-        Raises
-        ------
-        TypeError
-            If it is not numeric, or of another dtype than the first.
-        ValueError
-            If it has other names, or rows of another shape, than the first.
-        """
         parts = named_parts(item)
         names = [field.name for field in self.layout.fields]
         if set(parts) != set(names):
@@ -325,18 +276,12 @@ class ArrayReader:
 
 
 def _as_rows(array: np.ndarray, shape: Sequence[int] | None, where: str) -> np.ndarray:
-    """Return an item with its rows along the first axis, which a single row gets.
-
-    Raises
-    ------
-    ValueError
-        If it is a number and no `shape` says that this is a row, or if it does not fit the `shape`.
-    """
+    """Return an item with its rows along the first axis. An array of the `shape` is a single row."""
     if shape is None:
         if array.ndim == 0:
             raise ValueError(
-                f"{where} is the number {array}: a block has its rows along the first axis. If each item "
-                f"is one row, say what a row is like: sample_shape=() for numbers"
+                f"{where} is the number {array}: a block has its rows along the first axis. If each item is "
+                f"one row, say what a row is like: sample_shape=() for numbers"
             )
         return array
     if array.shape == tuple(shape):
@@ -351,12 +296,7 @@ def _as_rows(array: np.ndarray, shape: Sequence[int] | None, where: str) -> np.n
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SampleSource(BlockSource):
-    """Rows of a dataset in the manner of torch, with ``__getitem__`` and ``__len__``.
-
-    Parameters
-    ----------
-    dataset : object
-        ``dataset[i]`` is a row: a number, an array or tensor, or a tuple or dict of these.
+    """Rows of a dataset in the manner of torch: ``dataset[i]`` is a row, or a tuple or dict of parts.
 
     Examples
     --------
@@ -376,7 +316,6 @@ class SampleSource(BlockSource):
 
     @property
     def n_rows(self) -> int:
-        """The number of samples."""
         return len(self.dataset)
 
     def _repr_parts(self) -> list[str]:
@@ -384,18 +323,10 @@ class SampleSource(BlockSource):
 
     @cached_property
     def part_lengths(self) -> tuple[int, ...]:
-        """How many samples are gathered at once."""
         return equal_parts(self.n_rows, PART_SAMPLES)
 
     @cached_property
     def layout(self) -> Layout:
-        """The layout of a batch. The first sample is read for it.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it is not numeric, or there is none.
-        """
         if self.n_rows == 0:
             raise ValueError("the dataset has no rows: its length is 0")
         first = self._sample(0)
@@ -403,17 +334,9 @@ class SampleSource(BlockSource):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Rows and schema."""
         return {"kind": "samples", "n_rows": self.n_rows, "schema": self.layout.schema}
 
     def read(self, part: int) -> Block:
-        """Return some samples.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a sample is not numeric, or is not like the first.
-        """
         n_rows, start = self.part_lengths[part], part * PART_SAMPLES
         arrays = self.layout.empty(n_rows)
         for i in range(n_rows):

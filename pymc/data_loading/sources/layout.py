@@ -1,14 +1,16 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Layouts of batches, and the interface of sources, which give rows in blocks."""
+"""Layouts of batches, the interface of sources, and which columns of a table go into a batch."""
 
 from __future__ import annotations
 
 import math
+import re
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -18,15 +20,29 @@ __all__ = [
     "BadValue",
     "Block",
     "BlockSource",
+    "Column",
+    "Columns",
+    "DTypes",
     "ExhaustedSourceError",
     "Field",
     "Layout",
+    "Schema",
+    "SchemaError",
+    "Selection",
     "equal_parts",
     "listed",
 ]
 
 JSON = dict[str, Any]
 Arrays = tuple[np.ndarray, ...]
+Columns = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
+"""The `columns` of users: a name, a list of names, names for each field, or None for all."""
+
+DTypes = Mapping[str, Any] | None
+"""The `dtypes` of users, by column."""
+
+#: The name that pandas writes for an index without a name
+INDEX = re.compile(r"__index_level_\d+__")
 
 
 class ExhaustedSourceError(ValueError):
@@ -34,14 +50,7 @@ class ExhaustedSourceError(ValueError):
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
-    """Return names for a message or a `repr`, no more than a line of them.
-
-    Examples
-    --------
-    >>> from pymc.data_loading.sources.layout import listed
-    >>> listed(["a", "b", "c"], most=2)
-    "'a', 'b', and 1 more"
-    """
+    """Return names for a message or a `repr`, such as ``'a', 'b', and 1 more``."""
     more = [f"and {len(names) - most} more"] if len(names) > most else []
     return ", ".join([*map(repr, names[:most]), *more])
 
@@ -53,24 +62,13 @@ def equal_parts(n_rows: int, length: int) -> tuple[int, ...]:
 
 
 class BadValue(NamedTuple):
-    """A value that is missing or not finite.
-
-    Attributes
-    ----------
-    row : int
-        The row of the block.
-    field, column : str
-    first_row : int
-        The number that messages give to the first row of the block.
-    is_null : bool
-        Whether the value is missing in a column whose dtype has no NaN.
-    """
+    """A value of a block that is missing or not finite."""
 
     row: int
     field: str
     column: str
-    first_row: int = 0
-    is_null: bool = False
+    first_row: int = 0  #: the number that messages give to the first row of the block
+    is_null: bool = False  #: whether it is missing, and the dtype of its column has no NaN
 
     def __str__(self) -> str:
         place = [f"row {self.first_row + self.row}"]
@@ -96,12 +94,6 @@ class Field:
         The names of the columns along the last axis of a row, where they are known.
     nullable : bool
         Whether values of any dtype may be missing, see :meth:`Block.bad_rows`.
-
-    Examples
-    --------
-    >>> from pymc.data_loading.sources.layout import Field
-    >>> Field("X", (2,), np.dtype("float32"), columns=("dep_delay", "distance")).label((1,))
-    "'distance'"
     """
 
     name: str
@@ -112,11 +104,10 @@ class Field:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row."""
         return self.dtype.itemsize * math.prod(self.shape)
 
     def label(self, place: tuple[int, ...]) -> str:
-        """Return the name of the column at a place of a row, or the place if columns have no names."""
+        """Return the column's name at a place of a row, or the place if columns have no names."""
         if self.columns is not None:
             return repr(self.columns[place[-1] if place else 0])
         return ", ".join(map(str, place))
@@ -124,17 +115,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Layout:
-    """Names, shapes and dtypes of the arrays of a batch.
-
-    Parameters
-    ----------
-    fields : tuple of Field
-        One with the name ``""``, or those of a dict, in order.
-
-    Raises
-    ------
-    ValueError
-        If one of several fields has the name ``""``.
+    """Names, shapes and dtypes of the arrays of a batch: one field ``""``, or those of a dict.
 
     Examples
     --------
@@ -153,8 +134,7 @@ class Layout:
         names = [field.name for field in self.fields]
         if len(names) > 1 and "" in names:
             raise ValueError(
-                f"the arrays of a batch are called {names}, and the name '' stands for a single array: "
-                f"give each of several arrays a name"
+                f"the arrays of a batch are called {names}: '' names a single array, so give each a name"
             )
 
     @property
@@ -164,7 +144,6 @@ class Layout:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row, in all fields."""
         return sum(field.row_bytes for field in self.fields)
 
     def empty(self, *lengths: int) -> Arrays:
@@ -211,17 +190,16 @@ class Block(ABC):
         Parameters
         ----------
         out : tuple of ndarray
-            One per field of the layout, of its dtype and of shape ``(n, *field.shape)``, C-contiguous.
+            One per field, of its dtype and of shape ``(n, *field.shape)``, C-contiguous.
         places : int or array of int64, shape (stop - start,)
-            The row of `out` for the first row, if they go one after another; or that of each row.
+            The row of `out` for the first row, with the others behind it; or for each row.
         start, stop : int
             The rows of the block to write: ``start <= row < stop``.
 
         Returns
         -------
         bool
-            Whether no value is missing and all floats are finite. :meth:`bad_rows` lists those that are
-            not.
+            Whether no value is missing and all floats are finite.
 
         Raises
         ------
@@ -315,3 +293,211 @@ def _check_no_nulls(block: Block) -> None:
             "no NaN. Fill such values, store the column as floats, or give the source itself to "
             "pm.DataLoader(source, batch_size=128, on_nan='skip'), which leaves such rows out"
         )
+
+
+class SchemaError(ValueError):
+    """A column is missing, is not numeric, or differs from that of the first file or block."""
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    type: str  #: as the table calls it, for messages
+    dtype: np.dtype | None  #: None if it is not numeric
+    shape: tuple[int, ...] = ()  #: of a value, such as ``(768,)`` for a list of fixed size
+    of_path: bool = False  #: whether the path of a file has the value; read only if it is named
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a table by name."""
+
+    columns: Mapping[str, Column]
+    counts: Mapping[str, int]  #: how many columns have each name
+    nullable: bool = False  #: whether values of any dtype may be missing
+
+    @classmethod
+    def of(cls, columns: Iterable[tuple[str, Column]], *, nullable: bool = False) -> Schema:
+        """Return the schema of columns, several of which may share a name."""
+        pairs = list(columns)
+        return cls(dict(pairs), Counter(name for name, _ in pairs), nullable)
+
+    @cached_property
+    def features(self) -> tuple[str, ...]:
+        """The columns that are read by default: not those of paths, nor an index of pandas."""
+        return tuple(n for n, c in self.columns.items() if not c.of_path and not INDEX.fullmatch(n))
+
+    def find(self, name: str, where: str) -> Column:
+        """Return a column; raise SchemaError unless there is one of this name, and it is numeric."""
+        if name not in self.columns:
+            have = listed(list(self.columns))
+            raise SchemaError(f"there is no column {name!r} in {where}. The columns are {have}")
+        if self.counts[name] > 1:
+            raise SchemaError(
+                f"{where} has {self.counts[name]} columns called {name!r}: rename all but one"
+            )
+        column = self.columns[name]
+        if column.dtype is None:
+            raise SchemaError(
+                f"column {name!r} of {where} is of type {column.type}, and a model computes with numbers: "
+                + _advice(name, column)
+            )
+        return column
+
+    def cast(self, dtypes: Mapping[str, np.dtype]) -> Schema:
+        """Return the same columns, some of them with other dtypes."""
+        columns = self.columns.items()
+        cast = {name: c._replace(dtype=dtypes.get(name, c.dtype)) for name, c in columns}
+        return replace(self, columns=cast) if dtypes else self
+
+    def joined(self, other: Schema) -> Schema:
+        """Return the same columns, with dtypes that also hold the numbers of another schema."""
+        wider = {
+            name: np.result_type(column.dtype, dtype)
+            for name, column in self.columns.items()
+            if column.dtype is not None
+            and name in other.columns
+            and (dtype := other.columns[name].dtype) is not None
+        }
+        return self if other == self else self.cast(wider)
+
+
+def _advice(name: str, column: Column) -> str:
+    """Return what to do with a column that is not numeric."""
+    if column.of_path and column.type == "string":
+        return (
+            f"folders such as {name}=1/ give numbers if all of them have integers. Convert other numbers, "
+            f"such as 1.5, by dtypes={{{name!r}: 'float64'}}; leave text out by columns=[...]"
+        )
+    advice = "leave it out by columns=[...], or store it as integers or floats"
+    if column.type.startswith(("list", "large_list")):
+        advice += ". Lists need a fixed size: pa.list_(type, size) is several columns"
+    elif column.type.startswith(("date", "time", "duration", "decimal", "string", "large_string")):
+        is_text = column.type.startswith(("decimal", "string", "large"))
+        dtype = "float64" if is_text else "int64"
+        advice += f". parquet_source and arrow_source convert it by dtypes={{{name!r}: {dtype!r}}}"
+    return advice
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The columns of each field of a batch, and their dtypes."""
+
+    layout: Layout
+    schema: Schema  #: of the first table
+    where: str  #: the name of that table in messages
+    sources: tuple[tuple[str, ...], ...]  #: the columns of each field
+    casts: Mapping[str, np.dtype]  #: the columns that users convert
+    takes_all: bool  #: whether all columns are read, so that other tables must not have more
+
+    @classmethod
+    def of(cls, schema: Schema, columns: Columns, where: str, dtypes: DTypes = None) -> Selection:
+        """Check `columns` and `dtypes`, and return the columns that they select from a table."""
+        takes_all = columns is None
+        if columns is None:
+            columns = schema.features
+        named = columns if isinstance(columns, Mapping) else {"": columns}
+        if not named or (isinstance(columns, Mapping) and not all(named)):
+            raise ValueError(f"columns={columns!r} has to name at least one field, each by a name")
+        sources = tuple(_check_names(names, schema) for names in named.values())
+        casts = _check_dtypes(dtypes, {name for names in sources for name in names})
+        schema = schema.cast(casts)
+        fields = tuple(
+            _field(name, names, isinstance(part, str), schema, where)
+            for (name, part), names in zip(named.items(), sources, strict=True)
+        )
+        return cls(Layout(fields), schema, where, sources, casts, takes_all)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The columns that are read, each once."""
+        return tuple(dict.fromkeys(name for names in self.sources for name in names))
+
+    @property
+    def identity(self) -> list[JSON]:
+        """The layout in JSON, with the columns of each field."""
+        return [
+            {**field, "columns": field["columns"] or list(names)}
+            for field, names in zip(self.layout.schema, self.sources, strict=True)
+        ]
+
+    def check(self, schema: Schema, where: str) -> None:
+        """Raise SchemaError unless another table has the same columns, in any order and of any dtype."""
+        schema = schema.cast(self.casts)
+        if schema == self.schema:
+            return
+        if self.takes_all:
+            self._check_all(schema, where)
+        for name in self.names:
+            expected, found = self.schema.columns[name].shape, schema.find(name, where).shape
+            if expected != found:
+                raise SchemaError(
+                    f"column {name!r} of {where} has values of shape {found}, and of shape {expected} in "
+                    f"{self.where}: all parts of a data set need the same"
+                )
+
+    def _check_all(self, schema: Schema, where: str) -> None:
+        first, other = set(self.schema.features), set(schema.features)
+        if missing := [n for n in self.schema.features if n not in other]:
+            found = f"{where} lacks {listed(missing)}, which {self.where} has"
+        elif extra := [n for n in schema.features if n not in first]:
+            found = f"{where} has {listed(extra)}, which {self.where} does not have"
+        else:
+            return
+        raise SchemaError(
+            f"{found}: if parts of a data set differ, name the columns, columns=[...]"
+        )
+
+
+def _check_dtypes(dtypes: DTypes, names: set[str]) -> dict[str, np.dtype]:
+    if dtypes is None:
+        return {}
+    if not isinstance(dtypes, Mapping):
+        raise TypeError(
+            f'dtypes={dtypes!r} has to be a dict from columns to dtypes, such as {{"day": "int64"}}'
+        )
+    if unread := [name for name in dtypes if name not in names]:
+        raise ValueError(
+            f"dtypes={dict(dtypes)!r} names {listed(unread)}, and the columns to read are "
+            f"{listed(sorted(names))}"
+        )
+    casts = {name: np.dtype(dtype).newbyteorder("=") for name, dtype in dtypes.items()}
+    for name, dtype in casts.items():
+        if dtype.kind not in "biuf":
+            raise ValueError(
+                f"dtypes={dict(dtypes)!r} asks for {dtype} of {name!r}, and a model computes with "
+                f"numbers: integers, floats or bool"
+            )
+    return casts
+
+
+def _check_names(names: str | Sequence[str], schema: Schema) -> tuple[str, ...]:
+    if isinstance(names, set | frozenset):
+        raise TypeError(
+            f"columns={names!r} is a set, which has no order: give a list, {sorted(map(str, names))}"
+        )
+    listing = (names,) if isinstance(names, str) else tuple(names)
+    if not listing or not all(isinstance(n, str) for n in listing):
+        raise TypeError(
+            f"columns={names!r} has to be a name, or a list of at least one name, such as "
+            f"{list(schema.columns)[:2]}"
+        )
+    if len(set(listing)) < len(listing):
+        raise ValueError(f"columns={list(listing)} names a column twice")
+    return listing
+
+
+def _field(name: str, names: tuple[str, ...], alone: bool, schema: Schema, where: str) -> Field:
+    """Return the field of columns, which lie side by side along its last axis."""
+    columns = {n: schema.find(n, where) for n in names}
+    dtype = np.result_type(*(column.dtype for column in columns.values()))
+    labels = []
+    for n, column in columns.items():
+        if len(column.shape) > 1 and not alone:
+            raise SchemaError(
+                f"column {n!r} of {where} has values of shape {column.shape}, which do not fit into a row "
+                f'of several columns: give it a field, columns={{"x": {n!r}, ...}}'
+            )
+        labels += [f"{n}[{j}]" for j in range(column.shape[0])] if column.shape else [n]
+    shape = columns[names[0]].shape if alone else (len(labels),)
+    return Field(name, shape, dtype, tuple(labels) if len(shape) < 2 else None, schema.nullable)

@@ -17,10 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from pymc.argument_checks import check_int
 from pymc.data_loading.sources.arrow import arrow_schema, need_pyarrow, read_table, reading
-from pymc.data_loading.sources.columns import Columns, DTypes, SchemaError, Selection
-from pymc.data_loading.sources.copying import ColumnBlock
 from pymc.data_loading.sources.files import File, Path, find_files, is_local
-from pymc.data_loading.sources.layout import BlockSource, Layout, listed
+from pymc.data_loading.sources.layout import (
+    Block,
+    BlockSource,
+    Columns,
+    DTypes,
+    Layout,
+    SchemaError,
+    Selection,
+    listed,
+)
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -157,8 +164,7 @@ def parquet_source(
         _check_size(shard, first, limit)
     if first is None:
         raise ValueError(
-            f"path={path!r} of parquet_source: all files ({len(shards)}) are empty, so there are no rows to "
-            f"fit a model to"
+            f"path={path!r} of parquet_source has no rows: all files ({len(shards)}) are empty"
         )
     # With dtypes that hold the numbers of all shards, whichever comes first
     selection = Selection.of(joined, columns, first.where, dtypes)
@@ -185,31 +191,19 @@ def _check_bytes(what: str, n_bytes: int, limit: int) -> None:
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of Parquet, and what its footer says.
+    """A file of Parquet, and what its footer says."""
 
-    Parameters
-    ----------
-    file : File
-    n_bytes : int
-    group_lengths : tuple of int
-        Rows of each row group.
-    footer : str
-        SHA-256 of the footer, which says where all columns are: another file has another one.
-    """
-
-    file: File
+    file: File = field(compare=False)
     n_bytes: int
-    group_lengths: tuple[int, ...]
-    footer: str
+    group_lengths: tuple[int, ...]  #: rows of each row group
+    footer: str  #: SHA-256 of the footer, which says where all columns are
 
     @property
     def name(self) -> str:
-        """The name of the file in messages and checkpoints."""
         return self.file.name
 
     @property
     def n_rows(self) -> int:
-        """The number of rows in all row groups."""
         return sum(self.group_lengths)
 
 
@@ -266,15 +260,10 @@ class OpenFiles:
         if file is None:
             file = _open(shard.file)
             now = _read_footer(shard.file, file)
-            if (now.n_bytes, now.group_lengths, now.footer) != (
-                shard.n_bytes,
-                shard.group_lengths,
-                shard.footer,
-            ):
+            if now != shard:
                 raise OSError(
                     f"{shard.name} changed since the source was made: it had {shard.n_rows} rows in "
-                    f"{shard.n_bytes} bytes, and has {now.n_rows} in {now.n_bytes}"
-                    + (", and its footer is another one" if now.footer != shard.footer else "")
+                    f"{shard.n_bytes} bytes, and has {now.n_rows} in {now.n_bytes}, and another footer"
                 )
         yield file
         self._files[key] = file
@@ -284,15 +273,7 @@ class OpenFiles:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ParquetSource(BlockSource):
-    """Rows of Parquet files. :func:`parquet_source` makes one.
-
-    Parameters
-    ----------
-    shards : tuple of Shard
-        One per file.
-    selection : Selection
-    max_row_group_bytes : int
-    """
+    """Rows of Parquet files. :func:`parquet_source` makes one."""
 
     shards: tuple[Shard, ...]
     selection: Selection
@@ -301,12 +282,10 @@ class ParquetSource(BlockSource):
 
     @property
     def layout(self) -> Layout:
-        """The fields and their columns."""
         return self.selection.layout
 
     @cached_property
     def n_rows(self) -> int:
-        """The number of rows in all shards, from their footers."""
         return sum(shard.n_rows for shard in self.shards)
 
     def _repr_parts(self) -> list[str]:
@@ -316,12 +295,11 @@ class ParquetSource(BlockSource):
 
     @cached_property
     def part_lengths(self) -> tuple[int, ...]:
-        """Rows of each row group that has some, shard by shard."""
         return tuple(self.shards[i].group_lengths[group] for i, group in self._parts)
 
     @cached_property
     def _parts(self) -> tuple[tuple[int, int], ...]:
-        """The shard of each part, and the row group in it."""
+        """The shard of each part, and the row group in it, if it has rows."""
         return tuple(
             (i, group)
             for i, shard in enumerate(self.shards)
@@ -331,7 +309,6 @@ class ParquetSource(BlockSource):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Schema and shards, each with its size and a digest of its footer."""
         return {
             "kind": "parquet",
             "n_rows": self.n_rows,
@@ -348,16 +325,7 @@ class ParquetSource(BlockSource):
             ],
         }
 
-    def read(self, part: int) -> ColumnBlock:
-        """Return the rows of a row group.
-
-        Raises
-        ------
-        OSError
-            If it cannot be read, or the file is another one than when the source was made.
-        ValueError
-            If a value cannot be converted as `dtypes` asks.
-        """
+    def read(self, part: int) -> Block:
         import pyarrow as pa
 
         i, group = self._parts[part]

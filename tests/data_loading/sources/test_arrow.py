@@ -21,9 +21,8 @@ import pytest
 from pymc.data_loading.loader import DataLoader
 from pymc.data_loading.shuffle import shuffle_buffer
 from pymc.data_loading.sources.arrow import TABLE_ROWS, arrow_source
-from pymc.data_loading.sources.columns import SchemaError
 from pymc.data_loading.sources.dataset import IterableDataset, as_source
-from pymc.data_loading.sources.layout import ExhaustedSourceError
+from pymc.data_loading.sources.layout import ExhaustedSourceError, SchemaError
 from pymc.data_loading.sources.parquet import parquet_source
 from tests.data_loading.sources.test_dataset import rows_of, write_all
 
@@ -99,7 +98,7 @@ def test_dtype_of_columns_together(columns, shape, dtype):
 def test_other_columns_of_a_dataset_are_not_read(folder):
     dataset = pa.dataset.dataset(folder / "t.arrow", format="ipc")
     source = arrow_source(dataset, ["day", "x"])
-    assert next(source._open()).schema.names == ["day", "x"]
+    assert next(source.open()).schema.names == ["day", "x"]
     np.testing.assert_array_equal(rows_of(source), EXPECTED[:, [2, 0]])
     with pytest.raises(SchemaError, match="there is no column 'y' in the dataset"):
         arrow_source(dataset, ["y"])

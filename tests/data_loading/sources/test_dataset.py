@@ -489,7 +489,7 @@ def test_bad_frame(frame, error, match):
         ([X, X.astype("f4")], None, TypeError, r"block 1 has dtype float32.*astype\('float64'\)"),
         (iter([[1, 2], [1.5, 2]]), None, TypeError, r"block 1 has dtype float64.*astype\('float64'\)"),
         ([[1.5, 2], [2**60, 2]], (), ValueError, r"block 1 got integers .* not all of which float64"),
-        ({"": X, "y": X}, None, ValueError, r"called \['', 'y'\], and the name '' stands for a"),
+        ({"": X, "y": X}, None, ValueError, r"called \['', 'y'\]: '' names a single array"),
         ([{"": X, "y": X}], None, ValueError, r"called \['', 'y'\]"),
         (Samples([{"": 1.0, "y": 2.0}]), None, ValueError, r"called \['', 'y'\]"),
         (pl.Series([None, "a"]), None, TypeError, "data has dtype .*, and a model computes with numbers"),
@@ -613,10 +613,10 @@ def sampled(**attributes):
 @pytest.mark.parametrize(
     ["attributes", "match"],
     [
-        ({"sampler": "SubsetRandomSampler"}, "the sampler SubsetRandomSampler, .*Subset"),
-        ({"sampler": "WeightedRandomSampler"}, "the sampler WeightedRandomSampler, .*leaves out"),
-        ({"sampler": "RandomSampler", "batch_sampler": "Mine"}, "the batch_sampler Mine, which"),
-        ({"collate_fn": "halve"}, "makes its batches by collate_fn=.* is not called"),
+        ({"sampler": "SubsetRandomSampler"}, "the sampler SubsetRandomSampler of .*Subset"),
+        ({"sampler": "WeightedRandomSampler"}, "the sampler WeightedRandomSampler of .*leave"),
+        ({"sampler": "RandomSampler", "batch_sampler": "Mine"}, "the batch_sampler Mine of"),
+        ({"collate_fn": "halve"}, "collate_fn=.* of the loader, .* is not called"),
     ],
 )
 @pytest.mark.parametrize("use", [as_source, as_loader], ids=["as data", "of a fit"])

@@ -108,7 +108,7 @@ def test_delta_table_whose_log_cannot_be_read(tmp_path, log):
     if log is not None:
         (tmp_path / "t" / "_delta_log" / f"{0:020}.json").write_text(log)
     with pytest.raises(
-        ValueError, match=r"/t' is a table of Delta Lake whose log, .* cannot read \("
+        ValueError, match=r"/t' is a table of Delta Lake, and deltalake cannot read its log, .*\("
     ):
         parquet_source(tmp_path / "t")
 
