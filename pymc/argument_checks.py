@@ -6,12 +6,13 @@ import math
 import operator
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from numbers import Real
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["check_choice", "check_flag", "check_int", "check_number"]
+__all__ = ["check_choice", "check_fields", "check_flag", "check_int", "check_number"]
 
 # Choices of literals keep their type
 Choice = TypeVar("Choice", bound=str)
@@ -139,6 +140,17 @@ def check_choice[Choice: str](
         if isinstance(value, str) and value == choice:
             return choice
     raise ValueError(f"{name}={value!r} of {where} must be one of {', '.join(map(repr, choices))}")
+
+
+def check_fields(instance: Any) -> None:
+    """Check the fields of a frozen dataclass, in its ``__post_init__``.
+
+    A field with ``metadata={"check": check}`` becomes the result of ``check(value, name, where)``.
+    """
+    for field in fields(instance):
+        if check := field.metadata.get("check"):
+            value = check(getattr(instance, field.name), field.name, type(instance).__name__)
+            object.__setattr__(instance, field.name, value)
 
 
 def _check_range(

@@ -39,19 +39,19 @@ __all__ = ["TailAverage", "check_average"]
 
 @dataclass(frozen=True)
 class TailAverage:
-    """The average of parameters over the last part of a run, kept up to date by the steps.
+    """The average of parameters over the last part of a run, updated in each step.
 
     Parameters
     ----------
     fraction : float
-        Which part of a run is averaged, above 0 and at most 1.
+        The last part of a run that is averaged, above 0 and at most 1.
     params : tuple of SharedVariable
     means : tuple of SharedVariable
         Of the same shapes.
     n_waiting : SharedVariable
-        How many steps of the run still come before the part, an int64.
+        Steps until the average begins, an int64.
     n_averaged : SharedVariable
-        How many steps the means are of, an int64.
+        Steps in the average so far, an int64.
     tables : tuple of ParamTable
         Parameters of rows, whose averages are columns of theirs, over the visits of each row:
         :func:`~pymc.variational.local_params.row_optimizer.all_updates` takes `n_waiting`.
@@ -71,7 +71,7 @@ class TailAverage:
         fraction: float,
         tables: Sequence[ParamTable] = (),
     ) -> TailAverage:
-        """Make the shared variables."""
+        """Return the average of shared variables, with means and counts as new ones."""
         means = [
             pytensor.shared(param.get_value(), f"{param.name}_mean", shape=param.type.shape)
             for param in params
@@ -82,7 +82,7 @@ class TailAverage:
         return cls(fraction, tuple(params), tuple(means), waiting, averaged, tuple(tables))
 
     def updates(self, updates: Mapping[SharedVariable, Variable]) -> dict[SharedVariable, Variable]:
-        """Add the updates of the averages to those of the parameters."""
+        """Return the updates of the parameters and of their averages."""
         waits = self.n_waiting > 0
         n = self.n_averaged + pt.switch(waits, 0, 1)
         more = {self.n_waiting: pt.maximum(self.n_waiting - 1, 0), self.n_averaged: n}
@@ -92,7 +92,7 @@ class TailAverage:
         return {**updates, **more}
 
     def begin(self, n_steps: int) -> None:
-        """Start a run of `n_steps`."""
+        """Begin a run of `n_steps`."""
         n_last = max(1, round(self.fraction * n_steps))
         self.n_waiting.set_value(np.int64(max(n_steps - n_last, 0)))
         self.n_averaged.set_value(np.int64(0))
@@ -100,7 +100,7 @@ class TailAverage:
             table.forget_averages()
 
     def swap(self) -> None:
-        """Exchange the parameters with their averages, if there are any."""
+        """Exchange the parameters with their averages, once these have begun."""
         if self.n_averaged.get_value() == 0:
             return
         for param, mean in zip(self.params, self.means):
@@ -112,12 +112,7 @@ class TailAverage:
 
 
 def check_average(average: Any) -> float | None:
-    """Check the argument `average` of a fit.
-
-    Raises
-    ------
-    ValueError, TypeError
-    """
+    """Return the argument `average` of a fit as a float or None, or raise a TypeError or ValueError."""
     if average is None:
         return None
     hint = "It is the last part of the steps, whose parameters are averaged: 0.5 is the second half"

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""How far a fitted approximation is from the posterior, from importance ratios."""
+"""Diagnosis of a fitted approximation by Pareto-smoothed importance sampling."""
 
 from __future__ import annotations
 
@@ -45,17 +45,16 @@ _EQUAL = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    r"""What importance ratios say of an approximation; `print` it for a sentence.
+    r"""Result of :func:`diagnose`; `print` it for a sentence.
 
     Parameters
     ----------
     khat : float
-        Estimate of the shape k of the tail of the ratios: those of order 1/k and above have no
-        finite moment. Where no Pareto distribution fits: -inf if the ratios are about equal, and inf if a
-        few draws have all the weight.
+        Estimate of the shape k of the tail of the ratios, whose moments of order 1/k and above are
+        infinite. If no Pareto distribution fits: -inf for ratios that are about equal, and inf if a few
+        draws have all the weight.
     ess : float
-        As many draws of the posterior the smoothed weights are worth; it means little where `khat`
-        is above `threshold`.
+        Effective sample size of the smoothed weights; it means little if `khat` is above `threshold`.
     elbo : float
         Estimate of the evidence lower bound, in nats: the mean of `log_weights`.
     elbo_se : float
@@ -66,17 +65,17 @@ class Diagnosis:
     smoothed_log_weights : array of float64, shape (n_draws,)
         The same, Pareto-smoothed and normalised: their exponentials sum to 1.
     points : mapping of str to array, shape (n_draws, ...)
-        The draws, by name of the value variable, on the unconstrained space. Those of rows are not kept
-        where they take over 270 MB.
+        The draws, by name of the value variable, on the unconstrained space. Draws of rows are left out
+        if they take over 270 MB.
     n_rows : int, optional
-        How many rows the log-likelihood was computed of, where it was not computed of all.
+        Number of rows of the log-likelihood, if it was not computed for all.
     elbo_rows_se : float
         The standard error of `elbo` from these rows; 0 for all rows.
     log_weights_se : float
         The standard error of differences between log-weights from these rows.
     wider : float, optional
-        About how many times as wide as the posterior the approximation is in all directions, where most of
-        the differences between ratios come from that; None where they do not.
+        Width of the approximation in units of that of the posterior, if the approximation is wider in all
+        directions and most differences between ratios come from that; else None.
     """
 
     khat: float
@@ -93,20 +92,20 @@ class Diagnosis:
 
     @property
     def n_draws(self) -> int:
-        """Draws of the approximation that it is made from."""
+        """Number of draws of the approximation."""
         return len(self.log_weights)
 
     @property
     def threshold(self) -> float:
-        """Largest `khat` at which so many draws give reliable weights: min(1 - 1/log10(S), 0.7)."""
+        """Largest `khat` with reliable weights for this number of draws: min(1 - 1/log10(S), 0.7)."""
         return min(1 - 1 / np.log10(self.n_draws), 0.7)
 
     @property
     def verdict(self) -> str:
-        """Either "good", "usable" with its weights, "unreliable", or "unknown" from so few rows.
+        """Either "good", "usable" with its weights, "unreliable", or "unknown" from too few rows.
 
-        A good one has a small `khat`, and weights that are worth half of its draws at least; or they are worth
-        0.9 of its draws, whatever their tail is, which then has no weight.
+        A good one has a small `khat`, and an `ess` of half of its draws at least; or an `ess` of 0.9 of its
+        draws, with any tail, which then has no weight.
         """
         if self.log_weights_se > _largest_se(self.log_weights):
             return "unknown"
@@ -139,21 +138,21 @@ class Diagnosis:
         if self.verdict == "unknown":
             return (
                 f"not known, since so few rows leave an error of {_digits(self.log_weights_se)} nats in the "
-                f"log-weights, and {_digits(_largest_se(self.log_weights))} is what can be borne. Take more of "
-                "them, by n_rows="
+                f"log-weights, and the largest useful one is {_digits(_largest_se(self.log_weights))}. Take "
+                "more rows, by n_rows="
             )
         if self.verdict == "good" or self.wider is None:
             return _SENTENCES[self.verdict]
         return _WIDER[self.verdict].format(_digits(self.wider))
 
 
-#: The largest error of log-weights with which there is a verdict, in nats, or in their standard deviations.
+#: The largest error of log-weights with a verdict, in nats, or in their standard deviations.
 LARGEST_SE = 0.3
 
-#: Rows that the log-likelihood is computed of at first, where it is not computed of all.
+#: Rows of the log-likelihood in the first attempt, if it is not computed for all.
 N_ROWS = 50_000
 
-#: Draws times rows up to which the log-likelihood is computed of all rows.
+#: Draws times rows up to which the log-likelihood is computed for all rows.
 AFFORDABLE = 250_000_000
 
 _log = logging.getLogger(__name__)
@@ -194,28 +193,28 @@ def diagnose(
     backend: str | None = None,
     compile_kwargs: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
-    """Tell whether a fitted approximation can be trusted, by Pareto-smoothed importance sampling.
+    """Diagnose a fitted approximation by Pareto-smoothed importance sampling.
 
-    Draws z of the approximation have importance ratios p(y, z) / q(z). How heavy their tail is, k-hat,
-    says whether the approximation reaches where the posterior has mass (Yao et al. 2018): below 0.5
-    is good, up to 0.7 (less with few draws) usable with weights, above not to be trusted. The
-    posterior is that of all rows, also where the model was fitted to minibatches.
+    Draws z of the approximation have importance ratios p(y, z) / q(z). The shape k-hat of their tail shows
+    whether the approximation covers the mass of the posterior (Yao et al. 2018): below 0.5 is good, up to
+    0.7 (less with few draws) usable with weights, above not to be trusted. The posterior is that of all
+    rows, also for a model that was fitted to minibatches.
 
     Parameters
     ----------
     approx : GuideApproximation
-        What `pm.fit` returns. Variables of all rows are judged together.
+        The result of `pm.fit`. Variables of all rows are judged together.
     draws : int
         Number of draws, at least 100. The standard error of k-hat is about
         (1 + k) / √(3 √draws).
     random_seed : int, RandomState or Generator, optional
     n_rows : int, optional
-        Of how many rows of the longest subsampled dim to compute the log-likelihood; of all, if it is their
-        number or above. Default: of all, up to 250 million draws times rows, and else of 50,000 or more,
-        until the error of log-weights is below 0.1 nats, or a tenth of their standard deviation. A model with variables of the rows, or
-        without minibatches, has them all.
+        Rows of the longest subsampled dim for which the log-likelihood is computed, or all if there are
+        fewer. Default: all, up to 250 million draws times rows, and else 50,000 or more, until the error of
+        log-weights is below 0.1 nats, or a tenth of their standard deviation. A model with variables of
+        the rows, or without minibatches, takes all.
     progressbar : bool
-        Whether to show a bar, once it takes more than a second.
+        Show a bar once it takes more than a second.
     backend : str, optional
         "numba", "jax" or "c", as in `pm.fit`, for the model's log-probability.
     compile_kwargs : mapping, optional
@@ -228,7 +227,7 @@ def diagnose(
     Raises
     ------
     TypeError
-        If `approx` is no approximation or `draws` no whole number.
+        If `approx` is no approximation, or `draws` or `n_rows` is no whole number.
     ValueError
         If `draws` is too small, the approximation has no log-density (SVGD, Empirical), or the
         model does not hold all of its data.
@@ -238,17 +237,15 @@ def diagnose(
     Notes
     -----
     From a part of the rows the log-likelihood is estimated by its first-order expansion about the mean of the
-    draws, of all rows, and the remainder, of the part. The standard errors that this leaves in the ELBO
-    and in the log-weights come from the differences between 16 groups of these rows. For 8 draws the
-    estimate is compared with all rows: a part without the few rows that a coefficient depends on, such as
-    those of a rare category, has no differences that say so. Where those from all rows are more than twice
-    as large, they are the standard errors. What they do not cover is rows that matter only for draws far
-    from these 8. The second one makes k-hat an estimate of an estimate: above 0.3 nats, and 0.3 of their standard deviations, there is no
-    verdict.
+    draws, for all rows, and the remainder, for the part. The standard errors of the ELBO and of the
+    log-weights come from the differences between 16 groups of these rows. For 8 draws the estimate is
+    compared with all rows, since a part may lack the few rows that a coefficient depends on, such as those
+    of a rare category. If these errors are more than twice as large, they are the standard errors. They do
+    not cover rows that matter only for draws far from these 8. With an error of log-weights above 0.3 nats,
+    and 0.3 of their standard deviations, there is no verdict.
 
-    One number judges the joint distribution of all variables. With many of them it may be large
-    while means and standard deviations are still good; what matters can then be compared with
-    `pm.sample`.
+    k-hat judges the joint distribution of all variables. With many of them it may be large while means and
+    standard deviations are still good; compare the relevant ones with `pm.sample`.
 
     References
     ----------
@@ -274,8 +271,8 @@ def diagnose(
     if is_streamed(approx.model):
         raise ValueError(
             "pm.variational.diagnose compares an approximation with the posterior of all rows, but those of "
-            "this model come in batches from a loader, and are not in memory. Give diagnose a fit of rows "
-            "that are, in pm.Data as an array; what the rows of a batch say of it is in approx.hist"
+            "this model come in batches from a loader, and are not in memory. Give diagnose a fit to an array "
+            "in pm.Data; the losses of batches are in approx.hist"
         )
     model = full_data_model(approx.model)
     options = resolve_backend_compile_kwargs(backend, dict(compile_kwargs or {}))
@@ -325,16 +322,16 @@ def _by_some_rows(
     rng: np.random.Generator,
     show: bool,
 ) -> LogDensity | None:
-    """Estimate the log-probability of draws; None where it takes more than half of the rows.
+    """Estimate the log-probability of draws; return None if it takes more than half of the rows.
 
-    Without `n_rows` four times as many are taken until the error is a third of what can be borne.
+    Without `n_rows` four times as many are taken until the error is a third of the largest useful one.
     """
     n_all, n_draws = max(density.totals), len(logq)
     some = n_rows or N_ROWS
     while n_rows or 2 * some <= n_all:
         _log.info(
             f"diagnose computes the log-probability of {n_draws:,} draws by {some:,} of {n_all:,} rows"
-            f"{'' if n_rows else ', or more; n_rows= says how many'}"
+            f"{'' if n_rows else ', or more, unless n_rows= is given'}"
         )
         found = density.estimate(some, rng, show)
         if n_rows or found.se_between <= _largest_se(found.values - logq) / 3:
@@ -344,7 +341,7 @@ def _by_some_rows(
 
 
 def _digits(number: float) -> str:
-    """Write two digits, and all before the point."""
+    """Return a number with two digits, and all before the point."""
     return f"{number:.2g}" if number < 99 else f"{number:,.0f}"
 
 
@@ -393,8 +390,8 @@ def _check_approx(approx: Any) -> None:
     if not isinstance(approx, GuideApproximation):
         raise TypeError(
             f"diagnose takes the approximation that pm.fit returns, and got "
-            f"{type(approx).__name__}; of a method such as pm.ADVI() it is its .approx. One made of groups has "
-            "none: fit by guide="
+            f"{type(approx).__name__}; of a method such as pm.ADVI() take its .approx. For approximations made "
+            "of groups there is no diagnosis: fit by guide="
         )
     if not approx.has_logq:
         raise ValueError(
@@ -429,7 +426,7 @@ def _check_n_rows(n_rows: Any, totals: Mapping[Rows, int]) -> int | None:
 
 
 def _check_all_data(logp: Variable) -> None:
-    """Refuse a log-probability that is scaled up from batches."""
+    """Raise a ValueError if a log-probability is scaled up from batches."""
     nodes = {var.owner for var in ancestors([logp]) if var.owner is not None}
     scales = [node.outputs[0] for node in nodes if isinstance(node.op, RowRatio)]
     if not scales:

@@ -32,12 +32,11 @@ __all__ = ["OptaxOptimizer", "OptaxUpdate"]
 
 @dataclass(frozen=True)
 class OptaxOptimizer(Optimizer):
-    """Take an optimizer of optax, such as ``optax.adam(1e-3)``, as a link.
+    """An optimizer of optax, such as ``optax.adam(1e-3)``, as a link.
 
-    For optax the parameters are a dict by their names, so that ``optax.masked`` and
-    ``optax.multi_transform`` can tell them apart. Its state becomes arrays that are kept as those of
-    other optimizers are. Of a plate each row has a state of its own: a count, and so a schedule, counts
-    the visits of a row, and a norm is that of a row.
+    Optax gets the parameters as a dict by name, for ``optax.masked`` and ``optax.multi_transform``. Each row
+    of a plate has its own state: a count, and so a schedule, counts the visits of a row, and a norm is
+    the norm of a row.
 
     Parameters
     ----------
@@ -74,7 +73,7 @@ class OptaxOptimizer(Optimizer):
 
 
 def _by_name(params: Sequence[Variable], values: Sequence[Any]) -> dict[str, Any]:
-    """Put values under the names of parameters, with the place of one that has none or shares it."""
+    """Return values by the names of parameters, with a number for those without a unique name."""
     counts = Counter(param.name for param in params)
     return {
         p.name if p.name and counts[p.name] == 1 else f"{p.name or 'param'}_{k}": value
@@ -94,7 +93,7 @@ class _Update:
     treedef : PyTreeDef
         Of the state.
     batched : tuple of bool, optional
-        Which arguments have an axis of rows in front, each of which is updated alone.
+        Whether each argument has a leading axis of rows, which are updated one by one.
     """
 
     transformation: Any
@@ -118,14 +117,14 @@ class _Update:
 
 
 class OptaxUpdate(JAXOp):
-    """One update of an optimizer of optax, of all parameters at once or of each row."""
+    """One update by an optimizer of optax, of all parameters at once or of each row."""
 
     def __str__(self) -> str:
         return "OptaxUpdate{backend='jax' is faster}"
 
     @classmethod
     def of(cls, function: _Update, inputs: Variables) -> OptaxUpdate:
-        """Make the Op for inputs of these types."""
+        """Return the Op for inputs of these types."""
         n = len(function.names)
         types = [var.type for var in (*inputs[:n], *inputs[2 * n :])]
         if function.batched is not None:
@@ -140,6 +139,6 @@ class OptaxUpdate(JAXOp):
 
 @_vectorize_node.register(OptaxUpdate)
 def vectorize_optax_update(op: OptaxUpdate, node: Apply, *inputs: Variable) -> Apply:
-    """Let each row go through the same update, with a state of its own."""
+    """Update each row with its own state."""
     batched = tuple(new.type.ndim > old.type.ndim for new, old in zip(inputs, node.inputs))
     return OptaxUpdate.of(replace(op.jax_func, batched=batched), inputs).make_node(*inputs)

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""What an optimizer is: a link that turns gradients into what is added to the parameters."""
+"""Base class of optimizers: transforms of gradients into changes of the parameters."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.elemwise import Elemwise
 
+from pymc.argument_checks import check_fields
 from pymc.variational.configurable import Configurable
 from pymc.variational.number_inputs import lift_numbers
 from pymc.variational.updates import get_or_compute_grads
 
 __all__ = ["Optimizer", "State", "Variables", "next_value", "step_counter", "with_step"]
 
-#: Arrays that an optimizer keeps, or variables in their place, by name: as a rule one for each parameter.
+#: The state of an optimizer, arrays or variables by name: usually one for each parameter.
 type State = dict[str, list[Any]]
 
 type Variables = Sequence[Variable]
 
 
 class Optimizer(Configurable, ABC):
-    """Turn gradients into what is added to the parameters: a link of a :func:`chain`.
+    """A transform of gradients into changes of the parameters: a link of a :func:`chain`.
 
-    Write a subclass with :meth:`update`, and with :meth:`init` if it keeps something. They are called
-    when the graph of a step is built. For the rows of a plate, they get the parameters of one row, and
-    each row keeps a state of its own.
+    Write a subclass with :meth:`update`, and with :meth:`init` if it has a state. They are called when the
+    graph of a step is built. For the rows of a plate, they get the parameters of one row, and each row has
+    its own state.
 
     Attributes
     ----------
     joint : bool
-        Whether `update` needs the gradients of all parameters at once, as a norm over them does. Those
-        of a plate's rows are a matrix then, of the rows of the batch; a row that is in the batch twice
-        has zeros in its second place. `init` gets the parameters of no row.
+        Whether `update` needs the gradients of all parameters at once, such as for a norm over them. Those
+        of a plate's rows are a matrix then, with zeros where a row is in the batch again. `init` does not
+        get the parameters of rows.
     numbers_are_inputs : bool
-        Whether the floats in `update` are inputs of the compiled step, so that other ones compile
-        nothing. With False the compiler knows their values.
+        Whether the floats in `update` are inputs of the compiled step, so that other values do not
+        compile another one. With False the compiler knows their values.
 
     Examples
     --------
@@ -60,8 +61,12 @@ class Optimizer(Configurable, ABC):
     joint: ClassVar[bool] = False
     numbers_are_inputs: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        """Check the fields of a dataclass."""
+        check_fields(self)
+
     def init(self, params: Sequence[SharedVariable]) -> State:
-        """Return the arrays that are kept from step to step, as they are before the first.
+        """Return the state before the first step.
 
         Parameters
         ----------
@@ -78,18 +83,18 @@ class Optimizer(Configurable, ABC):
     def update(
         self, grads: Variables, state: State, params: Variables, step: Variable
     ) -> tuple[Variables, State]:
-        """Compute what is added to the parameters, and the next state.
+        """Return the changes of the parameters, and the next state.
 
         Parameters
         ----------
         grads : sequence of TensorVariable
-            Of a loss that is minimised, or what the link before has made of them.
+            Of a loss that is minimised, or the changes by the previous link.
         state : dict of str to list of TensorVariable
             Of the names and shapes that :meth:`init` returns.
         params : sequence of TensorVariable
             Of the shapes of `grads`.
         step : TensorVariable of shape () and dtype int64
-            Steps of the fit before this one, alike for all rows.
+            Steps of the fit before this one, the same for all rows.
 
         Returns
         -------
@@ -105,7 +110,7 @@ class Optimizer(Configurable, ABC):
         return (self,)
 
     def check(self, names: Sequence[str | None]) -> None:
-        """Raise where an argument is about a parameter that is not among `names`."""
+        """Raise a ValueError if an argument names a parameter that is not in `names`."""
 
     def changes(
         self, grads: Variables, params: Variables, step: Variable
@@ -124,28 +129,30 @@ class Optimizer(Configurable, ABC):
             If `update` does not return a change for each gradient, or returns another state.
         """
         start = self.init([param for param in params if isinstance(param, SharedVariable)])
-        state: State = {name: [_kept(v, name) for v in values] for name, values in start.items()}
-        kept = [var for variables in state.values() for var in variables]
-        given = {name: list(variables) for name, variables in state.items()}
-        changes, after = self.update(list(grads), given, list(params), step)
+        state: State = {
+            name: [_as_shared(v, name) for v in values] for name, values in start.items()
+        }
+        old = [var for variables in state.values() for var in variables]
+        copied = {name: list(variables) for name, variables in state.items()}
+        changes, after = self.update(list(grads), copied, list(params), step)
         lengths, returned = ({n: len(v) for n, v in s.items()} for s in (state, after))
         if len(changes) != len(grads) or returned != lengths:
             raise TypeError(
-                f"{self!r}.update has to return (changes, state): {len(grads)} changes, one for each "
+                f"{self!r}.update must return (changes, state): {len(grads)} changes, one for each "
                 f"gradient, and as many arrays by name as init, {lengths}. It returned {len(changes)} "
                 f"changes and {returned}"
             )
         new = [*changes, *(pt.as_tensor(var) for name in state for var in after[name])]
         if self.numbers_are_inputs:
-            new = lift_numbers(new, [*grads, *params, *kept, step])
+            new = lift_numbers(new, [*grads, *params, *old, step])
         n = len(grads)
-        updates = {var: value.astype(var.type.dtype) for var, value in zip(kept, new[n:])}
+        updates = {var: value.astype(var.type.dtype) for var, value in zip(old, new[n:])}
         return new[:n], updates
 
     def __call__(
         self, loss_or_grads: Any, params: Sequence[SharedVariable]
     ) -> dict[SharedVariable, Variable]:
-        """Return the next values of the parameters and of the state, as PyMC's optimizers do.
+        """Return updates of the parameters and of the state, as PyMC's optimizers do.
 
         Parameters
         ----------
@@ -155,16 +162,16 @@ class Optimizer(Configurable, ABC):
         params, step = list(params), step_counter()
         self.check([param.name for param in params])
         changes = get_or_compute_grads(loss_or_grads, params)
-        kept: dict[SharedVariable, Variable] = {}
+        states: dict[SharedVariable, Variable] = {}
         for link in self.links:
-            changes, of_link = link.changes(changes, params, step)
-            kept |= of_link
+            changes, state = link.changes(changes, params, step)
+            states |= state
         new = {param: next_value(param, change) for param, change in zip(params, changes)}
-        return with_step(new | kept, step)
+        return with_step(new | states, step)
 
 
 def next_value(param: Variable, change: Variable) -> Variable:
-    """Add a change to a parameter; of ``new - param`` return ``new`` itself, without rounding."""
+    """Return `param` + `change`, which is ``new`` without rounding for a change ``new - param``."""
     if change.owner is not None and isinstance(change.owner.op, Elemwise):
         if isinstance(change.owner.op.scalar_op, ps.Sub) and change.owner.inputs[1] is param:
             return change.owner.inputs[0]
@@ -172,18 +179,18 @@ def next_value(param: Variable, change: Variable) -> Variable:
 
 
 def step_counter() -> SharedVariable:
-    """Make the number of steps before the first one, an int64."""
+    """Return a shared int64 that counts steps, at 0."""
     return pytensor.shared(np.array(0, dtype="int64"), name="step")
 
 
 def with_step(
     updates: Mapping[SharedVariable, Variable], step: SharedVariable, others: Variables = ()
 ) -> dict[SharedVariable, Variable]:
-    """Let the step count where an update, or one of `others`, depends on it."""
+    """Return updates with one of the step, if one of them or of `others` depends on it."""
     counts = step in ancestors([*updates.values(), *others])
     return {**updates, **({step: step + 1} if counts else {})}
 
 
-def _kept(value: Any, name: str) -> SharedVariable:
+def _as_shared(value: Any, name: str) -> SharedVariable:
     value = np.array(value)
     return pytensor.shared(value, name, shape=value.shape)

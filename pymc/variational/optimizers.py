@@ -1,13 +1,13 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Optimizers that compose: gradients go through a chain of links, each with a state of its own.
+"""Optimizers that compose: a chain of links, each of which transforms the gradients.
 
 Any function ``(grads, params) -> updates``, such as ``pm.adam(learning_rate=0.01)``, is an optimizer of a
-fit. An :class:`Optimizer` has an explicit state instead, and is a link of a :func:`chain`. Functions are
-links too, and so are the optimizers of optax where it is installed.
+fit. An :class:`Optimizer` has an explicit state instead. Both are links of a :func:`chain`, and so are the
+optimizers of optax.
 
-What the last link returns is *added* to the parameters. So a chain needs one of PyMC's optimizers, or
-:func:`scale_by_learning_rate`, which turns the sign.
+The result of the last link is *added* to the parameters. So a chain needs one of PyMC's optimizers, or
+:func:`scale_by_learning_rate`, which changes the sign.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from inspect import isclass, isroutine, signature
 from typing import Any
@@ -57,15 +57,24 @@ __all__ = [
 ]
 
 
+_POSITIVE = partial(check_number, above=0)
+_DECAY = partial(
+    check_number,
+    at_least=0,
+    below=1,
+    hint="It is the share of a moving mean that stays at a step",
+)
+
+
 @dataclass(frozen=True)
 class Chain(Optimizer):
-    """Let gradients go through links, one after the other: see :func:`chain`."""
+    """A sequence of links: see :func:`chain`."""
 
     parts: tuple[Any, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", tuple(self.parts))
-        self.links  # refuses what is no optimizer
+        self.links  # raises a TypeError for a part that is no optimizer
 
     def __repr__(self) -> str:
         return f"chain({', '.join(map(name_of, self.parts))})"
@@ -87,22 +96,23 @@ class Chain(Optimizer):
     ) -> tuple[Variables, State]:
         after: State = {}
         for k, link in enumerate(self.links):
-            mine = {n.removeprefix(f"{k}/"): v for n, v in state.items() if n.startswith(f"{k}/")}
-            grads, mine = link.update(grads, mine, params, step)
-            after |= {f"{k}/{name}": variables for name, variables in mine.items()}
+            prefix = f"{k}/"
+            of_link = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+            grads, of_link = link.update(grads, of_link, params, step)
+            after |= {f"{prefix}{name}": variables for name, variables in of_link.items()}
         return grads, after
 
 
 @dataclass(frozen=True)
 class FunctionOptimizer(Optimizer):
-    """Take a function ``(grads, params) -> updates`` as a link.
+    """A function ``(grads, params) -> updates`` as a link.
 
     Parameters
     ----------
     function : callable
     learning_rate : symbolic scalar or schedule, optional
-        That of one of PyMC's optimizers, from :func:`with_number_inputs`: it is an input of the step, and
-        its other numbers are known to the compiler. Of another function all floats become inputs.
+        For PyMC's optimizers, from :func:`with_number_inputs`: an input of the step, while the compiler
+        knows the other numbers. For other functions all floats become inputs.
     """
 
     function: Callable[..., Mapping[SharedVariable, Variable]]
@@ -126,7 +136,7 @@ class FunctionOptimizer(Optimizer):
     def changes(
         self, grads: Variables, params: Variables, step: Variable
     ) -> tuple[list[Variable], dict[SharedVariable, Variable]]:
-        """Call the function; what it updates besides the parameters is its state."""
+        """Call the function; the other variables that it updates are its state."""
         rate = self.learning_rate
         if callable(rate):  # of the step of the fit, which is one for all parameters
             rate = rate_at(rate, step)
@@ -140,9 +150,25 @@ class FunctionOptimizer(Optimizer):
 
 @dataclass(frozen=True)
 class Clip(Optimizer):
-    """Bound each entry of the gradients: see :func:`clip`."""
+    r"""Bound each entry of the gradients to :math:`[-\delta, \delta]`.
 
-    max_delta: float
+    Parameters
+    ----------
+    max_delta : float
+        :math:`\delta > 0`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a positive, finite number.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import chain, clip
+    >>> clipped = chain(clip(1.0), pm.sgd(learning_rate=0.01))
+    """
+
+    max_delta: float = field(metadata={"check": _POSITIVE})
 
     def update(
         self, grads: Variables, state: State, params: Variables, step: Variable
@@ -153,11 +179,36 @@ class Clip(Optimizer):
 
 @dataclass(frozen=True)
 class ClipByGlobalNorm(Optimizer):
-    """Bound the norm of the gradients: see :func:`clip_by_global_norm`."""
+    r"""Bound the Euclidean norm of the gradients of all parameters together.
+
+    :math:`g \leftarrow g \, \min(1, c / \|g\|)`, with the norm over all parameters of the fit: those that
+    all rows share, and those of the rows of the batch. It is `total_grad_norm_constraint` of a fit as a
+    link.
+
+    Parameters
+    ----------
+    max_norm : float
+        :math:`c > 0`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a positive, finite number.
+
+    References
+    ----------
+    .. [1] Pascanu, R., Mikolov, T. & Bengio, Y. (2013). On the difficulty of training recurrent neural
+       networks. ICML, algorithm 1.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import chain, clip_by_global_norm
+    >>> bounded = chain(clip_by_global_norm(10.0), pm.adam(learning_rate=0.01))
+    """
 
     joint = True
 
-    max_norm: float
+    max_norm: float = field(metadata={"check": _POSITIVE})
 
     def update(
         self, grads: Variables, state: State, params: Variables, step: Variable
@@ -171,12 +222,41 @@ class ClipByGlobalNorm(Optimizer):
 
 @dataclass(frozen=True)
 class AddDecayedWeights(Optimizer):
-    """Add a multiple of the parameters: see :func:`add_decayed_weights`."""
+    r"""Add a multiple of the parameters to the gradients: :math:`g \leftarrow g + \lambda \theta`.
 
-    weight_decay: float
-    mask: tuple[str, ...] | None = None
+    Before one of PyMC's optimizers it is the gradient of an L2 penalty. Between :func:`scale_by_adam` and
+    :func:`scale_by_learning_rate` it is the decoupled weight decay of :func:`adamw`.
+
+    Parameters
+    ----------
+    weight_decay : float
+        :math:`\lambda \ge 0`.
+    mask : sequence of str, optional
+        Names of the parameters that decay. Default: all, also those of the standard deviations of a guide,
+        so name the weights of an encoder instead.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `weight_decay` is no such number, or, when a fit begins, it has no parameter of such a name.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import add_decayed_weights, chain
+    >>> penalised = chain(add_decayed_weights(1e-4, mask=["weights"]), pm.adam(learning_rate=0.01))
+    """
+
+    # With a negative one the parameters would grow without bound
+    weight_decay: float = field(metadata={"check": partial(check_number, at_least=0)})
+    mask: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.mask, str):
+            raise TypeError(
+                f"mask={self.mask!r} of add_decayed_weights must be a list of names of parameters: write "
+                f"[{self.mask!r}]"
+            )
         if self.mask is not None:
             object.__setattr__(self, "mask", tuple(self.mask))
 
@@ -214,13 +294,40 @@ class Scale(Optimizer):
 
 @dataclass(frozen=True)
 class ScaleByAdam(Optimizer):
-    """Divide a moving mean of the gradients by their root mean square: see :func:`scale_by_adam`."""
+    r"""Divide a moving mean of the gradients by the root of a moving mean of their squares.
+
+    :math:`m \leftarrow \beta_1 m + (1 - \beta_1) g`, :math:`v \leftarrow \beta_2 v + (1 - \beta_2) g^2`, and
+    :math:`g \leftarrow \hat m / (\sqrt{\hat v} + \epsilon)` with :math:`\hat m = m / (1 - \beta_1^n)` and
+    :math:`\hat v = v / (1 - \beta_2^n)`. Of a row, :math:`n` counts its visits.
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        From 0 up to 1, without 1.
+    epsilon : float
+        Positive. It is added to the corrected root, as in algorithm 1 of [1]_; :func:`pymc.adam` adds it
+        to the root without correction.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a number of this range.
+
+    References
+    ----------
+    .. [1] Kingma, D. P. & Ba, J. (2015). Adam: A Method for Stochastic Optimization. ICLR.
+
+    Examples
+    --------
+    >>> from pymc.variational.optimizers import chain, scale_by_adam, scale_by_learning_rate
+    >>> adam = chain(scale_by_adam(beta1=0.8), scale_by_learning_rate(0.01))
+    """
 
     numbers_are_inputs = False  # the compiler takes the logarithm of a known base once
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
+    beta1: float = field(default=0.9, metadata={"check": _DECAY})
+    beta2: float = field(default=0.999, metadata={"check": _DECAY})
+    epsilon: float = field(default=1e-8, metadata={"check": _POSITIVE})
 
     def init(self, params: Sequence[SharedVariable]) -> State:
         zeros = [np.zeros_like(param.get_value(borrow=True)) for param in params]
@@ -240,13 +347,20 @@ class ScaleByAdam(Optimizer):
         return changes, {"mean": mean, "square": square, "n": [n]}
 
 
+# Links are called like functions in a chain
+clip = Clip
+clip_by_global_norm = ClipByGlobalNorm
+add_decayed_weights = AddDecayedWeights
+scale_by_adam = ScaleByAdam
+
+
 def chain(*optimizers: Any) -> Chain:
-    r"""Let gradients go through several optimizers, one after the other.
+    r"""Compose optimizers: gradients go through one after the other.
 
     Parameters
     ----------
     *optimizers : Optimizer, callable (grads, params) -> updates, or optimizer of optax
-        What each adds to the parameters is the gradient of the next. What the last returns is added.
+        The result of each is the gradient of the next. The result of the last is added to the parameters.
 
     Returns
     -------
@@ -269,92 +383,6 @@ def chain(*optimizers: Any) -> Chain:
             "chain() has no optimizer: write chain(clip(1.0), pm.adam(learning_rate=0.01))"
         )
     return Chain(optimizers)
-
-
-def clip(max_delta: float) -> Clip:
-    r"""Bound each entry of the gradients to :math:`[-\delta, \delta]`.
-
-    Parameters
-    ----------
-    max_delta : float
-        :math:`\delta > 0`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not a positive, finite number.
-
-    Examples
-    --------
-    >>> from pymc.variational.optimizers import chain, clip
-    >>> clipped = chain(clip(1.0), pm.sgd(learning_rate=0.01))
-    """
-    return Clip(check_number(max_delta, "max_delta", "clip", above=0))
-
-
-def clip_by_global_norm(max_norm: float) -> ClipByGlobalNorm:
-    r"""Bound the Euclidean norm of the gradients of all parameters together.
-
-    :math:`g \leftarrow g \, \min(1, c / \|g\|)`, with the norm over all parameters of the fit: those that
-    all rows share, and those of the rows of the batch. It is what `total_grad_norm_constraint` of a fit
-    does, as a link.
-
-    Parameters
-    ----------
-    max_norm : float
-        :math:`c > 0`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not a positive, finite number.
-
-    References
-    ----------
-    .. [1] Pascanu, R., Mikolov, T. & Bengio, Y. (2013). On the difficulty of training recurrent neural
-       networks. ICML, algorithm 1.
-
-    Examples
-    --------
-    >>> from pymc.variational.optimizers import chain, clip_by_global_norm
-    >>> bounded = chain(clip_by_global_norm(10.0), pm.adam(learning_rate=0.01))
-    """
-    return ClipByGlobalNorm(check_number(max_norm, "max_norm", "clip_by_global_norm", above=0))
-
-
-def add_decayed_weights(
-    weight_decay: float, mask: Sequence[str] | None = None
-) -> AddDecayedWeights:
-    r"""Add a multiple of the parameters to the gradients: :math:`g \leftarrow g + \lambda \theta`.
-
-    Before one of PyMC's optimizers it is the gradient of an L2 penalty. Between :func:`scale_by_adam` and
-    :func:`scale_by_learning_rate` it is the decoupled weight decay of :func:`adamw`.
-
-    Parameters
-    ----------
-    weight_decay : float
-        :math:`\lambda \ge 0`.
-    mask : sequence of str, optional
-        Names of the parameters that decay. Default: all. A standard deviation of a guide has a parameter
-        too, which decays to that of 0: name the weights of an encoder rather than all.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `weight_decay` is no such number, or, when a fit begins, it has no parameter of a name.
-
-    Examples
-    --------
-    >>> from pymc.variational.optimizers import add_decayed_weights, chain
-    >>> penalised = chain(add_decayed_weights(1e-4, mask=["weights"]), pm.adam(learning_rate=0.01))
-    """
-    hint = "With a negative one the parameters grow without bound"
-    decay = check_number(weight_decay, "weight_decay", "add_decayed_weights", at_least=0, hint=hint)
-    if isinstance(mask, str):
-        raise TypeError(
-            f"mask of add_decayed_weights is a list of names of parameters, got {mask!r}: write [{mask!r}]"
-        )
-    return AddDecayedWeights(decay, None if mask is None else tuple(mask))
 
 
 def scale(factor: float) -> Scale:
@@ -426,41 +454,6 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> Scale:
     return Scale(learning_rate, descend=True)
 
 
-def scale_by_adam(beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> ScaleByAdam:
-    r"""Divide a moving mean of the gradients by the root of a moving mean of their squares.
-
-    :math:`m \leftarrow \beta_1 m + (1 - \beta_1) g`, :math:`v \leftarrow \beta_2 v + (1 - \beta_2) g^2`, and
-    :math:`g \leftarrow \hat m / (\sqrt{\hat v} + \epsilon)` with :math:`\hat m = m / (1 - \beta_1^n)` and
-    :math:`\hat v = v / (1 - \beta_2^n)`. Of a row, :math:`n` counts its visits.
-
-    Parameters
-    ----------
-    beta1, beta2 : float
-        From 0 up to 1, without 1.
-    epsilon : float
-        Positive. Beside the corrected root, as in algorithm 1 of [1]_; :func:`pymc.adam` has it beside
-        the root that is not corrected.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not a number of this range.
-
-    References
-    ----------
-    .. [1] Kingma, D. P. & Ba, J. (2015). Adam: A Method for Stochastic Optimization. ICLR.
-
-    Examples
-    --------
-    >>> from pymc.variational.optimizers import chain, scale_by_adam, scale_by_learning_rate
-    >>> adam = chain(scale_by_adam(beta1=0.8), scale_by_learning_rate(0.01))
-    """
-    for name, beta in (("beta1", beta1), ("beta2", beta2)):
-        hint = "It is the share of a moving mean that stays at a step"
-        check_number(beta, name, "scale_by_adam", at_least=0, below=1, hint=hint)
-    return ScaleByAdam(beta1, beta2, check_number(epsilon, "epsilon", "scale_by_adam", above=0))
-
-
 def adamw(
     learning_rate: float | Schedule = 1e-3,
     beta1: float = 0.9,
@@ -471,8 +464,8 @@ def adamw(
 ) -> Chain:
     r"""Adam with decoupled weight decay: :math:`\theta \leftarrow \theta - \eta (a + \lambda \theta)`.
 
-    :math:`a` is what :func:`scale_by_adam` makes of the gradient. The decay is not divided by the root of
-    the squared gradients, as that of an L2 penalty is [1]_.
+    :math:`a` is the result of :func:`scale_by_adam`. Unlike an L2 penalty, the decay is not divided by the
+    root of the squared gradients [1]_.
 
     Parameters
     ----------
@@ -512,7 +505,7 @@ def adamw(
 
 
 def as_optimizer(value: Any) -> Optimizer:
-    """Take what users give as `obj_optimizer`.
+    """Return the `obj_optimizer` of a fit as an :class:`Optimizer`.
 
     Parameters
     ----------
@@ -553,7 +546,7 @@ def as_optimizer(value: Any) -> Optimizer:
 
 
 def name_of(optimizer: Any) -> str:
-    """Describe an optimizer as reports and errors do: PyMC's with its arguments.
+    """Return the text of an optimizer in reports and errors, with the arguments of PyMC's.
 
     Examples
     --------

@@ -23,7 +23,7 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.tensor.variable import TensorVariable
 
-from pymc.argument_checks import check_flag, check_int, check_number
+from pymc.argument_checks import check_fields, check_flag, check_int, check_number
 from pymc.variational.configurable import Configurable
 from pymc.variational.number_inputs import as_input, lift_numbers
 
@@ -160,9 +160,7 @@ class _Formula(Configurable):
     """Base class of the schedules in this module: dataclasses whose fields have checks."""
 
     def __post_init__(self) -> None:
-        for f in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
-            value = f.metadata["check"](getattr(self, f.name), f.name, type(self).__name__)
-            object.__setattr__(self, f.name, value)
+        check_fields(self)
 
     def __call__(self, step: Any, /) -> Any:
         if isinstance(step, Variable):

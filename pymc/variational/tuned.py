@@ -1,10 +1,10 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-r"""Optimizers by name: what ``pm.fit(n, obj_optimizer="tuned")`` stands for.
+r"""The optimizer of ``pm.fit(n, obj_optimizer="tuned")``: Adam that becomes a natural gradient.
 
 Posteriors of many rows are narrow, and their standard deviations can be decades apart. At one learning rate
-Adam either travels too slowly to arrive, or trembles by many standard deviations where it has. Here it
-travels at one rate for all parameters, and later takes steps in proportion to what a parameter may be off.
+Adam is either too slow to arrive, or varies by many standard deviations when it has. This optimizer starts
+with one rate for all parameters, and ends with steps in proportion to the scale of each.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ __all__ = ["AdamToFisher", "tuned", "with_named_optimizer"]
 #: The learning rate at the first step: about the largest at which widths do not run away.
 PEAK = 0.1
 
-#: The last part of the steps whose parameters are averaged.
+#: The last part of the steps that is averaged.
 AVERAGED = 0.5
 
-#: The part of the steps after which the power has risen to its last value.
+#: The part of the steps in which the power rises.
 RISING = 0.5
 
 
 @dataclass(frozen=True)
 class AdamToFisher(ScaleByAdam):
-    r"""Turn Adam's direction into the gradient by its mean square, in the course of `n_steps` steps.
+    r"""Adam's direction that becomes the gradient divided by its mean square, over `n_steps` steps.
 
     :math:`g \leftarrow \hat m / \sqrt{\hat v} \cdot \max(1, \sqrt{\hat v})^{-p}`, where the power :math:`p`
-    rises from 0 to 1 over the first half of the steps. At 1 it is :math:`\hat m / \hat v`: the mean square of
-    the noise of a gradient is large where the posterior is narrow, as the Fisher information is, so that
-    steps become as small as its standard deviation. Gradients below 1 are left as Adam has them.
+    rises from 0 to 1 over the first half of the steps. At 1 it is :math:`\hat m / \hat v`: like the Fisher
+    information, the mean square of a noisy gradient is large where the posterior is narrow, so that
+    steps become as small as its standard deviation. For gradients below 1 it is Adam.
 
     Parameters
     ----------
     beta1, beta2, epsilon : float
-        Of :func:`~pymc.variational.optimizers.scale_by_adam`. The memory is short: the first gradients are far
-        larger than later ones, and a long one would carry them along.
+        Of :func:`~pymc.variational.optimizers.scale_by_adam`. `beta2` is small, so that the first gradients,
+        which are far larger than later ones, are soon forgotten.
     n_steps : int
         Steps of the fit.
     """
@@ -68,10 +68,10 @@ class AdamToFisher(ScaleByAdam):
 
 
 def tuned(n_steps: int, learning_rate: float = PEAK) -> Chain:
-    """Return the optimizer that ``pm.fit(n_steps, obj_optimizer="tuned")`` takes.
+    """Return the optimizer of ``pm.fit(n_steps, obj_optimizer="tuned")``.
 
-    :class:`AdamToFisher` at a rate that falls to 0 along half a cosine. It is best followed by an average,
-    ``average=0.5``, which the name implies. It is made for the loss of a batch, ``reduction="batch"``.
+    :class:`AdamToFisher` at a rate that falls to 0 along half a cosine. Use it with ``average=0.5``, which the
+    name implies. It is for the loss of a batch, ``reduction="batch"``.
 
     Parameters
     ----------
@@ -103,34 +103,34 @@ def tuned(n_steps: int, learning_rate: float = PEAK) -> Chain:
     )
 
 
-#: What makes an optimizer for a number of steps, by its name.
+#: Functions that return an optimizer for a number of steps, by its name.
 NAMED = {"tuned": tuned}
 
 
 def with_named_optimizer(n: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Put an optimizer, and the average that belongs to it, in the place of its name.
+    """Replace the name of an optimizer by the optimizer, and its average.
 
     Parameters
     ----------
     n : int
         Steps of the fit.
     options : mapping
-        Arguments of a fit. An `average` that is among them stays.
+        Arguments of a fit. Its `average` has precedence.
 
     Raises
     ------
     ValueError
         If no optimizer has that name.
     TypeError
-        If the fit is to end before.
+        If `until` is given too.
     """
     name = options.get("obj_optimizer")
     if not isinstance(name, str):
         return dict(options)
     if name not in NAMED:
         raise ValueError(
-            f"obj_optimizer={name!r} of a fit is no name of an optimizer, and so it is not known which steps "
-            f"to take. By name there is {', '.join(map(repr, NAMED))}; write others with their learning rate, "
+            f"obj_optimizer={name!r} of a fit is no name of an optimizer. The only name is "
+            f"{', '.join(map(repr, NAMED))}; write other optimizers with their learning rate, "
             "such as obj_optimizer=pm.adam(learning_rate=0.01)"
         )
     if (until := options.get("until")) is not None:

@@ -34,16 +34,16 @@ _DOCUMENTED = """\
 
 
 def check_rate_of(optimizer: str, learning_rate: Any) -> None:
-    """Raise a TypeError or ValueError where a learning rate is no number, symbol, array or schedule."""
+    """Raise a TypeError if a learning rate is no number, symbolic variable, array or schedule."""
     known = callable(learning_rate) or isinstance(learning_rate, Variable | np.ndarray | Real)
-    if not known or isinstance(learning_rate, bool):  # a fit says what comes of nan
+    if not known or isinstance(learning_rate, bool):  # with nan the first step fails, and says so
         raise TypeError(
             f"learning_rate of {optimizer} is a number, such as 0.1; got {learning_rate!r}"
         )
 
 
 def _scheduled(optimizer: Callable[..., Any]) -> Callable[..., Any]:
-    """Let an optimizer of the release take a schedule; with anything else it is as it was."""
+    """Return an optimizer of the release that also takes a schedule."""
     default = signature(optimizer).parameters["learning_rate"].default
 
     @wraps(optimizer)
@@ -69,7 +69,7 @@ def _scheduled(optimizer: Callable[..., Any]) -> Callable[..., Any]:
     return scheduled
 
 
-# In the release's namespace: what it calls itself, as momentum does sgd, and its partials are these
+# In the release's namespace, so that its functions and partials use these
 sgd = _scheduled(released.sgd)
 momentum = _scheduled(released.momentum)
 nesterov_momentum = _scheduled(released.nesterov_momentum)

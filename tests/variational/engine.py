@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,6 +20,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 import pymc as pm
 
 from pymc.variational.engine import step_cache
+from pymc.variational.engine.callback_schedule import next_call
 from pymc.variational.engine.step_cache import Step, make_step
 
 #: The optimizers of the release
@@ -99,3 +101,26 @@ def counted_compilations(cold: bool = True) -> Iterator[list[Any]]:
 
         patch.setattr(step_cache, "compile_step", count)
         yield graphs
+
+
+class Param:
+    """As much of a shared variable as callbacks need; to make one takes longer."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = np.asarray(values, dtype="float64")
+
+    def get_value(self, borrow: bool = False) -> np.ndarray:
+        return self.values
+
+
+def approx_of(values: Any) -> Any:
+    """An approximation as callbacks see it: with one parameter, without scales."""
+    return SimpleNamespace(params=[Param(values)], groups=[])
+
+
+def called_at(callback: Any, n_steps: int, start: int = 0) -> list[int]:
+    """List the steps at which a loop calls a callback."""
+    i, calls = start, []
+    while (i := next_call(callback, i, start)) <= start + n_steps:
+        calls.append(i)
+    return calls

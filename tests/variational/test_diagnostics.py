@@ -371,7 +371,7 @@ class TestSubsample:
         result = diagnose(approx, draws=100, random_seed=1, n_rows=200)
         assert result.verdict == "unknown"
         assert "not known, since so few rows leave an error of" in str(result)
-        assert "Take more of them, by n_rows=" in str(result)
+        assert "Take more rows, by n_rows=" in str(result)
 
     def test_of_guides(self, approx):
         """Without rows of their own, as those of groups."""

@@ -169,7 +169,11 @@ def test_nothing_compiles_before_it_is_refused(
             TypeError,
             "obj_optimizer='tuned': it needs no settings",
         ),
-        ({"obj_optimizer": "adam"}, ValueError, r"'adam' .*there is 'tuned'; write .*pm.adam\("),
+        (
+            {"obj_optimizer": "adam"},
+            ValueError,
+            r"'adam' .*only name is 'tuned'; write .*pm.adam\(",
+        ),
         (
             {"obj_optimizer": "tuned", "until": "stationary"},
             TypeError,

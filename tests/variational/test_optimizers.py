@@ -251,20 +251,20 @@ class TestOwn:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: clip(0.0), ValueError, "max_delta=0.0 of clip must be above 0"),
-        (lambda: clip("1"), TypeError, "max_delta='1' of clip must be a number; got a str"),
+        (lambda: clip(0.0), ValueError, "max_delta=0.0 of Clip must be above 0"),
+        (lambda: clip("1"), TypeError, "max_delta='1' of Clip must be a number; got a str"),
         (lambda: clip_by_global_norm(np.inf), ValueError, "max_norm=inf .* must be finite"),
         (
             lambda: add_decayed_weights(-1.0),
             ValueError,
             "weight_decay=-1.0 of .* must be at least 0",
         ),
-        (lambda: add_decayed_weights(0.1, "w"), TypeError, r"got 'w': write \['w'\]"),
+        (lambda: add_decayed_weights(0.1, "w"), TypeError, r"mask='w' of .*: write \['w'\]"),
         (lambda: scale_by_schedule(0.1), TypeError, r"got 0.1: write scale\(...\) for a number"),
         (
             lambda: scale_by_adam(beta2=1.0),
             ValueError,
-            "beta2=1.0 of scale_by_adam must be .* below 1",
+            "beta2=1.0 of ScaleByAdam must be .* below 1",
         ),
         (lambda: scale_by_learning_rate(None), TypeError, "learning_rate .* got None"),
     ],

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The fit beside the draws, in memory and in a file."""
+"""Reports of fits, and their datasets beside the draws, in memory and in a file."""
 
 from __future__ import annotations
 
