@@ -427,7 +427,7 @@ def _axes_without_signature(op: Op, node: Apply, inputs: Sequence[Axes]) -> list
 
 def _broadcast_parameters(node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     """Return the axes of univariate draws, each of which has parameters of its own."""
-    sizes = set(size_inputs(node.op, node))
+    sizes = set(size_inputs(node))
     params = [
         k for k, var in enumerate(node.inputs) if k not in sizes and isinstance(var.type, HasShape)
     ]
@@ -453,7 +453,7 @@ def marginalized_axes(op: Any, node: Apply, inputs: Sequence[Axes]) -> list[Axes
     """
     known: dict[Variable, Axes | Untracked] = dict(zip(op.inner_inputs, inputs, strict=True))
     sizes = {
-        op.inner_inputs[k]: indexes([node.inputs[k]], by_shape=True) for k in size_inputs(op, node)
+        op.inner_inputs[k]: indexes([node.inputs[k]], by_shape=True) for k in size_inputs(node)
     }
     lengths = {inner: Rows(found[0]) for inner, found in sizes.items() if found}
     marginal, *dependents = op.inner_outputs

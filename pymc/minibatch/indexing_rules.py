@@ -41,7 +41,7 @@ from pymc.minibatch.axis_tracking import (
     track_axes,
 )
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.lengths import constant_int, rows_of_length
+from pymc.minibatch.lengths import constant_int, rows_of_length, scan_args
 
 BY_PLACE = (
     "{op} picks rows of a minibatch by their place in the batch, so that the batch is no longer "
@@ -185,7 +185,7 @@ def _(op: Scan, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     induction: steps are tracked until the axes of all states stay what they are.
     """
     outer = dict(zip(node.inputs, inputs, strict=True))
-    args = ScanArgs(node.inputs, node.outputs, op.inner_inputs, op.inner_outputs, op.info)
+    args = scan_args(node)
     sequences = [outer[var] for var in args.outer_in_seqs]
     along = broadcast_axis(
         [axes[0] for axes in sequences],

@@ -8,16 +8,14 @@ that gives something its size, as in ``pt.zeros(x.shape[0])``, may follow the ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
 from typing import Any
 
 import numpy as np
 
 from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Apply, Constant, Variable
-from pytensor.graph.op import Op
 from pytensor.graph.traversal import toposort
 from pytensor.raise_op import CheckAndRaise
 from pytensor.scalar.basic import Cast, Mul
@@ -63,79 +61,45 @@ from pymc.minibatch.axis_tracking import (
 from pymc.minibatch.scaling import RowRatio
 
 
-@singledispatch
-def size_inputs(op: Op, node: Apply) -> Iterable[int]:
+def size_inputs(node: Apply) -> Sequence[int]:
     """Return which inputs of `node` are lengths of its outputs and are not in their values."""
+    op, positions = node.op, range(len(node.inputs))
+    match op:
+        case AllocEmpty() | RowRatio():  # the scale of a term is no number of the model
+            return positions
+        case Repeat() | Alloc() | Reshape() | SplitDims() | SpecifyShape() | ExpandDims():
+            return positions[1:]
+        case Subtensor():  # slices, such as those that scan takes of its sequences
+            slices = [entry for entry in op.idx_list if isinstance(entry, slice)]
+            bounds = [bound for entry in slices for bound in (entry.start, entry.stop, entry.step)]
+            return [1 + bound for bound in bounds if bound is not None]
+        case Scan():
+            args = scan_args(node)
+            lengths = {args.n_steps, *args.outer_in_nit_sot}
+            return [k for k in positions if node.inputs[k] in lengths]
+        case RandomVariable():
+            return (1,)
+        case XRV():
+            return positions[1 : 1 + len(op.extra_dims)]
+        case RNGConsumerOp():  # a SymbolicRandomVariable
+            signature = extended_signature(op)
+            if signature is None:
+                return [k for k in positions if _is_size(node.inputs[k])]
+            (_, size, _), _ = op.get_input_output_type_idxs(signature)
+            return () if size is None else (size,)
+        case OpFromGraph():
+            return _inner_size_inputs(op)
     return ()
 
 
-@size_inputs.register(AllocEmpty)
-def _(op: Op, node: Apply) -> Iterable[int]:
-    return range(len(node.inputs))
-
-
-@size_inputs.register(Repeat)
-@size_inputs.register(Alloc)
-@size_inputs.register(Reshape)
-@size_inputs.register(SplitDims)
-@size_inputs.register(SpecifyShape)
-@size_inputs.register(ExpandDims)
-def _(op: Op, node: Apply) -> Iterable[int]:
-    return range(1, len(node.inputs))
-
-
-@size_inputs.register(Subtensor)
-def _(op: Subtensor, node: Apply) -> Iterable[int]:
-    # Bounds of slices: those that scan makes of its sequences go to their end
-    slices = [entry for entry in op.idx_list if isinstance(entry, slice)]
-    bounds = [bound for entry in slices for bound in (entry.start, entry.stop, entry.step)]
-    return [1 + bound for bound in bounds if bound is not None]
-
-
-@size_inputs.register(Scan)
-def _(op: Scan, node: Apply) -> Iterable[int]:
-    args = _scan_args(node)
-    lengths = {args.n_steps, *args.outer_in_nit_sot}
-    return [k for k, var in enumerate(node.inputs) if var in lengths]
-
-
-def _scan_args(node: Apply) -> ScanArgs:
+def scan_args(node: Apply) -> ScanArgs:
+    """Return the inputs and outputs of a Scan, inner and outer, by kind."""
     op = node.op
     return ScanArgs(node.inputs, node.outputs, op.inner_inputs, op.inner_outputs, op.info)
 
 
-@size_inputs.register(OpFromGraph)
-def _(op: OpFromGraph, node: Apply) -> Iterable[int]:
-    # What is only a size in the inner graph
-    values = set(op.inner_outputs)
-    for inner in reversed(list(toposort(op.inner_outputs))):
-        if isinstance(inner.op, MakeVector) and values.isdisjoint(inner.outputs):
-            continue
-        sizes = set(size_inputs(inner.op, inner))
-        values.update(var for k, var in enumerate(inner.inputs) if k not in sizes)
-    return [k for k, var in enumerate(op.inner_inputs) if var not in values]
-
-
-@size_inputs.register(RandomVariable)
-def _(op: Op, node: Apply) -> Iterable[int]:
-    return (1,)
-
-
-@size_inputs.register(XRV)
-def _(op: XRV, node: Apply) -> Iterable[int]:
-    return range(1, 1 + len(op.extra_dims))
-
-
-@size_inputs.register(RNGConsumerOp)
-def _(op: Op, node: Apply) -> Iterable[int]:
-    # A SymbolicRandomVariable: by its signature, or else every vector made of lengths
-    if (signature := extended_signature(op)) is not None:
-        (_, size, _), _ = op.get_input_output_type_idxs(signature)
-        return () if size is None else (size,)
-    return [k for k, var in enumerate(node.inputs) if _is_size(var)]
-
-
 def _is_size(var: Variable) -> bool:
+    """Return True if a variable is a vector made of lengths."""
     if ndim_of(var) != 1 or var.type.dtype != "int64":
         return False
     return isinstance(var, Constant) or (
@@ -143,9 +107,15 @@ def _is_size(var: Variable) -> bool:
     )
 
 
-@size_inputs.register(RowRatio)
-def _(op: Op, node: Apply) -> Iterable[int]:
-    return range(len(node.inputs))  # the scale of a term is no number of the model
+def _inner_size_inputs(op: OpFromGraph) -> Sequence[int]:
+    """Return which inner inputs are sizes and nothing else."""
+    values = set(op.inner_outputs)
+    for inner in reversed(list(toposort(op.inner_outputs))):
+        if isinstance(inner.op, MakeVector) and values.isdisjoint(inner.outputs):
+            continue
+        sizes = set(size_inputs(inner))
+        values.update(var for k, var in enumerate(inner.inputs) if k not in sizes)
+    return [k for k, var in enumerate(op.inner_inputs) if var not in values]
 
 
 # --- row counts used as numbers ---
@@ -280,7 +250,7 @@ def _count_in_values(
     lengths = [count for var in values for count in shapes.get(var, ()) if count is not None]
     used = [counts[var] for var in values if var in counts] + lengths
     if isinstance(node.op, Scan):
-        args = _scan_args(node)
+        args = scan_args(node)
         if args.n_steps in counts and (args.outer_in_sit_sot or args.outer_in_mit_sot):
             used.append(counts[args.n_steps])  # a state is carried for as many steps
     if isinstance(node.op, OpFromGraph):
@@ -306,7 +276,7 @@ def _inputs_without_values(node: Apply) -> set[int]:
         return set(range(1, len(node.inputs)))
     if isinstance(node.op, IncSubtensor | AdvancedIncSubtensor):
         return set(range(2, len(node.inputs)))
-    return set(size_inputs(node.op, node))
+    return set(size_inputs(node))
 
 
 def _is_cast(node: Apply) -> bool:

@@ -128,7 +128,7 @@ def _length_input(node: Apply, axis: int) -> tuple[int, int | None] | None:
     if isinstance(node.op, Reshape):
         return 1, axis
     if isinstance(node.op, RandomVariable | RNGConsumerOp):
-        for position in size_inputs(node.op, node):
+        for position in size_inputs(node):
             return position, axis
     return None
 

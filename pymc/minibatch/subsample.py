@@ -112,7 +112,7 @@ class _Subsampled:
         if isinstance(node.op, Shape | Shape_i):
             self._visit_shape(node)
             return
-        sizes = set(size_inputs(node.op, node)) | self._places(node)
+        sizes = set(size_inputs(node)) | self._places(node)
         inputs = [
             self.lengths.get(var, self.batch.get(var, var))
             if k in sizes

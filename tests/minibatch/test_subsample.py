@@ -112,6 +112,6 @@ def test_back_to_all_rows():
 )
 def test_size_inputs(variable, expected):
     node = variable.owner
-    sizes = [node.inputs[k] for k in size_inputs(node.op, node)]
+    sizes = [node.inputs[k] for k in size_inputs(node)]
     assert [var for var in expected if var not in pytensor.graph.ancestors(sizes)] == []
     assert bool(sizes) == bool(expected)
