@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.scan.op import Scan
-from pytensor.scan.utils import ScanArgs
 from pytensor.tensor.basic import ARange
 from pytensor.tensor.elemwise import DimShuffle
 from pytensor.tensor.shape import Reshape
@@ -191,7 +189,9 @@ def _(op: Scan, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
         [axes[0] for axes in sequences],
         [label(var) for var, axes in zip(args.outer_in_seqs, sequences) if axes[0] is OTHER],
     )
-    states = _states(args, outer)
+    taps = [*([tap] for tap in args.inner_in_sit_sot), *args.inner_in_mit_sot]
+    steps = [*args.inner_out_sit_sot, *args.inner_out_mit_sot]
+    states = [outer[var][1:] for var in (*args.outer_in_sit_sot, *args.outer_in_mit_sot)]
     if isinstance(along, Rows) and (states or args.outer_in_mit_mot):
         why = f"{op} carries a state from one row of a minibatch to the next"
         raise Untracked(why, by_place=True)
@@ -201,48 +201,32 @@ def _(op: Scan, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
         **{var: axes[1:] for var, axes in zip(args.inner_in_seqs, sequences)},
         **dict(zip(args.inner_in_non_seqs, (outer[var] for var in args.outer_in_non_seqs))),
     }
-    step_axis = OTHER if along is BROADCAST else along
     try:
-        _track_states(states, known)
-        found = {
-            out: (step_axis, *require_tracked(track_axes(inner, known)))
-            for inner, out in zip(args.inner_out_nit_sot, args.outer_out_nit_sot, strict=True)
-        }
+        states = _track_states(taps, steps, states, known)
+        results = [require_tracked(track_axes(var, known)) for var in args.inner_out_nit_sot]
     except Untracked as lost:  # what is lost at one step may be taken up at the next
         raise Untracked(lost.why, lost.certain and not states, lost.by_place) from lost
-    found |= {state.stacked: (OTHER, *state.axes) for state in states}
+    step_axis = OTHER if along is BROADCAST else along
+    found = dict(zip(args.outer_out_nit_sot, ((step_axis, *axes) for axes in results), strict=True))
+    carried = [*args.outer_out_sit_sot, *args.outer_out_mit_sot]
+    found.update(zip(carried, ((OTHER, *axes) for axes in states), strict=True))
     return [found.get(out, (OTHER,) * ndim_of(out)) for out in node.outputs]
 
 
-@dataclass
-class _State:
-    """A state that a loop carries: its variable at each tap, its next value, all of its values."""
-
-    taps: Sequence[Variable]
-    next: Variable
-    stacked: Variable
-    axes: Axes
-
-
-def _states(args: ScanArgs, outer: Mapping[Variable, Axes]) -> list[_State]:
-    taps = [*([tap] for tap in args.inner_in_sit_sot), *args.inner_in_mit_sot]
-    columns = zip(
-        taps,
-        [*args.inner_out_sit_sot, *args.inner_out_mit_sot],
-        [*args.outer_out_sit_sot, *args.outer_out_mit_sot],
-        [*args.outer_in_sit_sot, *args.outer_in_mit_sot],
-        strict=True,
-    )
-    return [_State(at, new, stacked, outer[start][1:]) for at, new, stacked, start in columns]
-
-
-def _track_states(states: Sequence[_State], known: dict[Variable, Axes | Untracked]) -> None:
-    """Find the axes of states, and add those of their taps to `known`."""
-    is_moving = True
-    while is_moving:
-        known.update({tap: state.axes for state in states for tap in state.taps})
-        is_moving = False
-        for state in states:
-            axes = require_tracked(track_axes(state.next, known))
-            new = tuple(broadcast_axis(pair) for pair in zip(state.axes, axes, strict=True))
-            is_moving, state.axes = is_moving or new != state.axes, new
+def _track_states(
+    taps: Sequence[Sequence[Variable]],
+    steps: Sequence[Variable],
+    states: list[Axes],
+    known: dict[Variable, Axes | Untracked],
+) -> list[Axes]:
+    """Return the axes of carried states, and add those of their taps to `known`."""
+    while True:
+        known.update({tap: axes for group, axes in zip(taps, states, strict=True) for tap in group})
+        next_axes = [require_tracked(track_axes(step, known)) for step in steps]
+        new = [
+            tuple(map(broadcast_axis, zip(axes, after, strict=True)))
+            for axes, after in zip(states, next_axes, strict=True)
+        ]
+        if new == states:
+            return states
+        states = new

@@ -138,3 +138,11 @@ def some_point(model: pm.Model, seed: int = 3) -> dict:
         else value
         for name, value in model.initial_point().items()
     }
+
+
+def assert_mean_is_full(model: pm.Model, full: pm.Model) -> None:
+    """Check that the mean over all batches is the log-probability of all rows, and its gradient."""
+    point = some_point(model)
+    np.testing.assert_allclose(
+        mean_over_batches(model, point), full_logp_and_gradient(full, point), rtol=1e-10, atol=1e-10
+    )

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""A Potential that has the factor N/B, or N, already."""
+"""The scale of a Potential, and one that has the factor N/B, or N, already."""
 
 import numpy as np
 import pytensor
@@ -12,7 +12,14 @@ from scipy import stats
 import pymc as pm
 import pymc.dims as pmd
 
-from tests.minibatch.enumeration import full_logp_and_gradient, mean_over_batches, some_point
+from pymc.minibatch.scaling import ratios
+from tests.minibatch.enumeration import (
+    PYTHON,
+    assert_mean_is_full,
+    full_logp_and_gradient,
+    mean_over_batches,
+    some_point,
+)
 
 N, B = 12, 2
 Y = np.linspace(-1, 2, N)
@@ -136,3 +143,121 @@ def test_a_model_of_all_rows_has_the_factors_that_it_has():
     np.testing.assert_allclose(
         mean_over_batches(batched, point), full_logp_and_gradient(full, point)
     )
+
+
+TABLE = np.random.default_rng(2).normal(size=(5, 3))
+COLUMN = TABLE[:, 0]
+COORDS = {"obs": range(5), "feature": list("abc")}
+
+
+class TestPotential:
+    def term(self, batch, mu):
+        return -((batch - mu) ** 2)
+
+    def full(self, data=COLUMN):
+        with pm.Model() as model:
+            pm.Potential("term", self.term(data, pm.Normal("mu")))
+        return model
+
+    @pytest.mark.parametrize("kwargs", [{"dims": "obs"}, {"total_size": 5}, {"total_size": (5,)}])
+    def test_one_value_a_row(self, kwargs):
+        with pm.Model(coords=COORDS) as model:
+            batch = pm.Minibatch(COLUMN, batch_size=B, sampling="without_replacement")
+            pm.Potential("term", self.term(batch, pm.Normal("mu")), **kwargs)
+        assert_mean_is_full(model, self.full())
+
+    def test_sum_over_the_batch(self):
+        with pm.Model() as model:
+            batch = pm.Minibatch(COLUMN, batch_size=B, sampling="without_replacement")
+            pm.Potential("term", self.term(batch, pm.Normal("mu")).sum(), total_size=5)
+        assert_mean_is_full(model, self.full())
+
+    def test_blocks(self):
+        with pm.Model(coords=COORDS) as model:
+            block = pm.Minibatch(TABLE, batch_size=[B, 2], sampling="without_replacement")
+            pm.Potential("term", self.term(block, pm.Normal("mu")), dims=("obs", "feature"))
+        assert_mean_is_full(model, self.full(TABLE))
+
+    def test_named_dims(self):
+        with pm.Model(coords=COORDS) as model:
+            y = pmd.Data("y", COLUMN, dims="obs")
+            pmd.Potential("term", self.term(pm.Minibatch(y, batch_size=5), 0.0))
+        # A batch of all rows; the release has no gradient of a Potential with named dims
+        value = pytensor.function([], model.logp(), mode=PYTHON)()
+        np.testing.assert_allclose(value, self.term(COLUMN, 0.0).sum())
+        assert len(ratios(model["term"])) == 1
+
+    def test_sum_over_named_dims(self):
+        with pm.Model(coords=COORDS) as model:
+            batch = pm.Minibatch(pmd.Data("y", COLUMN, dims="obs"), batch_size=5)
+            pmd.Potential("term", self.term(batch, 0.0).sum("obs"), total_size=5)
+            with pytest.raises(ValueError, match="total_size is 7, but the data have 5 rows"):
+                pmd.Potential("wrong", self.term(batch, 0.0).sum("obs"), total_size=7)
+        value = pytensor.function([], model.logp(), mode=PYTHON)()
+        np.testing.assert_allclose(value, self.term(COLUMN, 0.0).sum())
+
+    def test_nothing_said(self):
+        with pm.Model():
+            term = self.term(pm.Minibatch(COLUMN, batch_size=B), pm.Normal("mu"))
+            with pytest.raises(
+                ValueError, match=r"Potential 'term' depends on.*dims=, or total_size="
+            ):
+                pm.Potential("term", term)
+            with pytest.raises(ValueError, match=r"mixes the rows|has no axis of its rows"):
+                pm.Potential("term", term.sum())
+
+    def test_wrong_total(self):
+        with pm.Model():
+            term = self.term(pm.Minibatch(COLUMN, batch_size=B), pm.Normal("mu"))
+            for var in (term, term.sum()):
+                with pytest.raises(ValueError, match="total_size is 7, but the data have 5 rows"):
+                    pm.Potential("term", var, total_size=7)
+
+    def test_mixed(self):
+        with pm.Model():
+            term = self.term(pm.Minibatch(COLUMN, batch_size=B), pm.Normal("mu"))
+            with pytest.raises(ValueError, match="mixes the rows"):
+                pm.Potential("term", pt.cumsum(term), total_size=5)
+
+    def test_sum_over_one_of_two_indexes(self):
+        with pm.Model():
+            block = pm.Minibatch(TABLE, batch_size=[B, 2])
+            term = self.term(block, pm.Normal("mu"))
+            with pytest.raises(ValueError, match="2 minibatch indexes"):
+                pm.Potential("term", term.sum(), total_size=5)
+
+    def test_out_of_step(self):
+        with pm.Model():
+            x, y = pm.Minibatch(TABLE, batch_size=B), pm.Minibatch(COLUMN, batch_size=B)
+            with pytest.raises(ValueError, match="two minibatch indexes meet"):
+                pm.Potential("term", y - x[:, 0], total_size=5)
+
+    def test_of_a_scaled_one(self):
+        with pm.Model(coords=COORDS) as model:
+            batch = pm.Minibatch(COLUMN, batch_size=B)
+            term = pm.Potential("term", self.term(batch, 0.0), dims="obs")
+            twice = pm.Potential("twice", 2 * term, dims="obs")
+            assert len(ratios(twice)) == 1
+            with pytest.raises(ValueError, match="scaled to all rows already"):
+                pm.Potential("more", term + batch, dims="obs")
+
+    def test_one_more_axis_by_a_transformation(self):
+        with pm.Model(coords=COORDS) as full:
+            x = pm.Data("x", TABLE, dims=("obs", "feature"))
+            pm.Potential("term", self.term(x, pm.Normal("mu")), dims=("obs", "feature"))
+        model = pm.minibatch_model(full, {"obs": B}, sampling="without_replacement")
+        model = pm.minibatch_model(model, {"feature": 2}, sampling="without_replacement")
+        assert_mean_is_full(model, full)
+
+    def test_hand_fed(self):
+        with pm.Model() as model:
+            batch = pm.Data("batch", COLUMN[:2])
+            pm.Potential("term", self.term(batch, 0.0), total_size=100)
+        value = model.potentiallogp.eval(mode=PYTHON)
+        np.testing.assert_allclose(value, self.term(COLUMN[:2], 0.0).sum() * 50)
+
+    def test_without_a_minibatch_it_is_the_release_s(self):
+        with pm.Model():
+            mu = pm.Normal("mu", shape=3)
+            term = -(mu**2)
+            assert pm.Potential("term", term) is term

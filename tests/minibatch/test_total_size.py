@@ -17,12 +17,10 @@ from pytensor.scan.utils import until
 import pymc as pm
 import pymc.dims as pmd
 
-from pymc.minibatch.scaling import ratios
 from tests.minibatch.enumeration import (
     PYTHON,
-    full_logp_and_gradient,
+    assert_mean_is_full,
     mean_over_batches,
-    some_point,
 )
 
 N, B = 5, 2
@@ -32,13 +30,6 @@ Y = rng.normal(size=N)
 COORDS = {"obs": range(N), "feature": list("abc")}
 
 pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning")
-
-
-def assert_mean_is_full(model, full):
-    point = some_point(model)
-    np.testing.assert_allclose(
-        mean_over_batches(model, point), full_logp_and_gradient(full, point), rtol=1e-10, atol=1e-10
-    )
 
 
 def factor(model, name="lik"):
@@ -667,119 +658,6 @@ class TestNumberOfRows:
         with pm.Model() as full:
             build(pt.as_tensor(Y))
         assert_mean_is_full(model, full)
-
-
-class TestPotential:
-    def term(self, batch, mu):
-        return -((batch - mu) ** 2)
-
-    def full(self, data=Y):
-        with pm.Model() as model:
-            pm.Potential("term", self.term(data, pm.Normal("mu")))
-        return model
-
-    @pytest.mark.parametrize("kwargs", [{"dims": "obs"}, {"total_size": N}, {"total_size": (N,)}])
-    def test_one_value_a_row(self, kwargs):
-        with pm.Model(coords=COORDS) as model:
-            batch = pm.Minibatch(Y, batch_size=B, sampling="without_replacement")
-            pm.Potential("term", self.term(batch, pm.Normal("mu")), **kwargs)
-        assert_mean_is_full(model, self.full())
-
-    def test_sum_over_the_batch(self):
-        with pm.Model() as model:
-            batch = pm.Minibatch(Y, batch_size=B, sampling="without_replacement")
-            pm.Potential("term", self.term(batch, pm.Normal("mu")).sum(), total_size=N)
-        assert_mean_is_full(model, self.full())
-
-    def test_blocks(self):
-        with pm.Model(coords=COORDS) as model:
-            block = pm.Minibatch(X, batch_size=[B, 2], sampling="without_replacement")
-            pm.Potential("term", self.term(block, pm.Normal("mu")), dims=("obs", "feature"))
-        assert_mean_is_full(model, self.full(X))
-
-    def test_named_dims(self):
-        with pm.Model(coords=COORDS) as model:
-            y = pmd.Data("y", Y, dims="obs")
-            pmd.Potential("term", self.term(pm.Minibatch(y, batch_size=N), 0.0))
-        # A batch of all rows; the release has no gradient of a Potential with named dims
-        value = pytensor.function([], model.logp(), mode=PYTHON)()
-        np.testing.assert_allclose(value, self.term(Y, 0.0).sum())
-        assert len(ratios(model["term"])) == 1
-
-    def test_sum_over_named_dims(self):
-        with pm.Model(coords=COORDS) as model:
-            batch = pm.Minibatch(pmd.Data("y", Y, dims="obs"), batch_size=N)
-            pmd.Potential("term", self.term(batch, 0.0).sum("obs"), total_size=N)
-            with pytest.raises(ValueError, match="total_size is 7, but the data have 5 rows"):
-                pmd.Potential("wrong", self.term(batch, 0.0).sum("obs"), total_size=7)
-        value = pytensor.function([], model.logp(), mode=PYTHON)()
-        np.testing.assert_allclose(value, self.term(Y, 0.0).sum())
-
-    def test_nothing_said(self):
-        with pm.Model():
-            term = self.term(pm.Minibatch(Y, batch_size=B), pm.Normal("mu"))
-            with pytest.raises(
-                ValueError, match=r"Potential 'term' depends on.*dims=, or total_size="
-            ):
-                pm.Potential("term", term)
-            with pytest.raises(ValueError, match=r"mixes the rows|has no axis of its rows"):
-                pm.Potential("term", term.sum())
-
-    def test_wrong_total(self):
-        with pm.Model():
-            term = self.term(pm.Minibatch(Y, batch_size=B), pm.Normal("mu"))
-            for var in (term, term.sum()):
-                with pytest.raises(ValueError, match="total_size is 7, but the data have 5 rows"):
-                    pm.Potential("term", var, total_size=7)
-
-    def test_mixed(self):
-        with pm.Model():
-            term = self.term(pm.Minibatch(Y, batch_size=B), pm.Normal("mu"))
-            with pytest.raises(ValueError, match="mixes the rows"):
-                pm.Potential("term", pt.cumsum(term), total_size=N)
-
-    def test_sum_over_one_of_two_indexes(self):
-        with pm.Model():
-            block = pm.Minibatch(X, batch_size=[B, 2])
-            term = self.term(block, pm.Normal("mu"))
-            with pytest.raises(ValueError, match="2 minibatch indexes"):
-                pm.Potential("term", term.sum(), total_size=N)
-
-    def test_out_of_step(self):
-        with pm.Model():
-            x, y = pm.Minibatch(X, batch_size=B), pm.Minibatch(Y, batch_size=B)
-            with pytest.raises(ValueError, match="two minibatch indexes meet"):
-                pm.Potential("term", y - x[:, 0], total_size=N)
-
-    def test_of_a_scaled_one(self):
-        with pm.Model(coords=COORDS) as model:
-            batch = pm.Minibatch(Y, batch_size=B)
-            term = pm.Potential("term", self.term(batch, 0.0), dims="obs")
-            twice = pm.Potential("twice", 2 * term, dims="obs")
-            assert len(ratios(twice)) == 1
-            with pytest.raises(ValueError, match="scaled to all rows already"):
-                pm.Potential("more", term + batch, dims="obs")
-
-    def test_one_more_axis_by_a_transformation(self):
-        with pm.Model(coords=COORDS) as full:
-            x = pm.Data("x", X, dims=("obs", "feature"))
-            pm.Potential("term", self.term(x, pm.Normal("mu")), dims=("obs", "feature"))
-        model = pm.minibatch_model(full, {"obs": B}, sampling="without_replacement")
-        model = pm.minibatch_model(model, {"feature": 2}, sampling="without_replacement")
-        assert_mean_is_full(model, full)
-
-    def test_hand_fed(self):
-        with pm.Model() as model:
-            batch = pm.Data("batch", Y[:2])
-            pm.Potential("term", self.term(batch, 0.0), total_size=100)
-        value = model.potentiallogp.eval(mode=PYTHON)
-        np.testing.assert_allclose(value, self.term(Y[:2], 0.0).sum() * 50)
-
-    def test_without_a_minibatch_it_is_the_release_s(self):
-        with pm.Model():
-            mu = pm.Normal("mu", shape=3)
-            term = -(mu**2)
-            assert pm.Potential("term", term) is term
 
 
 @settings(max_examples=40)
