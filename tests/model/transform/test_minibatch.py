@@ -489,7 +489,7 @@ def test_checks_batch_size(batch_size, error, message):
 
 
 def test_checks_sampling_and_leading_dims():
-    with pytest.raises(ValueError, match="got 'other'"):
+    with pytest.raises(ValueError, match=r"sampling='other' .* must be one of"):
         pm.minibatch_model(built(raw_observed), B, sampling="other")
     with pytest.raises(ValueError, match="the leading dim that all observed variables share"):
         pm.minibatch_model(built(likelihood_beside), B)
