@@ -246,7 +246,7 @@ class DataLoader(RowsOfSource, Loader):
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """Yield the batches of a pass, as iterating does."""
-        with closing(self._prefetched(_read_pass(self, epoch))) as chunks:
+        with closing(self._prefetched(_make_pass(self, epoch))) as chunks:
             for chunk in chunks:
                 self._count_skipped(chunk)
                 for k in range(chunk.n_batches):
@@ -258,11 +258,7 @@ class DataLoader(RowsOfSource, Loader):
                 del chunk
 
     def chunks(
-        self,
-        position: Position = Position(),
-        n_batches: int | None = None,
-        *,
-        stream: BatchStream | None = None,
+        self, position: Position = Position(), n_batches: int | None = None
     ) -> Generator[Chunk]:
         """Yield many batches at once, all of `batch_size` rows, in pass after pass.
 
@@ -272,9 +268,6 @@ class DataLoader(RowsOfSource, Loader):
             How much of the stream was used before.
         n_batches : int, optional
             How many batches in all. No more rows than these have are read from an iterator.
-        stream : BatchStream, optional
-            Of :meth:`stream`. It stays open: the next call goes on with the rows that were read ahead and
-            with the rest of a window. That of an iterator always stays open.
 
         Yields
         ------
@@ -295,30 +288,34 @@ class DataLoader(RowsOfSource, Loader):
         [[4 5 6 7]] [[0, 8]]
         [[8 9 0 1]] [[1, 2]]
         """
-        closes = stream is None and not self.source.one_shot
-        stream = self.stream() if stream is None else stream
+        stream = self._open_stream()
         try:
-            for chunk in stream.chunks(position, n_batches):
-                self._count_skipped(chunk)
-                self._compare_total(chunk)
-                yield chunk
-                del chunk
+            yield from self._read(stream, position, n_batches)
         finally:
-            if closes:
+            if not self.source.one_shot:
                 stream.close()
 
     def reader(self) -> ReadBatches:
-        """Return a function that reads chunks from a position on, by one stream that stays open."""
-        return partial(self.chunks, stream=self.stream())
+        """Return `chunks` with a stream that stays open, for the next call to go on with."""
+        return partial(self._read, self._open_stream())
 
-    def stream(self) -> BatchStream:
-        """Return a stream for :meth:`chunks`. That of an iterator is shared by all readers."""
+    def _open_stream(self) -> BatchStream:
+        """Return a new stream. All readers of an iterator share one."""
         if self._stream is not None:
             return self._stream
-        stream = BatchStream(partial(_read, self), self.source.one_shot, self._prefetched)
+        stream = BatchStream(partial(_make_chunks, self), self.source.one_shot, self._prefetched)
         if self.source.one_shot:
             self._stream = stream
         return stream
+
+    def _read(
+        self, stream: BatchStream, position: Position, n_batches: int | None
+    ) -> Generator[Chunk]:
+        for chunk in stream.chunks(position, n_batches):
+            self._count_skipped(chunk)
+            self._compare_total(chunk)
+            yield chunk
+            del chunk
 
     def _prefetched[T](self, items: Iterator[T]) -> PrefetchQueue[T]:
         name = f"the data of DataLoader, {self.source!r},"
@@ -437,13 +434,13 @@ def _count_bad(block: Block) -> int:
 # the loader meanwhile: it would never be collected
 
 
-def _read_pass(loader: DataLoader, epoch: int) -> Iterator[Chunk]:
+def _make_pass(loader: DataLoader, epoch: int) -> Iterator[Chunk]:
     plan, drop_last = loader._plan, loader.drop_last
     del loader
     yield from read_one_pass(plan, epoch, drop_last=drop_last)
 
 
-def _read(loader: DataLoader, position: Position, demand: Demand) -> Iterator[Chunk | None]:
+def _make_chunks(loader: DataLoader, position: Position, demand: Demand) -> Iterator[Chunk | None]:
     plan = loader._plan
     del loader
     yield from read_chunks(plan, position, demand)

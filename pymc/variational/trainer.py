@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""`pm.Trainer`: a fit that takes its batches from a loader, and can go on where it stopped."""
+"""`pm.Trainer`: a fit to the batches of a loader, which can go on where it stopped."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ __all__ = ["Trainer"]
 class Trainer(Resumable):
     """Fit a model to data that are read batch by batch.
 
-    Each step takes the next batch: a pass over all rows follows the other, and the last rows of a pass
-    open the first batch of the next. When a fit has ended, for whatever reason, it can go on. With
-    ``method="auto"`` there are no steps, but a few passes over all rows, from a fit of a random part of them.
+    Each step takes the next batch. Passes over all rows follow one another, and the last rows of a pass open
+    the first batch of the next. A fit that has ended, for whatever reason, can go on. With ``method="auto"``
+    there are no steps, but a few passes over all rows, from a fit of a random part of them.
 
     Parameters
     ----------
@@ -65,14 +65,14 @@ class Trainer(Resumable):
     Attributes
     ----------
     position : Position
-        Where the next step reads: the pass, and how many rows of it were used up.
+        The position in the stream of the next step: the pass, and how many rows of it were used up.
     batches_seen, rows_streamed : int
         Of all steps up to now.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If model and loader do not fit together; nothing is read or compiled then.
+        If model and loader do not fit together. Nothing is read or compiled then.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class Trainer(Resumable):
         self._inference: Any = None
 
     def __repr__(self) -> str:
-        """Say what it fits to what, and how far it is."""
+        """Return the method, the loader and the number of batches so far."""
         method = self._method if isinstance(self._method, str) else type(self._method).__name__
         return f"Trainer({method!r}, {self.dataloader!r}, batches_seen={self.batches_seen})"
 
@@ -124,35 +124,35 @@ class Trainer(Resumable):
         **kwargs
             Arguments of :func:`pymc.fit`, in place of those that the trainer was made with. Later calls
             keep them, callbacks and those below too, apart from `progressbar`. A second call goes on with
-            step, optimizer and losses; if it has arguments of the step, that is made anew with them and the
-            ones before, from the parameters as they are. Apart from those:
+            step, optimizer and losses. If it has arguments of the step, a new step is made of these and the
+            earlier ones, and starts from the current parameters. Also:
 
             checkpoint : str or path
                 A folder for checkpoints, from which :meth:`load` makes a trainer that goes on, in the same
-                folder. One is written when the fit has ended, in whatever way but that the process was
-                killed. None: no more of them.
+                folder. One is written when the fit ends, unless the process is killed. None: no more
+                checkpoints.
             checkpoint_every : int
-                Also at the steps that are multiples of it, counted from the first fit on; with
-                ``method="auto"`` passes over all rows, by default after each.
+                Write one also at the steps that are multiples of it, counted from the first fit on. With
+                ``method="auto"`` these are passes over all rows, by default each.
             keep : int
-                How many checkpoints are kept, 3 by default: the last ones.
+                How many checkpoints are kept, the last ones: 3 by default.
 
         Returns
         -------
         :class:`Approximation`
-            As the last step left it. Ctrl-C ends a fit after the step that runs: it returns as it does
-            after `n` steps, with a last checkpoint, and ``approx.report.stopped`` is "interrupted".
-            SIGTERM ends it alike, with a last checkpoint, and then the process.
+            After the last step. Ctrl-C ends a fit after the current step: it returns as after `n` steps,
+            with a last checkpoint, and ``approx.report.stopped`` is "interrupted". SIGTERM ends the fit in
+            the same way, and then the process.
 
         Raises
         ------
         TypeError, ValueError
-            If arguments are wrong or unknown; nothing is read or compiled then.
+            If arguments are wrong or unknown. Nothing is read or compiled then.
         FloatingPointError
             As :func:`pymc.fit`.
         Exception
-            Of a callback, or of the source: its message says which part of the data it was at. All
-            completed steps are kept: `approx`, `hist` and `position` are of the last one.
+            Of a callback, or of the source: its message names the part of the data. All completed steps are
+            kept: `approx`, `hist` and `position` are those of the last one.
         """
         n = check_int(n, "n", "Trainer.fit")
         _check_arguments("Trainer.fit", kwargs, self._method)
@@ -201,9 +201,9 @@ class Trainer(Resumable):
             )
         options = dict(self._defaults)
         with self._checkpointing(options) as plan:
-            asked = {"progressbar": progressbar, "progressbar_theme": progressbar_theme}
+            shown = {"progressbar": progressbar, "progressbar_theme": progressbar_theme}
             of_call = FitOptions.select(options, "display", "budget")
-            self._take(n, plan, of_call | {k: v for k, v in asked.items() if v is not None})
+            self._take(n, plan, of_call | {k: v for k, v in shown.items() if v is not None})
 
     def _take(self, n: int, plan: Plan | None, of_call: dict[str, Any]) -> None:
         """Take steps, and write checkpoints after the user's callbacks of a step."""
@@ -222,7 +222,7 @@ class Trainer(Resumable):
 
     @one_at_a_time
     def prepare(self, **kwargs: Any) -> FitState:
-        """Make and compile all that a fit needs, and take no step.
+        """Make and compile all that a fit needs, without a step.
 
         Parameters
         ----------
@@ -232,8 +232,8 @@ class Trainer(Resumable):
         Returns
         -------
         FitState
-            Also in `state`. What a fit starts from are the values of ``state.step.shared``, `position`
-            and ``inference.hist``.
+            Also in `state`. A fit starts from the values of ``state.step.shared``, `position` and
+            ``inference.hist``.
         """
         options = {**self._defaults, **kwargs}
         for name in FitOptions.names("checkpoint"):
@@ -253,34 +253,34 @@ class Trainer(Resumable):
         n_before = 0 if self.state is None else self.state.i
         # Fast math lets other processes compile other bits, and costs a few percent to leave out
         with pytensor.config.change_flags(numba__fastmath=False):
-            made = inference.prepare(data=self._feed, **fitting)
-        inference.state = made._replace(i=n_before)  # steps are counted from the first fit on
+            state = inference.prepare(data=self._feed, **fitting)
+        inference.state = state._replace(i=n_before)  # steps are counted from the first fit on
         self._inference = inference
         self._defaults |= {k: v for k, v in kwargs.items() if k in options}
         self._arguments |= options  # a checkpoint has only what a step was made of
         return inference.state
 
     def _without_names(self, n: int, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Put an optimizer of `n` steps in the place of its name, in `kwargs` or in the defaults."""
-        made = with_named_optimizer(n, {**self._defaults, **kwargs})
+        """Replace the name of an optimizer by one of `n` steps, in `kwargs` or in the defaults."""
+        named = with_named_optimizer(n, {**self._defaults, **kwargs})
         if "obj_optimizer" not in kwargs:
-            self._defaults |= {k: v for k, v in made.items() if k not in kwargs}
+            self._defaults |= {k: v for k, v in named.items() if k not in kwargs}
             return kwargs
-        return {k: v for k, v in made.items() if k in kwargs or k not in self._defaults}
+        return {k: v for k, v in named.items() if k in kwargs or k not in self._defaults}
 
     def _set_callbacks(self, callbacks: Sequence[Any]) -> None:
         self._inference.state = self.inference.state._replace(callbacks=tuple(callbacks))
 
     @property
     def inference(self) -> Any:
-        """What is fitted, an :class:`Inference`."""
+        """The :class:`Inference` of the fit."""
         if self._inference is None:
             raise AttributeError("The trainer has nothing yet: call `.fit` first.")
         return self._inference
 
     @property
     def approx(self) -> Any:
-        """The approximation, as the last step left it."""
+        """The approximation after the last step."""
         return self.inference.approx
 
     @property
@@ -290,12 +290,12 @@ class Trainer(Resumable):
 
     @property
     def state(self) -> FitState | None:
-        """Where the fit stands; None before :meth:`fit` or :meth:`prepare`."""
+        """The state of the fit; None before :meth:`fit` or :meth:`prepare`."""
         return None if self._inference is None else self._inference.state
 
     @property
     def position(self) -> Position:
-        """Where the next step reads."""
+        """The position in the stream of the next step."""
         return self._feed.position
 
     @position.setter
@@ -304,7 +304,7 @@ class Trainer(Resumable):
 
     @property
     def batches_seen(self) -> int:
-        """Batches that were used: one for each step."""
+        """The number of batches that were used: one for each step."""
         return self._feed.n_used
 
     @batches_seen.setter
@@ -313,20 +313,20 @@ class Trainer(Resumable):
 
     @property
     def rows_streamed(self) -> int:
-        """Rows of these batches."""
+        """The number of rows of these batches."""
         return self._feed.n_used * self.dataloader.batch_size
 
 
-def _check_arguments(function: str, given: dict[str, Any], method: Any) -> None:
-    """Refuse what a trainer says itself, and what nothing takes."""
-    if "batch_size" in given:
+def _check_arguments(function: str, arguments: dict[str, Any], method: Any) -> None:
+    """Raise for arguments that a trainer sets itself, and for unknown ones."""
+    if "batch_size" in arguments:
         raise TypeError(
-            f"batch_size={given['batch_size']!r} of {function}: the batches have that of the loader. "
+            f"batch_size={arguments['batch_size']!r} of {function}: the batches have that of the loader. "
             "Write pm.DataLoader(..., batch_size=...)"
         )
-    if own := sorted(FitOptions.select(given, "problem")):
+    if names := sorted(FitOptions.select(arguments, "problem")):
         raise TypeError(
-            f"{function} takes no {', '.join(own)}: a trainer is made for one method, model and loader, and "
+            f"{function} takes no {', '.join(names)}: a trainer is made for one method, model and loader, and "
             "`n` is the first argument of its fit"
         )
-    check_fit_arguments(function, given, method, is_trainer=True)
+    check_fit_arguments(function, arguments, method, is_trainer=True)

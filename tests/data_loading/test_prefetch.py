@@ -175,9 +175,9 @@ print(next(items))
 # --- streams that stay open ---
 
 
-def take(loader, stream, position, n_batches, n_used):
+def take(read, position, n_batches, n_used):
     """Take chunks of some batches, use the first of these only, and return the rows and the position."""
-    chunks, rows = loader.chunks(position, n_batches, stream=stream), []
+    chunks, rows = read(position, n_batches), []
     for chunk in chunks:
         n_here = min(chunk.n_batches, n_used - len(rows))
         rows += chunk.rows[:n_here].tolist()
@@ -202,37 +202,35 @@ def test_all_batches_come_wherever_readers_stop(one_shot, shuffle, prefetch):
             source, 4, total_size=420, shuffle=shuffle, seed=1, prefetch=prefetch, **how
         )
 
-    parts = loader()
-    stream, position, rows = parts.stream(), Position(), []
+    read, position, rows = loader().reader(), Position(), []
     for n_batches, n_used in [(1, 1), (30, 3), (4, 4), (20, 1), (2, 1), (25, 25), (9, 8)]:
-        some, position = take(parts, stream, position, n_batches, n_used)
+        some, position = take(read, position, n_batches, n_used)
         rows += some
     (whole,) = (np.concatenate([c.rows for c in loader().chunks(n_batches=43)]),)
     if not (shuffle and one_shot):  # windows of an iterator are as long as what is asked for
         assert rows == whole.tolist()
     flat = list(itertools.chain(*rows))
     assert len(set(flat)) == len(flat) == 172
-    stream.close()
 
 
 def test_a_window_is_read_once():
     source = numbers(*[10] * 10, as_parts=True)
     loader = DataLoader(source, 5, shuffle=True, seed=1, prefetch=0)
-    stream, position = loader.stream(), Position()
+    read, position = loader.reader(), Position()
     for _ in range(5):
-        _, position = take(loader, stream, position, 4, 4)
+        _, position = take(read, position, 4, 4)
     assert sorted(source.reads) == list(range(10))
-    take(loader, stream, Position(2, 10), 1, 1)  # elsewhere it is read anew
+    take(read, Position(2, 10), 1, 1)  # elsewhere it is read anew
     assert len(source.reads) > 10
 
 
 def test_no_more_is_read_than_wanted():
     source = numbers(*[1] * 100, one_shot=True)
     loader = DataLoader(source, 4, total_size=100)
-    _, position = take(loader, None, Position(), 3, 2)
+    _, position = take(loader.chunks, Position(), 3, 2)
     time.sleep(0.05)
     assert source.rows_read == 12
-    rows, _ = take(loader, None, position, 2, 2)
+    rows, _ = take(loader.chunks, position, 2, 2)
     assert rows == [[8, 9, 10, 11], [12, 13, 14, 15]]
     assert source.rows_read == 16
 
@@ -250,20 +248,20 @@ def test_an_iterator_that_hangs_is_read_by_one_thread():
     source.read = read
     loader = DataLoader(source, 4, total_size=16, timeout=0.05)
     with pytest.raises(TimeoutError, match=r"timeout=0.05"):
-        take(loader, None, Position(), 4, 4)
+        take(loader.chunks, Position(), 4, 4)
     with pytest.raises(TimeoutError, match=r"timeout=0.05"):
-        take(loader, None, Position(0, 8), 2, 2)
+        take(loader.chunks, Position(0, 8), 2, 2)
     assert len(readers()) == 1
     released.set()
     time.sleep(0.05)
-    assert take(loader, None, Position(0, 8), 2, 2)[0] == [[8, 9, 10, 11], [12, 13, 14, 15]]
+    assert take(loader.chunks, Position(0, 8), 2, 2)[0] == [[8, 9, 10, 11], [12, 13, 14, 15]]
 
 
 @pytest.mark.parametrize("one_shot", [False, True])
 def test_the_thread_ends_with_the_stream(one_shot):
     loader = DataLoader(numbers(*[5] * 50, one_shot=one_shot), 5, total_size=250)
-    stream = loader.stream()
-    take(loader, stream, Position(), 3, 3)
+    read = loader.reader()
+    take(read, Position(), 3, 3)
     assert len(readers()) == 1  # it waits
-    del loader, stream
+    del loader, read
     assert no_thread_is_left()

@@ -12,10 +12,12 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from pymc.variational.engine.callback_schedule import CallbackSchedule
-from pymc.variational.engine.loop import ChunkSizer, NotFinite, run_loop
+from pymc.variational.engine.loop import ChunkSizer, LossHistory, NotFinite, run_loop
 from pymc.variational.local_params.row_optimizer import guarded
 from pymc.variational.progress import FitProgress
 from tests.variational.engine import bare_step, halving, shared
@@ -108,30 +110,30 @@ class TestSteps:
         assert chunks == [1] * 30
 
 
-class TestPace:
+class TestChunkSizer:
     def test_finds_the_time_of_a_step(self):
-        pace, seconds_a_step = ChunkSizer(0.1), 1e-5
+        sizer, seconds_a_step = ChunkSizer(0.1), 1e-5
         for _ in range(8):
-            pace.update(pace.n_steps, pace.n_steps * seconds_a_step)
-        assert pace.n_steps == 10_000
+            sizer.update(sizer.n_steps, sizer.n_steps * seconds_a_step)
+        assert sizer.n_steps == 10_000
 
     def test_a_call_that_seems_free(self):
-        pace = ChunkSizer(0.1)
-        pace.update(1, 0.0)
-        assert pace.n_steps == 8
+        sizer = ChunkSizer(0.1)
+        sizer.update(1, 0.0)
+        assert sizer.n_steps == 8
 
     def test_a_slow_step(self):
-        pace = ChunkSizer(0.1)
-        pace.update(1, 3.0)
-        assert pace.n_steps == 1
+        sizer = ChunkSizer(0.1)
+        sizer.update(1, 3.0)
+        assert sizer.n_steps == 1
 
     def test_short_calls_do_not_slow_it_down(self):
         """Calls cut short by callbacks say as much of the time of a step."""
-        pace = ChunkSizer(0.1)
+        sizer = ChunkSizer(0.1)
         for _ in range(8):
-            pace.update(pace.n_steps, pace.n_steps * 1e-5)
-        pace.update(3, 3e-5)
-        assert pace.n_steps == 10_000
+            sizer.update(sizer.n_steps, sizer.n_steps * 1e-5)
+        sizer.update(3, 3e-5)
+        assert sizer.n_steps == 10_000
 
 
 class TestCallbacks:
@@ -302,3 +304,68 @@ class TestGuarded:
         with pytest.raises(NotFinite, match="step 10: loss nan"):
             loop(step, 30, params=[x])
         assert sum(chunks) <= 60  # none is taken again
+
+
+# --- the history of losses ---
+
+
+@given(st.lists(st.integers(0, 3000), max_size=8))
+def test_history_keeps_all(lengths):
+    history, losses, start = LossHistory(), [], 0
+    for n in lengths:
+        losses.append(np.arange(start, start + n, dtype=float))
+        start += n
+        history.extend(losses[-1])
+        assert len(history) == start
+    np.testing.assert_array_equal(history.losses, np.concatenate([[], *losses]))
+    assert history.losses.dtype == "float64"
+
+
+def test_earlier_views_do_not_change():
+    history, views = LossHistory(), []
+    for k in range(40):
+        history.extend(np.full(100, float(k)))
+        views.append(history.losses)
+    for k, view in enumerate(views):
+        np.testing.assert_array_equal(view, np.repeat(np.arange(k + 1), 100))
+
+
+def test_what_is_given_may_be_used_again():
+    history, losses = LossHistory(), np.ones(3)
+    history.extend(losses)
+    losses[:] = 2
+    assert history.losses.tolist() == [1, 1, 1]
+
+
+def test_room_grows_with_the_losses():
+    tracemalloc.start()
+    try:
+        history = LossHistory()
+        for _ in range(1000):
+            history.extend(np.zeros(100))
+        # The losses, their room of at most twice that, and the room before
+        assert tracemalloc.get_traced_memory()[1] < 3.5 * 8 * len(history)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "losses, n, mean",
+    [
+        ([1.0, 2, 3], 2, 2.5),
+        ([1.0, 2, 3], 9, 2.0),
+        ([1.0, np.inf, 3, np.nan], 4, 2.0),
+        ([1.0, np.nan], 1, np.nan),
+        ([], 5, np.nan),
+    ],
+)
+def test_recent_mean(losses, n, mean):
+    history = LossHistory()
+    history.extend(np.array(losses))
+    np.testing.assert_equal(history.recent_mean(n), mean)
+
+
+def test_recent_is_a_thousand():
+    history = LossHistory()
+    history.extend(np.arange(5000.0))
+    assert history.recent_mean() == np.arange(4000, 5000).mean()
