@@ -39,22 +39,11 @@ __all__ = ["TailAverage", "check_average"]
 
 @dataclass(frozen=True)
 class TailAverage:
-    """The average of parameters over the last part of a run, updated in each step.
+    """The average of parameters over the last `fraction` of a run, updated in each step.
 
-    Parameters
-    ----------
-    fraction : float
-        The last part of a run that is averaged, above 0 and at most 1.
-    params : tuple of SharedVariable
-    means : tuple of SharedVariable
-        Of the same shapes.
-    n_waiting : SharedVariable
-        Steps until the average begins, an int64.
-    n_averaged : SharedVariable
-        Steps in the average so far, an int64.
-    tables : tuple of ParamTable
-        Parameters of rows, whose averages are columns of theirs, over the visits of each row:
-        :func:`~pymc.variational.local_params.row_optimizer.all_updates` takes `n_waiting`.
+    `means` have the shapes of `params`. `n_waiting` counts the steps until the average begins, `n_averaged`
+    the steps in it so far. The averages of `tables` are columns of theirs, over the visits of each row, which
+    :func:`~pymc.variational.local_params.row_optimizer.all_updates` updates by `n_waiting`.
     """
 
     fraction: float

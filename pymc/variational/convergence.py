@@ -71,16 +71,10 @@ KINDS = {"mu": "mean", "rho": "sd"}
 
 
 class Trend(NamedTuple):
-    """A line through each parameter over a stretch of a fit.
+    """A line through each parameter over a stretch of a fit: arrays of shape (d,).
 
-    Parameters
-    ----------
-    slope : array of shape (d,)
-        The change of each over the stretch.
-    is_sure : array of bool, shape (d,)
-        Whether the change cannot be by chance.
-    noise : array of shape (d,)
-        Standard deviation about the line.
+    `slope` is the change over the stretch, `is_sure` whether it cannot be by chance, and `noise` the standard
+    deviation about the line.
     """
 
     slope: np.ndarray
@@ -108,20 +102,11 @@ def trend(window: np.ndarray) -> Trend:
 
 
 def mean_error(window: np.ndarray) -> np.ndarray:
-    r"""Return the standard error of the mean of each parameter over a stretch.
+    r"""Return the standard error of the mean of each parameter over a stretch, of shape (n, d).
 
     From means over up to 32 parts it is :math:`s \sqrt{(1 + r) / (1 - r) / n}`, where r is the correlation of
     neighbours, without its bias in few values (Kendall 1954, "Note on bias in the estimation of
     autocorrelation").
-
-    Parameters
-    ----------
-    window : array of shape (n, d)
-
-    Returns
-    -------
-    array of shape (d,)
-        In the units of the parameters; 0 for constant ones.
     """
     blocks = _block_means(window, 2 * N_BLOCKS)
     n, residual = len(blocks), blocks - blocks.mean(axis=0)
@@ -148,20 +133,9 @@ def watched_entries(n: int, most: int) -> np.ndarray:
 
 
 class ConvergenceMonitor:
-    """Records the parameters of a fit now and then, for a verdict at its end.
+    """Records the parameters of a fit of `n_steps` now and then, for a verdict at its end.
 
-    Parameters
-    ----------
-    approx : GuideApproximation
-    shared : sequence of SharedVariable
-        Of the step, in the order of its state.
-    n_steps : int
-        Steps of the fit, `LEAST_STEPS` or more.
-
-    Attributes
-    ----------
-    every : int
-        Steps between two records.
+    `shared` are the variables of the step, in the order of its state. It records after each `every` steps.
     """
 
     def __init__(
@@ -188,14 +162,8 @@ class ConvergenceMonitor:
     ) -> Verdict | None:
         """Return whether the fit has converged; None if too little is known.
 
-        Parameters
-        ----------
-        losses : array of floats, shape (n_steps,)
-            Of the recorded steps; empty for a fit without a score.
-        loss_factor : float, optional
-            As in a report.
-        averaged : float, optional
-            The last part of the steps, if the parameters are averages over it.
+        `losses` are empty for a fit without a score. `averaged` is the last part of the steps, if the parameters
+        are averages over it.
         """
         if len(self._records) < N_RECORDS // 2:
             return None

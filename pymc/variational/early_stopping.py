@@ -43,17 +43,10 @@ LARGEST_SPREAD = 10.0
 
 
 class Trajectory:
-    """Means of successive batches of vectors, at most `capacity` of them.
+    """Means of successive batches of vectors of length `size`, at most `capacity` of them.
 
     When it is full, neighbours are averaged in pairs, and batches are twice as long from then on. So the
     mean of all rows stays the mean of all vectors, except for an unfinished batch.
-
-    Parameters
-    ----------
-    size : int
-        Length of a vector.
-    capacity : int
-        An even number of rows.
 
     Examples
     --------

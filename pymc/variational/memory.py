@@ -29,18 +29,9 @@ def available_memory(root: Path = _ROOT) -> int | None:
 
 
 def check_fits(sizes: Mapping[str, int], what: str, instead: str, copies: float = 1) -> None:
-    """Raise a MemoryError if arrays would not fit in memory.
+    """Raise a MemoryError if arrays of `sizes` bytes, in so many `copies` at once, would not fit in memory.
 
-    Parameters
-    ----------
-    sizes : mapping of str to int
-        Bytes of each array.
-    what : str
-        The call, for the message.
-    instead : str
-        A sentence of advice.
-    copies : float
-        Copies of the arrays in memory at once.
+    `what` is the call and `instead` a sentence of advice, for the message.
 
     Examples
     --------

@@ -85,15 +85,7 @@ def _by_name(params: Sequence[Variable], values: Sequence[Any]) -> dict[str, Any
 class _Update:
     """The function (gradients, parameters, leaves of the state) -> (changes, leaves of the next state).
 
-    Parameters
-    ----------
-    transformation : optax.GradientTransformation
-    names : tuple of str
-        Of the parameters.
-    treedef : PyTreeDef
-        Of the state.
-    batched : tuple of bool, optional
-        Whether each argument has a leading axis of rows, which are updated one by one.
+    `batched` has True for each argument with a leading axis of rows, which are updated one by one.
     """
 
     transformation: Any

@@ -115,13 +115,7 @@ class Optimizer(Configurable, ABC):
     def changes(
         self, grads: Variables, params: Variables, step: Variable
     ) -> tuple[list[Variable], dict[SharedVariable, Variable]]:
-        """Call :meth:`update` with shared variables as the state.
-
-        Returns
-        -------
-        changes : list of TensorVariable
-        updates : dict of SharedVariable to Variable
-            Of the state.
+        """Return changes of the parameters, and updates of shared variables as the state.
 
         Raises
         ------
@@ -152,13 +146,7 @@ class Optimizer(Configurable, ABC):
     def __call__(
         self, loss_or_grads: Any, params: Sequence[SharedVariable]
     ) -> dict[SharedVariable, Variable]:
-        """Return updates of the parameters and of the state, as PyMC's optimizers do.
-
-        Parameters
-        ----------
-        loss_or_grads : TensorVariable or list of TensorVariable
-        params : sequence of SharedVariable
-        """
+        """Return updates of the parameters and of the state, as PyMC's optimizers do."""
         params, step = list(params), step_counter()
         self.check([param.name for param in params])
         changes = get_or_compute_grads(loss_or_grads, params)

@@ -107,12 +107,8 @@ class Chain(Optimizer):
 class FunctionOptimizer(Optimizer):
     """A function ``(grads, params) -> updates`` as a link.
 
-    Parameters
-    ----------
-    function : callable
-    learning_rate : symbolic scalar or schedule, optional
-        For PyMC's optimizers, from :func:`with_number_inputs`: an input of the step, while the compiler
-        knows the other numbers. For other functions all floats become inputs.
+    For PyMC's optimizers `learning_rate`, from :func:`with_number_inputs`, is an input of the step, while the
+    compiler knows the other numbers. For other functions all floats become inputs.
     """
 
     function: Callable[..., Mapping[SharedVariable, Variable]]
@@ -505,16 +501,7 @@ def adamw(
 
 
 def as_optimizer(value: Any) -> Optimizer:
-    """Return the `obj_optimizer` of a fit as an :class:`Optimizer`.
-
-    Parameters
-    ----------
-    value : Optimizer, callable (grads, params) -> updates, or optimizer of optax
-
-    Raises
-    ------
-    TypeError
-        If it is none of these.
+    """Return the `obj_optimizer` of a fit as an :class:`Optimizer`, or raise a TypeError.
 
     Examples
     --------

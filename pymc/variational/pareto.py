@@ -55,12 +55,9 @@ class Smoothed:
 
 
 def smoothed(log_ratios: np.ndarray) -> Smoothed:
-    """Smooth importance ratios (Vehtari et al. 2024, "Pareto smoothed importance sampling").
+    """Return Pareto-smoothed weights from log-ratios up to a constant; -inf is a weight of 0.
 
-    Parameters
-    ----------
-    log_ratios : array of float64, shape (n_draws,)
-        Up to a constant; -inf for a weight of 0.
+    See Vehtari et al. (2024), "Pareto smoothed importance sampling".
     """
     # As PyMC does: importing ArviZ takes longer than importing PyMC's variational modules
     from arviz_stats.base import array_stats

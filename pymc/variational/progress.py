@@ -180,18 +180,7 @@ class StageProgress(_Bar):
 def with_bar[T](
     items: Sequence[T], what: str, show: bool = True, console: Console | None = None
 ) -> Iterator[T]:
-    """Yield items, with a bar once they take more than a second; in a log, with a line now and then.
-
-    Parameters
-    ----------
-    items : sequence
-    what : str
-        The name of the bar.
-    show : bool
-        False prints nothing.
-    console : rich.console.Console, optional
-        By default standard output.
-    """
+    """Yield items, with a bar once they take more than a second; in a log, with a line now and then."""
     output = _Output(console=console or Console(theme=default_progress_theme), show=show)
     start, bar = time.perf_counter(), None
     try:

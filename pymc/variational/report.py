@@ -168,12 +168,8 @@ class FitReport:
 def add_fit(tree: Any, approx: ApproximationBase) -> Any:
     """Return draws of an approximation with :func:`fit_dataset` as the group "fit".
 
-    Parameters
-    ----------
-    tree : DataTree or MultiTrace
-        It is not changed. A MultiTrace, which has no groups, is returned as it is.
-    approx : Approximation
-        If it was not fitted, `tree` is returned as it is.
+    `tree` is returned as it is if the approximation was not fitted, or it is a MultiTrace, which has no
+    groups.
 
     Examples
     --------
@@ -194,20 +190,11 @@ def add_fit(tree: Any, approx: ApproximationBase) -> Any:
 
 
 def fit_dataset(approx: ApproximationBase) -> xr.Dataset | None:
-    """Return the losses of a fit, and its report, in a form that files hold.
+    """Return the losses of a fit, and its report, in a form that files hold; None without a fit.
 
-    Parameters
-    ----------
-    approx : Approximation
-        Its `hist` has the loss of each step.
-
-    Returns
-    -------
-    Dataset or None
-        The variable ``loss``, a negative lower bound or an upper bound in nats, times ``loss_factor``
-        if the attributes have one, along ``step``, which counts from 1. A fit without a score has no
-        ``loss``. The fields and the settings of the report are attributes; a bool is 0 or 1. None for
-        an approximation that was not fitted.
+    The variable ``loss`` is a negative lower bound or an upper bound in nats, times ``loss_factor`` if the
+    attributes have one, along ``step``, which counts from 1. A fit without a score has no ``loss``. The
+    fields and the settings of the report are attributes; a bool is 0 or 1.
     """
     losses, report = np.asarray(approx.hist), approx.report
     if report is None and not losses.size:
@@ -244,20 +231,10 @@ def describe_failed_step(
     loss: float,
     batches: PreparedBatches | None = None,
 ) -> str:
-    """Return the message for a step whose loss or parameters are not finite.
+    """Return the message for a step after `n_good` good ones whose loss or parameters are not finite.
 
-    Parameters
-    ----------
-    approx : Approximation
-        In the state after the last good step.
-    step : Step
-        It is repeated to find the parameters, except for a guarded step, which would change nothing.
-    n_good : int
-        Good steps before it.
-    loss : float
-        Of the failed step, nan if it has none.
-    batches : PreparedBatches, optional
-        Its batch.
+    `approx` is in the state after the last good step. The step is repeated to find the parameters, except
+    for a guarded step, which would change nothing. `loss` is nan if the step has none.
     """
     message = f"NaN occurred in optimization. Step {n_good + 1} is not finite"
     bad_parameters: list[tuple[str, str]] = []

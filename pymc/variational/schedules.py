@@ -51,19 +51,9 @@ class Schedule(Protocol):
 
 
 def rate_at(learning_rate: float | Variable | Schedule, step: TensorVariable) -> TensorVariable:
-    """Return the learning rate at a symbolic step, as the optimizers use it.
+    """Return the learning rate at a symbolic step, as a scalar of ``floatX`` for the optimizers.
 
-    Parameters
-    ----------
-    learning_rate : float, symbolic scalar or schedule
-        A schedule is called once.
-    step : TensorVariable of shape () and dtype int64
-        The number of steps before this one.
-
-    Returns
-    -------
-    TensorVariable
-        Of shape () and dtype ``floatX``.
+    A schedule is called once.
 
     Raises
     ------
@@ -109,13 +99,8 @@ def rate_at(learning_rate: float | Variable | Schedule, step: TensorVariable) ->
 def with_number_inputs(learning_rate: Any) -> Any:
     """Replace the numbers of a learning rate or schedule by shared scalars.
 
-    They become inputs of a compiled step, so that other numbers do not compile another one. In a
-    schedule of this module floats and integers are replaced, in a user's own schedule floats.
-
-    Parameters
-    ----------
-    learning_rate : float, symbolic scalar or schedule
-        A symbolic scalar is returned as it is.
+    They become inputs of a compiled step, so that other numbers do not compile another one. In a schedule of
+    this module floats and integers are replaced, in a user's own schedule floats.
 
     Examples
     --------

@@ -108,14 +108,9 @@ NAMED = {"tuned": tuned}
 
 
 def with_named_optimizer(n: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the name of an optimizer by the optimizer, and its average.
+    """Replace the name of an optimizer in the options of a fit by the optimizer, and its average.
 
-    Parameters
-    ----------
-    n : int
-        Steps of the fit.
-    options : mapping
-        Arguments of a fit. Its `average` has precedence.
+    An `average` among the options has precedence.
 
     Raises
     ------

@@ -53,33 +53,14 @@ class FirstOccurrence(Op):
 
 
 def first_occurrence(index: Any) -> Variable:
-    """Return, for each slot of a batch, the first slot with the same row.
-
-    Parameters
-    ----------
-    index : vector of integers, shape (B,)
-        The row of each slot.
-
-    Returns
-    -------
-    TensorVariable of int64, shape (B,)
-    """
+    """Return, for each slot of a batch, the first slot with the same row: int64, shape (B,)."""
     return FirstOccurrence()(index)
 
 
 def sum_of_rows(values: Variable, index: Variable) -> Variable:
-    """Return, for each slot, the sum of `values` over all slots with the same row.
+    """Return, for each slot, the sum of `values`, of shape (B, n), over all slots with the same row.
 
-    Parameters
-    ----------
-    values : matrix, shape (B, n)
-    index : vector of int64, shape (B,)
-        The row of each slot.
-
-    Returns
-    -------
-    TensorVariable, shape (B, n)
-        Equal bit for bit in all slots of a row, since each sum is computed once.
+    It is equal bit for bit in all slots of a row, since each sum is computed once.
 
     Examples
     --------

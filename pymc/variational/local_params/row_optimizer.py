@@ -39,16 +39,8 @@ __all__ = ["RowGradient", "RowOptimizer", "RowUpdate", "all_updates", "guarded"]
 class RowOptimizer:
     """A link of an optimizer for one row, vectorised over the rows of a batch.
 
-    Parameters
-    ----------
-    param : SharedVariable
-        A vector, in place of a row's parameters.
-    gradient, change : Variable
-        Vectors of that shape.
-    updates : mapping of SharedVariable to Variable
-        Updates of the state that each row has.
-    counts : mapping of SharedVariable to Variable
-        Updates of the state that all rows share: numbers of steps.
+    `param`, `gradient` and `change` are vectors of the size of a row's parameters. `updates` are of the state
+    that each row has, and `counts` of the numbers of steps that all rows share.
     """
 
     param: SharedVariable
@@ -59,14 +51,7 @@ class RowOptimizer:
 
     @classmethod
     def of(cls, link: Optimizer, start: np.ndarray, name: str, step: Variable) -> RowOptimizer:
-        """Call a link on the parameters of one row.
-
-        Parameters
-        ----------
-        link : Optimizer
-        start : array of floats, shape (n_params,)
-        name : str
-        step : TensorVariable of shape () and dtype int64
+        """Call a link on the parameters of one row, which start from `start`.
 
         Raises
         ------
@@ -97,17 +82,7 @@ class RowOptimizer:
     ) -> tuple[Variable, list[Variable]]:
         """Return what is added to the parameters of the rows of a batch, and their next states.
 
-        Parameters
-        ----------
-        states : matrix, shape (batch_size, n_states)
-            The number of rows is static, except for streams.
-        params : matrix, shape (batch_size, n_params)
-        gradient : matrix, shape (batch_size, n_params)
-
-        Returns
-        -------
-        changes : matrix, shape (batch_size, n_params)
-        states : list of matrix, shape (batch_size, n)
+        All arguments are matrices with one line for each slot of the batch.
         """
         shapes = [state.get_value(borrow=True).shape for state in self.updates]
         bounds = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
@@ -127,14 +102,8 @@ class RowOptimizer:
 class RowGradient:
     """The gradient of a loss with respect to the parameters of a batch's rows.
 
-    Parameters
-    ----------
-    table : ParamTable
-        It gets columns for the optimizer's state, which starts anew.
-    gathered : tuple of Variable
-        The lines and the parameters, from :meth:`ParamTable.gather`.
-    gradient : matrix, shape (batch_size, n_params)
-        :func:`all_updates` sums over slots with the same row.
+    `gathered` has the lines and the parameters, from :meth:`ParamTable.gather`. `gradient` has shape
+    (batch_size, n_params): :func:`all_updates` sums over slots with the same row.
     """
 
     table: ParamTable
@@ -146,13 +115,8 @@ class RowGradient:
 class RowUpdate:
     """The next lines of the rows of a batch.
 
-    Parameters
-    ----------
-    table : ParamTable
-    old, lines : matrix, shape (batch_size, n_columns)
-        The lines before and after, equal for slots with the same row.
-    counts : mapping of SharedVariable to Variable
-        Updates of the state that all rows share, such as the step of a schedule.
+    `old` and `lines` have shape (batch_size, n_columns), and are equal for slots with the same row. `counts`
+    are updates of the state that all rows share, such as the step of a schedule.
     """
 
     table: ParamTable
@@ -176,12 +140,11 @@ def all_updates(
         Each link is called on the dense parameters, and on the parameters of one row of each table
         unless it is `joint`. An integer scalar that it counts up independently of the row is taken for a
         number of steps, which all rows share.
-    dense : sequence of SharedVariable
-        Parameters that all rows share.
-    gradients : sequence of Variable
-        Their gradients.
+    dense, gradients : sequence
+        Parameters that all rows share, and their gradients.
     rows : sequence of RowGradient
-        One for each table.
+        One for each table. Their tables get columns for the optimizer's state, which starts anew; a state
+        that starts from the value of a parameter starts from that of the first row.
     n_waiting : SharedVariable, optional
         Of a :class:`~pymc.variational.averaging.TailAverage` with these tables: each row keeps the
         average of its parameters over its visits since this was 0.
@@ -198,10 +161,6 @@ def all_updates(
         If a row's state is not numeric, or the optimizer does not update the parameters.
     ValueError
         If an argument of the optimizer names an unknown parameter.
-
-    Notes
-    -----
-    A state that starts from the value of a parameter starts from that of the first row.
 
     Examples
     --------
@@ -329,25 +288,11 @@ class _BatchUpdate:
 def guarded(
     loss: Variable, dense_updates: Mapping[SharedVariable, Variable], rows: Sequence[RowUpdate] = ()
 ) -> tuple[Variable, dict[SharedVariable, Variable]]:
-    """Return updates that change nothing in a step with a value that is not finite.
+    """Return a loss and updates that change nothing in a step with a value that is not finite.
 
-    So no copy of the state is needed to go back to, which for a table would be a copy of all rows.
-
-    Parameters
-    ----------
-    loss : scalar variable
-    dense_updates : mapping of SharedVariable to Variable
-        Of parameters and the optimizer's state. Floats have to be finite.
-    rows : sequence of RowUpdate
-        One for each table.
-
-    Returns
-    -------
-    loss : scalar variable
-        NaN if an update is not finite, or a table has fewer rows than the data.
-    updates : dict of SharedVariable to Variable
-        Of the tables too: the old values where the loss is not finite. Generators and minibatch
-        indexes, which are not among them, move on.
+    So no copy of the state is needed to go back to, which for a table would be a copy of all rows. The loss
+    is NaN if an update of floats is not finite, or a table has fewer rows than the data. Generators and
+    minibatch indexes, which are not among the updates, move on.
     """
     updates = reduce(lambda known, row: known | dict(row.counts), rows, dict(dense_updates))
     new = [value for value in updates.values() if value.type.dtype.startswith("float")]

@@ -39,7 +39,7 @@ class ParamTable:
     Parameters
     ----------
     plate : tuple of Rows
-        One for each subsampled axis, in order; several where plates are crossed.
+        One for each subsampled axis, in order; several for crossed plates.
     n_params : int
         Number of parameters of a row: the first columns.
     shared : SharedVariable
@@ -48,16 +48,13 @@ class ParamTable:
 
     Examples
     --------
-    >>> from pymc.minibatch.index import minibatch_index
     >>> from pymc.minibatch.axis_tracking import Rows
+    >>> from pymc.minibatch.index import minibatch_index
     >>> from pymc.variational.local_params.table import ParamTable
     >>> plate = (Rows(minibatch_index(rows=6, batch_size=2)),)
     >>> table = ParamTable.of(plate, np.array([[0.0, 1.0]]), "z")
     >>> table.parameters().shape
     (6, 2)
-    >>> lines, params = table.gather()
-    >>> params.type.shape
-    (2, 2)
     """
 
     plate: tuple[Rows, ...]
@@ -68,11 +65,7 @@ class ParamTable:
     def of(cls, plate: Sequence[Rows], start: np.ndarray, name: str) -> ParamTable:
         """Return the table of a plate, with as many rows as its data have now.
 
-        Parameters
-        ----------
-        plate : sequence of Rows
-        start : array of floats, shape (1, n_params) or (n_rows, n_params)
-        name : str
+        `start` has shape (1, n_params) or (n_rows, n_params).
 
         Raises
         ------
@@ -124,13 +117,10 @@ class ParamTable:
 
     @property
     def index(self) -> Variable:
-        """The table's row of each entry of a batch, in C order over the plate's axes.
+        """The row of each slot of a batch, in C order over the plate's axes.
 
-        Returns
-        -------
-        TensorVariable of int64, shape (batch_size,)
-            Within the table, since Numba checks no bounds. If the data have more rows by now,
-            :attr:`has_all_rows` is False.
+        It is within the table, since Numba checks no bounds. If the data have more rows by now,
+        :attr:`has_all_rows` is False.
         """
         index = self.plate[0].index
         for rows in self.plate[1:]:
@@ -139,14 +129,7 @@ class ParamTable:
         return pt.minimum(index, self.shared.shape[0] - 1)
 
     def gather(self) -> tuple[Variable, Variable]:
-        """Return the lines of a batch, and their parameters.
-
-        Returns
-        -------
-        lines : TensorVariable, shape (batch_size, n_columns)
-        params : TensorVariable, shape (batch_size, n_params)
-            The first columns of `lines`, for the gradient of a loss.
-        """
+        """Return the lines of a batch, and their first columns, the parameters, for a gradient."""
         lines = self.shared[self.index]
         shape = (self.batch_size, self.n_params)
         return lines, pt.specify_shape(lines[:, : self.n_params], shape)
@@ -185,17 +168,9 @@ class ParamTable:
         return slice(self.n_params, 2 * self.n_params), 2 * self.n_params
 
     def parameters(self, rows: Any = None) -> np.ndarray:
-        """Return the parameters as they are now.
+        """Return the current parameters of all rows, or of some, in C order over the plate's axes.
 
-        Parameters
-        ----------
-        rows : slice or array of int, optional
-            In C order over the plate's axes. Default: all.
-
-        Returns
-        -------
-        array of floats, shape (n_rows, n_params)
-            For all rows or a slice, a read-only view of the table; else a copy.
+        For all rows or a slice it is a read-only view of the table, else a copy.
         """
         params = self._value[slice(None) if rows is None else rows, : self.n_params]
         params.flags.writeable = False
