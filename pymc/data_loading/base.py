@@ -160,7 +160,7 @@ class Loader(ABC):
     def _reader(self) -> ItemReader:
         """Reader of batches that are like the first one."""
         for batch in self.batches(0):
-            return read_first(batch, None, f"batch 0 of {type(self).__name__}")
+            return read_first(batch, f"batch 0 of {type(self).__name__}")
         raise ExhaustedSourceError(f"pass 0 of {self!r} has no batches")
 
     def _stack(self, batches: Sequence[Any], epoch: int, n_before: int) -> Chunk:

@@ -18,25 +18,6 @@ from pymc.data_loading.sources.copying import ColumnBlock
 from pymc.data_loading.sources.layout import BlockSource, Field, Layout, equal_parts, listed
 from pymc.minibatch.array_data import check_exact, numpy_dtype
 
-__all__ = [
-    "ArraySource",
-    "SampleShape",
-    "Shaped",
-    "as_field",
-    "as_numbers",
-    "check_shapes",
-    "digest",
-    "equal_lengths",
-    "evenly_spaced",
-    "field_of",
-    "is_array",
-    "is_of",
-    "is_series",
-    "label_of",
-    "named_shapes",
-    "series_numbers",
-]
-
 SampleShape = Sequence[int] | Mapping[str, Sequence[int]] | None
 """The shape of one row, or of one row of each field."""
 
@@ -228,15 +209,7 @@ def equal_lengths(arrays: Mapping[str, np.ndarray], where: str, advice: str = ""
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ArraySource(BlockSource):
-    """Rows of arrays of shape ``(n_rows, ...)``, by field. Stored arrays are read in slices.
-
-    Examples
-    --------
-    >>> from pymc.data_loading.sources.arrays import ArraySource
-    >>> source = ArraySource.of({"X": np.ones((5, 2)), "y": np.arange(5)}, "data")
-    >>> source.n_rows, source.layout.fields[0].shape
-    (5, (2,))
-    """
+    """Rows of arrays of shape ``(n_rows, ...)``, by field. Stored arrays are read in slices."""
 
     arrays: Mapping[str, np.ndarray]
     where: str

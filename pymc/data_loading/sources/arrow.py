@@ -45,19 +45,7 @@ from pymc.minibatch.array_data import numpy_dtype
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = [
-    "TableReader",
-    "TableSource",
-    "arrow_schema",
-    "arrow_source",
-    "check_not_lazy",
-    "is_arrow",
-    "is_table",
-    "need_pyarrow",
-    "read_table",
-    "reading",
-    "schema_of",
-]
+__all__ = ["arrow_source"]
 
 #: Rows of the parts of an Arrow table in memory
 TABLE_ROWS = 2**16
@@ -284,10 +272,12 @@ def schema_of(table: pd.DataFrame | pa.Table | pa.RecordBatch | pa.dataset.Datas
     """Return the columns of a table."""
     if not isinstance(table, pd.DataFrame):
         return arrow_schema(table.schema)
-    return Schema.of(
-        (str(name), Column(str(dtype), _number_dtype(numpy_dtype(dtype))))
-        for name, dtype in table.dtypes.items()
-    )
+    columns = []
+    for name, type_ in table.dtypes.items():
+        dtype = numpy_dtype(type_)
+        known = dtype is not None and dtype.kind in "biuf"
+        columns.append((str(name), Column(str(type_), dtype if known else None)))
+    return Schema.of(columns)
 
 
 def _first_schema(table: pd.DataFrame | pa.Table | pa.RecordBatch) -> Schema:
@@ -302,18 +292,11 @@ def _first_schema(table: pd.DataFrame | pa.Table | pa.RecordBatch) -> Schema:
     return schema.cast(floats)
 
 
-def _number_dtype(dtype: np.dtype | None) -> np.dtype | None:
-    """Return a dtype of numbers in the machine's byte order, None for any other."""
-    return None if dtype is None or dtype.kind not in "biuf" else dtype.newbyteorder("=")
-
-
 def arrow_schema(schema: pa.Schema, of_path: Iterable[pa.Field] = ()) -> Schema:
     """Return the columns of a schema of Arrow, and those that the path of a file adds."""
     fields = [(field, False) for field in schema] + [(field, True) for field in of_path]
-    return Schema.of(
-        ((f.name, Column(str(f.type), *_arrow_dtype(f.type), added)) for f, added in fields),
-        nullable=True,
-    )
+    columns = [(f.name, Column(str(f.type), *_arrow_dtype(f.type), added)) for f, added in fields]
+    return Schema.of(columns, nullable=True)
 
 
 def read_table(

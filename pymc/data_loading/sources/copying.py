@@ -26,15 +26,6 @@ from numba.extending import intrinsic
 from pymc.data_loading.sources.layout import Arrays, BadValue, Block, Field, Layout, listed
 from pymc.minibatch.array_data import integer_bounds
 
-__all__ = [
-    "ColumnBlock",
-    "ColumnGroup",
-    "JoinedBlock",
-    "copy_columns",
-    "copy_rows",
-    "group_columns",
-]
-
 # Rows that Python copies at a time if dtypes differ: they stay in the second cache
 MIXED_ROWS = 4096
 # Dtypes of the kernels. NumPy copies the others (float16, other byte orders)
@@ -272,7 +263,7 @@ class ColumnBlock(Block):
 
     @cached_property
     def _fits(self) -> tuple[bool, ...]:
-        """Whether the dtype of each field holds all numbers of its columns."""
+        """Return whether the dtype of each field holds all numbers of its columns."""
         return tuple(
             all(_holds(field.dtype, column.dtype) for column in columns)
             for field, columns in zip(self.layout.fields, self.columns, strict=True)

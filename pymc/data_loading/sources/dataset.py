@@ -43,7 +43,7 @@ from pymc.data_loading.sources.iterables import (
 )
 from pymc.data_loading.sources.layout import Block, BlockSource, Layout
 
-__all__ = ["IterableDataset", "Source", "as_source", "read_first", "shuffles"]
+__all__ = ["IterableDataset", "Source"]
 
 #: Samplers of torch that give all rows of a data set; the last one goes with its iterable data sets
 SAMPLERS = {"SequentialSampler", "RandomSampler", "_InfiniteConstantSampler"}
@@ -133,10 +133,10 @@ class Source(BlockSource):
         part = next((part for part, length in enumerate(self.part_lengths) if length), None)
         if part is None:
             raise ValueError(f"{self!r} has no rows: part_lengths is {self.part_lengths}")
-        return read_first(self.load(part), None, f"part {part} of {self!r}")
+        return read_first(self.load(part), f"part {part} of {self!r}")
 
 
-def read_first(item: Any, sample_shape: SampleShape, where: str) -> ItemReader:
+def read_first(item: Any, where: str, sample_shape: SampleShape = None) -> ItemReader:
     """Return the reader of items like this one: arrays, a dict or tuple of them, or a table."""
     if not is_table(item):
         return ArrayReader.of(item, sample_shape, where)
@@ -251,16 +251,7 @@ def _check_shape(shape: object) -> tuple[int, ...]:
 
 
 def as_source(data: Any, *, sample_shape: Any = None) -> BlockSource:
-    """Return the source of the rows of any data that a loader takes, see :class:`pymc.DataLoader`.
-
-    Examples
-    --------
-    >>> from pymc.data_loading.sources.dataset import as_source
-    >>> as_source(np.zeros((6, 2, 3))).n_rows
-    6
-    >>> as_source(lambda: ([i, i] for i in range(4)), sample_shape=(2,)).layout.fields[0].shape
-    (2,)
-    """
+    """Return the source of the rows of any data that a loader takes, see :class:`pymc.DataLoader`."""
     shape = check_sample_shape(sample_shape)
     source = _open(data, shape)
     uses_shape = isinstance(source, ArraySource | IterableSource) and source is not data
@@ -307,11 +298,8 @@ def _iterable(data: Any, shape: SampleShape) -> BlockSource:
             f"rows cannot come from a {type(data).__name__}: give an array, a dict of arrays, a data frame, "
             f"pm.parquet_source(...), an iterable of blocks, or a function without arguments that returns one"
         )
-    return IterableSource(opened, partial(_read_first, shape), n_rows, one_shot=one_shot)
-
-
-def _read_first(shape: SampleShape, item: Any, where: str) -> ItemReader:
-    return read_first(item, shape, where)
+    first = partial(read_first, sample_shape=shape)
+    return IterableSource(opened, first, n_rows, one_shot=one_shot)
 
 
 def _call(factory: Callable[[], Any], shape: SampleShape) -> Iterable[Any]:
@@ -394,7 +382,7 @@ def _from_torch(loader: Any, shape: SampleShape) -> BlockSource:
         return ArraySource.of(dataset, where, shape) if is_whole else SampleSource(dataset)
     if shape is None and loader.batch_size is not None and isinstance(dataset, Iterable):
         n_rows = len(dataset) if isinstance(dataset, Sized) else None
-        return IterableSource(partial(map, _one_row, dataset), partial(_read_first, None), n_rows)
+        return IterableSource(partial(map, _one_row, dataset), read_first, n_rows)
     return _iterable(dataset, shape)
 
 

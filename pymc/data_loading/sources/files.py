@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from pyarrow.fs import FileSystem
 
-__all__ = ["File", "Path", "find_files", "is_local"]
-
 Path = str | os.PathLike[str]
 Partition = dict[str, "pa.Scalar"]
 
@@ -61,13 +59,13 @@ def find_files(
     """Return the files that a path stands for, sorted by name; those of a list in its order."""
     if isinstance(path, str | os.PathLike):
         path = [path]
-    given = list(path) if isinstance(path, Iterable) else []
-    if not given or not all(isinstance(p, str | os.PathLike) for p in given):
+    requested = list(path) if isinstance(path, Iterable) else []
+    if not requested or not all(isinstance(p, str | os.PathLike) for p in requested):
         raise TypeError(
             f"path={path!r} of parquet_source has to be a file, a folder, a pattern such as "
             '"flights/*.parquet", an address such as "s3://bucket/flights", or a list of at least one'
         )
-    filesystem, roots = _connect([os.fspath(p) for p in given], filesystem, storage_options)
+    filesystem, roots = _connect([os.fspath(p) for p in requested], filesystem, storage_options)
     found: dict[str, Partition | None] = {}
     seen: dict[str, str] = {}
     for root in roots:
@@ -299,8 +297,8 @@ def _matching(pattern: str, filesystem: FileSystem) -> list[str]:
         found = _match_remote(pattern, filesystem)
     parts = _posix(pattern).split("/")
     n_fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    asked = [part for part in parts[n_fixed:] if part.startswith(HIDDEN)]
-    return [file for file in found if not _hidden(file.split("/")[n_fixed:], asked)]
+    hidden = [part for part in parts[n_fixed:] if part.startswith(HIDDEN)]
+    return [file for file in found if not _hidden(file.split("/")[n_fixed:], hidden)]
 
 
 def _match_remote(pattern: str, filesystem: FileSystem) -> list[str]:

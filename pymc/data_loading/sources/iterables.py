@@ -35,15 +35,6 @@ from pymc.data_loading.sources.layout import (
     equal_parts,
 )
 
-__all__ = [
-    "ArrayReader",
-    "ItemReader",
-    "IterableSource",
-    "SampleSource",
-    "name_of",
-    "named_parts",
-]
-
 #: Samples that are gathered at once
 PART_SAMPLES = 1024
 
@@ -62,18 +53,7 @@ class ItemReader(Protocol):
 
 @dataclass(eq=False, repr=False)
 class IterableSource(BlockSource):
-    """Rows of an iterable of blocks, which is opened anew for each pass.
-
-    Examples
-    --------
-    >>> from pymc.data_loading.sources.iterables import ArrayReader, IterableSource
-    >>> arrays = [np.zeros((2, 3)), np.zeros((5, 3))]
-    >>> source = IterableSource(
-    ...     lambda: arrays, lambda item, where: ArrayReader.of(item, None, where)
-    ... )
-    >>> [block.n_rows for block in source.blocks()]
-    [2, 5]
-    """
+    """Rows of an iterable of blocks, which is opened anew for each pass."""
 
     open: Callable[[], Iterable[Any]]  #: returns the items of a pass
     read_first: Callable[[Any, str], ItemReader]  #: (item, where) -> the reader of items like it
@@ -87,14 +67,8 @@ class IterableSource(BlockSource):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Begin anew in another process."""
-        return type(self), (
-            self.open,
-            self.read_first,
-            self.n_rows,
-            self.one_shot,
-            self.item,
-            self.kind,
-        )
+        args = self.open, self.read_first, self.n_rows, self.one_shot, self.item, self.kind
+        return type(self), args
 
     def _repr_parts(self) -> list[str]:
         opened: object = self.open
@@ -296,21 +270,7 @@ def _as_rows(array: np.ndarray, shape: Sequence[int] | None, where: str) -> np.n
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SampleSource(BlockSource):
-    """Rows of a dataset in the manner of torch: ``dataset[i]`` is a row, or a tuple or dict of parts.
-
-    Examples
-    --------
-    >>> from pymc.data_loading.sources.iterables import SampleSource
-    >>> class Squares:
-    ...     def __len__(self):
-    ...         return 4
-    ...
-    ...     def __getitem__(self, i):
-    ...         return {"x": np.array([i, -i]), "y": i**2}
-    >>> source = SampleSource(Squares())
-    >>> source.n_rows, [field.shape for field in source.layout.fields]
-    (4, [(2,), ()])
-    """
+    """Rows of a dataset in the manner of torch: ``dataset[i]`` is a row, or a tuple or dict of parts."""
 
     dataset: Any
 

@@ -16,22 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = [
-    "BadValue",
-    "Block",
-    "BlockSource",
-    "Column",
-    "Columns",
-    "DTypes",
-    "ExhaustedSourceError",
-    "Field",
-    "Layout",
-    "Schema",
-    "SchemaError",
-    "Selection",
-    "equal_parts",
-    "listed",
-]
+__all__ = ["Block", "BlockSource", "ExhaustedSourceError", "Field", "Layout", "SchemaError"]
 
 JSON = dict[str, Any]
 Arrays = tuple[np.ndarray, ...]
@@ -139,7 +124,7 @@ class Layout:
 
     @property
     def named(self) -> bool:
-        """Whether a batch is a dict of arrays."""
+        """True if a batch is a dict of arrays."""
         return self.fields[0].name != ""
 
     @property
@@ -461,7 +446,7 @@ def _check_dtypes(dtypes: DTypes, names: set[str]) -> dict[str, np.dtype]:
             f"dtypes={dict(dtypes)!r} names {listed(unread)}, and the columns to read are "
             f"{listed(sorted(names))}"
         )
-    casts = {name: np.dtype(dtype).newbyteorder("=") for name, dtype in dtypes.items()}
+    casts = {name: np.dtype(dtype) for name, dtype in dtypes.items()}
     for name, dtype in casts.items():
         if dtype.kind not in "biuf":
             raise ValueError(
@@ -490,7 +475,7 @@ def _check_names(names: str | Sequence[str], schema: Schema) -> tuple[str, ...]:
 def _field(name: str, names: tuple[str, ...], alone: bool, schema: Schema, where: str) -> Field:
     """Return the field of columns, which lie side by side along its last axis."""
     columns = {n: schema.find(n, where) for n in names}
-    dtype = np.result_type(*(column.dtype for column in columns.values()))
+    dtype = np.result_type(*(column.dtype for column in columns.values())).newbyteorder("=")
     labels = []
     for n, column in columns.items():
         if len(column.shape) > 1 and not alone:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from pyarrow.fs import FileSystem
 
-__all__ = ["ParquetSource", "parquet_source"]
+__all__ = ["parquet_source"]
 
 #: Memory that a row group may take unless users allow more
 MAX_ROW_GROUP_BYTES = 2**32
@@ -56,11 +56,10 @@ def parquet_source(
     storage_options: Mapping[str, Any] | None = None,
     max_row_group_bytes: int = MAX_ROW_GROUP_BYTES,
 ) -> ParquetSource:
-    """Read rows from files of Parquet, one row group at a time.
+    """Read rows from Parquet files, one row group at a time.
 
-    Only the footers are read here: they have the number of rows and the schema of each file (a shard).
-    Columns are found by name, so that shards may have them in another order, and others beside them.
-    Shards without rows are left out.
+    This reads only the footers, which have the number of rows and the schema of each file (a shard). Columns
+    are found by name, so that shards may have them in another order. Shards without rows are left out.
 
     Parameters
     ----------
@@ -68,29 +67,29 @@ def parquet_source(
         A file; a folder, with the folders in it and those linked from it; a pattern such as
         ``"flights/2013-*.parquet"``; or an address that fsspec or pyarrow knows, such as
         ``"s3://bucket/flights/"``. Shards are read in the order of their names, those of a list in its
-        order. In a folder, files of Parquet count by any name. There and in patterns, names that begin
-        with ``_`` or ``.`` are left out, as writers use them for themselves (``_SUCCESS``,
-        ``_temporary``), unless a pattern asks for them, or they are of a partition (``_year=2013``). Of
-        a table of Delta Lake, the files count that its log names, which deltalake reads.
+        order. In a folder, Parquet files count by any name. Names that begin with ``_`` or ``.`` are left
+        out, as writers use them for themselves (``_SUCCESS``, ``_temporary``), unless a pattern asks for
+        them, or they are partitions (``_year=2013``). Of a Delta table, the files that its log names are
+        read; this needs deltalake.
     columns : list of str, str or dict, optional
         A list of names gives batches of shape (batch_size, n_columns), of the dtype that NumPy gives to
         these columns together: float32 columns stay float32, and a bool counts as 0 or 1. One name
         gives batches of shape (batch_size,). A dict, ``{"X": ["distance", "dep_delay"], "y":
         "arr_delay"}``, gives dicts of both kinds. A column of lists of a fixed size k is k columns, one
-        of tensors a field of their shape. Folders such as ``year=2013/`` are columns too, where they are
-        named: integers, or by `dtypes` others, such as those of ``dose=1.5/``. By default all columns of
-        the files, in the order of the first shard, without an index of pandas that has no name.
+        of tensors a field of their shape. Folders such as ``year=2013/`` are columns too if they are named:
+        integers, or others by `dtypes`, such as those of ``dose=1.5/``. By default all columns of the files,
+        in the order of the first shard, without a nameless index of pandas.
     dtypes : dict of str to dtype, optional
-        Columns that are converted, by name: dates to days since 1970, times to their unit, decimals and
-        text to numbers, such as ``{"day": "int32", "price": "float64"}``. By default a column has the
-        dtype that holds its numbers in all shards.
+        Dtypes to convert columns to: dates to days since 1970, times to their unit, decimals and text to
+        numbers, such as ``{"day": "int32", "price": "float64"}``. By default a column has the dtype that
+        holds its numbers in all shards.
     filesystem : pyarrow.fs.FileSystem or fsspec.AbstractFileSystem, optional
-        Where `path` is, if it is not on this machine and no address says it.
+        The file system of `path`, if it is not this machine's or that of an address.
     storage_options : dict, optional
-        What fsspec needs to open an address, such as ``{"anon": True}``.
+        Options of fsspec for an address, such as ``{"anon": True}``.
     max_row_group_bytes : int
-        A row group that would take more memory than this is refused before it is read: a small file may
-        hold a very large one.
+        The most memory that a row group may take. A larger one is refused before it is read: a small file
+        may hold a very large one.
 
     Returns
     -------
@@ -100,28 +99,26 @@ def parquet_source(
     Raises
     ------
     FileNotFoundError
-        If no file is there.
+        If there is no file.
     OSError
-        If a shard cannot be read: cut short, damaged, or no Parquet. Names the shard and row group.
-        If a folder cannot be listed.
+        If a shard is cut short, damaged or not Parquet, or if a folder cannot be listed.
     SchemaError
-        A ValueError. A column is not there in a shard, not numeric, or of values of another shape than in
-        the first; or all columns are read, and a shard has others. Names the shard and the column.
+        A ValueError. A column is missing in a shard, is not numeric or has values of another shape than in
+        the first; or all columns are read, and a shard has others.
     ValueError
-        If all shards are empty, a file is there twice, a row group is too large, or a folder is of a
-        table whose files of earlier versions would count (Iceberg, Hudi, Spark's file sink); when rows
-        are read, for a number that the dtype does not hold, such as an integer beyond 2**53 that is to
-        be a float. Names shard, row group, column, row and value.
+        If all shards are empty, a file is there twice, a row group is too large, or a folder is a table
+        with files of earlier versions (Iceberg, Hudi, Spark's file sink). When rows are read: for a number
+        that does not fit the dtype, such as an integer beyond 2**53 in a float.
     ImportError
-        If pyarrow, fsspec for an address, or deltalake for its tables, is not installed.
+        If pyarrow, fsspec for an address, or deltalake for a Delta table is not installed.
 
     Notes
     -----
     A null is a missing value, as NaN is: an error when it is read, or a row that
     ``DataLoader(..., on_nan="skip")`` leaves out.
 
-    A shard with checksums of its pages (``pyarrow.parquet.write_table(..., write_page_checksum=True)``)
-    is checked by them. Without, no reader can tell a changed number from the right one.
+    Shards are checked by the checksums of their pages, if they have them
+    (``pyarrow.parquet.write_table(..., write_page_checksum=True)``).
 
     Examples
     --------
