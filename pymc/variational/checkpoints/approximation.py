@@ -28,7 +28,7 @@ from pymc.variational.checkpoints.identity import (
     versions,
     warn_of_versions,
 )
-from pymc.variational.checkpoints.recipes import CannotRebuild, rebuild
+from pymc.variational.checkpoints.recipes import CannotRebuild, argument_from_json
 from pymc.variational.checkpoints.saving import dense_parameters
 from pymc.variational.checkpoints.schema import ApproximationContents, TrainerContents
 from pymc.variational.checkpoints.store import CheckpointMismatchError, Value, load_contents
@@ -146,33 +146,39 @@ def _make(
 def _guides(contents: ApproximationContents) -> dict[tuple[str, ...], Any]:
     """Make the guides again, by the variables of each."""
     guides = {}
-    for recipe in contents.guides:
-        names = tuple(recipe.variables)
+    for names, recipe in contents.guides:
         try:
-            guides[names] = rebuild(recipe.type, recipe.config)
+            guides[tuple(names)] = argument_from_json(recipe)
         except CannotRebuild as error:
             raise TypeError(
-                f"The guide of {', '.join(map(repr, names))} in {contents.text} cannot be made again, as "
-                f"{error} (an encoder, for one, is a function of yours): give guide= of "
-                "pm.load_approximation what pm.fit was given, and params= too"
+                f"The guide of {', '.join(map(repr, names))} in {contents.text} cannot be made again: {error}. "
+                "Its config() is None, or its class is not loaded; an encoder, for one, is a function of "
+                "yours. Give guide= of pm.load_approximation what pm.fit was given, and params= too"
             ) from error
     return guides
 
 
-def set_value(shared: SharedVariable, value: Any) -> None:
+def set_value(shared: SharedVariable, value: Value) -> None:
     """Set the value of a shared variable, in its memory where it fits.
 
     The rows of a table begin at lines of the processor's caches, and have to stay there.
     """
     before = shared.container.storage[0]
-    if isinstance(before, np.ndarray) and before.flags.writeable and before.dtype == value.dtype:
+    if (
+        isinstance(before, np.ndarray)
+        and isinstance(value, np.ndarray)
+        and before.flags.writeable
+        and before.dtype == value.dtype
+    ):
         np.copyto(before, value)
     else:
         shared.container.storage[0] = shared.type.filter(value, strict=True)
 
 
 def set_results(
-    approx: Any, contents: ApproximationContents | TrainerContents, values: Mapping[str, Value]
+    approx: GuideApproximation,
+    contents: ApproximationContents | TrainerContents,
+    values: Mapping[str, Any],
 ) -> None:
     """Set the generator, the losses and the report of an approximation."""
     approx.rng, approx.hist = values["rng"], values["hist"]

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arguments of a fit as JSON: guides, objectives, optimizers and schedules by name and arguments.
 
-A class or function is named ``"module:qualname"``. To look one up imports no module but PyMC's, and finds only
-subclasses of Configurable, and functions with the parameters of an optimizer. So a file cannot
-name just any function to be called.
+A class or function is named ``"module:qualname"``. Looking one up imports no module but PyMC's, and finds only
+subclasses of Configurable and functions with the parameters of an optimizer. So a file cannot name an
+arbitrary function to be called.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ __all__ = [
     "argument_to_json",
     "find_optimizer",
     "merge_arguments",
-    "qualified_name",
-    "rebuild",
 ]
 
 #: The first parameters of an optimizer: no other function is called.
@@ -87,7 +85,7 @@ def argument_to_json(value: object) -> Any:
         return {"@again": _text(value)}
 
 
-def _to_json(value: Any) -> Any:
+def _to_json(value: object) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -99,8 +97,8 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, Variable) and value.name and not isinstance(value, SharedVariable):
         return {"@variable": value.name}
     if isinstance(value, Configurable) and (config := value.config()) is not None:
-        return {"@class": qualified_name(type(value)), "arguments": _to_json(config)}
-    function, keywords = value, {}
+        return {"@class": _qualified_name(type(value)), "arguments": _to_json(config)}
+    function, keywords = value, {}  # of an optimizer of PyMC, or of the user's own
     if isinstance(value, partial) and not value.args:
         function, keywords = value.func, value.keywords
     return {"@optimizer": _optimizer_name(function), "arguments": _to_json(keywords)}
@@ -115,7 +113,7 @@ def _text(value: object) -> str:
     return _ADDRESS.sub("", repr(value))
 
 
-def argument_from_json(value: Any) -> Any:
+def argument_from_json(value: object) -> Any:
     """Make an argument again from JSON; raise `CannotRebuild` if the user has to give it."""
     if isinstance(value, list):
         return [argument_from_json(item) for item in value]
@@ -131,29 +129,15 @@ def argument_from_json(value: Any) -> Any:
     if "@optimizer" in value:
         optimizer = find_optimizer(value["@optimizer"])
         return partial(optimizer, **arguments) if arguments else optimizer
-    return rebuild(value["@class"], arguments)
+    return _rebuild(value["@class"], arguments)
 
 
-def _to_tuple(value: Any) -> Any:
+def _to_tuple(value: object) -> Any:
     return tuple(map(_to_tuple, value)) if isinstance(value, list) else value
 
 
-def rebuild(name: str, config: Mapping[str, Any] | None) -> Configurable:
-    """Make a guide, objective, optimizer or schedule again from the name of its class and its arguments.
-
-    Raises
-    ------
-    CannotRebuild
-        If its class is not loaded or does not take the arguments, or `config` is None.
-
-    Examples
-    --------
-    >>> from pymc.variational.checkpoints.recipes import rebuild
-    >>> rebuild("pymc.variational.guides.low_rank:LowRank", {"rank": 3})
-    LowRank(rank=3)
-    """
-    if config is None:
-        raise CannotRebuild(f"the config() of {name!r} is None")
+def _rebuild(name: str, config: Mapping[str, Any]) -> Configurable:
+    """Make a guide, objective, optimizer or schedule again from the name of its class and its arguments."""
     module, qualname = _import_if_pymc(name)
     # The last one, as a cell of a notebook that is run again defines the class anew
     found = [
@@ -194,21 +178,13 @@ def find_optimizer(name: str) -> Callable[..., Any]:
 def _optimizer_name(function: object) -> str:
     """Return the name by which `find_optimizer` finds a function, or raise `CannotRebuild`."""
     if isinstance(function, FunctionType):
-        name = qualified_name(function)
+        name = _qualified_name(function)
         if find_optimizer(name) is function:
             return name
     raise CannotRebuild
 
 
-def qualified_name(value: type | FunctionType) -> str:
-    """Return ``"module:qualname"`` of a class or function.
-
-    Examples
-    --------
-    >>> from pymc.variational.checkpoints.recipes import qualified_name
-    >>> qualified_name(pm.LowRank)
-    'pymc.variational.guides.low_rank:LowRank'
-    """
+def _qualified_name(value: type | FunctionType) -> str:
     return f"{value.__module__}:{value.__qualname__}"
 
 

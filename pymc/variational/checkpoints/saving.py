@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc.variational.checkpoints.identity import latent_identity, names_of, versions
-from pymc.variational.checkpoints.recipes import qualified_name
-from pymc.variational.checkpoints.schema import ApproximationContents, GuideRecipe, to_builtins
+from pymc.variational.checkpoints.recipes import argument_to_json
+from pymc.variational.checkpoints.schema import ApproximationContents, to_builtins
 from pymc.variational.checkpoints.store import Checkpoint, Value, write
 from pymc.variational.engine.step import host_value
 
@@ -43,9 +43,7 @@ def save_approximation(approx: GuideApproximation, path: str | os.PathLike[str])
         type=type(approx).__name__,
         text=str(approx),
         guides=[
-            GuideRecipe(
-                qualified_name(type(guide)), [site.name for site in guide.sites], guide.config()
-            )
+            ([site.name for site in guide.sites], argument_to_json(guide))
             for guide in approx.underlying.guides
         ],
         include_transformed=bool(approx.include_transformed),

@@ -29,7 +29,6 @@ __all__ = [
     "ApproximationContents",
     "CheckpointFile",
     "GeneratorState",
-    "GuideRecipe",
     "TrainerContents",
     "import_optional",
     "to_builtins",
@@ -84,15 +83,6 @@ class CheckpointFile:
     contents: dict[str, Any]  # one of the two classes of contents below
 
 
-@dataclass(frozen=True)
-class GuideRecipe:
-    """Class and variables of a guide, and the arguments that rebuild it, None if only the user has them."""
-
-    type: str
-    variables: list[str]
-    config: dict[str, Any] | None
-
-
 @dataclass(frozen=True, kw_only=True)
 class ApproximationContents:
     """What an approximation is rebuilt from, apart from arrays and generators."""
@@ -102,7 +92,7 @@ class ApproximationContents:
     model: dict[str, dict[str, str]]  # identity of the free variables
     type: str
     text: str  # what it prints
-    guides: list[GuideRecipe]
+    guides: list[tuple[list[str], dict[str, Any]]]  # names of variables, and the guide in JSON
     include_transformed: bool
     report: FitReport | None
 

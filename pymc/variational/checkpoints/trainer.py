@@ -206,7 +206,7 @@ class Resumable:
         cls,
         path: str | os.PathLike[str],
         *,
-        dataloader: Any,
+        dataloader: object,
         model: Model | None = None,
         **kwargs: Any,
     ) -> Self:
