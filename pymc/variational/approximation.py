@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""What a fit returns: guides of all variables of a model, with their parameters."""
+"""The result of a fit: guides of all variables of a model, and the storage of their parameters."""
 
 from __future__ import annotations
 
@@ -27,14 +27,7 @@ from pymc.variational.guides.specification import build_guides, parse_guides, pl
 from pymc.variational.local_params.table import ParamTable
 from pymc.variational.objectives.terms import Term, terms_of
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
-from pymc.variational.posterior.moments import (
-    bad_terms,
-    flat_covariance,
-    flat_moments,
-    moments_data,
-    sampled_nodes,
-    state_of,
-)
+from pymc.variational.posterior import moments
 from pymc.variational.posterior.sample import (
     SampleOptions,
     posterior_chunks,
@@ -53,8 +46,80 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """The parameters of guides: shared variables, and a table for each plate.
+
+    Parameters
+    ----------
+    dense : mapping of Parameter or SharedVariable to SharedVariable
+    tables : mapping of plate to ParamTable
+    columns : mapping of Parameter to slice
+        Of the table of its plate.
+    """
+
+    dense: Mapping[Parameter | SharedVariable, SharedVariable]
+    tables: Mapping[Plate, ParamTable]
+    columns: Mapping[Parameter, slice]
+
+    @classmethod
+    def of(cls, parameters: Sequence[Parameter | SharedVariable]) -> Storage:
+        """Allocate parameters, with their starting values."""
+        dense: dict[Parameter | SharedVariable, SharedVariable] = {}
+        by_plate: dict[Plate, list[Parameter]] = {}
+        for parameter in dict.fromkeys(parameters):
+            if isinstance(parameter, SharedVariable):
+                dense[parameter] = parameter
+            elif parameter.plate:
+                by_plate.setdefault(parameter.plate, []).append(parameter)
+            else:
+                dense[parameter] = pytensor.shared(
+                    parameter.start, parameter.name, shape=parameter.start.shape
+                )
+        tables, columns = {}, {}
+        for plate, of_plate in by_plate.items():
+            n_rows = max(len(parameter.start) for parameter in of_plate)
+            parts, width = [], 0
+            for parameter in of_plate:
+                n_columns = parameter.start.shape[1]
+                parts.append(np.broadcast_to(parameter.start, (n_rows, n_columns)))
+                columns[parameter] = slice(width, width + n_columns)
+                width += n_columns
+            name = "_".join(rows.dim or "rows" for rows in plate)
+            tables[plate] = ParamTable.of(plate, np.concatenate(parts, axis=1), name)
+        return cls(dense, tables, columns)
+
+    def copied(self, memo: dict[int, Any]) -> Storage:
+        """Copy all values; `memo` is that of :func:`copy.deepcopy`."""
+        dense = {key: deepcopy(var, memo) for key, var in self.dense.items()}
+        tables = {
+            plate: replace(table, shared=deepcopy(table.shared, memo))
+            for plate, table in self.tables.items()
+        }
+        return Storage(dense, tables, self.columns)
+
+    @property
+    def shared(self) -> list[SharedVariable]:
+        """All shared variables."""
+        return [*self.dense.values(), *(table.shared for table in self.tables.values())]
+
+    def of_batch(self) -> dict[Plate, Variable]:
+        """Return the parameters of the rows of a batch, by plate."""
+        return {plate: table.gather()[1] for plate, table in self.tables.items()}
+
+    def param_values(
+        self, of_rows: Mapping[Plate, Variable]
+    ) -> dict[Parameter | SharedVariable, Variable]:
+        """Return a graph of each parameter, given the parameters of some rows of each plate."""
+        rows = {
+            parameter: of_rows[parameter.plate][:, columns]
+            for parameter, columns in self.columns.items()
+        }
+        return {**self.dense, **rows}
+
+
 class GuideApproximation(Approximation):
-    """Guides of all variables of a model, and the values of their parameters: what a fit returns.
+    """The result of a fit: guides of all variables of a model, with values of their parameters.
 
     Parameters
     ----------
@@ -78,7 +143,7 @@ class GuideApproximation(Approximation):
     model: Model = None  # type: ignore[assignment]  # in place of the release's property
     rng: Any = None
 
-    #: Whether `state` has the unconstrained variables too; a fit is asked for it.
+    #: Whether `state` has the unconstrained variables too; an option of a fit.
     include_transformed = False
 
     def __init__(
@@ -103,10 +168,15 @@ class GuideApproximation(Approximation):
         memo |= {id(var): var for var in self.model_parameters}
         new = copy(self)
         memo[id(self)] = new
-        own = {name: deepcopy(vars(self)[name], memo) for name in ("rng", "hist", "report")}
-        new.__dict__.update(own, storage=self.storage.copied(memo))
+        copied = {name: deepcopy(vars(self)[name], memo) for name in ("rng", "hist", "report")}
+        new.__dict__.update(copied, storage=self.storage.copied(memo))
         new.__dict__.pop("groups", None)
         return new
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}{{{' & '.join(map(_name, self.guides))}}}"
+
+    __repr__ = __str__
 
     @property
     def groups(self) -> list[Any]:
@@ -127,11 +197,9 @@ class GuideApproximation(Approximation):
         return all(guide.has_logq for guide in self.guides)
 
     @property
-    def tables(self) -> tuple[ParamTable, ...]:
-        return tuple(self.storage.tables.values())
-
-    def keep_transformed(self, include_transformed: bool) -> None:
-        self.include_transformed = include_transformed
+    def sites(self) -> list[Site]:
+        """The free variables of the model, guide by guide."""
+        return [site for guide in self.guides for site in guide.sites]
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:
@@ -139,8 +207,12 @@ class GuideApproximation(Approximation):
         return tuple(terms_of(self.model, [axis for site in self.sites for axis in site.plate]))
 
     @property
+    def tables(self) -> tuple[ParamTable, ...]:
+        return tuple(self.storage.tables.values())
+
+    @property
     def params(self) -> list[SharedVariable]:
-        """The shared variables that a fit changes; that of rows has a line for each row."""
+        """The shared variables that a fit changes; a table of rows has a line for each row."""
         return [*self.storage.shared, *self.model_parameters]
 
     @property
@@ -150,31 +222,24 @@ class GuideApproximation(Approximation):
 
     def parameter_scales(self) -> dict[SharedVariable, np.ndarray]:
         """Return the natural scale of each global guide parameter."""
-        known: dict[SharedVariable, np.ndarray] = {}
+        scales: dict[SharedVariable, np.ndarray] = {}
+        dense = self.storage.dense
         for guide in self.guides:
             if not guide.plate:
-                dense = self.storage.dense
                 values = {p: np.asarray(dense[p].get_value(), "float64") for p in guide.parameters}
-                known |= {dense[p]: scale for p, scale in guide.parameter_scales(values).items()}
-        return known
+                scales |= {dense[p]: scale for p, scale in guide.parameter_scales(values).items()}
+        return scales
 
-    @property
-    def sites(self) -> list[Site]:
-        """The free variables of the model, guide by guide."""
-        return [site for guide in self.guides for site in guide.sites]
+    def keep_transformed(self, include_transformed: bool) -> None:
+        self.include_transformed = include_transformed
 
     @property
     def ndim(self) -> int:
-        """How many numbers a draw has on the unconstrained space, those of all rows included."""
+        """The number of entries of a draw on the unconstrained space, those of all rows included."""
         point = shape_only_model(self.model).initial_point()
         return sum(int(np.size(value)) for value in point.values())
 
     ddim = ndim
-
-    def __str__(self) -> str:
-        return f"{type(self).__name__}{{{' & '.join(map(_name, self.guides))}}}"
-
-    __repr__ = __str__
 
     def sample(
         self,
@@ -192,60 +257,58 @@ class GuideApproximation(Approximation):
         log_likelihood: bool | str | Sequence[str] = False,
         **kwargs: Any,
     ) -> Any:
-        """Draw from the approximation: all rows, with their coords, or some.
+        """Draw from the approximation, at all rows or at some of them.
 
         Parameters
         ----------
         draws : int
-            Number of draws.
         rows : slice, sequence of int or bool, or dict, optional
-            Which rows of the data: positions, or by dim, their coords, such as
-            ``{"obs": ["a", "b"]}``, or a slice of positions. Default: all. With `data`: which rows of the
-            fit these are data of; by default new ones.
+            Positions of rows in the data, or by dim, their coords or a slice of positions, such as
+            ``{"obs": ["a", "b"]}``. Default: all rows. With `data` these are the rows of the fit that the
+            data belong to; by default they belong to new rows.
         data : dict of str to array, optional
-            Values by the name of their `pm.Data`, in the place of those of the model, which stays as it
-            is: any number of rows. Batches of a loader know which rows they are.
+            Values of `pm.Data` by name, of any number of rows, in place of those of the model. The model
+            stays as it is. Batches of a loader know their rows.
         coords : dict of str to sequence, optional
-            What results call the rows of `data`, by dim.
+            Coords of the rows of `data`, by dim.
         var_names : str or sequence of str, optional
-            Which variables; only these are computed. Default: free variables, and deterministics but
-            for those of the rows whose draws take over 270 MB.
+            Variables to compute. Default: all free variables and deterministics, except for deterministics of
+            the rows whose draws take over 270 MB.
         chunk : int, optional
-            How many rows to compute at a time. Default: as many as make 4 million numbers. All share
-            the draws of the global variables.
+            Number of rows to compute at a time. Default: as many as make 4 million numbers. All chunks
+            share the draws of the global variables.
         random_seed : int, RandomState or Generator, optional
             One seed gives the same draws of global variables for any `rows` and `chunk`.
         return_inferencedata : bool
             Whether to return an ArviZ DataTree, or a MultiTrace.
         include_transformed : bool
-            Whether variables that are transformed come on the unconstrained space too.
+            Whether to return the unconstrained values of transformed variables too.
         include_data : bool, optional
-            Whether the groups observed_data and constant_data come along. Default: if they take at most
-            67 MB, or `rows` or `data` are given.
+            Whether to return the groups observed_data and constant_data. Default: if they take at most
+            67 MB, or if `rows` or `data` are given.
         log_likelihood : bool, str or sequence of str
-            Whether the log-likelihood of each row comes along, of all observed variables or of some.
+            Whether to return the log-likelihood of each row, of all observed variables or of some.
         **kwargs
-            Of :func:`pymc.to_inference_data`, for more groups of all rows.
+            Passed to :func:`pymc.to_inference_data`, for more groups of all rows.
 
         Returns
         -------
         DataTree or MultiTrace
-            With the groups posterior, observed_data, constant_data, log_likelihood where it is asked for,
-            and fit where there was one. What
-            is returned has to fit in memory, and nothing more; see `sample_chunks`.
+            With the groups posterior, observed_data, constant_data, log_likelihood and, after a fit, fit. It
+            has to fit in memory, and nothing more has to; see `sample_chunks`.
 
         Warns
         -----
         UserWarning
-            If a deterministic is left out: rows are selected and it is computed over all rows, or its
-            draws are large.
+            If a deterministic is left out, since rows are selected and it is computed over all rows, or since
+            its draws are large.
 
         Raises
         ------
         ValueError, KeyError, IndexError, TypeError
-            If there is no such row or variable, or `data` that are needed are not there.
+            If there is no such row or variable, or `data` are missing.
         MemoryError
-            If the draws would not fit in memory; nothing is drawn then.
+            If the draws would not fit in memory. Nothing is drawn then.
         """
         return posterior_draws(
             self,
@@ -269,19 +332,17 @@ class GuideApproximation(Approximation):
         chunk: int | None = None,
         random_seed: RandomState = None,
     ) -> Iterator[xr.Dataset]:
-        """Draw from the approximation, a part of the rows at a time.
-
-        The parameters are those of `sample`. What has no rows comes with the first part only.
+        """Draw from the approximation, a part of the rows at a time; the parameters are those of `sample`.
 
         Returns
         -------
         iterator of Dataset
-            Of consecutive parts of the rows, each with its coords, for one draw of what they share.
-
-            ``part.to_netcdf(...)`` of each writes draws that do not fit in memory.
+            Consecutive parts of the rows, with their coords and the same draws of what they share. Variables
+            without rows come with the first part only. ``part.to_netcdf(...)`` of each writes draws that do
+            not fit in memory.
         """
-        request = SampleOptions(rows, data, coords, var_names, chunk, random_seed)
-        return posterior_chunks(self, draws, request)
+        options = SampleOptions(rows, data, coords, var_names, chunk, random_seed)
+        return posterior_chunks(self, draws, options)
 
     def sample_posterior_predictive(
         self,
@@ -295,16 +356,16 @@ class GuideApproximation(Approximation):
         random_seed: RandomState = None,
         include_data: bool | None = None,
     ) -> xr.DataTree:
-        """Draw new data of all rows or of some, without keeping the latent variables.
+        """Draw new data at all rows or some, without keeping the latent variables.
 
-        ``pm.sample_posterior_predictive(approx.sample(), model=model)`` is of all rows.
+        ``pm.sample_posterior_predictive(approx.sample(), model=model)`` does so at all rows.
 
         Parameters
         ----------
         draws, rows, data, coords, chunk, random_seed, include_data
-            As of `sample`. Observed values of `data` that are not known may be left out.
+            As in `sample`. Unknown observed values may be left out of `data`.
         var_names : str or sequence of str, optional
-            Which observed variables; all by default.
+            Observed variables; all by default.
 
         Returns
         -------
@@ -314,23 +375,23 @@ class GuideApproximation(Approximation):
         Raises
         ------
         MemoryError
-            If the draws would not fit in memory; nothing is drawn then.
+            If the draws would not fit in memory. Nothing is drawn then.
         """
-        request = SampleOptions(rows, data, coords, var_names, chunk, random_seed)
-        return predictive_draws(self, draws, request, include_data=include_data)
+        options = SampleOptions(rows, data, coords, var_names, chunk, random_seed)
+        return predictive_draws(self, draws, options, include_data)
 
-    def sampled_nodes(self, nodes: list[Variable], size: Any, deterministic: Any) -> list[Any]:
-        return sampled_nodes(self, nodes, size, deterministic)
+    sampled_nodes = moments.sampled_nodes
+    bad_terms = moments.bad_terms
 
     @property
     def mean(self) -> Variable:
         """Means on the unconstrained space, a symbolic vector: guide by guide, and row by row."""
-        return flat_moments(self)[0]
+        return moments.flat_moments(self)[0]
 
     @property
     def std(self) -> Variable:
         """Standard deviations on the unconstrained space, in the order of `mean`."""
-        return flat_moments(self)[1]
+        return moments.flat_moments(self)[1]
 
     @property
     def cov(self) -> Variable:
@@ -339,30 +400,27 @@ class GuideApproximation(Approximation):
         Raises
         ------
         NotImplementedError
-            If a guide has no covariance that is known, or there are variables of rows.
+            If the covariance of a guide is unknown, or there are variables of rows.
         """
-        return flat_covariance(self)
+        return moments.flat_covariance(self)
 
     @property
     def mean_data(self) -> xr.Dataset:
         """Means of all rows on the unconstrained space.
 
-        Variables whose guide has no mean that is known are left out, with a warning.
+        Variables whose guide has no known mean are left out, with a warning.
         """
-        return moments_data(self)[0]
+        return moments.moments_data(self)[0]
 
     @property
     def std_data(self) -> xr.Dataset:
         """Standard deviations of all rows on the unconstrained space; see `mean_data`."""
-        return moments_data(self)[1]
+        return moments.moments_data(self)[1]
 
     @property
     def state(self) -> Any:
         """Means and standard deviations, mapped to the variables' own spaces as PyMC does."""
-        return state_of(self)
-
-    def bad_terms(self) -> list[tuple[str, float]]:
-        return bad_terms(self)
+        return moments.state_of(self)
 
     def bad_parameters(self, values: Mapping[Any, np.ndarray]) -> list[tuple[str, str]]:
         found = []
@@ -376,19 +434,18 @@ class GuideApproximation(Approximation):
                 if value is not None and value.ndim and value.shape[-1] == size:
                     bad |= ~np.isfinite(value).reshape(-1, size).all(axis=0)
             for site, part in zip(guide.layout.sites, guide.layout.slices):
-                where = np.flatnonzero(bad[part])
-                if where.size:
-                    more = ", ..." if where.size > 5 else ""
-                    found.append((site.value.name or "", ", ".join(map(str, where[:5])) + more))
+                entries = np.flatnonzero(bad[part])
+                if entries.size:
+                    more = ", ..." if entries.size > 5 else ""
+                    found.append((site.value.name or "", ", ".join(map(str, entries[:5])) + more))
         return found
 
 
 def _name(guide: Guide) -> str:
-    rows = " x ".join(str(axis.dim) for axis in guide.plate)
     names = ", ".join(site.name for site in guide.sites)
-    return f"{type(guide).__name__.removesuffix('Guide')}[{names}]" + (
-        f" by {rows}" if rows else ""
-    )
+    rows = " x ".join(str(axis.dim) for axis in guide.plate)
+    by_rows = f" by {rows}" if rows else ""
+    return f"{type(guide).__name__.removesuffix('Guide')}[{names}]{by_rows}"
 
 
 def make_guides(
@@ -402,30 +459,17 @@ def make_guides(
 ) -> tuple[Guide, ...]:
     """Return the guides of all variables of a model, with parameters at their start.
 
-    Parameters
-    ----------
-    model : Model
-    guide : optional
-        As of :func:`pymc.fit`.
-    others : str
-        The guide of variables that `guide` does not name.
-    start, start_sigma : dict, optional
-    rng : RandomState, optional
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there are no such guides, or starts of them.
+    `guide` is that of :func:`pymc.fit`, and `others` the guide of variables that it does not name.
     """
     if not model.free_RVs:
         raise TypeError(
             f"{model.name or 'The model'} has no free variables, so there is nothing to fit"
         )
-    starts = InitialValues.from_model(model, start, start_sigma, rng)
+    initial_values = InitialValues.from_model(model, start, start_sigma, rng)
     requests = parse_guides(model, guide)
     sites = sites_of(model, plates_of_guides(model, requests))
-    guides = build_guides(model, sites, requests, starts, others)
-    of_models = [site for made in guides if isinstance(made, ModelGuide) for site in made.sites]
+    guides = build_guides(model, sites, requests, initial_values, others)
+    of_models = [site for each in guides if isinstance(each, ModelGuide) for site in each.sites]
     check_starts_used(of_models, {"start": start, "start_sigma": start_sigma})
     return guides
 
@@ -441,95 +485,9 @@ def guided_approximation(
 ) -> GuideApproximation:
     """Return an approximation of a model by guides, with parameters at their start.
 
-    Parameters
-    ----------
-    model, guide, others, **starts
-        As of :func:`make_guides`.
-    params : sequence of SharedVariable
-        Shared variables of the model that are trained.
-    random_seed : int, optional
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there are no such guides, or starts of them.
+    `params` are shared variables of the model to train; the other arguments are those of
+    :func:`make_guides`.
     """
     rng = np.random.RandomState(random_seed)
     guides = make_guides(model, guide, others=others, rng=rng, **starts)
     return GuideApproximation(model, guides, model_parameters(model, params), rng)
-
-
-@dataclass(frozen=True, eq=False)
-class Storage:
-    """Where the parameters of guides are: shared variables, and a table for each plate.
-
-    Parameters
-    ----------
-    dense : mapping of Parameter or SharedVariable to SharedVariable
-    tables : mapping of plate to ParamTable
-    columns : mapping of Parameter to slice
-        Of the table of its plate.
-    """
-
-    dense: Mapping[Parameter | SharedVariable, SharedVariable]
-    tables: Mapping[Plate, ParamTable]
-    columns: Mapping[Parameter, slice]
-
-    @classmethod
-    def of(cls, parameters: Sequence[Parameter | SharedVariable]) -> Storage:
-        """Make room for parameters, with their starting values."""
-        dense: dict[Parameter | SharedVariable, SharedVariable] = {}
-        by_plate: dict[Plate, list[Parameter]] = {}
-        for parameter in dict.fromkeys(parameters):
-            if isinstance(parameter, SharedVariable):
-                dense[parameter] = parameter
-            elif parameter.plate:
-                by_plate.setdefault(parameter.plate, []).append(parameter)
-            else:
-                dense[parameter] = pytensor.shared(
-                    parameter.start, parameter.name, shape=parameter.start.shape
-                )
-        tables, columns = {}, {}
-        for plate, mine in by_plate.items():
-            starts = [parameter.start for parameter in mine]
-            n_rows = max(len(start) for start in starts)
-            joined = np.concatenate(
-                [np.broadcast_to(start, (n_rows, start.shape[1])) for start in starts], axis=1
-            )
-            name = "_".join(rows.dim or "rows" for rows in plate)
-            tables[plate] = ParamTable.of(plate, joined, name)
-            begin = 0
-            for parameter in mine:
-                end = begin + parameter.start.shape[1]
-                columns[parameter] = slice(begin, end)
-                begin = end
-        return cls(dense, tables, columns)
-
-    def copied(self, memo: dict[int, Any]) -> Storage:
-        """Copy all values; `memo` is that of :func:`copy.deepcopy`."""
-        return Storage(
-            {key: deepcopy(var, memo) for key, var in self.dense.items()},
-            {
-                plate: replace(table, shared=deepcopy(table.shared, memo))
-                for plate, table in self.tables.items()
-            },
-            self.columns,
-        )
-
-    @property
-    def shared(self) -> list[SharedVariable]:
-        return [*self.dense.values(), *(table.shared for table in self.tables.values())]
-
-    def of_batch(self) -> dict[Plate, Variable]:
-        """Return the parameters of the rows of a batch, by plate."""
-        return {plate: table.gather()[1] for plate, table in self.tables.items()}
-
-    def param_values(
-        self, gathered: Mapping[Plate, Variable]
-    ) -> dict[Parameter | SharedVariable, Variable]:
-        """What stands for each parameter, given the parameters of the rows of each plate."""
-        rows = {
-            parameter: gathered[parameter.plate][:, columns]
-            for parameter, columns in self.columns.items()
-        }
-        return {**self.dense, **rows}

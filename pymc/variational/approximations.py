@@ -20,7 +20,7 @@ from pymc.variational.opvi import sample_over  # type: ignore[attr-defined]
 
 
 def _set_rhos(group: Any, param: Any, entries: Any, start_sigma: Mapping[Any, Any] | None) -> None:
-    """Let the entries of a parameter have the standard deviations that the user gives."""
+    """Set entries of a parameter to the standard deviations of the argument `start_sigma`."""
     if not start_sigma:
         return
     sigmas = read_sigmas(group.model, start_sigma)
@@ -37,7 +37,7 @@ class _MeanFieldGroup:
     def create_shared_params(
         self: Any, start: Any = None, start_sigma: Any = None
     ) -> dict[str, Any]:
-        """Like the release's, but `start_sigma` takes both names of a variable, and any shape."""
+        """Create the release's parameters; `start_sigma` takes both names of a variable, and any shape."""
         params = super().create_shared_params(start)  # type: ignore[misc]
         _set_rhos(self, params["rho"], slice(None), start_sigma)
         return params
@@ -47,7 +47,7 @@ class _FullRankGroup:
     def create_shared_params(
         self: Any, start: Any = None, start_sigma: Any = None
     ) -> dict[str, Any]:
-        """Like the release's, with standard deviations on the diagonal, as of `MeanField`."""
+        """Create the release's parameters, with standard deviations on the diagonal."""
         params = super().create_shared_params(start)  # type: ignore[misc]
         rows, columns = self.tril_indices
         if start_sigma is None:  # the release's class passes on `start` alone
@@ -64,7 +64,7 @@ class _EmpiricalGroup:
         jitter: float = 1,
         start: Any = None,
     ) -> dict[str, Any]:
-        """Like the release's, but the particles' jitter is drawn with the group's `random_seed`."""
+        """Create the release's parameters, with a jitter drawn with the group's `random_seed`."""
         params = super().create_shared_params(trace, size, 0, start)  # type: ignore[misc]
         if trace is None:
             histogram = params["histogram"]
@@ -74,7 +74,7 @@ class _EmpiricalGroup:
         return params
 
 
-#: The release's classes that have a mixin in front
+#: Mixins of classes of the release.
 GROUPS = {
     "MeanFieldGroup": _MeanFieldGroup,
     "FullRankGroup": _FullRankGroup,
@@ -84,22 +84,19 @@ GROUPS = {
 released = _layer.run_release(globals(), **GROUPS)
 
 
-def _register_anew() -> None:
-    """Let `Group(vfam=...)` make the classes that `isinstance` knows.
-
-    The release's decorator registered them before the mixins came.
-    """
+def _register_again() -> None:
+    """Let `Group(vfam=...)` make the classes with mixins; the release registered those without."""
     for registry in (released.Group._Group__name_registry, released.Group._Group__param_registry):
-        for key, known in registry.items():
-            if known.__name__ in GROUPS:
-                registry[key] = getattr(released, known.__name__)
+        for key, cls in registry.items():
+            if cls.__name__ in GROUPS:
+                registry[key] = getattr(released, cls.__name__)
 
 
-_register_anew()
+_register_again()
 
 
 class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type: ignore[name-defined]
-    """One guide of all variables, by the names of the release."""
+    """An approximation by one guide, with the attributes of the release's."""
 
     def __init__(
         self,
@@ -113,7 +110,7 @@ class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type:
         model = modelcontext(model)
         rng = np.random.RandomState(random_seed)
         starts: dict[str, Any] = {"start": start, "start_sigma": start_sigma, "rng": rng}
-        if isinstance(guide, str):  # of globals; rows have one of their own
+        if isinstance(guide, str):  # the guide of globals; rows have another one
             guides = make_guides(model, others=guide, **starts)
         else:
             guides = make_guides(model, {None: guide}, **starts)
@@ -142,12 +139,7 @@ class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type:
 
 
 def check_starts(name: str, arguments: Mapping[str, Any], *more: str) -> None:
-    """Check the names of arguments of an approximation by its class, or of a method.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Raise a TypeError for an unknown argument of an approximation or a method."""
     if arguments.get("params") is not None:
         raise TypeError(
             f"params of pm.{name} are parameters of your own, which no fit would change: give them to a group, "
@@ -158,7 +150,7 @@ def check_starts(name: str, arguments: Mapping[str, Any], *more: str) -> None:
 
 
 class MeanField(_OneGuide):
-    """Independent normal distributions of all entries of all variables.
+    """Mean-field approximation: independent normal distributions of all entries.
 
     Parameters
     ----------
@@ -178,7 +170,7 @@ class MeanField(_OneGuide):
 
 
 class FullRank(_OneGuide):
-    """One normal distribution of all entries of all variables; those of rows have independent ones.
+    """Full-rank approximation: one normal distribution of all global entries, independent ones of rows.
 
     The parameters are those of :class:`MeanField`.
     """
@@ -191,16 +183,16 @@ class FullRank(_OneGuide):
 
 
 class Empirical(_OneGuide):
-    """Particles of all variables, such as the draws of MCMC.
+    """Empirical approximation: particles, such as the draws of MCMC.
 
     Parameters
     ----------
     trace : MultiTrace, optional
-        Of `pm.sample(return_inferencedata=False)`: its draws are the particles.
+        The result of `pm.sample(return_inferencedata=False)`: its draws are the particles.
     size : int, optional
-        Number of particles that start at one point, where there is no trace.
+        Number of particles that start at one point, without a trace.
     jitter : float
-        Standard deviation of their noise, on the unconstrained space.
+        Standard deviation of their noise on the unconstrained space.
     model : Model, optional
     start : dict of str to array, optional
     random_seed : int, optional
@@ -242,7 +234,7 @@ class Empirical(_OneGuide):
         return self.shared_params["histogram"]
 
     def evaluate_over_trace(self, node: Any) -> Any:
-        """Return a node of the model at each particle, with a leading axis for them."""
+        """Compute a node of the model at each particle, along a new leading axis."""
         several = isinstance(node, list | tuple)
         nodes = self.model.replace_rvs_by_values(list(node) if several else [node])
         found = sample_over(self, nodes, {self.input: self.histogram})

@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The loss of a fit, of guides by an objective, and the updates of its parameters."""
+"""The loss of a fit of guides, and the updates of its parameters."""
 
 from __future__ import annotations
 
@@ -37,16 +37,15 @@ from pymc.variational.objectives.terms import REDUCTIONS, loss_factor
 from pymc.variational.optimizers import as_optimizer, chain, clip_by_global_norm
 from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
     ExplicitInferenceError,
-    check_replacements,
 )
-from pymc.variational.replacements import as_replacements
+from pymc.variational.replacements import as_replacements, check_replacements
 from pymc.variational.updates import adagrad_window
 
 __all__ = ["FitObjective"]
 
 
 class FitObjective:
-    """The loss of a guided approximation, and the updates of its parameters.
+    """The loss of an approximation, and the updates of its parameters.
 
     Parameters
     ----------
@@ -54,13 +53,16 @@ class FitObjective:
     objective : Objective
     n_particles : int
     reduction : {"batch", "sum", "mean"}, optional
-        Default: as `approx.scale_cost_to_minibatch` says, "batch" or "sum".
+        Default: "batch", or "sum" if `approx.scale_cost_to_minibatch` is off.
 
     Raises
     ------
     ValueError, TypeError
-        If the objective cannot be that of the model or of the guides.
+        If the objective does not fit to the model or to the guides.
     """
+
+    #: The test function of PyMC's objectives, which is only one of operators
+    tf: None = None
 
     def __init__(
         self,
@@ -79,52 +81,46 @@ class FitObjective:
 
     @property
     def op(self) -> Objective:
-        """The objective, by the name that PyMC's methods call it."""
+        """The objective, by PyMC's name for it."""
         return self.objective
 
     @property
-    def tf(self) -> None:
-        """The test function, of which there is none."""
-        return None
-
-    @property
     def test_params(self) -> list[SharedVariable]:
-        """Parameters of the test function, of which there is none."""
+        """The parameters of the test function: none."""
         return []
 
     @property
     def obj_params(self) -> list[SharedVariable]:
-        """What a fit changes, by the name that PyMC's methods call it."""
+        """The parameters of the fit, by PyMC's name for them."""
         return self.approx.params
 
     @property
     def reduction(self) -> str:
         """The size of the loss: of a batch, of all data, or of a row."""
-        scaled = "batch" if self.approx.scale_cost_to_minibatch else "sum"
-        return self._reduction or scaled
+        return self._reduction or ("batch" if self.approx.scale_cost_to_minibatch else "sum")
 
     @property
     def guarded(self) -> bool:
-        """Whether a step that is not finite changes nothing, and says so by its loss.
+        """Whether a step that is not finite changes nothing, and has a loss that is not finite.
 
-        Without tables of rows the loop takes the steps up to it again, which costs nothing before.
+        Without tables of rows the loop repeats the steps up to it instead, which is cheaper.
         """
         return bool(self.approx.tables)
 
     @property
     def guide_losses(self) -> tuple[str, ...]:
-        """Names of the losses that are kept beside the history."""
+        """Names of the losses that are kept besides the history."""
         return self.objective.guide_losses
 
     def factor(self) -> float:
-        """What the loss is multiplied by, with the data as they are."""
+        """Return the factor of the loss, with the data as they are."""
         factor = loss_factor(self.approx.model, self.reduction)
         python = Mode(linker="py", optimizer=None)  # to compile a division takes longer
         # Not pm.compile, which would seed the minibatch index anew and move it on
         return float(pytensor.function([], factor, mode=python)())
 
     def settings(self) -> dict[str, Any]:
-        """What a report says of it."""
+        """Return the objective's entries in the report of a fit."""
         return {
             "guide": str(self.approx),
             "objective": self.objective.name,
@@ -136,7 +132,7 @@ class FitObjective:
 
     @property
     def bound(self) -> str | None:
-        """What the particles of a bound are of: each row, or all variables at once; None without any."""
+        """Whether the bound by particles is one of each row or of all variables at once; None without any."""
         if not self.objective.of_particles or self.n_particles == 1:
             return None
         plates = self.setting({}).local_plates
@@ -145,7 +141,7 @@ class FitObjective:
         return "of each row of " + " x ".join(repr(rows.dim) for rows in plates[0])
 
     def check(self) -> None:
-        """Raise where the objective cannot be that of the model."""
+        """Raise if the objective does not fit to the model."""
         if self.objective.needs_logq and not self.approx.has_logq:
             raise ExplicitInferenceError(
                 f"objective {self.objective.name!r} needs the log-density of the guide, and {self.approx} has "
@@ -158,7 +154,7 @@ class FitObjective:
         check_upper_bound(setting, self.objective)
 
     def setting(self, param_values: ParamValues, n_outer: int = 1) -> Setting:
-        """All that the objective is about, with what stands for each parameter."""
+        """Return the inputs of the objective, with a graph of each parameter."""
         approx = self.approx
         return Setting(
             approx.model,
@@ -176,7 +172,7 @@ class FitObjective:
         n_outer: int = 1,
         more_replacements: Mapping[Variable | str, Any] | None = None,
     ) -> Losses:
-        """Build the losses in nats of all data, with the graph of each parameter."""
+        """Build the losses, in nats of all data."""
         setting = self.setting(param_values, n_outer)
         new = as_replacements(self.approx.model, more_replacements)
         if new:
@@ -231,32 +227,32 @@ class FitObjective:
         Parameters
         ----------
         obj_n_mc : int, optional
-            Draws that the objective is averaged over, 1 by default.
+            Draws to average the objective over. Default: 1.
         obj_optimizer : callable (grads, params) -> updates, Optimizer, or optimizer of optax
         more_obj_params : list of SharedVariable, optional
-            More parameters that the loss is minimised for.
+            More parameters to minimise the loss for.
         more_updates : dict, optional
         more_replacements : mapping of Variable or str to Variable or array, optional
-            What to put in the place of variables of the model, such as a minibatch.
+            Replacements for variables of the model, such as a minibatch.
         total_grad_norm_constraint : float, optional
-            Bound of the norm of the gradient of the batch, of rows and of globals together.
+            Bound of the norm of the gradient, of rows and globals together.
         average : TailAverage, optional
-            Averages of the parameters that are kept, those of rows in their tables.
+            Averages of the parameters to keep; those of rows are in their tables.
         tf_n_mc, test_optimizer, more_tf_params
-            PyMC's methods take them: nothing uses them, as there is no test function with parameters.
+            Not used, since there is no test function.
 
         Returns
         -------
         updates : dict of SharedVariable to Variable
-            Where the step would give a value that is not finite, the values before it.
+            The old values, if the step would give a value that is not finite.
         loss : scalar Variable, or vector, or None
-            Nan there. Of a vector the others are those of `guide_losses`. None where the objective has none.
+            Nan in that case. The other entries of a vector are the `guide_losses`. None if the objective has
+            no loss.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is unknown, `obj_n_mc` no number of draws, or an upper bound is asked for
-            `more_obj_params`.
+            If `obj_n_mc` is no number of draws, or `more_obj_params` would be fitted by an upper bound.
         """
         given = {"tf_n_mc": tf_n_mc, "more_tf_params": more_tf_params}
         if unused := [name for name, value in given.items() if value is not None]:
@@ -306,29 +302,21 @@ class FitObjective:
         params: Mapping[Plate, Variable],
         dense: Sequence[SharedVariable],
     ) -> list[Variable]:
-        """Gradients of the dense parameters, and then of the rows of each plate."""
+        """Return the gradients of the dense parameters, and then of the rows of each plate."""
         storage = self.approx.storage
+        first_of: dict[Plate, Parameter] = {}
+        for parameter in storage.columns:
+            first_of.setdefault(parameter.plate, parameter)  # one loss minimises all of a plate
         loss_of = {p: loss for loss in losses.minimised for p in loss.parameters}
-        wanted: dict[int, list[tuple[int, Variable]]] = {}
-        variables: list[tuple[Any, Variable]] = [
-            *((key, var) for key, var in storage.dense.items()),
-            *((var, var) for var in dense[len(storage.dense) :]),
-            *((self._first(plate), rows) for plate, rows in params.items()),
-        ]
-        result: list[Any] = [None] * len(variables)
-        for k, (key, var) in enumerate(variables):
-            loss = loss_of.get(key, losses.minimised[-1])
-            wanted.setdefault(losses.minimised.index(loss), []).append((k, var))
-        for place, mine in wanted.items():
-            gradients = pytensor.grad(
-                losses.minimised[place].value * factor,
-                [var for _, var in mine],
-                disconnected_inputs="ignore",
-            )
-            for (k, _), gradient in zip(mine, gradients):
-                result[k] = gradient
-        return result
-
-    def _first(self, plate: Plate) -> Parameter:
-        """A parameter of the rows of a plate; all of them are minimised by one loss."""
-        return next(p for p in self.approx.storage.columns if p.plate == plate)
+        keys = [*storage.dense, *dense[len(storage.dense) :], *map(first_of.get, params)]
+        minimised = [loss_of.get(key, losses.minimised[-1]) for key in keys]
+        variables = [*dense, *params.values()]
+        gradients: list[Any] = [None] * len(variables)
+        for loss in losses.minimised:
+            places = [k for k, each in enumerate(minimised) if each is loss]
+            if places:
+                wrt = [variables[k] for k in places]
+                found = pytensor.grad(loss.value * factor, wrt, disconnected_inputs="ignore")
+                for k, gradient in zip(places, found):
+                    gradients[k] = gradient
+        return gradients

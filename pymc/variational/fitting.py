@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Running a fit: from the arguments of :meth:`pymc.Inference.fit` to steps, and what is kept of them."""
+"""Run a fit: from the arguments of :meth:`pymc.Inference.fit` to steps, their losses and the report."""
 
 from __future__ import annotations
 
@@ -58,44 +58,24 @@ _log = logging.getLogger("pymc.variational.inference")
 
 
 class FitState(NamedTuple):
-    """Where a fit stands, for `refine`.
+    """The state of a fit, from which `refine` goes on."""
 
-    Parameters
-    ----------
-    i : int
-        Steps done.
-    step : Step
-    callbacks : sequence of callable
-    score : bool
-        Whether losses are kept.
-    average : TailAverage or None
-    report : FitReport
-        Of the fit up to now.
-    averaged : bool
-        Whether the parameters are their averages now.
-    feed : BatchFeed, optional
-        Where the batches come from, in a fit of a stream.
-    until : int, optional
-        At which step a run was to end that ended early, or that a checkpoint was taken of: the average of
-        its parameters goes on in one that ends there.
-    check : CheckStationarity, optional
-        What ends the fit before.
-    """
-
-    i: int
+    i: int  # steps done
     step: Step
     callbacks: Sequence[Callable]
-    score: bool
+    score: bool  # whether losses are kept
     average: TailAverage | None
-    report: FitReport
-    averaged: bool = False
-    feed: BatchFeed | None = None
+    report: FitReport  # of the fit up to now
+    averaged: bool = False  # whether the parameters are their averages now
+    feed: BatchFeed | None = None  # the batches, in a fit of a stream
+    # The last step of a run that ended early, or that a checkpoint was taken of: the average of the parameters
+    # goes on in a run that ends there
     until: int | None = None
-    check: CheckStationarity | None = None
+    check: CheckStationarity | None = None  # may end the fit before
 
 
 class Fitting:
-    """What a method of inference does when it fits: a mixin of :class:`pymc.Inference`."""
+    """Mixin of :class:`pymc.Inference` that runs fits."""
 
     objective: Any
     approx: Any
@@ -104,17 +84,16 @@ class Fitting:
     _maybe_score: Callable[[bool | None], bool]
 
     def __init__(self, op: Any, approx: Any, tf: Any = None, **kwargs: Any) -> None:
-        """Fit guides by an objective; only an operator of the user's own fits by the release's classes."""
+        """Fit guides by an objective; a user's own operator is fitted by the release's classes."""
         of_op: Iterable[str] | None = ("n_particles", "reduction")
         if isinstance(op, type):
             of_op = argument_names(op, "__init__")
         of_class = inspect.signature(type(self)).parameters.keys() - {"args", "kwargs"}
-        taken = set(kwargs if of_op is None else of_op) - {"approx"}  # a user's own may take any
-        known = (taken | of_class) - {"op", "tf"}
-        check_known(f"pm.{type(self).__name__}", kwargs, known)
-        made = objective_of_operator(op, tf, kwargs)
-        if made is not None and isinstance(approx, GuideApproximation):
-            objective, options = made
+        of_op = set(kwargs if of_op is None else of_op) - {"approx"}  # a user's own may take any
+        check_known(f"pm.{type(self).__name__}", kwargs, (of_op | of_class) - {"op", "tf"})
+        found = objective_of_operator(op, tf, kwargs)
+        if found is not None and isinstance(approx, GuideApproximation):
+            objective, options = found
             self.hist = np.asarray(())
             self.objective = FitObjective(approx, objective, **options)
             self.state = None
@@ -123,7 +102,7 @@ class Fitting:
 
     @property
     def method(self) -> str:
-        """What the report of a fit says: the class, or the objective of a fit of guides."""
+        """The name of the method in a report: the class, or the objective of a fit of guides."""
         name = type(self).__name__
         if name == "Inference" and isinstance(self.objective, FitObjective):
             return self.objective.objective.name.upper()
@@ -152,29 +131,23 @@ class Fitting:
         n : int
             Number of steps. 0 only initialises.
         score : bool, optional
-            Keep the loss of each step in `hist`. Default: whether the operator has one.
+            Whether to keep the loss of each step in `hist`. Default: if the operator has one.
         callbacks : list of callable (Approximation, losses, i) -> None
-            Called after each step; one with an attribute `every` only where it divides `i`, which
-            leaves the steps between to one compiled call. `StopIteration` ends the fit.
+            Called after each step, or if one has an attribute `every`, when that divides `i`: the steps
+            between are one compiled call. `StopIteration` ends the fit.
         progressbar : bool
-            Show a bar in a terminal or notebook, or a line now and then in a log, and before it that
-            the fit compiles.
+            Whether to show a bar in a terminal or notebook, or lines in a log, and a line while the fit
+            compiles.
         progressbar_theme : Theme
             Custom theme for the progress bar
-        backend : str, optional
-            "numba" and "jax" run many steps in one compiled call, "c" one at a time. Default: as
-            `pytensor.config` says.
         average : float, optional
             Set the parameters to their average over this last part of the steps, such as 0.5 for
             the second half.
         until : "stationary" or CheckStationarity, optional
             End before `n` steps when the parameters only vary about fixed values, and set them to their average
-            over these steps: see :class:`~pymc.variational.callbacks.CheckStationarity`, which takes another
-            tolerance.
-        data : DataLoader, optional
-            Take a batch of a stream at each step.
-        data_name : str
-            The `pm.Data` that holds a batch, where it was not made from the loader.
+            over these steps. :class:`~pymc.variational.callbacks.CheckStationarity` takes another tolerance.
+        backend, include_transformed, data, data_name
+            As in :func:`pymc.fit`.
 
         Other Parameters
         ----------------
@@ -182,7 +155,7 @@ class Fitting:
             Monte Carlo samples for the gradients of the objective and of the test function
         obj_optimizer, test_optimizer : callable (grads, params) -> updates
             Optimizers of the objective's parameters and of the test function's. "tuned" is
-            :func:`~pymc.variational.tuned.tuned` for `n` steps, with ``average=0.5``: a rate that falls, for
+            :func:`~pymc.variational.tuned.tuned` for `n` steps, with ``average=0.5``: a falling rate, for
             posteriors of any width.
         more_obj_params, more_tf_params : list
             Custom parameters for these optimizers
@@ -191,7 +164,7 @@ class Fitting:
         total_grad_norm_constraint : float
             Bound of the norm of the gradient
         compile_kwargs : dict
-            Of `pytensor.function`. ``compile_kwargs["mode"]`` cannot be combined with ``backend``.
+            Arguments of `pytensor.function`. ``compile_kwargs["mode"]`` cannot be combined with ``backend``.
         more_replacements : dict
             Replacements in the graph of the objective
 
@@ -206,10 +179,10 @@ class Fitting:
             If a loss or a parameter is nan or infinite. The approximation keeps the state after the
             last good step.
         Exception
-            Of a callback, or of what `data` reads. All steps up to then are kept, too.
+            Of a callback, or of the source of `data`. All steps up to then are kept, too.
         """
         n = check_int(n, "n", "a fit", at_least=0)
-        asked = with_named_optimizer(n, {"average": average, "until": until, **kwargs})
+        kwargs_of_step = with_named_optimizer(n, {"average": average, "until": until, **kwargs})
         self._check_arguments(callbacks, average, until, kwargs)
         with Compiling(theme=progressbar_theme, show=progressbar):
             state = self.prepare(
@@ -219,7 +192,7 @@ class Fitting:
                 include_transformed=include_transformed,
                 data=data,
                 data_name=data_name,
-                **asked,
+                **kwargs_of_step,
             )
         self._run(state, n, progressbar, progressbar_theme)
         return self.approx
@@ -238,22 +211,14 @@ class Fitting:
         data_name: str = "batch",
         **kwargs: Any,
     ) -> FitState:
-        """Make all that a fit needs, and take no step: `refine` takes them.
+        """Compile a fit without taking steps: `refine` takes them.
 
-        Parameters
-        ----------
-        score, callbacks, backend, include_transformed, average, until, data, data_name, **kwargs
-            As of `fit`, but for names of optimizers, which need a number of steps.
+        The arguments are those of `fit`, but for names of optimizers, which need a number of steps.
 
         Returns
         -------
         FitState
             Also in `state`. The shared variables of its step have the values before the first one.
-
-        Raises
-        ------
-        TypeError
-            If an argument is unknown.
         """
         callbacks, fraction, check = self._check_arguments(callbacks, average, until, kwargs)
         score = self._maybe_score(score)
@@ -261,8 +226,19 @@ class Fitting:
         feed = self._feed(data, data_name)
         compile_kwargs = take_compile_kwargs(backend, kwargs)
         step, tail = self._make_step(score, fraction, compile_kwargs, kwargs, feed)
-        asked = kwargs | {"average": average, "until": until}
-        report = self._report(step, compile_kwargs, asked, started)
+        mode = compile_kwargs.get("mode")
+        settings = kwargs | {"average": average, "until": until} | self.objective.settings()
+        report = FitReport(
+            method=self.method,
+            driver=step.driver.name,
+            backend=backend_name(mode),
+            n_steps=0,
+            seconds=0.0,
+            compile_seconds=time.perf_counter() - started,
+            stopped="finished",
+            settings=settings_of(settings),
+            loss_factor=self.objective.factor(),
+        )
         self.approx.keep_transformed(include_transformed)
         self.state = FitState(0, step, callbacks, score, tail, report, feed=feed, check=check)
         return self.state
@@ -270,19 +246,19 @@ class Fitting:
     def _check_arguments(
         self, callbacks: Any, average: Any, until: Any, kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Callable, ...], float | None, CheckStationarity | None]:
-        """Refuse what nothing takes, and check callbacks, the part that is averaged, and when to end."""
+        """Check the arguments of a fit; return callbacks, the part to average, and the check that ends it."""
         of_updates = argument_names(type(self.objective), "updates")
         if of_updates is not None:
             check_known("A fit", kwargs, self.fit_names() | of_updates)
         callbacks = check_callbacks(callbacks)
         for callback in callbacks:
-            next_call(callback, 0)  # refuses a rate that is none
+            next_call(callback, 0)  # raises for an `every` that is no rate
         check = check_until(until, average)
         return callbacks, 1.0 if check else check_average(average), check
 
     @classmethod
     def fit_names(cls) -> frozenset[str]:
-        """Names of the arguments of `fit` itself, without those of the objective's updates."""
+        """Return the names of the arguments of `fit` itself, without those of the objective's updates."""
         of_fits = [
             inspect.signature(vars(base)["fit"]) for base in cls.__mro__ if "fit" in vars(base)
         ]
@@ -309,19 +285,19 @@ class Fitting:
         progressbar_theme: Theme = default_progress_theme,
         **kwargs: Any,
     ) -> None:
-        """Take `n` more steps with the last compiled step, optimizer's state and callbacks.
+        """Take `n` more steps with the step, the optimizer's state and the callbacks of the last fit.
 
         Parameters
         ----------
         n : int
             Number of steps.
         progressbar, progressbar_theme
-            As of `fit`.
+            As in `fit`.
 
         Raises
         ------
         TypeError
-            If other arguments are given: those of the last fit stay, and `fit` takes new ones.
+            If other arguments are given. Those of the last fit stay; `fit` takes new ones.
         """
         check_no_more("refine", kwargs)
         n = check_int(n, "n", "a fit", at_least=0)
@@ -346,7 +322,7 @@ class Fitting:
     ) -> tuple[Step, TailAverage | None]:
         updates, loss, tail = self.objective.updates_averaged(fraction, **kwargs)
         guarded = self.objective.guarded
-        # A guarded step says by its loss that it went wrong
+        # The loss of a guarded step is needed to know that it is not finite
         loss = loss if score or guarded else None
         seed = int(self.approx.rng.randint(2**30, dtype=np.int64))
         model = self.approx.model
@@ -361,31 +337,11 @@ class Fitting:
         )
         return step, tail
 
-    def _report(
-        self,
-        step: Step,
-        compile_kwargs: Mapping[str, Any],
-        asked: Mapping[str, Any],
-        started: float,
-    ) -> FitReport:
-        """Report a fit that has taken no step yet."""
-        return FitReport(
-            method=self.method,
-            driver=step.driver.name,
-            backend=backend_name(compile_kwargs.get("mode")),
-            n_steps=0,
-            seconds=0.0,
-            compile_seconds=time.perf_counter() - started,
-            stopped="finished",
-            settings=settings_of({**asked, **self.objective.settings()}),
-            loss_factor=self.objective.factor(),
-        )
-
     def _run(self, state: FitState, n: int, progressbar: bool, theme: Theme) -> None:
-        """Take steps from `state` on, and keep in `hist`, `state` and `report` what they did."""
+        """Take steps from `state` on; update `hist`, `state` and `report`."""
         self._check_data()
         for table in self.approx.tables if state.feed is None else ():
-            table.check_known()  # who feeds a step says which rows its batch has
+            table.check_known()  # a loader knows the rows of its batches
         if state.average is not None and state.i + n != state.until:
             state.average.begin(n)
         progress = FitProgress(n, theme=theme, show=progressbar)
@@ -423,13 +379,7 @@ class Fitting:
             _log.warning("The fit has %s", verdict)
 
     def _check_data(self) -> None:
-        """Raise where no batch can be taken from the data of the model as they are now.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer rows than in a batch, or data of the same rows differ in length.
-        """
+        """Raise a ValueError if the data have fewer rows than a batch, or data of the same rows differ in length."""
         for index in model_indexes(self.approx.model):
             n_rows = current_length(Rows(index).total)
             if n_rows is not None and not is_stream(index):
@@ -440,7 +390,7 @@ class Fitting:
     def _call_at_end(
         self, state: FitState, end: LoopEnd, error: BaseException | None
     ) -> BaseException | None:
-        """Call what wants to know that a fit has ended; return what is to be raised."""
+        """Make the callbacks of the end of a fit; return the error to raise."""
         losses = end.losses if state.score else None
         for callback in state.callbacks:
             if schedule_of(callback).at_end:
@@ -461,7 +411,7 @@ class Fitting:
         interrupts: Interrupts,
         watch: ConvergenceMonitor | None,
     ) -> tuple[LoopEnd, BaseException | None]:
-        """Take steps; return how they ended, and what the fit raises when all is kept."""
+        """Take steps; return how they ended, and the error to raise after all is kept."""
         try:
             end = run_loop(
                 state.step,
@@ -488,40 +438,25 @@ class Fitting:
         self.state = state._replace(i=state.i + end.n_steps, report=report, until=until)
         if state.score:
             self.hist = np.concatenate([self.hist, end.losses])
-            self._keep(end.aux_losses)
+            if self.objective.guide_losses:
+                self.approx.guide_losses = self.guide_losses_with(end.aux_losses)
         self.approx.hist, self.approx.report = self.hist, report
 
-    def _keep(self, beside: np.ndarray) -> None:
-        """Keep the losses of the guide, shape (n_steps, n), by name."""
-        if self.objective.guide_losses:
-            self.approx.guide_losses = self.guide_losses_with(beside)
-
-    def guide_losses_with(self, beside: np.ndarray) -> dict[str, np.ndarray]:
+    def guide_losses_with(self, aux_losses: np.ndarray) -> dict[str, np.ndarray]:
         """Return the losses of the guide by name, with those of more steps, shape (n_steps, n)."""
         known = self.approx.guide_losses
         return {
             name: np.concatenate([known.get(name, np.empty(0)), losses])
-            for name, losses in zip(self.objective.guide_losses, beside.T)
+            for name, losses in zip(self.objective.guide_losses, aux_losses.T)
         }
 
 
 def objective_of_operator(
     op: Any, tf: Any, arguments: Mapping[str, Any]
 ) -> tuple[Objective, dict[str, Any]] | None:
-    """Return the objective that stands for an operator of the release; None for one of the user's own.
+    """Return the objective of an operator of the release, and the arguments that are not the objective's.
 
-    Parameters
-    ----------
-    op : Objective, or subclass of Operator
-    tf : TestFunction or None
-    arguments : mapping
-        Of the operator, and of the fit's objective.
-
-    Returns
-    -------
-    objective : Objective
-    options : dict
-        Arguments that are not the objective's.
+    None for an operator of the user's own.
     """
     options = dict(arguments)
     if isinstance(op, Objective):
@@ -534,7 +469,7 @@ def objective_of_operator(
 
 
 def _log_end(n: int, end: LoopEnd, bound: Any = None) -> None:
-    """Say how a run ended, as PyMC does, and of what its loss was a bound by particles."""
+    """Log how a run ended, as PyMC does, and the kind of its bound."""
     if end.stopped not in ("finished", "interrupted"):
         _log.info(end.stopped)
     if n == 0:

@@ -33,7 +33,7 @@ from pymc.variational.tuned import with_named_optimizer
 
 
 class _OfStarts:
-    """What ADVI and FullRankADVI have in front of the release's."""
+    """Mixin of ADVI and FullRankADVI that checks the names of their arguments."""
 
     def __init__(self, **arguments: Any) -> None:
         check_starts(type(self).__name__, arguments)
@@ -51,7 +51,7 @@ class _SVGD:
         start_sigma: Mapping[str, np.ndarray] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Like the release's, with `start_sigma`, the noise of particles by variable."""
+        """Create particles as the release does, with noise by variable: `start_sigma`."""
         empirical = Empirical(
             size=n_particles,
             jitter=jitter,
@@ -75,20 +75,11 @@ if TYPE_CHECKING:
 
 
 class Method(NamedTuple):
-    """What the name of a method stands for.
-
-    Parameters
-    ----------
-    cls : type
-    family : type or None
-        The class of its approximation; None for particles.
-    guide : str
-        The name that :func:`fit` knows its guide by.
-    """
+    """A method of :func:`fit` that has a name."""
 
     cls: type
-    family: type | None = None
-    guide: str = "mean_field"
+    family: type | None = None  # of the approximation; None for particles
+    guide: str = "mean_field"  # of variables that the argument `guide` does not name
 
 
 #: The name of the method without settings.
@@ -133,54 +124,54 @@ def fit(
         Number of steps. 0 only initialises. "auto" takes none.
     method : str or :class:`Inference`
         "auto", "advi", "fullrank_advi", "svgd" or "asvgd" in any case, or an instance, which has a model.
-        "auto" needs no settings, and says whether the fit can be trusted: see
-        :class:`~pymc.variational.auto.AutoInference`, whose arguments `max_gradients` and `max_seconds` it
-        takes.
+        "auto" needs no settings, and reports whether the fit can be trusted. It takes the arguments
+        `max_gradients` and `max_seconds` of :class:`~pymc.variational.auto.AutoInference`.
     model : :class:`Model`, default the one of the context
     random_seed : int, optional
     start : dict of str to array, optional
-        Starting point, by the name of a variable, or of its value variable.
+        Starting point, by the name of a variable or of its value variable.
     start_sigma : dict of str to array, optional
-        Starting standard deviations on the unconstrained space, of "svgd" those of the particles: by the
-        name of a variable, or of its value variable such as ``"s_log__"``; one for all entries, or one
+        Starting standard deviations on the unconstrained space, for "svgd" those of the particles: by the
+        name of a variable or of its value variable, such as ``"s_log__"``. One for all entries, or one
         for each.
     inf_kwargs : dict, optional
         More arguments of the method's class.
     batch_size : int or dict of str to int, optional
-        Fit on minibatches: the model is turned into one by :func:`pymc.minibatch_model`, which shares
-        its data. What a callback gives them by :func:`pymc.set_data`, the next step takes.
+        Fit on minibatches: :func:`pymc.minibatch_model` turns the model into one of them that shares its
+        data. If a callback changes the data by :func:`pymc.set_data`, the next step uses the new ones.
     guide : str, guide, Model, function of a model, list of these, or dict, optional
-        What is fitted, in place of the method's: "mean_field", "full_rank", "low_rank",
+        The approximating distribution, in place of the method's: "mean_field", "full_rank", "low_rank",
         "row_full_rank", or an object such as :class:`pymc.LowRank` or :class:`pymc.Amortized`. A
         :class:`pymc.Model` has variables named as the latent ones, and its shared variables are
-        trained; a function of the model returns one, or writes it in its context. A dict is by
-        variable: names or variables, tuples of them for a guide that they share, and None for all
-        others. Variables without one get the method's.
+        trained; a function of the model returns one, or writes it in its context. The keys of a dict are
+        variables or their names, tuples of them for a guide that they share, and None for all
+        others. Variables without a guide get the method's.
     objective : str or objective, optional
-        What is optimised, in place of the method's: "elbo", "iwae", "rws", or an object such as
+        The loss, in place of the method's: "elbo", "iwae", "rws", or an object such as
         :class:`pymc.Renyi`.
     n_particles : int
-        Particles K of the objective, of each row where rows have variables of their own. The
-        objective is averaged over `obj_n_mc` draws of it.
+        Particles K of the objective, for each row if rows have latent variables. The objective is averaged
+        over `obj_n_mc` draws of all particles.
     gradient : {"reparam", "stl", "dreg"}, optional
         The estimator of the gradient: plain, "sticking the landing", doubly reparametrised.
     reduction : {"batch", "sum", "mean"}, optional
         The size of the loss, globals included: of a batch, the default, of all data, or of a row.
     params : list of SharedVariable, optional
-        Shared variables of the model to train, such as the weights of a decoder. Others are not.
+        Shared variables of the model to optimise with the guide, such as decoder weights. All others stay
+        fixed.
     data : DataLoader, optional
         Fit on a stream: each step takes a batch of it. :class:`pymc.Trainer` does the same, and can go
         on later.
     data_name : str
-        The `pm.Data` that holds a batch, where it was made from zeros and not from the loader.
+        The `pm.Data` that holds a batch, if it was made from zeros and not from the loader.
     backend : str, optional
-        "numba" and "jax" run many steps in one compiled call, "c" one at a time. Default: as
-        `pytensor.config` says.
+        "numba" and "jax" run many steps in one compiled call, "c" one at a time. Default: the setting of
+        `pytensor.config`.
     include_transformed : bool
-        Let :attr:`Approximation.state` have the unconstrained variables too.
+        Whether :attr:`Approximation.state` has the unconstrained variables too.
     **kwargs
-        Of :meth:`Inference.fit`: `callbacks`, `obj_optimizer`, which may be "tuned", `until`, which may be
-        "stationary", `average`, `progressbar` and more.
+        Arguments of :meth:`Inference.fit`: `callbacks`, `obj_optimizer`, which may be "tuned", `until`, which
+        may be "stationary", `average`, `progressbar` and more.
 
     Returns
     -------
@@ -189,18 +180,18 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        If arguments contradict each other or the model; nothing is compiled then.
+        If arguments contradict each other or the model. Nothing is compiled then.
     FloatingPointError
-        If a loss or a parameter is nan or infinite. The approximation is then that of an
-        :class:`Inference` made before: ``inference = pm.ADVI(); inference.fit(...)``.
+        If a loss or a parameter is nan or infinite. To have the approximation up to then, make the
+        :class:`Inference` before: ``inference = pm.ADVI(); inference.fit(...)``.
 
     Notes
     -----
-    Fits may run in several threads, of one model too. Each has parameters, batches and `random_seed` of
-    its own, and takes the steps that it takes alone; they are compiled one after the other. On Numba the
-    last bits of losses may differ, as `numba__fastmath` of PyTensor's flags lets them. Data are the model's:
-    what `pm.set_data` changes in a callback changes for all. Two fits that are fed by a loader at once are
-    an error: make a model for each.
+    Fits may run in several threads, also of one model. Each has its own parameters, batches and
+    `random_seed`, and takes the steps that it takes alone; they are compiled one after the other. On Numba
+    the last bits of losses may differ, as `numba__fastmath` of PyTensor's flags allows. The data belong to the
+    model: if a callback changes them by `pm.set_data`, they change for all. Two fits of one model cannot read
+    from a loader at once: make a model for each.
 
     Examples
     --------

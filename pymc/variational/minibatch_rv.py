@@ -17,7 +17,7 @@ from pymc.minibatch.scaling import scale_factor
 
 class _MinibatchRandomVariable:
     def make_node(self: Any, rv: Any, *total_size: Any) -> Apply:
-        """Like the release's, but a node can also be built anew from its own inputs."""
+        """Make a node as the release does, but also from the inputs of another node."""
         rv = pt.as_tensor_variable(rv)
         if len(total_size) != rv.type.ndim:
             raise ValueError(f"{rv} has {rv.type.ndim} axes, got {len(total_size)} total sizes")
@@ -35,7 +35,7 @@ released = _layer.run_release(
 
 
 def get_scaling(total_size: Sequence[Any], shape: Any) -> Variable:
-    """Get the factor of the log-probability: the product of all rows by rows of the batch.
+    """Return the factor of the log-probability: the product of N / B over the axes.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def get_scaling(total_size: Sequence[Any], shape: Any) -> Variable:
 
 
 def scaled_rv(rv: Any, totals: Sequence[Any]) -> Variable:
-    """Wrap `rv` so that its log-probability is scaled to `totals`; the wrapper has its name."""
+    """Wrap `rv`, under the same name, so that its log-probability is scaled to `totals`."""
     name = rv.name
     out = released.minibatch_rv(rv.values if isinstance(rv, XTensorVariable) else rv, *totals)
     out.name = name
@@ -68,7 +68,7 @@ def scaled_rv(rv: Any, totals: Sequence[Any]) -> Variable:
 
 
 def unscaled_rv(rv: Any) -> tuple[Variable, list[Variable | None]]:
-    """Undo `scaled_rv`: the variable, and a total or None for each of its axes."""
+    """Return the variable that `scaled_rv` wrapped, and a total or None for each of its axes."""
     if rv.owner is None or not isinstance(rv.owner.op, released.MinibatchRandomVariable):
         return rv, [None] * rv.type.ndim
     rv, *totals = rv.owner.inputs
@@ -78,25 +78,24 @@ def unscaled_rv(rv: Any) -> tuple[Variable, list[Variable | None]]:
 def imputed_totals(
     totals: Sequence[Any], mask: np.ndarray, ndim_supp: int
 ) -> list[Variable | None]:
-    """Tell the totals of the observed draws of a masked array, which lie on one axis.
+    """Return the totals of the observed draws of a masked array, which lie on one axis.
 
-    There are fewer of them than draws in the array, so their share of the rows in all is their
-    number times the ratio of rows, and need not be a whole number.
+    Their total is their number times N / B, and need not be a whole number.
 
     Parameters
     ----------
     totals : sequence of scalar integer or None
         For each axis of the array.
     mask : array of bool
-        True where a value is missing; its axes are the leading ones of the array. Draws are missing
+        True for a missing value; its axes are the leading ones of the array. Draws are missing
         as a whole.
     ndim_supp : int
-        How many axes one draw has, the last ones of the array.
+        Number of axes of one draw, the last ones of the array.
 
     Returns
     -------
     list of scalar or None
-        For each axis of the observed draws, of which the leading one lists them.
+        For each axis of the observed draws; the leading one lists them.
     """
     of_draws: Any = (..., *(0,) * max(mask.ndim - (len(totals) - ndim_supp), 0))
     missing = mask[of_draws]

@@ -1,9 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers of an optimizer as inputs of the compiled step, so that others compile nothing.
+"""Numbers of an optimizer as inputs of the compiled step, so that other numbers compile nothing.
 
-A number in a graph is a constant, and another number makes another graph. A shared scalar in its place
-is a value as those of the parameters are: a fit puts its own there.
+A number in a graph is a constant, so another number makes another graph. A shared scalar is a value that each
+fit sets.
 """
 
 from __future__ import annotations
@@ -41,23 +41,10 @@ def as_input(value: Any, name: str | None = None) -> Any:
 
 
 def lift_numbers(outputs: Sequence[Variable], inputs: Iterable[Variable]) -> list[Variable]:
-    """Put a shared scalar in the place of each float in a graph.
+    """Replace each float between `inputs` and `outputs` by a shared scalar of dtype ``floatX``.
 
-    Parameters
-    ----------
-    outputs : sequence of Variable
-    inputs : iterable of Variable
-        Where the graph begins: floats in what these are computed from stay constants.
-
-    Returns
-    -------
-    list of Variable
-        The same where there is no float. Floats that are equal share a scalar of dtype ``floatX``.
-
-    Notes
-    -----
-    Constants stay where a rewrite needs to know them: -1, 0 and 1, both operands of a power, integers,
-    and what has axes. So do those within the graph of a Scan.
+    Equal floats share a scalar. Constants that rewrites need to know stay: -1, 0 and 1, operands of a power,
+    integers, arrays, and those within the graph of a Scan.
 
     Examples
     --------
@@ -85,20 +72,15 @@ def lift_numbers(outputs: Sequence[Variable], inputs: Iterable[Variable]) -> lis
 def replaced(
     outputs: Sequence[Variable], nodes: Iterable[Apply], new: Mapping[Variable, Variable]
 ) -> list[Variable]:
-    """Put variables in the place of others, which may be of other types; all else stays the same object.
+    """Replace variables by others, also of other types; all else stays the same object.
 
-    Parameters
-    ----------
-    outputs : sequence of Variable
-    nodes : iterable of Apply
-        Of the graph, each after those of its inputs.
-    new : mapping of Variable to Variable
+    `nodes` are those of the graph in topological order.
     """
     new = dict(new)
     for node in nodes if new else ():
         if any(var in new for var in node.inputs) and not any(var in new for var in node.outputs):
-            made = node.clone_with_new_inputs([new.get(v, v) for v in node.inputs], strict=False)
-            new.update(zip(node.outputs, made.outputs))
+            clone = node.clone_with_new_inputs([new.get(v, v) for v in node.inputs], strict=False)
+            new.update(zip(node.outputs, clone.outputs))
     return [new.get(var, var) for var in outputs]
 
 
@@ -117,7 +99,7 @@ def _is_power(node: Apply) -> bool:
 
 
 def _scalar(var: Variable) -> Variable:
-    """Return what was given axes to meet another operand."""
+    """Return a variable without the axes that broadcasting added."""
     while var.owner is not None and isinstance(var.owner.op, DimShuffle):
         [var] = var.owner.inputs
     return var

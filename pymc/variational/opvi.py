@@ -7,21 +7,17 @@ from typing import Any
 import numpy as np
 
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import graph_replace
 
 import pymc._layer as _layer
 
-from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.total_size import Term, infer_totals
 from pymc.model.full_data import full_data_model
 from pymc.variational.approximation_base import ApproximationBase
 from pymc.variational.averaging import TailAverage
 from pymc.variational.fit_options import argument_names, check_known
-from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.optimizers import as_optimizer
-from pymc.variational.replacements import as_replacements
+from pymc.variational.replacements import as_replacements, check_replacements
 from pymc.variational.report import add_fit
 from pymc.variational.vectorize import at_each_draw, draw_anew, largest_at_once
 
@@ -35,57 +31,8 @@ def sample_over(owner: Any, node: Any, draws: Mapping[Variable, Variable]) -> An
     return found if several else found[0]
 
 
-def check_replacements(model: Any, replacements: Mapping[Variable, Variable]) -> None:
-    """Refuse to put a minibatch in place of full data where no scale was made for it.
-
-    Raises
-    ------
-    ValueError
-        If an observed variable has no `total_size` for an axis that becomes one of a minibatch, or
-        a Potential depends on it.
-    """
-    if not indexes(replacements.values()):
-        return
-    advice = (
-        "Take pm.minibatch_model(model, batch_size=...) of a model of full data, or give the "
-        "observed variables pm.Minibatch when the model is made"
-    )
-    for rv in model.observed_RVs:
-        bare, given = unscaled_rv(rv)
-        inputs = [bare, model.rvs_to_values[rv]]
-        bare, value = graph_replace(inputs, replacements, strict=False)
-        if _same_rows([bare, value], inputs):
-            continue
-        total_size = None if all(total is None for total in given) else given
-        totals = infer_totals(Term(rv.name, bare, value, free=model.free_RVs), total_size)
-        for k, (total, said) in enumerate(zip(totals, given)):
-            if total is not None and said is None:
-                raise ValueError(
-                    f"more_replacements puts a minibatch on axis {k} of {rv.name!r}, which was "
-                    "made without total_size, so that its log-probability would count for the batch "
-                    f"instead of all rows. {advice}"
-                )
-    for term in model.potentials:
-        [replaced] = graph_replace([term], replacements, strict=False)
-        if not _same_rows([replaced], [term]):
-            raise ValueError(
-                f"more_replacements puts a minibatch into the Potential {term.name!r}, which is "
-                f"not scaled to all rows. {advice}"
-            )
-
-
-def _same_rows(xs: list[Variable], ys: list[Variable]) -> bool:
-    """Tell whether two lists of graphs depend on the same minibatch indexes."""
-    return set(map(Rows, indexes(xs))) == set(map(Rows, indexes(ys)))
-
-
 def _check_group_arguments(group: Any) -> None:
-    """Refuse what a group of the release's own classes would not look at.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Raise a TypeError for arguments that a group of the release would ignore."""
     cls = type(group)
     if cls.__module__ != "pymc.variational.approximations":  # a user's own may look at any
         return
@@ -95,27 +42,24 @@ def _check_group_arguments(group: Any) -> None:
             f"{where} got vfam={group._vfam!r}, which is another family than its own: leave it out, or "
             f"write pm.fit(method=...), or Group(None, vfam={group._vfam!r})"
         )
-    check_known(where, group._kwargs, group_arguments(cls))
-    given = [name for name, value in group._kwargs.items() if value is not None]
-    for instead in ("params", "trace"):
-        is_given = group.user_params is not None if instead == "params" else "trace" in given
-        unused = [name for name in given if name != instead]
-        if is_given and unused:
+    names = argument_names(cls, "create_shared_params") or frozenset()
+    known = names | {"model", "random_seed", "params", "options", "vfam"}
+    check_known(where, group._kwargs, known)
+    given = {name for name, value in group._kwargs.items() if value is not None}
+    if group.user_params is not None:
+        given.add("params")
+    for alone in ("params", "trace"):
+        unused = [name for name in group._kwargs if name in given and name != alone]
+        if alone in given and unused:
             raise TypeError(
-                f"{where} got {', '.join(unused)} beside {instead}, which say all there is: leave "
-                f"{', '.join(unused)} out, or {instead}"
+                f"{where} got {', '.join(unused)} beside {alone}, which say all there is: leave "
+                f"{', '.join(unused)} out, or {alone}"
             )
-
-
-def group_arguments(cls: type) -> frozenset[str]:
-    """Tell which arguments a class of groups takes by name, besides the variables."""
-    made_of = argument_names(cls, "create_shared_params") or frozenset()
-    return made_of | {"model", "random_seed", "params", "options", "vfam"}
 
 
 class _Group:
     def __init_group__(self: Any, group: Any) -> None:
-        """Refuse variables that have a value for each row, of which a group would hold a batch."""
+        """Raise an error for variables of the rows: a group would hold those of a batch."""
         _check_group_arguments(self)
         local = [rv.name for rv in local_axes(self.model)]
         if local:
@@ -125,9 +69,8 @@ class _Group:
                 "pm.ADVI or pm.FullRankADVI, which keep parameters of all rows; for another guide, "
                 "pm.fit(guide=...)"
             )
-        from pymc.variational.guides.unnumbered_rows import (
-            check_no_row_values,  # guides import this module
-        )
+        # Guides import this module
+        from pymc.variational.guides.unnumbered_rows import check_no_row_values
 
         check_no_row_values(self.model)
         super().__init_group__(group)  # type: ignore[misc]
@@ -160,9 +103,9 @@ class _Group:
 
 
 class _ObjectiveFunction:
-    """What a fit asks of every objective, here of an operator's."""
+    """The interface of all objectives of a fit, for an operator."""
 
-    #: Whether a step that is not finite changes nothing, and says so by its loss
+    #: Whether a step that is not finite changes nothing, and has a loss that is not finite
     guarded = False
     guide_losses: tuple[str, ...] = ()
 
@@ -180,16 +123,16 @@ class _ObjectiveFunction:
         return tail.updates(updates), updates.loss, tail
 
     def settings(self) -> dict[str, Any]:
-        """Return what the report of a fit says of the objective."""
+        """Return the objective's entries in the report of a fit."""
         return {}
 
     def factor(self) -> float | None:
-        """Return what the loss is multiplied by, where it is known."""
+        """Return the factor of the loss, if it is known."""
         return None
 
 
 class _Approximation(ApproximationBase):
-    """What a fit asks of every approximation, here of one made of groups."""
+    """The interface of all approximations of a fit, for one of groups."""
 
     @property
     def rng(self: Any) -> np.random.RandomState:
@@ -198,7 +141,7 @@ class _Approximation(ApproximationBase):
 
     @property
     def tables(self) -> tuple[Any, ...]:
-        """Parameters of rows."""
+        """The tables of parameters of rows."""
         return ()
 
     @property
@@ -207,20 +150,20 @@ class _Approximation(ApproximationBase):
         return self.params
 
     def keep_transformed(self: Any, include_transformed: bool) -> None:
-        """Say whether `state` has the unconstrained variables too."""
+        """Set whether `state` has the unconstrained variables too."""
         for group in self.groups:
             group.include_transformed = include_transformed
 
     def parameter_scales(self) -> dict[Any, np.ndarray]:
-        """Return the natural scale of each parameter, where it is known."""
+        """Return the natural scales of parameters, if they are known."""
         return {}
 
     def bad_terms(self) -> list[tuple[str, float]]:
-        """List terms of the model that are not finite at the mean, where they are known."""
+        """List terms of the model that are not finite at the mean, if they are known."""
         return []
 
     def bad_parameters(self, values: Mapping[Any, np.ndarray]) -> list[tuple[str, str]]:
-        """List variables whose parameters are not finite, with their entries, where they are known."""
+        """List variables whose parameters are not finite, with their entries, if they are known."""
         return []
 
     def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
@@ -234,18 +177,18 @@ class _Approximation(ApproximationBase):
         deterministic: bool = False,
         more_replacements: Mapping[Variable | str, Any] | None = None,
     ) -> Any:
-        """Sample nodes over the posterior, anew at each evaluation; rows are those of a batch.
+        """Sample nodes over the posterior: each evaluation is a new draw. Rows are those of a batch.
 
         Parameters
         ----------
         node : Variable, or list or tuple of Variable
         size : int or scalar variable, optional
-            Number of draws, along a new leading axis. One draw, without that axis, if not given.
+            Number of draws, along a new leading axis. Default: one draw, without that axis.
         deterministic : bool
-            Whether the mean of the approximation takes the place of its draws.
+            Whether to replace the draws by the mean of the approximation.
         more_replacements : mapping of Variable or str to Variable or array, optional
-            What to put in the place of other variables, such as a minibatch, or of variables of the
-            model by name. The number of rows may be another.
+            Replacements for other variables, such as a minibatch, or for variables of the model by name.
+            They may have another number of rows.
 
         Returns
         -------
@@ -256,7 +199,7 @@ class _Approximation(ApproximationBase):
         ValueError, TypeError
             If the model has no variable of a name in `more_replacements`.
         NotImplementedError
-            If `deterministic` and a guide has no mean that is known.
+            If `deterministic` and a guide has no known mean.
         """
         several = isinstance(node, list | tuple)
         nodes = list(node) if several else [node]
@@ -270,7 +213,7 @@ class _Approximation(ApproximationBase):
         return sampled if several else sampled[0]
 
     def sampled_nodes(self: Any, nodes: list[Variable], size: Any, deterministic: Any) -> list[Any]:
-        """Return nodes with draws in the place of the latent variables."""
+        """Return nodes at draws of the latent variables."""
         return super().sample_node(nodes, size, deterministic)  # type: ignore[misc]
 
     def set_size_and_deterministic(
@@ -286,11 +229,7 @@ class _Approximation(ApproximationBase):
         return super().to_flat_input(node, more_replacements=new)  # type: ignore[misc]
 
     def sample(self: Any, draws: int = 500, **kwargs: Any) -> Any:
-        """Draw from the approximation; deterministics are of all rows.
-
-        The parameters are those of the release: draws, random_seed, return_inferencedata, and those of
-        :func:`pymc.to_inference_data`.
-        """
+        """Draw from the approximation, with deterministics at all rows; the parameters are the release's."""
         model = released.pm.Model.get_context(error_if_none=False) or self.model
         with full_data_model(model):
             found = super().sample(draws, **kwargs)  # type: ignore[misc]

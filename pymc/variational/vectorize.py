@@ -46,23 +46,18 @@ __all__ = [
     "without_names",
 ]
 
-# What has entries for lengths after its first input
+# Ops whose inputs after the first one are lengths
 OPS_OF_LENGTH = (Alloc, Reshape, Subtensor, IncSubtensor)
 
 without_views = dfs_rewriter(local_view_op)
 
-# Entries of the largest variable of a model. Above it, a loop over the particles costs next to nothing
-# beside what is in it, while all of them at once would no longer fit into a cache, or into memory.
+# Entries of the largest variable of a model for which all particles are computed at once. Above it, a loop over
+# the particles costs next to nothing, while all of them together would not fit into a cache or into memory.
 LARGEST = 2**14
 
 
 def check_lengths(nodes: Sequence[Variable], inputs: Sequence[Variable], largest: float) -> None:
-    """Refuse a graph whose lengths depend on the draw, or that has over `largest` entries for one.
-
-    Raises
-    ------
-    NotImplementedError
-    """
+    """Raise a NotImplementedError if a length depends on the draw, or if one draw has over `largest` entries."""
     depends = set(inputs)
     for node in toposort(nodes):
         found = [i for i, var in enumerate(node.inputs) if var in depends]
@@ -97,39 +92,35 @@ def largest_at_once(model: Model) -> float:
 def at_draws(
     graphs: Sequence[Variable], draws: Mapping[Variable, Variable], largest: float = np.inf
 ) -> list[Variable]:
-    """Compute graphs at draws of variables: draws with more axes than the variable give these axes.
+    """Compute graphs at draws of variables; extra leading axes of draws become axes of the results.
 
     Parameters
     ----------
     graphs : sequence of Variable
     draws : mapping of Variable to Variable
-        What takes the place of each variable; of one with named dims, a tensor with its axes in their
-        order. Those that have leading axes more than the variable all have the same number of them,
-        and broadcast.
+        The draw of each variable; for one with named dims, a tensor with its axes in their order. Draws with
+        extra leading axes all have the same number of them, and broadcast.
     largest : float
-        Entries of a variable of one draw above which draws are computed one after the other, by a Scan. So
-        they are where an Op has no form for many values at once.
+        If a variable of one draw has more entries, the draws are computed one after the other by a Scan, as
+        they are if an Op cannot be vectorized.
 
     Returns
     -------
     list of Variable
-        A graph that depends on a draw with leading axes has these too. One with named dims becomes a
-        tensor with its axes in their order.
+        Graphs with named dims become tensors with their axes in their order.
 
     Raises
     ------
     NotImplementedError
-        If random variables in the graphs would have to be drawn by a Scan.
+        If a Scan would have to draw random variables in the graphs.
     """
     graphs, draws = _by_position(graphs, draws)
     one = {old: new for old, new in draws.items() if new.type.ndim == old.type.ndim}
     many = {old: new for old, new in draws.items() if new.type.ndim > old.type.ndim}
-    graphs = list(graphs)
     if one:
         graphs = list(graph_replace(graphs, one, strict=False))
-    if not many:
-        return graphs
-    many = {old: new for old, new in many.items() if old in set(ancestors(graphs))}
+    above = set(ancestors(graphs)) if many else set()
+    many = {old: new for old, new in many.items() if old in above}
     if not many:
         return graphs
     try:
@@ -145,7 +136,7 @@ def at_each_draw(
     n_draws: Any,
     largest: float = np.inf,
 ) -> list[Variable]:
-    """Compute graphs as :func:`at_draws` does; those that depend on no draw have the leading axis too."""
+    """Compute graphs as :func:`at_draws` does, but give all of them the leading axis."""
     return [
         new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (n_draws, *new.shape))
         for old, new in zip(graphs, at_draws(graphs, draws, largest))
@@ -153,16 +144,14 @@ def at_each_draw(
 
 
 def at_one_draw(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
-    """Compute graphs at one draw of variables, with any number of rows, and not that of a batch."""
+    """Compute graphs at one draw of variables, of any number of rows."""
     graphs, draws = _by_position(graphs, draws)
     return rebuild(graphs, draws)
 
 
 def _vectorized(graphs: Sequence[Variable], many: Mapping[Variable, Variable]) -> list[Variable]:
-    """Vectorize graphs, in which random variables keep the sizes that no draw changes.
-
-    Where a size and a parameter are of the same data, `vectorize_graph` takes the size for a new one.
-    """
+    """Vectorize graphs; random variables keep the sizes that no draw changes."""
+    # If a size and a parameter depend on the same data, vectorize_graph would take the size for a batched one
     sizes: dict[Variable, Variable] = {}
     moved = _dependent(graphs, many)
     for node in toposort(graphs, blockers=list(many)):
@@ -179,12 +168,15 @@ def _vectorized(graphs: Sequence[Variable], many: Mapping[Variable, Variable]) -
 def _by_position(
     graphs: Sequence[Variable], draws: Mapping[Variable, Variable]
 ) -> tuple[list[Variable], Mapping[Variable, Variable]]:
-    """Write graphs of named dims as graphs of tensors: named dims of 1 and of n do not broadcast."""
+    """Lower graphs of named dims to graphs of tensors, since named dims of 1 and of n do not broadcast."""
     if not any(isinstance(var, XTensorVariable) for var in [*ancestors(graphs), *draws]):
         return list(graphs), draws
     # The keys may be within the graph, which is cloned below
     inputs = {old: as_tensor(old).type(old.name) for old in draws}
-    named = {old: _like(old, var) for old, var in inputs.items()}
+    named = {
+        old: as_xtensor(var, dims=old.type.dims) if isinstance(old, XTensorVariable) else var
+        for old, var in inputs.items()
+    }
     graphs = [as_tensor(graph) for graph in graph_replace(list(graphs), named, strict=False)]
     fgraph = FunctionGraph(outputs=graphs, clone=True, copy_inputs=False)
     without_names(fgraph)
@@ -192,49 +184,45 @@ def _by_position(
 
 
 def without_names(fgraph: FunctionGraph) -> None:
-    """Write what is computed with named dims by Ops of tensors, in place."""
-    without_views.rewrite(fgraph)  # deterministics are views, which have no form without names
+    """Lower Ops of named dims to those of tensors, in place."""
+    without_views.rewrite(fgraph)  # deterministics are views, which cannot be lowered
     rewrite_graph(fgraph, include=("lower_xtensor",))
 
 
 def as_tensor(var: Variable) -> Variable:
-    """Leave out the names of dims, where there are some."""
+    """Return a variable without the names of its dims."""
     return var.values if isinstance(var, XTensorVariable) else var
-
-
-def _like(old: Variable, var: Variable) -> Variable:
-    return as_xtensor(var, dims=old.type.dims) if isinstance(old, XTensorVariable) else var
 
 
 def _scanned(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) -> list[Variable]:
     """Compute graphs at each draw by a Scan; those that depend on none stay as they are."""
     depends = _dependent(graphs, draws)
     moving = [graph for graph in graphs if graph in depends]
-    drawn = [var for var in ancestors(moving) if var in depends and _is_drawn(var)]
-    if drawn:
-        raise NotImplementedError(f"{drawn[0].owner.op} cannot be drawn for many values at once")
-    n_lead = next(new.type.ndim - old.type.ndim for old, new in draws.items())
-    lead = [pt.max([new.shape[k] for new in draws.values()]) for k in range(n_lead)]
-    flat = []
+    for var in ancestors(moving):
+        if var in depends and var.owner is not None and isinstance(var.owner.op, RNGConsumerOp):
+            raise NotImplementedError(f"{var.owner.op} cannot be drawn for many values at once")
+    n_dims = next(new.type.ndim - old.type.ndim for old, new in draws.items())
+    sample_shape = [pt.max([new.shape[k] for new in draws.values()]) for k in range(n_dims)]
+    sequences = []
     for new in draws.values():
-        rest = [new.shape[k] for k in range(n_lead, new.type.ndim)]
-        flat.append(pt.broadcast_to(new, (*lead, *rest)).reshape((-1, *rest)))
-    held, outward = _hold_batch(moving)
+        rest = [new.shape[k] for k in range(n_dims, new.type.ndim)]
+        sequences.append(pt.broadcast_to(new, (*sample_shape, *rest)).reshape((-1, *rest)))
+    one_draw, batch_rows = _without_batch(moving)
 
-    def at_one(*values: Variable) -> list[Variable]:
-        return list(graph_replace(held, dict(zip(draws, values)), strict=False))
+    def step(*values: Variable) -> list[Variable]:
+        return list(graph_replace(one_draw, dict(zip(draws, values)), strict=False))
 
-    found = pytensor.scan(at_one, flat, return_updates=False)
-    found = graph_replace(found if isinstance(found, list) else [found], outward, strict=False)
+    found = pytensor.scan(step, sequences, return_updates=False)
+    found = graph_replace(found if isinstance(found, list) else [found], batch_rows, strict=False)
     shaped = {
-        graph: new.reshape((*lead, *(new.shape[k] for k in range(1, new.type.ndim))))
+        graph: new.reshape((*sample_shape, *(new.shape[k] for k in range(1, new.type.ndim))))
         for graph, new in zip(moving, found)
     }
     return [shaped.get(graph, graph) for graph in graphs]
 
 
 def _dependent(graphs: Sequence[Variable], inputs: Iterable[Variable]) -> set[Variable]:
-    """Return all variables of graphs that depend on `inputs`, and these."""
+    """Return `inputs` and all variables of graphs that depend on them."""
     found = set(inputs)
     for node in toposort(graphs, blockers=list(found)):
         if not found.isdisjoint(node.inputs):
@@ -242,60 +230,40 @@ def _dependent(graphs: Sequence[Variable], inputs: Iterable[Variable]) -> set[Va
     return found
 
 
-def _is_drawn(var: Variable) -> bool:
-    return var.owner is not None and isinstance(var.owner.op, RNGConsumerOp)
-
-
-def _hold_batch(graphs: Sequence[Variable]) -> tuple[list[Variable], dict[Variable, Variable]]:
+def _without_batch(graphs: Sequence[Variable]) -> tuple[list[Variable], dict[Variable, Variable]]:
     """Put placeholders for the rows of a batch into graphs, so that a Scan does not draw them anew.
 
-    Returns
-    -------
-    graphs : list of Variable
-    outward : dict of Variable to Variable
-        For each placeholder what it stands for.
+    Returns the graphs, and the rows by their placeholder.
     """
-    # Deriving a log-probability clones an index; clones have one state, and stand for one draw. Those of
-    # the rows of a stream have one placeholder
+    # Deriving a log-probability clones an index. Clones have one state, and are one draw
     clones: dict[Variable, list[Variable]] = {}
     for var in ancestors(list(graphs)):
-        if _is_of_the_batch(var):
+        op = None if var.owner is None else var.owner.op
+        if isinstance(op, StreamedRows) or (isinstance(op, MinibatchIndexRV) and var.index == 1):
             clones.setdefault(var.owner.inputs[0], []).append(var)
     if not clones:
         return list(graphs), {}
-    held = {state: alike[0].type() for state, alike in clones.items()}
-    inward = {var: held[state] for state, alike in clones.items() for var in alike}
-    outward = {held[state]: max(alike, key=_n_checked) for state, alike in clones.items()}
-    return list(graph_replace(list(graphs), inward, strict=False)), outward
+    placeholders = {state: alike[0].type() for state, alike in clones.items()}
+    replaced = {var: placeholders[state] for state, alike in clones.items() for var in alike}
+    rows = {placeholders[state]: max(alike, key=_n_checks) for state, alike in clones.items()}
+    return list(graph_replace(list(graphs), replaced, strict=False)), rows
 
 
-def _is_of_the_batch(var: Variable) -> bool:
-    """Return whether a variable is the index of a batch, or the rows of a stream."""
-    if var.owner is None:
-        return False
-    is_index = isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1
-    return is_index or isinstance(var.owner.op, StreamedRows)
-
-
-def _n_checked(var: Variable) -> int:
-    """Count what the number of rows depends on: one that is checked against more data is the better."""
+def _n_checks(var: Variable) -> int:
+    """Count the variables that the number of rows depends on: the more data it is checked against, the better."""
     return len(set(ancestors(var.owner.inputs[1:])))
 
 
 def draw_anew(nodes: Sequence[Variable], given: Sequence[Variable]) -> None:
-    """Let each evaluation of `nodes` move their generators on: without, ``eval()`` repeats one draw.
+    """Let each evaluation of `nodes` be a new draw; without this, ``eval()`` repeats one.
 
-    Parameters
-    ----------
-    nodes : sequence of Variable
-    given : sequence of Variable
-        What they were made from. Its own generators belong to the model, and stay as they are.
+    `given` are the graphs that the nodes were made from. Generators in them belong to the model, and stay as
+    they are.
     """
     kept = collect_default_updates(list(given))
-    for rng, moved_on in collect_default_updates(list(nodes)).items():
+    for rng, next_rng in collect_default_updates(list(nodes)).items():
         if rng not in kept:
-            with (
-                warnings.catch_warnings()
-            ):  # of PyTensor's plan to ask for updates at each compilation
+            # PyTensor plans to ask for updates at each compilation
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
-                rng.default_update = moved_on
+                rng.default_update = next_rng
