@@ -1,25 +1,23 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
 
-"""Runs the installed PyMC release underneath this folder.
+"""Run the installed PyMC release underneath this folder.
 
 A module here does not replace the release's module of the same name; it continues it. Its first
 statement, ``released = _layer.run_release(globals())``, executes the release's file in the module's
-own namespace, so there is one module, one set of globals and one set of registrations. What the
-rest of the module defines then takes the place of what the release defined, also for the release's
-own functions, and ``released.x`` is the ``x`` that was there before.
+own namespace, so there is one module, one set of globals and one set of registrations. Later
+definitions of the module replace those of the release, also for the release's own functions, and
+``released.x`` is the ``x`` of the release.
 
 A class that the release goes on to subclass in the same file is extended with a mixin instead:
 ``_layer.run_release(globals(), Inference=_Inference)`` puts ``_Inference`` in front of the release's
 ``Inference`` as soon as it is bound, before ``class KLqp(Inference)`` is reached.
 
-What follows from it:
+Consequences:
 
-- Functions and tracebacks name the file they were written in, the release's or ours. ``inspect``
-  looks for the source of a *class* in ``__file__`` of its module: it finds ours, and raises an
-  ``OSError`` for a class that the release defines in a module continued here.
-- Instances pickle by module and name, as without the patch: a pickle made on one side loads on the
-  other, where it holds no object of ours.
+- Tracebacks name the file of each function, the release's or ours. ``inspect`` looks for the source of a
+  *class* in ``__file__`` of its module: it raises an ``OSError`` for a class of the release.
+- Instances pickle by module and name, so pickles can be loaded with and without the patch.
 - The docstring of such a module, and its ``__all__``, are the release's.
 """
 
@@ -41,11 +39,8 @@ SUPPORTED = "pymc>={0}.{1},<{0}.{2}".format(*SERIES, SERIES[1] + 1)
 
 
 def _candidates() -> Iterator[Path]:
-    """Yield the folders that ``import pymc`` would find, in order, this patch's left out.
-
-    The folders of `sys.path` are asked one by one, for the patch itself may stand on it; finders of
-    other kinds are those of editable installs.
-    """
+    """Yield the folders that ``import pymc`` would find, in order, except this patch's."""
+    # The folders of sys.path one by one, as the patch may be in one; other finders are of editable installs
     for finder in sys.meta_path:
         for path in [[entry] for entry in sys.path] if finder is PathFinder else [None]:
             find_spec = getattr(finder, "find_spec", None)
@@ -56,7 +51,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _metadata(folder: Path) -> Distribution | None:
-    """Return what is known of the PyMC in `folder`: beside it, or of any when it is editable."""
+    """Return the metadata of the PyMC in `folder`: next to it, or anywhere if it is editable."""
     for path in ([str(folder.parent)], sys.path):
         for found in distributions(name="pymc", path=path):
             return found
@@ -64,13 +59,7 @@ def _metadata(folder: Path) -> Distribution | None:
 
 
 def _find_release() -> Path:
-    """Return the folder of the installed release.
-
-    Raises
-    ------
-    ImportError
-        If there is none, or one that this patch was not written for.
-    """
+    """Return the folder of the installed release, or raise an ImportError if it does not fit."""
     folder = next((f for f in _candidates() if f.joinpath("__init__.py").is_file()), None)
     release = None if folder is None else _metadata(folder)
     if folder is None or release is None:
@@ -105,31 +94,17 @@ def run_release(namespace: dict[str, Any], /, **mixins: type) -> SimpleNamespace
     Returns
     -------
     SimpleNamespace
-        What the module held once the release had run, before ours overrides it.
+        The names of the module as the release defines them.
 
     Raises
     ------
     ImportError
-        If the release has no such module, or binds no class of one of these names in it.
-
-    Examples
-    --------
-    The first lines of a module that continues the release's:
-
-    .. code-block:: python
-
-        from pymc import _layer
-
-        released = _layer.run_release(globals())
-
-
-        def Minibatch(*variables, batch_size):
-            return released.Minibatch(*variables, batch_size=batch_size)
+        If the release has no such module, or no class of one of these names in it.
     """
     name = namespace["__spec__"].name  # __name__ is "__main__" under python -m
     file = RELEASE.joinpath(*name.split(".")[1:])
     if "__path__" in namespace:  # a package: its other modules are the release's
-        if str(file) not in namespace["__path__"]:  # it is there when the module is reloaded
+        if str(file) not in namespace["__path__"]:  # it is, on a reload
             namespace["__path__"].append(str(file))
         file /= "__init__.py"
     else:
@@ -149,16 +124,10 @@ def run_release(namespace: dict[str, Any], /, **mixins: type) -> SimpleNamespace
 
 
 def load_late(namespace: dict[str, Any], /, modules: Mapping[str, Iterable[str]]) -> None:
-    """Let names of a package come from modules that are loaded when one of the names is asked for.
+    """Load names of a package from their modules when they are first used.
 
-    What only some models need stays out of the time that ``import pymc`` takes.
-
-    Parameters
-    ----------
-    namespace : dict
-        ``globals()`` of the package.
-    modules : dict of str to iterable of str
-        By full name of a module: the names that the package takes over from it.
+    So modules that only some models need do not add to the time of ``import pymc``. `namespace` is
+    ``globals()`` of the package, and `modules` has the names that it takes from each module.
     """
     sources = {name: module for module, names in modules.items() for name in names}
     get_released = namespace.get("__getattr__")
@@ -176,9 +145,9 @@ def load_late(namespace: dict[str, Any], /, modules: Mapping[str, Iterable[str]]
 
 
 class _Bindings(dict[str, Any]):
-    """The names that the release's module binds: they go to the module, each mixin put in front.
+    """Names that the release's module binds: they go to `namespace`, with mixins in front of classes.
 
-    It stays empty itself, so that every look-up goes on to the module's globals.
+    The dict itself stays empty, so that every look-up goes on to the module's globals.
     """
 
     def __init__(self, namespace: dict[str, Any], mixins: dict[str, type]):

@@ -9,11 +9,12 @@ from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.current_value import current_length
 from pymc.minibatch.plates import rows_by_axis, subsampled_dims
 from pymc.minibatch.stream_index import is_stream
+from pymc.model.core import Model
 from pymc.model.full_data import shown_model
 
 
 class BatchLength(int):
-    """A number of rows, of which a batch has some: shown as ``500 of 40000``."""
+    """A number of rows, shown with the size of a batch: ``500 of 40000``."""
 
     batch_size: int
 
@@ -27,17 +28,17 @@ class BatchLength(int):
 
 
 class _ModelGraph:
-    """Draws the model of all rows, in which data stand where they belong, and labels the batch."""
+    """The graph of the model on all rows, with the batch size in the labels of its plates."""
 
-    model: Any
+    model: Model
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Model):
         super().__init__(shown_model(model))  # type: ignore[call-arg]
-        self._given = model
+        self._minibatched = model
 
     def get_plates(self, var_names: Iterable[str] | None = None) -> list:
         plates = super().get_plates(var_names)  # type: ignore[misc]
-        if self.model is not self._given:
+        if self.model is not self._minibatched:
             for plate in plates:
                 plate.dim_info.lengths = tuple(
                     length if rows is None else _labelled(length, rows)
@@ -46,9 +47,9 @@ class _ModelGraph:
         return plates
 
     def _rows(self, plate: Any) -> list[Rows | None]:
-        """Tell the rows of each dim of a plate: by its name, or by those of its variables."""
-        named = subsampled_dims(self._given)
-        by_axis = [rows_by_axis(self._given, info.var.name) for info in plate.variables]
+        """Return the rows of each dim of a plate, by its name or by those of its variables."""
+        named = subsampled_dims(self._minibatched)
+        by_axis = [rows_by_axis(self._minibatched, info.var.name) for info in plate.variables]
         found: list[Rows | None] = []
         for dim, *axis in zip(plate.dim_info.names, *by_axis):
             rows = [Rows(named[dim])] if dim in named else [r for r in axis if r is not None]

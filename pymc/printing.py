@@ -12,15 +12,16 @@ import pymc._layer as _layer
 from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.plates import rows_by_axis, subsampled_dims
 from pymc.minibatch.rebuild import all_rows
+from pymc.model.core import Model
 from pymc.model.full_data import shown_model
 
 released = _layer.run_release(globals())
 
 
-class _Shown:
-    """The model of all rows, and how many of the rows of its dims a batch has."""
+class _ShownModel:
+    """The model on all rows, with the batch sizes of its dims."""
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Model):
         self._full = shown_model(model)
         self.batch_sizes = {d: Rows(i).batch_size for d, i in subsampled_dims(model).items()}
         for name, dims in model.named_vars_to_dims.items():  # an index of raw data has no dim
@@ -43,19 +44,19 @@ def str_for_dist(dist: Variable, *args: Any, **kwargs: Any) -> str:
 
 
 @wraps(released.str_for_model)
-def str_for_model(model: Any, *args: Any, **kwargs: Any) -> str:
+def str_for_model(model: Model, *args: Any, **kwargs: Any) -> str:
     return released.str_for_model(shown_model(model), *args, **kwargs)
 
 
 @wraps(released.model_table)
-def model_table(model: Any, **kwargs: Any) -> Any:
-    return released.model_table(_Shown(model), **kwargs)
+def model_table(model: Model, **kwargs: Any) -> Any:
+    return released.model_table(_ShownModel(model), **kwargs)
 
 
-def _dims_expression(model: Any, var: Variable) -> str:
+def _dims_expression(model: Model, var: Variable) -> str:
     """Get the dimensions of a variable; of a subsampled dim, also the rows of a batch."""
     text = released._dims_expression(model, var)
-    batch_sizes = model.batch_sizes if isinstance(model, _Shown) else {}
+    batch_sizes = model.batch_sizes if isinstance(model, _ShownModel) else {}
     for dim, size in batch_sizes.items():
         text = re.sub(
             rf"(?:^|(?<= )){re.escape(dim)}\[", lambda found: f"{found[0]}{size} of ", text

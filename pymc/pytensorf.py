@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def convert_data(data: Any) -> Any:
     """Convert data to an array, or a variable, of floatX or of integers.
 
-    Integers keep their dtype where the one of 32 bits (16 with a floatX of 32) does not hold them all, and
-    where that is not known. Other dtypes than NumPy's are as of :func:`.numbers_of`.
+    Integers keep their dtype if they may not fit into one of 32 bits (16 with a floatX of 32). Dtypes of
+    pandas are converted by :func:`.numbers_of`.
     """
     if isinstance(data, Variable):
         of_integers = isinstance(data.type, HasDataType) and data.type.dtype.startswith("int")
@@ -42,18 +42,12 @@ def convert_data(data: Any) -> Any:
     converted = released.convert_data(numbers)
     if isinstance(data, pd.DataFrame) and isinstance(numbers, np.ndarray):
         return released.floatX(converted)  # as of all frames
-    return _with_all_integers(numbers, converted)
-
-
-def _with_all_integers(given: Any, converted: Any) -> Any:
-    """Return integers as they were given if they are beyond the dtype that they were converted to."""
-    if not (isinstance(converted, np.ndarray) and converted.dtype.kind == "i"):
-        return converted
-    array = np.asanyarray(given)
-    bounds, there = np.iinfo(converted.dtype), np.ma.compressed(array)
-    if not there.size or (bounds.min <= there.min() and there.max() <= bounds.max):
-        return converted
-    return array.copy()
+    if isinstance(converted, np.ndarray) and converted.dtype.kind == "i":
+        original = np.asanyarray(numbers)
+        bounds, values = np.iinfo(converted.dtype), np.ma.compressed(original)
+        if values.size and (values.min() < bounds.min or values.max() > bounds.max):
+            return original.copy()
+    return converted
 
 
 @wraps(released.compile)
@@ -61,8 +55,9 @@ def compile(
     inputs: Any, outputs: Any, random_seed: Any = None, mode: Any = None, **kwargs: Any
 ) -> Any:
     updates = dict(kwargs.get("updates") or {})
-    asked = [*(outputs if isinstance(outputs, list | tuple) else [outputs]), *updates.values()]
-    graphs = [out.variable if isinstance(out, Out) else out for out in asked]
+    all_outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+    all_outputs = [*all_outputs, *updates.values()]
+    graphs = [out.variable if isinstance(out, Out) else out for out in all_outputs]
     check_one_function([out for out in graphs if isinstance(out, Variable)], is_step=bool(updates))
     if compiles_to_jax(mode):
         outputs, kwargs = _with_constants(outputs, kwargs)
@@ -73,7 +68,7 @@ compile_pymc = compile
 
 
 def _with_constants(outputs: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Make constants of the raw data in all that is to be computed, in one go."""
+    """Replace raw data in outputs and updates by the same constants."""
     several = isinstance(outputs, list | tuple)
     wrapped = list(outputs) if several else [outputs]
     graphs = [out.variable if isinstance(out, Out) else out for out in wrapped]
@@ -91,7 +86,7 @@ def _with_constants(outputs: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str
 
 
 def equal_computations(xs: list[Variable], ys: list[Variable], *args: Any, **kwargs: Any) -> bool:
-    """Also true of the next states of two clones of one minibatch index.
+    """Return True also for the next states of two clones of one minibatch index.
 
     Deriving a log-probability clones the index and rewrites its inputs. `collect_default_updates`
     would see two different updates of one state, return none, and the batch would never move.

@@ -54,7 +54,7 @@ def _model() -> Any:
 
 
 def _batch_shape(observed: Any, dims: Any) -> tuple[Variable, ...]:
-    """The shape that `dims` say, but for the rows of a minibatch, whose dims keep their length."""
+    """Return the shape of `dims`, with the batch size for rows of a minibatch."""
     shape = list(released.shape_from_dims(dims, _model()))
     axes = track_axes(observed)
     for k in range(min(len(shape), observed.type.ndim)):
@@ -67,13 +67,13 @@ def _batch_shape(observed: Any, dims: Any) -> tuple[Variable, ...]:
 
 
 class ScaledPartialObservedRV(released.PartialObservedRV):  # type: ignore[name-defined]
-    """A `PartialObservedRV` whose last input multiplies the log-probability of what is observed."""
+    """A `PartialObservedRV` whose last input scales the log-probability of the observed part."""
 
 
 def create_partial_observed_rv(rv: Any, mask: Any) -> tuple:
-    """Separate observed and imputed components; a scale is one of the observed component.
+    """Separate observed and imputed components; a scale goes to the observed component.
 
-    The prior of imputed values is not scaled: given the parameters it integrates to one.
+    The prior of imputed values is not scaled: given the parameters, it integrates to one.
 
     Raises
     ------
@@ -113,7 +113,6 @@ def create_partial_observed_rv(rv: Any, mask: Any) -> tuple:
 def scaled_partial_observed_rv_logprob(
     op: Any, values: Any, dist: Any, mask: Any, scale: Any, **kwargs: Any
 ) -> tuple[Variable, Variable]:
-    """Scale what is observed; given the parameters, what is imputed integrates to one."""
     observed, imputed = released.partial_observed_rv_logprob(op, values, dist, mask, **kwargs)
     return observed * scale, imputed
 
@@ -122,5 +121,4 @@ def scaled_partial_observed_rv_logprob(
 def scaled_partial_observed_rv_support_point(
     op: Any, partial_obs_rv: Any, rv: Any, mask: Any, scale: Any
 ) -> Variable:
-    """As without a scale."""
     return released.partial_observed_rv_support_point(op, partial_obs_rv, rv, mask)

@@ -14,14 +14,8 @@ from pymc.minibatch.stream_index import streams_in
 from pymc.model.core import Model
 
 
-def _full(X: Any) -> Any:
-    """All rows of a minibatch: what is fixed once for all batches cannot be of one of them.
-
-    Raises
-    ------
-    ValueError
-        If they come from a loader, since nobody has seen all of them yet.
-    """
+def _all_rows_of(X: Any) -> Any:
+    """Return all rows of a minibatch, since the basis is the same for all batches."""
     if not isinstance(X, Variable):
         return X
     model = Model.get_context(error_if_none=False)  # type: ignore[attr-defined]
@@ -37,7 +31,7 @@ def _full(X: Any) -> Any:
 
 class _CenteredOnAllRows:
     def prior_linearized(self: Any, X: Any) -> Any:
-        if self._X_center is None and (full := _full(X)) is not X:
+        if self._X_center is None and (full := _all_rows_of(X)) is not X:
             X_all = full.eval()
             self._X_center = (np.max(X_all, axis=0) + np.min(X_all, axis=0)) / 2
         return super().prior_linearized(X)  # type: ignore[misc]
@@ -47,7 +41,7 @@ released = _layer.run_release(globals(), HSGP=_CenteredOnAllRows, HSGPPeriodic=_
 
 
 def set_boundary(X: Any, c: Any) -> np.ndarray:
-    return released.set_boundary(_full(X), c)
+    return released.set_boundary(_all_rows_of(X), c)
 
 
 set_boundary.__doc__ = released.set_boundary.__doc__

@@ -25,19 +25,6 @@ from pytensor.tensor.type import TensorType
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = [
-    "RawData",
-    "as_constants",
-    "cast_rows",
-    "check_exact",
-    "check_integers",
-    "compiles_to_jax",
-    "integer_bounds",
-    "numbers_of",
-    "numpy_dtype",
-    "raw_data",
-]
-
 
 class RawData(TensorSharedVariable):
     """A shared variable for an array, which nobody can set to another one."""
@@ -67,20 +54,9 @@ def as_constants(graphs: Sequence[Variable]) -> list[Variable]:
 def numbers_of(data: Any) -> Any:
     """Convert data that NumPy would not make an array of numbers of; return all else as it is.
 
-    Parameters
-    ----------
-    data : object
-        A frame or column of pandas may have several, or nullable, dtypes of numbers; a missing value
-        becomes NaN. A masked array without masked values becomes a plain one, and another byte order that
-        of the machine.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from pymc.minibatch.array_data import numbers_of
-    >>> numbers_of(pd.DataFrame({"x": [0.5, 2.0], "yes": [True, False]}))
-    array([[0.5, 1. ],
-           [2. , 0. ]])
+    A frame or column of pandas may have several, or nullable, dtypes of numbers; a missing value becomes
+    NaN. A masked array without masked values becomes a plain one, and another byte order that of the
+    machine.
     """
     if isinstance(data, np.ndarray):
         if isinstance(data, np.ma.MaskedArray) and not np.ma.is_masked(data):
@@ -111,12 +87,7 @@ def numpy_dtype(dtype: Any) -> np.dtype | None:
 def cast_rows(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
     """Cast the rows of a batch to the dtype of their placeholder; `what` is for messages.
 
-    Raises
-    ------
-    TypeError
-        If floats would become integers, or values are no numbers.
-    ValueError
-        If an integer has no place in `dtype`.
+    Floats do not become integers, and integers have to have a place in `dtype`.
     """
     if array.dtype == dtype:
         return array

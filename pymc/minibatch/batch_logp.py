@@ -1,11 +1,11 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The log-probability of one batch, as a function of values: only for who says that it is meant.
+"""`pm.minibatch_logp`: allow the log-probability of one batch as a compiled function of values.
 
-Samplers, optimizers and Laplace approximations compare values of one function, and a compiled
+Samplers, optimizers and Laplace approximations compare values of one function, but a compiled
 log-probability of a minibatch is another function at each call. Methods outside PyMC compile what
-:meth:`pymc.Model.logp` returns, and know nothing of minibatches, so it is refused where graphs are compiled.
-A stochastic gradient is an estimate at points that the function draws itself, and goes through.
+:meth:`pymc.Model.logp` returns, so it is refused where graphs are compiled. A stochastic gradient is an
+estimate at points that the function draws itself, and is allowed.
 """
 
 from __future__ import annotations
@@ -22,19 +22,17 @@ from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.scaling import RowRatio
 from pymc.minibatch.stream_index import is_stream
 
-__all__ = ["check_one_function", "marked", "minibatch_logp", "use_all_rows"]
-
-_is_meant = ContextVar("_is_meant", default=False)
+_is_allowed = ContextVar("_is_allowed", default=False)
 
 
 @contextmanager
 def minibatch_logp() -> Iterator[None]:
     """Allow to compile the log-probability of one minibatch, another at each call.
 
-    Without it a function of given values, such as ``model.compile_logp()``, is refused for a model
-    with minibatches: what compares its values, as a sampler, an optimizer or a Laplace approximation
-    does, would compare those of different functions. Fits by stochastic gradients do without it where
-    they draw their own points, as :func:`pymc.fit` and ``fit_advi`` of pymc-extras do.
+    Otherwise a function of values, such as ``model.compile_logp()``, raises an error for a model with
+    minibatches, since samplers, optimizers and Laplace approximations would compare values of different
+    functions. Fits by stochastic gradients that draw their own points do not need it, such as
+    :func:`pymc.fit` and ``fit_advi`` of pymc-extras.
 
     Examples
     --------
@@ -51,34 +49,25 @@ def minibatch_logp() -> Iterator[None]:
     >>> bool(np.isclose(np.mean([logp(at) for _ in range(3)]), full_logp(at)))  # one pass
     True
     """
-    token = _is_meant.set(True)
+    token = _is_allowed.set(True)
     try:
         yield
     finally:
-        _is_meant.reset(token)
+        _is_allowed.reset(token)
 
 
 def marked(variable: str) -> str | None:
-    """Return the name of a local variable, to mark its scale, or None to who says that it is meant."""
-    return None if _is_meant.get() else variable
+    """Return the name of a local variable, as a mark of its scale; None inside of `minibatch_logp`."""
+    return None if _is_allowed.get() else variable
 
 
 def check_one_function(outputs: Sequence[Variable], is_step: bool = False) -> None:
-    """Raise where `outputs` are compiled that come out wrong from who knows nothing of minibatches.
+    """Raise a ValueError if `outputs` have a log-probability that differs from call to call.
 
-    Parameters
-    ----------
-    outputs : sequence of Variable
-    is_step : bool, default False
-        Whether the function writes parameters of its own, as a step of a stochastic gradient does.
-
-    Raises
-    ------
-    ValueError
-        For the log-probability of a minibatch at given values, and for that of local variables. The
-        message names the index and what to do.
+    It is one of a minibatch at given values, or of local variables. `is_step` is for functions that
+    update parameters, as a step of a stochastic gradient does.
     """
-    if _is_meant.get():
+    if _is_allowed.get():
         return
     ops = [var.owner.op for var in value_ancestors(outputs) if var.owner is not None]
     ratios = [op for op in ops if isinstance(op, RowRatio)]
@@ -107,7 +96,7 @@ def check_one_function(outputs: Sequence[Variable], is_step: bool = False) -> No
 
 
 def use_all_rows(index: Variable, call: str) -> str:
-    """Tell what to do with a model that is subsampled by `index`; `call` is of the model on all rows."""
+    """Return advice for a model that is subsampled by `index`; `call` uses the model on all rows."""
     if is_stream(index):
         return (
             "Fit the model by pm.Trainer or pm.fit(data=loader), or put all rows into memory: "

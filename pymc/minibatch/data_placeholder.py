@@ -43,21 +43,6 @@ if TYPE_CHECKING:
     from pymc.data_loading.sources.layout import Field
     from pymc.model.core import Model
 
-__all__ = [
-    "AvailableRows",
-    "as_streamed",
-    "available_rows",
-    "batch_values",
-    "check_batches",
-    "check_row_numbers",
-    "note_replacement",
-    "require_rows",
-    "row_numbers",
-    "set_batch",
-    "stream_data",
-    "unset_rows",
-]
-
 
 def stream_data(
     name: str,
@@ -67,31 +52,10 @@ def stream_data(
     coords: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> TensorVariable:
-    """Register a placeholder for the batches of a loader, or for one field of them.
+    """Register a placeholder for the batches of a loader, or for one field of them; see :func:`pymc.Data`.
 
-    Parameters
-    ----------
-    name : str
-        Of the placeholder, and of the field where a batch is a dict.
-    loader : DataLoader
-    model : Model
-    dims : str or sequence of str or None, optional
-        The first is that of the rows, whose length is ``loader.total_size``.
-    coords : dict, optional
-        Of other dims; by default the names of the columns, where the loader knows them.
-    **kwargs
-        Of :func:`pytensor.shared`.
-
-    Returns
-    -------
-    TensorVariable
-        The rows of a batch: shape (batch_size, ...) now.
-
-    Raises
-    ------
-    ValueError, ShapeError
-        If the loader has no such field, `dims` do not fit to a row, or the dim has another length
-        or is subsampled already.
+    It is the field called `name` where batches are dicts. The first of `dims` is that of the rows, whose
+    length is ``loader.total_size``.
     """
     field = _find_field(loader, name)
     ndim = 1 + len(field.shape)
@@ -219,12 +183,8 @@ def as_streamed(model: Model, graph: Any) -> Any:
 class AvailableRows:
     """Rows whose data are in memory.
 
-    Parameters
-    ----------
-    numbers : array of int64, shape (n_rows,)
-        The place of each row in the full data; -1 where it is unknown.
-    labels : sequence, optional
-        Coords of the rows in results: by default their numbers, if all are known.
+    `numbers` are their places in the full data: int64, shape (n_rows,), -1 where unknown. `labels` are
+    their coords in results, by default the numbers if all are known.
     """
 
     numbers: np.ndarray
@@ -244,13 +204,7 @@ class AvailableRows:
 
 
 def available_rows(model: Model, index: Variable) -> AvailableRows | None:
-    """Return the rows that a user has put into the placeholders of a stream; None if nobody has.
-
-    Raises
-    ------
-    ValueError
-        If the placeholders hold different numbers of rows.
-    """
+    """Return the rows that a user has put into the placeholders of a stream; None if nobody has."""
     rows = Rows(index)
     numbers = _get_numbers(rows)
     if (numbers == UNSET_ROW).any():
@@ -271,13 +225,7 @@ def available_rows(model: Model, index: Variable) -> AvailableRows | None:
 
 
 def require_rows(model: Model, index: Variable, what: str = "this") -> AvailableRows:
-    """Return the rows that a user has put into the placeholders of a stream.
-
-    Raises
-    ------
-    ValueError
-        If nobody has; `what` is the function that needs them.
-    """
+    """Return the rows that a user has put into the placeholders of a stream, for the function `what`."""
     found = available_rows(model, index)
     if found is None:
         names = ", ".join(f"{name!r}: ..." for name in model.root._streams)
@@ -294,20 +242,7 @@ def set_batch(
 ) -> bool:
     """Put a batch into a placeholder, as `Model.set_data` does; return False if `name` is none.
 
-    Parameters
-    ----------
-    model : Model
-    name : str
-    values : array_like, shape (n_rows, ...)
-        Any number of rows. Batches of a loader have the row numbers as their attribute `rows`; a variable
-        with a value for each row cannot be fitted to rows without.
-    coords : dict, optional
-        Of the rows, for the results about them.
-
-    Raises
-    ------
-    TypeError, ValueError, ShapeError
-        If the values are no batch of this placeholder.
+    A batch has any number of rows. Those of a loader have the row numbers as their attribute `rows`.
     """
     var = _find_stream(model, name)
     if var is None:
@@ -337,12 +272,9 @@ def set_batch(
 
 
 def check_batches(model: Model, new_data: Mapping[str, Any]) -> dict[Rows, np.ndarray]:
-    """Return the row numbers of each stream for which :func:`pymc.set_data` is given batches.
+    """Return the row numbers of each stream for which :func:`pymc.set_data` has batches.
 
-    Raises
-    ------
-    ValueError
-        If the batches of one loader have different rows, or a placeholder is left out.
+    All placeholders of a loader have to be set, to the same rows.
     """
     found: dict[Rows, dict[str, np.ndarray]] = {}
     for name, values in new_data.items():
@@ -428,13 +360,7 @@ def batch_values(name: str, values: Any, placeholder: SharedVariable, function: 
 
 
 def row_numbers(name: str, values: Any, n_rows: int, rows: Rows) -> np.ndarray:
-    """Return the numbers of rows, which batches of a loader have as their attribute `rows`.
-
-    Raises
-    ------
-    ValueError
-        If the full data have fewer rows.
-    """
+    """Return the numbers of rows, which batches of a loader have as their attribute `rows`."""
     numbers = np.array(getattr(values, "rows", UNKNOWN_ROW), dtype="int64")
     if numbers.shape != (n_rows,):  # none, or those of another array
         return np.full(n_rows, UNKNOWN_ROW, dtype="int64")

@@ -36,19 +36,6 @@ from pymc.minibatch.shuffle import (
     unpack_state,
 )
 
-__all__ = [
-    "COMPILED_THUNKS",
-    "ROW_COUNTS_DIFFER",
-    "BatchSizeError",
-    "IndexState",
-    "IndexStateType",
-    "MinibatchIndexRV",
-    "check_batch_size",
-    "index_state",
-    "index_state_type",
-    "minibatch_index",
-]
-
 ROW_COUNTS_DIFFER = -1
 """Number of rows of data that do not agree on one. No batch can be drawn from it."""
 
@@ -245,19 +232,8 @@ class MinibatchIndexRV(RandomVariable):
     ) -> tuple[Array, Array]:
         """Return the next state and the rows, of ``numpy`` or ``jax.numpy``.
 
-        Parameters
-        ----------
-        xp : module
-            ``numpy`` or ``jax.numpy``.
-        state : array of uint32, shape (4,)
-        n_rows : integer array, shape ()
-        pair_hash : PairHash
-            NARROW where `n_rows` allows it, else WIDE.
-
-        Returns
-        -------
-        next_state : array of uint32, shape (4,)
-        rows : array of uint64, shape (batch_size,)
+        The state is uint32 of shape (4,), the rows are uint64 of shape (batch_size,). `pair_hash` is NARROW
+        where `n_rows` allows it, else WIDE.
         """
         key, position = unpack_state(state)
         n_rows = xp.asarray(n_rows).astype("uint64").reshape(1)
@@ -302,41 +278,10 @@ COMPILED_THUNKS: dict[type[MinibatchIndexRV], Callable[[Any, Apply, Any, Any], T
 def minibatch_index(
     rows: Any, batch_size: int, sampling: str = "epoch", dim: str | None = None
 ) -> TensorVariable:
-    """Draw the rows of a batch.
+    """Draw the rows of a batch from ``0 .. rows - 1``.
 
-    Parameters
-    ----------
-    rows : int or scalar integer variable
-        Number of rows of the data, at most ``2**62``.
-    batch_size : int
-        Number of rows of the batch, at most `rows`.
-    sampling : {"epoch", "without_replacement", "with_replacement"}
-        Every row once a pass; distinct rows in a batch; independent rows.
-    dim : str, optional
-        Name of the subsampled dim.
-
-    Returns
-    -------
-    TensorVariable of int64, static shape (batch_size,)
-        ``index.owner.inputs`` are the state of the index, None, and the number of rows.
-
-    Raises
-    ------
-    ValueError
-        For an unknown `sampling`, and a `batch_size` below 1.
-    TypeError
-        For a `batch_size` or `rows` that are no integers.
-    BatchSizeError
-        For a batch larger than the data: here if `rows` is constant, else when the index is drawn.
-
-    Examples
-    --------
-    >>> import pymc as pm
-    >>> from pymc.minibatch.index import minibatch_index
-    >>> index = minibatch_index(rows=6, batch_size=3)
-    >>> f = pm.compile([], index, random_seed=1)
-    >>> sorted(int(row) for row in [*f(), *f()])
-    [0, 1, 2, 3, 4, 5]
+    `rows` is an int or a symbolic integer, at most ``2**62``. A batch that is larger raises a
+    BatchSizeError: here if `rows` is constant, else when the index is drawn.
     """
     check_choice(sampling, "sampling", "a minibatch index", tuple(SAMPLING))
     op = MinibatchIndexRV(batch_size, dim, sampling)

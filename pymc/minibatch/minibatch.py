@@ -34,8 +34,6 @@ from pymc.pytensorf import floatX
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["Minibatch", "axis_length", "row_count", "take_rows"]
-
 
 @dataclass(frozen=True)
 class _Axis:

@@ -28,8 +28,6 @@ from pymc.minibatch.indexing_rules import is_full
 from pymc.minibatch.scaling import RowRatio
 from pymc.minibatch.stream_index import StreamedRows, StreamIndexRV
 
-__all__ = ["FixedLengthError", "all_rows", "rebuild", "rows_of_data", "taken_axis", "with_inputs"]
-
 
 class FixedLengthError(ValueError):
     """A variable has the length of a batch, fixed, so that there is no model of all rows."""
@@ -40,23 +38,11 @@ def rebuild(
     replacements: Mapping[Variable, Variable],
     bypass: Callable[[Apply], bool] = lambda node: False,
 ) -> list[Variable]:
-    """Replace variables by others, of another static shape perhaps.
+    """Replace variables by others, which may have another static shape or depend on the old ones.
 
-    Nodes are built anew where their inputs change, so that static shapes follow, in inner graphs too
-    (`clone_replace` would hold these to the shapes that they were made for). What does not depend on
-    a replaced variable is shared with the given graph.
-
-    Parameters
-    ----------
-    outputs : sequence of Variable
-    replacements : mapping of Variable to Variable
-        A replacement may depend on the variable that it replaces.
-    bypass : callable
-        Nodes for which it is true are left out: their first input takes the place of their output.
-
-    Returns
-    -------
-    list of Variable
+    Nodes are rebuilt where their inputs change, so that static shapes follow, in inner graphs too;
+    `clone_replace` would keep the old ones there. A node for which `bypass` is true is replaced by its
+    first input.
     """
     memo = dict(replacements)
     for node in toposort(outputs, blockers=list(memo)):
@@ -71,7 +57,7 @@ def rebuild(
 
 
 def with_inputs(node: Apply, inputs: Sequence[Variable]) -> Apply:
-    """Build `node` anew. Inner graphs too: their static shapes may be those of the old inputs."""
+    """Rebuild `node`, and its inner graph, whose static shapes may be those of the old inputs."""
     op = node.op
     if isinstance(op, OpFromGraph):
         inner, outputs = _rebuilt_inner(op, [var.type for var in inputs])
@@ -88,7 +74,10 @@ def with_inputs(node: Apply, inputs: Sequence[Variable]) -> Apply:
 
 
 def _filled_lengths(node: Apply, inputs: Sequence[Variable]) -> list[Variable]:
-    """Lengths of an `Alloc`: those that its value fills, which `pm.logp` may have folded, are its."""
+    """Return the lengths of an `Alloc`, along axes of its value those of the value.
+
+    `pm.logp` may have folded these.
+    """
     old, new, lengths = node.inputs[0], inputs[0], list(inputs[1:])
     for k in range(1, new.type.ndim + 1):
         if old.type.shape[-k] not in (1, None):
@@ -121,19 +110,9 @@ def all_rows(
 ) -> list[Variable]:
     """Rewrite graphs of minibatches to graphs of the full data; others stay as they are.
 
-    ``data[index]`` becomes ``data``, the ratio of rows 1, and an index that is used for anything else
-    ``arange(n_rows)``. All rows of a stream are those that its placeholders hold.
-
-    Parameters
-    ----------
-    outputs : iterable of Variable
-    lengths : mapping of str to Variable, optional
-        Lengths of dims. What has the rows of one is then as long as it is, and not as all of its data
-        are: predictions for new inputs have no new observed values.
-
-    Returns
-    -------
-    list of Variable
+    ``data[index]`` becomes ``data``, the ratio of rows 1, and an index in any other use
+    ``arange(n_rows)``. All rows of a stream are those in its placeholders. `lengths` are those of dims;
+    they replace the lengths of data, since predictions for new inputs have no new observed values.
     """
     outputs = list(outputs)
     replacements: dict[Variable, Variable] = {}
@@ -152,15 +131,14 @@ def all_rows(
     for node in toposort(outputs):
         if isinstance(node.op, RowRatio) and node.inputs[0] in totals:
             total, ratio = node.inputs[0], node.outputs[0]
-            is_given = node.op.axis is not None  # which holds of all rows too
+            is_stated = node.op.axis is not None  # which holds of all rows too
             replacements[ratio] = (
-                node.op(total, total) if is_given else pt.constant(1, dtype=ratio.type.dtype)
+                node.op(total, total) if is_stated else pt.constant(1, dtype=ratio.type.dtype)
             )
     return rebuild(outputs, replacements, bypass=lambda node: taken_axis(node) is not None)
 
 
 def _length(index: Variable, lengths: Mapping[str, Variable] | None) -> Variable:
-    """Tell how many rows stand for those of an index: of a stream, those that are there."""
     rows, _, n_rows = index.owner.inputs
     if isinstance(index.owner.op, StreamIndexRV):
         return shape_i(rows, 0)
@@ -168,13 +146,7 @@ def _length(index: Variable, lengths: Mapping[str, Variable] | None) -> Variable
 
 
 def taken_axis(node: Apply) -> int | None:
-    """Tell along which axis `node` takes the rows of an index, or says that they are.
-
-    Returns
-    -------
-    int or None
-        None where it does anything else.
-    """
+    """Return the axis along which `node` takes, or marks, the rows of an index; None if it does not."""
     if isinstance(node.op, StreamedRows):
         return 0
     if not isinstance(node.op, AdvancedSubtensor | Index):
@@ -188,7 +160,7 @@ def taken_axis(node: Apply) -> int | None:
 
 
 def rows_of_data(outputs: Iterable[Variable]) -> dict[Variable, dict[int, Rows]]:
-    """Return which data have rows of which index, by axis."""
+    """Return the rows of each data variable, by axis."""
     found: dict[Variable, dict[int, Rows]] = {}
     for node in toposort(outputs):
         axis = taken_axis(node)

@@ -33,24 +33,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = [
-    "GOLDEN_GAMMA",
-    "MAX_ROWS",
-    "NARROW",
-    "ROUNDS",
-    "SAMPLING",
-    "WIDE",
-    "PairHash",
-    "materialize",
-    "pack_state",
-    "random_rows",
-    "round_keys",
-    "scale_to",
-    "shuffle_rows",
-    "splitmix64",
-    "unpack_state",
-]
-
 # A NumPy or a JAX array. These functions are traced by JAX, whose arrays no NumPy type describes.
 Array = Any
 
@@ -156,22 +138,8 @@ def shuffle_rows(
 ) -> Array:
     """Return the places of `rows` in a shuffled order of ``0 .. n_rows - 1``.
 
-    Parameters
-    ----------
-    xp : module
-        ``numpy`` or ``jax.numpy``.
-    rows : array of uint64, shape (batch,)
-        Rows below `n_rows`.
-    n_rows : array of uint64, shape (1,)
-        At most ``pair_hash.max_rows``.
-    pivots, salts : arrays of uint64, shape (ROUNDS, batch) or (ROUNDS, 1)
-        As of :func:`round_keys`.
-    pair_hash : PairHash
-        ``NARROW`` or ``WIDE``. The two give different orders.
-
-    Returns
-    -------
-    array of uint64, shape (batch,)
+    Rows are uint64 of shape (batch,), `n_rows` of shape (1,), `pivots` and `salts`, of
+    :func:`round_keys`, of shape (ROUNDS, batch) or (ROUNDS, 1). NARROW and WIDE give different orders.
     """
     word = pair_hash.dtype
     i, n, pivots, salts = (x.astype(word) for x in (rows, n_rows, pivots, salts))

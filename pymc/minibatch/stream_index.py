@@ -37,24 +37,6 @@ if TYPE_CHECKING:
     from pymc.data_loading.sources.layout import Layout
     from pymc.model.core import Model
 
-__all__ = [
-    "UNKNOWN_ROW",
-    "UNSET_ROW",
-    "LoaderLike",
-    "StreamIndexRV",
-    "StreamedRows",
-    "gives_rows",
-    "is_loader",
-    "is_placeholder",
-    "is_stream",
-    "loader_placeholders",
-    "needs_rows",
-    "refuse_loader",
-    "stream_index",
-    "streamed",
-    "streams_in",
-]
-
 #: The number of a row whose place in the data is unknown.
 UNKNOWN_ROW = -1
 
@@ -205,30 +187,9 @@ optdb.register(
 def stream_index(
     total: int, batch_size: int, dim: str | None = None, name: str | None = None
 ) -> TensorVariable:
-    """Make the index of a stream, whose row numbers are not set yet.
+    """Make the index of a stream of `total` rows, whose row numbers are not set yet.
 
-    Parameters
-    ----------
-    total : int
-        Number of rows of the full data.
-    batch_size : int
-        Rows of a batch of the loader.
-    dim : str, optional
-        Name of the dim of the rows.
-    name : str, optional
-        Of the shared variable of the row numbers.
-
-    Returns
-    -------
-    TensorVariable of int64, shape (n_rows,)
-        ``index.owner.inputs`` are the row numbers, None, and `total`.
-
-    Examples
-    --------
-    >>> from pymc.minibatch.stream_index import stream_index
-    >>> index = stream_index(total=1000, batch_size=3, dim="obs")
-    >>> index.eval()
-    array([-2, -2, -2])
+    ``index.owner.inputs`` are the row numbers, a shared variable of this `name`, None, and `total`.
     """
     rows = pytensor.shared(np.full(batch_size, UNSET_ROW, dtype="int64"), name)
     op = StreamIndexRV(batch_size, dim, sampling="stream")
@@ -270,39 +231,11 @@ def is_placeholder(var: Variable) -> bool:
 
 
 def loader_placeholders(model: Model) -> tuple[Rows, dict[str, SharedVariable]] | None:
-    """Return the rows of a streamed model, and its placeholders; None if it is not streamed.
+    """Return the rows of a streamed model, and its placeholders by name; None if it is not streamed.
 
-    Parameters
-    ----------
-    model : Model
-        Or a clone of it.
-
-    Returns
-    -------
-    rows : Rows
-        ``rows.state`` is the shared variable of the row numbers: int64, shape (n_rows,). They are a row's
-        place in the source, :data:`UNKNOWN_ROW` or :data:`UNSET_ROW`.
-    placeholders : dict of str to SharedVariable
-        By their names in the model: shape (n_rows, ...). ``tag.field`` of each is the loader's field for
-        it; two may hold the same.
-
-    Raises
-    ------
-    ValueError
-        If the model has streams of two loaders.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> from pymc.minibatch.stream_index import loader_placeholders
-    >>> from pymc.data_loading.sources.layout import Field, Layout
-    >>> layout = Layout((Field("", (3,), np.dtype("float64"), ("a", "b", "c")),))
-    >>> loader = SimpleNamespace(layout=layout, batch_size=2, total_size=1000)
-    >>> with pm.Model() as model:
-    ...     batch = pm.Data("batch", loader, dims=("obs", "column"))
-    >>> rows, placeholders = loader_placeholders(model)
-    >>> placeholders["batch"] is model["batch"], rows.dim, rows.batch_size
-    (True, 'obs', 2)
+    ``rows.state`` is the shared variable of the row numbers: int64, shape (n_rows,). They are the places of
+    rows in the source, :data:`UNKNOWN_ROW` or :data:`UNSET_ROW`. A placeholder has shape (n_rows, ...), and
+    its ``tag.field`` is the loader's field for it.
     """
     streams = [var for var in model.root._streams.values() if is_placeholder(var.owner.inputs[0])]
     found = list(dict.fromkeys(Rows(var.owner.inputs[1]) for var in streams))

@@ -1,16 +1,15 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The graph of a full-data model on minibatches: what becomes of the batch, and what stays of all rows.
+"""Rewrite the graph of a full-data model to one of minibatches.
 
-Data become rows of the batch, and so does everything computed from them row by row. Three things
-are sorted out on the way:
+Data become rows of the batch, and so does everything computed from them row by row. Three cases differ:
 
-- A *length*, such as ``x.shape[0]``, is of the batch where it gives something its size, as in
-  ``pt.zeros(x.shape[0])``, and stays the number of all rows where it is a number, as in
+- A *length*, such as ``x.shape[0]``, is that of the batch where it is the size of something, as in
+  ``pt.zeros(x.shape[0])``. It stays the number of all rows where it is a number, as in
   ``w / x.shape[0]``.
-- What is computed from data alone and mixes their rows, such as ``x.mean(0)`` in a standardisation,
-  stays what it was: of all rows.
-- What mixes rows and is random is left to the checks of terms, which refuse it.
+- Values that are computed from data alone and mix their rows, such as ``x.mean(0)`` in a
+  standardisation, stay those of all rows.
+- Random variables that mix rows are left to the checks of terms, which refuse them.
 """
 
 from __future__ import annotations
@@ -40,8 +39,6 @@ from pymc.minibatch.lengths import axis_of_length, size_inputs
 from pymc.minibatch.positional_rows import with_lengths
 from pymc.minibatch.rebuild import with_inputs
 
-__all__ = ["subsample"]
-
 
 def subsample(
     outputs: Sequence[Variable],
@@ -57,25 +54,20 @@ def subsample(
     ----------
     outputs : sequence of Variable
     rows : mapping
-        For each data variable, its rows of the batch, and the axes that these have.
+        For each data variable, its rows of the batch, and the axes of these.
     lengths : mapping of Variable to Variable
         For the length of each subsampled dim, that of the batch: scalar integers.
     fixed : collection of Variable
-        What stays as it is, whatever it is computed from.
-    sizes : mapping of Apply to (mapping of int to Variable), optional
-        Nodes whose length is an input, and what it becomes, by axis; see
-        :func:`~pymc.minibatch.positional_rows.find_positional_rows`.
+        Variables that stay as they are.
+    sizes : mapping, optional
+        Nodes whose length is an input, and its replacement by axis.
     known : mapping, optional
-        Axes of variables whose rows no data tell, such as those of local variables.
-
-    Returns
-    -------
-    list of Variable
+        Axes of variables that data do not tell, such as local variables.
 
     Raises
     ------
     ValueError
-        If something that is computed from the batch does not fit to it.
+        If a node does not fit to the rows of the batch.
     """
     graph = _Subsampled(rows, lengths, sizes or {}, known or {})
     for node in toposort(outputs, blockers=[*rows, *lengths, *fixed]):
@@ -83,12 +75,12 @@ def subsample(
     return [graph.batch.get(output, output) for output in outputs]
 
 
-def _own_axes(var: Variable) -> Axes:
+def _untracked_axes(var: Variable) -> Axes:
     return tuple(BROADCAST if length == 1 else OTHER for length in static_shape(var))
 
 
 class _Subsampled:
-    """What each variable has become so far, as a value and as a length."""
+    """Replacements of variables so far, as values (`batch`) and as lengths."""
 
     def __init__(
         self,
@@ -107,12 +99,12 @@ class _Subsampled:
     def visit(self, node: Apply) -> None:
         if isinstance(node.op, RNGConsumerOp) or not self.random.isdisjoint(node.inputs):
             self.random.update(node.outputs)
-        elif not self._keeps_rows(node):
+        elif not self._has_rows_of_inputs(node):
             return
         if isinstance(node.op, Shape | Shape_i):
             self._visit_shape(node)
             return
-        sizes = set(size_inputs(node)) | self._places(node)
+        sizes = set(size_inputs(node)) | self._positions(node)
         inputs = [
             self.lengths.get(var, self.batch.get(var, var))
             if k in sizes
@@ -124,11 +116,11 @@ class _Subsampled:
         if any(new is not old for new, old in zip(inputs, node.inputs)):
             if isinstance(node.op, Alloc) and self.random.isdisjoint(node.outputs):
                 self.axes[node.outputs[0]] = self._filled_axes(node)
-            self._become(self.batch, node, inputs)
+            self._replace(self.batch, node, inputs)
         of_lengths = [var for var in node.inputs if var in self.lengths]
         values = [var for var in node.inputs if var in self.batch and var not in self.lengths]
         if of_lengths and not values and not self._is_other_length(node):
-            self._become(self.lengths, node, [self.lengths.get(var, var) for var in node.inputs])
+            self._replace(self.lengths, node, [self.lengths.get(var, var) for var in node.inputs])
 
     def _visit_shape(self, node: Apply) -> None:
         [of], [shape] = node.inputs, node.outputs
@@ -145,27 +137,27 @@ class _Subsampled:
             ]
             self.batch[shape] = stack(lengths) if axis is None else lengths[axis]
 
-    def _places(self, node: Apply) -> set[int]:
-        """Tell which inputs pick elements by their places, as ``rows[pt.arange(n), choice]`` does."""
+    def _positions(self, node: Apply) -> set[int]:
+        """Return the inputs that pick elements by position, as in ``rows[pt.arange(n), choice]``."""
         if not isinstance(node.op, AdvancedSubtensor | AdvancedIncSubtensor):
             return set()
         first = 1 if isinstance(node.op, AdvancedSubtensor) else 2
         return set(range(first, len(node.inputs))) if node.inputs[0] in self.batch else set()
 
-    def _keeps_rows(self, node: Apply) -> bool:
-        """Tell whether `node`, computed from data alone, has rows wherever its inputs have."""
+    def _has_rows_of_inputs(self, node: Apply) -> bool:
+        """Return whether `node`, computed from data alone, has rows wherever its inputs have."""
         if not any(var in self.batch for var in node.inputs):
             return True
         found = {output: track_axes(output, self.axes) for output in node.outputs}
         lost = any(isinstance(axes, Untracked) for axes in found.values())
-        self.axes |= {out: _own_axes(out) for out in node.outputs} if lost else found
+        self.axes |= {out: _untracked_axes(out) for out in node.outputs} if lost else found
         return not lost
 
     def _filled_axes(self, node: Apply) -> Axes:
-        """Tell the axes of ``pt.ones(x.shape[0])``: a sum over them counts rows, so they are rows."""
+        """Return the axes of ``pt.ones(x.shape[0])``: a sum over them counts rows, so they are rows."""
         axes = track_axes(node.outputs[0], self.axes)
         if isinstance(axes, Untracked):
-            return _own_axes(node.outputs[0])
+            return _untracked_axes(node.outputs[0])
         lengths = dict(enumerate(self.lengths.get(var) for var in node.inputs[1:]))
         lengths.update(self.sizes.get(node, {}))
         found = [
@@ -181,11 +173,11 @@ class _Subsampled:
         return bool(rows_of(axes)) if axis is None else isinstance(axes[axis], Rows)
 
     def _is_other_length(self, node: Apply) -> bool:
-        """Tell whether `node` is ``x.shape[k]`` of an axis that is not subsampled."""
+        """Return whether `node` is ``x.shape[k]`` of an axis that is not subsampled."""
         found = axis_of_length(node.outputs[0])
         return found is not None and not self._is_subsampled(*found)
 
-    def _become(
+    def _replace(
         self, memo: dict[Variable, Variable], node: Apply, inputs: Sequence[Variable]
     ) -> None:
         try:

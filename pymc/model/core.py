@@ -13,7 +13,7 @@ from pytensor.xtensor.type import XTensorVariable
 import pymc._layer as _layer
 
 from pymc.minibatch.array_data import check_integers
-from pymc.minibatch.axis_tracking import Axes, Untracked, indexes
+from pymc.minibatch.axis_tracking import indexes
 from pymc.minibatch.batch_logp import marked, minibatch_logp
 from pymc.minibatch.data_placeholder import as_streamed, check_batches, set_batch
 from pymc.minibatch.observed import check_observed, warn_of_unsigned
@@ -47,15 +47,15 @@ class _BaseModel:
         jacobian: bool = True,
         sum: bool = True,
     ) -> Variable | list[Variable]:
-        """As the release's, and the priors of local variables are scaled to all rows."""
+        """Like the release's; the priors of local variables are scaled to all rows."""
         scales = {rv: local_scale(axes, marked(rv.name)) for rv, axes in local_axes(self).items()}
         if not scales:
             return super().logp(vars, jacobian=jacobian, sum=sum)  # type: ignore[misc]
         if vars is None:
             vars = [*self.free_RVs, *self.observed_RVs, *self.potentials]
-        asked = list(vars) if isinstance(vars, list | tuple) else [vars]
-        terms = super().logp(asked, jacobian=jacobian, sum=False)  # type: ignore[misc]
-        for k, var in enumerate(asked):
+        variables = list(vars) if isinstance(vars, list | tuple) else [vars]
+        terms = super().logp(variables, jacobian=jacobian, sum=False)  # type: ignore[misc]
+        for k, var in enumerate(variables):
             scale = scales.get(self.values_to_rvs.get(var, var))
             if scale is not None:
                 terms[k] = scaled_term(terms[k], scale)
@@ -72,36 +72,36 @@ class _BaseModel:
     def set_data(
         self: Any, name: str, values: Any, coords: dict[str, Sequence] | None = None
     ) -> None:
-        """As the release's; the placeholder of a stream takes any number of rows."""
+        """Like the release's; the placeholder of a loader takes any number of rows."""
         if not set_batch(self, name, values, coords):
             check_integers(self, name, values)
             super().set_data(name, values, coords)  # type: ignore[misc]
 
-    # What is asked here is meant of one batch
     @minibatch_logp()
     def point_logps(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As the release's; of a batch, scaled to all rows."""
+        """Like the release's; of one batch, scaled to all rows."""
         return super().point_logps(*args, **kwargs)  # type: ignore[misc]
 
     @minibatch_logp()
     def debug(self: Any, *args: Any, **kwargs: Any) -> None:
-        """As the release's; of a batch."""
+        """Like the release's; of one batch."""
         super().debug(*args, **kwargs)  # type: ignore[misc]
 
     @minibatch_logp()
     def profile(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """As the release's; of a batch."""
+        """Like the release's; of one batch."""
         return super().profile(*args, **kwargs)  # type: ignore[misc]
 
 
 class _Model:
+    # Notes of what the graphs of a model say; `model_from_fgraph` fills them anew for each clone
+
     @cached_property
     def _minibatch_indexes(self) -> list[Variable]:
         return []
 
     @cached_property
-    def _streams(self) -> dict[str, Variable]:
-        """The placeholders of loaders by name, as rows of a stream; a note as the indexes are."""
+    def _streams(self) -> dict[str, Variable]:  # streamed rows by name of their placeholder
         return {}
 
     def register_rv(
@@ -114,30 +114,25 @@ class _Model:
         dims: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> Variable:
-        full_name = self.name_for(name)
         rv_var, observed = as_streamed(self, rv_var), as_streamed(self, observed)
-        check_prior = None
-        if observed is None:
-            kwargs["initval"] = as_streamed(self, kwargs.get("initval"))
-            for index in indexes([rv_var]):
-                note_index(self, index)
-            plates, known = subsampled_dims(self), known_axes(self)
-            free = [*self.root.free_RVs]
-            check_free_variable(rv_var, full_name, dims, plates, known, free)
-            if any(rows := axes_of_dims(dims or (), plates)):
-                check_prior = partial(check_local_prior, rows=rows, known=known, free=free)
-                lengths = local_shape(self, dims or ())
-                kwargs["initval"] = batch_initval(
-                    kwargs.get("initval"), full_name, rows, lengths, known
-                )
-        else:
-            total_size = self._observed_totals(rv_var, full_name, observed, total_size, dims)
-        new = super().register_rv(  # type: ignore[misc]
-            rv_var, name, observed=observed, total_size=total_size, dims=dims, **kwargs
-        )
-        if check_prior is not None:
-            transform = self.rvs_to_transforms[new]
-            check_prior(new, full_name, self.rvs_to_values[new], transform)
+        register = partial(super().register_rv, name=name, dims=dims)  # type: ignore[misc]
+        full_name = self.name_for(name)
+        if observed is not None:
+            totals = self._observed_totals(rv_var, full_name, observed, total_size, dims)
+            return register(rv_var, observed=observed, total_size=totals, **kwargs)
+        kwargs["initval"] = as_streamed(self, kwargs.get("initval"))
+        for index in indexes([rv_var]):
+            note_index(self, index)
+        plates, known, free = subsampled_dims(self), known_axes(self), [*self.root.free_RVs]
+        check_free_variable(rv_var, full_name, dims, plates, known, free)
+        rows = axes_of_dims(dims or (), plates)
+        if not any(rows):
+            return register(rv_var, total_size=total_size, **kwargs)
+        shape = local_shape(self, dims or ())
+        kwargs["initval"] = batch_initval(kwargs["initval"], full_name, rows, shape, known)
+        new = register(rv_var, total_size=total_size, **kwargs)
+        value, transform = self.rvs_to_values[new], self.rvs_to_transforms[new]
+        check_local_prior(new, full_name, value, transform, rows, known, free)
         return new
 
     def _observed_totals(
@@ -148,17 +143,19 @@ class _Model:
         total_size: Any,
         dims: Sequence[str] | None,
     ) -> list | None:
-        """Tell the total of each axis of an observed variable; None where there are none."""
-        symbolic = isinstance(observed, Variable)
-        if symbolic:
+        """Return the total of each axis of an observed variable; None if no axis has one."""
+        if isinstance(observed, Variable):
             check_observed(observed)
-        known, free = _provenance(self)
-        found = indexes([rv_var, *([observed] if symbolic else [])], known=known)
+        known, free = known_axes(self), self.root.free_RVs
+        graphs = [var for var in (rv_var, observed) if isinstance(var, Variable)]
+        found = indexes(graphs, known=known)
         for index in found:
             note_index(self, index)
         plates = subsampled_dims(self)
         if found:
-            value = observed if symbolic else as_tensor_variable(np.ma.getdata(observed))
+            value = observed
+            if not isinstance(observed, Variable):
+                value = as_tensor_variable(np.ma.getdata(observed))
             warn_of_unsigned([rv_var, value], name)
             term = Term(name, rv_var, value, dims, plates, self.dim_lengths, known, free)
             totals = infer_totals(term, total_size)
@@ -166,9 +163,9 @@ class _Model:
                 if dim not in self.dim_lengths and total is not None:
                     self.add_coord(dim, values=None, length=total)
         else:
-            check_not_on_plate(repr(name), dims, plates)
+            check_not_on_plate(name, dims, plates)
             totals = normalize_total_size(total_size, np.ndim(observed), name)
-            if not symbolic:
+            if not isinstance(observed, Variable):
                 check_not_fewer(name, totals, np.shape(observed))
         return None if all(total is None for total in totals) else totals
 
@@ -202,13 +199,10 @@ if TYPE_CHECKING:
     def modelcontext(model: Any) -> Any: ...
 
 
-def _provenance(model: Any) -> tuple[dict[Variable, Axes | Untracked], list[Variable]]:
-    """Axes that are known of the variables of `model`, and its free variables."""
-    return known_axes(model), model.root.free_RVs
-
-
 @wraps(released.set_data)
-def set_data(new_data: Mapping[str, Any], model: Any = None, *, coords: Any = None) -> None:
+def set_data(
+    new_data: Mapping[str, Any], model: Model | None = None, *, coords: Any = None
+) -> None:
     model = released.modelcontext(model)
     numbers = check_batches(model, new_data)
     released.set_data(new_data, model, coords=coords)
@@ -284,7 +278,7 @@ def Potential(
     """
     model = released.modelcontext(model)
     var = as_streamed(model, var)
-    known, free = _provenance(model)
+    known = known_axes(model)
     found = indexes([var], known=known)
     for index in found:
         note_index(model, index)
@@ -296,7 +290,7 @@ def Potential(
         name=model.name_for(name),
         dims=[dims] if isinstance(dims, str) else dims,
         known=known,
-        free=free,
+        free=model.root.free_RVs,
         is_handwritten=True,
     )
     return released.Potential(name, var if scale is None else var * scale, model=model, dims=dims)

@@ -32,17 +32,6 @@ from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import fgraph_from_model, sharing_data
 from pymc.model.transform.minibatch import full_model, model_op, remove_minibatch
 
-__all__ = [
-    "full_data_model",
-    "is_streamed",
-    "model_of_rows",
-    "model_without_rows",
-    "on_all_rows",
-    "refuse_minibatch",
-    "shape_only_model",
-    "shown_model",
-]
-
 
 def is_streamed(model: Model) -> bool:
     """Return whether rows of `model` come from a loader."""

@@ -25,7 +25,7 @@ class _DimDistribution:
     def dist(
         cls, dist_params: Any, *, dim_lengths: dict[str, Any] | None = None, **kwargs: Any
     ) -> Variable:
-        """Give the lengths of a model's subsampled dims as those of the batch."""
+        """Replace the lengths of a model's subsampled dims by those of the batch."""
         from pymc.model.core import Model
 
         model = Model.get_context(error_if_none=False)  # type: ignore[attr-defined]

@@ -13,8 +13,6 @@ from pytensor.graph.rewriting.basic import GraphRewriter
 
 from pymc.minibatch.index import COMPILED_THUNKS, MinibatchIndexRV
 
-__all__ = ["LoadDispatch"]
-
 
 class LoadDispatch(GraphRewriter):
     """Import a backend's implementation of Ops when a graph is first compiled for it.

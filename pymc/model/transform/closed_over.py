@@ -1,10 +1,10 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Data in the closure of a `CustomDist` become parameters of it, so that batches take rows of them.
+"""Make data in the closure of a `CustomDist` parameters of it, so that batches take rows of them.
 
-``logp=partial(weighted, weights=w)`` has a weight for each row, which the graph of the model does not
-show: the function is called when the log-probability is derived. What it closes over is found in the
-graph that it makes, by the place of its rows.
+``logp=partial(weighted, weights=w)`` has a weight for each row that is not in the graph of the model,
+since the function is called when the log-probability is derived. Such data are found in the graph of the
+log-probability, by the position of their rows.
 """
 
 from __future__ import annotations
@@ -26,18 +26,16 @@ from pymc.minibatch.minibatch import axis_length
 from pymc.minibatch.positional_rows import find_positional_rows
 from pymc.minibatch.rebuild import rebuild
 
-__all__ = ["ClosedOverRV", "with_closed_over_rows"]
-
 
 class _Graph(NamedTuple):
-    """A log-probability, and the variables that stand for the value and the parameters in it."""
+    """A log-probability, and its inputs for the value and the parameters."""
 
     inputs: Sequence[Variable]
     logp: Variable
 
 
 class ClosedOverRV(CustomSymbolicDistRV):
-    """A `CustomDist` that has what its functions closed over as its last parameters."""
+    """A `CustomDist` with the data that its functions closed over as its last parameters."""
 
     def __init__(self, *args: Any, graph: _Graph | None, **kwargs: Any) -> None:
         self.graph = graph
@@ -62,7 +60,7 @@ def _closed_over_logprob(op: ClosedOverRV, values: Any, *inputs: Any, **kwargs: 
 
 
 class _Parts(NamedTuple):
-    """What a `CustomDist` is made of, and its graph of draws."""
+    """The inputs of a `CustomDist`, and its graph of draws."""
 
     size: Variable
     params: list[Variable]
@@ -72,22 +70,9 @@ class _Parts(NamedTuple):
 
 
 def with_closed_over_rows(rv: Variable, axis: int, n_rows: int) -> Variable:
-    """Make parameters of the data that the functions of a `CustomDist` close over, if they are rows.
+    """Make parameters of the rows of data that the functions of a `CustomDist` close over.
 
-    Parameters
-    ----------
-    rv : Variable
-        Any random variable.
-    axis : int
-        Its axis of rows.
-    n_rows : int
-        How many rows there are in all.
-
-    Returns
-    -------
-    Variable
-        `rv`, if there are no such data, or it is another distribution; else one of the same
-        log-probability and draws.
+    `axis` is that of the rows of `rv`, and `n_rows` their number. Without such data, `rv` is returned.
     """
     node = rv.owner
     if node is None or not isinstance(node.op, CustomDistRV | CustomSymbolicDistRV):
@@ -98,7 +83,7 @@ def with_closed_over_rows(rv: Variable, axis: int, n_rows: int) -> Variable:
     if isinstance(node.op, CustomDistRV) or not node.op.inline_logprob:
         try:
             graph = _graph(node, parts, rv, n_rows)
-        except NotImplementedError:  # it has draws alone
+        except NotImplementedError:  # it has draws only
             return rv
     term = parts.inner_outputs[0] if graph is None else _before_sum(graph.logp)
     if not axis < batch_ndim or not axis < term.type.ndim:
@@ -107,11 +92,11 @@ def with_closed_over_rows(rv: Variable, axis: int, n_rows: int) -> Variable:
     for root, axes in find_positional_rows([(term, axis)], n_rows).data.items():
         # Aligned from the right, as in broadcasting: axes after those of the draws are of one draw
         ndim = root.type.ndim - (batch_ndim - axis + axes[0])
-        alone = isinstance(root, Constant | SharedVariable) and len(axes) == 1 and ndim >= 0
-        if alone and current_length(axis_length(root, axes[0])) == n_rows:
+        is_data = isinstance(root, Constant | SharedVariable) and len(axes) == 1 and ndim >= 0
+        if is_data and current_length(axis_length(root, axes[0])) == n_rows:
             data.append(root)
             ndims.append(ndim)
-    new = [_of_any_number(var, n_rows) for var in data]
+    new = [_with_any_length(var, n_rows) for var in data]
     return _with_parameters(node, parts, graph, dict(zip(data, new)), ndims) if data else rv
 
 
@@ -134,19 +119,19 @@ def _parts(node: Apply) -> _Parts:
 
 
 def _graph(node: Apply, parts: _Parts, rv: Variable, n_rows: int) -> _Graph:
-    value, *params = [_of_any_number(var, n_rows) for var in (rv, *parts.params)]
+    value, *params = [_with_any_length(var, n_rows) for var in (rv, *parts.params)]
     inputs = dict(zip(parts.params, params))
     logp = _logprob(node.op, [value], *(inputs.get(var, var) for var in node.inputs))
     return _Graph([value, *params], logp)
 
 
-def _of_any_number(var: Any, n_rows: int) -> Variable:
-    """Make a variable of any number of rows, so that nothing is folded to the number of all."""
+def _with_any_length(var: Any, n_rows: int) -> Variable:
+    """Return an input like `var`, of any number of rows, so that no length is constant."""
     return var.type.clone(shape=tuple(None if n == n_rows else n for n in var.type.shape))()
 
 
 def _before_sum(logp: Variable) -> Variable:
-    """Return the log-probability of each row, where a function returns the sum of these."""
+    """Return the log-probability of each row, of which a function may return the sum."""
     while logp.owner is not None and isinstance(logp.owner.op, Sum | CheckAndRaise):
         logp = logp.owner.inputs[0]
     return logp
@@ -170,13 +155,13 @@ def _with_parameters(
     params, draws = safe_signature([*op.ndims_params, *ndims], [op.ndim_supp]).split("->")
     rngs = ",[rng]" * len(parts.rngs)
     n_first = 1 + len(parts.params)
-    made = ClosedOverRV(
+    new_op = ClosedOverRV(
         inputs=[*parts.inner_inputs[:n_first], *new, *parts.inner_inputs[n_first:]],
         outputs=[draw, *updates],
         extended_signature=f"[size],{params}{rngs}->{draws}{rngs}",
         graph=graph,
     )
-    made._print_name = op._print_name
-    rv = made.make_node(parts.size, *parts.params, *data, *parts.rngs).outputs[0]
+    new_op._print_name = op._print_name
+    rv = new_op.make_node(parts.size, *parts.params, *data, *parts.rngs).outputs[0]
     rv.name = node.outputs[0 if isinstance(op, CustomSymbolicDistRV) else 1].name
     return rv

@@ -13,14 +13,15 @@ from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.data_placeholder import as_streamed, note_replacement
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import StreamedRows
+from pymc.model.core import Model
 from pymc.model.fgraph import ModelVar, fgraph_from_model, model_from_fgraph
 
 released = _layer.run_release(globals())
 
 
 @wraps(released.observe)
-def observe(model: Any, vars_to_observations: Mapping[Any, Any]) -> Any:
-    """As the release's, and observed values of the model's data are those of the clone's data."""
+def observe(model: Model, vars_to_observations: Mapping[Any, Any]) -> Any:
+    # Observed values that use data of the model use those of the clone
     observed = {
         model[var] if isinstance(var, str) else var: as_streamed(model, obs)
         for var, obs in vars_to_observations.items()
@@ -44,20 +45,20 @@ def observe(model: Any, vars_to_observations: Mapping[Any, Any]) -> Any:
 
 
 def _bare(var: Variable) -> Variable:
-    """Return what a variable of a model's graph is apart from that."""
     while var.owner is not None and isinstance(var.owner.op, ModelVar):
         var = var.owner.inputs[0]
     return var
 
 
-def _placeholder(var: Any) -> Any:
-    """Return the variable of a model that holds the rows `var` of a stream; others as they are."""
-    streamed = isinstance(var, Variable) and var.owner is not None
-    return var.owner.inputs[0] if streamed and isinstance(var.owner.op, StreamedRows) else var
+def _placeholder(var: Variable | str) -> Variable | str:
+    """Return the placeholder of streamed rows; other variables as they are."""
+    if isinstance(var, Variable) and var.owner and isinstance(var.owner.op, StreamedRows):
+        return var.owner.inputs[0]
+    return var
 
 
 @wraps(released.do)
-def do(model: Any, vars_to_interventions: Mapping[Any, Any], **kwargs: Any) -> Any:
+def do(model: Model, vars_to_interventions: Mapping[Any, Any], **kwargs: Any) -> Any:
     vars_to_interventions = {_placeholder(k): new for k, new in vars_to_interventions.items()}
     old = {model[var] if isinstance(var, str) else var for var in vars_to_interventions}
     for var, new in vars_to_interventions.items():
@@ -67,7 +68,7 @@ def do(model: Any, vars_to_interventions: Mapping[Any, Any], **kwargs: Any) -> A
                 "well. Use pm.minibatch_model(model, batch_size=...) to have a model take rows of its "
                 "own data, or give pm.do a minibatch of other data"
             )
-    made = released.do(model, vars_to_interventions, **kwargs)
+    result = released.do(model, vars_to_interventions, **kwargs)
     for var in old:
-        note_replacement(made, var.name)
-    return made
+        note_replacement(result, var.name)
+    return result

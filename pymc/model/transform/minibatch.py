@@ -1,6 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Between a model of all rows and one of minibatches."""
+"""Transform a model of all rows to one of minibatches, and back."""
 
 from __future__ import annotations
 
@@ -56,8 +56,6 @@ from pymc.model.fgraph import (
 )
 from pymc.model.transform.closed_over import with_closed_over_rows
 
-__all__ = ["full_model", "minibatch_model", "model_op", "remove_minibatch"]
-
 
 def remove_minibatch(model: Model | None = None) -> Model:
     """Make the same model on all rows, without :func:`pymc.Minibatch`.
@@ -98,28 +96,22 @@ def remove_minibatch(model: Model | None = None) -> Model:
 
 
 def full_model(
-    fgraph: Any,
+    fgraph: FunctionGraph,
     outputs: Sequence[Variable] | None = None,
     replacements: Mapping[Variable, Variable] | None = None,
 ) -> Model:
-    """Make a model without indexes of the graph of one.
+    """Make a model without indexes of a model's graph, which is changed.
 
-    Parameters
-    ----------
-    fgraph : FunctionGraph
-        Of :func:`~pymc.model.fgraph.fgraph_from_model`. It is changed.
-    outputs : sequence of Variable, optional
-        Those of `fgraph` that the model is to have; by default all.
-    replacements : mapping of Variable to Variable, optional
-        What takes the place of variables before.
+    `outputs` are those of the graph that the model is to have, by default all. Variables are replaced
+    by `replacements` first.
     """
-    names = None if outputs is None else {model_op(output).name for output in outputs}
+    kept = None if outputs is None else {model_op(output).name for output in outputs}
     unscale_terms(fgraph)
-    kept = [out for out in fgraph.outputs if names is None or model_op(out).name in names]
-    replaced = rebuild(kept, replacements or {})
-    full = _model_of(fgraph, all_rows(replaced, fgraph._dim_lengths))
+    outputs = [out for out in fgraph.outputs if kept is None or model_op(out).name in kept]
+    outputs = rebuild(outputs, replacements or {})
+    full = _model_of(fgraph, all_rows(outputs, fgraph._dim_lengths))
     for rv in full.observed_RVs:
-        _check_not_fixed(rv, full.rvs_to_values[rv])
+        _check_length_not_fixed(rv, full.rvs_to_values[rv])
     for rv, initval in full.rvs_to_initial_values.items():
         if isinstance(initval, Variable):
             initval = rebuild([initval], replacements or {})
@@ -127,8 +119,7 @@ def full_model(
     return full
 
 
-def _check_not_fixed(rv: Variable, value: Variable) -> None:
-    """Raise where a variable cannot have as many rows as its data."""
+def _check_length_not_fixed(rv: Variable, value: Variable) -> None:
     for k, (length, rows) in enumerate(zip(rv.type.shape, value.type.shape)):
         if None not in (length, rows) and length != rows:
             raise FixedLengthError(
@@ -138,17 +129,16 @@ def _check_not_fixed(rv: Variable, value: Variable) -> None:
             )
 
 
-def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
+def _model_of(fgraph: FunctionGraph, outputs: Sequence[Variable]) -> Model:
     """Make a model of `outputs`, with the coords and the order of variables of `fgraph`."""
-    order = {model_op(out).name: k for k, out in enumerate(fgraph.outputs)}
-    new: Any = FunctionGraph(outputs=outputs, clone=False)
+    new = FunctionGraph(outputs=outputs, clone=False)
     new._coords, new._dim_lengths = fgraph._coords, fgraph._dim_lengths
     new._streams, new._initvals = fgraph._streams, fgraph._initvals
-    _fit_values(
-        new, {model_op(out).name: _model_node(out).outputs[0].type for out in fgraph.outputs}
-    )
+    old_types = {model_op(out).name: _model_node(out).outputs[0].type for out in fgraph.outputs}
+    _fit_values(new, old_types)
     model = model_from_fgraph(new, mutate_fgraph=True)
-    # Points of the one model are points of the other, also where they are read by place
+    # Points of the one model are points of the other, also where they are read by position
+    order = {name: k for k, name in enumerate(old_types)}
     for variables in (
         model.free_RVs,
         model.observed_RVs,
@@ -157,15 +147,13 @@ def _model_of(fgraph: Any, outputs: list[Variable]) -> Model:
         model.data_vars,
     ):
         variables.sort(key=lambda var: order[var.name])
-    model.rvs_to_values = {
-        rv: model.rvs_to_values[rv]
-        for rv in sorted(model.rvs_to_values, key=lambda v: order[v.name])
-    }
+    rvs = sorted(model.rvs_to_values, key=lambda rv: order[rv.name])
+    model.rvs_to_values = {rv: model.rvs_to_values[rv] for rv in rvs}
     return model
 
 
-def _fit_values(fgraph: Any, old_types: Mapping[str, Type]) -> None:
-    """Give free variables whose shape is another one now values that fit to it."""
+def _fit_values(fgraph: FunctionGraph, old_types: Mapping[str, Type]) -> None:
+    """Give free variables of a new shape values that fit to it."""
     plates = plates_of(fgraph_indexes(fgraph))
     for node in fgraph.toposort():
         if not isinstance(node.op, ModelFreeRV):
@@ -185,14 +173,13 @@ def _fit_values(fgraph: Any, old_types: Mapping[str, Type]) -> None:
 
 
 def _model_node(output: Variable) -> Apply:
-    """The node that says what an output of a model is; a conversion to named dims may follow it."""
-    while not isinstance(output.owner.op, ModelVar):
+    while not isinstance(output.owner.op, ModelVar):  # a conversion to named dims may follow it
         output = output.owner.inputs[0]
     return output.owner
 
 
 def model_op(output: Variable) -> Any:
-    """Return the Op that says what an output of a model's graph is."""
+    """Return the `ModelVar` of an output of a model's graph."""
     return _model_node(output).op
 
 
@@ -207,10 +194,10 @@ def minibatch_model(
     ----------
     model : Model, optional
         A model of full data; by default the one of the context. It is not changed, but shares
-        its data with the result. Observed values, or
-        :func:`pymc.Data`, have the dim that is subsampled. Other data, and constants, are rows of it where
-        their entries meet, one by one, those of a variable that has the dim: design matrices, group
-        indexes, offsets, weights. So models of Bambi are subsampled as they are.
+        its data with the result. Observed values, or :func:`pymc.Data`, have the dim that is subsampled.
+        Other data, and constants, are rows of it where their entries meet, one by one, those of a
+        variable that has the dim: design matrices, group indexes, offsets, weights. So models of Bambi
+        are subsampled as they are.
     batch_size : int, or dict of str to int
         Rows of a batch: of the leading dim that all observed variables share, or Potentials where there
         are none, or by dim, such as ``{"obs": 500}``.
@@ -245,7 +232,12 @@ def minibatch_model(
     >>> fast["y"].shape.eval()
     array([10])
     """
-    model = _given_model(model)
+    if isinstance(model, int | Mapping):
+        raise TypeError(
+            f"the first argument of pm.minibatch_model is the model, got {model!r}: write "
+            f"pm.minibatch_model(batch_size={model!r})"
+        )
+    model = modelcontext(model)
     check_choice(sampling, "sampling", "pm.minibatch_model", tuple(SAMPLING))
     sizes = _sizes_by_dim(model, batch_size)
     check_of_all_rows(model, sizes)
@@ -255,99 +247,84 @@ def minibatch_model(
         _open_closures(fgraph, dim)
     batches: dict[Variable, Variable] = {}
     lengths: dict[Variable, Variable] = {}
-    numbers: dict[Apply, dict[int, Variable]] = {}
-    indexes: list[Variable] = []
-    ends: dict[Variable, str] = {}
+    sized: dict[Apply, dict[int, Variable]] = {}
+    plates: dict[str, Variable] = {}
+    coupled: dict[Variable, str] = {}
     for dim, size in sizes.items():
-        uses, sized, coupled = _data_on(fgraph, dim)
-        ends |= dict.fromkeys(coupled, dim)
-        if not uses:
-            raise ValueError(
-                f"batch_size of pm.minibatch_model has the dim {dim!r}, which no data of the model "
-                f"have; the model's dims are {sorted(model.dim_lengths)}"
-            )
-        rows = row_count(_agreeing([axis_length(data, k) for data, k in uses.items()], dim))
-        now = current_length(rows)
-        if now is not None:
-            check_batch_size(size, now)
-        index = minibatch_index(rows, size, sampling, dim)
-        indexes.append(index)
-        for data, k in uses.items():
+        found = _data_on(fgraph, dim)
+        coupled |= dict.fromkeys(found.coupled, dim)
+        plates[dim] = index = _draw_index(model, found.data, dim, size, sampling)
+        for data, k in found.data.items():
             batches[data] = take_rows(batches.get(data, _as_shared(data)), index, k)
-            if _is_row_numbers(data):  # as places, in the batch they are those of its rows
+            if _is_row_numbers(data):  # as positions, in the batch they are those of its rows
                 lengths[data] = pt.arange(index.shape[0], dtype=data.type.dtype)
         length = fgraph._dim_lengths[dim]
         lengths[length] = index.shape[0].astype(length.type.dtype)
-        for node, axes in sized.items():
-            numbers.setdefault(node, {}).update(dict.fromkeys(axes, index.shape[0]))
-    plates = plates_of(indexes)
+        for node, axes in found.sizes.items():
+            sized.setdefault(node, {}).update(dict.fromkeys(axes, index.shape[0]))
     known = {
         rv: as_axes(axes_of_dims(rv.owner.op.dims, plates))
         for rv in _free_variables(fgraph)
         if rv.owner.op.dims
     }
-    # Named data stay full: they are what the rows are taken from
-    named = [o for o in fgraph.outputs if isinstance(model_op(o), ModelNamed)]
+    # Named data stay full, as the rows are taken from them
+    named = [out for out in fgraph.outputs if isinstance(model_op(out), ModelNamed)]
     try:
         outputs = subsample(
-            [o for o in fgraph.outputs if o not in named],
-            {data: (batch, _axes(batch)) for data, batch in batches.items()},
+            [out for out in fgraph.outputs if out not in named],
+            {data: (batch, _tracked_axes(batch)) for data, batch in batches.items()},
             lengths,
             # The lengths of other dims may come from data that are subsampled along another axis
             fixed=[v for v in fgraph._dim_lengths.values() if v not in lengths],
-            sizes=numbers,
+            sizes=sized,
             known=known,
         )
         batched = _model_of(fgraph, [*outputs, *named])
     except ValueError as error:
-        for end, dim in ends.items():
-            raise ValueError(_coupled(end, dim)) from error
+        for variable, dim in coupled.items():
+            raise ValueError(
+                f"pm.minibatch_model: along {dim!r} rows are coupled. {label(variable)} does not compute them "
+                "one by one, as adstock, lags and running sums do not: a row needs others, which its batch does "
+                'not have. Subsample a dim along which rows are independent, such as batch_size={"geo": 100}, '
+                "or fit all rows. An adstock goes if it is written as a sum of lags of data alone, each times "
+                "its weight"
+            ) from error
         raise
-    return _with_batch_initvals(batched)
-
-
-def _coupled(end: Variable, dim: str) -> str:
-    return (
-        f"pm.minibatch_model: along {dim!r} rows are coupled. {label(end)} does not compute them one by "
-        "one, as adstock, lags and running sums do not: a row needs others, which its batch does not "
-        'have. Subsample a dim along which rows are independent, such as batch_size={"geo": 100}, or fit '
-        "all rows. An adstock goes if it is written as a sum of lags of data alone, each times its weight"
-    )
-
-
-def _with_batch_initvals(batched: Model) -> Model:
-    known = known_axes(batched)
-    for rv, rows in local_axes(batched).items():
-        initval, shape = (
-            batched.rvs_to_initial_values[rv],
-            local_shape(batched, batched.named_vars_to_dims[rv.name]),
-        )
-        batched.rvs_to_initial_values[rv] = batch_initval(initval, rv.name, rows, shape, known)
+    _set_batch_initvals(batched)
     for term in [*batched.observed_RVs, *batched.potentials]:
         warn_of_unsigned([term, batched.rvs_to_values.get(term, term)], term.name)
     return batched
 
 
-def _given_model(model: Model) -> Model:
-    if isinstance(model, int | Mapping):
-        raise TypeError(
-            f"the first argument of pm.minibatch_model is the model, got {model!r}: write "
-            f"pm.minibatch_model(batch_size={model!r})"
-        )
-    return modelcontext(model)
-
-
-def _agreeing(counts: list[Variable | int], dim: str) -> list[Variable | int]:
-    now = {n for n in map(current_length, counts) if n is not None}
-    if len(now) > 1:
+def _draw_index(
+    model: Model, data: Mapping[Variable, int], dim: str, size: int, sampling: str
+) -> Variable:
+    if not data:
         raise ValueError(
-            f"pm.minibatch_model: the data on the dim {dim!r} have {' and '.join(map(str, now))} rows; "
+            f"batch_size of pm.minibatch_model has the dim {dim!r}, which no data of the model "
+            f"have; the model's dims are {sorted(model.dim_lengths)}"
+        )
+    lengths = [axis_length(var, k) for var, k in data.items()]
+    known = {n for n in map(current_length, lengths) if n is not None}
+    if len(known) > 1:
+        raise ValueError(
+            f"pm.minibatch_model: the data on the dim {dim!r} have {' and '.join(map(str, known))} rows; "
             "rows that belong together need one number"
         )
-    return counts
+    for n_rows in known:
+        check_batch_size(size, n_rows)
+    return minibatch_index(row_count(lengths), size, sampling, dim)
 
 
-def _axes(batch: Variable) -> Axes:
+def _set_batch_initvals(batched: Model) -> None:
+    known = known_axes(batched)
+    for rv, rows in local_axes(batched).items():
+        shape = local_shape(batched, batched.named_vars_to_dims[rv.name])
+        initval = batched.rvs_to_initial_values[rv]
+        batched.rvs_to_initial_values[rv] = batch_initval(initval, rv.name, rows, shape, known)
+
+
+def _tracked_axes(batch: Variable) -> Axes:
     axes = track_axes(batch)
     if isinstance(axes, Untracked):  # one index along two axes of one variable
         raise ValueError(f"pm.minibatch_model: {axes.why}")
@@ -367,7 +344,7 @@ def _sizes_by_dim(model: Model, batch_size: Any) -> dict[str, int]:
             )
         return {dim: check_int(n, "batch_size", function) for dim, n in batch_size.items()}
     known = model.named_vars_to_dims
-    # A model may have its likelihood in Potentials; those without dims are of no rows
+    # A model may have its likelihood in Potentials; those without dims have no rows
     terms = model.observed_RVs or [term for term in model.potentials if known.get(term.name)]
     dims = {term.name: known.get(term.name, ()) for term in terms}
     leading = {d[0] if d else None for d in dims.values()}
@@ -382,14 +359,14 @@ def _sizes_by_dim(model: Model, batch_size: Any) -> dict[str, int]:
 
 
 class _OnDim(NamedTuple):
-    """What of a model is on a dim, by its dims."""
+    """Variables of a model that are on a dim, by their dims."""
 
     data: dict[Variable, int]  # and their axis
     terms: list[tuple[Variable, int]]
     n_rows: int | None  # None where data differ, or the number is not known
 
 
-def _on_dim(fgraph: Any, dim: str) -> _OnDim:
+def _on_dim(fgraph: FunctionGraph, dim: str) -> _OnDim:
     data: dict[Variable, int] = {}
     terms: list[tuple[Variable, int]] = []
     for node in fgraph.toposort():
@@ -400,9 +377,9 @@ def _on_dim(fgraph: Any, dim: str) -> _OnDim:
                 root = _unnamed(node.inputs[-1])
                 if root.owner is None:
                     data[root] = axis
-    found = {current_length(axis_length(var, k)) for var, k in data.items()}
-    found = found or {current_length(fgraph._dim_lengths.get(dim))}
-    return _OnDim(data, terms, found.pop() if len(found) == 1 else None)
+    n_rows = {current_length(axis_length(var, k)) for var, k in data.items()}
+    n_rows = n_rows or {current_length(fgraph._dim_lengths.get(dim))}
+    return _OnDim(data, terms, n_rows.pop() if len(n_rows) == 1 else None)
 
 
 def _unnamed(data: Variable) -> Variable:
@@ -411,8 +388,8 @@ def _unnamed(data: Variable) -> Variable:
     return data
 
 
-def _open_closures(fgraph: Any, dim: str) -> None:
-    """Show the graph what the functions of a `CustomDist` close over."""
+def _open_closures(fgraph: FunctionGraph, dim: str) -> None:
+    """Make data that functions of a `CustomDist` close over a part of the graph."""
     n_rows = _on_dim(fgraph, dim).n_rows
     for node in fgraph.toposort():
         if n_rows and isinstance(node.op, ModelObservedRV) and dim in node.op.dims:
@@ -422,41 +399,43 @@ def _open_closures(fgraph: Any, dim: str) -> None:
                 fgraph.replace(node.outputs[0], node.op(opened, value), import_missing=True)
 
 
-def _data_on(
-    fgraph: Any, dim: str
-) -> tuple[dict[Variable, int], dict[Apply, list[int]], list[Variable]]:
-    """Data that are rows of the dim, with their axis; what a number gives the length; where rows end.
+class _Data(NamedTuple):
+    """Data on a dim, with their axis; nodes with the length of the dim; variables that couple rows."""
 
-    `pm.Data` and observed values say so by their dims; for others, and constants, their place tells.
-    """
-    uses, terms, n_rows = _on_dim(fgraph, dim)
+    data: dict[Variable, int]
+    sizes: Mapping[Apply, list[int]]
+    coupled: Sequence[Variable]
+
+
+def _data_on(fgraph: FunctionGraph, dim: str) -> _Data:
+    """Find the data on a dim: `pm.Data` and observed values by their dims, others by position."""
+    data, terms, n_rows = _on_dim(fgraph, dim)
     if n_rows is None:
-        return uses, {}, []
-    names = {
+        return _Data(data, {}, [])
+    dims = {
         _unnamed(node.inputs[-1]): node.op.dims
         for node in fgraph.apply_nodes
         if isinstance(node.op, ModelNamed)
     }
-    placed = find_positional_rows(terms, n_rows, _free_variables(fgraph))
-    for data, axes in (placed.data | placed.ends).items():
-        if data not in uses and len(axes) == 1 and _is_data(data):
+    found = find_positional_rows(terms, n_rows, _free_variables(fgraph))
+    for var, axes in (found.data | found.ends).items():
+        if var not in data and len(axes) == 1 and _is_data(var):
             [axis] = axes
-            named = (names.get(data) or (None,) * data.type.ndim)[axis]
-            if named is None and current_length(axis_length(data, axis)) == n_rows:
-                uses[data] = axis
-    return uses, placed.sizes, [end for end in placed.coupled if not _is_data(end)]
+            named = (dims.get(var) or (None,) * var.type.ndim)[axis]
+            if named is None and current_length(axis_length(var, axis)) == n_rows:
+                data[var] = axis
+    return _Data(data, found.sizes, [var for var in found.coupled if not _is_data(var)])
 
 
 def _is_data(var: Variable) -> bool:
     """Return whether `var` depends on data only."""
-    random = (v for v in ancestors([var]) if v.owner is not None)
     return not any(True for _ in explicit_graph_inputs([var])) and not any(
-        isinstance(v.owner.op, RNGConsumerOp) for v in random
+        v.owner is not None and isinstance(v.owner.op, RNGConsumerOp) for v in ancestors([var])
     )
 
 
 def _is_row_numbers(var: Variable) -> bool:
-    """Tell whether `var` is ``arange(n)``."""
+    """Return whether `var` is ``arange(n)``."""
     if isinstance(var, Constant):
         data = np.asarray(var.data)
         return data.ndim == 1 and data.dtype.kind in "iu" and np.array_equal(data, range(len(data)))
@@ -466,12 +445,12 @@ def _is_row_numbers(var: Variable) -> bool:
     return current_length(start) == 0 and current_length(step) == 1
 
 
-def _free_variables(fgraph: Any) -> list[Variable]:
+def _free_variables(fgraph: FunctionGraph) -> list[Variable]:
     return [node.outputs[0] for node in fgraph.toposort() if isinstance(node.op, ModelFreeRV)]
 
 
 def _as_shared(data: Variable) -> Variable:
-    """Raw observed values are constants, and large constants make a function uncacheable."""
+    # Raw observed values are constants, and large constants make a function uncacheable
     if not isinstance(data, Constant) or isinstance(data, XTensorVariable):
         return data
     return raw_data(np.asarray(data.data), data.name)

@@ -9,6 +9,7 @@ from pytensor.graph.basic import Variable
 import pymc._layer as _layer
 
 from pymc.minibatch.rebuild import rebuild
+from pymc.model.core import Model
 from pymc.model.fgraph import WithoutInitvals
 
 released = _layer.run_release(globals())
@@ -16,18 +17,18 @@ released = _layer.run_release(globals())
 
 @wraps(released.freeze_dims_and_data)
 def freeze_dims_and_data(
-    model: Any, dims: Sequence[str] | None = None, data: Sequence[str] | None = None
+    model: Model, dims: Sequence[str] | None = None, data: Sequence[str] | None = None
 ) -> Any:
     names = {var.name for var in model.data_vars} if data is None else set(data)
-    fed = sorted(names.intersection(model.root._streams))
-    if fed:
+    placeholders = sorted(names.intersection(model.root._streams))
+    if placeholders:
         raise ValueError(
-            f"freeze_dims_and_data would make constants of {', '.join(map(repr, fed))}, into which a loader puts "
-            "other rows at each step. Name the data to freeze, data=[...], without these; for some rows "
-            "alone, put them into a pm.Data of their own"
+            f"freeze_dims_and_data would make constants of {', '.join(map(repr, placeholders))}, into which a "
+            "loader puts other rows at each step. Name the data to freeze, data=[...], without these; for "
+            "some rows alone, put them into another pm.Data"
         )
     frozen = released.freeze_dims_and_data(WithoutInitvals(model), dims, data)
-    # Symbolic initial values too: they go on to the variables and lengths of the frozen model
+    # Symbolic initial values too, with the variables and lengths of the frozen model
     new = {var: frozen[name] for name, var in model.named_vars.items()}
     new |= {length: frozen.dim_lengths[dim] for dim, length in model.dim_lengths.items()}
     for rv, initval in model.rvs_to_initial_values.items():
