@@ -22,7 +22,7 @@ def Data(
     coords: dict[str, Any] | None = None,
     infer_dims_and_coords: bool = False,
     model: Any = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> Any:
     """Create a data container that registers a data variable with the model.
 

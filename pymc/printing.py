@@ -34,7 +34,7 @@ class _ShownModel:
 
 
 @wraps(released.str_for_dist)
-def str_for_dist(dist: Variable, *args: Any, **kwargs: Any) -> str:
+def str_for_dist(dist: Variable, *args: object, **kwargs: object) -> str:
     from pymc.variational.minibatch_rv import unscaled_rv
 
     name = dist.name
@@ -44,12 +44,12 @@ def str_for_dist(dist: Variable, *args: Any, **kwargs: Any) -> str:
 
 
 @wraps(released.str_for_model)
-def str_for_model(model: Model, *args: Any, **kwargs: Any) -> str:
+def str_for_model(model: Model, *args: object, **kwargs: object) -> str:
     return released.str_for_model(shown_model(model), *args, **kwargs)
 
 
 @wraps(released.model_table)
-def model_table(model: Model, **kwargs: Any) -> Any:
+def model_table(model: Model, **kwargs: object) -> Any:
     return released.model_table(_ShownModel(model), **kwargs)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pytensor.compile.io import Out
+from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.type import HasDataType
 
@@ -52,7 +53,11 @@ def convert_data(data: Any) -> Any:
 
 @wraps(released.compile)
 def compile(
-    inputs: Any, outputs: Any, random_seed: Any = None, mode: Any = None, **kwargs: Any
+    inputs: object,
+    outputs: Any,
+    random_seed: object = None,
+    mode: Mode | str | None = None,
+    **kwargs: Any,
 ) -> Any:
     updates = dict(kwargs.get("updates") or {})
     all_outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
@@ -85,7 +90,9 @@ def _with_constants(outputs: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str
     return new_outputs if several else new_outputs[0], kwargs
 
 
-def equal_computations(xs: list[Variable], ys: list[Variable], *args: Any, **kwargs: Any) -> bool:
+def equal_computations(
+    xs: list[Variable], ys: list[Variable], *args: object, **kwargs: Any
+) -> bool:
     """Return True also for the next states of two clones of one minibatch index.
 
     Deriving a log-probability clones the index and rewrites its inputs. `collect_default_updates`

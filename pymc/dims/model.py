@@ -1,5 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,18 @@ import pymc._layer as _layer
 
 from pymc.data import Data as RegularData
 from pymc.minibatch.stream_index import is_loader
+from pymc.model.core import Model
 
 released = _layer.run_release(globals())
 
 
-def Data(name: str, value: Any, dims: Any = None, model: Any = None, **kwargs: Any) -> Any:
+def Data(
+    name: str,
+    value: object,
+    dims: str | Sequence[str] | None = None,
+    model: Model | None = None,
+    **kwargs: Any,
+) -> Any:
     """Wrapper around :func:`pymc.Data` that returns an XTensorVariable.
 
     Dimensions are required if the input is not a scalar. Of a loader, the first is that of its rows.
@@ -25,7 +33,11 @@ def Data(name: str, value: Any, dims: Any = None, model: Any = None, **kwargs: A
 
 
 def Potential(
-    name: str, value: Any, dims: Any = None, model: Any = None, total_size: Any = None
+    name: str,
+    value: object,
+    dims: str | Sequence[str] | None = None,
+    model: Model | None = None,
+    total_size: Any = None,
 ) -> Any:
     """Wrapper around :func:`pymc.Potential` that returns an XTensorVariable.
 

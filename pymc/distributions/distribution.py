@@ -1,8 +1,12 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from pytensor.graph.basic import Variable
+from pytensor.graph.op import Op
 from pytensor.graph.replace import graph_replace
 from pytensor.tensor.shape import shape_i
 
@@ -18,7 +22,7 @@ from pymc.minibatch.stream_index import refuse_loader
 
 class _Distribution:
     def __new__(
-        cls, name: str, *args: Any, observed: Any = None, dims: Any = None, **kwargs: Any
+        cls, name: str, *args: object, observed: Any = None, dims: Any = None, **kwargs: object
     ) -> Any:
         refuse_loader(observed, f"observed of {name!r}")
         if dims is not None and kwargs.get("shape") is None and kwargs.get("size") is None:
@@ -42,7 +46,7 @@ released = _layer.run_release(globals(), Distribution=_Distribution)
 
 
 @released._change_dist_size.register(MinibatchIndexRV)
-def change_index_size(op: Any, index: Variable, new_size: Any, expand: bool = False) -> Variable:
+def change_index_size(op: Op, index: Variable, new_size: object, expand: bool = False) -> Variable:
     """Particles share the rows of a batch."""
     return index
 
@@ -53,7 +57,7 @@ def _model() -> Any:
     return modelcontext(None)
 
 
-def _batch_shape(observed: Any, dims: Any) -> tuple[Variable, ...]:
+def _batch_shape(observed: Variable, dims: Sequence[str]) -> tuple[Variable, ...]:
     """Return the shape of `dims`, with the batch size for rows of a minibatch."""
     shape = list(released.shape_from_dims(dims, _model()))
     axes = track_axes(observed)
@@ -70,7 +74,7 @@ class ScaledPartialObservedRV(released.PartialObservedRV):  # type: ignore[name-
     """A `PartialObservedRV` whose last input scales the log-probability of the observed part."""
 
 
-def create_partial_observed_rv(rv: Any, mask: Any) -> tuple:
+def create_partial_observed_rv(rv: Variable, mask: np.ndarray) -> tuple:
     """Separate observed and imputed components; a scale goes to the observed component.
 
     The prior of imputed values is not scaled: given the parameters, it integrates to one.
@@ -111,7 +115,12 @@ def create_partial_observed_rv(rv: Any, mask: Any) -> tuple:
 
 @released._logprob.register(ScaledPartialObservedRV)
 def scaled_partial_observed_rv_logprob(
-    op: Any, values: Any, dist: Any, mask: Any, scale: Any, **kwargs: Any
+    op: Op,
+    values: Sequence[Variable],
+    dist: Variable,
+    mask: Variable,
+    scale: Variable,
+    **kwargs: object,
 ) -> tuple[Variable, Variable]:
     observed, imputed = released.partial_observed_rv_logprob(op, values, dist, mask, **kwargs)
     return observed * scale, imputed
@@ -119,6 +128,6 @@ def scaled_partial_observed_rv_logprob(
 
 @released._support_point.register(ScaledPartialObservedRV)
 def scaled_partial_observed_rv_support_point(
-    op: Any, partial_obs_rv: Any, rv: Any, mask: Any, scale: Any
+    op: Op, partial_obs_rv: Variable, rv: Variable, mask: Variable, scale: Variable
 ) -> Variable:
     return released.partial_observed_rv_support_point(op, partial_obs_rv, rv, mask)

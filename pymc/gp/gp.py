@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pytensor.graph.basic import Variable
+
 import pymc._layer as _layer
 
 from pymc.minibatch.plates import subsampled_dims
@@ -10,13 +12,13 @@ from pymc.model.core import modelcontext
 
 
 class _Latent:
-    def prior(self: Any, name: str, X: Any, *args: Any, **kwargs: Any) -> Any:
+    def prior(self: Any, name: str, X: Variable, *args: object, **kwargs: Any) -> Any:
         _check_dims(self, name, kwargs.get("dims"))
         return super().prior(name, X, *args, **kwargs)  # type: ignore[misc]
 
 
 class _TP:  # it is a Latent, and has a prior of its own
-    def prior(self: Any, name: str, X: Any, *args: Any, **kwargs: Any) -> Any:
+    def prior(self: Any, name: str, X: Variable, *args: object, **kwargs: Any) -> Any:
         _check_dims(self, name, kwargs.get("dims"))
         return super().prior(name, X, *args, **kwargs)  # type: ignore[misc]
 
@@ -24,7 +26,7 @@ class _TP:  # it is a Latent, and has a prior of its own
 released = _layer.run_release(globals(), Latent=_Latent, TP=_TP, LatentKron=_Latent)
 
 
-def _check_dims(process: Any, name: str, dims: Sequence[str | None] | str | None) -> None:
+def _check_dims(process: object, name: str, dims: Sequence[str | None] | str | None) -> None:
     named = (dims,) if isinstance(dims, str) else dims or ()
     plates = subsampled_dims(modelcontext(None))
     for dim in named:

@@ -30,7 +30,7 @@ def _all_rows_of(X: Any) -> Any:
 
 
 class _CenteredOnAllRows:
-    def prior_linearized(self: Any, X: Any) -> Any:
+    def prior_linearized(self: Any, X: Variable | np.ndarray) -> Any:
         if self._X_center is None and (full := _all_rows_of(X)) is not X:
             X_all = full.eval()
             self._X_center = (np.max(X_all, axis=0) + np.min(X_all, axis=0)) / 2
@@ -40,7 +40,7 @@ class _CenteredOnAllRows:
 released = _layer.run_release(globals(), HSGP=_CenteredOnAllRows, HSGPPeriodic=_CenteredOnAllRows)
 
 
-def set_boundary(X: Any, c: Any) -> np.ndarray:
+def set_boundary(X: Variable | np.ndarray, c: object) -> np.ndarray:
     return released.set_boundary(_all_rows_of(X), c)
 
 

@@ -50,7 +50,7 @@ def stream_data(
     model: Model,
     dims: str | Sequence[str | None] | None = None,
     coords: Mapping[str, Any] | None = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> TensorVariable:
     """Register a placeholder for the batches of a loader, or for one field of them; see :func:`pymc.Data`.
 

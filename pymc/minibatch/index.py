@@ -8,9 +8,9 @@ A draw is a function of the state alone, four 32-bit words. So it is the same on
 
 import copy
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pytensor.tensor as pt
@@ -96,7 +96,7 @@ class IndexStateType(RandomType[np.ndarray]):
         return np.array(data)  # a JAX array, which an inplace draw could not write to
 
     # The JAX linker replaces the shared variables of RandomTypes by shared arrays of their values.
-    def is_super(self, otype: Any) -> bool:
+    def is_super(self, otype: object) -> bool:
         return self == otype or (
             isinstance(otype, TensorType) and otype.dtype == "uint32" and otype.ndim == 1
         )
@@ -136,7 +136,7 @@ class _StateStorage(list):
     pymc-extras reseeds a compiled function so, with generators or what JAX makes of them.
     """
 
-    def __setitem__(self, place: Any, value: Any) -> None:
+    def __setitem__(self, place: SupportsIndex | slice, value: Any) -> None:
         if isinstance(value, dict):
             value = np.concatenate([value["jax_state"], np.zeros(2, dtype="uint32")])
         elif isinstance(value, Generator):
@@ -150,7 +150,7 @@ class IndexState(RandomGeneratorSharedVariable):
     It counts as a shared generator, so that PyMC finds, copies, updates and reseeds it.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         if not isinstance(self.container.storage, _StateStorage):  # a clone has that of the first
             self.container.storage = _StateStorage(self.container.storage)
@@ -204,7 +204,7 @@ class MinibatchIndexRV(RandomVariable):
         super().__init__(inplace=inplace)
 
     def make_node(  # type: ignore[override]
-        self, rng: Variable, size: Any, n_rows: Any
+        self, rng: Variable, size: Variable | None, n_rows: Variable | int
     ) -> Apply:
         if not index_state_type.is_super(rng.type):
             raise TypeError(
@@ -224,7 +224,9 @@ class MinibatchIndexRV(RandomVariable):
             n_rows = pt.constant(n_rows.data, dtype="int64")
         return super().make_node(rng, NoneConst, pt.cast(n_rows, "int64"))
 
-    def _supp_shape_from_params(self, dist_params: Any, param_shapes: Any = None) -> list[Variable]:
+    def _supp_shape_from_params(
+        self, dist_params: object, param_shapes: object = None
+    ) -> list[Variable]:
         return [pt.constant(self.batch_size, dtype="int64")]
 
     def draw(
@@ -241,9 +243,9 @@ class MinibatchIndexRV(RandomVariable):
         rows = draw_rows(xp, key, position, n_rows, self.batch_size, pair_hash)
         return pack_state(xp, key, position + np.uint64(self.batch_size)), rows
 
-    def perform(self, node: Apply, inputs: Any, outputs: Any) -> None:
+    def perform(self, node: Apply, inputs: Sequence[np.ndarray], outputs: list[list]) -> None:
         state, _, n_rows = inputs
-        check_batch_size(self.batch_size, n_rows)
+        check_batch_size(self.batch_size, int(n_rows))
         pair_hash = NARROW if n_rows <= NARROW.max_rows else WIDE
         next_state, rows = self.draw(np, state, n_rows, pair_hash)
         if self.inplace:
@@ -255,8 +257,8 @@ class MinibatchIndexRV(RandomVariable):
     def make_thunk(
         self,
         node: Apply,
-        storage_map: Any,
-        compute_map: Any,
+        storage_map: dict[Variable, list],
+        compute_map: dict[Variable, list[bool]],
         no_recycling: list[Variable],
         impl: str | None = None,
     ) -> ThunkType:
@@ -276,7 +278,7 @@ COMPILED_THUNKS: dict[type[MinibatchIndexRV], Callable[[Any, Apply, Any, Any], T
 
 
 def minibatch_index(
-    rows: Any, batch_size: int, sampling: str = "epoch", dim: str | None = None
+    rows: Variable | int, batch_size: int, sampling: str = "epoch", dim: str | None = None
 ) -> TensorVariable:
     """Draw the rows of a batch from ``0 .. rows - 1``.
 

@@ -106,7 +106,7 @@ class StreamIndexRV(MinibatchIndexRV):
     view_map = {0: [0], 1: [0]}
 
     def make_node(  # type: ignore[override]
-        self, rng: Variable, size: Any, n_rows: Any
+        self, rng: Variable, size: Variable | None, n_rows: Variable | int
     ) -> Apply:
         rows = pt.as_tensor_variable(rng)
         if not lvector.is_super(rows.type):
@@ -114,10 +114,10 @@ class StreamIndexRV(MinibatchIndexRV):
         n_rows = pt.cast(pt.as_tensor_variable(n_rows, ndim=0), "int64")
         return Apply(self, [rows, NoneConst, n_rows], [lvector(), lvector()])
 
-    def perform(self, node: Apply, inputs: Any, outputs: Any) -> None:
+    def perform(self, node: Apply, inputs: Sequence[np.ndarray], outputs: list[list]) -> None:
         outputs[0][0] = outputs[1][0] = inputs[0]
 
-    def infer_shape(self, node: Apply, input_shapes: Any) -> list[Any]:
+    def infer_shape(self, node: Apply, input_shapes: Sequence[tuple]) -> list[tuple]:
         return [input_shapes[0], input_shapes[0]]
 
     def update(self, node: Apply) -> dict[Variable, Variable]:
@@ -130,13 +130,13 @@ class StreamedRows(Op):
     __props__ = ()
     view_map = {0: [0]}
 
-    def make_node(self, placeholder: Any, index: Any) -> Apply:
+    def make_node(self, placeholder: Variable, index: Variable) -> Apply:
         return Apply(self, [placeholder, index], [placeholder.type()])
 
-    def perform(self, node: Apply, inputs: Any, outputs: Any) -> None:
+    def perform(self, node: Apply, inputs: Sequence[np.ndarray], outputs: list[list]) -> None:
         outputs[0][0] = inputs[0]
 
-    def infer_shape(self, node: Apply, input_shapes: Any) -> list[Any]:
+    def infer_shape(self, node: Apply, input_shapes: Sequence[tuple]) -> list[tuple]:
         return [input_shapes[0]]
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:

@@ -42,7 +42,7 @@ from pymc.minibatch.total_size import (
 
 class _BaseModel:
     def logp(
-        self: Any,
+        self: "Model",
         vars: Variable | Sequence[Variable] | None = None,
         jacobian: bool = True,
         sum: bool = True,
@@ -70,7 +70,7 @@ class _BaseModel:
         return total
 
     def set_data(
-        self: Any, name: str, values: Any, coords: dict[str, Sequence] | None = None
+        self: "Model", name: str, values: object, coords: dict[str, Sequence] | None = None
     ) -> None:
         """Like the release's; the placeholder of a loader takes any number of rows."""
         if not set_batch(self, name, values, coords):
@@ -78,17 +78,17 @@ class _BaseModel:
             super().set_data(name, values, coords)  # type: ignore[misc]
 
     @minibatch_logp()
-    def point_logps(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def point_logps(self: "Model", *args: object, **kwargs: object) -> dict[str, Any]:
         """Like the release's; of one batch, scaled to all rows."""
         return super().point_logps(*args, **kwargs)  # type: ignore[misc]
 
     @minibatch_logp()
-    def debug(self: Any, *args: Any, **kwargs: Any) -> None:
+    def debug(self: "Model", *args: object, **kwargs: object) -> None:
         """Like the release's; of one batch."""
         super().debug(*args, **kwargs)  # type: ignore[misc]
 
     @minibatch_logp()
-    def profile(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def profile(self: "Model", *args: object, **kwargs: object) -> Any:
         """Like the release's; of one batch."""
         return super().profile(*args, **kwargs)  # type: ignore[misc]
 
@@ -105,14 +105,14 @@ class _Model:
         return {}
 
     def register_rv(
-        self: Any,
+        self: "Model",
         rv_var: Variable,
         name: str,
         *,
         observed: Any = None,
         total_size: Any = None,
         dims: Sequence[str] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> Variable:
         rv_var, observed = as_streamed(self, rv_var), as_streamed(self, observed)
         register = partial(super().register_rv, name=name, dims=dims)  # type: ignore[misc]
@@ -136,7 +136,7 @@ class _Model:
         return new
 
     def _observed_totals(
-        self: Any,
+        self: "Model",
         rv_var: Variable,
         name: str,
         observed: Any,
@@ -174,8 +174,8 @@ class _Model:
         rv_var: Variable,
         data: Any,
         dims: Sequence[str] | None,
-        default_transform: Any,
-        transform: Any,
+        default_transform: object,
+        transform: object,
         total_size: list | None,
     ) -> Variable:
         # Scaled here and not in the release's branch, which has none for imputed values
@@ -201,7 +201,10 @@ if TYPE_CHECKING:
 
 @wraps(released.set_data)
 def set_data(
-    new_data: Mapping[str, Any], model: Model | None = None, *, coords: Any = None
+    new_data: Mapping[str, Any],
+    model: "Model | None" = None,
+    *,
+    coords: dict[str, Sequence] | None = None,
 ) -> None:
     model = released.modelcontext(model)
     numbers = check_batches(model, new_data)
@@ -211,15 +214,17 @@ def set_data(
 
 
 @wraps(released.Deterministic)
-def Deterministic(name: str, var: Any, model: Any = None, dims: Any = None) -> Variable:
+def Deterministic(
+    name: str, var: Variable, model: "Model | None" = None, dims: str | Sequence[str] | None = None
+) -> Variable:
     model = released.modelcontext(model)
     return released.Deterministic(name, as_streamed(model, var), model=model, dims=dims)
 
 
 def Potential(
     name: str,
-    var: Any,
-    model: Any = None,
+    var: Variable,
+    model: "Model | None" = None,
     dims: str | Sequence[str] | None = None,
     total_size: Any = None,
 ) -> Variable:

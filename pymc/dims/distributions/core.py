@@ -13,7 +13,7 @@ from pymc.minibatch.plates import note_index, subsampled_dims
 
 class _DimDistribution:
     def __new__(
-        cls, name: str, *args: Any, observed: Any = None, model: Any = None, **kwargs: Any
+        cls, name: str, *args: object, observed: Any = None, model: object = None, **kwargs: object
     ) -> Any:
         if isinstance(observed, Variable):
             for index in indexes([observed]):
@@ -23,7 +23,7 @@ class _DimDistribution:
 
     @classmethod
     def dist(
-        cls, dist_params: Any, *, dim_lengths: dict[str, Any] | None = None, **kwargs: Any
+        cls, dist_params: object, *, dim_lengths: dict[str, Any] | None = None, **kwargs: object
     ) -> Variable:
         """Replace the lengths of a model's subsampled dims by those of the batch."""
         from pymc.model.core import Model

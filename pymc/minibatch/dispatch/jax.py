@@ -25,7 +25,7 @@ except ImportError:  # JAX < 0.8
 
 
 @jax_funcify.register(MinibatchIndexRV)
-def jax_funcify_MinibatchIndexRV(op: MinibatchIndexRV, node: Apply, **kwargs: Any) -> Callable:
+def jax_funcify_MinibatchIndexRV(op: MinibatchIndexRV, node: Apply, **kwargs: object) -> Callable:
     """Make the function of a draw, which JAX traces anew for each number of rows."""
     narrow = partial(op.draw, jnp, pair_hash=NARROW)
     wide = partial(op.draw, jnp, pair_hash=WIDE)

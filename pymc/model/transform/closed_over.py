@@ -37,7 +37,7 @@ class _Graph(NamedTuple):
 class ClosedOverRV(CustomSymbolicDistRV):
     """A `CustomDist` with the data that its functions closed over as its last parameters."""
 
-    def __init__(self, *args: Any, graph: _Graph | None, **kwargs: Any) -> None:
+    def __init__(self, *args: object, graph: _Graph | None, **kwargs: object) -> None:
         self.graph = graph
         self.inline_logprob = graph is None
         super().__init__(*args, **kwargs)
@@ -50,7 +50,7 @@ class ClosedOverRV(CustomSymbolicDistRV):
 
 
 @_logprob.register(ClosedOverRV)
-def _closed_over_logprob(op: ClosedOverRV, values: Any, *inputs: Any, **kwargs: Any) -> Variable:
+def _closed_over_logprob(op: ClosedOverRV, values: Any, *inputs: Any, **kwargs: object) -> Variable:
     if op.graph is None:
         raise NotImplementedError(f"the logp of {op} is derived from its graph")
     _, _, params = op.get_input_output_type_idxs(op.extended_signature)[0]

@@ -58,7 +58,7 @@ def _placeholder(var: Variable | str) -> Variable | str:
 
 
 @wraps(released.do)
-def do(model: Model, vars_to_interventions: Mapping[Any, Any], **kwargs: Any) -> Any:
+def do(model: Model, vars_to_interventions: Mapping[Any, Any], **kwargs: object) -> Any:
     vars_to_interventions = {_placeholder(k): new for k, new in vars_to_interventions.items()}
     old = {model[var] if isinstance(var, str) else var for var in vars_to_interventions}
     for var, new in vars_to_interventions.items():
