@@ -17,7 +17,7 @@ from pytensor.scan.op import Scan
 import pymc as pm
 
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.stream_index import StreamedRows, stream_index, streamed_rows
+from pymc.minibatch.stream_index import StreamedRows, stream_index
 from pymc.variational import vectorize
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.operators import KSD
@@ -302,6 +302,6 @@ def test_no_rows_of_a_stream_in_a_scan(monkeypatch):
 
 def test_the_gradient_of_a_streams_rows():
     x = pt.vector("x")
-    rows = streamed_rows(x, stream_index(total=N, batch_size=B))
+    rows = StreamedRows()(x, stream_index(total=N, batch_size=B))
     gradient = pytensor.grad((rows**2).sum(), x).eval({x: X[:B]}, mode=PYTHON)
     np.testing.assert_allclose(gradient, 2 * X[:B])
