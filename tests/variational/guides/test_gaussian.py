@@ -173,8 +173,8 @@ def test_variables_and_the_rest_as_keys(model: pm.Model) -> None:
     ("rank", "error", "message"),
     [
         (0, ValueError, "rank=0 of pm.LowRank"),
-        (1.5, TypeError, "of type float"),
-        (True, TypeError, "of type bool"),
+        (1.5, TypeError, "got a float"),
+        (True, TypeError, "got a bool"),
     ],
 )
 def test_rank(rank: Any, error: type, message: str) -> None:
