@@ -78,9 +78,8 @@ def in_model(var: Variable, model: Model, skipped_names: Collection[str] = ()) -
                 new = containers.get(id(old.container))
         if new is not None and new is not old:
             swaps[old] = new
-    for rv in model.observed_RVs:
-        swaps[rv] = model.rvs_to_values[rv]
     values = {rv: model.rvs_to_values[rv] for rv in model.observed_RVs}
+    swaps |= values
     return _replace(var, {old: values.get(new, new) for old, new in swaps.items()}, model)
 
 
