@@ -187,7 +187,9 @@ class BufferWriter:
 
 def _with_epoch(epoch: int, rows: range | np.ndarray) -> np.ndarray:
     """Return positions as an array of int64, shape (n_rows, 2)."""
-    return np.stack([np.full(len(rows), epoch), np.asarray(rows, np.int64)], axis=1)
+    if isinstance(rows, range):  # NumPy would go through it in Python
+        rows = np.arange(rows.start, rows.stop, rows.step)
+    return np.stack([np.full(len(rows), epoch), rows], axis=1)
 
 
 def _stacked(positions: Sequence[np.ndarray]) -> np.ndarray:
