@@ -100,7 +100,7 @@ def read_flights() -> Flights:
 
 
 def robust_regression(features, carrier, origin, month, delay) -> None:
-    """Say how late flights are: data of all flights, of a minibatch, or of a stream."""
+    """Model the arrival delay of all flights, of a minibatch, or of a stream."""
     typical_delay = pm.Normal("typical_delay", 0, 20)
     carrier_spread = pm.HalfNormal("carrier_spread", 10)
     carrier_delay = pm.Normal("carrier_delay", typical_delay, carrier_spread, dims="carrier")
