@@ -355,7 +355,7 @@ class TestFunctionsOfData:
         assert pm.sample_prior_predictive(2, model=model).prior_predictive["y"].shape == (1, 2, B)
         make_inference(FitOptions(model=model, random_seed=1)).fit(2, data=loader, **QUIETLY)
         assert model["batch"].get_value().any()
-        with pytest.raises(ValueError, match="none that you chose"):
+        with pytest.raises(ValueError, match="you have set no rows in the model"):
             pm.sample_prior_predictive(2, model=model)
         with pytest.raises(ValueError, match="would see the same rows at each step"):
             make_inference(FitOptions(model=model, random_seed=1)).fit(2, **QUIETLY)
