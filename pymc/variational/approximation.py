@@ -48,15 +48,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """The parameters of guides: shared variables, and a table for each plate.
-
-    Parameters
-    ----------
-    dense : mapping of Parameter or SharedVariable to SharedVariable
-    tables : mapping of plate to ParamTable
-    columns : mapping of Parameter to slice
-        Of the table of its plate.
-    """
+    """The parameters of guides: shared variables, and a table for each plate with columns for each parameter."""
 
     dense: Mapping[Parameter | SharedVariable, SharedVariable]
     tables: Mapping[Plate, ParamTable]

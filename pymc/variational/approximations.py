@@ -1,15 +1,18 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+
 import pymc._layer as _layer
 
 from pymc.backends.base import MultiTrace
-from pymc.model.core import modelcontext
+from pymc.model.core import Model, modelcontext
 from pymc.pytensorf import floatX
 from pymc.variational.approximation import GuideApproximation, make_guides
 from pymc.variational.fit_options import check_known
@@ -19,7 +22,12 @@ from pymc.variational.guides.initial_values import read_sigmas, rhos_of_entries
 from pymc.variational.opvi import sample_over  # type: ignore[attr-defined]
 
 
-def _set_rhos(group: Any, param: Any, entries: Any, start_sigma: Mapping[Any, Any] | None) -> None:
+def _set_rhos(
+    group: Any,
+    param: SharedVariable,
+    entries: slice | np.ndarray,
+    start_sigma: Mapping[str, np.ndarray] | None,
+) -> None:
     """Set entries of a parameter to the standard deviations of the argument `start_sigma`."""
     if not start_sigma:
         return
@@ -35,8 +43,10 @@ def _set_rhos(group: Any, param: Any, entries: Any, start_sigma: Mapping[Any, An
 
 class _MeanFieldGroup:
     def create_shared_params(
-        self: Any, start: Any = None, start_sigma: Any = None
-    ) -> dict[str, Any]:
+        self: Any,
+        start: Mapping[str, np.ndarray] | None = None,
+        start_sigma: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, SharedVariable]:
         """Create the release's parameters; `start_sigma` takes both names of a variable, and any shape."""
         params = super().create_shared_params(start)  # type: ignore[misc]
         _set_rhos(self, params["rho"], slice(None), start_sigma)
@@ -45,8 +55,10 @@ class _MeanFieldGroup:
 
 class _FullRankGroup:
     def create_shared_params(
-        self: Any, start: Any = None, start_sigma: Any = None
-    ) -> dict[str, Any]:
+        self: Any,
+        start: Mapping[str, np.ndarray] | None = None,
+        start_sigma: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, SharedVariable]:
         """Create the release's parameters, with standard deviations on the diagonal."""
         params = super().create_shared_params(start)  # type: ignore[misc]
         rows, columns = self.tril_indices
@@ -59,11 +71,11 @@ class _FullRankGroup:
 class _EmpiricalGroup:
     def create_shared_params(
         self: Any,
-        trace: Any = None,
+        trace: MultiTrace | None = None,
         size: int | None = None,
         jitter: float = 1,
-        start: Any = None,
-    ) -> dict[str, Any]:
+        start: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, SharedVariable]:
         """Create the release's parameters, with a jitter drawn with the group's `random_seed`."""
         params = super().create_shared_params(trace, size, 0, start)  # type: ignore[misc]
         if trace is None:
@@ -100,12 +112,12 @@ class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type:
 
     def __init__(
         self,
-        model: Any,
+        model: Model | None,
         guide: str | Guide,
         *,
         start: Mapping[str, Any] | None = None,
         start_sigma: Mapping[str, Any] | None = None,
-        random_seed: Any = None,
+        random_seed: int | None = None,
     ) -> None:
         model = modelcontext(model)
         rng = np.random.RandomState(random_seed)
@@ -117,7 +129,7 @@ class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type:
         super().__init__(model, guides, rng=rng)
 
     @property
-    def shared_params(self) -> dict[str, Any]:
+    def shared_params(self) -> dict[str, SharedVariable]:
         """The shared variables of the parameters, by name."""
         storage = self.storage
         return {
@@ -164,7 +176,7 @@ class MeanField(_OneGuide):
 
     _group_class = released.MeanFieldGroup
 
-    def __init__(self, *, model: Any = None, **arguments: Any) -> None:
+    def __init__(self, *, model: Model | None = None, **arguments: Any) -> None:
         check_starts("MeanField", arguments)
         super().__init__(model, "mean_field", **arguments)
 
@@ -177,7 +189,7 @@ class FullRank(_OneGuide):
 
     _group_class = released.FullRankGroup
 
-    def __init__(self, *, model: Any = None, **arguments: Any) -> None:
+    def __init__(self, *, model: Model | None = None, **arguments: Any) -> None:
         check_starts("FullRank", arguments)
         super().__init__(model, "full_rank", **arguments)
 
@@ -211,7 +223,7 @@ class Empirical(_OneGuide):
         size: int | None = None,
         *,
         jitter: float = 1,
-        model: Any = None,
+        model: Model | None = None,
         **arguments: Any,
     ) -> None:
         check_starts("Empirical", arguments, "trace", "size", "jitter")
@@ -229,11 +241,11 @@ class Empirical(_OneGuide):
         self.histogram.set_value(histogram)
 
     @property
-    def histogram(self) -> Any:
+    def histogram(self) -> SharedVariable:
         """The particles, shape (size, ndim)."""
         return self.shared_params["histogram"]
 
-    def evaluate_over_trace(self, node: Any) -> Any:
+    def evaluate_over_trace(self, node: Variable | Sequence[Variable]) -> Any:
         """Compute a node of the model at each particle, along a new leading axis."""
         several = isinstance(node, list | tuple)
         nodes = self.model.replace_rvs_by_values(list(node) if several else [node])
@@ -241,7 +253,7 @@ class Empirical(_OneGuide):
         return found if several else found[0]
 
 
-def _check_trace(trace: Any, model: Any, size: Any) -> None:
+def _check_trace(trace: object, model: Model, size: int | None) -> None:
     if not isinstance(trace, MultiTrace):
         raise NotImplementedError(
             f"trace of pm.Empirical is a {type(trace).__name__}: give it a MultiTrace, of "

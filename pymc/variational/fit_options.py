@@ -133,10 +133,10 @@ class FitOptions:
         }
 
 
-#: As many names as a message lists
+#: The most names that a message lists.
 FEW = 10
 
-#: What other libraries call it, without underscores; what to write here; and an argument of who takes it
+#: Names in other libraries, without underscores; what to write here; and an argument of functions that take it.
 ADVICE: tuple[tuple[frozenset[str], str, str], ...] = tuple(
     (frozenset(names.split()), instead, argument)
     for names, instead, argument in (
@@ -230,22 +230,9 @@ KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 
 def argument_names(cls: type, method: str) -> frozenset[str] | None:
-    """Tell which arguments a method takes by name: its own, and those that it passes on to its bases.
+    """Return the names of the arguments of a method and of the methods of its bases that it passes them on to.
 
-    Returns
-    -------
-    frozenset of str
-        None if the last one of them takes any name.
-
-    Examples
-    --------
-    >>> from pymc.variational.fit_options import argument_names
-    >>> class Base:
-    ...     def updates(self, obj_n_mc=None): ...
-    >>> class Own(Base):
-    ...     def updates(self, power=1, **kwargs): ...
-    >>> sorted(argument_names(Own, "updates"))
-    ['obj_n_mc', 'power']
+    None if the last one of them takes any name.
     """
     names: set[str] = set()
     for base in cls.__mro__:
@@ -259,21 +246,10 @@ def argument_names(cls: type, method: str) -> frozenset[str] | None:
 
 
 def check_known(where: str, given: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Refuse arguments that nothing takes.
+    """Raise a TypeError for unknown arguments of `where`, the function that the user called.
 
-    Parameters
-    ----------
-    where : str
-        What the user called.
-    given : mapping of str to object
-    names : iterable of str
-        Of the arguments that it takes.
-
-    Raises
-    ------
-    TypeError
-        With what to write instead: of arguments that other libraries have, what is theirs here; of
-        others the names that are near, or else all if they are few.
+    The message has the name here of an argument of other libraries; else names that are near, or all if they
+    are few.
     """
     known = sorted(set(names) - {"self"})
     unknown = [name for name in given if name not in known]
@@ -288,12 +264,7 @@ def check_known(where: str, given: Mapping[str, Any], names: Iterable[str]) -> N
 
 
 def check_no_more(where: str, given: Mapping[str, Any]) -> None:
-    """Refuse arguments of a fit where it goes on with those that it has.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Raise a TypeError for arguments of a fit that goes on with those that it has."""
     if given:
         raise TypeError(
             f"{where} got {', '.join(f'{name}={value!r}' for name, value in given.items())}, and takes n, "
@@ -304,7 +275,7 @@ def check_no_more(where: str, given: Mapping[str, Any]) -> None:
 
 
 def _advice(name: str, value: Any, known: Sequence[str], listed: str) -> str:
-    """Say what to write for an argument of another library, or of another name."""
+    """Return what to write for an argument of another library, or a misspelt one."""
     bare = name.lower().replace("_", "").replace("-", "")
     for names, instead, argument in ADVICE:
         if argument in known and bare in names:
@@ -320,12 +291,7 @@ def _advice(name: str, value: Any, known: Sequence[str], listed: str) -> str:
 
 
 def check_callbacks(callbacks: Any) -> tuple[Callable, ...]:
-    """Check the argument `callbacks` of a fit.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Return the argument `callbacks` of a fit as a tuple; a TypeError if one cannot be called."""
     if callable(callbacks):
         raise TypeError(f"callbacks={callbacks!r} of a fit has to be a list: write callbacks=[...]")
     for callback in callbacks or ():
@@ -338,7 +304,7 @@ def check_callbacks(callbacks: Any) -> tuple[Callable, ...]:
 
 
 def take_compile_kwargs(backend: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Take what is meant for the compiler out of the arguments of a fit."""
+    """Take the arguments of the compiler out of those of a fit."""
     given = kwargs.pop("compile_kwargs", None)
     if (old := kwargs.pop("fn_kwargs", None)) is not None:
         warnings.warn(
@@ -351,18 +317,14 @@ def take_compile_kwargs(backend: str | None, kwargs: dict[str, Any]) -> dict[str
 
 
 def backend_name(mode: Any) -> str:
-    """Tell what a mode compiles for, as reports say it: "numba", "jax", "python" or "c"."""
+    """Return the name of the backend of a mode in reports: "numba", "jax", "python" or "c"."""
     return BACKENDS.get(type(get_mode(mode).linker).__name__, "c")
 
 
 def settings_of(kwargs: Mapping[str, Any]) -> dict[str, Setting]:
-    """Put the arguments of a fit into a form that a file of results can hold."""
-    settings: dict[str, Setting] = {}
-    for name, value in kwargs.items():
-        if value is None:
-            continue
-        if isinstance(value, str | int | float | bool):
-            settings[name] = value
-        else:
-            settings[name] = name_of(value)
-    return settings
+    """Return the arguments of a fit as numbers and text, for a file of results."""
+    return {
+        name: value if isinstance(value, str | int | float | bool) else name_of(value)
+        for name, value in kwargs.items()
+        if value is not None
+    }

@@ -47,7 +47,7 @@ class _SVGD:
         jitter: float = 1,
         model: Model | None = None,
         start: Mapping[str, np.ndarray] | None = None,
-        random_seed: Any = None,
+        random_seed: int | None = None,
         start_sigma: Mapping[str, np.ndarray] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -98,7 +98,7 @@ def fit(
     n: int = N_STEPS,
     method: str | Inference = "advi",
     model: Model | None = None,
-    random_seed: Any = None,
+    random_seed: int | None = None,
     start: Mapping[str, np.ndarray] | None = None,
     start_sigma: Mapping[str, np.ndarray] | None = None,
     inf_kwargs: Mapping[str, Any] | None = None,

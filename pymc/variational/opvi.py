@@ -1,8 +1,11 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,8 +24,18 @@ from pymc.variational.replacements import as_replacements, check_replacements
 from pymc.variational.report import add_fit
 from pymc.variational.vectorize import at_each_draw, draw_anew, largest_at_once
 
+if TYPE_CHECKING:
+    from pytensor.compile.sharedvalue import SharedVariable
 
-def sample_over(owner: Any, node: Any, draws: Mapping[Variable, Variable]) -> Any:
+    from pymc.model.core import Model
+    from pymc.variational.local_params.table import ParamTable
+
+type Nodes = Variable | list[Variable] | tuple[Variable, ...]
+
+
+def sample_over(
+    owner: _Group | _Approximation, node: Nodes, draws: Mapping[Variable, Variable]
+) -> Any:
     """Compute nodes at draws of the flat inputs of an approximation or a group."""
     several = isinstance(node, list | tuple)
     flat = owner.to_flat_input(list(node) if several else [node])
@@ -58,7 +71,14 @@ def _check_group_arguments(group: Any) -> None:
 
 
 class _Group:
-    def __init_group__(self: Any, group: Any) -> None:
+    model: Model
+    input: Variable
+    ordering: Mapping[str, tuple[str, slice, tuple[int, ...], str]]
+    symbolic_initial: Variable
+    symbolic_random: Variable
+    to_flat_input: Any
+
+    def __init_group__(self, group: Any) -> None:
         """Raise an error for variables of the rows: a group would hold those of a batch."""
         _check_group_arguments(self)
         local = [rv.name for rv in local_axes(self.model)]
@@ -75,7 +95,7 @@ class _Group:
         check_no_row_values(self.model)
         super().__init_group__(group)  # type: ignore[misc]
 
-    def _prepare_start(self: Any, start: Any = None) -> np.ndarray:
+    def _prepare_start(self, start: Mapping[str, Any] | None = None) -> np.ndarray:
         """Like the release's, in the order of the group's variables, and within their supports."""
         # Guides import this module
         from pymc.variational.guides.initial_values import (
@@ -97,7 +117,7 @@ class _Group:
         check_support(self.model, point, start)
         return np.concatenate([point[name].ravel() for name in self.ordering])
 
-    def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
+    def symbolic_sample_over_posterior(self, node: Nodes) -> Any:
         random = self.symbolic_random.astype(self.symbolic_initial.dtype)
         return sample_over(self, node, {self.input: random})
 
@@ -108,9 +128,11 @@ class _ObjectiveFunction:
     #: Whether a step that is not finite changes nothing, and has a loss that is not finite
     guarded = False
     guide_losses: tuple[str, ...] = ()
+    approx: _Approximation
+    updates: Any
 
     def updates_averaged(
-        self: Any, fraction: float | None, **kwargs: Any
+        self, fraction: float | None, **kwargs: Any
     ) -> tuple[Mapping[Any, Any], Any, TailAverage | None]:
         """Return the next values of a step, its loss, and averages over the last part of a fit."""
         for name in ("obj_optimizer", "test_optimizer"):
@@ -134,22 +156,28 @@ class _ObjectiveFunction:
 class _Approximation(ApproximationBase):
     """The interface of all approximations of a fit, for one of groups."""
 
+    groups: list[Any]
+    inputs: list[Variable]
+    model: Model
+    params: list[SharedVariable]
+    symbolic_randoms: list[Variable]
+
     @property
-    def rng(self: Any) -> np.random.RandomState:
+    def rng(self) -> np.random.RandomState:
         """The generator of seeds."""
         return self.groups[0].rng
 
     @property
-    def tables(self) -> tuple[Any, ...]:
+    def tables(self) -> tuple[ParamTable, ...]:
         """The tables of parameters of rows."""
         return ()
 
     @property
-    def dense_params(self: Any) -> list[Any]:
+    def dense_params(self) -> list[SharedVariable]:
         """Those of `params` that all rows share."""
         return self.params
 
-    def keep_transformed(self: Any, include_transformed: bool) -> None:
+    def keep_transformed(self, include_transformed: bool) -> None:
         """Set whether `state` has the unconstrained variables too."""
         for group in self.groups:
             group.include_transformed = include_transformed
@@ -166,14 +194,14 @@ class _Approximation(ApproximationBase):
         """List variables whose parameters are not finite, with their entries, if they are known."""
         return []
 
-    def symbolic_sample_over_posterior(self: Any, node: Any) -> Any:
+    def symbolic_sample_over_posterior(self, node: Nodes) -> Any:
         draws = dict(zip(self.inputs, self.symbolic_randoms))
         return sample_over(self, node, draws)
 
     def sample_node(
-        self: Any,
-        node: Any,
-        size: Any = None,
+        self,
+        node: Nodes,
+        size: int | Variable | None = None,
         deterministic: bool = False,
         more_replacements: Mapping[Variable | str, Any] | None = None,
     ) -> Any:
@@ -212,23 +240,25 @@ class _Approximation(ApproximationBase):
         draw_anew(sampled, nodes)
         return sampled if several else sampled[0]
 
-    def sampled_nodes(self: Any, nodes: list[Variable], size: Any, deterministic: Any) -> list[Any]:
+    def sampled_nodes(
+        self, nodes: list[Variable], size: int | Variable | None, deterministic: bool | Variable
+    ) -> list[Variable]:
         """Return nodes at draws of the latent variables."""
         return super().sample_node(nodes, size, deterministic)  # type: ignore[misc]
 
     def set_size_and_deterministic(
-        self: Any, node: Any, s: Any, d: Any, more_replacements: Any = None
+        self, node: Nodes, s: Any, d: Any, more_replacements: Mapping[Any, Any] | None = None
     ) -> Any:
         new = as_replacements(self.model, more_replacements)
         if new:
             check_replacements(self.model, new)
         return super().set_size_and_deterministic(node, s, d, new)  # type: ignore[misc]
 
-    def to_flat_input(self: Any, node: Any, more_replacements: Any = None) -> Any:
+    def to_flat_input(self, node: Nodes, more_replacements: Mapping[Any, Any] | None = None) -> Any:
         new = as_replacements(self.model, more_replacements)
         return super().to_flat_input(node, more_replacements=new)  # type: ignore[misc]
 
-    def sample(self: Any, draws: int = 500, **kwargs: Any) -> Any:
+    def sample(self, draws: int = 500, **kwargs: Any) -> Any:
         """Draw from the approximation, with deterministics at all rows; the parameters are the release's."""
         model = released.pm.Model.get_context(error_if_none=False) or self.model
         with full_data_model(model):

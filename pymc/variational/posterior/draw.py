@@ -228,21 +228,8 @@ def compile_mode(n_numbers: int) -> str | None:
 class RowFunction:
     """A compiled function of a number of draws, of earlier draws, and of rows.
 
-    Parameters
-    ----------
-    approx : GuideApproximation
-    outputs : sequence of Variable
-        Graphs of a batch.
-    n_draws : scalar integer
-    params : mapping of plate to matrix
-        Inputs for the parameters of the rows of each plate.
-    inputs : sequence of Variable
-        Inputs for earlier draws.
-    swaps : mapping of Variable to Variable, optional
-        Replacements for data and lengths of the model.
-    random_seed : int, optional
-    mode : optional
-        Of the compilation.
+    `outputs` are graphs of a batch. `params` has an input for the parameters of the rows of each plate, `inputs`
+    are those for earlier draws, and `swaps` replaces data and lengths of the model.
     """
 
     def __init__(
@@ -274,13 +261,7 @@ class RowFunction:
     def __call__(
         self, n_draws: int, selection: RowSelection, inputs: Iterable[np.ndarray] = ()
     ) -> list[np.ndarray]:
-        """Compute the outputs at some rows.
-
-        Raises
-        ------
-        ValueError
-            If they need data of a stream that are not in the selection.
-        """
+        """Compute the outputs at some rows; a ValueError if a stream does not hold their data."""
         # Positions among all rows would be read as positions in a batch
         for rows in self.streams:
             if rows not in selection.held:
@@ -360,16 +341,10 @@ def draw_in_two_stages(
     guides: Sequence[Guide],
     global_shape: tuple[Any, ...] | None = None,
 ) -> tuple[list[Variable], list[Variable], Draws]:
-    """Split draws of all guides into those of some, and of all given inputs for the first ones.
+    """Split draws of all guides into those of some, and of all given these.
 
-    Returns
-    -------
-    latents : list of Variable
-        The draws of `guides`.
-    inputs : list of Variable
-        Inputs of any length that take their place.
-    rest : Draws
-        All guides, as functions of these inputs.
+    Returns the draws of `guides`, inputs of any length in their place, and the draws of all guides as functions
+    of these inputs.
     """
     drawn = {
         guide: tuple(
@@ -385,16 +360,8 @@ def draw_in_two_stages(
 class RowSampler:
     """Draws of outputs: of what all parts of the rows share, and then of each part.
 
-    Parameters
-    ----------
-    approx : GuideApproximation
-    outputs : sequence of Output
-    selection : RowSelection
-    n_draws : int
-    random_seed : int, RandomState or Generator, optional
-    predictive : bool
-        Whether the outputs are functions of the free variables, with observed ones to draw, and not of the
-        value variables.
+    The outputs are functions of the value variables; with `predictive`, of the free variables, and observed
+    ones are drawn.
     """
 
     def __init__(
@@ -425,7 +392,7 @@ class RowSampler:
             [*latents, *_computed(approx, self.shared, early, predictive)],
             draws,
             _of_plates(params, first),
-            swaps=selection.swaps,
+            swaps=selection.data.swaps,
             random_seed=first_seed,
             mode=mode,
         )
@@ -435,7 +402,7 @@ class RowSampler:
             draws,
             _of_plates(params, rest),
             inputs,
-            swaps=selection.swaps,
+            swaps=selection.data.swaps,
             random_seed=rest_seed,
             mode=mode,
         )

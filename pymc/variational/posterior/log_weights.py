@@ -262,7 +262,7 @@ class _RowWeights:
             latents,
             particles,
             {},
-            swaps=selection.swaps,
+            swaps=selection.data.swaps,
             random_seed=shared_seed,
             mode=mode,
         )
@@ -275,7 +275,7 @@ class _RowWeights:
             particles,
             params,
             inputs,
-            swaps=selection.swaps,
+            swaps=selection.data.swaps,
             random_seed=row_seed,
             mode=mode,
         )
@@ -384,13 +384,9 @@ def _weights(approx: GuideApproximation, params: Mapping[Plate, Variable], draws
 def global_draws(
     approx: GuideApproximation, draws: int, random_seed: RandomState = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Draw all variables of an approximation without variables of rows.
+    """Draw all variables of an approximation without variables of rows; also return log q, shape (draws,).
 
-    Returns
-    -------
-    points : dict of str to array, shape (draws, ...)
-        By name of the value variable, on the unconstrained space.
-    logq : array of float64, shape (draws,)
+    The draws are on the unconstrained space, by name of the value variable, shape (draws, ...).
     """
     n_draws = pt.lscalar("n_draws")
     found, param_values = draw_guides(approx, {}, (n_draws,)), approx.storage.param_values({})
@@ -415,14 +411,9 @@ def joint_log_weights(
     mode: Mode | str | None = None,
     show: bool = False,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Draw all variables of all rows, with the log-ratio of the joint density and the guides', with a bar if `show`.
+    """Draw all variables of all rows; also return log p - log q of all rows in nats, shape (draws,).
 
-    Returns
-    -------
-    points : dict of str to array, shape (draws, ...)
-        By name of the value variable, on the unconstrained space; those of rows only if they are small.
-    log_weights : array of float64, shape (draws,)
-        log p - log q of all rows, in nats.
+    The draws are as in :func:`global_draws`; those of rows are only kept if they are small. `show` shows a bar.
     """
     size = 8 * draws * approx.ndim
     has_one_axis = [len(plate) for plate in _plates(approx)] == [1]
@@ -481,23 +472,14 @@ LARGEST_RATIO = 2
 
 @dataclass(frozen=True, eq=False)
 class LogDensity:
-    """The log-probability of draws.
-
-    Parameters
-    ----------
-    values : array of float64, shape (n_draws,)
-        In nats, of all rows.
-    se : float
-        Standard error that the draws have in common, from the subsample of the rows; it is one of the ELBO.
-    se_between : float
-        Standard error of differences from their mean, root mean square; it is one of weights.
-    n_rows : int, optional
-        Rows used of the longest subsampled dim, if not all.
-    """
+    """The log-probability of draws with all rows, shape (n_draws,), in nats."""
 
     values: np.ndarray
+    #: Standard error that the draws have in common, from the subsample of the rows: one of the ELBO
     se: float = 0.0
+    #: Standard error of differences from their mean, root mean square: one of weights
     se_between: float = 0.0
+    #: Rows used of the longest subsampled dim, if not all
     n_rows: int | None = None
 
 
@@ -518,28 +500,19 @@ def log_density(
 
 @dataclass(frozen=True, eq=False)
 class SubsampledLogDensity:
-    """Estimates of the log-probability of draws, from some rows of each subsampled dim.
+    """Estimates of the log-probability of draws, from some rows of each subsampled dim."""
 
-    Parameters
-    ----------
-    points : mapping of str to array, shape (n_draws, ...)
-        By name of the value variable.
-    totals : tuple of int
-        The number of rows of each dim.
-    values : callable (points, rows) -> array, shape (n_draws,)
-        The log-probability at points, by rows of each dim.
-    expand : callable (point, rows) -> log-probability, list of its gradients
-    part : callable (share, generator) -> groups of rows
-        Draws a share of all rows at random, in groups without one in common.
-    all_rows : object
-        The argument `rows` of `values` and `expand` for all rows.
-    """
-
+    #: Draws by name of the value variable, shape (n_draws, ...)
     points: Mapping[str, np.ndarray]
+    #: The number of rows of each dim
     totals: tuple[int, ...]
+    #: Computes the log-probability at points, by rows of each dim: shape (n_draws,)
     values: Callable[[Mapping[str, np.ndarray], Any], np.ndarray]
+    #: Computes the log-probability and a list of its gradients at a point, by rows of each dim
     expand: Callable[[Sequence[np.ndarray], Any], tuple[Any, list[Any]]]
+    #: Draws a share of all rows at random, in groups without one in common
     part: Callable[[float, np.random.Generator], Sequence[Any]]
+    #: The argument `rows` of `values` and `expand` for all rows
     all_rows: Any = None
 
     @classmethod

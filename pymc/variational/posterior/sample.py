@@ -176,27 +176,9 @@ def predictive_draws(
 class _Plan:
     """Outputs of an approximation at selected rows.
 
-    Parameters
-    ----------
-    approx : GuideApproximation
-    draws : int
-    known : sequence of Output
-        All that can be returned.
-    options : SampleOptions
-    function : str
-        The function that the user called, for messages.
-    in_parts : bool
-        Whether to return no output that is computed over all rows.
-    predictive : bool
-        Whether the outputs are new data; none of them is left out.
-    likelihoods : sequence of Output
-        Log-likelihoods of the same rows.
-
-    Raises
-    ------
-    ValueError, KeyError, IndexError, TypeError
-        If there is no such row or variable, if data are missing, or if a variable that is computed over all
-        rows is asked for by name, at some of them.
+    `known` are all outputs of `function`, which the user called. Outputs that are computed over all rows are
+    left out if the result is `in_parts`; it is an error if they are named. None is left out of `predictive`
+    ones, which are new data. `likelihoods` are log-likelihoods of the same rows.
     """
 
     def __init__(

@@ -44,26 +44,17 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class NewData:
-    """The argument `data` of a result.
+    """The argument `data` of a result, read."""
 
-    Parameters
-    ----------
-    values : mapping of str to array
-        By name of the `pm.Data`.
-    held : mapping of Rows to AvailableRows
-        The rows of the values, for each of their axes of rows.
-    swaps : mapping of Variable to Variable
-        Replacements for data of the model and lengths of dims.
-    coords : mapping of str to sequence or None
-        Of dims that are not in `held` and have another length.
-    missing : mapping of Variable to str
-        Data of the same rows without values, and their names in messages.
-    """
-
+    #: Arrays by the name of their `pm.Data`
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    #: The rows of the values, for each of their axes of rows
     held: Mapping[Rows, AvailableRows] = field(default_factory=dict)
+    #: Replacements for data of the model and lengths of dims
     swaps: Mapping[Variable, Variable] = field(default_factory=dict)
+    #: Coords of dims that are not in `held` and have another length
     coords: Mapping[str, Sequence[Any] | None] = field(default_factory=dict)
+    #: Data of the same rows without values, and their names in messages
     missing: Mapping[Variable, str] = field(default_factory=dict)
 
     def lacks(self, graphs: Iterable[Variable]) -> list[str]:
@@ -106,24 +97,10 @@ def read_data(
     coords: Mapping[str, Sequence[Any]] | None,
     function: str,
 ) -> NewData:
-    """Read the arguments `data` and `coords`.
+    """Read the arguments `data` and `coords` of a function.
 
-    Parameters
-    ----------
-    model : Model
-    axes : sequence of Rows
-        All axes of rows.
-    reads : iterable of Variable
-        Variables that guides depend on.
-    data, coords : mapping or None
-        The arguments.
-    function : str
-        For messages.
-
-    Raises
-    ------
-    ValueError, TypeError, ShapeError
-        If there is no such `pm.Data`, or the values do not fit to it or to each other.
+    `axes` are all axes of rows, and `reads` the variables that guides depend on. Values that do not fit to
+    the model or to each other raise a ValueError, TypeError or ShapeError.
     """
     if data is None:
         if coords is not None:
@@ -298,20 +275,13 @@ def _like_with_value(var: Variable, value: np.ndarray) -> Variable:
 
 @dataclass(frozen=True, eq=False)
 class RowSelection:
-    """Positions in the data, for each axis of rows of a model.
+    """The rows of a result, for each axis of rows of a model."""
 
-    Parameters
-    ----------
-    positions : mapping of Rows to array of int64, shape (n_selected,)
-    totals : mapping of Rows to int
-        The number of rows to choose from.
-    held : mapping of Rows to AvailableRows
-        Of axes whose positions are among the rows of a stream's placeholders or of `data`.
-    data : NewData
-    """
-
+    #: Arrays of int64, shape (n_selected,)
     positions: Mapping[Rows, np.ndarray]
+    #: The number of rows to choose from
     totals: Mapping[Rows, int]
+    #: Of axes whose positions are among the rows of a stream's placeholders or of `data`
     held: Mapping[Rows, AvailableRows] = field(default_factory=dict)
     data: NewData = field(default_factory=NewData)
 
@@ -327,11 +297,6 @@ class RowSelection:
 
     def _is_part(self, rows: Rows) -> bool:
         return not np.array_equal(self.positions[rows], np.arange(self.totals[rows]))
-
-    @property
-    def swaps(self) -> Mapping[Variable, Variable]:
-        """Replacements for data of the model."""
-        return self.data.swaps
 
     @property
     def by_dim(self) -> dict[str, np.ndarray]:
@@ -368,13 +333,7 @@ class RowSelection:
         return at if coords is None else np.asarray(coords)[at]
 
     def in_table(self, plate: Sequence[Rows]) -> np.ndarray:
-        """Return the rows of a plate in C order over its axes, as in its table: shape (n_rows,).
-
-        Raises
-        ------
-        ValueError
-            If their numbers are unknown.
-        """
+        """Return the rows of a plate in C order over its axes, as in its table: shape (n_rows,)."""
         flat = self._numbers(plate[0])
         for rows in plate[1:]:
             total = rows_in_all([rows]) if rows in self.held else self.totals[rows]
@@ -410,34 +369,11 @@ class RowSelection:
 def select_rows(
     model: Model, axes: Sequence[Rows], rows: Any, function: str = "approx.sample"
 ) -> RowSelection:
-    """Read the argument `rows`.
+    """Read the argument `rows` of a function.
 
-    Parameters
-    ----------
-    model : Model
-        It has the coords.
-    axes : sequence of Rows
-        All axes of rows.
-    rows : None, slice, sequence of int or bool, or dict
-        All rows; positions in the data; or by dim, the coords of rows, or a slice of positions.
-    function : str
-        For messages.
-
-    Raises
-    ------
-    ValueError, KeyError, IndexError, TypeError
-        If a dim is not subsampled, or there is no such row.
-
-    Examples
-    --------
-    >>> import pymc as pm
-    >>> from pymc.minibatch.index import minibatch_index
-    >>> from pymc.minibatch.axis_tracking import Rows
-    >>> from pymc.variational.posterior.select import select_rows
-    >>> obs = Rows(minibatch_index(rows=4, batch_size=2, dim="obs"))
-    >>> model = pm.Model(coords={"obs": ["a", "b", "c", "d"]})
-    >>> select_rows(model, [obs], {"obs": ["d", "b"]}).positions[obs]
-    array([3, 1])
+    None selects all rows. A slice, or a sequence of int or bool, selects positions in the data; a dict has by
+    dim the coords of rows, or a slice of positions. Other rows raise a ValueError, KeyError, IndexError or
+    TypeError.
     """
     whole = _all_of(axes, {})
     totals = whole.totals
@@ -474,13 +410,7 @@ def select_rows(
 def select_held(
     axes: Sequence[Rows], held: Mapping[Rows, AvailableRows], rows: Any, function: str
 ) -> RowSelection:
-    """Select all rows that the streams of a model hold, and all of other axes.
-
-    Raises
-    ------
-    ValueError
-        If the user chooses `rows` too.
-    """
+    """Select all rows that the streams of a model hold, and all of other axes; `rows` has to be None."""
     if rows is not None:
         raise ValueError(
             f"rows={rows!r} of {function} are chosen among all rows, but what is asked for needs data, and "
@@ -496,11 +426,6 @@ def select_new(
     """Select the rows of `data`, and rows of other axes as :func:`select_rows` does.
 
     On axes of the data, `rows` are the rows of the fit that the data belong to.
-
-    Raises
-    ------
-    ValueError, KeyError, IndexError, TypeError
-        As :func:`select_rows`; or if the data have another number of rows.
     """
     named = select_rows(model, axes, rows, function)
     dims = set(map(str, rows)) if isinstance(rows, Mapping) else None
