@@ -756,7 +756,7 @@ class TestNothingIsLost:
         file = tmp_path / "note"
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code), str(file)],
-            cwd=Path(__file__).parents[3],
+            cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
         )

@@ -18,7 +18,7 @@ from pytensor.compile.mode import Mode
 
 import pymc as pm
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PYTHON = Mode(linker="py", optimizer=None)
 N_FLIGHTS, BATCH_SIZE, N_STEPS = 3_000, 100, 40
 

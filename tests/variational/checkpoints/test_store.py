@@ -328,7 +328,7 @@ for name, step in (("next", 3), ("replaced", 2)):
 
 def test_a_save_that_is_killed_at_any_call(tmp_path):
     """A process of its own forks the saves: each is killed, by SIGKILL, a call later than the last."""
-    root = str(Path(__file__).parents[4])
+    root = str(Path(__file__).parents[3])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path)],
         capture_output=True,

@@ -503,7 +503,7 @@ def test_a_process_that_is_killed(tmp_path, quick):
         before = list_checkpoints(folder)[-1].name if folder.exists() else ""
         process = subprocess.Popen(
             [sys.executable, "-c", PROCESS, str(folder), str(n)],
-            cwd=Path(__file__).parents[4],
+            cwd=Path(__file__).parents[3],
         )
         while (
             not folder.exists()
