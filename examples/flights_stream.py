@@ -1,13 +1,13 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
 
-"""The flights of `flights.py` from Parquet files: streamed, killed half-way, resumed, compared.
+"""Stream the flights of `flights.py` from Parquet files, kill the fit, and resume it.
 
-1. The flights are written as a folder of Parquet files, one a month.
-2. Another process streams them through `pm.Trainer` and saves a checkpoint every 1,000 steps. It is
-   killed half-way, as by a machine that goes down.
-3. This process loads the last checkpoint and takes the steps that are missing.
-4. The result is compared with a fit that nobody killed, bit for bit, and with the fit of `flights.py`,
+1. Write the flights to a folder of Parquet files, one per month.
+2. Stream them through `pm.Trainer` in another process, with a checkpoint every 1,000 steps. Kill
+   the process halfway, to simulate the loss of the machine.
+3. Load the last checkpoint in this process, and take the remaining steps.
+4. Compare the result with an uninterrupted fit, bit for bit, and with the fit of `flights.py`,
    which has all flights in memory.
 
 Run it with ``make demo-stream``, or ``python examples/flights_stream.py --out some/folder``.
@@ -55,21 +55,21 @@ DIMS = {
 
 
 def write_shards(flights: Flights, folder: Path) -> None:
-    """Write the flights as Parquet files, one a month, in row groups of 10,000."""
+    """Write the flights as Parquet files, one per month, in row groups of 10,000."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = dict(zip(flights.coords["feature"], flights.features.T))
     columns |= {"carrier": flights.carrier, "origin": flights.origin}
     columns |= {"month": flights.month, "delay": flights.delay}
     for k, month in enumerate(MONTHS):
-        here = flights.month == k
-        table = pa.table({name: values[here] for name, values in columns.items()})
+        in_month = flights.month == k
+        table = pa.table({name: values[in_month] for name, values in columns.items()})
         file = folder / f"{k + 1:02d}-{month}.parquet"
-        # Without checksums, no reader can tell a flipped bit from data
+        # Checksums let readers detect flipped bits
         pq.write_table(table, file, row_group_size=10_000, write_page_checksum=True)
 
 
 def open_loader(folder: Path, features: list[str], batch_size: int = BATCH_SIZE) -> pm.DataLoader:
-    """Read batches of flights, shuffled, with a name for each array of a batch."""
+    """Return a loader of shuffled batches, with a name for each array of a batch."""
     source = pm.parquet_source(
         folder,
         columns={
@@ -92,7 +92,7 @@ def streamed_model(loader: pm.DataLoader, coords: dict[str, list[str]]) -> pm.Mo
 
 
 def optimizer(n: int):
-    """Adam, with a learning rate from 0.05 to 0.00017 over `n` steps."""
+    """Return Adam with a learning rate that falls from 0.05 to 0.00017 over `n` steps."""
     return pm.adam(
         learning_rate=pm.variational.schedules.exponential_decay(
             0.05, decay_steps=n, decay_rate=1 / 300
@@ -112,14 +112,14 @@ def make_trainer(model: pm.Model, loader: pm.DataLoader, n: int) -> pm.Trainer:
 
 
 def train(shards: Path, checkpoints: Path, coords: dict[str, list[str]], n: int) -> None:
-    """Take `n` steps, with checkpoints: what is killed."""
+    """Take `n` steps with checkpoints, in the process that is killed."""
     loader = open_loader(shards, coords["feature"])
     trainer = make_trainer(streamed_model(loader, coords), loader, n)
     trainer.fit(n, checkpoint=checkpoints, checkpoint_every=EVERY)
 
 
 def kill_half_way(command: list[str], checkpoints: Path, n: int) -> int:
-    """Start a process, and kill it when half of the steps are in a checkpoint; return its exit code."""
+    """Kill a process when a checkpoint has half of the steps, and return its exit code."""
     process = subprocess.Popen(command)
     half = f"step-{n // 2:09d}"
     while process.poll() is None and not any(p.name >= half for p in checkpoints.glob("step-*")):
@@ -131,7 +131,7 @@ def kill_half_way(command: list[str], checkpoints: Path, n: int) -> int:
 def resume(
     shards: Path, checkpoints: Path, coords: dict[str, list[str]], n: int
 ) -> tuple[pm.Trainer, int]:
-    """Load the last checkpoint, and take the steps that are missing of `n`."""
+    """Load the last checkpoint and take the remaining of `n` steps."""
     loader = open_loader(shards, coords["feature"])
     trainer = pm.Trainer.load(
         checkpoints,
@@ -146,14 +146,14 @@ def resume(
 
 
 def shifts(stream: xr.Dataset, memory: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
-    """Compare two posteriors: differences of means in sds, and ratios of sds."""
+    """Return the differences of two posteriors' means in sds, and the ratios of their sds."""
     draws = ["chain", "draw"]
     sd = memory.std(draws)
     return (stream.mean(draws) - memory.mean(draws)) / sd, stream.std(draws) / sd
 
 
 def plot_comparison(stream: xr.Dataset, memory: xr.Dataset, path: Path) -> None:
-    """Draw the typical delay of each airline by both fits: intervals of 94 %, in minutes."""
+    """Plot the typical delay of each airline by both fits, as 94 % intervals in minutes."""
     order = memory["carrier_delay"].mean(["chain", "draw"]).argsort().to_numpy()
     figure, axis = plt.subplots(figsize=(7.5, 5), layout="constrained")
     for posterior, color, offset, label in [
@@ -239,7 +239,7 @@ if __name__ == "__main__":
         "--out", type=Path, default=Path("build/flights-stream"), help="folder of all files"
     )
     parser.add_argument("--steps", type=int, default=20_000, help="steps of the fit")
-    parser.add_argument("--train", action="store_true", help="only take steps: what is killed")
+    parser.add_argument("--train", action="store_true", help="take steps in the killed process")
     arguments = parser.parse_args()
     if arguments.train:
         labels = read_flights().coords

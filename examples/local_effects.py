@@ -1,10 +1,11 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""A latent variable for each of 115,031 rows: how bad was that hour, for that airline?
+"""Fit a latent variable for each of 115,031 rows, the delays of an airline in an hour.
 
-The flights that left New York City in 2013, by airport, date, hour and airline, and how many of each
-came more than a quarter of an hour late. Run it with ``python examples/local_effects.py``: it prints
-what ``docs/tutorials/local_effects.md`` tells, and draws its pictures.
+The data are the flights that left New York City in 2013, by airport, date, hour and airline, and
+how many of each were more than a quarter of an hour late. Run it with ``python
+examples/local_effects.py``: it prints the results of ``docs/tutorials/local_effects.md`` and
+draws its figures.
 """
 
 import argparse
@@ -33,7 +34,7 @@ GRID = np.linspace(-4, 5, 181)
 
 
 class Departures(NamedTuple):
-    """Flights of one airline from one airport in one hour, a row each."""
+    """Rows of flights, each of one airline from one airport in one hour."""
 
     n_flights: np.ndarray  # (obs,) int64
     n_late: np.ndarray  # (obs,) int64, more than 15 minutes late at arrival
@@ -78,7 +79,7 @@ def departures_model(data: Departures) -> pm.Model:
         hour = pm.Data("hour_of_row", data.hour, dims="obs")
         airline = pm.Data("airline_of_row", data.airline, dims="obs")
 
-        # Global: rows point at them
+        # Global: rows index them
         day_sd = pm.HalfNormal("day_sd", 1)
         day_effect = pm.Normal("day_effect", 0, day_sd, dims="date")
         hour_effect = pm.Normal("hour_effect", -1, 1, dims="hour")
@@ -110,7 +111,7 @@ def fit(model: pm.Model, n: int = 20_000, batch_size: int = BATCH_SIZE, **option
 
 
 def exact_density(expected: np.ndarray, sd: np.ndarray, n_flights: int, n_late: int) -> np.ndarray:
-    """Posterior density of the effect of a row on GRID, given draws of the global variables, averaged.
+    """Return the posterior density of a row's effect on GRID, averaged over draws of the globals.
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ def exact_density(expected: np.ndarray, sd: np.ndarray, n_flights: int, n_late: 
 
 
 def exact_moments(posterior: xr.Dataset, data: Departures, rows: np.ndarray) -> np.ndarray:
-    """Mean and sd of the exact posterior of some rows: shape (n_rows, 2)."""
+    """Return mean and sd of the exact posterior of some rows, shape (n_rows, 2)."""
     expected = posterior["expected"].stack(draws=["chain", "draw"]).to_numpy()
     sd = posterior["effect_sd"].stack(draws=["chain", "draw"]).to_numpy()
     found = []
@@ -139,7 +140,7 @@ def exact_moments(posterior: xr.Dataset, data: Departures, rows: np.ndarray) -> 
 
 
 def integrated_model(data: Departures, n_nodes: int = 16) -> pm.Model:
-    """The same model with the effects of rows integrated out, by Gauss-Hermite quadrature."""
+    """Build the same model with the effects integrated out by Gauss-Hermite quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
     with pm.Model(coords=data.coords) as model:
         n_flights, n_late, day, hour, airline = (
@@ -165,7 +166,7 @@ def some_rows(data: Departures, n: int, at_least: int = 1) -> np.ndarray:
 
 
 def plot_rows(draws: dict[str, Any], data: Departures, rows: np.ndarray, to: Path) -> None:
-    """Posterior of the effect of some rows, by the fits of `draws` and exactly."""
+    """Plot the posterior of the effect of some rows, by the fits of `draws` and exactly."""
     figure, axes = plt.subplots(2, 3, figsize=(9, 4.6), sharex=True, sharey=True)
     for k, (axis, row) in enumerate(zip(axes.flat, rows)):
         for colour, (name, tree) in zip((BLUE, ORANGE), draws.items()):

@@ -1,9 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Bounds over particles, side by side, on models whose answers are known.
+"""Compare bounds over particles on models with known answers.
 
-Run it with ``python examples/particle_objectives.py``: it prints what
-``docs/tutorials/particle_objectives.md`` tells, and draws its pictures.
+Run it with ``python examples/particle_objectives.py``: it prints the results of
+``docs/tutorials/particle_objectives.md`` and draws its figures.
 """
 
 import argparse
@@ -30,7 +30,7 @@ NOISE = 0.5
 
 
 def three_rows() -> pm.Model:
-    """Three numbers x ~ N(z, 1) with a latent z ~ N(0, 1) for each."""
+    """Build a model of three rows x ~ N(z, 1), each with a latent z ~ N(0, 1)."""
     with pm.Model(coords={"obs": range(len(X))}) as model:
         x = pm.Data("x_data", X, dims="obs")
         z = pm.Normal("z", 0, 1, dims="obs")
@@ -39,7 +39,7 @@ def three_rows() -> pm.Model:
 
 
 def weights_of_prior(n: int) -> np.ndarray:
-    """Log-weights of draws from the prior, which is the guide before any step: (n, 3)."""
+    """Return the log-weights of draws from the prior, the initial guide, shape (n, 3)."""
     approx = pm.fit(
         0,
         model=three_rows(),
@@ -52,17 +52,17 @@ def weights_of_prior(n: int) -> np.ndarray:
 
 
 def right(w: np.ndarray) -> np.ndarray:
-    """The bound: logsumexp over particles for each row, then the sum over rows; (repeats, K, rows)."""
+    """Return the bound of weights (repeats, K, rows): logsumexp over K, then the sum over rows."""
     return (logsumexp(w, axis=1) - np.log(w.shape[1])).sum(axis=-1)
 
 
 def batch_first(w: np.ndarray) -> np.ndarray:
-    """The sum over rows before the logsumexp over particles."""
+    """Sum over rows before the logsumexp over particles, which is wrong."""
     return logsumexp(w.sum(axis=-1), axis=1) - np.log(w.shape[1])
 
 
 def scale_inside(w: np.ndarray, scale: float = 3.0) -> np.ndarray:
-    """N/B inside the logsumexp over particles, averaged over the batches."""
+    """Scale by N/B inside the logsumexp, which is wrong, and average over the batches."""
     return (logsumexp(scale * w, axis=1) - np.log(w.shape[1])).sum(axis=-1) / scale
 
 
@@ -70,7 +70,7 @@ ORDERS = {"right": right, "batch summed first": batch_first, "N/B inside": scale
 
 
 def bounds_by_particles(w: np.ndarray) -> dict[str, dict[int, float]]:
-    """Bounds of all rows in each order, by the number of particles; weights (particle, row)."""
+    """Return the bounds in each order by number of particles, from weights (particle, row)."""
     n, n_rows = w.shape
     return {
         name: {
@@ -82,7 +82,7 @@ def bounds_by_particles(w: np.ndarray) -> dict[str, dict[int, float]]:
 
 
 def renyi_bound(alpha: float, n: int = 400_000) -> float:
-    """Rényi's bound of one row, x = 1, with the guide N(.3, .8), of many particles."""
+    """Return Rényi's bound of one row, x = 1, with the guide N(.3, .8) and many particles."""
     z = np.random.default_rng(SEED).normal(0.3, 0.8, size=n)
     w = norm.logpdf(z) + norm.logpdf(1, z, 1) - norm.logpdf(z, 0.3, 0.8)
     if alpha == 1:
@@ -91,7 +91,7 @@ def renyi_bound(alpha: float, n: int = 400_000) -> float:
 
 
 def wake_gradient(n_particles: int, n: int = 400_000) -> float:
-    """Mean gradient of RWS for θ in z ~ N(θ, 1), x ~ N(z, 1), at θ = .5, x = 1.7, with the prior as guide."""
+    """Return the mean RWS gradient for θ = .5 in z ~ N(θ, 1), x = 1.7 ~ N(z, 1); guide: prior."""
     theta, x = 0.5, 1.7
     z = np.random.default_rng(SEED).normal(theta, 1, size=(n // n_particles, n_particles))
     w = norm.logpdf(x, z, 1)  # prior and guide cancel
@@ -100,7 +100,7 @@ def wake_gradient(n_particles: int, n: int = 400_000) -> float:
 
 
 def two_sides(n_rows: int = 200) -> pm.Model:
-    """Rows of which only the sum of two latent variables is seen: they are correlated by -0.8."""
+    """Build a model that observes the sum of two latent variables per row (correlation -0.8)."""
     x = np.random.default_rng(SEED).normal(0, np.sqrt(2 + NOISE**2), size=n_rows)
     with pm.Model(coords={"obs": range(n_rows), "side": ["left", "right"]}) as model:
         x_data = pm.Data("x_data", x, dims="obs")
@@ -133,7 +133,7 @@ def fit_sides(model: pm.Model, n: int = 8000, **options: Any) -> Any:
 
 
 def plot_bounds(found: dict[str, tuple[dict[str, dict[int, float]], float]], to: Path) -> None:
-    """Bounds by the number of particles, and log p(x), of each model."""
+    """Plot the bounds of each model by the number of particles, and log p(x)."""
     figure, axes = plt.subplots(1, len(found), figsize=(9, 3.5), squeeze=False)
     for axis, (title, (bounds, log_evidence)) in zip(axes.flat, found.items()):
         for colour, (name, by_k) in zip((BLUE, ORANGE, GREEN), bounds.items()):
@@ -149,7 +149,7 @@ def plot_bounds(found: dict[str, tuple[dict[str, dict[int, float]], float]], to:
 
 
 def plot_sides(sds: dict[str, float], to: Path) -> None:
-    """Ellipses of one sd: the exact posterior of a row, and the guides'."""
+    """Plot ellipses of one sd of the exact posterior of a row and of the guides."""
     figure, axes = plt.subplots(1, len(sds), figsize=(9, 2.7), sharex=True, sharey=True)
     covariance = np.linalg.inv(np.eye(2) + np.ones((2, 2)) / NOISE**2)
     values, vectors = np.linalg.eigh(covariance)

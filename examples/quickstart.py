@@ -1,9 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""The variational API step by step: fits, checks, draws, other data, and minibatches.
+"""Show the variational API: fits, checks, draws, new data, and minibatches.
 
-Run it with ``python examples/quickstart.py``: it prints what ``docs/tutorials/quickstart.md`` tells,
-and draws its pictures.
+Run it with ``python examples/quickstart.py``: it prints the results of
+``docs/tutorials/quickstart.md`` and draws its figures.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def squares(approx: Any, model: pm.Model) -> dict[str, Any]:
 
 
 class Iris(NamedTuple):
-    """Flowers to learn from and to test with: four lengths in cm each, and the species."""
+    """Training and test sets of flowers: four lengths in cm each, and the species."""
 
     X_train: np.ndarray  # (112, 4) float64
     X_test: np.ndarray  # (38, 4) float64
@@ -179,8 +179,8 @@ def fit_minibatches(data: np.ndarray, n: int = 20_000, batch_size: int = 500) ->
 def plot_densities(
     draws: dict[str, np.ndarray], path: Path, xlabel: str, exact: Any = None
 ) -> None:
-    """Draw a smooth density for each name; `exact` is a function to draw beside them."""
-    # The kernel of one mode would smooth two into one
+    """Plot a kernel density for each name, and the density function `exact`."""
+    # The default bandwidth would merge the two modes
     width = "scott" if exact is None else 0.12
     everything = np.concatenate(list(draws.values()))
     low, high = np.quantile(everything, [0.002, 0.998])
@@ -197,7 +197,7 @@ def plot_densities(
 
 
 def plot_lines(panels: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw a panel for each title, with the lines of its dict."""
+    """Plot a panel for each title, with the lines of its dict."""
     figure, axes = plt.subplots(
         1, len(panels), figsize=(3.4 * len(panels), 3), layout="constrained"
     )
@@ -231,7 +231,7 @@ def draws_of(tree: Any, name: str) -> np.ndarray:
 
 
 def main(out: Path) -> None:
-    """Go through the tutorial; print what comes out and how long it took."""
+    """Run the tutorial; print the results and the times."""
     started = time.perf_counter()
 
     def say(*what: Any) -> None:

@@ -1,9 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""A variational autoencoder of handwritten digits: an amortized guide, and a decoder trained with it.
+"""Train a variational autoencoder of handwritten digits: an amortized guide and a decoder.
 
-Run it with ``python examples/vae.py``: it prints what ``docs/tutorials/vae.md`` tells, and draws its
-pictures. The digits come with scikit-learn.
+Run it with ``python examples/vae.py``: it prints the results of ``docs/tutorials/vae.md`` and
+draws its figures. The digits are from scikit-learn.
 """
 
 import argparse
@@ -32,7 +32,7 @@ type Weights = Mapping[str, SharedVariable]
 
 
 class Digits(NamedTuple):
-    """Images of 8 × 8 pixels, black or white, and what they show."""
+    """Black and white images of 8 × 8 pixels, and their labels."""
 
     train: np.ndarray  # (obs, pixel) int64, 0 or 1
     test: np.ndarray
@@ -48,7 +48,7 @@ def read_digits() -> Digits:
 
 
 def new_weights(n_pixels: int = 64, seed: int = SEED) -> tuple[Weights, Weights]:
-    """Make the weights of an encoder and of a decoder."""
+    """Return the initial weights of an encoder and of a decoder."""
     rng = np.random.default_rng(seed)
 
     def shared(name: str, *shape: int) -> SharedVariable:
@@ -71,13 +71,13 @@ def new_weights(n_pixels: int = 64, seed: int = SEED) -> tuple[Weights, Weights]
 
 
 def encode(images: Any, weights: Weights) -> tuple[Any, Any]:
-    """Mean and sd of the code of each image."""
+    """Return mean and sd of the code of each image."""
     hidden = pt.tanh(images @ weights["hidden"] + weights["bias"])
     return hidden @ weights["mean"], pt.exp(hidden @ weights["log_sd"])
 
 
 def decode(code: Any, weights: Weights) -> Any:
-    """Logit of the probability that a pixel is black."""
+    """Return the logit of the probability that a pixel is black."""
     hidden = pt.tanh(code @ weights["hidden"] + weights["bias"])
     return hidden @ weights["out"] + weights["out_bias"]
 
@@ -117,7 +117,7 @@ def fit(
 def held_out(
     model: pm.Model, guide: pm.Amortized, images: np.ndarray, n_particles: int = 1000
 ) -> Any:
-    """log p(x) of images that no fit has seen: their posterior is the encoder's."""
+    """Estimate log p(x) of held-out images, with the encoder's posterior as guide."""
     with model:
         pm.set_data({"images": images}, coords={"obs": range(len(images))})
         approx = pm.fit(0, guide=guide, progressbar=False)
@@ -127,13 +127,13 @@ def held_out(
 def plot_codes(
     digits: Digits, encoder: Weights, decoder: Weights, to: Path, n_across: int = 12
 ) -> None:
-    """The codes of unseen digits, and the digits of codes."""
+    """Plot the codes of held-out digits, and the decoded digits of a grid of codes."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.6))
     mean, _ = encode(digits.test, encoder)
     codes = mean.eval()
     for digit in range(10):
-        mine = codes[digits.test_labels == digit]
-        left.scatter(*mine.T, s=14, color=plt.get_cmap("tab10")(digit), label=str(digit))
+        points = codes[digits.test_labels == digit]
+        left.scatter(*points.T, s=14, color=plt.get_cmap("tab10")(digit), label=str(digit))
     left.legend(frameon=False, fontsize=8, ncols=2, handletextpad=0, columnspacing=0.5)
     left.set(xlabel="z[0]", ylabel="z[1]", title="400 digits that no fit has seen", aspect="equal")
     left.spines[["top", "right"]].set_visible(False)
@@ -164,7 +164,7 @@ def plot_reconstructions(
     plt.close(figure)
 
 
-#: One after the other, on the same weights
+#: Run in order, on the same weights
 STAGES: dict[str, dict[str, Any]] = {
     "ELBO": {"n": 6000, "objective": "elbo"},
     "IWAE": {"n": 2000, "objective": "iwae", "n_particles": 10, "gradient": "dreg"},
