@@ -1,9 +1,9 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""What mistakes with a minibatch give, in the PyMC that is installed: plain, or with the patch.
+"""Measure the effect of mistakes with a minibatch in the installed PyMC, plain or with the patch.
 
-``python -P docs/explanation/release_answers.py`` runs it on the installed one. It takes three minutes
-on plain PyMC, most of them for NUTS.
+``python -P docs/explanation/release_answers.py`` uses the installed PyMC. It takes three minutes on
+plain PyMC, most of them for NUTS.
 """
 
 # ruff: noqa: T201
@@ -34,7 +34,7 @@ def fit(model: pm.Model) -> str:
             random_seed=1,
             progressbar=False,
         )
-    means, sds = approx.mean_data, approx.std_data  # of a vector: the mean over its elements
+    means, sds = approx.mean_data, approx.std_data  # for a vector, the mean over its elements
     return ", ".join(
         f"{name} {float(means[name].mean()):.3f} ± {float(sds[name].mean()):.4f}"
         for name in means.data_vars
@@ -71,7 +71,7 @@ def with_potential() -> pm.Model:
 
 
 def slot_for_each_row() -> pm.Model:
-    """One latent variable for each row of the batch; of 200 rows it is mu 0.0705, z 0.7071."""
+    """Build a model with latent variables of the batch; for 200 rows, sds are mu 0.0705, z 0.7071."""
     with pm.Model() as model:
         batch = pm.Minibatch(np.tile(values, 2), batch_size=20)
         z = pm.Normal("z", pm.Normal("mu"), 1, shape=20)

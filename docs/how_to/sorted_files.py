@@ -1,8 +1,8 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""How wrong a sorted file gets a posterior, by the size of the shuffle buffer.
+"""Measure the error of a posterior from a sorted file, by the size of the shuffle buffer.
 
-``python docs/how_to/sorted_files.py`` takes five minutes. The model is a line, whose posterior is known.
+``python docs/how_to/sorted_files.py`` takes five minutes. The model is a line with a known posterior.
 """
 
 # ruff: noqa: T201
@@ -25,21 +25,21 @@ SEEDS = (1, 2, 3)
 
 
 def sorted_rows(n: int = N) -> dict[str, np.ndarray]:
-    """Rows of a line, sorted by x."""
+    """Return rows of a line, sorted by x."""
     rng = np.random.default_rng(1)
     x = np.sort(rng.normal(size=n))
     return {"x": x - x.mean(), "y": 1 + 2 * x + NOISE * rng.normal(size=n)}
 
 
 def exact(rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Means and sds of intercept and slope, whose priors are N(0, 10)."""
+    """Return exact means and sds of intercept and slope, with N(0, 10) priors."""
     design = np.stack([np.ones_like(rows["x"]), rows["x"]], axis=1)
     covariance = np.linalg.inv(design.T @ design / NOISE**2 + np.eye(2) / 100)
     return covariance @ design.T @ rows["y"] / NOISE**2, np.sqrt(np.diag(covariance))
 
 
 def in_one_order(rows: dict[str, np.ndarray], block: int = 1_000) -> Callable[[], Iterator]:
-    """A source that can only be read from its first row to its last, as a CSV file."""
+    """Return a source with a fixed order, like a CSV file."""
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         for start in range(0, len(rows["x"]), block):
@@ -49,14 +49,14 @@ def in_one_order(rows: dict[str, np.ndarray], block: int = 1_000) -> Callable[[]
 
 
 def in_row_groups(rows: dict[str, np.ndarray], folder: Path, n_groups: int) -> Any:
-    """A Parquet file of `n_groups` row groups."""
+    """Return a source of a Parquet file with `n_groups` row groups."""
     path = folder / f"{n_groups}.parquet"
     pq.write_table(pa.table(rows), path, row_group_size=len(rows["x"]) // n_groups)
     return pm.parquet_source(path, columns={"x": "x", "y": "y"})
 
 
 def fit(source: Any, buffer_size: int | None, n: int, seed: int = 1) -> np.ndarray:
-    """Means of intercept and slope after n steps, in which the learning rate falls to a thousandth."""
+    """Return means of intercept and slope after n steps, with a rate that falls to a thousandth."""
     shuffle = buffer_size is not None
     loader = pm.DataLoader(
         source, batch_size=BATCH_SIZE, shuffle=shuffle, buffer_size=buffer_size, seed=seed
