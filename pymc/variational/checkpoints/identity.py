@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from pytensor.graph.op import HasInnerGraph, Op
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.graph.type import HasDataType
+from pytensor.scan.op import Scan
 from pytensor.tensor.random.type import RandomType
 
 from pymc.minibatch.plates import local_axes
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
 __all__ = [
     "array_text",
     "differences",
+    "graph_hash",
     "latent_identity",
     "model_differences",
     "model_identity",
     "names_of",
+    "step_differences",
     "types_of",
     "versions",
     "warn_of_versions",
@@ -72,7 +75,7 @@ def model_identity(model: Model) -> Identity:
     {'sigma': "HalfNormal(0, 1), free, dims ('group',), Vector(float64, shape=(?,)), LogTransform"}
     """
     potentials = {term.name: f"Potential, {term.type}" for term in model.potentials}
-    graphs = {term.name: _graph_hash(model, [term]) for term in model.potentials}
+    graphs = {term.name: _model_hash(model, [term]) for term in model.potentials}
     return {
         "variables": {rv.name: _variable_text(model, rv) for rv in model.basic_RVs} | potentials,
         "dims": {str(dim): _dim_text(model, dim) for dim in model.dim_lengths},
@@ -112,6 +115,13 @@ def model_differences(saved: Identity, now: Identity) -> Iterator[str]:
                 f"model, graph of {name}: it has another hash and looks the same. An array, a number beyond "
                 "three digits, an expression or the observed data differ"
             )
+
+
+def step_differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each difference of what two steps of one model compute."""
+    for line in differences(saved, now, "step"):
+        is_graph = line.startswith("step, graph: ")
+        yield f"{line}. A function of yours may compute something else" if is_graph else line
 
 
 def _variable_text(model: Model, rv: Variable) -> str:
@@ -174,29 +184,59 @@ def _rv_hash(model: Model, rv: Variable) -> str:
     data = [model.rvs_to_values[rv]] if rv in model.observed_RVs else []
     node = unscaled_rv(rv)[0].owner
     op = "" if node is None else _op_text(node.op)
-    return _graph_hash(model, [*_parameters(rv), *data], op)
+    return _model_hash(model, [*_parameters(rv), *data], op, {*data})
 
 
-def _graph_hash(model: Model, outputs: Sequence[Variable], text: str = "") -> str:
-    """Hash a text, and the operations and constants of a graph; random variables and data are names."""
-    known = {*model.basic_RVs, *model.data_vars, *model.rvs_to_values.values()} - {*outputs}
-    lines = [text, *(_node_text(var, known) for var in ancestors(outputs, blockers=known))]
-    return sha256("\n".join(lines).encode()).hexdigest()[:16]
+def _model_hash(
+    model: Model, outputs: Sequence[Variable], text: str = "", data: Collection[Variable] = ()
+) -> str:
+    """Hash a text and a graph of a model; random variables, and data other than `data`, are names."""
+    known = {*model.basic_RVs, *model.data_vars, *model.rvs_to_values.values()}.difference(data)
+    return graph_hash(outputs, [var for var in ancestors(outputs, known) if var in known], text)
 
 
-def _node_text(var: Variable, known: Collection[Variable] = ()) -> str:
-    """Describe a variable of a graph without what differs between processes."""
-    if isinstance(var, Constant):
-        data = var.data
-        return array_text(data) if isinstance(data, np.ndarray) else _ADDRESS.sub("", repr(data))
-    if var in known or var.owner is None:
+def graph_hash(outputs: Sequence[Variable], inputs: Sequence[Variable] = (), text: str = "") -> str:
+    """Hash a text, and what a graph computes from its inputs, which count by name and type.
+
+    Examples
+    --------
+    >>> import pytensor.tensor as pt
+    >>> from pymc.variational.checkpoints.identity import graph_hash
+    >>> x, y = pt.scalars("x", "y")
+    >>> graph_hash([(x - y) * x], [x, y]) == graph_hash([(x - y) * y], [x, y])
+    False
+    """
+    return sha256("\n".join([text, *_graph_lines(outputs, inputs)]).encode()).hexdigest()[:16]
+
+
+def _graph_lines(outputs: Sequence[Variable], inputs: Sequence[Variable]) -> Iterator[str]:
+    """Describe each variable of a graph, with the numbers of those that it is computed from."""
+    roots = set(inputs)
+    numbers = {var: k for k, var in enumerate(dict.fromkeys([*inputs, *ancestors(outputs, roots)]))}
+    for var in numbers:
+        if var.owner is None or var in roots:
+            yield _root_text(var)
+        else:
+            parents = [numbers[parent] for parent in var.owner.inputs]
+            yield f"{_op_text(var.owner.op)} {var.owner.outputs.index(var)} of {parents}"
+    yield f"outputs {[numbers[var] for var in outputs]}"
+
+
+def _root_text(var: Variable) -> str:
+    if not isinstance(var, Constant):
         return f"{var.name}: {var.type}"
-    return f"{_op_text(var.owner.op)} {var.owner.outputs.index(var)}"
+    data = var.data
+    return array_text(data) if isinstance(data, np.ndarray) else _ADDRESS.sub("", repr(data))
 
 
 def _op_text(op: Op) -> str:
-    inner = ancestors(op.fgraph.outputs) if isinstance(op, HasInnerGraph) else ()
-    return _ADDRESS.sub("", str(op)) + "".join(map(_node_text, inner))
+    """Describe an Op, and the graph inside of it, without what differs between processes."""
+    parts = [_ADDRESS.sub("", str(op))]
+    if isinstance(op, HasInnerGraph):
+        parts += _graph_lines(op.fgraph.outputs, op.fgraph.inputs)
+    if isinstance(op, Scan):
+        parts.append(repr(op.info))  # which outputs of earlier steps its inputs are
+    return "; ".join(parts)
 
 
 def _shared_inputs(model: Model, rv: Variable) -> Iterator[SharedVariable]:

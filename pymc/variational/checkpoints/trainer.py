@@ -26,9 +26,11 @@ from pymc.variational.checkpoints.approximation import set_results, set_value, w
 from pymc.variational.checkpoints.identity import (
     array_text,
     differences,
+    graph_hash,
     model_differences,
     model_identity,
     names_of,
+    step_differences,
     types_of,
     versions,
     warn_of_versions,
@@ -385,8 +387,9 @@ def _state(trainer: Resumable) -> dict[str, SharedVariable]:
 
 
 def _step_identity(trainer: Resumable) -> dict[str, Any]:
-    """Describe what a step computes with, data in memory by hashes."""
+    """Describe what a step computes with, its graph and data in memory by hashes."""
     step, report = trainer.state.step, trainer.state.report
+    graph = None if step.graph is None else graph_hash(step.graph.outputs, step.graph.shared)
     not_data = {*_updated(trainer), *trainer._feed.variables}
     data = {
         name: host_value(var) for name, var in names_of(step.inputs).items() if var not in not_data
@@ -396,6 +399,7 @@ def _step_identity(trainer: Resumable) -> dict[str, Any]:
         "backend": report.backend,
         "driver": report.driver,
         "floatX": pytensor.config.floatX,
+        "graph": graph,
         "data": {name: array_text(np.asarray(value)) for name, value in data.items()},
     }
 
@@ -408,7 +412,7 @@ def _resume(
     saved = with_prefix("state", values)
     now = {name: host_value(var) for name, var in state.items()}
     lines = [
-        *differences(contents.step, _step_identity(trainer), "step"),
+        *step_differences(contents.step, _step_identity(trainer)),
         *differences(types_of(saved), types_of(now), "state"),
     ]
     if lines:

@@ -21,6 +21,7 @@ import pytest
 
 import pymc as pm
 
+from pymc.variational.checkpoints.identity import model_identity
 from pymc.variational.checkpoints.store import (
     CheckpointMismatchError,
     CheckpointSaveError,
@@ -394,6 +395,19 @@ def test_another_constant_in_the_model(saved, quick):
         pm.Trainer.load(saved, dataloader=loader, model=make_model(loader, prior=10.001))
 
 
+def test_another_expression_of_the_same_operations():
+    """The hash of a graph has its edges."""
+    hashes = set()
+    for expression in (
+        lambda a, b: (a - b) * b - a * (a - b),
+        lambda a, b: (a - b) * a - b * (a - b),
+    ):
+        with pm.Model() as model:
+            pm.Potential("term", expression(pm.Normal("a"), pm.Normal("b")))
+        hashes.add(model_identity(model)["graphs"]["term"])
+    assert len(hashes) == 2
+
+
 def test_another_backend(saved, quick):
     with pytensor.config.change_flags(floatX="float32"):
         with pytest.raises(
@@ -418,6 +432,13 @@ def test_a_function_of_ones_own_is_given_again(tmp_path, quick):
 
     with pytest.raises(CheckpointMismatchError, match=r"obj_optimizer: .*mine.*other"):
         load(path, obj_optimizer=other)
+
+    def uphill(gradients: Any, params: Any) -> Any:
+        return pm.sgd([-gradient for gradient in gradients], params, learning_rate=0.01)
+
+    uphill.__qualname__ = mine.__qualname__
+    with pytest.raises(CheckpointMismatchError, match=r"step, graph: .* A function of yours may"):
+        load(path, obj_optimizer=uphill)
 
 
 def test_folders_of_other_fits(saved, quick):
