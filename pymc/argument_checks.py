@@ -92,7 +92,7 @@ def check_number(
     Parameters
     ----------
     value : float
-        Or another real number, such as one of NumPy. A bool is no number.
+        Or another real number, such as one of NumPy, or an array without axes. A bool is no number.
     name, where : str
         The argument, and the function or class that takes it.
     above, at_least, below, at_most : float, optional
@@ -114,6 +114,8 @@ def check_number(
     1.0
     """
     subject = f"{name}={value!r} of {where}"
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
     if isinstance(value, bool) or not isinstance(value, Real):
         message = f"{subject} must be a number; got a {type(value).__name__}"
         raise TypeError(_with_hint(message, hint))
@@ -157,9 +159,12 @@ def _check_range(
     number: float, bounds: Mapping[str, float | None], subject: str, hint: str
 ) -> None:
     limits = {word: limit for word, limit in bounds.items() if limit is not None}
-    if math.isfinite(number) and all(_HOLDS[w](number, limit) for w, limit in limits.items()):
+    is_finite = isinstance(number, int) or math.isfinite(
+        number
+    )  # an int may be too large for a float
+    if is_finite and all(_HOLDS[w](number, limit) for w, limit in limits.items()):
         return
-    needs = [] if math.isfinite(number) else ["finite"]
+    needs = [] if is_finite else ["finite"]
     needs += [f"{word} {limit}" for word, limit in limits.items()]
     raise ValueError(_with_hint(f"{subject} must be {' and '.join(needs)}", hint))
 

@@ -28,19 +28,20 @@ def test_no_integers(value):
 
 def test_range_of_integers():
     assert check_int(0, "n", "fit", at_least=0) == 0
+    assert check_int(10**400, "seed", "fit") == 10**400  # more than the largest float
     with pytest.raises(ValueError, match=r"^n=0 of fit must be at least 1$"):
         check_int(0, "n", "fit")
     with pytest.raises(ValueError, match=r"^n=9 of fit must be at least 1 and at most 8. Try 8$"):
         check_int(9, "n", "fit", at_most=8, hint="Try 8")
 
 
-@pytest.mark.parametrize("value", [0.5, np.float32(0.5), Fraction(1, 2)])
+@pytest.mark.parametrize("value", [0.5, np.float32(0.5), np.array(0.5), Fraction(1, 2)])
 def test_numbers(value):
     result = check_number(value, "average", "fit", above=0, at_most=1)
     assert type(result) is float and result == 0.5
 
 
-@pytest.mark.parametrize("value", [True, np.bool_(True), "1", None, [0.5], 0.5j])
+@pytest.mark.parametrize("value", [True, np.bool_(True), np.array(True), "1", None, [0.5], 0.5j])
 def test_no_numbers(value):
     with pytest.raises(TypeError, match=r"^average=.* of fit must be a number; got a "):
         check_number(value, "average", "fit")

@@ -209,6 +209,9 @@ def test_architecture_names_every_folder() -> None:
     text = ROOT.joinpath("ARCHITECTURE.md").read_text()
     folders = {file.parent.name for file in (ROOT / "pymc").rglob("*.py")}
     assert {folder for folder in folders if f"{folder}/" not in text} == set()
+    named = re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", text)
+    roots = ROOT, ROOT / "pymc", ROOT / "pymc" / "variational"
+    assert [name for name in named if not any((root / name).exists() for root in roots)] == []
 
 
 def test_every_public_name_has_a_docstring() -> None:

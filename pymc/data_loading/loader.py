@@ -411,9 +411,8 @@ class DataLoader(RowsOfSource, Loader):
 def _check_timeout(timeout: object, prefetch: int) -> float | None:
     if timeout is None:
         return None
-    seconds = check_number(
-        timeout, "timeout", "DataLoader", above=0, hint="It is a number of seconds, such as 60"
-    )
+    hint = "It is a number of seconds, such as 60. None waits without a limit"
+    seconds = check_number(timeout, "timeout", "DataLoader", above=0, hint=hint)
     if prefetch == 0:
         raise ValueError(
             f"timeout={timeout!r} of DataLoader needs the thread that reads ahead: write prefetch=1"
