@@ -259,8 +259,11 @@ def _shared_inputs(model: Model, rv: Variable) -> Iterator[SharedVariable]:
 
 def array_text(array: np.ndarray) -> str:
     """Return dtype and shape of an array, and a hash of its values."""
-    data = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
-    return f"{array.dtype} of shape {array.shape} {sha256(data).hexdigest()[:16]}"
+    if array.dtype.hasobject:
+        hashed = sha256(repr(array.tolist()).encode())
+    else:  # without a copy of the data in memory
+        hashed = sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return f"{array.dtype} of shape {array.shape} {hashed.hexdigest()[:16]}"
 
 
 def names_of(variables: Sequence[SharedVariable]) -> dict[str, SharedVariable]:
