@@ -159,9 +159,8 @@ def _check_range(
     number: float, bounds: Mapping[str, float | None], subject: str, hint: str
 ) -> None:
     limits = {word: limit for word, limit in bounds.items() if limit is not None}
-    is_finite = isinstance(number, int) or math.isfinite(
-        number
-    )  # an int may be too large for a float
+    # An int may be too large for a float
+    is_finite = isinstance(number, int) or math.isfinite(number)
     if is_finite and all(_HOLDS[w](number, limit) for w, limit in limits.items()):
         return
     needs = [] if is_finite else ["finite"]

@@ -64,6 +64,9 @@ _DECAY = partial(
     below=1,
     hint="It is the share of a moving mean that stays at a step",
 )
+_WEIGHT_DECAY = partial(
+    check_number, at_least=0, hint="With a negative one the parameters grow without bound"
+)
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ class AddDecayedWeights(Optimizer):
     """
 
     # With a negative one the parameters would grow without bound
-    weight_decay: float = field(metadata={"check": partial(check_number, at_least=0)})
+    weight_decay: float = field(metadata={"check": _WEIGHT_DECAY})
     mask: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
