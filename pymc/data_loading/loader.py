@@ -190,7 +190,7 @@ class DataLoader(RowsOfSource, Loader):
 
     @cached_property
     def buffer_size(self) -> int:
-        """How many rows are shuffled together, or else read at a time."""
+        """Number of rows that are shuffled together, or read at a time without a shuffle."""
         if self.shuffle:
             rows = self._shuffle_rows or max(BUFFER_ROWS, 10 * self.batch_size)
         else:
@@ -199,19 +199,19 @@ class DataLoader(RowsOfSource, Loader):
 
     @cached_property
     def skips_rows(self) -> bool:
-        """Whether rows may be skipped: `on_nan` is "skip", and there are floats, or may be nulls."""
+        """True if rows may be skipped: `on_nan` is "skip", and the data have floats or may have nulls."""
         return self.on_nan == "skip" and any(
             field.dtype.kind == "f" or field.nullable for field in self.layout.fields
         )
 
     @property
     def has_row_numbers(self) -> bool:  # type: ignore[override]
-        """Whether batches have row numbers. Not if rows are skipped: the data are then without them."""
+        """True if batches have row numbers; skipped rows leave the others without numbers."""
         return not self.skips_rows
 
     @property
     def one_shot(self) -> bool:  # type: ignore[override]
-        """Whether the rows can be read only once, as those of an iterator."""
+        """True if the rows can be read only once, as from an iterator."""
         return self.source.one_shot
 
     @property

@@ -106,7 +106,7 @@ class PrefetchQueue[T](Iterator[T]):
 
     @property
     def forked(self) -> bool:
-        """Whether the thread belongs to another process."""
+        """True if the thread belongs to another process."""
         return self._thread is not None and os.getpid() != self._process
 
     def close(self) -> None:
@@ -180,7 +180,7 @@ def _stop_all() -> None:
 
 @dataclass
 class Demand:
-    """How many batches a reader has to make in all. The consumer raises it while a thread reads."""
+    """Total number of batches that a reader has to make; the consumer raises it while a thread reads."""
 
     n_batches: float = 0
 

@@ -199,7 +199,7 @@ class AvailableRows:
 
     @property
     def all_known(self) -> bool:
-        """Whether all rows have a number."""
+        """True if all rows have a number."""
         return bool((self.numbers >= 0).all())
 
 

@@ -101,7 +101,7 @@ class FitObjective:
 
     @property
     def guarded(self) -> bool:
-        """Whether a step that is not finite changes nothing, and has a loss that is not finite.
+        """True if a non-finite step changes nothing, and its loss is not finite.
 
         Without tables of rows the loop repeats the steps up to it instead, which is cheaper.
         """
@@ -132,7 +132,7 @@ class FitObjective:
 
     @property
     def bound(self) -> str | None:
-        """Whether the bound by particles is one of each row or of all variables at once; None without any."""
+        """The scope of the bound over particles: each row, or all variables jointly; None without particles."""
         if not self.objective.of_particles or self.n_particles == 1:
             return None
         plates = self.setting({}).local_plates

@@ -50,7 +50,7 @@ class Smoothed:
 
     @property
     def about_equal(self) -> bool:
-        """Whether the weights are so alike that the shape of their tail is of no matter."""
+        """True if the weights are so equal that the shape of their tail does not matter."""
         return self.ess > ABOUT_EQUAL * len(self.log_weights) and self.largest < LARGEST
 
 

@@ -25,7 +25,7 @@ Setting = str | int | float | bool
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a fit has converged, and whether its draws can be taken for those of the posterior.
+    """The verdict on a fit: has it converged, and can its draws be trusted?
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class FitReport:
-    """How a fit ran: ``approx.report``, and the group "fit" of ``approx.sample()``.
+    """Report of a fit: ``approx.report``, and the group "fit" of ``approx.sample()``.
 
     Parameters
     ----------
@@ -118,12 +118,12 @@ class FitReport:
 
     @property
     def trusted(self) -> bool | None:
-        """Whether the draws can be taken for those of the posterior; None if unknown."""
+        """True if the draws can be taken for draws of the posterior; None if unknown."""
         return None if self.verdict is None else self.verdict.trusted
 
     @property
     def converged(self) -> bool | None:
-        """Whether more steps would change nothing; None if unknown."""
+        """True if more steps would change nothing; None if unknown."""
         return None if self.verdict is None else self.verdict.converged
 
     @classmethod

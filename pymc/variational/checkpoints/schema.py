@@ -85,7 +85,7 @@ class CheckpointFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ApproximationContents:
-    """What an approximation is rebuilt from, apart from arrays and generators."""
+    """Contents of a saved approximation, apart from arrays and generators."""
 
     kind: Literal["approximation"] = "approximation"
     versions: dict[str, str]
@@ -99,7 +99,7 @@ class ApproximationContents:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerContents:
-    """What a streamed fit resumes from, apart from arrays and generators."""
+    """Contents of a checkpoint of a streamed fit, apart from arrays and generators."""
 
     kind: Literal["trainer"] = "trainer"
     versions: dict[str, str]

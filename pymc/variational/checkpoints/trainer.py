@@ -64,7 +64,7 @@ __all__ = ["CheckpointCallback", "Plan", "Resumable", "new_fit_id"]
 
 
 class Plan(NamedTuple):
-    """Where, and how often, a fit writes checkpoints."""
+    """The folder and the interval of a fit's checkpoints."""
 
     folder: Path  # the checkpoint itself, if it was loaded from no folder of checkpoints
     every: int | None = None  # steps; None: only when a call of `fit` has ended

@@ -287,12 +287,12 @@ class RowSelection:
 
     @property
     def is_all(self) -> bool:
-        """Whether these are all rows of the fit, in their order."""
+        """True if these are all rows of the fit, in order."""
         return self.is_whole and not self.held and not self.data.values
 
     @property
     def is_whole(self) -> bool:
-        """Whether these are all rows to choose from, in their order."""
+        """True if these are all available rows, in order."""
         return not any(self._is_part(rows) for rows in self.totals)
 
     def _is_part(self, rows: Rows) -> bool:
