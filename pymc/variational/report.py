@@ -25,7 +25,7 @@ Setting = str | int | float | bool
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on a fit: has it converged, and can its draws be trusted?
+    """The verdict on a fit: its convergence, and whether its draws can be trusted.
 
     Parameters
     ----------
