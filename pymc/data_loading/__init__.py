@@ -10,7 +10,7 @@ _layer.load_late(
     {
         "pymc.data_loading.base": ("Loader",),
         "pymc.data_loading.loader": ("DataLoader",),
-        "pymc.data_loading.shuffle": ("shuffle_buffer",),
+        "pymc.data_loading.shuffled_rows": ("shuffle_buffer",),
         "pymc.data_loading.sources.arrow": ("arrow_source",),
         "pymc.data_loading.sources.dataset": ("IterableDataset", "Source"),
         "pymc.data_loading.sources.parquet": ("parquet_source",),

@@ -19,8 +19,8 @@ from pymc.data_loading.batch import Chunk, Position
 from pymc.data_loading.buffer import BatchPlan, read_chunks, read_one_pass
 from pymc.data_loading.pass_rows import OneShotPass, Order, PassRows, open_pass
 from pymc.data_loading.prefetch import BatchStream, Demand, PrefetchQueue
-from pymc.data_loading.shuffle import RowsOfSource, ShuffledRows, make_seed, open_rows
 from pymc.data_loading.shuffle_window import OnNaN
+from pymc.data_loading.shuffled_rows import RowsOfSource, ShuffledRows, make_seed, open_rows
 from pymc.data_loading.sources.layout import Block, BlockSource, ExhaustedSourceError, Layout
 
 __all__ = ["DataLoader"]

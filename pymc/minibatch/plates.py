@@ -38,9 +38,9 @@ from pymc.minibatch.axis_tracking import (
 )
 from pymc.minibatch.current_value import current_length
 from pymc.minibatch.lengths import check_no_row_count
-from pymc.minibatch.row_terms import check_log_probability
 from pymc.minibatch.scaling import scale_factor
 from pymc.minibatch.stream_index import is_stream
+from pymc.minibatch.sum_over_rows import check_log_probability
 from pymc.minibatch.total_size import check_no_diagonal
 
 if TYPE_CHECKING:

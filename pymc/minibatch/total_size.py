@@ -32,8 +32,8 @@ from pymc.minibatch.axis_tracking import (
 from pymc.minibatch.current_value import current_length
 from pymc.minibatch.lengths import check_no_row_count
 from pymc.minibatch.observed import check_none_missing
-from pymc.minibatch.row_terms import check_log_probability
 from pymc.minibatch.stream_index import is_stream
+from pymc.minibatch.sum_over_rows import check_log_probability
 
 type Total = Variable | int | None
 

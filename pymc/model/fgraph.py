@@ -42,8 +42,8 @@ from pymc.minibatch.plates import (
 )
 from pymc.minibatch.potentials import potential_scale, without_stated_totals
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.row_terms import is_marker
 from pymc.minibatch.stream_index import streamed, streams_in
+from pymc.minibatch.sum_over_rows import is_marker
 from pymc.minibatch.total_size import Term, infer_totals
 
 

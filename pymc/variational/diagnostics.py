@@ -26,7 +26,7 @@ from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.local_params.table import rows_in_all
-from pymc.variational.pareto import ABOUT_EQUAL, smoothed
+from pymc.variational.pareto_smoothing import ABOUT_EQUAL, smoothed
 from pymc.variational.posterior.log_weights import (
     LogDensity,
     SubsampledLogDensity,

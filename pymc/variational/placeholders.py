@@ -56,7 +56,7 @@ def as_loader(data: Any) -> Loader:
     """
     # Numba kernels: when a stream is fitted
     from pymc.data_loading.loader import DataLoader
-    from pymc.data_loading.shuffle import iterates_by_itself
+    from pymc.data_loading.shuffled_rows import iterates_by_itself
 
     if isinstance(data, DataLoader):
         if iterates_by_itself(data):

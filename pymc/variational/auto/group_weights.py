@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pymc.variational.auto.arrow import Arrow
+from pymc.variational.auto.arrowhead import Arrow
 from pymc.variational.auto.importance_sampling import (
     FEWEST,
     PER_ROUND,
@@ -45,7 +45,7 @@ from pymc.variational.auto.quadrature import (
     random_frames,
     wide_rule,
 )
-from pymc.variational.pareto import smoothed
+from pymc.variational.pareto_smoothing import smoothed
 
 __all__ = ["GroupDraws", "Marginal", "weigh_by_groups"]
 

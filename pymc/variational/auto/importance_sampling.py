@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from pymc.variational.auto.normal import Normal
-from pymc.variational.pareto import Smoothed, smoothed
+from pymc.variational.pareto_smoothing import Smoothed, smoothed
 
 __all__ = ["Density", "Doubt", "Proposal", "WeightedDraws", "WeightsError", "importance_sample"]
 

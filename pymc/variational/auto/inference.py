@@ -26,15 +26,8 @@ from pymc.model.full_data import full_data_model, is_streamed
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.progress_bar import default_progress_theme
 from pymc.variational.approximation import GuideApproximation, guided_approximation, make_guides
-from pymc.variational.auto.arrow import Arrow, are_independent, find_blocks
-from pymc.variational.auto.group_weights import weigh_by_groups
-from pymc.variational.auto.importance_sampling import FEWEST, WeightedDraws, importance_sample
-from pymc.variational.auto.judge import judge
-from pymc.variational.auto.log_posterior import LoadedRows, LogPosterior, Stopped
-from pymc.variational.auto.modes import Modes, find_modes, spread_starts
-from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb, settle
-from pymc.variational.auto.normal import Dense, Normal
-from pymc.variational.auto.passes import (
+from pymc.variational.auto.arrowhead import Arrow, are_independent, find_blocks
+from pymc.variational.auto.full_data_passes import (
     MAX_PASSES,
     SUBSAMPLES,
     Passes,
@@ -43,6 +36,13 @@ from pymc.variational.auto.passes import (
     saved_position,
     set_position,
 )
+from pymc.variational.auto.group_weights import weigh_by_groups
+from pymc.variational.auto.importance_sampling import FEWEST, WeightedDraws, importance_sample
+from pymc.variational.auto.judge import judge
+from pymc.variational.auto.log_posterior import LoadedRows, LogPosterior, Stopped
+from pymc.variational.auto.modes import Modes, find_modes, spread_starts
+from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb, settle
+from pymc.variational.auto.normal import Dense, Normal
 from pymc.variational.auto.row_weights import weigh_by_rows
 from pymc.variational.engine.batch_feed import BatchFeed
 from pymc.variational.engine.interrupts import Interrupts

@@ -13,7 +13,7 @@ from pymc.variational.auto.importance_sampling import WeightedDraws
 from pymc.variational.auto.modes import SAME, Modes
 from pymc.variational.auto.natural_gradient import Climb
 from pymc.variational.guides.base import Layout, Site
-from pymc.variational.pareto import smoothed
+from pymc.variational.pareto_smoothing import smoothed
 from pymc.variational.report import Verdict
 
 __all__ = ["judge"]

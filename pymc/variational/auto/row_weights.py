@@ -16,11 +16,11 @@ from functools import cached_property
 
 import numpy as np
 
+from pymc.variational.auto.full_data_passes import curvature
 from pymc.variational.auto.importance_sampling import LIGHT_TAIL, WeightedDraws, WeightsError
 from pymc.variational.auto.log_posterior import LogPosterior, Values
 from pymc.variational.auto.normal import Normal
-from pymc.variational.auto.passes import curvature
-from pymc.variational.pareto import smoothed
+from pymc.variational.pareto_smoothing import smoothed
 from pymc.variational.posterior.log_weights import SubsampledLogDensity, random_groups
 
 __all__ = ["weigh_by_rows"]

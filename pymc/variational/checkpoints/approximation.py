@@ -19,6 +19,7 @@ import pymc.variational.approximations as approximations
 from pymc.model.core import modelcontext
 from pymc.variational.approximation import GuideApproximation, guided_approximation
 from pymc.variational.auto import AutoApproximation
+from pymc.variational.checkpoints.components import CannotRebuild, argument_from_json
 from pymc.variational.checkpoints.identity import (
     differences,
     latent_identity,
@@ -28,7 +29,6 @@ from pymc.variational.checkpoints.identity import (
     versions,
     warn_of_versions,
 )
-from pymc.variational.checkpoints.recipes import CannotRebuild, argument_from_json
 from pymc.variational.checkpoints.saving import dense_parameters
 from pymc.variational.checkpoints.schema import ApproximationContents, TrainerContents
 from pymc.variational.checkpoints.store import CheckpointMismatchError, Value, load_contents

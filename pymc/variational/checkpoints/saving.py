@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc.variational.checkpoints.components import argument_to_json
 from pymc.variational.checkpoints.identity import latent_identity, names_of, versions
-from pymc.variational.checkpoints.recipes import argument_to_json
 from pymc.variational.checkpoints.schema import ApproximationContents, to_builtins
 from pymc.variational.checkpoints.store import Checkpoint, Value, write
 from pymc.variational.engine.step import host_value

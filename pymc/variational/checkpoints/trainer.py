@@ -23,6 +23,7 @@ from pymc.data_loading.base import Loader
 from pymc.data_loading.batch import Position
 from pymc.variational.auto import AutoInference
 from pymc.variational.checkpoints.approximation import set_results, set_value, with_prefix
+from pymc.variational.checkpoints.components import argument_to_json, merge_arguments
 from pymc.variational.checkpoints.identity import (
     array_text,
     differences,
@@ -36,7 +37,6 @@ from pymc.variational.checkpoints.identity import (
     warn_of_versions,
 )
 from pymc.variational.checkpoints.lock import check_own_folder, lock_folder, own_checkpoints
-from pymc.variational.checkpoints.recipes import argument_to_json, merge_arguments
 from pymc.variational.checkpoints.saving import result_values
 from pymc.variational.checkpoints.schema import TrainerContents, to_builtins
 from pymc.variational.checkpoints.store import (

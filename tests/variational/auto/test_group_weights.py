@@ -18,7 +18,7 @@ from scipy.stats import multivariate_normal, norm
 import pymc as pm
 
 from pymc.variational.auto import AutoInference, inference
-from pymc.variational.auto.arrow import Arrow, find_blocks
+from pymc.variational.auto.arrowhead import Arrow, find_blocks
 from pymc.variational.auto.group_weights import Marginal, weigh_by_groups
 from pymc.variational.auto.natural_gradient import climb
 from tests.variational.auto.problems import log_posterior

@@ -124,7 +124,7 @@ def test_data_of_arrays() -> None:
 
 @pytest.fixture
 def three_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pymc.variational.auto.passes.CONVERGED", 0.0)
+    monkeypatch.setattr("pymc.variational.auto.full_data_passes.CONVERGED", 0.0)
     monkeypatch.setattr(inference, "MAX_PASSES", 3)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import pymc as pm
 
+from pymc.variational.auto.full_data_passes import first_pass, next_pass
 from pymc.variational.auto.natural_gradient import (
     MOST_DRAWS,
     ROUGH,
@@ -20,7 +21,6 @@ from pymc.variational.auto.natural_gradient import (
     settle,
 )
 from pymc.variational.auto.normal import Dense
-from pymc.variational.auto.passes import first_pass, next_pass
 from tests.variational.auto.problems import Regression, funnel, gamma, log_posterior
 
 

@@ -73,7 +73,7 @@ def argument_to_json(value: object) -> Any:
 
     Examples
     --------
-    >>> from pymc.variational.checkpoints.recipes import argument_from_json, argument_to_json
+    >>> from pymc.variational.checkpoints.components import argument_from_json, argument_to_json
     >>> argument_to_json(pm.adam(learning_rate=0.1))["@optimizer"]
     'pymc.variational.updates:adam'
     >>> argument_from_json(argument_to_json(pm.adam(learning_rate=0.1))).keywords["learning_rate"]
@@ -161,7 +161,7 @@ def find_optimizer(name: str) -> Callable[..., Any]:
 
     Examples
     --------
-    >>> from pymc.variational.checkpoints.recipes import find_optimizer
+    >>> from pymc.variational.checkpoints.components import find_optimizer
     >>> find_optimizer("pymc.variational.updates:adam") is pm.adam
     True
     """

@@ -17,7 +17,7 @@ from pytensor.compile.mode import Mode
 import pymc as pm
 
 from pymc.variational import optimizers, schedules
-from pymc.variational.checkpoints.recipes import (
+from pymc.variational.checkpoints.components import (
     argument_from_json,
     argument_to_json,
     merge_arguments,

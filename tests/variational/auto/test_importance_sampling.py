@@ -12,7 +12,7 @@ import pytest
 from pymc.variational.auto.importance_sampling import Proposal, importance_sample
 from pymc.variational.auto.normal import Dense
 from pymc.variational.auto.row_weights import weigh_by_rows
-from pymc.variational.pareto import smoothed
+from pymc.variational.pareto_smoothing import smoothed
 from pymc.variational.posterior.log_weights import SubsampledLogDensity, random_groups
 from tests.variational.auto.problems import Regression, funnel, gamma, log_posterior
 

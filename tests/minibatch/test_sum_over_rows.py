@@ -20,7 +20,7 @@ import pymc as pm
 from pymc.distributions.dist_math import check_parameters
 from pymc.distributions.transforms import Chain, ZeroSumTransform, logodds, ordered, simplex
 from pymc.minibatch.axis_tracking import Rows, Untracked
-from pymc.minibatch.row_terms import summed_rows
+from pymc.minibatch.sum_over_rows import summed_rows
 from tests.minibatch.enumeration import full_logp_and_gradient, mean_over_batches, some_point
 
 N, B = 6, 2

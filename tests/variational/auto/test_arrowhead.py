@@ -13,7 +13,7 @@ import pytest
 import pymc as pm
 
 from pymc.variational.auto import AutoInference, inference
-from pymc.variational.auto.arrow import Arrow, Blocks, find_blocks
+from pymc.variational.auto.arrowhead import Arrow, Blocks, find_blocks
 from pymc.variational.auto.natural_gradient import climb
 from pymc.variational.auto.normal import Dense, triangular
 from tests.variational.auto.problems import log_posterior
