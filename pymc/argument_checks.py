@@ -8,14 +8,12 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 __all__ = ["check_choice", "check_fields", "check_flag", "check_int", "check_number"]
 
-# Choices of literals keep their type
-Choice = TypeVar("Choice", bound=str)
 
 _HOLDS = {
     "above": operator.gt,
