@@ -163,7 +163,7 @@ class _Model:
                 if dim not in self.dim_lengths and total is not None:
                     self.add_coord(dim, values=None, length=total)
         else:
-            check_not_on_plate(name, dims, plates)
+            check_not_on_plate(repr(name), dims, plates)
             totals = normalize_total_size(total_size, np.ndim(observed), name)
             if not isinstance(observed, Variable):
                 check_not_fewer(name, totals, np.shape(observed))
