@@ -56,7 +56,8 @@ def skip_member(
 
 
 def write_modules_page() -> None:
-    """Write a page of the modules that are new, a section for each folder."""
+    """Write a page of the new modules that public.rst leaves out, a section for each folder."""
+    public = (ROOT / "docs" / "api" / "public.rst").read_text().splitlines()
     lines = ["Modules, for maintainers", "=" * 24, ""]
     folder = None
     for file in sorted(
@@ -64,13 +65,17 @@ def write_modules_page() -> None:
     ):
         if "run_release" in file.read_text() or file.parent.name == "dispatch":
             continue  # a module of the release, or Ops registered with a backend
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if f".. automodule:: {name}" in public:
+            continue
         if file.parent != folder:
             folder = file.parent
             title = str(folder.relative_to(ROOT))
             lines += [title, "-" * len(title), ""]
-        name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         lines += [name, "~" * len(name), "", f".. automodule:: {name}"]
-        lines += ["", ""] if file.name == "__init__.py" else ["   :members:", "", ""]
+        if file.name != "__init__.py":  # numpydoc cannot read the docstrings of these two
+            lines += ["   :members:", "   :exclude-members: DimShuffle, State"]
+        lines += ["", ""]
     (ROOT / "docs" / "api" / "modules.rst").write_text("\n".join(lines))
 
 
