@@ -3,25 +3,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import prod
-from typing import TYPE_CHECKING, Any
+import os
+import pickle
+import sys
 
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import cloudpickle
 import numpy as np
+import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
 
 import pymc._layer as _layer
 
+from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.total_size import Term, infer_totals
 from pymc.model.full_data import full_data_model
-from pymc.variational.approximation_base import ApproximationBase
 from pymc.variational.averaging import TailAverage
 from pymc.variational.fit_options import argument_names, check_known
+from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.optimizers import as_optimizer
-from pymc.variational.replacements import as_replacements, check_replacements
-from pymc.variational.report import add_fit
+from pymc.variational.report import FitReport, add_fit
 from pymc.variational.vectorize import at_each_draw, draw_anew, largest_at_once
 
 if TYPE_CHECKING:
@@ -31,6 +42,104 @@ if TYPE_CHECKING:
     from pymc.variational.local_params.table import ParamTable
 
 type Nodes = Variable | list[Variable] | tuple[Variable, ...]
+
+#: True while cloudpickle pickles the parts of an approximation.
+_is_pickling = ContextVar("_is_pickling", default=False)
+
+
+def as_replacements(model: Model, replacements: object) -> dict[Variable, Variable]:
+    """Read the argument `more_replacements`.
+
+    Parameters
+    ----------
+    model : Model
+        Its variables may be named.
+    replacements : mapping of Variable or str to Variable or array, or None
+
+    Raises
+    ------
+    ValueError
+        If the model has no variable of a name, or if one is replaced twice.
+    TypeError
+        If it is no mapping of variables or names.
+
+    Examples
+    --------
+    >>> from pymc.variational.opvi import as_replacements
+    >>> with pm.Model() as model:
+    ...     x = pm.Data("x", [1.0, 2.0])
+    >>> list(as_replacements(model, {"x": np.zeros(3)})) == [x]
+    True
+    """
+    if replacements is None:
+        return {}
+    if not isinstance(replacements, Mapping):
+        raise TypeError(
+            f"more_replacements={replacements!r} has to be a dict from variables, or their names in the model, to "
+            "what takes their place, such as {'x': new_rows}"
+        )
+    named = {model.name_of(name): var for name, var in model.named_vars.items()}
+    named |= model.named_vars
+    found: dict[Variable, Variable] = {}
+    for key, value in replacements.items():
+        if isinstance(key, str) and key not in named:
+            raise ValueError(
+                f"more_replacements has {key!r}, but the variables of the model are {list(model.named_vars)}. A "
+                "variable that has no name there, such as a minibatch, is its own key: {x: new_rows}"
+            )
+        if not isinstance(key, str | Variable):
+            raise TypeError(
+                f"more_replacements has the key {key!r} of type {type(key).__name__}: write a variable, or its "
+                "name in the model"
+            )
+        old = named[key] if isinstance(key, str) else key
+        if old in found:
+            raise ValueError(
+                f"more_replacements has {old.name!r} twice, by its name and as a variable, and one can take its "
+                "place. Give one of them"
+            )
+        found[old] = value if isinstance(value, Variable) else pt.as_tensor(value)
+    return found
+
+
+def check_replacements(model: Model, replacements: Mapping[Variable, Variable]) -> None:
+    """Raise a ValueError if a minibatch replaces full data whose terms have no scale for it.
+
+    An observed variable needs a `total_size` for an axis that becomes one of a minibatch, and no Potential may
+    depend on it.
+    """
+    if not indexes(replacements.values()):
+        return
+    advice = (
+        "Take pm.minibatch_model(model, batch_size=...) of a model of full data, or give the "
+        "observed variables pm.Minibatch when the model is made"
+    )
+    for rv in model.observed_RVs:
+        bare, given = unscaled_rv(rv)
+        old = [bare, model.rvs_to_values[rv]]
+        bare, value = graph_replace(old, replacements, strict=False)
+        if _rows([bare, value]) == _rows(old):
+            continue
+        total_size = None if all(total is None for total in given) else given
+        totals = infer_totals(Term(rv.name, bare, value, free=model.free_RVs), total_size)
+        for k, (total, given_total) in enumerate(zip(totals, given)):
+            if total is not None and given_total is None:
+                raise ValueError(
+                    f"more_replacements puts a minibatch on axis {k} of {rv.name!r}, which was "
+                    "made without total_size, so that its log-probability would count for the batch "
+                    f"instead of all rows. {advice}"
+                )
+    for term in model.potentials:
+        if _rows(graph_replace([term], replacements, strict=False)) != _rows([term]):
+            raise ValueError(
+                f"more_replacements puts a minibatch into the Potential {term.name!r}, which is "
+                f"not scaled to all rows. {advice}"
+            )
+
+
+def _rows(graphs: Iterable[Variable]) -> set[Rows]:
+    """Return the minibatch rows that graphs depend on."""
+    return set(map(Rows, indexes(graphs)))
 
 
 def sample_over(
@@ -153,14 +262,88 @@ class _ObjectiveFunction:
         return None
 
 
-class _Approximation(ApproximationBase):
-    """The interface of all approximations of a fit, for one of groups."""
+class _Approximation:
+    """The interface of all approximations of a fit, for one of groups.
+
+    Attributes
+    ----------
+    guides : tuple of Guide
+        Empty for groups of the release.
+    hist : array of floats, shape (n_steps,)
+        The loss of each step; empty without a fit, or for one without a score.
+    report : FitReport or None
+        Of the fit.
+    guide_losses : mapping of str to array of floats
+        Losses of the guide alone, by name.
+    """
 
     groups: list[Any]
     inputs: list[Variable]
     model: Model
     params: list[SharedVariable]
     symbolic_randoms: list[Variable]
+
+    guides: tuple[Any, ...] = ()
+    hist: np.ndarray = np.asarray(())
+    report: FitReport | None = None
+    guide_losses: Mapping[str, np.ndarray] = MappingProxyType({})
+
+    @property
+    def underlying(self) -> Any:
+        """The approximation of the guides: itself, except for automatic fits."""
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Pickle by cloudpickle, as pickle cannot hold the methods and functions of a model.
+
+        Raises
+        ------
+        pickle.PicklingError
+            If a part of the model, or of the fit, cannot be pickled by that either.
+        """
+        # cloudpickle itself, and copy, need the parts
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if _is_pickling.get() or caller == "copy" or "cloudpickle" in caller:
+            return super().__reduce_ex__(protocol)
+        token = _is_pickling.set(True)
+        try:
+            return cloudpickle.loads, (cloudpickle.dumps(self, int(protocol)),)
+        except Exception as error:
+            raise pickle.PicklingError(
+                f"{self} cannot be pickled, since a part of its model, or of its fit, cannot be: {error}. Write "
+                "what was fitted to a folder by approx.save(path), and read it by "
+                "pm.load_approximation(path, model=...), with a model made by the same code"
+            ) from error
+        finally:
+            _is_pickling.reset(token)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the approximation to a folder, from which :func:`pymc.load_approximation` reads it.
+
+        Parameters
+        ----------
+        path : str or path
+            A folder, which must not be there yet.
+
+        Returns
+        -------
+        Path
+            The folder, absolute. It holds arrays, JSON and checksums, and no pickle.
+
+        Raises
+        ------
+        FileExistsError
+        TypeError
+            If the approximation is made of groups of the user's own.
+        ImportError
+            If safetensors or msgspec is not installed.
+        OSError
+            If the folder cannot be written, for example on a full disk. It does not exist then.
+        """
+        # Here, as most fits are not saved
+        from pymc.variational.checkpoints.saving import save_approximation
+
+        return save_approximation(self, path)  # type: ignore[arg-type]
 
     @property
     def rng(self) -> np.random.RandomState:

@@ -15,9 +15,9 @@ import xarray as xr
 if TYPE_CHECKING:
     from arviz_plots import PlotCollection
 
-    from pymc.variational.approximation_base import ApproximationBase
     from pymc.variational.callbacks import CheckStationarity, Tracker
     from pymc.variational.diagnostics import Diagnosis
+    from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 
 __all__ = ["Panel", "fit_panels", "plot_fit"]
 
@@ -46,7 +46,7 @@ class Panel(NamedTuple):
 
 
 def plot_fit(
-    approx: ApproximationBase,
+    approx: Approximation,
     tracker: Tracker | None = None,
     diagnosis: Diagnosis | None = None,
     check: CheckStationarity | None = None,
@@ -136,7 +136,7 @@ def plot_fit(
 
 
 def fit_panels(
-    approx: ApproximationBase,
+    approx: Approximation,
     tracker: Tracker | None = None,
     diagnosis: Diagnosis | None = None,
     check: CheckStationarity | None = None,

@@ -13,9 +13,9 @@ import xarray as xr
 
 if TYPE_CHECKING:
     from pymc.variational.approximation import GuideApproximation
-    from pymc.variational.approximation_base import ApproximationBase
     from pymc.variational.engine.batch_feed import PreparedBatches
     from pymc.variational.engine.step_cache import Step
+    from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 
 __all__ = ["FitReport", "Setting", "Verdict", "add_fit", "describe_failed_step", "fit_dataset"]
 
@@ -165,7 +165,7 @@ class FitReport:
         return "; the {} bound is {}, by {} particles".format(*what)
 
 
-def add_fit(tree: Any, approx: ApproximationBase) -> Any:
+def add_fit(tree: Any, approx: Approximation) -> Any:
     """Return draws of an approximation with :func:`fit_dataset` as the group "fit".
 
     `tree` is returned as it is if the approximation was not fitted, or it is a MultiTrace, which has no
@@ -189,7 +189,7 @@ def add_fit(tree: Any, approx: ApproximationBase) -> Any:
     return tree
 
 
-def fit_dataset(approx: ApproximationBase) -> xr.Dataset | None:
+def fit_dataset(approx: Approximation) -> xr.Dataset | None:
     """Return the losses of a fit, and its report, in a form that files hold; None without a fit.
 
     The variable ``loss`` is a negative lower bound or an upper bound in nats, times ``loss_factor`` if the

@@ -15,11 +15,12 @@ import pytest
 
 from scipy.stats import genpareto
 
-from pymc.variational.approximation_base import ApproximationBase
 from pymc.variational.callbacks import CheckStationarity, Tracker
 from pymc.variational.diagnostics import Diagnosis
 from pymc.variational.plots import Panel, fit_panels, plot_fit
 from pymc.variational.report import FitReport
+
+NOT_FITTED = SimpleNamespace(hist=np.asarray(()), report=None, guide_losses={})
 
 
 def fitted(losses: Any) -> Any:
@@ -101,13 +102,13 @@ class TestLoss:
 class TestTraces:
     def test_steps_and_values(self):
         means = np.arange(12.0).reshape(4, 3)
-        [panel] = panels(ApproximationBase(), tracker_of(every=10, mean=means))
+        [panel] = panels(NOT_FITTED, tracker_of(every=10, mean=means))
         assert panel.title == "mean"
         assert [layer.y.tolist() for layer in panel.layers] == means.T.tolist()
         assert panel.layers[0].x.tolist() == [10, 20, 30, 40]
 
     def test_some_entries_of_many(self):
-        [panel] = panels(ApproximationBase(), tracker_of(w=np.zeros((5, 10, 20))))
+        [panel] = panels(NOT_FITTED, tracker_of(w=np.zeros((5, 10, 20))))
         assert panel.title == "w, 10 of 200 entries"
         assert len(panel.layers) == 10
 
@@ -116,14 +117,14 @@ class TestTraces:
         with pytest.raises(
             ValueError, match=r"'text' of the tracker begins with 'a'\. Leave it out"
         ):
-            panels(ApproximationBase(), tracker)
+            panels(NOT_FITTED, tracker)
 
     def test_nothing_recorded(self):
-        assert panels(ApproximationBase(), Tracker(mean=lambda: 0)) == []
+        assert panels(NOT_FITTED, Tracker(mean=lambda: 0)) == []
 
 
 def test_checks_and_their_bounds(check):
-    moved, error = panels(ApproximationBase(), check=check)
+    moved, error = panels(NOT_FITTED, check=check)
     assert moved.layers[0].y.tolist() == [1.5, 0.05, 0.0]
     assert set(moved.layers[1].y) == {0.005}
     assert error.layers[0].x.tolist() == [1000, 1200, 1440]
@@ -132,7 +133,7 @@ def test_checks_and_their_bounds(check):
 
 def test_slope_of_the_tail(pareto):
     """The share above a ratio r of a Pareto tail goes as r^(-1/k)."""
-    [panel] = panels(ApproximationBase(), diagnosis=pareto)
+    [panel] = panels(NOT_FITTED, diagnosis=pareto)
     points, line = panel.layers
     tail = points.y < -1.5
     slope = np.polyfit(points.x[tail], points.y[tail], 1)[0]
@@ -143,7 +144,7 @@ def test_slope_of_the_tail(pareto):
 
 
 def test_mean_ratio_is_the_origin(pareto):
-    [panel] = panels(ApproximationBase(), diagnosis=pareto)
+    [panel] = panels(NOT_FITTED, diagnosis=pareto)
     weights = np.exp(pareto.log_weights)
     expected = np.log10(weights.max() / weights.mean())
     assert panel.layers[0].x[0] == pytest.approx(expected)
@@ -198,4 +199,4 @@ class TestFigure:
 
     def test_nothing_to_plot(self):
         with pytest.raises(ValueError, match="plot_fit has nothing to plot: the approximation has"):
-            plot_fit(ApproximationBase())
+            plot_fit(NOT_FITTED)

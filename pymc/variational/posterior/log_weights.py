@@ -52,7 +52,6 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.model.full_data import is_streamed
 from pymc.pytensorf import compile
 from pymc.util import RandomState, _get_seeds_per_chain
-from pymc.variational.approximation_base import ApproximationBase
 from pymc.variational.guides.base import Guide, Plate
 from pymc.variational.local_params.table import rows_in_all
 from pymc.variational.memory import check_fits
@@ -319,8 +318,7 @@ class _RowWeights:
 
 def _selection(approx: GuideApproximation, options: SampleOptions, function: str) -> RowSelection:
     """Select the rows to weigh; those of a stream need their data at hand."""
-    is_of_guides = isinstance(approx, ApproximationBase) and bool(approx.guides)
-    if not is_of_guides:
+    if not getattr(approx, "guides", ()):
         raise TypeError(
             f"{function} takes what pm.fit returns, and got {approx!r} of type {type(approx).__name__}, which "
             "keeps no rows apart: take pm.compute_log_likelihood of draws"
