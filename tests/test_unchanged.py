@@ -184,7 +184,7 @@ def test_import_loads_what_every_user_needs(start):
     loaded = output(start(code.format("()"), patched=True)).split()
     assert [m for m in loaded if m.startswith(tuple(f"pymc.{name}" for name in late))] == []
     asked = output(start(code.format("[pymc.DataLoader.__module__]"), patched=True)).split()
-    assert asked[-1] == "pymc.data_loading.loader"
+    assert asked[-1] == "pymc.data_loading.data_loader"
 
 
 def test_imports_nothing_that_plain_pymc_does_not(start):

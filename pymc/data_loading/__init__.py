@@ -8,9 +8,8 @@ from pymc import _layer
 _layer.load_late(
     globals(),
     {
-        "pymc.data_loading.base": ("Loader",),
-        "pymc.data_loading.loader": ("DataLoader",),
-        "pymc.data_loading.shuffled_rows": ("shuffle_buffer",),
+        "pymc.data_loading.data_loader": ("DataLoader", "shuffle_buffer"),
+        "pymc.data_loading.loader": ("Loader",),
         "pymc.data_loading.sources.arrow": ("arrow_source",),
         "pymc.data_loading.sources.dataset": ("IterableDataset", "Source"),
         "pymc.data_loading.sources.parquet": ("parquet_source",),

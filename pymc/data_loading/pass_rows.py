@@ -15,20 +15,7 @@ import numpy as np
 
 from pymc.data_loading.sources.layout import Block, BlockSource, ExhaustedSourceError
 
-__all__ = ["OneShotPass", "Order", "PassRows", "Piece", "Window", "open_pass"]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Rows of a pass that are shuffled together."""
-
-    start: int  # rows of the pass before it
-    n_rows: int  # unless the pass ends earlier
-
-    @property
-    def stop(self) -> int:
-        """The row of the pass at which the next window starts."""
-        return self.start + self.n_rows
+__all__ = ["OneShotPass", "Order", "PassRows", "Piece", "open_pass"]
 
 
 @dataclass(frozen=True)
@@ -67,15 +54,15 @@ class Order:
             return range(n_parts)
         return self._generator(epoch).permutation(n_parts).tolist()
 
-    def window_at(self, epoch: int, row: int) -> Window:
-        """Return the window that holds a row of the pass's order."""
+    def window_at(self, epoch: int, row: int) -> range:
+        """Return the rows of a pass's order that are shuffled together with one of them."""
         if not self.shuffle:
-            return Window(row, self.window_rows)
+            return range(row, row + self.window_rows)
         first = self._first_rows(epoch)
         if row < first:
-            return Window(0, first)
+            return range(first)
         start = first + (row - first) // self.window_rows * self.window_rows
-        return Window(start, self.window_rows)
+        return range(start, start + self.window_rows)
 
     def _first_rows(self, epoch: int) -> int:
         if self.whole:
@@ -84,11 +71,11 @@ class Order:
         length = self._generator(epoch, 0, 0).integers(1, self.window_rows, endpoint=True)
         return int(length)
 
-    def places(self, epoch: int, window: Window) -> np.ndarray | None:
+    def places(self, epoch: int, window: range) -> np.ndarray | None:
         """Return the place in its window of each row, int64 of shape (n_rows,); None without a shuffle."""
         if not self.shuffle:
             return None
-        return self._generator(epoch, window.start).permutation(window.n_rows)
+        return self._generator(epoch, window.start).permutation(len(window))
 
 
 class Piece(NamedTuple):

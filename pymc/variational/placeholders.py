@@ -15,8 +15,9 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 
-from pymc.data_loading.base import Loader
 from pymc.data_loading.batch import Position
+from pymc.data_loading.data_loader import DataLoader, iterates_by_itself
+from pymc.data_loading.loader import Loader
 from pymc.data_loading.sources.dataset import shuffles
 from pymc.data_loading.sources.layout import Field
 from pymc.minibatch.array_data import check_exact
@@ -54,10 +55,6 @@ def as_loader(data: Any) -> Loader:
     TypeError
         If it is neither, or a loader that chooses among the rows of its data set, or changes them.
     """
-    # Numba kernels: when a stream is fitted
-    from pymc.data_loading.loader import DataLoader
-    from pymc.data_loading.shuffled_rows import iterates_by_itself
-
     if isinstance(data, DataLoader):
         if iterates_by_itself(data):
             raise TypeError(
@@ -137,8 +134,6 @@ def make_feed(model: Model, data: Any, data_name: str = "batch") -> BatchFeed:
 
 def _why_no_numbers(loader: Loader) -> str:
     """Return why the batches of a loader have no row numbers, for a message."""
-    from pymc.data_loading.loader import DataLoader
-
     if isinstance(loader, DataLoader):
         return (
             "on_nan='skip' of the loader would leave rows out, whose variables then never leave their initial "

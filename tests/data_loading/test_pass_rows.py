@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymc.data_loading.batch import Position
-from pymc.data_loading.loader import DataLoader
-from pymc.data_loading.pass_rows import Order, PassRows, Window, open_pass
+from pymc.data_loading.data_loader import DataLoader
+from pymc.data_loading.pass_rows import Order, PassRows, open_pass
 from pymc.data_loading.sources.layout import ExhaustedSourceError
 from tests.data_loading.rows import Blocks, numbers
 
@@ -143,19 +143,19 @@ def test_windows_follow_each_other(window_rows, epoch, whole):
 
 
 def test_first_windows_differ_in_length():
-    lengths = {shuffled(1000).window_at(epoch, 0).n_rows for epoch in range(20)}
+    lengths = {shuffled(1000).window_at(epoch, 0).stop for epoch in range(20)}
     assert len(lengths) > 15
     assert 1 <= min(lengths) and max(lengths) <= 1000
 
 
 def test_one_window_has_room_for_all_rows():
-    assert shuffled(1000, whole=True).window_at(3, 0) == Window(0, 1000)
+    assert shuffled(1000, whole=True).window_at(3, 0) == range(1000)
 
 
 def test_places_are_a_permutation_and_other_ones_in_each_window_and_pass():
     order, n_rows = shuffled(), 50
     all_places = [
-        tuple(order.places(epoch, Window(start, n_rows)))
+        tuple(order.places(epoch, range(start, start + n_rows)))
         for epoch in range(3)
         for start in range(3)
     ]
@@ -171,7 +171,7 @@ def test_parts_are_shuffled_in_each_pass():
 
 def test_the_order_follows_from_the_seed():
     same, other = shuffled(), Order(seed=2, window_rows=10, shuffle=True)
-    window = Window(10, 10)
+    window = range(10, 20)
     assert np.array_equal(same.places(4, window), shuffled().places(4, window))
     assert not np.array_equal(same.places(4, window), other.places(4, window))
     assert same.parts(4, 30) != other.parts(4, 30)
@@ -185,6 +185,6 @@ def test_a_pass_uses_the_child_of_its_seed_sequence():
 @pytest.mark.parametrize("row", [0, 7])
 def test_without_shuffle_rows_stay(row):
     order = Order(seed=1, window_rows=10, shuffle=False)
-    assert order.window_at(1, row) == Window(row, 10)
-    assert order.places(1, Window(row, 10)) is None
+    assert order.window_at(1, row) == range(row, row + 10)
+    assert order.places(1, range(row, row + 10)) is None
     assert order.parts(1, 4) == range(4)

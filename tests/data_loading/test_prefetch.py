@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pymc.data_loading.batch import Position
-from pymc.data_loading.loader import DataLoader
+from pymc.data_loading.data_loader import DataLoader
 from pymc.data_loading.prefetch import ForkedError, PrefetchQueue
 from tests.data_loading.rows import Blocks, numbers
 

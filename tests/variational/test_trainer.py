@@ -19,7 +19,7 @@ import pytest
 import pymc as pm
 
 from pymc.data_loading.batch import Position
-from pymc.data_loading.loader import DataLoader
+from pymc.data_loading.data_loader import DataLoader
 from pymc.variational.engine.batch_feed import FeedInUse
 from pymc.variational.engine.callback_schedule import CallbackSchedule
 from pymc.variational.trainer import Trainer

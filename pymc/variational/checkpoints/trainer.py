@@ -19,8 +19,8 @@ import pytensor
 from pytensor.compile.sharedvalue import SharedVariable
 
 from pymc.argument_checks import check_int
-from pymc.data_loading.base import Loader
 from pymc.data_loading.batch import Position
+from pymc.data_loading.loader import Loader
 from pymc.variational.auto import AutoInference
 from pymc.variational.checkpoints.approximation import set_results, set_value, with_prefix
 from pymc.variational.checkpoints.components import argument_to_json, merge_arguments

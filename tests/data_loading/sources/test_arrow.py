@@ -18,8 +18,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from pymc.data_loading.loader import DataLoader
-from pymc.data_loading.shuffled_rows import shuffle_buffer
+from pymc.data_loading.data_loader import DataLoader, shuffle_buffer
 from pymc.data_loading.sources.arrow import TABLE_ROWS, arrow_source
 from pymc.data_loading.sources.dataset import IterableDataset, as_source
 from pymc.data_loading.sources.layout import ExhaustedSourceError, SchemaError

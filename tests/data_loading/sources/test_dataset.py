@@ -21,8 +21,7 @@ from hypothesis import given
 
 import pymc as pm
 
-from pymc.data_loading.loader import DataLoader
-from pymc.data_loading.shuffled_rows import open_rows, shuffle_buffer
+from pymc.data_loading.data_loader import DataLoader, open_rows, shuffle_buffer
 from pymc.data_loading.sources.arrow import arrow_source
 from pymc.data_loading.sources.dataset import (
     IterableDataset,

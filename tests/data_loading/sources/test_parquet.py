@@ -19,7 +19,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 
-from pymc.data_loading.loader import DataLoader
+from pymc.data_loading.data_loader import DataLoader
 from pymc.data_loading.sources.layout import SchemaError
 from pymc.data_loading.sources.parquet import parquet_source
 from tests.data_loading.sources.test_dataset import rows_of

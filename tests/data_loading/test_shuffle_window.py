@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import pymc as pm
 
-from pymc.data_loading.shuffled_rows import shuffle_buffer
+from pymc.data_loading.data_loader import shuffle_buffer
 from tests.data_loading.rows import Blocks, numbers
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pymc.data_loading.batch import Position
-from pymc.data_loading.loader import DataLoader
+from pymc.data_loading.data_loader import DataLoader
 from tests.data_loading.rows import Blocks
 
 
