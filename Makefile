@@ -5,7 +5,7 @@ RUN = .venv/bin/python
 # What mypy reads apart from pymc/, see setup.cfg
 REST = conftest.py setup.py overlay tests $(wildcard benchmarks examples docs/*.py)
 # "make test PYTEST_ARGS=tests/test_layer.py" runs one file
-PYTEST_ARGS = -n 2 --dist loadfile
+PYTEST_ARGS = -n 2 --dist loadgroup
 
 .DEFAULT_GOAL = help
 .PHONY: help demo demo-stream test lint conformance soak docs bench clean FORCE

@@ -20,7 +20,14 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a C compiler where there is none; CI has to have one."""
+    """Keep a file in one process, and skip what needs a C compiler where there is none.
+
+    Tests of a file share what one of them compiled. The pages of the documentation share nothing, and are
+    spread over the processes. CI has to have a compiler.
+    """
+    for item in items:
+        if "test_page_runs" not in item.name:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
     needing = [item for item in items if item.get_closest_marker("cxx")]
     if needing and not pytensor.config.cxx:
         if os.environ.get("CI"):

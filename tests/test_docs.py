@@ -84,10 +84,18 @@ MODULES = sorted(
 )
 
 
+# Pages whose fits take longer as Python than to compile
+COMPILED = ("how_to/auto.md",)
+
+
 @pytest.fixture(autouse=True)
-def python_mode() -> Iterator[None]:
-    """Run graphs as Python: to compile one takes longer than any example runs."""
-    with pytensor.config.change_flags(mode="FAST_COMPILE"):
+def python_mode(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run graphs as Python: to compile one takes longer than most examples run."""
+    page = getattr(request.node, "callspec", None) and request.node.callspec.params.get("page")
+    mode = pytensor.config.mode
+    if page is None or str(page.relative_to(DOCS)) not in COMPILED:
+        mode = "FAST_COMPILE"
+    with pytensor.config.change_flags(mode=mode):
         yield
 
 
