@@ -60,7 +60,7 @@ PUBLIC = {
 # Dispatch by Op, with no names to call; those of a backend cannot be imported without it
 PRIVATE = {
     *(f"pymc.minibatch.dispatch.{backend}" for backend in ("jax", "numba")),
-    *(f"pymc.variational.local_params.dispatch.{backend}" for backend in ("jax", "numba")),
+    "pymc.variational.local_params.numba_dispatch",
 }
 
 

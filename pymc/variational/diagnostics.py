@@ -116,23 +116,17 @@ class Diagnosis:
         return "usable" if self.khat < self.threshold else "unreliable"
 
     def __str__(self) -> str:
-        rows = "" if self.n_rows is None else f" and {self.n_rows:,} rows"
-        found = (
-            f"no Pareto k-hat from {self.n_draws:,} draws{rows}, of which few have all the weight"
-            if self.khat == np.inf or np.isnan(self.khat)
-            else f"Pareto k-hat {self.khat:.2f} from {self.n_draws:,} draws{rows}"
-        )
-        of_rows = "" if self.n_rows is None else f" (draws) ± {_digits(self.elbo_rows_se)} (rows)"
-        known = self.verdict != "unknown"
-        return (
-            f"{found[0].upper()}{found[1:]}: {self._sentence()}. "
-            f"ELBO {self.elbo:,.2f} ± {_digits(self.elbo_se)}{of_rows} nats"
-            + (
-                f"; with their weights the draws are worth {self.ess:,.0f} of the posterior."
-                if known
-                else "."
-            )
-        )
+        rows = of_rows = ""
+        if self.n_rows is not None:
+            rows = f" and {self.n_rows:,} rows"
+            of_rows = f" (draws) ± {_digits(self.elbo_rows_se)} (rows)"
+        found = f"Pareto k-hat {self.khat:.2f} from {self.n_draws:,} draws{rows}"
+        if self.khat == np.inf or np.isnan(self.khat):
+            found = f"No Pareto k-hat from {self.n_draws:,} draws{rows}, of which few have all the weight"
+        elbo = f"ELBO {self.elbo:,.2f} ± {_digits(self.elbo_se)}{of_rows} nats"
+        if self.verdict != "unknown":
+            elbo += f"; with their weights the draws are worth {self.ess:,.0f} of the posterior"
+        return f"{found}: {self._sentence()}. {elbo}."
 
     def _sentence(self) -> str:
         if self.verdict == "unknown":
@@ -267,7 +261,8 @@ def diagnose(
     0.0
     """
     _check_approx(approx)
-    draws = _check_draws(draws)
+    hint = "The tail of the largest ratios needs that many. Write draws=1000"
+    draws = check_int(draws, "draws", "diagnose", at_least=_MIN_DRAWS, hint=hint)
     if is_streamed(approx.model):
         raise ValueError(
             "pm.variational.diagnose compares an approximation with the posterior of all rows, but those of "
@@ -277,33 +272,24 @@ def diagnose(
     model = full_data_model(approx.model)
     options = resolve_backend_compile_kwargs(backend, dict(compile_kwargs or {}))
     _check_all_data(model.logp())
-    of_rows = any(site.plate for site in approx.sites)
-    totals = (
-        {}
-        if of_rows
-        else {rows: rows_in_all([rows]) for rows in map(Rows, model_indexes(approx.model))}
-    )
-    n_rows = _check_n_rows(n_rows, totals)
-    if of_rows:
+    has_latent_rows = any(site.plate for site in approx.sites)
+    subsampled = [] if has_latent_rows else [Rows(index) for index in model_indexes(approx.model)]
+    n_all = max((rows_in_all([rows]) for rows in subsampled), default=0)
+    n_rows = _check_n_rows(n_rows, n_all)
+    if has_latent_rows:
         points, log_weights = joint_log_weights(
             approx, draws, random_seed, options.get("mode"), progressbar
         )
         _check_finite(log_weights)
         return _weigh(log_weights, points)
     points, logq = global_draws(approx, draws, random_seed)
-    n_all = max(totals.values(), default=0)
     if n_rows is None and draws * n_all <= AFFORDABLE:
         n_rows = n_all
     found = None
     if n_rows is None or n_rows < n_all:
-        [seed] = _get_seeds_per_chain(random_seed, 1)
-        found = _by_some_rows(
-            SubsampledLogDensity.of(approx.model, points, options),
-            logq,
-            n_rows,
-            np.random.default_rng(seed),
-            progressbar,
-        )
+        rng = np.random.default_rng(_get_seeds_per_chain(random_seed, 1)[0])
+        density = SubsampledLogDensity.of(approx.model, points, options)
+        found = _by_some_rows(density, logq, n_rows, rng, progressbar)
     if found is None:
         found = log_density(model, points, progressbar, options)
     _check_finite(found.values - logq)
@@ -401,23 +387,18 @@ def _check_approx(approx: Any) -> None:
         )
 
 
-def _check_draws(draws: Any) -> int:
-    hint = "The tail of the largest ratios needs that many. Write draws=1000"
-    return check_int(draws, "draws", "diagnose", at_least=_MIN_DRAWS, hint=hint)
-
-
-def _check_n_rows(n_rows: Any, totals: Mapping[Rows, int]) -> int | None:
-    """Check the argument `n_rows`."""
+def _check_n_rows(n_rows: Any, n_all: int) -> int | None:
+    """Check the argument `n_rows`, of `n_all` rows; 0 if they cannot be taken one by one."""
     if n_rows is None:
         return None
     n_rows = check_int(n_rows, "n_rows", "diagnose")
-    if not totals:
+    if not n_all:
         raise ValueError(
             f"n_rows={n_rows} of diagnose is for models whose rows can be taken one by one: that have "
             "minibatches, and no variable with a value for each row. Leave n_rows out: this one is "
             "computed of all rows, and fewer draws, such as draws=200, take less time"
         )
-    if n_rows < _FEWEST_ROWS and n_rows < max(totals.values()):
+    if n_rows < min(_FEWEST_ROWS, n_all):
         raise ValueError(
             f"n_rows={n_rows} of diagnose is too few for an estimate of their error. Take at least "
             f"{_FEWEST_ROWS}, better {N_ROWS:,}, or leave it out"

@@ -47,15 +47,6 @@ class Trajectory:
 
     When it is full, neighbours are averaged in pairs, and batches are twice as long from then on. So the
     mean of all rows stays the mean of all vectors, except for an unfinished batch.
-
-    Examples
-    --------
-    >>> from pymc.variational.early_stopping import Trajectory
-    >>> trajectory = Trajectory(size=1, capacity=4)
-    >>> for value in range(8):
-    ...     trajectory.append([value])
-    >>> trajectory.rows.ravel()
-    array([0.5, 2.5, 4.5, 6.5])
     """
 
     def __init__(self, size: int, capacity: int) -> None:

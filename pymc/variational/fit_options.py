@@ -136,95 +136,78 @@ class FitOptions:
 #: The most names that a message lists.
 FEW = 10
 
-#: Names in other libraries, without underscores; what to write here; and an argument of functions that take it.
-ADVICE: tuple[tuple[frozenset[str], str, str], ...] = tuple(
-    (frozenset(names.split()), instead, argument)
-    for names, instead, argument in (
-        (
-            "lr learningrate stepsize initlr",
-            "The rate is the optimizer's: write obj_optimizer=pm.adam(learning_rate={value})",
-            "obj_optimizer",
+#: By an argument of functions that take it: names in other libraries, without underscores, and what to write here.
+ADVICE = {
+    "obj_optimizer": {
+        "lr learningrate stepsize initlr": (
+            "The rate is the optimizer's: write obj_optimizer=pm.adam(learning_rate={value})"
         ),
-        (
-            "optimizer optimiser opt optim solver",
-            "Write obj_optimizer='tuned', or pm.adam(learning_rate=0.01), pm.sgd and others",
-            "obj_optimizer",
+        "optimizer optimiser opt optim solver": (
+            "Write obj_optimizer='tuned', or pm.adam(learning_rate=0.01), pm.sgd and others"
         ),
-        (
-            "scheduler lrscheduler schedule lrschedule",
+        "scheduler lrscheduler schedule lrschedule": (
             "A schedule is the optimizer's rate: write obj_optimizer='tuned', or "
-            "obj_optimizer=pm.adam(learning_rate=pm.variational.schedules.cosine_decay(0.01, n))",
-            "obj_optimizer",
+            "obj_optimizer=pm.adam(learning_rate=pm.variational.schedules.cosine_decay(0.01, n))"
         ),
-        (
-            "epochs maxepochs nepochs numepochs epoch",
+    },
+    "callbacks": {
+        "epochs maxepochs nepochs numepochs epoch": (
             "A fit is counted in steps of a batch each: {value} epochs are "
-            "n = {value} * math.ceil(N / batch_size) steps, of N rows",
-            "callbacks",
+            "n = {value} * math.ceil(N / batch_size) steps, of N rows"
         ),
-        (
-            "niter niters numiter numiters iter iters iterations niterations numiterations maxiter "
-            "maxiters maxiterations nsteps numsteps steps maxsteps step trainsteps numtrainsteps",
-            "The number of steps is n, the first argument: write n={value}",
-            "callbacks",
+        "niter niters numiter numiters iter iters iterations niterations numiterations maxiter "
+        "maxiters maxiterations nsteps numsteps steps maxsteps step trainsteps numtrainsteps": (
+            "The number of steps is n, the first argument: write n={value}"
         ),
-        (
-            "patience earlystopping earlystop tol tolerance mindelta rtol atol abstol reltol eps",
+        "draws tune chains cores": "That is pm.sample's: draws of a fit are approx.sample(1000)",
+        "checkpoint checkpoints checkpointevery checkpointdir checkpointpath ckptpath savedir": (
+            "Checkpoints are a trainer's: pm.Trainer(dataloader=...).fit(n, checkpoint='fits')"
+        ),
+    },
+    "until": {
+        "patience earlystopping earlystop tol tolerance mindelta rtol atol abstol reltol eps": (
             "A fit ends early by until='stationary', or "
-            "until=pm.variational.callbacks.CheckStationarity(tolerance=0.1)",
-            "until",
+            "until=pm.variational.callbacks.CheckStationarity(tolerance=0.1)"
         ),
-        ("seed rngkey key randomstate rng rngseed", "Write random_seed={value}", "random_seed"),
-        (
-            "batchsize minibatch minibatchsize minibatches nbatch",
-            "Write batch_size=..., rows of a batch",
-            "batch_size",
+    },
+    "random_seed": {"seed rngkey key randomstate rng rngseed": "Write random_seed={value}"},
+    "batch_size": {
+        "batchsize minibatch minibatchsize minibatches nbatch": (
+            "Write batch_size=..., rows of a batch"
         ),
-        (
-            "nsamples numsamples mcsamples nmc nummcsamples samplesperstep nelbo numelbosamples",
-            "Draws of a step are obj_n_mc={value}",
-            "obj_n_mc",
+    },
+    "obj_n_mc": {
+        "nsamples numsamples mcsamples nmc nummcsamples samplesperstep nelbo numelbosamples": (
+            "Draws of a step are obj_n_mc={value}"
         ),
-        ("numparticles particles k", "Write n_particles={value}", "n_particles"),
-        (
-            "gradclip clip clipnorm clipgradnorm gradientclipval maxnorm maxgradnorm",
-            "Write total_grad_norm_constraint={value}",
-            "total_grad_norm_constraint",
+    },
+    "n_particles": {"numparticles particles k": "Write n_particles={value}"},
+    "total_grad_norm_constraint": {
+        "gradclip clip clipnorm clipgradnorm gradientclipval maxnorm maxgradnorm": (
+            "Write total_grad_norm_constraint={value}"
         ),
-        (
-            "verbose progress progressbars disableprogress quiet showprogress",
-            "Write progressbar=True or progressbar=False",
-            "progressbar",
+    },
+    "progressbar": {
+        "verbose progress progressbars disableprogress quiet showprogress": (
+            "Write progressbar=True or progressbar=False"
         ),
-        (
-            "init initvals initialvalues initialvals startvals",
-            "Write start={{'mu': ...}} by the names of variables",
-            "start",
+    },
+    "start": {
+        "init initvals initialvalues initialvals startvals": (
+            "Write start={{'mu': ...}} by the names of variables"
         ),
-        ("device devices accelerator platform gpu gpus", "Write backend='jax'", "backend"),
-        (
-            "draws tune chains cores",
-            "That is pm.sample's: draws of a fit are approx.sample(1000)",
-            "callbacks",
-        ),
-        (
-            "shuffle numworkers dataloader loader trainloader",
-            "Batches that are read are data=pm.DataLoader(rows, batch_size=..., shuffle=True)",
-            "data",
-        ),
-        (
-            "checkpoint checkpoints checkpointevery checkpointdir checkpointpath ckptpath savedir",
-            "Checkpoints are a trainer's: pm.Trainer(dataloader=...).fit(n, checkpoint='fits')",
-            "callbacks",
-        ),
-        (
-            "localrv",
+        "localrv": (
             "A variable of each row has dims of the rows: pm.Normal('z', dims='obs'), and pm.fit "
-            "keeps its parameters; pm.Amortized computes them from data",
-            "start",
+            "keeps its parameters; pm.Amortized computes them from data"
         ),
-    )
-)
+    },
+    "backend": {"device devices accelerator platform gpu gpus": "Write backend='jax'"},
+    "data": {
+        "shuffle numworkers dataloader loader trainloader": (
+            "Batches that are read are data=pm.DataLoader(rows, batch_size=..., shuffle=True)"
+        ),
+    },
+}
 
 KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -256,9 +239,8 @@ def check_known(where: str, given: Mapping[str, Any], names: Iterable[str]) -> N
     if not unknown:
         return
     got = ", ".join(f"{name}={given[name]!r}" for name in unknown)
-    listed = f"pm.{where.removeprefix('pm.')}"
-    if " " in where:  # the fit of an instance
-        listed = "pm.ADVI.fit"
+    # "A fit" is that of an instance
+    listed = "pm.ADVI.fit" if " " in where else f"pm.{where.removeprefix('pm.')}"
     advice = dict.fromkeys(_advice(name, given[name], known, listed) for name in unknown)
     raise TypeError(f"{where} got {got}, which nothing in a fit takes. {'. '.join(advice)}")
 
@@ -277,17 +259,16 @@ def check_no_more(where: str, given: Mapping[str, Any]) -> None:
 def _advice(name: str, value: Any, known: Sequence[str], listed: str) -> str:
     """Return what to write for an argument of another library, or a misspelt one."""
     bare = name.lower().replace("_", "").replace("-", "")
-    for names, instead, argument in ADVICE:
-        if argument in known and bare in names:
-            return instead.format(value=repr(value))
+    for argument in ADVICE.keys() & known:
+        for names, instead in ADVICE[argument].items():
+            if bare in names.split():
+                return instead.format(value=repr(value))
     near = get_close_matches(name, known)
     if near:
         return f"Near it are {', '.join(near)}"
-    return (
-        f"It takes {', '.join(known)}"
-        if len(known) <= FEW
-        else f"help({listed}) lists what it takes"
-    )
+    if len(known) <= FEW:
+        return f"It takes {', '.join(known)}"
+    return f"help({listed}) lists what it takes"
 
 
 def check_callbacks(callbacks: Any) -> tuple[Callable, ...]:

@@ -28,7 +28,7 @@ from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.convergence import LEAST_STEPS, ConvergenceMonitor
 from pymc.variational.early_stopping import CheckStationarity, check_until
 from pymc.variational.engine.batch_feed import BatchFeed
-from pymc.variational.engine.callback_schedule import next_call, schedule_of
+from pymc.variational.engine.callback_schedule import next_call
 from pymc.variational.engine.interrupts import Interrupts
 from pymc.variational.engine.loop import ENDED, LoopEnd, NotFinite, run_loop
 from pymc.variational.engine.step_cache import Step, make_step, one_at_a_time
@@ -393,7 +393,7 @@ class Fitting:
         """Make the callbacks of the end of a fit; return the error to raise."""
         losses = end.losses if state.score else None
         for callback in state.callbacks:
-            if schedule_of(callback).at_end:
+            if getattr(callback, "at_end", False):
                 try:
                     callback(self.approx, losses, state.i + end.n_steps)
                 except BaseException as late:

@@ -12,7 +12,7 @@ import time
 
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -41,11 +41,15 @@ class _Output:
         self._console = Console(theme=theme) if console is None else console
         self._show = show
         self._is_log = show and not (self._console.is_terminal or self._console.is_jupyter)
-        self._next_line = LINE
+        self._start, self._next_line = time.perf_counter(), LINE
 
-    def _log_line(self, seconds: float, text: str) -> None:
+    @property
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    def _log_line(self, text: str) -> None:
         """Print a line to a log, each time after twice as long."""
-        if self._is_log and seconds > self._next_line:
+        if self._is_log and self._seconds > self._next_line:
             self._next_line *= 2
             self._console.print(text)
 
@@ -103,7 +107,6 @@ class _Bar(_Output):
     """Base class of bars, which take the place of the message that a fit compiles."""
 
     _bar: Progress
-    _start: float
 
     def __enter__(self) -> Self:
         if (compiling := _compiling.get()) is not None:
@@ -119,31 +122,23 @@ class _Bar(_Output):
 class FitProgress(_Bar):
     """Bar of a fit of `n_steps`, with the recent average loss and steps per second."""
 
-    def __init__(
-        self,
-        n_steps: int,
-        *,
-        theme: Theme | None = None,
-        show: bool = True,
-        console: Console | None = None,
-    ) -> None:
-        super().__init__(theme=theme, show=show, console=console)
+    def __init__(self, n_steps: int, **output: Any) -> None:
+        super().__init__(**output)
         self._bar = CustomProgress(
             *Progress.get_default_columns(),
             TextColumn("{task.fields[loss]}"),
             TextColumn("{task.fields[speed]}"),
             console=self._console,
-            disable=not show,
+            disable=not self._show,
             refresh_per_second=1 / REFRESH,
         )
         self._task = self._bar.add_task("Fitting:", total=n_steps, loss="", speed="")
         self._n_steps = n_steps
-        self._start = time.perf_counter()
         self._shown = 0.0  # seconds after the start
 
     def update(self, n_done: int, history: LossHistory, *, last: bool = False) -> None:
         """Show that `n_done` steps are done, unless the last update was just before."""
-        seconds = time.perf_counter() - self._start
+        seconds = self._seconds
         if not self._show or (seconds - self._shown < REFRESH / 2 and not last):
             return
         self._shown = seconds
@@ -151,25 +146,21 @@ class FitProgress(_Bar):
         speed = f"{n_done / seconds:,.0f} steps/s" if seconds > 0 else ""
         self._bar.update(self._task, completed=n_done, loss=loss, speed=speed)
         if not last:
-            text = f"Fitting: {n_done:,} of {self._n_steps:,} steps  {loss}  {speed}"
-            self._log_line(seconds, text)
+            self._log_line(f"Fitting: {n_done:,} of {self._n_steps:,} steps  {loss}  {speed}")
 
 
 class StageProgress(_Bar):
     """Spinner of a fit without a number of steps, with a text about its stage."""
 
-    def __init__(
-        self, *, theme: Theme | None = None, show: bool = True, console: Console | None = None
-    ) -> None:
-        super().__init__(theme=theme, show=show, console=console)
-        self._bar = self._spinner(disable=not show or self._is_log)
+    def __init__(self, **output: Any) -> None:
+        super().__init__(**output)
+        self._bar = self._spinner(disable=not self._show or self._is_log)
         self._task = self._bar.add_task("Fitting")
-        self._start = time.perf_counter()
 
     def show(self, text: str) -> None:
         """Show the stage of the fit."""
         self._bar.update(self._task, description=text)
-        self._log_line(time.perf_counter() - self._start, text)
+        self._log_line(text)
 
     def end(self, text: str) -> None:
         """Print the line that stays."""
@@ -182,12 +173,11 @@ def with_bar[T](
 ) -> Iterator[T]:
     """Yield items, with a bar once they take more than a second; in a log, with a line now and then."""
     output = _Output(console=console or Console(theme=default_progress_theme), show=show)
-    start, bar = time.perf_counter(), None
+    bar = None
     try:
         for n_done, item in enumerate(items, start=1):
             yield item
-            seconds = time.perf_counter() - start
-            if not show or seconds < WORTH_A_BAR:
+            if not show or output._seconds < WORTH_A_BAR:
                 continue
             if bar is None:
                 bar = CustomProgress(console=output._console, refresh_per_second=1 / REFRESH)
@@ -195,7 +185,7 @@ def with_bar[T](
                 bar.start()
             bar.update(task, completed=n_done)
             if n_done < len(items):
-                output._log_line(seconds, f"{what}: {n_done:,} of {len(items):,}")
+                output._log_line(f"{what}: {n_done:,} of {len(items):,}")
     finally:
         if bar is not None:
             bar.stop()

@@ -103,12 +103,8 @@ def tuned(n_steps: int, learning_rate: float = PEAK) -> Chain:
     )
 
 
-#: Functions that return an optimizer for a number of steps, by its name.
-NAMED = {"tuned": tuned}
-
-
 def with_named_optimizer(n: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the name of an optimizer in the options of a fit by the optimizer, and its average.
+    """Replace "tuned", the name of an optimizer, in the options of a fit by the optimizer, and its average.
 
     An `average` among the options has precedence.
 
@@ -122,11 +118,10 @@ def with_named_optimizer(n: int, options: Mapping[str, Any]) -> dict[str, Any]:
     name = options.get("obj_optimizer")
     if not isinstance(name, str):
         return dict(options)
-    if name not in NAMED:
+    if name != "tuned":
         raise ValueError(
-            f"obj_optimizer={name!r} of a fit is no name of an optimizer. The only name is "
-            f"{', '.join(map(repr, NAMED))}; write other optimizers with their learning rate, "
-            "such as obj_optimizer=pm.adam(learning_rate=0.01)"
+            f"obj_optimizer={name!r} of a fit is no name of an optimizer. The only name is 'tuned'; write other "
+            "optimizers with their learning rate, such as obj_optimizer=pm.adam(learning_rate=0.01)"
         )
     if (until := options.get("until")) is not None:
         raise TypeError(
@@ -135,8 +130,5 @@ def with_named_optimizer(n: int, options: Mapping[str, Any]) -> dict[str, Any]:
             "rate, obj_optimizer=pm.adam(learning_rate=0.01, beta2=0.99)"
         )
     average = options.get("average")
-    return {
-        **options,
-        "obj_optimizer": NAMED[name](max(n, 1)),
-        "average": AVERAGED if average is None else average,
-    }
+    average = AVERAGED if average is None else average
+    return {**options, "obj_optimizer": tuned(max(n, 1)), "average": average}

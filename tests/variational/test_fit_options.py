@@ -94,7 +94,7 @@ def test_advice_is_for_who_takes_it() -> None:
 
 
 def test_names_have_one_advice_each() -> None:
-    names = [name for names, _, _ in ADVICE for name in names]
+    names = [name for advice in ADVICE.values() for names in advice for name in names.split()]
     assert len(names) == len(set(names))
 
 

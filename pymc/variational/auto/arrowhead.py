@@ -38,40 +38,37 @@ __all__ = ["Arrow", "ArrowGuide", "Blocks", "are_independent", "find_blocks"]
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """Indices of the globals and of each block in a point.
+    """Indices of the globals and of each block in a point."""
 
-    Parameters
-    ----------
-    shared : array of int, shape (n_shared,)
-        The globals: numbers in no block.
-    members : array of int, shape (n_blocks, block_size)
-        The numbers of each block.
-    """
-
-    shared: np.ndarray
-    members: np.ndarray
+    shared: np.ndarray  # (n_shared,) of int: the numbers in no block
+    members: np.ndarray  # (n_blocks, block_size) of int
 
     @property
     def size(self) -> int:
         return self.shared.size + self.members.size
 
+    @property
+    def block_size(self) -> int:
+        return self.members.shape[1]
+
+    def split(self, points: Any) -> tuple[Any, Any]:
+        """Return globals, shape (..., n_shared), and blocks, shape (..., n_blocks, block_size)."""
+        return points[..., self.shared], points[..., self.members]
+
+    def join(self, shared: np.ndarray, local: np.ndarray) -> np.ndarray:
+        """Return points, shape (..., size), of globals and blocks."""
+        points = np.empty((*local.shape[:-2], self.size))
+        points[..., self.shared], points[..., self.members] = shared, local
+        return points
+
 
 class ArrowSlope(NamedTuple):
-    """The natural gradient of the bound, whitened.
+    """The natural gradient of the bound, whitened; the target precision is in units of the present one."""
 
-    Parameters
-    ----------
-    mean : array, shape (size,)
-    shared : array, shape (n_shared, n_shared)
-        The target precision, in units of the present one.
-    across : array, shape (n_blocks, block_size, n_shared)
-    within : array, shape (n_blocks, block_size, block_size)
-    """
-
-    mean: np.ndarray
-    shared: np.ndarray
-    across: np.ndarray
-    within: np.ndarray
+    mean: np.ndarray  # (size,)
+    shared: np.ndarray  # (n_shared, n_shared)
+    across: np.ndarray  # (n_blocks, block_size, n_shared)
+    within: np.ndarray  # (n_blocks, block_size, block_size)
 
     @property
     def largest(self) -> float:
@@ -85,25 +82,44 @@ class ArrowSlope(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Arrow(Normal):
-    """A normal distribution of globals, and of blocks given these.
+    """A normal distribution of globals, and of blocks given these."""
 
-    Parameters
-    ----------
-    mean : array of float64, shape (size,)
-    blocks : Blocks
-    shared : array of float64, shape (n_shared, n_shared)
-        L, lower triangular.
-    across : array of float64, shape (n_blocks, block_size, n_shared)
-        B.
-    within : array of float64, shape (n_blocks, block_size, block_size)
-        C, lower triangular.
-    """
-
-    mean: np.ndarray
+    mean: np.ndarray  # (size,)
     blocks: Blocks
-    shared: np.ndarray
-    across: np.ndarray
-    within: np.ndarray
+    shared: np.ndarray  # L, lower triangular: (n_shared, n_shared)
+    across: np.ndarray  # B: (n_blocks, block_size, n_shared)
+    within: np.ndarray  # C, lower triangular: (n_blocks, block_size, block_size)
+
+    @classmethod
+    def of_blocks(cls, blocks: Blocks) -> Self:
+        """Return the standard normal distribution with some blocks."""
+        return cls.diagonal(np.zeros(blocks.size), blocks, np.ones(blocks.size))
+
+    @classmethod
+    def diagonal(cls, mean: np.ndarray, blocks: Blocks, sds: np.ndarray) -> Self:
+        """Return a distribution of independent numbers."""
+        shared, local = blocks.split(sds)
+        across = np.zeros((*local.shape, len(shared)))
+        return cls(mean, blocks, np.diag(shared), across, local[..., None] * np.eye(local.shape[1]))
+
+    @property
+    def of_globals(self) -> Dense:
+        """The distribution of the globals."""
+        return Dense(self.mean[self.blocks.shared], self.shared)
+
+    @property
+    def sd(self) -> np.ndarray:
+        local = (self.across**2).sum(axis=-1) + (self.within**2).sum(axis=-1)
+        return np.sqrt(self.blocks.join((self.shared**2).sum(axis=-1), local))
+
+    @property
+    def log_scale(self) -> float:
+        local = np.diagonal(self.within, axis1=1, axis2=2)
+        return float(np.log(np.diag(self.shared)).sum() + np.log(local).sum())
+
+    @property
+    def n_fitted(self) -> int:
+        return len(self.blocks.shared) + self.blocks.block_size
 
     @property
     def guide(self) -> Any:
@@ -115,94 +131,48 @@ class Arrow(Normal):
         return {"mu": self.mean, **parts}
 
     def around(self, point: np.ndarray, width: float) -> Self:
-        scale, blocks = width * (1 + np.abs(point)), self.blocks
-        local = scale[blocks.members][..., None] * np.eye(blocks.members.shape[1])
-        return type(self)(
-            point, blocks, np.diag(scale[blocks.shared]), np.zeros_like(self.across), local
-        )
-
-    @classmethod
-    def of_blocks(cls, blocks: Blocks) -> Self:
-        """Return the standard normal distribution with some blocks."""
-        n_blocks, block_size = blocks.members.shape
-        n_shared = len(blocks.shared)
-        local = np.broadcast_to(np.eye(block_size), (n_blocks, block_size, block_size)).copy()
-        across = np.zeros((n_blocks, block_size, n_shared))
-        return cls(np.zeros(blocks.size), blocks, np.eye(n_shared), across, local)
+        return self.diagonal(point, self.blocks, width * (1 + np.abs(point)))
 
     def at(self, mean: np.ndarray, scale: float = 1.0) -> Arrow:
         parts = (scale * part for part in (self.shared, self.across, self.within))
         return Arrow(mean, self.blocks, *parts)
 
-    @property
-    def variance(self) -> np.ndarray:
-        found = np.empty(self.size)
-        found[self.blocks.shared] = (self.shared**2).sum(axis=-1)
-        found[self.blocks.members] = (self.across**2).sum(axis=-1) + (self.within**2).sum(axis=-1)
-        return found
-
-    @property
-    def log_scale(self) -> float:
-        local = np.diagonal(self.within, axis1=1, axis2=2)
-        return float(np.log(np.diag(self.shared)).sum() + np.log(local).sum())
-
-    @property
-    def of_globals(self) -> Dense:
-        """The distribution of the globals."""
-        return Dense(self.mean[self.blocks.shared], self.shared)
-
-    @property
-    def n_fitted(self) -> int:
-        return len(self.blocks.shared) + self.blocks.members.shape[1]
-
     def noise(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw antithetic pairs; globals and each single block have the covariance I exactly."""
         half = rng.normal(size=((n + 1) // 2, self.size))
         both = np.concatenate([half, -half])
-        shared, local = both[:, self.blocks.shared], both[:, self.blocks.members]
+        shared, local = self.blocks.split(both)
         shared = _matched(shared[:, None])[:, 0]
-        local = local - np.einsum(
-            "sg,gjb->sjb", shared, np.einsum("sg,sjb->gjb", shared, local)
-        ) / len(both)
-        both[:, self.blocks.shared], both[:, self.blocks.members] = shared, _matched(local)
-        return both
+        # Remove the correlation of each block with the globals
+        slopes = np.einsum("sg,sjb->gjb", shared, local)
+        local = local - np.einsum("sg,gjb->sjb", shared, slopes) / len(both)
+        return self.blocks.join(shared, _matched(local))
 
     def away(self, noise: np.ndarray) -> np.ndarray:
-        shared, local = noise[:, self.blocks.shared], noise[:, self.blocks.members]
-        found = np.empty_like(noise)
-        found[:, self.blocks.shared] = shared @ self.shared.T
-        found[:, self.blocks.members] = np.einsum("jbg,sg->sjb", self.across, shared) + np.einsum(
-            "jbc,sjc->sjb", self.within, local
-        )
-        return found
+        shared, local = self.blocks.split(noise)
+        with_shared = np.einsum("jbg,sg->sjb", self.across, shared)
+        local = with_shared + np.einsum("jbc,sjc->sjb", self.within, local)
+        return self.blocks.join(shared @ self.shared.T, local)
 
     def whitened(self, points: np.ndarray) -> np.ndarray:
-        away, found = points - self.mean, np.empty_like(points)
-        shared = np.linalg.solve(self.shared, away[:, self.blocks.shared].T).T
-        left = away[:, self.blocks.members] - np.einsum("jbg,sg->sjb", self.across, shared)
-        found[:, self.blocks.shared] = shared
-        found[:, self.blocks.members] = np.einsum("jbc,sjc->sjb", np.linalg.inv(self.within), left)
-        return found
+        shared, local = self.blocks.split(points - self.mean)
+        shared = np.linalg.solve(self.shared, shared.T).T
+        left = local - np.einsum("jbg,sg->sjb", self.across, shared)
+        return self.blocks.join(shared, np.einsum("jbc,sjc->sjb", np.linalg.inv(self.within), left))
 
     def whitened_gradients(self, gradients: np.ndarray) -> np.ndarray:
-        local, found = gradients[:, self.blocks.members], np.empty_like(gradients)
-        found[:, self.blocks.shared] = gradients[:, self.blocks.shared] @ self.shared + np.einsum(
-            "sjb,jbg->sg", local, self.across
-        )
-        found[:, self.blocks.members] = np.einsum("sjb,jbc->sjc", local, self.within)
-        return found
+        shared, local = self.blocks.split(gradients)
+        shared = shared @ self.shared + np.einsum("sjb,jbg->sg", local, self.across)
+        return self.blocks.join(shared, np.einsum("sjb,jbc->sjc", local, self.within))
 
     def restoring(self, noise: np.ndarray) -> np.ndarray:
-        found, blocks = np.empty_like(noise), self.blocks
-        local = np.einsum("jbc,sjb->sjc", np.linalg.inv(self.within), noise[:, blocks.members])
-        left = noise[:, blocks.shared] - np.einsum("sjb,jbg->sg", local, self.across)
-        found[:, blocks.shared] = np.linalg.solve(self.shared.T, left.T).T
-        found[:, blocks.members] = local
-        return found
+        shared, local = self.blocks.split(noise)
+        local = np.einsum("jbc,sjb->sjc", np.linalg.inv(self.within), local)
+        left = shared - np.einsum("sjb,jbg->sg", local, self.across)
+        return self.blocks.join(np.linalg.solve(self.shared.T, left.T).T, local)
 
     def regression(self, noise: np.ndarray, u: np.ndarray) -> ArrowSlope:
-        z_shared, z_local = noise[:, self.blocks.shared], noise[:, self.blocks.members]
-        u_shared, u_local = u[:, self.blocks.shared], u[:, self.blocks.members]
+        (z_shared, z_local), (u_shared, u_local) = self.blocks.split(noise), self.blocks.split(u)
         n = len(noise)
         local = -_symmetric(np.einsum("sjb,sjc->jbc", z_local, u_local) / n)
         across = -np.einsum("sjb,sg->jbg", u_local, z_shared) / n
@@ -212,27 +182,25 @@ class Arrow(Normal):
         return ArrowSlope(u.mean(axis=0), shared, across, local)
 
     def moved(self, slope: ArrowSlope, rate: float) -> Arrow:
-        blocks = self.blocks
-        n_shared, block_size = len(blocks.shared), blocks.members.shape[1]
-        local = _positive(rate * slope.within + (1 - rate) * np.eye(block_size))
+        eye_shared, eye_local = np.eye(len(self.blocks.shared)), np.eye(self.blocks.block_size)
+        local = _positive(rate * slope.within + (1 - rate) * eye_local)
         across = rate * slope.across
         inverse = np.linalg.inv(local)
         pull = np.einsum("jbc,jcg->jbg", inverse, across)
-        schur = rate * slope.shared + (1 - rate) * np.eye(n_shared)
+        # The precision of the globals alone is the Schur complement of the blocks'
+        schur = rate * slope.shared + (1 - rate) * eye_shared
         schur = _positive(schur - np.einsum("jbg,jbh->gh", across, pull))
         covariance = _symmetric(np.linalg.inv(schur))
-        mean, step = rate * slope.mean, np.empty(self.size)
-        to_shared = mean[blocks.shared] - np.einsum("jbg,jb->g", pull, mean[blocks.members])
-        step[blocks.shared] = covariance @ to_shared
-        step[blocks.members] = np.einsum("jbc,jc->jb", inverse, mean[blocks.members]) - np.einsum(
-            "jbg,g->jb", pull, step[blocks.shared]
-        )
+        to_shared, to_local = self.blocks.split(rate * slope.mean)
+        to_shared = covariance @ (to_shared - np.einsum("jbg,jb->g", pull, to_local))
+        to_local = np.einsum("jbc,jc->jb", inverse, to_local)
+        to_local = to_local - np.einsum("jbg,g->jb", pull, to_shared)
         root = np.linalg.cholesky(covariance)
         within_root = np.linalg.cholesky(_symmetric(inverse))
         across_root = -np.einsum("jbg,gh->jbh", pull, root)
         return Arrow(
-            self.mean + self.away(step[None])[0],
-            blocks,
+            self.mean + self.away(self.blocks.join(to_shared, to_local)[None])[0],
+            self.blocks,
             self.shared @ root,
             self.across @ root + self.within @ across_root,
             self.within @ within_root,
@@ -240,8 +208,7 @@ class Arrow(Normal):
 
     def of_draws(self, points: np.ndarray, weights: np.ndarray) -> Arrow:
         mean = weights @ points
-        away = (points - mean) * np.sqrt(weights)[:, None]
-        shared, local = away[:, self.blocks.shared], away[:, self.blocks.members]
+        shared, local = self.blocks.split((points - mean) * np.sqrt(weights)[:, None])
         root = np.linalg.cholesky(shared.T @ shared)
         products = shared.T @ local.reshape(len(local), -1)
         across = np.linalg.solve(root, products)
@@ -270,53 +237,40 @@ def _positive(matrices: np.ndarray) -> np.ndarray:
 
 @dataclass(eq=False)
 class ArrowGuide(FlatGuide):
-    """Guide of an :class:`Arrow` distribution.
+    """Guide of an :class:`Arrow` distribution."""
 
-    Parameters
-    ----------
-    member_indices : tuple of tuple of int
-        Indices of the numbers of each block; blocks have one size.
-    """
-
-    member_indices: tuple[tuple[int, ...], ...] = ()
+    member_indices: tuple[tuple[int, ...], ...] = ()  # of each block; blocks have one size
 
     name = "arrow"
     couples_rows = True
 
     @cached_property
-    def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Indices of the globals and of the blocks, and the order that undoes their concatenation."""
+    def _blocks(self) -> Blocks:
         members = np.array(self.member_indices, dtype=int)
-        shared = np.setdiff1d(np.arange(self.layout.size), members)
-        return shared, members, np.argsort(np.concatenate([shared, members.ravel()]))
+        return Blocks(np.setdiff1d(np.arange(self.layout.size), members), members)
+
+    def _join(self, shared: Variable, local: Variable, sample_shape: SampleShape = ()) -> Variable:
+        """Return vectors of globals and blocks, as :meth:`Blocks.join` does."""
+        members = self._blocks.members
+        parts = [shared, local.reshape((*sample_shape, members.size))]
+        order = np.argsort(np.concatenate([self._blocks.shared, members.ravel()]))
+        return pt.concatenate(parts, axis=-1)[..., order]
 
     def start(self, starts: InitialValues) -> dict[str, np.ndarray]:
-        shared, members, _ = self._places
-        sds, (n_blocks, block_size) = starts.sds(self.layout, 1.0), members.shape
-        return {
-            "mu": starts.means(self.layout),
-            "shared": np.diag(sds[shared]),
-            "across": np.zeros((n_blocks, block_size, len(shared))),
-            "within": sds[members][..., None] * np.eye(block_size),
-        }
+        means, sds = starts.means(self.layout), starts.sds(self.layout, 1.0)
+        return Arrow.diagonal(means, self._blocks, sds).guide_parameters
 
     def sample(self, params: Mapping[str, Variable], sample_shape: SampleShape) -> Variable:
-        shared, members, order = self._places
-        z = noise((*sample_shape, len(shared)))
-        z_local = noise((*sample_shape, *members.shape))
-        x_shared = z @ params["shared"].T
+        z = noise((*sample_shape, len(self._blocks.shared)))
+        z_local = noise((*sample_shape, *self._blocks.members.shape))
         x_local = (params["across"] * z[..., None, None, :]).sum(axis=-1)
         x_local = x_local + (params["within"] * z_local[..., None, :]).sum(axis=-1)
-        side_by_side = pt.concatenate(
-            [x_shared, x_local.reshape((*sample_shape, members.size))], axis=-1
-        )
-        return params["mu"] + side_by_side[..., order]
+        return params["mu"] + self._join(z @ params["shared"].T, x_local, sample_shape)
 
     def log_density(self, z: Variable, params: Mapping[str, Variable]) -> Variable:
-        shared, members, _ = self._places
-        away = z - params["mu"]
-        x = solve_lower(params["shared"], away[..., shared])
-        left = away[..., members] - (params["across"] * x[..., None, None, :]).sum(axis=-1)
+        shared, local = self._blocks.split(z - params["mu"])
+        x = solve_lower(params["shared"], shared)
+        left = local - (params["across"] * x[..., None, None, :]).sum(axis=-1)
         x_local = solve_lower(params["within"], left)
         log_scale = pt.log(pt.diagonal(params["shared"])).sum()
         log_scale += pt.log(pt.diagonal(params["within"], axis1=-2, axis2=-1)).sum()
@@ -324,15 +278,11 @@ class ArrowGuide(FlatGuide):
         return -0.5 * squares - log_scale - self.layout.size * LOG_SQRT_2PI
 
     def moments(self, param_values: ParamValues) -> tuple[Variable, Variable]:
-        params, (_, _, order) = self.values_by_name(param_values), self._places
+        params = self.values_by_name(param_values)
         of_shared = (params["shared"] ** 2).sum(axis=-1)
         of_local = (params["across"] ** 2).sum(axis=-1) + (params["within"] ** 2).sum(axis=-1)
-        variance = pt.concatenate([of_shared, of_local.ravel()])[order]
-        return params["mu"], pt.sqrt(variance)
+        return params["mu"], pt.sqrt(self._join(of_shared, of_local))
 
-
-#: The fewest blocks for which an arrow-shaped precision pays.
-MIN_BLOCKS = 2
 
 #: The most numbers of a block and the globals together.
 MAX_BLOCK_SIZE = 400
@@ -350,27 +300,17 @@ def find_blocks(logp: LogPosterior, rng: np.random.Generator) -> Blocks | None:
 
     Variables with an axis of one length make a block of their entries at each index. Blocks are independent if the
     gradient of each does not change when others move. Of several divisions, the one with the fewest globals wins.
-
-    Parameters
-    ----------
-    logp : LogPosterior
-    rng : Generator
-
-    Raises
-    ------
-    Stopped
     """
     for blocks in _candidates(logp.layout):
-        if len(blocks.shared) + blocks.members.shape[1] <= MAX_BLOCK_SIZE and _independent(
-            logp, blocks, rng
-        ):
+        is_small = len(blocks.shared) + blocks.block_size <= MAX_BLOCK_SIZE
+        if is_small and _independent(logp, blocks, rng):
             return blocks
     return None
 
 
 def _candidates(layout: Layout) -> list[Blocks]:
     """Return the blocks for each length of an axis, sorted by the number of globals."""
-    lengths = {n for shape in layout.shapes for n in shape if n >= MIN_BLOCKS}
+    lengths = {n for shape in layout.shapes for n in shape if n > 1}
     places = np.arange(layout.size)
     found = []
     for length in lengths:
@@ -416,16 +356,6 @@ def are_independent(logp: LogPosterior, normal: Arrow, rng: np.random.Generator)
     """Return True if blocks are independent at draws of a fitted normal, moving each by its posterior sd.
 
     Far from the posterior, rounding of large gradients can hide a dependence.
-
-    Parameters
-    ----------
-    logp : LogPosterior
-    normal : Arrow
-    rng : Generator
-
-    Raises
-    ------
-    Stopped
     """
     members = normal.blocks.members
     noise, other = rng.normal(size=(2, normal.size))

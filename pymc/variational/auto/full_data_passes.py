@@ -1,52 +1,48 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-r"""Natural-gradient steps on all rows, one pass over them each, from the fit of a subsample.
+r"""Fits of many rows: natural-gradient steps of one pass over all of them each, and importance weights from a subsample.
 
 A pass computes, for each block of rows, the gradient at the mean :math:`m` and at an antithetic pair of draws
 :math:`m \pm L z_b`. The gradient of all rows at the mean is exact; the differences estimate the rest of the gradient's
 expectation, and the curvature. It is a control variate (Johnson and Zhang 2013, "Accelerating stochastic gradient
 descent using predictive variance reduction"): close to the optimum the differences are small, so that one pair of draws per
 block is enough, and a pass costs three gradients of each row.
+
+For weights the log-density of a draw is estimated as in :mod:`~pymc.variational.posterior.log_weights`: its first-order
+expansion about the mean uses all rows, and the remainder a subsample. If the error is too large, as for a rare category
+that the subsample may miss, the expansion is of second order: D + 1 gradients of all rows give the curvature :math:`P`, and
+the subsample only estimates what is beyond :math:`-\tfrac12 z^\top P z`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from pymc.variational.auto.importance_sampling import LIGHT_TAIL, WeightedDraws, WeightsError
 from pymc.variational.auto.log_posterior import (
     BLOCK,
     NUMBERS_AT_ONCE,
     Budget,
     LoadedRows,
     LogPosterior,
+    Values,
 )
 from pymc.variational.auto.modes import Modes
 from pymc.variational.auto.natural_gradient import CONVERGED, Climb
 from pymc.variational.auto.normal import Dense, Normal, Slope
+from pymc.variational.pareto_smoothing import smoothed
+from pymc.variational.posterior.log_weights import SubsampledLogDensity, random_groups
 
-__all__ = [
-    "MAX_PASSES",
-    "SUBSAMPLES",
-    "Passes",
-    "curvature",
-    "first_pass",
-    "next_pass",
-    "saved_position",
-    "set_position",
-]
-
-#: Rows of the subsamples that are fitted first.
-SUBSAMPLES = (2_000, 10_000)
+__all__ = ["Passes", "first_pass", "next_pass", "saved_position", "set_position", "weigh_by_rows"]
 
 #: The fewest blocks per number of a point, and the most blocks.
 BLOCKS_PER_NUMBER, MOST_BLOCKS = 8, 65_536
-
-MAX_PASSES = 10
 
 #: Relative change of sds that is noise of the draws.
 NOISE_OF_SDS = 0.1
@@ -61,26 +57,24 @@ INEXACT_PASSES, NEAR, SAME_CURVATURE = 4, 2.0, 0.5
 #: Step of finite differences for the curvature, in sds.
 STEP = 1e-3
 
+#: Draws if their weights are about equal, and otherwise.
+FEW, MANY = 500, 4000
+
+#: Effective draws with which few draws are enough, and the margin on them otherwise.
+ENOUGH, MARGIN = 400, 1.5
+
+#: Rows of the first subsample for weights, and the error of log-weights, in nats, that is small enough.
+N_ROWS, LARGEST_ERROR = 20_000, 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class Passes:
-    """State after a pass over all rows.
-
-    Parameters
-    ----------
-    now : Climb
-    slope : Slope
-        The natural gradient of all rows.
-    rate : float
-        Rate of the next step.
-    exact : bool
-        Whether the precision is the curvature at the mean instead of an estimate from draws.
-    """
+    """State after a pass over all rows."""
 
     now: Climb
-    slope: Slope
-    rate: float = 1.0
-    exact: bool = False
+    slope: Slope  # the natural gradient of all rows
+    rate: float = 1.0  # of the next step
+    exact: bool = False  # whether the precision is the curvature at the mean, and no estimate
 
     @property
     def n_passes(self) -> int:
@@ -88,20 +82,7 @@ class Passes:
 
 
 def first_pass(logp: LogPosterior, start: Climb, rng: np.random.Generator) -> Passes:
-    """Compute the natural gradient of all rows at the fit of a subsample.
-
-    Parameters
-    ----------
-    logp : LogPosterior
-        Log-posterior with minibatches.
-    start : Climb
-        Fit of the subsample.
-    rng : Generator
-
-    Raises
-    ------
-    Stopped
-    """
+    """Compute the natural gradient of all rows at the fit of a subsample."""
     found = _slope(logp, start.normal, rng)
     return Passes(_after_pass(replace(start, n_steps=0), found), found)
 
@@ -110,10 +91,6 @@ def next_pass(logp: LogPosterior, before: Passes, rng: np.random.Generator) -> P
     """Take a step, and compute the natural gradient of all rows there.
 
     A step to a larger natural gradient is undone, and the next is shorter.
-
-    Raises
-    ------
-    Stopped
     """
     now, slope, rate = before.now, before.slope, before.rate
     flat = np.eye(logp.size)
@@ -138,8 +115,7 @@ def next_pass(logp: LogPosterior, before: Passes, rng: np.random.Generator) -> P
 def curvature(logp: LogPosterior, normal: Normal) -> np.ndarray:
     """Compute the whitened curvature at the mean by finite differences of D + 1 gradients."""
     away = normal.away(np.vstack([np.zeros(normal.size), STEP * np.eye(normal.size)]))
-    compute = logp.of_all if logp.rows is None else logp
-    u = normal.whitened_gradients(compute(normal.mean + away)[1])
+    u = normal.whitened_gradients(logp(normal.mean + away)[1])
     found = (u[0] - u[1:]) / STEP
     return (found + found.T) / 2
 
@@ -243,3 +219,83 @@ def _climb_from_dict(name: str, values: Mapping[str, Any]) -> Climb:
     normal = Dense(values[f"{name}/mean"], values[f"{name}/factor"])
     bound, slope, converged, n_steps, n_draws, moved = map(float, values[f"{name}/numbers"])
     return Climb(normal, bound, slope, bool(converged), int(n_steps), int(n_draws), moved)
+
+
+@dataclass(eq=False)
+class _Expansion:
+    """The log-density of rows minus the second-order term of its expansion, if that is used."""
+
+    logp: LogPosterior
+    normal: Normal
+    second_order: bool
+
+    def values(self, some: Mapping[str, np.ndarray], rows: Values | None) -> np.ndarray:
+        """Return the log-density at draws without its second-order term; `rows` None means all."""
+        [points] = some.values()
+        return self._of_rows(rows)(points)[0] - self.of_curvature(points, rows)
+
+    def expand(
+        self, point: Sequence[np.ndarray], rows: Values | None
+    ) -> tuple[float, list[np.ndarray]]:
+        """Return value and gradient at the mean, where the second-order term is 0."""
+        value, gradient = self._of_rows(rows)(point[0][None])
+        return float(value[0]), [gradient[0]]
+
+    def part(self, share: float, rng: np.random.Generator) -> list[Values]:
+        """Draw a subsample of the rows, in groups."""
+        data = self.logp.data
+        assert data is not None
+        rows = data.part(round(share * data.n_all), rng)
+        groups = random_groups(len(rows[0]), 1.0, rng)
+        return [tuple(array[group] for array in rows) for group in groups]
+
+    def of_curvature(self, points: np.ndarray, rows: Values | None) -> np.ndarray:
+        if not self.second_order:
+            return np.zeros(len(points))
+        z = self.normal.whitened(points)
+        whole = self._of_all if rows is None else curvature(self._of_rows(rows), self.normal)
+        return -0.5 * np.einsum("si,ij,sj->s", z, whole, z)
+
+    @cached_property
+    def _of_all(self) -> np.ndarray:
+        return curvature(self.logp, self.normal)
+
+    def _of_rows(self, rows: Values | None) -> LogPosterior:
+        return self.logp if rows is None else self.logp.of_rows(rows)
+
+
+def weigh_by_rows(logp: LogPosterior, normal: Normal, rng: np.random.Generator) -> WeightedDraws:
+    """Weight draws of the normal by the log-density of a subsample of the rows."""
+    n_draws = max(FEW, normal.n_draws)
+    draws = _weighed(logp, normal, n_draws, rng)
+    is_light = draws.weights.khat < LIGHT_TAIL
+    if (is_light and draws.weights.ess > ENOUGH) or draws.weights.about_equal:
+        return draws
+    # As many draws as give enough effective ones, if the tail lets this be known
+    needed = int(n_draws * MARGIN * ENOUGH / draws.weights.ess) if is_light else MANY
+    return _weighed(logp, normal, min(MANY, needed), rng)
+
+
+def _weighed(
+    logp: LogPosterior, normal: Normal, n_draws: int, rng: np.random.Generator
+) -> WeightedDraws:
+    # The expansion is about the mean, so the draws' mean has to be exact
+    noise = normal.noise(max(n_draws, normal.n_draws), rng)
+    points, n_rows = normal.points(noise), N_ROWS
+    assert logp.data is not None
+    most = logp.data.most
+    for second_order in (False, True):
+        expansion = _Expansion(logp, normal, second_order)
+        density = SubsampledLogDensity(
+            {"point": points}, (logp.n_all,), expansion.values, expansion.expand, expansion.part
+        )
+        found = density.estimate(min(n_rows, most), rng)
+        if found.se_between < LARGEST_ERROR or n_rows >= most:
+            break
+    while found.se_between > LARGEST_ERROR and n_rows < most:
+        n_rows = 4 * n_rows if 8 * n_rows < most else most
+        found = density.estimate(n_rows, rng)
+    ratios = found.values + expansion.of_curvature(points, None)
+    ratios = ratios + 0.5 * (noise**2).sum(axis=1) + normal.log_scale
+    error = WeightsError(found.se_between, f"by {n_rows:,} rows")
+    return WeightedDraws(points, np.empty((0, 0)), smoothed(ratios), error)

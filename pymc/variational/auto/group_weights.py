@@ -88,33 +88,18 @@ LARGEST_SHIFT, LARGEST_LOG_SD = 0.1, 0.1
 
 
 class Local(NamedTuple):
-    """The normal distribution of each group at some globals.
+    """The normal distribution of each group at some globals."""
 
-    Parameters
-    ----------
-    centre : array of float64, shape (n, n_blocks, block_size)
-    scale : array of float64, shape (n, n_blocks, block_size, block_size)
-        A root of its covariance.
-    log_scale : array of float64, shape (n,)
-        Sum of the log-determinants of its roots.
-    """
-
-    centre: np.ndarray
-    scale: np.ndarray
-    log_scale: np.ndarray
+    centre: np.ndarray  # (n, n_blocks, block_size)
+    scale: np.ndarray  # (n, n_blocks, block_size, block_size): a root of its covariance
+    log_scale: np.ndarray  # (n,): sum of the log-determinants of its roots
 
 
 @dataclass(frozen=True, eq=False)
 class GroupDraws(WeightedDraws):
-    """Weighted draws of the globals, and unweighted draws of the whole posterior.
+    """Weighted draws of the globals, and unweighted draws of the whole posterior."""
 
-    Parameters
-    ----------
-    whole : array of float64, shape (n_draws, size)
-        Draws of the posterior; empty if too few draws of the globals are effective.
-    marginal : Marginal, optional
-    """
-
+    # (n_draws, size): of the posterior; empty if too few draws of the globals are effective
     whole: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     marginal: Marginal | None = None
 
@@ -133,10 +118,6 @@ class GroupDraws(WeightedDraws):
         """Return True if draws come near another optimum, and groups there are as they would be drawn.
 
         The ELBO of a hierarchy can have several optima along a ridge of the groups' scales, all within one posterior.
-
-        Raises
-        ------
-        Stopped
         """
         assert self.marginal is not None and isinstance(optimum, Arrow)
         blocks, of_globals = optimum.blocks, optimum.of_globals
@@ -153,22 +134,12 @@ class GroupDraws(WeightedDraws):
 
 @dataclass(frozen=True, eq=False)
 class Marginal:
-    """The log-density of the globals, with groups integrated out.
-
-    Parameters
-    ----------
-    logp : LogPosterior
-    normal : Arrow
-    level : int
-        Fineness of the quadrature, an index of `LEVELS`.
-    seed : int
-        Seed of the directions of lines, which all draws of the globals share.
-    """
+    """The log-density of the globals, with groups integrated out."""
 
     logp: LogPosterior
     normal: Arrow
-    level: int = 0
-    seed: int = 0
+    level: int = 0  # fineness of the quadrature, an index of `LEVELS`
+    seed: int = 0  # seed of the directions of lines, which all draws of the globals share
 
     @property
     def size(self) -> int:
@@ -178,7 +149,12 @@ class Marginal:
     @property
     def block_size(self) -> int:
         """Numbers of a group."""
-        return self.normal.blocks.members.shape[1]
+        return self.normal.blocks.block_size
+
+    @property
+    def n_nodes(self) -> int:
+        """Nodes of a line."""
+        return LEVELS[self.level][0]
 
     @cached_property
     def directions(self) -> np.ndarray:
@@ -199,28 +175,12 @@ class Marginal:
     def n_points(self) -> int:
         """Upper bound of the gradients that the density at a point takes."""
         centring = 2 * self.block_size if self.block_size <= MOST_CENTRED else 0
-        return centring + 1 + self.directions.shape[2] * (LEVELS[self.level][0] - 1)
+        return centring + 1 + self.directions.shape[2] * (self.n_nodes - 1)
 
     def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute log-densities.
-
-        Parameters
-        ----------
-        points : array of float64, shape (n_points, size)
-
-        Returns
-        -------
-        values : array of float64, shape (n_points,)
-            -inf where it is nan.
-        gradients : array of float64, shape (n_points, size)
-            nan: they are not computed.
-
-        Raises
-        ------
-        Stopped
-        """
+        """Compute log-densities, shape (n_points,), -inf where they are nan; gradients are not computed, and nan."""
         values = np.empty(len(points))
-        rule = gauss_rule(LEVELS[self.level][0], self.block_size)
+        rule = gauss_rule(self.n_nodes, self.block_size)
         log_mean = log_of_directions(self.block_size) - np.log(self.directions.shape[2])
         for some in self._parts(len(points), self.n_points):
             local = self.centred(points[some])
@@ -276,17 +236,16 @@ class Marginal:
 
         Parameters
         ----------
-        points : array of float64, shape (n, size)
+        points : array, shape (n, size)
         local : Local
-        directions : array of float64, shape (n, n_blocks, n_lines, block_size)
-            The first two may be 1.
-        nodes : array of float64, shape (n_nodes,)
+        directions : array, shape (n or 1, n_blocks or 1, n_lines, block_size)
+        nodes : array, shape (n_nodes,)
 
         Returns
         -------
-        values : array of float64, shape (n,)
+        values : array, shape (n,)
             The log-density at the centres.
-        slopes : array of float64, shape (n, n_blocks, n_lines, n_nodes)
+        slopes : array, shape (n, n_blocks, n_lines, n_nodes)
         """
         middle = len(nodes) // 2
         steps = np.delete(nodes, middle)
@@ -303,11 +262,9 @@ class Marginal:
 
     def _gradients(self, points: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return values, and gradients of groups, at globals and groups of shape (n, k, n_blocks, block_size)."""
-        whole = np.empty((*groups.shape[:2], self.normal.size))
-        whole[..., self.normal.blocks.shared] = points[:, None]
-        whole[..., self.normal.blocks.members] = groups
+        whole = self.normal.blocks.join(points[:, None], groups)
         values, gradients = self.logp(whole.reshape(-1, self.normal.size))
-        found = gradients[:, self.normal.blocks.members]
+        _, found = self.normal.blocks.split(gradients)
         return values.reshape(groups.shape[:2]), found.reshape(groups.shape)
 
     def _parts(self, n: int, n_points: int) -> Iterator[slice]:
@@ -316,53 +273,28 @@ class Marginal:
         return (slice(k, k + at_once) for k in range(0, n, at_once))
 
     def draw(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw groups given globals, each on one of some random lines, chosen by its integral.
-
-        Parameters
-        ----------
-        points : array of float64, shape (n, size)
-        rng : Generator
-
-        Returns
-        -------
-        array of float64, shape (n, normal.size)
-
-        Raises
-        ------
-        Stopped
-        """
-        n_nodes, n = LEVELS[self.level][0], self.block_size
-        gauss, grid = gauss_rule(n_nodes, n), grid_rule(n_nodes, n)
-        blocks, whole = self.normal.blocks, np.empty((len(points), self.normal.size))
-        n_lines = min(n, LINES_OF_DRAW)
-        for some in self._parts(len(points), max(n_lines * n_nodes, len(grid.places))):
+        """Draw groups given globals, each on one of some random lines, chosen by its integral: shape (n, normal.size)."""
+        n = self.block_size
+        gauss, grid = gauss_rule(self.n_nodes, n), grid_rule(self.n_nodes, n)
+        whole, n_lines = np.empty((len(points), self.normal.size)), min(n, LINES_OF_DRAW)
+        for some in self._parts(len(points), max(n_lines * self.n_nodes, len(grid.places))):
             local = self.centred(points[some])
             frames = random_frames(local.centre.shape[:2], n, rng)[:, :, :n_lines]
             _, slopes = self.on_lines(points[some], local, frames, gauss.nodes)
+            # By the Gumbel-max trick: the largest sum is at a line with the probability of its integral
             noise = rng.gumbel(size=slopes.shape[:3])
             chosen = (gauss.log_integral(slopes) + noise).argmax(axis=2)[:, :, None, None]
             [slopes, lines] = (
                 np.take_along_axis(array, chosen, axis=2)[:, :, 0] for array in (slopes, frames)
             )
             away = grid.draw(slopes, rng)[..., None] * lines
-            whole[some, blocks.shared] = points[some]
-            whole[some, blocks.members] = local.centre + np.einsum(
-                "sjbc,sjc->sjb", local.scale, away
-            )
+            groups = local.centre + np.einsum("sjbc,sjc->sjb", local.scale, away)
+            whole[some] = self.normal.blocks.join(points[some], groups)
         return whole
 
     def doubt(self, points: np.ndarray) -> Doubt | None:
-        """Compare means and sds of groups as drawn with those by quadrature that reaches far out.
-
-        Parameters
-        ----------
-        points : array of float64, shape (n, size)
-
-        Raises
-        ------
-        Stopped
-        """
-        rules = grid_rule(LEVELS[self.level][0], self.block_size), wide_rule(self.block_size)
+        """Compare means and sds of groups as drawn with those by quadrature that reaches far out."""
+        rules = grid_rule(self.n_nodes, self.block_size), wide_rule(self.block_size)
         found = np.array([[self._moments(point[None], rule) for rule in rules] for point in points])
         mean, square = found.mean(axis=0).swapaxes(0, 1)
         sd, right_sd = np.sqrt(np.maximum(square - mean**2, 1e-300))
@@ -400,23 +332,10 @@ def weigh_by_groups(
     n_draws: int,
     watch: Callable[[WeightedDraws], None] = lambda now: None,
 ) -> WeightedDraws:
-    """Draw globals from their marginal posterior, and groups given the globals.
+    """Draw globals from their marginal posterior, and `n_draws` groups given the globals.
 
-    If no quadrature is accurate enough, and the numbers are few, all are weighted jointly.
-
-    Parameters
-    ----------
-    logp : LogPosterior
-    normal : Arrow
-    rng : Generator
-    n_draws : int
-        Draws of the whole posterior.
-    watch : callable (WeightedDraws) -> None
-        Called after each round.
-
-    Raises
-    ------
-    Stopped
+    If no quadrature is accurate enough, and the numbers are few, all are weighted jointly. `watch` is called after each
+    round.
     """
     marginal, is_good = _good_enough(logp, normal, rng)
     if not is_good and logp.size <= FEW_NUMBERS:
@@ -426,10 +345,10 @@ def weigh_by_groups(
     if marginal.size:
         found = importance_sample(marginal, normal.of_globals, rng, watch, per_round=n, enough=n)
     else:
-        found = WeightedDraws(np.empty((n, 0)), np.empty((0, 0)), smoothed(np.zeros(n)), 0.0)
+        found = WeightedDraws(np.empty((n, 0)), np.empty((0, 0)), smoothed(np.zeros(n)))
     some = found.resampled(N_COMPARED, rng)
-    n_nodes, se = LEVELS[marginal.level][0], marginal.error(some)
-    error = WeightsError(se, f"by quadrature of groups with {n_nodes} nodes", LARGEST_SYSTEMATIC)
+    source = f"by quadrature of groups with {marginal.n_nodes} nodes"
+    error = WeightsError(marginal.error(some), source, LARGEST_SYSTEMATIC)
     whole = np.empty((0, 0))
     if found.weights.ess >= FEWEST:
         whole = marginal.draw(found.resampled(n_draws, rng), rng)
@@ -437,7 +356,6 @@ def weigh_by_groups(
         found.points,
         found.gradients,
         found.weights,
-        found.log_evidence,
         error,
         normal.blocks.shared,
         marginal.doubt(some[:N_COMPARED_WIDE]),

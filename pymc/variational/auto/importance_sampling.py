@@ -11,7 +11,7 @@ Pareto-smoothed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -69,67 +69,32 @@ class Density(Protocol):
 
 @dataclass(frozen=True)
 class WeightsError:
-    """Error of log-weights that are estimated.
+    """Error of log-weights that are estimated."""
 
-    Parameters
-    ----------
-    se : float
-        Standard error of differences between log-weights, in nats.
-    source : str
-        How they were estimated, for messages.
-    largest : float
-        Error above which the weights are unknown.
-    """
-
-    se: float = 0.0
-    source: str = ""
-    largest: float = 0.3
+    se: float = 0.0  # standard error of differences between log-weights, in nats
+    source: str = ""  # how they were estimated, for messages
+    largest: float = 0.3  # error above which the weights are unknown
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """A number whose distribution given the globals is inaccurate.
-
-    Parameters
-    ----------
-    number : int
-    shift : float
-        Error of its mean in sds.
-    times : float
-        Ratio of its accurate sd to that of the draws.
-    """
+    """A number whose distribution given the globals is inaccurate."""
 
     number: int
-    shift: float
-    times: float
+    shift: float  # error of its mean in sds
+    times: float  # ratio of its accurate sd to that of the draws
 
 
 @dataclass(frozen=True, eq=False)
 class WeightedDraws:
-    """Draws in the unconstrained space with importance weights for the posterior.
+    """Draws in the unconstrained space with importance weights for the posterior."""
 
-    Parameters
-    ----------
-    points : array of float64, shape (n_draws, n_numbers)
-    gradients : array of float64, shape (n_draws, n_numbers)
-        Gradients of the log-density; empty or nan if not computed.
-    weights : Smoothed
-    log_evidence : float
-        The logarithm of the mean ratio, in nats.
-    error : WeightsError
-    numbers : array of int, shape (n_numbers,), optional
-        Indices of the numbers that the points have. Default: all.
-    doubt : Doubt, optional
-        The least accurate of the other numbers.
-    """
-
-    points: np.ndarray
-    gradients: np.ndarray
+    points: np.ndarray  # (n_draws, n_numbers)
+    gradients: np.ndarray  # of the log-density, (n_draws, n_numbers); empty or nan if not computed
     weights: Smoothed
-    log_evidence: float
-    error: WeightsError = field(default_factory=WeightsError)
-    numbers: np.ndarray | None = None
-    doubt: Doubt | None = None
+    error: WeightsError = WeightsError()
+    numbers: np.ndarray | None = None  # indices of the numbers that the points have; None for all
+    doubt: Doubt | None = None  # the least accurate of the other numbers
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -180,21 +145,8 @@ def importance_sample(
 ) -> WeightedDraws:
     """Sample the posterior by adaptive importance sampling, from a normal close to it.
 
-    Parameters
-    ----------
-    logp : Density
-    normal : Normal
-    rng : Generator
-    watch : callable (WeightedDraws) -> None
-        Called after each round.
-    per_round : int
-        Draws per round; large points have fewer.
-    enough : int
-        Effective draws that end the sampling.
-
-    Raises
-    ------
-    Stopped
+    `watch` is called after each round of `per_round` draws, or fewer of large points. `enough` effective draws end the
+    sampling.
     """
     least, most = ROUNDS
     per_round = int(np.clip(MOST_NUMBERS // (most * logp.size), PER_ROUND // 10, per_round))
@@ -218,10 +170,7 @@ def importance_sample(
             np.concatenate(pair) for pair in ((points, drawn), (values, found), (gradients, slopes))
         )
         log_mixture = np.logaddexp.reduce(densities) - np.log(len(proposals))
-        ratios = values - log_mixture
-        top = ratios.max()
-        log_evidence = top + np.log(np.exp(ratios - top).mean())
-        now = WeightedDraws(points, gradients, smoothed(ratios), float(log_evidence))
+        now = WeightedDraws(points, gradients, smoothed(values - log_mixture))
         watch(now)
         ess, khat, n_rounds = now.weights.ess, now.weights.khat, len(proposals)
         in_tails = now.in_tails(normal)
@@ -274,20 +223,11 @@ class Proposal:
     """A mixture of a Student-t distribution and of normal draws stretched along one coordinate.
 
     The stretched coordinate is Cauchy, heavier than any tail with a finite variance.
-
-    Parameters
-    ----------
-    normal : Normal
-        Mean and scale.
-    dof : float
-        Degrees of freedom of the Student-t distribution.
-    shares : array of float64, shape (size,)
-        Probabilities for stretching each whitened coordinate.
     """
 
-    normal: Normal
-    dof: float
-    shares: np.ndarray
+    normal: Normal  # mean and scale
+    dof: float  # degrees of freedom of the Student-t distribution
+    shares: np.ndarray  # (size,): probabilities for stretching each whitened coordinate
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw points, shape (n, size)."""

@@ -28,13 +28,12 @@ from pymc.progress_bar import default_progress_theme
 from pymc.variational.approximation import GuideApproximation, guided_approximation, make_guides
 from pymc.variational.auto.arrowhead import Arrow, are_independent, find_blocks
 from pymc.variational.auto.full_data_passes import (
-    MAX_PASSES,
-    SUBSAMPLES,
     Passes,
     first_pass,
     next_pass,
     saved_position,
     set_position,
+    weigh_by_rows,
 )
 from pymc.variational.auto.group_weights import weigh_by_groups
 from pymc.variational.auto.importance_sampling import FEWEST, WeightedDraws, importance_sample
@@ -43,7 +42,6 @@ from pymc.variational.auto.log_posterior import LoadedRows, LogPosterior, Stoppe
 from pymc.variational.auto.modes import Modes, find_modes, spread_starts
 from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb, settle
 from pymc.variational.auto.normal import Dense, Normal
-from pymc.variational.auto.row_weights import weigh_by_rows
 from pymc.variational.engine.batch_feed import BatchFeed
 from pymc.variational.engine.interrupts import Interrupts
 from pymc.variational.engine.step_cache import one_at_a_time
@@ -69,11 +67,11 @@ MAX_GRADIENTS = 500_000
 #: Draws of the posterior to keep, and the most numbers in them.
 N_KEPT, MOST_KEPT = 4000, 10_000_000
 
-#: Rows from which a fit starts with a subsample.
-MANY_ROWS = 50_000
+#: Rows from which a fit starts with a subsample, rows of these, and factor if the density of the first is flat.
+MANY_ROWS, SUBSAMPLES, MORE_ROWS = 50_000, (2_000, 10_000), 5
 
-#: Factor on the rows of the subsample if its density is flat along some direction.
-MORE_ROWS = 5
+#: The most passes over all rows in a call.
+MAX_PASSES = 10
 
 #: Sizes of a point: from which groups are looked for; below which groups are first weighted jointly, which takes fewer
 #: gradients; up to which a model with many rows is fitted by passes; and up to which a covariance may be full.
@@ -117,7 +115,7 @@ class AutoInference:
         self.model = model
         self._start = start
         self._starts = InitialValues.from_model(model, start)
-        self._fitted = model if is_streamed(model) else _model_to_fit(model, _size(self._starts))
+        self._fitted = model if is_streamed(model) else _model_to_fit(model, self._starts)
         self._of_seed = np.random.RandomState(random_seed)
         self._rng = np.random.default_rng(self._of_seed.randint(2**30))
         self._logp: LogPosterior | None = None
@@ -214,12 +212,7 @@ class AutoInference:
         compile_kwargs: Mapping[str, Any] | None = None,
         data: BatchFeed | None = None,
     ) -> FitState:
-        """Compile the log-posterior, and choose the form of the covariance.
-
-        Parameters
-        ----------
-        backend, include_transformed, compile_kwargs, data
-            As in :meth:`fit`.
+        """Compile the log-posterior, and choose the form of the covariance; the arguments are those of `fit`.
 
         Raises
         ------
@@ -336,49 +329,57 @@ class AutoInference:
 
         rng, self._draws = self._rng, None
         if self._modes is None:
-            some, n_rows = logp, SUBSAMPLES[0]
-            while True:
-                if logp.data is not None:
-                    bar.show(f"Fitting {n_rows:,} of {logp.n_all:,} rows")
-                    some = logp.of_part(n_rows, rng)
-                first = self._first(some, watch)
-                if logp.data is None or n_rows >= logp.data.most or not first.is_flat:
-                    break
-                # The rows miss a category whose coefficient has a flat prior
-                n_rows, self._now = MORE_ROWS * n_rows, None
-            bar.show("Looking for other modes")
-            self._modes = find_modes(some, first, rng)
-            self._now = self._modes.best
-        assert self._now is not None
+            self._find_modes(logp, bar, watch)
+        assert self._now is not None and self._modes is not None
         if isinstance(self._now.normal, Arrow) and not are_independent(logp, self._now.normal, rng):
             self._without_groups(logp)
             return self._fit(logp, bar)
-        if not logp.n_all:
-            self._now = settle(logp, self._now, rng, watch)
-            normal = self._now.normal
-            if isinstance(normal, Arrow):
-                if logp.size < JOINTLY_UP_TO:
-                    self._draws = importance_sample(logp, normal, rng, weigh)
-                    if judge(logp.layout, self._now, self._modes, self._draws, "").trusted:
-                        return
-                draws = weigh_by_groups(logp, normal, rng, self.approx.size, weigh)
-                others = (c for c in self._modes.others if not draws.meets(c.normal))
-                self._modes, self._draws = replace(self._modes, others=tuple(others)), draws
-            else:
-                self._draws = importance_sample(logp, normal, rng, weigh)
+        if logp.n_all:
+            self._take_passes(logp, self._now, watch)
+            bar.show("Weighing draws")
+            self._draws = weigh_by_rows(logp, self._now.normal, rng)
             return
+        self._now = settle(logp, self._now, rng, watch)
+        normal = self._now.normal
+        if not isinstance(normal, Arrow) or logp.size < JOINTLY_UP_TO:
+            self._draws = importance_sample(logp, normal, rng, weigh)
+        if isinstance(normal, Arrow):
+            if judge(logp.layout, self._now, self._modes, self._draws, "").trusted:
+                return
+            draws = weigh_by_groups(logp, normal, rng, self.approx.size, weigh)
+            others = (c for c in self._modes.others if not draws.meets(c.normal))
+            self._modes, self._draws = replace(self._modes, others=tuple(others)), draws
+
+    def _find_modes(
+        self, logp: LogPosterior, bar: StageProgress, watch: Callable[[Climb], None]
+    ) -> None:
+        """Fit from several starts, of many rows a subsample."""
+        some, n_rows = logp, SUBSAMPLES[0]
+        while True:
+            if logp.data is not None:
+                bar.show(f"Fitting {n_rows:,} of {logp.n_all:,} rows")
+                some = logp.of_part(n_rows, self._rng)
+            first = self._first(some, watch)
+            if logp.data is None or n_rows >= logp.data.most or not first.is_flat:
+                break
+            # The rows miss a category whose coefficient has a flat prior
+            n_rows, self._now = MORE_ROWS * n_rows, None
+        bar.show("Looking for other modes")
+        self._modes = find_modes(some, first, self._rng)
+        self._now = self._modes.best
+
+    def _take_passes(self, logp: LogPosterior, now: Climb, watch: Callable[[Climb], None]) -> None:
+        """Take passes over all rows until the mean stands still."""
         passes = self._passes
         if passes is None:
             for n_rows in SUBSAMPLES[1:]:
-                some, before = logp.of_part(n_rows, rng), self._now
-                now = climb(some, before.normal, before.normal.n_draws, rng, watch, ROUGH)
-                self._now = before if now.is_flat else now
+                some = logp.of_part(n_rows, self._rng)
+                found = climb(some, now.normal, now.normal.n_draws, self._rng, watch, ROUGH)
+                self._now = now = now if found.is_flat else found
             passes = self._pass(logp, watch)
         last = MAX_PASSES * (1 + passes.n_passes // MAX_PASSES)
         while not passes.now.converged and passes.n_passes < last:
             passes = self._pass(logp, watch)
-        bar.show("Weighing draws")
-        self._draws = weigh_by_rows(logp, self._now.normal, rng)
 
     def _pass(self, logp: LogPosterior, watch: Callable[[Climb], None]) -> Passes:
         """Take a pass over all rows; a pass that is stopped leaves the state unchanged."""
@@ -404,8 +405,8 @@ class AutoInference:
             return climb(logp, self._now.normal, family.n_draws, self._rng, watch, ROUGH)
         error: FloatingPointError | None = None
         for start in (logp.start, *spread_starts(logp, self._rng)):
+            normal = family.around(start, WIDTH)
             try:
-                normal = family.around(start, WIDTH)
                 return climb(logp, normal, family.n_draws, self._rng, watch, ROUGH)
             except FloatingPointError as bad:
                 error = error or bad
@@ -422,33 +423,24 @@ class AutoInference:
         if self._now is not None:
             normal, draws, n_kept = self._now.normal, self._draws, approx.size
             approx.set_normal(normal)
-            corrected = draws is not None and draws.weights.ess >= FEWEST
-            if logp.n_all and draws is not None and draws.needs_no_correction:
-                corrected = False  # draws of the normal are as good, and there are more
+            if draws is not None and draws.weights.ess >= FEWEST:
+                # Where draws of the normal are as good, there are more of them
+                corrected = not (logp.n_all and draws.needs_no_correction)
             if corrected and draws is not None:
                 approx.set_draws(draws.resampled(n_kept, rng))
             else:
                 n_noise = max(n_kept, normal.n_draws)
                 approx.set_draws(normal.points(normal.noise(n_noise, rng)[:n_kept]))
-        before = approx.report
-        approx.report = FitReport(
-            before.method,
-            before.driver,
-            before.backend,
-            round(logp.budget.n_gradients),
-            before.seconds + seconds,
-            before.compile_seconds,
-            stopped,
-            {"guide": approx.normal.guides[0].name, "corrected": corrected},
+        approx.report = approx.normal.report = replace(
+            approx.report,
+            n_steps=round(logp.budget.n_gradients),
+            seconds=approx.report.seconds + seconds,
+            stopped=stopped,
+            settings={"guide": approx.normal.guides[0].name, "corrected": corrected},
             verdict=verdict,
         )
-        approx.normal.report = approx.report
         if self.state is not None:
             self.state = self.state._replace(report=approx.report)
-
-
-def _size(starts: InitialValues) -> int:
-    return sum(int(np.size(value)) for value in starts.point.values())
 
 
 def _family(logp: LogPosterior, rng: np.random.Generator) -> Normal:
@@ -471,9 +463,9 @@ def _full(logp: LogPosterior) -> Normal:
     )
 
 
-def _model_to_fit(model: Model, size: int) -> Model:
+def _model_to_fit(model: Model, starts: InitialValues) -> Model:
     """Return a model of minibatches if it has many rows that can be subsampled, and one of all rows otherwise."""
-    full = full_data_model(model)
+    full, size = full_data_model(model), sum(map(np.size, starts.point.values()))
     lengths = [
         int(full.rvs_to_values[rv].shape[0].eval()) for rv in full.observed_RVs if rv.type.ndim
     ]

@@ -38,19 +38,9 @@ def judge(
     draws: WeightedDraws | None,
     stopped: str,
 ) -> Verdict:
-    """Judge whether a fit can be trusted.
+    """Judge whether a fit can be trusted, which ended for the reason `stopped`.
 
-    Parameters
-    ----------
-    layout : Layout
-    now : Climb or None
-        State of the natural-gradient ascent.
-    modes : Modes or None
-        Optima of other starts.
-    draws : WeightedDraws or None
-        None if the fit stopped before the importance sampling.
-    stopped : str
-        Reason of the end of the fit.
+    `draws` are None if it ended before the importance sampling.
     """
     if draws is None or now is None or modes is None:
         return Verdict(

@@ -54,50 +54,23 @@ class Stopped(Exception):
 
 @dataclass(eq=False)
 class Budget:
-    """Count of a fit's computations, and the check that stops it.
+    """Count of a fit's computations, and the check that stops it."""
 
-    Parameters
-    ----------
-    check : callable () -> None
-        Called between two calls of compiled code; raises :class:`Stopped` to end the fit.
-    n_gradients : float
-        Evaluations of the gradient; on a block of rows, the block's share of all rows.
-    n_rows : int
-        Points times rows.
-    """
-
-    check: Callable[[], None] = lambda: None
-    n_gradients: float = 0.0
-    n_rows: int = 0
+    check: Callable[[], None] = lambda: None  # raises `Stopped` between two compiled calls
+    n_gradients: float = 0.0  # evaluations; on a block of rows, the block's share of all rows
+    n_rows: int = 0  # points times rows
 
 
 @dataclass(frozen=True, eq=False)
 class LogPosterior:
-    """The log-posterior of a model, up to a constant, as a compiled function of points.
+    """The log-posterior of a model, up to a constant, as a compiled function of points."""
 
-    Parameters
-    ----------
-    model : Model
-        A model of all rows, or of minibatches of one dim.
-    layout : Layout
-        Slices of the variables in a point.
-    start : array of float64, shape (size,)
-        The initial point.
-    step : Step
-        Compiled function of a point and rows, which returns 0, the log-density and the gradient.
-    data : RowData, optional
-        All rows of a model of minibatches.
-    rows : tuple of array, optional
-        Values of the rows to use, scaled up to all rows.
-    budget : Budget
-    """
-
-    model: Model
-    layout: Layout
-    start: np.ndarray
-    step: Step
-    data: RowData | None = None
-    rows: Values | None = None
+    model: Model  # a model of all rows, or of minibatches of one dim
+    layout: Layout  # slices of the variables in a point
+    start: np.ndarray  # (size,): the initial point
+    step: Step  # compiled function of a point and rows: 0, the log-density and the gradient
+    data: RowData | None = None  # all rows of a model of minibatches
+    rows: Values | None = None  # values of the rows to use, scaled up to all rows
     budget: Budget = field(default_factory=Budget)
 
     @classmethod
@@ -111,17 +84,7 @@ class LogPosterior:
     ) -> LogPosterior:
         """Compile the log-posterior of a model, or reuse its compiled function.
 
-        Parameters
-        ----------
-        model : Model
-            A model of all rows, or of minibatches of one dim; then rows are an input.
-        starts : Starts
-        seed : int
-            Seed of subsamples and of the order of the rows.
-        feed : BatchFeed, optional
-            Batch feed of a loader.
-        **compile_kwargs
-            Keywords of :func:`pytensor.function`.
+        `seed` is that of the order of rows, and `feed` has those of a loader.
         """
         layout = Layout.of(sites_of(model), starts.point)
         start = layout.flatten(starts.point).astype("float64")
@@ -175,30 +138,30 @@ class LogPosterior:
     def __call__(
         self, points: np.ndarray, blocks: Values | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute log-densities and gradients.
+        """Compute log-densities and gradients: of `blocks`, :attr:`rows`, or all rows.
 
         Parameters
         ----------
         points : array of floats, shape (n_points, size)
         blocks : tuple of array, shape (n_blocks, n_rows, ...), optional
-            Rows for the points, n_points / n_blocks consecutive ones for each block. Default: :attr:`rows`.
+            Rows for the points, n_points / n_blocks consecutive ones for each block.
 
         Returns
         -------
         values : array of float64, shape (n_points,)
             -inf in place of nan and inf, as from terms that overflow.
         gradients : array of float64, shape (n_points, size)
-
-        Raises
-        ------
-        Stopped
         """
-        n_points, share = len(points), 1.0
-        points = np.ascontiguousarray(points, pytensor.config.floatX)
-        if blocks is None:
-            blocks = () if self.rows is None else tuple(array[None] for array in self.rows)
-        else:
-            share = blocks[0].shape[1] / self.n_all
+        if blocks is not None:
+            return self._of_blocks(points, blocks, blocks[0].shape[1] / self.n_all)
+        if self.rows is not None:
+            return self._of_blocks(points, tuple(array[None] for array in self.rows))
+        return self._of_blocks(points, ()) if self.data is None else self._of_all(points)
+
+    def _of_blocks(
+        self, points: np.ndarray, blocks: Values, share: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n_points, points = len(points), np.ascontiguousarray(points, pytensor.config.floatX)
         n_blocks, n_rows = blocks[0].shape[:2] if blocks else (1, 1)
         of_block = sum(array[0].nbytes for array in blocks)
         at_once = ROWS_AT_ONCE // max(n_rows, self.size)
@@ -210,11 +173,8 @@ class LogPosterior:
             some = np.arange(k, min(n_points, k + at_once))
             inputs = [points[some], *(array[some * n_blocks // n_points] for array in blocks)]
             values = tuple(np.ascontiguousarray(inputs[i]) for i in self.step.batch_variables)
-            driver = self.step.driver
-            run = driver.run(
-                self.step.load(), len(some), PreparedBatches(driver.prepare_batches(values), 0)
-            )
-            found[some] = run.losses
+            batches = PreparedBatches(self.step.driver.prepare_batches(values), 0)
+            found[some] = self.step.driver.run(self.step.load(), len(some), batches).losses
 
         # Numba's compiled loops release the GIL
         threaded = (bool(blocks) or self.size > LARGE) and self.step.driver.name == "numba"
@@ -231,22 +191,8 @@ class LogPosterior:
         values = np.where(found[:, 1] < np.inf, found[:, 1], -np.inf)
         return values, found[:, 2:]
 
-    def of_all(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute log-densities and gradients of all rows, in one pass over them.
-
-        Parameters
-        ----------
-        points : array of floats, shape (n_points, size)
-
-        Returns
-        -------
-        values : array of float64, shape (n_points,)
-        gradients : array of float64, shape (n_points, size)
-
-        Raises
-        ------
-        Stopped
-        """
+    def _of_all(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Take one pass over all rows."""
         assert self.data is not None
         n_points, n_done = len(points), 0
         values, gradients = np.zeros(n_points), np.zeros((n_points, self.size))
@@ -295,20 +241,14 @@ class RowData(ABC):
 
 
 class NumberedRows(RowData):
-    """Rows in memory, by their numbers.
-
-    Parameters
-    ----------
-    n_all : int
-    seed : int
-        Seed of the order of rows, which makes each block a random subsample.
-    """
+    """Rows in memory, by their numbers."""
 
     def __init__(self, n_all: int, seed: int) -> None:
         self.n_all, self._seed = n_all, seed
 
     @cached_property
     def _order(self) -> np.ndarray:
+        # Each block is a random subsample, whatever the order of the data
         return np.random.default_rng(self._seed).permutation(self.n_all)
 
     def part(self, n: int, rng: np.random.Generator) -> Values:
@@ -321,17 +261,8 @@ class NumberedRows(RowData):
 class LoadedRows(RowData):
     """Rows of a loader: one random sample stays in memory, and each pass reads all rows anew.
 
-    Parameters
-    ----------
-    feed : BatchFeed
-        Batch feed of the loader.
-    seed : int
-        Seed of the sample, and of the order of rows that are read together.
-
-    Attributes
-    ----------
-    n_passes : int
-        Number of complete passes; the next reads the loader's epoch of this number.
+    `seed` is that of the sample, and of the order of rows that are read together. The next pass reads the loader's
+    epoch `n_passes`, the number of complete ones.
     """
 
     def __init__(self, feed: BatchFeed, seed: int) -> None:
@@ -377,7 +308,8 @@ class LoadedRows(RowData):
                 order = rng.permutation(len(some[0]))  # neighbours in the data may be correlated
                 pending.append(tuple(array[order] for array in some))
                 n_rows = sum(len(values[0]) for values in pending)
-                if n_rows < at_once * length and _n_bytes(pending) < BYTES_OF_BLOCKS:
+                n_bytes = sum(array.nbytes for values in pending for array in values)
+                if n_rows < at_once * length and n_bytes < BYTES_OF_BLOCKS:
                     continue
                 rows, end = _joined(pending), n_rows - n_rows % length
                 yield from _cut(tuple(array[:end] for array in rows), length, at_once)
@@ -409,10 +341,6 @@ def _rows_at(places: np.ndarray, n_before: int, some: Values) -> Values:
 
 def _joined(parts: list[Values]) -> Values:
     return tuple(map(np.concatenate, zip(*parts)))
-
-
-def _n_bytes(parts: list[Values]) -> int:
-    return sum(array.nbytes for values in parts for array in values)
 
 
 def _cut(rows: Values, length: int, at_once: int) -> Iterator[Values]:

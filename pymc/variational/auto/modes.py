@@ -9,7 +9,7 @@ ELBO, as are those from the best optimum with entries exchanged or signs flipped
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -45,19 +45,12 @@ MOST_SYMMETRIC = 2
 
 @dataclass(frozen=True, eq=False)
 class Modes:
-    """Distinct optima of several starts.
+    """Distinct optima of several starts."""
 
-    Parameters
-    ----------
-    best : Climb
-        The one with the highest ELBO; the one from the initial point, unless another is clearly higher.
-    others : tuple of Climb
-        Optima elsewhere with about as high an ELBO. If a single start found the best one, and it was not the initial
-        point, the initial point's optimum is among them.
-    """
-
-    best: Climb
-    others: tuple[Climb, ...] = field(default=())
+    best: Climb  # the highest ELBO; from the initial point, unless another is clearly higher
+    # Elsewhere, with about as high an ELBO. If a single start found the best one, and it was not the initial
+    # point, that one's optimum is among them
+    others: tuple[Climb, ...] = ()
 
     def farthest(self) -> tuple[int, float]:
         """Return the index of the largest gap between the best and the next optimum, and the gap in sds."""
@@ -97,10 +90,6 @@ def find_modes(logp: LogPosterior, first: Climb, rng: np.random.Generator) -> Mo
     first : Climb
         From the initial point.
     rng : Generator
-
-    Raises
-    ------
-    Stopped
     """
     ends, before = [first], logp.budget.n_gradients
     best, n_best = first, 1

@@ -51,29 +51,15 @@ MOST_DRAWS, MOST_NUMBERS = 4096, 20_000_000
 
 @dataclass(frozen=True)
 class Climb:
-    """State of a natural-gradient ascent.
-
-    Parameters
-    ----------
-    normal : Normal
-    bound : float
-        The evidence lower bound in nats, up to a constant of the model's size.
-    slope : float
-        The largest whitened slope there.
-    converged : bool
-    n_steps : int
-    n_draws : int
-    moved : float
-        Change of means in sds, and of log-sds, at the last increase of the number of draws.
-    """
+    """State of a natural-gradient ascent."""
 
     normal: Normal
-    bound: float
-    slope: float
+    bound: float  # the evidence lower bound in nats, up to a constant of the model's size
+    slope: float  # the largest whitened slope there
     converged: bool
     n_steps: int
     n_draws: int
-    moved: float = np.inf
+    moved: float = np.inf  # change of means in sds, and of log-sds, by the last rise of `n_draws`
 
     @property
     def is_flat(self) -> bool:
@@ -89,25 +75,14 @@ def climb(
     watch: Callable[[Climb], None] = lambda now: None,
     tolerance: float = CONVERGED,
 ) -> Climb:
-    """Maximise the ELBO of fixed draws.
+    """Maximise the ELBO of fixed draws, from a normal to a slope of `tolerance` sds.
 
-    Parameters
-    ----------
-    logp : LogPosterior
-    normal : Normal
-        The start.
-    n_draws : int
-    rng : Generator
-    watch : callable (Climb) -> None
-        Called after each step.
-    tolerance : float
-        The largest slope at the end, in sds.
+    `watch` is called after each step.
 
     Raises
     ------
     FloatingPointError
         If the density is not finite around the start.
-    Stopped
     """
     noise = normal.noise(n_draws, rng)
     normal, values, gradients = _finite_start(logp, normal, noise)
@@ -125,7 +100,7 @@ def climb(
         if now.n_steps >= MAX_STEPS or now.is_flat:
             return now
         rate = 1.0
-        # Rounding of sums of many terms
+        # The bound is a sum of many terms, whose rounding must not end the line search
         rounding = 1e-4 + 1e-9 * abs(now.bound)
         while rate > LEAST_RATE:
             normal = now.normal.moved(slope, rate)
@@ -167,14 +142,7 @@ def settle(
     rng: np.random.Generator,
     watch: Callable[[Climb], None] = lambda now: None,
 ) -> Climb:
-    """Maximise with ever more draws until means and sds stand still.
-
-    Parameters
-    ----------
-    logp, rng, watch
-        As of :func:`climb`.
-    start : Climb
-    """
+    """Maximise with ever more draws until means and sds stand still."""
     now, n_draws, n_steps = start, start.n_draws, start.n_steps
     most = max(min(MOST_DRAWS, MOST_NUMBERS // logp.size), 4 * start.normal.n_draws)
     while True:

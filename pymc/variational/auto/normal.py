@@ -37,20 +37,12 @@ def positive(values: np.ndarray) -> np.ndarray:
 
 
 class Slope(NamedTuple):
-    """The natural gradient of the bound, whitened.
+    """The natural gradient of the bound, whitened."""
 
-    Parameters
-    ----------
-    mean : array, shape (size,)
-        0 at the optimum.
-    values : array, shape (size,)
-        Eigenvalues of the target precision, in units of the present one: 1 at the optimum.
-    vectors : array, shape (size, size)
-    """
-
-    mean: np.ndarray
-    values: np.ndarray
-    vectors: np.ndarray
+    mean: np.ndarray  # (size,): 0 at the optimum
+    # Of the target precision in units of the present one: 1 at the optimum
+    values: np.ndarray  # (size,): eigenvalues
+    vectors: np.ndarray  # (size, size): eigenvectors
 
     @property
     def of_mean(self) -> float:
@@ -62,14 +54,14 @@ class Slope(NamedTuple):
         """The largest relative change of a standard deviation."""
         return float(0.5 * np.abs(self.values - 1).max())
 
+    @property
+    def largest(self) -> float:
+        return max(self.of_mean, self.of_sds)
+
     def of_precision(self, precision: np.ndarray) -> Slope:
         """Replace the target precision, whitened."""
         values, vectors = np.linalg.eigh(precision)
         return self._replace(values=values, vectors=vectors)
-
-    @property
-    def largest(self) -> float:
-        return max(self.of_mean, self.of_sds)
 
 
 class Normal(ABC):
@@ -77,17 +69,9 @@ class Normal(ABC):
 
     mean: np.ndarray
 
-    @abstractmethod
-    def around(self, point: np.ndarray, width: float) -> Self:
-        """Return a distribution at a point with sds of `width` times 1 + the point's size."""
-
-    @abstractmethod
-    def at(self, mean: np.ndarray, scale: float = 1.0) -> Self:
-        """Return it at another mean, with sds multiplied by `scale`."""
-
     @property
     @abstractmethod
-    def variance(self) -> np.ndarray: ...
+    def sd(self) -> np.ndarray: ...
 
     @property
     @abstractmethod
@@ -98,6 +82,24 @@ class Normal(ABC):
     @abstractmethod
     def n_fitted(self) -> int:
         """Number of unknowns in the regression for a row of the covariance."""
+
+    @property
+    @abstractmethod
+    def guide(self) -> Any:
+        """The guide of this form, as :func:`pymc.fit` takes it."""
+
+    @property
+    @abstractmethod
+    def guide_parameters(self) -> dict[str, np.ndarray]:
+        """Values of the guide's parameters by name."""
+
+    @abstractmethod
+    def around(self, point: np.ndarray, width: float) -> Self:
+        """Return a distribution at a point with sds of `width` times 1 + the point's size."""
+
+    @abstractmethod
+    def at(self, mean: np.ndarray, scale: float = 1.0) -> Self:
+        """Return it at another mean, with sds multiplied by `scale`."""
 
     @abstractmethod
     def noise(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -115,47 +117,24 @@ class Normal(ABC):
     def whitened_gradients(self, gradients: np.ndarray) -> np.ndarray: ...
 
     @abstractmethod
-    def regression(self, noise: np.ndarray, u: np.ndarray) -> Any:
-        """Return the natural gradient of the bound, from whitened gradients `u` at ``points(noise)``."""
-
-    @abstractmethod
     def restoring(self, noise: np.ndarray) -> np.ndarray:
         """Return the negative gradient of this distribution's log-density at ``points(noise)``."""
 
     @abstractmethod
-    def moved(self, slope: Any, rate: float) -> Self:
-        """Take a step; with rate 1 it ends at the optimum if the posterior is normal.
+    def regression(self, noise: np.ndarray, u: np.ndarray) -> Any:
+        """Return the natural gradient of the bound, from whitened gradients `u` at ``points(noise)``."""
 
-        Where the density is not concave on average, the normal keeps its width or widens.
-        """
+    @abstractmethod
+    def moved(self, slope: Any, rate: float) -> Self:
+        """Take a step; with rate 1 it ends at the optimum if the posterior is normal."""
 
     @abstractmethod
     def of_draws(self, points: np.ndarray, weights: np.ndarray) -> Self:
-        """Return the normal with the mean and covariance of weighted draws.
-
-        Raises
-        ------
-        LinAlgError
-            If the covariance is singular.
-        """
-
-    @property
-    @abstractmethod
-    def guide(self) -> Any:
-        """The guide of this form, as :func:`pymc.fit` takes it."""
-
-    @property
-    @abstractmethod
-    def guide_parameters(self) -> dict[str, np.ndarray]:
-        """Values of the guide's parameters by name."""
+        """Return the normal with the moments of weighted draws; LinAlgError if their covariance is singular."""
 
     @property
     def size(self) -> int:
         return len(self.mean)
-
-    @property
-    def sd(self) -> np.ndarray:
-        return np.sqrt(self.variance)
 
     @property
     def n_draws(self) -> int:
@@ -167,8 +146,7 @@ class Normal(ABC):
 
     def differences(self, other: Normal) -> tuple[np.ndarray, np.ndarray]:
         """Return the distances of means from another normal's in sds, and of log-sds."""
-        sd = self.sd
-        return np.abs(self.mean - other.mean) / sd, np.abs(np.log(sd / other.sd))
+        return np.abs(self.mean - other.mean) / self.sd, np.abs(np.log(self.sd / other.sd))
 
     def slope(self, noise: np.ndarray, gradients: np.ndarray) -> Any:
         """Return the natural gradient of the bound, from gradients of the log-density at ``points(noise)``."""
@@ -177,40 +155,21 @@ class Normal(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Dense(Normal):
-    """A normal distribution with any covariance.
+    """A normal distribution with any covariance, ``factor @ factor.T``."""
 
-    Parameters
-    ----------
-    mean : array of float64, shape (size,)
-    factor : array of float64, shape (size, size)
-        Lower triangular, with a positive diagonal: the covariance is ``factor @ factor.T``.
-    """
-
-    mean: np.ndarray
-    factor: np.ndarray
+    mean: np.ndarray  # (size,)
+    factor: np.ndarray  # (size, size): lower triangular, with a positive diagonal
 
     guide = "full_rank"
-
-    @property
-    def guide_parameters(self) -> dict[str, np.ndarray]:
-        factor, diagonal = self.factor.copy(), np.diag_indices(self.size)
-        factor[diagonal] = rhos(factor[diagonal])
-        return {"mu": self.mean, "L_tril": factor[np.tril_indices(self.size)]}
 
     @classmethod
     def of_size(cls, size: int) -> Self:
         """Return the standard normal distribution."""
         return cls(np.zeros(size), np.eye(size))
 
-    def around(self, point: np.ndarray, width: float) -> Dense:
-        return Dense(point, np.diag(width * (1 + np.abs(point))))
-
-    def at(self, mean: np.ndarray, scale: float = 1.0) -> Dense:
-        return Dense(mean, scale * self.factor)
-
     @property
-    def variance(self) -> np.ndarray:
-        return (self.factor**2).sum(axis=1)
+    def sd(self) -> np.ndarray:
+        return np.sqrt((self.factor**2).sum(axis=1))
 
     @property
     def log_scale(self) -> float:
@@ -219,6 +178,18 @@ class Dense(Normal):
     @property
     def n_fitted(self) -> int:
         return self.size
+
+    @property
+    def guide_parameters(self) -> dict[str, np.ndarray]:
+        factor, diagonal = self.factor.copy(), np.diag_indices(self.size)
+        factor[diagonal] = rhos(factor[diagonal])
+        return {"mu": self.mean, "L_tril": factor[np.tril_indices(self.size)]}
+
+    def around(self, point: np.ndarray, width: float) -> Dense:
+        return Dense(point, np.diag(width * (1 + np.abs(point))))
+
+    def at(self, mean: np.ndarray, scale: float = 1.0) -> Dense:
+        return Dense(mean, scale * self.factor)
 
     def noise(self, n: int, rng: np.random.Generator) -> np.ndarray:
         half = rng.normal(size=((n + 1) // 2, self.size))
@@ -235,13 +206,14 @@ class Dense(Normal):
     def whitened_gradients(self, gradients: np.ndarray) -> np.ndarray:
         return gradients @ self.factor
 
+    def restoring(self, noise: np.ndarray) -> np.ndarray:
+        return solve_triangular(self.factor, noise.T, lower=True, trans=1).T
+
     def regression(self, noise: np.ndarray, u: np.ndarray) -> Slope:
+        # The noise has covariance I exactly, so that the coefficients are products
         product = noise.T @ u / len(noise)
         values, vectors = np.linalg.eigh(-(product + product.T) / 2)
         return Slope(u.mean(axis=0), values, vectors)
-
-    def restoring(self, noise: np.ndarray) -> np.ndarray:
-        return solve_triangular(self.factor, noise.T, lower=True, trans=1).T
 
     def moved(self, slope: Slope, rate: float) -> Dense:
         precision = np.maximum(1 - rate + rate * positive(slope.values), LEAST_PRECISION)
@@ -252,14 +224,12 @@ class Dense(Normal):
     def of_draws(self, points: np.ndarray, weights: np.ndarray) -> Dense:
         mean = weights @ points
         centred = (points - mean) * np.sqrt(weights)[:, None]
+        # By correlations, since the scales of numbers may be decades apart
         scale = np.sqrt((centred**2).sum(axis=0))
-        return Dense(mean, scale[:, None] * np.linalg.cholesky(_correlation(centred / scale)))
-
-
-def _correlation(standard: np.ndarray) -> np.ndarray:
-    found = standard.T @ standard
-    found[np.diag_indices_from(found)] += 1e-12
-    return found
+        standard = centred / scale
+        correlation = standard.T @ standard
+        correlation[np.diag_indices_from(correlation)] += 1e-12
+        return Dense(mean, scale[:, None] * np.linalg.cholesky(correlation))
 
 
 def triangular(root: np.ndarray) -> np.ndarray:

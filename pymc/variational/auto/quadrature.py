@@ -45,35 +45,16 @@ STEEPEST = 1e8
 
 @dataclass(frozen=True, eq=False)
 class LineRule:
-    r"""Integrate :math:`|r|^{d-1} e^{f(r)}`, :math:`f(0) = 0`, from slopes of f.
+    r"""Integrate :math:`|r|^{d-1} e^{f(r)}`, :math:`f(0) = 0`, from slopes of f."""
 
-    Parameters
-    ----------
-    nodes : array of float64, shape (n_nodes,)
-        Points at which slopes are computed, in sds of a normal distribution close by; 0 is in the middle.
-    places : array of float64, shape (n_places,)
-        Points at which f is known from the slopes.
-    log_weights : array of float64, shape (n_places,)
-    rise : array of float64, shape (n_places, n_nodes)
-        Matrix that integrates, from 0, the slopes minus those of the normal distribution.
-    """
-
-    nodes: np.ndarray
-    places: np.ndarray
-    log_weights: np.ndarray
-    rise: np.ndarray
+    # Points are in sds of a normal distribution close by
+    nodes: np.ndarray  # (n_nodes,): where slopes are computed; 0 is in the middle
+    places: np.ndarray  # (n_places,): where f is known from the slopes
+    log_weights: np.ndarray  # (n_places,)
+    rise: np.ndarray  # (n_places, n_nodes): integrates slopes minus those of the normal, from 0
 
     def log_terms(self, slopes: np.ndarray) -> np.ndarray:
-        """Return the logarithms of the terms whose sum is the integral.
-
-        Parameters
-        ----------
-        slopes : array of float64, shape (..., n_nodes)
-
-        Returns
-        -------
-        array of float64, shape (..., n_places)
-        """
+        """Return the logarithms of the terms whose sum is the integral, shape (..., n_places)."""
         f = (slopes + self.nodes) @ self.rise.T
         return f + (self.log_weights - 0.5 * self.places**2)
 
@@ -81,17 +62,7 @@ class LineRule:
         return logsumexp(self.log_terms(slopes), axis=-1)
 
     def draw(self, slopes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw from the density, constant in a cell around each of the equidistant places.
-
-        Parameters
-        ----------
-        slopes : array of float64, shape (..., n_nodes)
-        rng : Generator
-
-        Returns
-        -------
-        array of float64, shape (...)
-        """
+        """Draw from the density, constant in a cell around each of the equidistant places: shape (...)."""
         terms = self.log_terms(slopes)
         terms -= terms.max(axis=-1, keepdims=True)
         below = np.cumsum(np.exp(terms, out=terms), axis=-1)
@@ -104,24 +75,14 @@ class LineRule:
 def gauss_rule(n_nodes: int, size: int) -> LineRule:
     """Return the Gauss rule of a normal distribution, exact for polynomials times its density.
 
-    Parameters
-    ----------
-    n_nodes : int
-        An odd number.
-    size : int
-        Dimension of the integral, d.
+    `n_nodes` is odd, and `size` is the dimension of the integral, d.
     """
     nodes, log_weights = _gauss_nodes(n_nodes, size)
     return LineRule(nodes, nodes, log_weights, _polynomial_rise(nodes, nodes))
 
 
 def grid_rule(n_nodes: int, size: int) -> LineRule:
-    """Return a rule with the nodes of the Gauss rule and places on a grid, for draws.
-
-    Parameters
-    ----------
-    n_nodes, size : int
-    """
+    """Return a rule with the nodes of the Gauss rule and places on a grid, for draws."""
     nodes, _ = _gauss_nodes(n_nodes, size)
     n_side = int(np.ceil((np.sqrt(size - 1) + REACH) / SPACING))
     places = SPACING * np.arange(-n_side, n_side + 1)
@@ -134,12 +95,7 @@ def grid_rule(n_nodes: int, size: int) -> LineRule:
 
 
 def wide_rule(size: int) -> LineRule:
-    """Return a rule that reaches far out, to see tails and other modes.
-
-    Parameters
-    ----------
-    size : int
-    """
+    """Return a rule that reaches far out, to see tails and other modes."""
     t = np.linspace(-1, 1, 2 * N_WIDE + 1) * np.arcsinh(WIDE_REACH / WIDE_SCALE)
     nodes = WIDE_SCALE * np.sinh(t)
     # Trapezoids from the middle outwards: a slope that is not finite does no harm further in

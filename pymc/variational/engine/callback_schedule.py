@@ -5,11 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from pymc.argument_checks import check_int
 
-__all__ = ["CallbackSchedule", "Schedule", "next_call", "schedule_of"]
+__all__ = ["CallbackSchedule", "next_call"]
 
 
 class CallbackSchedule:
@@ -37,20 +36,6 @@ class CallbackSchedule:
     at_end = False
 
 
-class Schedule(NamedTuple):
-    """The attributes of :class:`CallbackSchedule` of a callback."""
-
-    every: object
-    at_start: bool
-    at_end: bool
-
-
-def schedule_of(callback: object) -> Schedule:
-    """Return when a callback is called, from those of the attributes that it has."""
-    defaults = vars(CallbackSchedule)
-    return Schedule(*(getattr(callback, name, defaults[name]) for name in Schedule._fields))
-
-
 def next_call(callback: Callable, i: int, start: int = 0) -> int:
     """Return the first step after step `i` at which a callback is called, in a fit that began at `start`.
 
@@ -59,9 +44,8 @@ def next_call(callback: Callable, i: int, start: int = 0) -> int:
     TypeError, ValueError
         If the callback's `every` is not a positive integer.
     """
-    schedule = schedule_of(callback)
     name = getattr(callback, "__name__", type(callback).__name__)
-    every = check_int(schedule.every, "every", f"the callback {name}")
-    if i == start and schedule.at_start:
+    every = check_int(getattr(callback, "every", 1), "every", f"the callback {name}")
+    if i == start and getattr(callback, "at_start", False):
         return i + 1
     return (i // every + 1) * every

@@ -13,7 +13,7 @@ from pytensor.link.numba.dispatch.basic import (
     register_funcify_default_op_cache_key,
 )
 
-from pymc.variational.local_params.first_occurrence import FirstOccurrence
+from pymc.variational.local_params.row_optimizer import FirstOccurrence
 
 # Part of the key of PyTensor's cache of compiled functions: raise it when the code below changes.
 CACHE_VERSION = 1

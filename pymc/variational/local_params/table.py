@@ -81,7 +81,8 @@ class ParamTable:
         n_params = start.shape[1]
         value = aligned_zeros(n_rows, line_length(n_params), pytensor.config.floatX)
         value[:, :n_params] = start
-        return cls(tuple(plate), n_params, _shared(value, name))
+        shared = pytensor.shared(value, name, shape=(None, None), borrow=True)
+        return cls(tuple(plate), n_params, shared)
 
     @property
     def name(self) -> str:
@@ -244,7 +245,3 @@ def rows_in_all(plate: Sequence[Rows]) -> int:
             )
         n_rows *= length
     return n_rows
-
-
-def _shared(value: np.ndarray, name: str) -> SharedVariable:
-    return pytensor.shared(value, name, shape=(None, None), borrow=True)

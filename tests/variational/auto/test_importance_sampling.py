@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pymc.variational.auto.full_data_passes import weigh_by_rows
 from pymc.variational.auto.importance_sampling import Proposal, importance_sample
 from pymc.variational.auto.normal import Dense
-from pymc.variational.auto.row_weights import weigh_by_rows
 from pymc.variational.pareto_smoothing import smoothed
 from pymc.variational.posterior.log_weights import SubsampledLogDensity, random_groups
 from tests.variational.auto.problems import Regression, funnel, gamma, log_posterior
 
 
 def test_draws_of_a_skewed_posterior() -> None:
-    """Moments of a gamma distribution, from a normal of its logarithm that is off; its density is normalised."""
+    """Moments of a gamma distribution, from a normal of its logarithm that is off."""
     normal = Dense(np.array([1.0]), np.array([[1.0]]))
     draws = importance_sample(log_posterior(gamma()), normal, np.random.default_rng(1))
     g = np.exp(np.minimum(draws.points[:, 0], 50))  # beyond, weights are 0
@@ -28,7 +28,6 @@ def test_draws_of_a_skewed_posterior() -> None:
     np.testing.assert_allclose(
         np.sqrt(draws.probabilities @ (g - mean) ** 2), np.sqrt(3) / 2, rtol=0.1
     )
-    assert abs(draws.log_evidence) < 0.1
     assert draws.weights.khat < 0.5
     again = draws.resampled(2000, np.random.default_rng(2))
     assert abs(np.exp(again).mean() - mean) < 4 * np.sqrt(3) / 2 / np.sqrt(2000)

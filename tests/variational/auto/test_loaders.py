@@ -94,7 +94,7 @@ def test_it_is_the_log_posterior_of_all_rows() -> None:
     feed = make_feed(model, loader)
     logp = LogPosterior.of(model, InitialValues.from_model(model), 1, feed, mode=PYTHON)
     points = PROBLEM.mean + np.random.default_rng(1).normal(size=(3, 3)) * PROBLEM.sd
-    for found, right in zip(logp.of_all(points), log_posterior(PROBLEM.model())(points)):
+    for found, right in zip(logp(points), log_posterior(PROBLEM.model())(points)):
         np.testing.assert_allclose(found, right)
 
 

@@ -76,7 +76,7 @@ def test_all_rows_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Regression()
     whole, logp = log_posterior(problem.model()), log_posterior(problem.model(batch_size=10))
     points = problem.mean + np.random.default_rng(1).normal(size=(3, 3)) * problem.sd
-    for found, right in zip(logp.of_all(points), whole(points)):
+    for found, right in zip(logp(points), whole(points)):
         np.testing.assert_allclose(found, right)
     np.testing.assert_allclose(logp.budget.n_gradients, 3)  # and not as many of each block
 

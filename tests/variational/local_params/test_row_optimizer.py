@@ -13,20 +13,33 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 import pymc as pm
 
 from pymc.minibatch.axis_tracking import Rows
 from pymc.minibatch.index import minibatch_index
 from pymc.variational.engine.step_cache import make_step
 from pymc.variational.local_params.row_optimizer import (
+    FirstOccurrence,
     RowGradient,
     _adagrad_window,
     all_updates,
+    first_occurrence,
     guarded,
+    sum_of_rows,
 )
 from pymc.variational.local_params.table import ParamTable
 from pymc.variational.optimizers import as_optimizer
-from tests.variational.engine import JAX_COPIES, OPTIMIZERS, PYTHON, counted_compilations, shared
+from tests.variational.engine import (
+    BACKENDS,
+    JAX_COPIES,
+    OPTIMIZERS,
+    PYTHON,
+    counted_compilations,
+    shared,
+)
 
 # Of each slot, so that the slots of a row have different gradients
 WEIGHTS = np.array([1.0, 0.3, 2.0, 0.7, 1.1])
@@ -393,3 +406,52 @@ class TestCompiledOnce:
         x = shared(1.0)
         with pytest.raises(ValueError, match=r"guarded step says by its loss.*loss=None"):
             make_step({x: x}, None, model=pm.Model(), random_seed=1, guarded=True)
+
+
+# For first occurrences
+MODES = {"numba": "NUMBA", "jax": "JAX", "c": "CVM"}
+BATCHES = [
+    [5, 1, 5, 5, 0, 1, 7, 7],
+    [3, 2, 1, 0, 4, 5, 6, 7],
+    [9] * 8,
+    [2**62, 0, 2**31, 2**62, 2**33, 2**31, 0, 1],  # further apart than a hash table is long
+]
+
+
+def by_search(index):
+    index = list(index)
+    return [index.index(row) for row in index]
+
+
+@pytest.fixture(scope="module", params=[*BACKENDS, "python"])
+def compiled(request):
+    index = pt.vector("index", dtype="int64", shape=(8,))
+    mode = MODES.get(request.param, PYTHON)
+    return pytensor.function([index], first_occurrence(index), mode=mode, trust_input=True)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_on_backends(compiled, batch):
+    found = np.asarray(compiled(np.array(batch, dtype="int64")))
+    np.testing.assert_array_equal(found, by_search(batch))
+
+
+@given(st.lists(st.integers(0, 20), max_size=40))
+def test_any_batch(batch):
+    cell = [None]
+    FirstOccurrence().perform(None, [np.array(batch, dtype="int64")], [cell])
+    assert cell[0].dtype == "int64"
+    np.testing.assert_array_equal(cell[0], by_search(batch))
+
+
+def test_sum_of_rows():
+    values, index = np.arange(8.0).reshape(4, 2), np.array([6, 2, 6, 6])
+    found = sum_of_rows(pt.constant(values), pt.constant(index)).eval(mode=PYTHON)
+    all_of_6 = values[[0, 2, 3]].sum(axis=0)
+    np.testing.assert_array_equal(found, [all_of_6, values[1], all_of_6, all_of_6])
+
+
+@pytest.mark.parametrize("index", [pt.vector("w"), pt.matrix("w", dtype="int64")])
+def test_refuses_what_is_no_index(index):
+    with pytest.raises(TypeError, match="a vector of integers, got w of type"):
+        first_occurrence(index)
