@@ -22,6 +22,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
@@ -337,7 +338,7 @@ def _independent(logp: LogPosterior, blocks: Blocks, rng: np.random.Generator) -
     if not np.isfinite(gradients).all():
         return False
     change = np.abs(gradients[1:] - gradients[0])
-    rounding = ROUNDING[str(logp.dtype)] * np.abs(gradients).max(axis=0)
+    rounding = ROUNDING[pytensor.config.floatX] * np.abs(gradients).max(axis=0)
     others = (blocks.members[~which] for which in moved)
     return all((change[k][members] <= rounding[members]).all() for k, members in enumerate(others))
 

@@ -118,10 +118,6 @@ class LogPosterior:
         return self.layout.size
 
     @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(pytensor.config.floatX)
-
-    @property
     def n_all(self) -> int:
         """Number of rows; 0 for a model without minibatches."""
         return 0 if self.data is None else self.data.n_all
