@@ -62,6 +62,7 @@ class AdamToFisher(ScaleByAdam):
         changes, after = super().update(grads, state, params, step)
         n_rising = RISING * as_input(self.n_steps, "n_steps")
         power = pt.minimum(step / n_rising, 1).astype(after["n"][0].dtype)
+        # Adam's correction: a moving average that starts from 0 is too small at first
         of_square = 1 - self.beta2 ** after["n"][0]
         sizes = [pt.sqrt(pt.maximum(square / of_square, 1)) for square in after["square"]]
         return [change * size**-power for change, size in zip(changes, sizes)], after

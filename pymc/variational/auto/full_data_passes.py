@@ -95,6 +95,7 @@ def next_pass(logp: LogPosterior, before: Passes, rng: np.random.Generator) -> P
     now, slope, rate = before.now, before.slope, before.rate
     flat = np.eye(logp.size)
     if before.n_passes >= INEXACT_PASSES and not before.exact and slope.of_mean < NEAR:
+        # A step of the precision alone; the mean follows by the next one
         steep = slope._replace(mean=np.zeros(logp.size)).of_precision(curvature(logp, now.normal))
         moved = now.normal.moved(steep, 1.0)
         found = _slope(logp, moved, rng).of_precision(flat)
@@ -147,6 +148,7 @@ def _slope(logp: LogPosterior, normal: Normal, rng: np.random.Generator) -> Slop
             u = normal.whitened_gradients(logp(points, blocks)[1]).reshape(n_blocks_read, 3, size)
             parts.append(u)
             done += n_blocks_read
+    # The gradient at the mean is that of all rows; differences of pairs give the rest of its expectation
     u, noise = np.concatenate(parts), noise[:done]
     middle, ahead, behind = u.mean(axis=0)
     share = n_rest / (done * length + n_rest)

@@ -222,6 +222,7 @@ class Marginal:
         away = np.einsum("sjbc,kc->skjb", scale, nodes)
         _, u = self._gradients(points, centre[:, None] + away)
         u = np.einsum("skjb,sjbc->skjc", u, scale)
+        # Where the density ends, slopes of a standard normal pull back
         u = np.where(np.isfinite(u), u, -nodes[:, None])
         slope = -np.einsum("kb,skjc->sjbc", nodes, u) / (2 * n)
         inverse = _inverse_root((slope + slope.swapaxes(-1, -2)) / 2)

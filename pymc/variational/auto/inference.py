@@ -235,6 +235,7 @@ class AutoInference:
         options = take_compile_kwargs(backend, asked)
         seed = int(self._rng.integers(2**30))
         logp = LogPosterior.of(self._fitted, self._starts, seed, data, **options)
+        # Few rows are read once and kept, and are then fitted as rows in memory are
         if isinstance(logp.data, LoadedRows) and logp.n_all < MANY_ROWS and logp.data.fit:
             logp = replace(logp.of_part(logp.n_all, self._rng), data=None)
         self._logp = logp
@@ -331,6 +332,7 @@ class AutoInference:
         if self._modes is None:
             self._find_modes(logp, bar, watch)
         assert self._now is not None and self._modes is not None
+        # Blocks that seemed independent at the start may not be at the optimum
         if isinstance(self._now.normal, Arrow) and not are_independent(logp, self._now.normal, rng):
             self._without_groups(logp)
             return self._fit(logp, bar)
@@ -344,6 +346,7 @@ class AutoInference:
         if not isinstance(normal, Arrow) or logp.size < JOINTLY_UP_TO:
             self._draws = importance_sample(logp, normal, rng, weigh)
         if isinstance(normal, Arrow):
+            # Weights of the globals alone take more gradients, and are for where joint ones are uneven
             if judge(logp.layout, self._now, self._modes, self._draws, "").trusted:
                 return
             draws = weigh_by_groups(logp, normal, rng, self.approx.size, weigh)
@@ -385,7 +388,7 @@ class AutoInference:
         """Take a pass over all rows; a pass that is stopped leaves the state unchanged."""
         rng, now, before = self._rng, self._now, self._passes
         assert now is not None and self.state is not None
-        state = rng.bit_generator.state
+        state = rng.bit_generator.state  # a pass that is taken again draws the same noise
         try:
             found = first_pass(logp, now, rng) if before is None else next_pass(logp, before, rng)
         except BaseException:

@@ -112,6 +112,7 @@ def _worst_variance(layout: Layout, draws: WeightedDraws) -> tuple[int, float, f
         for site, part in zip(layout.sites, layout.slices):
             columns = np.flatnonzero((numbers >= part.start) & (numbers < part.stop))
             values = points[:, columns]
+            # The variance of exp(value) may be infinite where that of the value is not
             if _is_exponential(site):
                 away = values - probabilities @ values
                 values = np.exp(np.minimum(away, LARGEST_LOG))  # up to a factor

@@ -49,7 +49,7 @@ LARGE = 1000
 
 
 class Stopped(Exception):
-    """Raised when a fit is interrupted or its budget is spent; its text is the reason."""
+    """Raised by a log-posterior when a fit is interrupted or its budget is spent; its text is the reason."""
 
 
 @dataclass(eq=False)
