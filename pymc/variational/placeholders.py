@@ -179,7 +179,7 @@ def find_placeholders(model: Model, loader: Loader, data_name: str = "batch") ->
         for variable in (var for var, name in field_names.items() if name == field.name):
             _check_field(field, variable, loader)
             placeholders.append(Placeholder(variable, i))
-    if stream is not None:
+    if stream is not None:  # row numbers come behind the fields
         placeholders.append(Placeholder(stream[0].state, len(fields)))
     return placeholders
 
@@ -242,6 +242,7 @@ def _check_terms(model: Model, placeholders: Collection[SharedVariable]) -> None
     values = [model.rvs_to_values[rv] for rv in model.observed_RVs]
     terms = [*model.basic_RVs, *values, *model.potentials]
     used = {var.owner.inputs[0] for var in streams_in(terms)}
+    # pm.do puts constants or other data where a placeholder was, and keeps the mark of streamed rows
     replaced = sorted(_name(var) for var in used if not is_placeholder(var))
     if replaced:
         raise ValueError(
@@ -303,6 +304,7 @@ def _check_totals(model: Model, loader: Loader, placeholders: Collection[SharedV
         if not variables.intersection(ancestors([bare, model.rvs_to_values[rv]])):
             continue
         n_terms += 1
+        # A total that is computed, such as the length of a dim, is not known before a fit
         known = [int(t.data) for t in totals if isinstance(t, Constant)]
         if not any(t is not None for t in totals):
             raise ValueError(
@@ -330,6 +332,7 @@ def _check_field(field: Field, placeholder: SharedVariable, loader: Loader) -> N
             f"pm.Data({placeholder.name!r}, loader), or as zeros of shape "
             f"{(loader.batch_size, *field.shape)}"
         )
+    # Integers may be fed to floats: whether those hold them exactly is checked batch by batch
     if not np.can_cast(field.dtype, value.dtype, casting="same_kind"):
         raise ValueError(
             f"{rows} and dtype {value.dtype}, which cannot hold the loader's {field.dtype}. Make it "

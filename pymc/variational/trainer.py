@@ -4,8 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import os
+import uuid
+import warnings
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pytensor
@@ -14,12 +20,24 @@ from rich.theme import Theme
 
 from pymc.argument_checks import check_int
 from pymc.data_loading.batch import Position
+from pymc.variational.checkpoints.identity import warn_of_versions
+from pymc.variational.checkpoints.lock import check_own_folder, lock_folder, own_checkpoints
+from pymc.variational.checkpoints.store import (
+    is_checkpoint,
+    remove_checkpoints,
+    step_folder,
+    write,
+)
 from pymc.variational.checkpoints.trainer import (
     CheckpointCallback,
     Plan,
-    Resumable,
-    new_fit_id,
+    StepIdentity,
+    checkpoint_plan,
+    read_trainer,
+    resume,
+    trainer_contents,
 )
+from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step_cache import one_at_a_time
 from pymc.variational.fit_options import N_STEPS, FitOptions, check_callbacks, check_no_more
 from pymc.variational.fitting import FitState
@@ -40,7 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 
-class Trainer(Resumable):
+class Trainer:
     """Fit a model to data that are read batch by batch.
 
     Each step takes the next batch. Passes over all rows follow one another, and the last rows of a pass open
@@ -105,7 +123,10 @@ class Trainer(Resumable):
         self._method = method
         self._defaults = dict(defaults)
         self._arguments = {"method": method, "data_name": data_name}
-        self._fit_id = new_fit_id()
+        self._fit_id = uuid.uuid4().hex  # by which a folder of checkpoints tells fits apart
+        self._plan: Plan | None = None
+        self._locked: Path | None = None
+        self._identity: StepIdentity | None = None
         self._inference: Any = None
 
     def __repr__(self) -> str:
@@ -209,7 +230,12 @@ class Trainer(Resumable):
         """Take steps, and write checkpoints after the user's callbacks of a step."""
         state = self.inference.state
         if is_auto(self._method):
-            self.inference.after_pass = self._saver(plan)
+
+            def after_pass(is_end: bool) -> None:
+                if plan is not None and (is_end or self.inference.state.i % (plan.every or 1) == 0):
+                    self._write_checkpoint(plan.folder, plan.keep)
+
+            self.inference.after_pass = after_pass
             self.inference.refine(**of_call)
             return
         if plan is not None:
@@ -255,7 +281,7 @@ class Trainer(Resumable):
         with pytensor.config.change_flags(numba__fastmath=False):
             state = inference.prepare(data=self._feed, **fitting)
         inference.state = state._replace(i=n_before)  # steps are counted from the first fit on
-        self._inference = inference
+        self._inference, self._identity = inference, None
         self._defaults |= {k: v for k, v in kwargs.items() if k in options}
         self._arguments |= options  # a checkpoint has only what a step was made of
         return inference.state
@@ -270,6 +296,185 @@ class Trainer(Resumable):
 
     def _set_callbacks(self, callbacks: Sequence[Any]) -> None:
         self._inference.state = self.inference.state._replace(callbacks=tuple(callbacks))
+
+    def save(self, path: str | os.PathLike[str], *, keep: int | None = None) -> Path:
+        """Write a checkpoint of the fit in its present state.
+
+        Parameters
+        ----------
+        path : str or path
+            A folder of checkpoints of this fit. The new one is ``step-000012345`` in it, after the number
+            of steps so far.
+        keep : int, optional
+            Number of checkpoints that stay in the folder, the last ones. Default: all. Checkpoints of
+            other fits, and those that were in the folder before this fit saved there, always stay.
+
+        Returns
+        -------
+        Path
+            The checkpoint.
+
+        Raises
+        ------
+        TypeError
+            If there was no fit yet, or a checkpoint cannot hold a part of it.
+        ValueError
+            If another fit uses the folder, or the folder has checkpoints of another fit or of later steps.
+        OSError
+            If the folder is a file, or the disk is full. Earlier checkpoints and the fit stay as they were.
+        """
+        if self.state is None:
+            raise TypeError("Need to call `.fit` first: there is nothing to save.")
+        if keep is not None:
+            keep = check_int(keep, "keep", "Trainer.save")
+        folder = Path(path).absolute()
+        with self._lock(folder):
+            return self._write_checkpoint(folder, keep)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        dataloader: object,
+        model: Model | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Make a trainer that resumes a fit from a checkpoint, bit for bit.
+
+        Parameters
+        ----------
+        path : str or path
+            A checkpoint, or a folder of checkpoints: the last one is loaded.
+        dataloader : DataLoader
+            For the same data, with the same arguments.
+        model : Model, default the one of the context
+            Made by the same code.
+        **kwargs
+            Arguments of the trainer and of its `fit`. Those in the checkpoint need not be given; only
+            functions of your own have to be given again. `callbacks` and `progressbar` may be new.
+
+        Returns
+        -------
+        Trainer
+            Its `fit(n)` takes n more steps: parameters, optimizer, generators, `hist` and `position` go
+            on, and so does the average of ``fit(average=...)`` if `n` are the steps that were left. It
+            writes checkpoints into the same folder, as often as before, if that folder has the file
+            ``.fit.json`` of the fit. An archive of single checkpoints stays as it is, with a warning.
+            ``fit(n, checkpoint=..., checkpoint_every=...)`` changes that, and ``checkpoint=None`` writes
+            none.
+
+        Notes
+        -----
+        The same bits need the same versions and kind of machine. A trainer also compiles for Numba without
+        `numba__fastmath`: with it, a process that compiled a step itself may get other last bits than one
+        that found the step in PyTensor's cache of compiled code.
+
+        Raises
+        ------
+        CheckpointMismatchError
+            If the model, the data or an argument differs: a line for each difference, with both sides.
+        DamagedCheckpointError
+            If a file was changed. The error names the checkpoint before, if that one is whole.
+        FileNotFoundError
+            If there is no checkpoint.
+
+        Warns
+        -----
+        UserWarning
+            If other versions of the packages that compute wrote the checkpoint.
+        """
+        if starts := sorted(FitOptions.select(kwargs, "start")):
+            raise TypeError(
+                f"Trainer.load takes no {', '.join(starts)}: the fit goes on with the parameters and the "
+                "generators of its checkpoint. Leave it out, or make a new pm.Trainer with it"
+            )
+        loader = as_loader(dataloader)
+        saved = read_trainer(Path(path).absolute(), loader, model, kwargs)
+        trainer = cls(dataloader=loader, model=saved.model, **saved.arguments)
+        trainer.prepare()
+        resume(trainer, saved)
+        warn_of_versions(saved.contents.versions, trainer._step_identity.versions, saved.path)
+        return trainer
+
+    @contextmanager
+    def _checkpointing(self, options: dict[str, Any]) -> Iterator[Plan | None]:
+        """Pop the checkpoint arguments of a call of `fit`, and lock the folder for the call.
+
+        Yields
+        ------
+        Plan or None
+            None if this call writes no checkpoints.
+
+        Warns
+        -----
+        UserWarning
+            If no folder is given, and the fit cannot save in the one that it had.
+        """
+        is_given = options.get("checkpoint") is not None
+        plan = checkpoint_plan(self._plan, options)
+        if plan is None:
+            self._plan = None
+            yield None
+        elif is_given or self._can_go_on_in(plan.folder):
+            with self._lock(plan.folder):
+                self._plan = plan
+                yield plan
+        else:
+            yield None
+
+    def _can_go_on_in(self, folder: Path) -> bool:
+        """Return True if a fit can save where it did before, and warn if not."""
+        problem = "The checkpoint that it goes on from is in no folder of checkpoints"
+        if not is_checkpoint(folder):
+            try:
+                check_own_folder(folder, self._fit_id, self.batches_seen)
+                return True
+            except (OSError, ValueError) as error:
+                problem = str(error)
+        warnings.warn(
+            f"This fit writes no checkpoints. {problem}. Write Trainer.fit(n, checkpoint='folder') with another "
+            "folder, or checkpoint=None to have none",
+            stacklevel=5,
+        )
+        return False
+
+    @contextmanager
+    def _lock(self, folder: Path) -> Iterator[None]:
+        """Lock a folder, if this fit does not have the lock already: a callback may save too."""
+        if folder == self._locked:
+            yield
+            return
+        with lock_folder(folder, self._fit_id, self.batches_seen):
+            before, self._locked = self._locked, folder
+            try:
+                yield
+            finally:
+                self._locked = before
+
+    def _write_checkpoint(
+        self,
+        folder: Path,
+        keep: int | None,
+        end: LoopEnd | None = None,
+        until: int | None = None,
+    ) -> Path:
+        """Write a checkpoint into a locked folder, and remove those that are not kept.
+
+        While a call of `fit` runs, `end` has the steps up to now, and `until` is the last step.
+        """
+        path = step_folder(folder, self.batches_seen)
+        write(path, trainer_contents(self, folder, end, until))
+        if keep is not None:
+            remove_checkpoints(own_checkpoints(path)[: 1 - keep or None])
+        return path
+
+    @property
+    def _step_identity(self) -> StepIdentity:
+        """What identifies the step in its checkpoints, computed for the first of them."""
+        if self._identity is None:
+            self._identity = StepIdentity.of(self)
+        return self._identity
 
     @property
     def inference(self) -> Any:

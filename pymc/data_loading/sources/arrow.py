@@ -24,7 +24,7 @@ from pymc.data_loading.sources.arrays import (
     is_series,
     series_numbers,
 )
-from pymc.data_loading.sources.copying import ColumnBlock, JoinedBlock
+from pymc.data_loading.sources.copying import ColumnBlock
 from pymc.data_loading.sources.iterables import IterableSource
 from pymc.data_loading.sources.layout import (
     JSON,
@@ -304,22 +304,12 @@ def read_table(
     selection: Selection,
     where: str,
     first_row: int = 0,
-) -> Block:
+) -> ColumnBlock:
     """Return the rows of a table as a block, whose columns are not copied if possible."""
     if isinstance(table, pd.DataFrame):
-        return _block(
-            selection, _frame_numbers(table, selection, where, first_row), where, first_row
-        )
-    blocks: list[Block] = []
-    for batch in table.to_batches() if is_of("pyarrow", table, "Table") else [table]:
-        blocks.append(_block(selection, _arrow_numbers(batch, selection, where), where, first_row))
-        first_row += batch.num_rows
-    return blocks[0] if len(blocks) == 1 else JoinedBlock(tuple(blocks), where)
-
-
-def _block(
-    selection: Selection, numbers: dict[str, Numbers], where: str, first_row: int
-) -> ColumnBlock:
+        numbers = _frame_numbers(table, selection, where, first_row)
+    else:
+        numbers = _arrow_numbers(table, selection, where)
     fields = list(zip(selection.layout.fields, selection.sources, strict=True))
     return ColumnBlock(
         selection.layout,
@@ -355,11 +345,31 @@ def _frame_numbers(
     }
 
 
-def _arrow_numbers(batch: pa.RecordBatch, selection: Selection, where: str) -> dict[str, Numbers]:
+def _arrow_numbers(
+    table: pa.Table | pa.RecordBatch, selection: Selection, where: str
+) -> dict[str, Numbers]:
     return {
-        name: _numbers(batch.column(name), selection.casts.get(name), f"{where}, column {name!r}")
+        name: _column_numbers(
+            table.column(name), selection.casts.get(name), f"{where}, column {name!r}"
+        )
         for name in selection.names
     }
+
+
+def _column_numbers(
+    column: pa.Array | pa.ChunkedArray, cast: np.dtype | None, where: str
+) -> Numbers:
+    """Return the values of a column. Those of several chunks, which few tables have, are copied."""
+    import pyarrow as pa
+
+    if isinstance(column, pa.Array):
+        return _numbers(column, cast, where)
+    chunks = column.chunks or [pa.array([], column.type)]
+    values, masks = zip(*(_numbers(chunk, cast, where) for chunk in chunks))
+    if len(chunks) == 1:
+        return values[0], masks[0]
+    nulls = [np.zeros(len(v), bool) if m is None else m for v, m in zip(values, masks)]
+    return np.concatenate(values), np.concatenate(nulls)
 
 
 def _arrow_dtype(type_: pa.DataType) -> tuple[np.dtype | None, tuple[int, ...]]:

@@ -309,43 +309,6 @@ class ColumnBlock(Block):
         return sorted(found, key=lambda bad: bad.row)
 
 
-@dataclass(frozen=True, eq=False)
-class JoinedBlock(Block):
-    """Blocks one after another, such as the chunks of a table, as one."""
-
-    blocks: tuple[Block, ...]
-    where: str
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        return np.cumsum([0, *(block.n_rows for block in self.blocks)]).tolist()
-
-    @property
-    def n_rows(self) -> int:  # type: ignore[override]
-        return self._starts[-1]
-
-    def _parts(self, start: int, stop: int) -> Iterator[tuple[Block, int, int, int]]:
-        """Yield the blocks of some rows, the rows in each, and where it starts."""
-        for block, first in zip(self.blocks, self._starts):
-            low, high = max(start - first, 0), min(stop - first, block.n_rows)
-            if low < high:
-                yield block, low, high, first
-
-    def write(self, out: Arrays, places: np.ndarray | int, start: int, stop: int) -> bool:
-        finite = True
-        for block, low, high, first in self._parts(start, stop):
-            done = first + low - start
-            finite &= block.write(out, _part(places, done, done + high - low), low, high)
-        return finite
-
-    def bad_rows(self, start: int, stop: int) -> list[BadValue]:
-        return [
-            bad._replace(row=first + bad.row, first_row=0)
-            for block, low, high, first in self._parts(start, stop)
-            for bad in block.bad_rows(low, high)
-        ]
-
-
 def _matrices(columns: Arrays, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yield rows of columns, each with the numbers of a row along one axis, and the first's place."""
     first = 0

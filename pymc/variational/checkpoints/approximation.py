@@ -29,13 +29,13 @@ from pymc.variational.checkpoints.identity import (
     versions,
     warn_of_versions,
 )
-from pymc.variational.checkpoints.saving import dense_parameters
-from pymc.variational.checkpoints.schema import ApproximationContents, TrainerContents
+from pymc.variational.checkpoints.saving import ApproximationContents, dense_parameters
 from pymc.variational.checkpoints.store import CheckpointMismatchError, Value, load_contents
 from pymc.variational.guides.lookups import model_parameters
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
+    from pymc.variational.checkpoints.trainer import TrainerContents
 
 __all__ = ["load_approximation", "set_results", "set_value", "with_prefix"]
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "array_text",
     "differences",
+    "dims_identity",
     "graph_hash",
     "latent_identity",
     "model_differences",
@@ -78,10 +79,15 @@ def model_identity(model: Model) -> Identity:
     graphs = {term.name: _model_hash(model, [term]) for term in model.potentials}
     return {
         "variables": {rv.name: _variable_text(model, rv) for rv in model.basic_RVs} | potentials,
-        "dims": {str(dim): _dim_text(model, dim) for dim in model.dim_lengths},
+        "dims": dims_identity(model),
         "graphs": {rv.name: _rv_hash(model, rv) for rv in model.basic_RVs} | graphs,
         "shared": {},
     }
+
+
+def dims_identity(model: Model) -> dict[str, str]:
+    """Describe the dims of a model by their lengths, and a hash of their coords."""
+    return {str(dim): _dim_text(model, dim) for dim in model.dim_lengths}
 
 
 def latent_identity(model: Model, trained: Collection[SharedVariable] = ()) -> Identity:

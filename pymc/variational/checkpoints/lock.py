@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pymc.variational.checkpoints.schema import import_optional
 from pymc.variational.checkpoints.store import (
     CheckpointSaveError,
     earlier_checkpoints,
+    import_optional,
     list_checkpoints,
     read_meta,
     step_folder,

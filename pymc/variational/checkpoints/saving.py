@@ -7,21 +7,36 @@ from __future__ import annotations
 import os
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pymc.variational.checkpoints.components import argument_to_json
 from pymc.variational.checkpoints.identity import latent_identity, names_of, versions
-from pymc.variational.checkpoints.schema import ApproximationContents, to_builtins
-from pymc.variational.checkpoints.store import Checkpoint, Value, write
+from pymc.variational.checkpoints.store import Checkpoint, Value, to_builtins, write
 from pymc.variational.engine.step import host_value
+from pymc.variational.report import FitReport
 
 if TYPE_CHECKING:
     from pymc.variational.approximation import GuideApproximation
 
-__all__ = ["dense_parameters", "result_values", "save_approximation"]
+__all__ = ["ApproximationContents", "dense_parameters", "result_values", "save_approximation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApproximationContents:
+    """Contents of a saved approximation, apart from arrays and generators."""
+
+    kind: Literal["approximation"] = "approximation"
+    versions: dict[str, str]
+    model: dict[str, dict[str, str]]  # identity of the free variables
+    type: str
+    text: str  # what it prints
+    guides: list[tuple[list[str], dict[str, Any]]]  # names of variables, and the guide in JSON
+    include_transformed: bool
+    report: FitReport | None
 
 
 def save_approximation(approx: GuideApproximation, path: str | os.PathLike[str]) -> Path:

@@ -17,19 +17,24 @@ import stat
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import file_digest, sha256
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from numpy.random import Generator, RandomState
-
-from pymc.variational.checkpoints.schema import (
-    CheckpointFile,
-    GeneratorState,
-    import_optional,
-    to_builtins,
+from numpy.random import (
+    MT19937,
+    PCG64,
+    PCG64DXSM,
+    SFC64,
+    Generator,
+    Philox,
+    RandomState,
+    SeedSequence,
 )
 
 __all__ = [
@@ -38,6 +43,7 @@ __all__ = [
     "CheckpointSaveError",
     "DamagedCheckpointError",
     "earlier_checkpoints",
+    "import_optional",
     "is_checkpoint",
     "list_checkpoints",
     "load_contents",
@@ -47,6 +53,7 @@ __all__ = [
     "remove_checkpoints",
     "step_folder",
     "step_of",
+    "to_builtins",
     "write",
     "write_file",
 ]
@@ -126,8 +133,57 @@ class CheckpointSaveError(OSError):
         )
 
 
+BIT_GENERATORS = {cls.__name__: cls for cls in (MT19937, PCG64, PCG64DXSM, Philox, SFC64)}
+
+
+@dataclass(frozen=True)
+class GeneratorState:
+    """State of a NumPy generator, and of the seed sequence from which it spawns children."""
+
+    kind: Literal["Generator", "RandomState"]
+    state: dict[str, Any]
+    seed: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, name: str, rng: Generator | RandomState) -> GeneratorState:
+        """Return the state of a generator, the bit generator of which has to be one of NumPy's."""
+        if isinstance(rng, RandomState):
+            result = cls("RandomState", rng.get_state(legacy=False))
+        else:
+            sequence = rng.bit_generator.seed_seq
+            seed = dict(sequence.state) if isinstance(sequence, SeedSequence) else None
+            result = cls("Generator", dict(rng.bit_generator.state), seed)
+        if (bit_generator := result.state["bit_generator"]) not in BIT_GENERATORS:
+            raise TypeError(
+                f"A checkpoint cannot hold the generator {name!r} of a {bit_generator}. Use one of "
+                f"{', '.join(BIT_GENERATORS)}."
+            )
+        return result
+
+    def make(self) -> Generator | RandomState:
+        """Return a new generator in this state."""
+        seed = SeedSequence(0) if self.seed is None else SeedSequence(**self.seed)
+        bit_generator: Any = BIT_GENERATORS[self.state["bit_generator"]](seed)
+        if self.kind == "RandomState":
+            random_state = RandomState(bit_generator)
+            random_state.set_state(self.state)
+            return random_state
+        bit_generator.state = self.state
+        return Generator(bit_generator)
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """All of ``meta.json`` except its checksum."""
+
+    format: str
+    tensors_sha256: str
+    generators: dict[str, GeneratorState]
+    contents: dict[str, Any]  # of an approximation or a trainer, by the class of its contents
+
+
 class Checkpoint(NamedTuple):
-    """Contents in JSON, by a class of :mod:`pymc.variational.checkpoints.schema`, and arrays and generators."""
+    """Contents in JSON, and arrays and generators."""
 
     contents: dict[str, Any]
     values: Mapping[str, Value]
@@ -458,3 +514,24 @@ def _check_plain(file: Path) -> None:
         raise DamagedCheckpointError(file, f"it cannot be read ({error.strerror})") from error
     if not is_plain:
         raise DamagedCheckpointError(file, "it is not a plain file, and may lead out of the folder")
+
+
+def to_builtins(value: object) -> Any:
+    """Return dataclasses, mappings, arrays and numbers of NumPy in types that JSON has."""
+
+    def of_numpy(value: object) -> Any:
+        if isinstance(value, np.ndarray | np.generic):
+            return value.tolist()
+        raise TypeError(f"A checkpoint cannot hold {value!r} of type {type(value).__name__}.")
+
+    return import_optional("msgspec").to_builtins(value, enc_hook=of_numpy, str_keys=True)
+
+
+def import_optional(name: str) -> ModuleType:
+    """Import a package that only checkpoints need, or say how to install it."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"Checkpoints need {name}, which is not installed: pip install {name}"
+        ) from error

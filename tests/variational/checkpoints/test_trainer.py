@@ -21,6 +21,7 @@ import pytest
 
 import pymc as pm
 
+from pymc.variational.checkpoints import trainer as checkpoints_trainer
 from pymc.variational.checkpoints.identity import model_identity
 from pymc.variational.checkpoints.store import (
     CheckpointMismatchError,
@@ -303,6 +304,33 @@ def test_a_table_stays_in_its_memory(tmp_path, quick):
     again = load(trainer.save(tmp_path), local=True)
     [table] = again.approx.storage.tables.values()
     assert table.shared.get_value(borrow=True).ctypes.data % 64 == 0
+
+
+def test_what_stays_the_same_is_computed_once(tmp_path, quick, monkeypatch):
+    """The hashes of model and step take longer than all else of a checkpoint; only dims may change."""
+    loader = open_loader()
+    with make_model(loader) as model:
+        pm.Data("extra", np.zeros(2), dims="place", coords={"place": ["a", "b"]})
+    calls = []
+    for name in ("model_identity", "graph_hash"):
+        function = getattr(checkpoints_trainer, name)
+
+        def counted(*args, function=function, name=name):
+            calls.append(name)
+            return function(*args)
+
+        monkeypatch.setattr(checkpoints_trainer, name, counted)
+    trainer = make_trainer(loader, model=model)
+    trainer.fit(2)
+    first = trainer.save(tmp_path)
+    pm.set_data({"extra": np.zeros(1)}, model=model, coords={"place": ["c"]})
+    trainer.refine(1)
+    identities = [read(path).contents["model"] for path in (first, trainer.save(tmp_path))]
+    assert calls == ["model_identity", "graph_hash"]
+    assert identities[1] == model_identity(model) != identities[0]
+    trainer.fit(1, obj_optimizer=pm.sgd)  # another step
+    trainer.save(tmp_path)
+    assert calls == 2 * ["model_identity", "graph_hash"]
 
 
 def test_the_last_are_kept(tmp_path, quick):
