@@ -281,7 +281,7 @@ class Trainer:
         with pytensor.config.change_flags(numba__fastmath=False):
             state = inference.prepare(data=self._feed, **fitting)
         inference.state = state._replace(i=n_before)  # steps are counted from the first fit on
-        self._inference, self._identity = inference, None
+        self._inference, self._identity = inference, None  # a new step has another graph
         self._defaults |= {k: v for k, v in kwargs.items() if k in options}
         self._arguments |= options  # a checkpoint has only what a step was made of
         return inference.state
@@ -399,18 +399,7 @@ class Trainer:
 
     @contextmanager
     def _checkpointing(self, options: dict[str, Any]) -> Iterator[Plan | None]:
-        """Pop the checkpoint arguments of a call of `fit`, and lock the folder for the call.
-
-        Yields
-        ------
-        Plan or None
-            None if this call writes no checkpoints.
-
-        Warns
-        -----
-        UserWarning
-            If no folder is given, and the fit cannot save in the one that it had.
-        """
+        """Pop the checkpoint arguments of a call of `fit`, and lock the folder while it runs; None without one."""
         is_given = options.get("checkpoint") is not None
         plan = checkpoint_plan(self._plan, options)
         if plan is None:
