@@ -233,40 +233,40 @@ class Draws:
 def draw_all(setting: Setting) -> Draws:
     """Draw every guide: global ones first, since local ones may depend on them."""
     global_shape, local_shape = setting.sample_shapes
-
-    def draw(guide: Guide, parents: Parents) -> tuple[Latents, int]:
-        sample_shape = local_shape if guide.plate else global_shape
-        return guide.draw(setting.param_values, sample_shape, parents), len(sample_shape)
-
-    return draw_in_order(setting.model, setting.guides, draw)
+    return draw_in_order(
+        setting.model, setting.guides, setting.param_values, local_shape, global_shape
+    )
 
 
 def draw_in_order(
     model: Model,
     guides: Sequence[Guide],
-    draw: Callable[[Guide, Parents], tuple[Latents, int]],
+    param_values: ParamValues,
+    sample_shape: SampleShape,
+    global_shape: SampleShape | None = None,
+    drawn: Mapping[Guide, Latents] = {},
 ) -> Draws:
     """Draw guides, global ones first; each may depend on those before it.
 
-    `draw` returns the latents of a guide, given its parents, and their number of leading axes.
+    `global_shape` is the sample shape of global guides, by default that of all. Guides in `drawn` have their
+    draws already.
     """
     local = {s.rv for guide in guides if guide.plate for s in guide.sites}
     read = {rv for guide in guides for rv in local & guide.reads()}
-    drawn = Draws({}, {}, {})
+    draws = Draws({}, {}, {})
     values: dict[Variable, Variable] = {}
     for guide in sorted(guides, key=lambda guide: bool(guide.plate)):
-        latents, n_sample_dims = draw(guide, drawn.parents)
-        parents = drawn.parents
+        shape = sample_shape if guide.plate or global_shape is None else global_shape
+        latents = drawn.get(guide) or guide.draw(param_values, shape, draws.parents)
+        parents = draws.parents
         needed = [s.rv for s in guide.sites if s.rv not in local or s.rv in read]
         if needed:
-            values |= {s.value: v for s, v in guide.values(latents, n_sample_dims).items()}
+            values |= {s.value: v for s, v in guide.values(latents, len(shape)).items()}
             parents = {**parents, **own_space(model, needed, values)}
-        drawn = Draws(
-            {**drawn.latents, guide: latents},
-            parents,
-            {**drawn.n_sample_dims, guide: n_sample_dims},
+        draws = Draws(
+            {**draws.latents, guide: latents}, parents, {**draws.n_sample_dims, guide: len(shape)}
         )
-    return drawn
+    return draws
 
 
 def own_space(

@@ -19,7 +19,6 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pytensor
@@ -29,7 +28,6 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
 from pymc.argument_checks import check_number
-from pymc.variational.guides.base import Guide, Latents
 from pymc.variational.objectives.base import (
     Draws,
     Loss,
@@ -122,12 +120,10 @@ def _as_matrix(values: list[Variable]) -> Variable:
 
 def _draw_particles(setting: Setting) -> Draws:
     """Return all particles, and draws of guides that are not made of particles."""
-    particles = {guide: guide.particles(setting.param_values) for guide in setting.guides}
-    sizes = [latents[0].shape[0] for latents in particles.values() if latents is not None]
+    found = {guide: guide.particles(setting.param_values) for guide in setting.guides}
+    particles = {guide: latents for guide, latents in found.items() if latents is not None}
+    sizes = [latents[0].shape[0] for latents in particles.values()]
     sample_shape = (sizes[0] if sizes else setting.n_outer,)
-
-    def draw(guide: Guide, parents: Mapping[Variable, Variable]) -> tuple[Latents, int]:
-        latents = particles[guide] or guide.draw(setting.param_values, sample_shape, parents)
-        return latents, 1
-
-    return draw_in_order(setting.model, setting.guides, draw)
+    return draw_in_order(
+        setting.model, setting.guides, setting.param_values, sample_shape, drawn=particles
+    )

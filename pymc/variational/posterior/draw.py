@@ -50,10 +50,10 @@ __all__ = [
     "Output",
     "RowFunction",
     "RowSampler",
+    "TwoStages",
     "axis_along",
     "compile_mode",
     "draw_guides",
-    "draw_in_two_stages",
     "index_variables",
     "latent_outputs",
     "likelihood_outputs",
@@ -315,46 +315,73 @@ def draw_guides(
     approx: GuideApproximation,
     params: Mapping[Plate, Variable],
     sample_shape: tuple[Any, ...],
-    drawn: Mapping[Guide, Latents] | None = None,
     global_shape: tuple[Any, ...] | None = None,
+    drawn: Mapping[Guide, Latents] = {},
 ) -> Draws:
-    """Draw all guides, globals first; those in `drawn` have their draws already.
+    """Draw all guides as :func:`draw_in_order` does, with the parameters of some rows."""
+    param_values = approx.storage.param_values(params)
+    return draw_in_order(
+        approx.model, approx.guides, param_values, sample_shape, global_shape, drawn
+    )
 
-    `global_shape` is the sample shape of globals, by default that of all.
+
+class TwoStages:
+    """Compiled functions of what all parts of the rows share, and of each part given that.
+
+    `shared` and `by_row` are the outputs of the two, as graphs of the draws of guides. The guides of rows along
+    `along` are drawn with each part, and all others once, if an output needs them.
     """
-    param_values, known = approx.storage.param_values(params), drawn or {}
 
-    def draw(guide: Guide, parents: Mapping[Variable, Variable]) -> tuple[Latents, int]:
-        shape = sample_shape if guide.plate or global_shape is None else global_shape
-        if guide in known:
-            return known[guide], len(shape)
-        return guide.draw(param_values, shape, parents), len(shape)
-
-    return draw_in_order(approx.model, approx.guides, draw)
-
-
-def draw_in_two_stages(
-    approx: GuideApproximation,
-    params: Mapping[Plate, Variable],
-    sample_shape: tuple[Any, ...],
-    draws: Draws,
-    guides: Sequence[Guide],
-    global_shape: tuple[Any, ...] | None = None,
-) -> tuple[list[Variable], list[Variable], Draws]:
-    """Split draws of all guides into those of some, and of all given these.
-
-    Returns the draws of `guides`, inputs of any length in their place, and the draws of all guides as functions
-    of these inputs.
-    """
-    drawn = {
-        guide: tuple(
-            var.type.clone(shape=(None,) * var.type.ndim)(var.name) for var in draws.latents[guide]
+    def __init__(
+        self,
+        approx: GuideApproximation,
+        draws: Draws,
+        n_draws: Variable,
+        params: Mapping[Plate, Variable],
+        along: Rows | None,
+        shared: Sequence[Variable],
+        by_row: Sequence[Variable],
+        *,
+        swaps: Mapping[Variable, Variable],
+        random_seed: RandomState,
+        mode: Mode | str | None,
+    ) -> None:
+        needed = set(ancestors([*shared, *by_row]))
+        used = [guide for guide in approx.guides if needed.intersection(draws.latents[guide])]
+        first = [guide for guide in used if along not in guide.plate]
+        rest = [guide for guide in used if guide not in first]
+        latents = [var for guide in first for var in draws.latents[guide]]
+        # Of any length, since results have other numbers of rows than a batch
+        inputs = [var.type.clone(shape=(None,) * var.type.ndim)(var.name) for var in latents]
+        first_seed, rest_seed = _get_seeds_per_chain(random_seed, 2)
+        self.n_latents = len(latents)
+        self.first = RowFunction(
+            approx,
+            [*latents, *shared],
+            n_draws,
+            _of_plates(params, first),
+            swaps=swaps,
+            random_seed=first_seed,
+            mode=mode,
         )
-        for guide in guides
-    }
-    latents = [var for guide in guides for var in draws.latents[guide]]
-    inputs = [var for each in drawn.values() for var in each]
-    return latents, inputs, draw_guides(approx, params, sample_shape, drawn, global_shape)
+        #: A function of the number of draws, the rows of a part, and the latents
+        self.part = RowFunction(
+            approx,
+            by_row,
+            n_draws,
+            _of_plates(params, rest),
+            inputs,
+            swaps={**swaps, **dict(zip(latents, inputs))},
+            random_seed=rest_seed,
+            mode=mode,
+        )
+
+    def shared(
+        self, n_draws: int, selection: RowSelection
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Draw the latents that all parts share, and compute the shared outputs."""
+        found = self.first(n_draws, selection)
+        return found[: self.n_latents], found[self.n_latents :]
 
 
 class RowSampler:
@@ -377,34 +404,19 @@ class RowSampler:
         self.along = along = axis_along(outputs, selection)
         self.shared = [o for o in outputs if along is None or along not in o.axes]
         self.by_row = [o for o in outputs if along is not None and along in o.axes]
-        mode = compile_mode(_count_numbers(outputs, selection, n_draws))
-        first_seed, rest_seed = _get_seeds_per_chain(random_seed, 2)
-        draws, params = pt.lscalar("n_draws"), row_params(approx)
-        early = draw_guides(approx, params, (draws,))
-        needed = set(ancestors(_computed(approx, outputs, early, predictive)))
-        used = [guide for guide in approx.guides if needed.intersection(early.latents[guide])]
-        first = [guide for guide in used if along not in guide.plate]
-        rest = [guide for guide in used if guide not in first]
-        latents, inputs, late = draw_in_two_stages(approx, params, (draws,), early, first)
-        self.n_latents = len(latents)
-        self.first = RowFunction(
+        n, params = pt.lscalar("n_draws"), row_params(approx)
+        draws = draw_guides(approx, params, (n,))
+        self.stages = TwoStages(
             approx,
-            [*latents, *_computed(approx, self.shared, early, predictive)],
             draws,
-            _of_plates(params, first),
+            n,
+            params,
+            along,
+            _computed(approx, self.shared, draws, predictive),
+            _computed(approx, self.by_row, draws, predictive),
             swaps=selection.data.swaps,
-            random_seed=first_seed,
-            mode=mode,
-        )
-        self.rest = RowFunction(
-            approx,
-            _computed(approx, self.by_row, late, predictive),
-            draws,
-            _of_plates(params, rest),
-            inputs,
-            swaps=selection.data.swaps,
-            random_seed=rest_seed,
-            mode=mode,
+            random_seed=random_seed,
+            mode=compile_mode(_count_numbers(outputs, selection, n_draws)),
         )
 
     def chunks(
@@ -414,12 +426,12 @@ class RowSampler:
 
         What is shared comes with the first part only.
         """
-        found = self.first(self.n_draws, selection)
-        latents, shared = found[: self.n_latents], found[self.n_latents :]
+        latents, shared = self.stages.shared(self.n_draws, selection)
         arrays = self._by_name(self.shared, shared)
         for part, rows in selection.chunks(self.along, chunk or self._rows_at_once(selection)):
             if self.by_row:
-                arrays |= self._by_name(self.by_row, self.rest(self.n_draws, rows, latents))
+                found = self.stages.part(self.n_draws, rows, latents)
+                arrays |= self._by_name(self.by_row, found)
             yield part, rows, arrays
             arrays = {}
 

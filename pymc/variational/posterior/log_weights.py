@@ -52,7 +52,7 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.model.full_data import is_streamed
 from pymc.pytensorf import compile
 from pymc.util import RandomState, _get_seeds_per_chain
-from pymc.variational.guides.base import Guide, Plate
+from pymc.variational.guides.base import Plate
 from pymc.variational.local_params.table import rows_in_all
 from pymc.variational.memory import check_fits
 from pymc.variational.objectives.base import Draws, Setting, Weights, sum_over_rows
@@ -60,9 +60,9 @@ from pymc.variational.objectives.base import log_weights as log_weights_by_plate
 from pymc.variational.posterior.draw import (
     FLOATS_AT_ONCE,
     RowFunction,
+    TwoStages,
     compile_mode,
     draw_guides,
-    draw_in_two_stages,
     index_variables,
     row_axes,
     row_params,
@@ -229,7 +229,10 @@ def log_evidence(
 
 
 class _RowWeights:
-    """Log-weights of selected rows, computed for a part of the particles and rows at a time."""
+    """Log-weights of selected rows, computed for a part of the particles and rows at a time.
+
+    `with_globals` says whether to compute the values of global variables, and their own log-weight.
+    """
 
     def __init__(
         self,
@@ -238,6 +241,7 @@ class _RowWeights:
         options: SampleOptions,
         same_globals: bool,
         function: str,
+        with_globals: bool = False,
     ) -> None:
         self.approx, self.same_globals = approx, same_globals
         self.n_particles = check_int(n_particles, "n_particles", function)
@@ -246,37 +250,25 @@ class _RowWeights:
         self.selection, self.computed = selection, selection.computed
         self.n_rows = len(self.computed.positions[self.axis])
         self.n_numbers = _numbers_of_a_row(approx, self.axis)
-        mode = compile_mode(self.n_particles * self.n_rows * self.n_numbers)
-        shared_seed, row_seed = _get_seeds_per_chain(options.random_seed, 2)
-        particles, params = pt.lscalar("n_particles"), row_params(approx)
-        shape = (particles,)
-        global_shape = () if same_globals else shape
-        early = draw_guides(approx, params, shape, global_shape=global_shape)
-        latents, inputs, draws = draw_in_two_stages(
-            approx, params, shape, early, _global_guides(approx), global_shape
-        )
-        #: Draws of what all rows share
-        self.shared = RowFunction(
+        n, params = pt.lscalar("n_particles"), row_params(approx)
+        draws = draw_guides(approx, params, (n,), () if same_globals else None)
+        weights, values = _weights(approx, params, draws), draws.values()
+        by_row = weights.rows[(self.axis,)]
+        selection.data.check([by_row], function)
+        globals_ = [s.value for guide in approx.guides if not guide.plate for s in guide.sites]
+        self.global_names = [value.name or "" for value in globals_]
+        #: Draws of what all rows share, and log-weights of shape (particles, rows) given these
+        self.stages = TwoStages(
             approx,
-            latents,
-            particles,
-            {},
-            swaps=selection.data.swaps,
-            random_seed=shared_seed,
-            mode=mode,
-        )
-        weights = _weights(approx, params, draws).rows[(self.axis,)]
-        selection.data.check([weights], function)
-        #: Log-weights of shape (particles, rows), given these draws
-        self.by_row = RowFunction(
-            approx,
-            [weights],
-            particles,
+            draws,
+            n,
             params,
-            inputs,
+            self.axis,
+            [weights.global_, *(values[value] for value in globals_)] if with_globals else [],
+            [by_row],
             swaps=selection.data.swaps,
-            random_seed=row_seed,
-            mode=mode,
+            random_seed=options.random_seed,
+            mode=compile_mode(self.n_particles * self.n_rows * self.n_numbers),
         )
 
     def _at_once(self) -> tuple[int, int]:
@@ -287,15 +279,19 @@ class _RowWeights:
         particles = min(n_cells, self.n_particles)
         return particles, max(n_cells // particles, 1)
 
+    def shared(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Draw the latents of global variables; with `with_globals`, their log-weight and values too."""
+        return self.stages.shared(self.n_particles, self.computed)
+
     def parts(
         self, drawn: Sequence[np.ndarray] | None = None, show: bool = False
     ) -> Iterator[tuple[slice, slice, np.ndarray]]:
         """Yield particles, rows and their log-weights, shape (particles, rows), with a bar if `show`.
 
-        `drawn` are earlier draws by `shared`.
+        `drawn` are the latents that all rows share, if they were drawn before.
         """
         n_each, n_rows = self._at_once()
-        drawn = self.shared(self.n_particles, self.computed) if drawn is None else drawn
+        drawn = self.shared()[0] if drawn is None else drawn
         cells = [
             (first, part, rows)
             for first in range(0, self.n_particles, n_each)
@@ -304,7 +300,7 @@ class _RowWeights:
         for first, part, rows in with_bar(cells, "Log-weights of rows", show):
             particles = slice(first, min(first + n_each, self.n_particles))
             inputs = drawn if self.same_globals else [latents[particles] for latents in drawn]
-            [weights] = self.by_row(particles.stop - first, rows, inputs)
+            [weights] = self.stages.part(particles.stop - first, rows, inputs)
             shape = (particles.stop - first, len(rows.positions[self.axis]))
             yield particles, part, np.broadcast_to(weights, shape)
 
@@ -366,10 +362,6 @@ def _numbers_of_a_row(approx: GuideApproximation, axis: Rows) -> int:
         shape = [n or 1 for n in approx.model.rvs_to_values[rv].type.shape]
         n_numbers += max(int(np.prod(shape)) // max(axis.batch_size, 1), 1)
     return n_numbers
-
-
-def _global_guides(approx: GuideApproximation) -> list[Guide]:
-    return [guide for guide in approx.guides if not guide.plate]
 
 
 def _weights(approx: GuideApproximation, params: Mapping[Plate, Variable], draws: Draws) -> Weights:
@@ -442,20 +434,13 @@ def _joint_by_parts(
     _log.info(
         f"diagnose draws the variables of all rows {draws:,} times, part by part, and does not keep them"
     )
-    by_row = _RowWeights(approx, draws, SampleOptions(random_seed=random_seed), False, "diagnose")
-    drawn = by_row.shared(draws, by_row.computed)
-    n_draws, params = pt.lscalar("n_draws"), row_params(approx)
-    guides, early = _global_guides(approx), draw_guides(approx, params, (n_draws,))
-    _, inputs, found = draw_in_two_stages(approx, params, (n_draws,), early, guides)
-    weights = _weights(approx, params, found).global_
-    shared_values = {site.value for guide in guides for site in guide.sites}
-    values = {v.name or "": var for v, var in found.values().items() if v in shared_values}
-    shared = RowFunction(approx, [weights, *values.values()], n_draws, {}, inputs)
-    total, *arrays = shared(draws, by_row.computed, drawn)
+    options = SampleOptions(random_seed=random_seed)
+    by_row = _RowWeights(approx, draws, options, False, "diagnose", with_globals=True)
+    drawn, [total, *values] = by_row.shared()
     total = np.broadcast_to(total, (draws,)).astype("float64")
     for particles, _, part in by_row.parts(drawn, show):
         total[particles] += part.sum(axis=-1)
-    return dict(zip(values, arrays)), total
+    return dict(zip(by_row.global_names, values)), total
 
 
 #: Groups of rows whose differences estimate the error.

@@ -158,7 +158,7 @@ def bad_terms(approx: GuideApproximation) -> list[tuple[str, float]]:
     """List terms of the model that are not finite at the mean of the guides, of up to 100,000 rows."""
     params = row_params(approx)
     try:
-        draws = draw_guides(approx, params, (), _means(approx, params))
+        draws = draw_guides(approx, params, (), drawn=_means(approx, params))
         logps = at_one_draw([term.logp for term in approx.terms], draws.values())
         whole = select_rows(approx.model, row_axes(approx), None)
         first = {rows: at[:ROWS_OF_A_MESSAGE] for rows, at in whole.positions.items()}
@@ -183,7 +183,7 @@ def sampled_nodes(
     drawn = {}
     if switch is not None or deterministic:
         drawn = _means(approx, params, sample_shape, switch)
-    values = draw_guides(approx, params, sample_shape, drawn).values()
+    values = draw_guides(approx, params, sample_shape, drawn=drawn).values()
     replaced = {**values, **own_space(approx.model, approx.model.free_RVs, values)}
     return at_each_draw(nodes, replaced, size) if sample_shape else at_draws(nodes, replaced)
 

@@ -9,7 +9,7 @@ import warnings
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +57,8 @@ from pymc.variational.posterior.draw import (
 )
 from pymc.variational.posterior.select import (
     RowSelection,
+    all_of,
     read_data,
-    select_held,
-    select_new,
     select_rows,
 )
 from pymc.variational.report import add_fit
@@ -466,9 +465,8 @@ def selected(
             f"{function} leaves out {', '.join(names)}, computed from data of rows that are not at "
             "hand. Give them by data=, and name it in var_names"
         )
-    select = partial(select_new, data=data) if data.values else select_rows
     computable = [output for output in outputs if output not in needy]
-    return select(model, axes, rows=options.rows, function=function), computable
+    return select_rows(model, axes, options.rows, function, data), computable
 
 
 def held_selection(approx: GuideApproximation, rows: Any, what: str) -> RowSelection:
@@ -478,7 +476,13 @@ def held_selection(approx: GuideApproximation, rows: Any, what: str) -> RowSelec
     """
     streams = [index for index in model_indexes(approx.model) if is_stream(index)]
     held = {Rows(index): require_rows(approx.model, index, what) for index in streams}
-    return select_held(row_axes(approx), held, rows, what)
+    if rows is not None:
+        raise ValueError(
+            f"rows={rows!r} of {what} are chosen among all rows, but what is asked for needs data, and "
+            "the model holds those that pm.set_data gave it: leave rows out, or write data={...} with the "
+            "data of these rows"
+        )
+    return all_of(row_axes(approx), held)
 
 
 def _needy(

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 __all__ = [
     "NewData",
     "RowSelection",
+    "all_of",
     "read_data",
-    "select_held",
-    "select_new",
     "select_rows",
 ]
 
@@ -367,15 +366,40 @@ class RowSelection:
 
 
 def select_rows(
-    model: Model, axes: Sequence[Rows], rows: Any, function: str = "approx.sample"
+    model: Model,
+    axes: Sequence[Rows],
+    rows: Any,
+    function: str = "approx.sample",
+    data: NewData = NewData(),
 ) -> RowSelection:
     """Read the argument `rows` of a function.
 
     None selects all rows. A slice, or a sequence of int or bool, selects positions in the data; a dict has by
     dim the coords of rows, or a slice of positions. Other rows raise a ValueError, KeyError, IndexError or
-    TypeError.
+    TypeError. Of axes of new `data` all rows are selected, and `rows` are those of the fit that they belong to.
     """
-    whole = _all_of(axes, {})
+    named = _read_rows(model, all_of(axes, {}), rows, function)
+    dims = set(map(str, rows)) if isinstance(rows, Mapping) else None
+    held = dict(data.held)
+    for axis, one in data.held.items():
+        if rows is None or (dims is not None and str(axis.dim) not in dims):
+            continue
+        numbers = named.positions[axis]
+        if len(numbers) != len(one.numbers):
+            raise ValueError(
+                f"rows of {function} are {len(numbers)} rows of {axis.dim!r}, and data= has {len(one.numbers)}: "
+                "with data=, rows says which rows of the fit these are, in their order"
+            )
+        coords = model.coords.get(axis.dim)
+        labels = one.labels if one.labels is not None else named.labels(axis, coords).tolist()
+        held[axis] = AvailableRows(numbers, labels)
+    found = all_of(axes, held)
+    others = {axis: at for axis, at in named.positions.items() if axis not in held}
+    return replace(found, positions={**found.positions, **others}, data=data)
+
+
+def _read_rows(model: Model, whole: RowSelection, rows: Any, function: str) -> RowSelection:
+    """Select `rows` of the fit among the `whole` ones."""
     totals = whole.totals
     if rows is None:
         return whole
@@ -407,47 +431,8 @@ def select_rows(
     return replace(whole, positions={axis: _positions(rows, n_rows, axis.dim, function)})
 
 
-def select_held(
-    axes: Sequence[Rows], held: Mapping[Rows, AvailableRows], rows: Any, function: str
-) -> RowSelection:
-    """Select all rows that the streams of a model hold, and all of other axes; `rows` has to be None."""
-    if rows is not None:
-        raise ValueError(
-            f"rows={rows!r} of {function} are chosen among all rows, but what is asked for needs data, and "
-            "the model holds those that pm.set_data gave it: leave rows out, or write data={...} with the "
-            "data of these rows"
-        )
-    return _all_of(axes, held)
-
-
-def select_new(
-    model: Model, axes: Sequence[Rows], data: NewData, rows: Any, function: str
-) -> RowSelection:
-    """Select the rows of `data`, and rows of other axes as :func:`select_rows` does.
-
-    On axes of the data, `rows` are the rows of the fit that the data belong to.
-    """
-    named = select_rows(model, axes, rows, function)
-    dims = set(map(str, rows)) if isinstance(rows, Mapping) else None
-    held = dict(data.held)
-    for axis, one in data.held.items():
-        if rows is None or (dims is not None and str(axis.dim) not in dims):
-            continue
-        numbers = named.positions[axis]
-        if len(numbers) != len(one.numbers):
-            raise ValueError(
-                f"rows of {function} are {len(numbers)} rows of {axis.dim!r}, and data= has {len(one.numbers)}: "
-                "with data=, rows says which rows of the fit these are, in their order"
-            )
-        coords = model.coords.get(axis.dim)
-        labels = one.labels if one.labels is not None else named.labels(axis, coords).tolist()
-        held[axis] = AvailableRows(numbers, labels)
-    found = _all_of(axes, held)
-    others = {axis: at for axis, at in named.positions.items() if axis not in held}
-    return replace(found, positions={**found.positions, **others}, data=data)
-
-
-def _all_of(axes: Sequence[Rows], held: Mapping[Rows, AvailableRows]) -> RowSelection:
+def all_of(axes: Sequence[Rows], held: Mapping[Rows, AvailableRows]) -> RowSelection:
+    """Select all rows: those of `held` on its axes, and those of the fit on others."""
     totals = {axis: len(held[axis].numbers) if axis in held else _total(axis) for axis in axes}
     positions = {axis: np.arange(n, dtype="int64") for axis, n in totals.items()}
     return RowSelection(positions, totals, held)

@@ -264,9 +264,7 @@ def test_density_of_a_guide_model_is_that_of_its_variables(form: str) -> None:
     assert {p.name for p in approx.params} == {"m", "w"}
     assert all(guide.reparametrised for guide in approx.guides)
     for lead in [(), (4,)]:
-        draws = draw_in_order(
-            model, approx.guides, lambda guide, given: (guide.draw({}, lead, given), len(lead))
-        )
+        draws = draw_in_order(model, approx.guides, {}, lead)
         logq = [g.logq(b, {}, len(lead), draws.parents) for g, b in draws.latents.items()]
         values = draws.values()
         free = [values[model.rvs_to_values[model[name]]] for name in ("mu", "sd", "z")]
@@ -289,7 +287,7 @@ def test_draws_of_a_guide_model_are_functions_of_noise(form: str) -> None:
     """Noise of 1 everywhere: mu = m + 2, log sd = mu / 10 + 1/2, z = w y + mu + sd."""
     model, batch = hierarchy()
     approx = guided_approximation(model, FORMS[form](model, batch))
-    draws = draw_in_order(model, approx.guides, lambda guide, given: (guide.draw({}, (), given), 0))
+    draws = draw_in_order(model, approx.guides, {}, ())
     graphs = [*draws.parents.values(), *(draws.latents[approx.guides[1]])]
     mu, sd, z = with_noise(graphs, lambda zeros: zeros + np.array(1.0))
     slope = pytensor.grad(z.sum(), M)
