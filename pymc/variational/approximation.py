@@ -19,11 +19,9 @@ from pytensor.graph.basic import Variable
 
 from pymc.model.full_data import shape_only_model
 from pymc.util import RandomState
-from pymc.variational.guides.base import FlatGuide, Guide, Parameter, Plate, Site, sites_of
-from pymc.variational.guides.initial_values import InitialValues, check_starts_used
+from pymc.variational.guides.base import FlatGuide, Guide, Parameter, Plate, Site
 from pymc.variational.guides.lookups import model_parameters
-from pymc.variational.guides.model_guide import ModelGuide
-from pymc.variational.guides.specification import build_guides, parse_guides, plates_of_guides
+from pymc.variational.guides.specification import make_guides
 from pymc.variational.local_params.table import ParamTable
 from pymc.variational.objectives.terms import Term, terms_of
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
@@ -42,7 +40,6 @@ __all__ = [
     "GuideApproximation",
     "Storage",
     "guided_approximation",
-    "make_guides",
 ]
 
 
@@ -438,32 +435,6 @@ def _name(guide: Guide) -> str:
     rows = " x ".join(str(axis.dim) for axis in guide.plate)
     by_rows = f" by {rows}" if rows else ""
     return f"{type(guide).__name__.removesuffix('Guide')}[{names}]{by_rows}"
-
-
-def make_guides(
-    model: Model,
-    guide: Any = None,
-    *,
-    others: str = "mean_field",
-    start: Mapping[str, Any] | None = None,
-    start_sigma: Mapping[str, Any] | None = None,
-    rng: np.random.RandomState | None = None,
-) -> tuple[Guide, ...]:
-    """Return the guides of all variables of a model, with parameters at their start.
-
-    `guide` is that of :func:`pymc.fit`, and `others` the guide of variables that it does not name.
-    """
-    if not model.free_RVs:
-        raise TypeError(
-            f"{model.name or 'The model'} has no free variables, so there is nothing to fit"
-        )
-    initial_values = InitialValues.from_model(model, start, start_sigma, rng)
-    requests = parse_guides(model, guide)
-    sites = sites_of(model, plates_of_guides(model, requests))
-    guides = build_guides(model, sites, requests, initial_values, others)
-    of_models = [site for each in guides if isinstance(each, ModelGuide) for site in each.sites]
-    check_starts_used(of_models, {"start": start, "start_sigma": start_sigma})
-    return guides
 
 
 def guided_approximation(

@@ -14,11 +14,12 @@ import pymc._layer as _layer
 from pymc.backends.base import MultiTrace
 from pymc.model.core import Model, modelcontext
 from pymc.pytensorf import floatX
-from pymc.variational.approximation import GuideApproximation, make_guides
+from pymc.variational.approximation import GuideApproximation
 from pymc.variational.fit_options import check_known
 from pymc.variational.guides.base import FlatGuide, Guide
 from pymc.variational.guides.empirical import EmpiricalGuide, particles_of_trace
 from pymc.variational.guides.initial_values import read_sigmas, rhos_of_entries
+from pymc.variational.guides.specification import make_guides
 from pymc.variational.opvi import sample_over  # type: ignore[attr-defined]
 
 

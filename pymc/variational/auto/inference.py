@@ -25,7 +25,7 @@ from pymc.model.core import modelcontext
 from pymc.model.full_data import full_data_model, is_streamed
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.progress_bar import default_progress_theme
-from pymc.variational.approximation import GuideApproximation, guided_approximation, make_guides
+from pymc.variational.approximation import GuideApproximation, guided_approximation
 from pymc.variational.auto.arrowhead import Arrow, are_independent, find_blocks
 from pymc.variational.auto.full_data_passes import (
     Passes,
@@ -50,6 +50,7 @@ from pymc.variational.fitting import FitState
 from pymc.variational.guides.base import sites_of
 from pymc.variational.guides.empirical import EmpiricalGuide
 from pymc.variational.guides.initial_values import InitialValues
+from pymc.variational.guides.specification import make_guides
 from pymc.variational.progress import Compiling, StageProgress
 from pymc.variational.report import FitReport
 

@@ -25,8 +25,9 @@ from pytensor.tensor.shape import shape_i
 
 from pymc.logprob.transforms import Transform
 from pymc.minibatch.axis_tracking import Rows
+from pymc.minibatch.plates import local_axes
 from pymc.variational.configurable import Configurable
-from pymc.variational.guides.unnumbered_rows import UnnumberedRows, rows_by_axis
+from pymc.variational.guides.unnumbered_rows import UnnumberedRows, named_axes
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
@@ -227,13 +228,17 @@ class Guide(Configurable, ABC):
 
 def sites_of(model: Model, unnumbered: Sequence[UnnumberedRows] = ()) -> list[Site]:
     """List the free variables of a model; `unnumbered` are rows of dims that it does not subsample."""
-    axes = rows_by_axis(model, unnumbered)
+    numbered, named = local_axes(model), named_axes(model, unnumbered)
     sites = []
     for rv in model.free_RVs:
         value = model.rvs_to_values[rv]
-        known = axes.get(rv, ())
-        padded = (*known, *(None,) * (value.type.ndim - len(known)))[: value.type.ndim]
-        sites.append(Site(rv, value, model.rvs_to_transforms[rv], padded))
+        axes: list[Rows | None] = [None] * value.type.ndim
+        for found in (numbered.get(rv, ()), named.get(rv, ())):
+            # A transform may change the number of the last axes, which hold no rows
+            for k, axis in enumerate(found[: len(axes)]):
+                if isinstance(axis, Rows):
+                    axes[k] = axis
+        sites.append(Site(rv, value, model.rvs_to_transforms[rv], tuple(axes)))
     return sites
 
 

@@ -9,12 +9,14 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
 
+import numpy as np
+
 from pymc.minibatch.plates import subsampled_dims
 from pymc.model.core import Model
-from pymc.variational.guides.base import Guide, Plate, Site, in_dependency_order
+from pymc.variational.guides.base import Guide, Plate, Site, in_dependency_order, sites_of
 from pymc.variational.guides.flow import NormalizingFlow
 from pymc.variational.guides.full_rank import FullRankGuide
-from pymc.variational.guides.initial_values import InitialValues
+from pymc.variational.guides.initial_values import InitialValues, check_starts_used
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
 from pymc.variational.guides.model_guide import AutoGuide, ModelGuide
@@ -49,7 +51,33 @@ GUIDES: dict[str, Guide] = {
 type GuideSpecs = Sequence[tuple[tuple[str, ...] | None, Guide]]
 
 
-def parse_guides(model: Model, guide: object) -> GuideSpecs:
+def make_guides(
+    model: Model,
+    guide: Any = None,
+    *,
+    others: str = "mean_field",
+    start: Mapping[str, Any] | None = None,
+    start_sigma: Mapping[str, Any] | None = None,
+    rng: np.random.RandomState | None = None,
+) -> tuple[Guide, ...]:
+    """Return the guides of all variables of a model, with parameters at their start.
+
+    `guide` is that of :func:`pymc.fit`, and `others` the guide of variables that it does not name.
+    """
+    if not model.free_RVs:
+        raise TypeError(
+            f"{model.name or 'The model'} has no free variables, so there is nothing to fit"
+        )
+    starts = InitialValues.from_model(model, start, start_sigma, rng)
+    specs = _parse_guides(model, guide)
+    sites = sites_of(model, _unnumbered_rows(model, specs))
+    guides = _bind_all(model, sites, specs, starts, others)
+    of_models = [site for each in guides if isinstance(each, ModelGuide) for site in each.sites]
+    check_starts_used(of_models, {"start": start, "start_sigma": start_sigma})
+    return guides
+
+
+def _parse_guides(model: Model, guide: object) -> GuideSpecs:
     """Read the argument `guide` of :func:`pymc.fit`: one guide, a list of them, or a dict by variable.
 
     Keys of a dict are names, variables or tuples of them, which share one guide; None stands for all others.
@@ -120,7 +148,7 @@ def _call_guide(function: Callable[[Model], Any], model: Model) -> Any:
     return written if result is None else result
 
 
-def plates_of_guides(model: Model, specs: GuideSpecs) -> list[UnnumberedRows]:
+def _unnumbered_rows(model: Model, specs: GuideSpecs) -> list[UnnumberedRows]:
     """List the rows of dims that guides are for and that the model does not subsample.
 
     A guide model names no dim. It is for those along which its variables have a value for each row of a
@@ -135,17 +163,14 @@ def plates_of_guides(model: Model, specs: GuideSpecs) -> list[UnnumberedRows]:
     return [unnumbered_rows(model, dim) for dim in dims if dim is not None and dim not in sampled]
 
 
-def build_guides(
+def _bind_all(
     model: Model,
     sites: Sequence[Site],
     specs: GuideSpecs,
     starts: InitialValues,
-    others: str = "mean_field",
+    others: str,
 ) -> tuple[Guide, ...]:
-    """Build the guides of all variables of a model, in an order in which they can be drawn.
-
-    `others` is the guide of variables that `specs` do not name.
-    """
+    """Bind the guides of all variables of a model, in an order in which they can be drawn."""
     left = {site.name: site for site in sites}
     guides: list[Guide] = []
     rest: Guide | None = None

@@ -30,7 +30,7 @@ from pymc.minibatch.axis_tracking import (
 )
 from pymc.minibatch.current_value import current_length
 from pymc.minibatch.lengths import axis_of_length
-from pymc.minibatch.plates import as_axes, known_axes, local_axes, value_axes
+from pymc.minibatch.plates import as_axes, known_axes, value_axes
 from pymc.minibatch.scaling import ratios
 from pymc.variational.minibatch_rv import unscaled_rv
 
@@ -121,7 +121,7 @@ def unnumbered_rows(model: Model, dim: str) -> UnnumberedRows:
 def _totals_along(model: Model, rows: UnnumberedRows) -> dict[str, Variable | None]:
     """Return the `total_size` of each term along some rows; that of a Potential only if it has one."""
     totals: dict[str, Variable | None] = {}
-    known = _named_axes(model, [rows])
+    known = named_axes(model, [rows])
     for var in [*model.observed_RVs, *model.potentials]:
         axes, explicit = _term_axes(model, var, known), explicit_totals(model, var)
         if isinstance(axes, Untracked):
@@ -138,18 +138,6 @@ def _totals_along(model: Model, rows: UnnumberedRows) -> dict[str, Variable | No
     return totals
 
 
-def rows_by_axis(
-    model: Model, unnumbered: Iterable[UnnumberedRows]
-) -> dict[Variable, tuple[Rows | None, ...]]:
-    """Return the rows on each axis of free variables, of subsampled dims and of `unnumbered`."""
-    axes = dict(local_axes(model))
-    for rv, named in _named_axes(model, unnumbered).items():
-        if rv in model.free_RVs:
-            sampled = axes.get(rv, (None,) * len(named))
-            axes[rv] = tuple(a if isinstance(a, Rows) else b for a, b in zip(named, sampled))
-    return axes
-
-
 def traced_axes(
     model: Model, unnumbered: Iterable[UnnumberedRows] = ()
 ) -> dict[Variable, Axes | Untracked]:
@@ -157,7 +145,7 @@ def traced_axes(
 
     Observed variables without dims have the rows that they are computed from.
     """
-    known = _named_axes(model, unnumbered)
+    known = named_axes(model, unnumbered)
     found: dict[Variable, Axes | Untracked] = {**known_axes(model), **known}
     for rv in model.observed_RVs if known else ():
         axes = _term_axes(model, rv, known)
@@ -169,7 +157,7 @@ def traced_axes(
     return found
 
 
-def _named_axes(model: Model, unnumbered: Iterable[UnnumberedRows]) -> dict[Variable, Axes]:
+def named_axes(model: Model, unnumbered: Iterable[UnnumberedRows]) -> dict[Variable, Axes]:
     """Return the axes of variables with the dims of `unnumbered`, and of their values."""
     plates = {rows.of_dim: rows for rows in unnumbered}
     known: dict[Variable, Axes] = {}
