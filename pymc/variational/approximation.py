@@ -65,6 +65,7 @@ class Storage:
                 dense[parameter] = pytensor.shared(
                     parameter.start, parameter.name, shape=parameter.start.shape
                 )
+        # One table for each plate, so that a step reads and writes all parameters of a row together
         tables, columns = {}, {}
         for plate, of_plate in by_plate.items():
             n_rows = max(len(parameter.start) for parameter in of_plate)
@@ -159,7 +160,7 @@ class GuideApproximation(Approximation):
         memo[id(self)] = new
         copied = {name: deepcopy(vars(self)[name], memo) for name in ("rng", "hist", "report")}
         new.__dict__.update(copied, storage=self.storage.copied(memo))
-        new.__dict__.pop("groups", None)
+        new.__dict__.pop("groups", None)  # the cached ones hold the parameters of the original
         return new
 
     def __str__(self) -> str:
@@ -420,6 +421,7 @@ class GuideApproximation(Approximation):
             bad = np.zeros(size, dtype=bool)
             for parameter in guide.parameters:
                 value = values.get(self.storage.dense[parameter])
+                # Weights of networks and triangles of matrices belong to no single entry
                 if value is not None and value.ndim and value.shape[-1] == size:
                     bad |= ~np.isfinite(value).reshape(-1, size).all(axis=0)
             for site, part in zip(guide.layout.sites, guide.layout.slices):

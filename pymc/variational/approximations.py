@@ -78,6 +78,7 @@ class _EmpiricalGroup:
         start: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, SharedVariable]:
         """Create the release's parameters, with a jitter drawn with the group's `random_seed`."""
+        # Without a jitter: the release draws it with the global generator of NumPy
         params = super().create_shared_params(trace, size, 0, start)  # type: ignore[misc]
         if trace is None:
             histogram = params["histogram"]
@@ -146,6 +147,7 @@ class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type:
         if self.tables:
             return super().groups
         rvs = [site.rv for site in self.sites]
+        # The group has the guide's own shared variables, so that changes of one are seen by the other
         group = self._group_class(rvs, model=self.model, params=self.shared_params)
         group.shared_params, group.rng = self.shared_params, self.rng
         return [group]

@@ -14,26 +14,26 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
-from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
 
 from pymc.argument_checks import check_choice, check_int
+from pymc.minibatch.current_value import current_length, current_value
+from pymc.minibatch.plates import model_indexes
 from pymc.pytensorf import compile
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage
-from pymc.variational.guides.base import Parameter, ParamValues, Plate
+from pymc.variational.guides.base import Guide, Parameter, ParamValues, Plate
+from pymc.variational.guides.unnumbered_rows import scaled_axes
 from pymc.variational.local_params.row_optimizer import RowGradient, all_updates, guarded
 from pymc.variational.objectives.base import (
     Losses,
     Objective,
     Setting,
-    check_plates,
-    check_reparametrised,
-    check_upper_bound,
 )
-from pymc.variational.objectives.terms import REDUCTIONS, loss_factor
+from pymc.variational.objectives.terms import REDUCTIONS, Term, loss_factor
 from pymc.variational.optimizers import as_optimizer, chain, clip_by_global_norm
 from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
     ExplicitInferenceError,
@@ -115,10 +115,8 @@ class FitObjective:
 
     def factor(self) -> float:
         """Return the factor of the loss, with the data as they are."""
-        factor = loss_factor(self.approx.model, self.reduction)
-        python = Mode(linker="py", optimizer=None)  # to compile a division takes longer
-        # Not pm.compile, which would seed the minibatch index anew and move it on
-        return float(pytensor.function([], factor, mode=python)())
+        # Not by pm.compile, which would seed the minibatch index anew and move it on
+        return float(current_value(loss_factor(self.approx.model, self.reduction)))  # type: ignore[arg-type]
 
     def settings(self) -> dict[str, Any]:
         """Return the objective's entries in the report of a fit."""
@@ -151,8 +149,8 @@ class FitObjective:
         check_reparametrised(self.approx.guides, self.objective)
         setting = self.setting({})
         self.objective.check(setting)
-        check_plates(setting, self.objective)
-        check_upper_bound(setting, self.objective)
+        _check_plates(setting, self.objective)
+        _check_upper_bound(setting, self.objective)
 
     def setting(self, param_values: ParamValues, n_outer: int = 1) -> Setting:
         """Return the inputs of the objective, with a graph of each parameter."""
@@ -178,6 +176,7 @@ class FitObjective:
         new = as_replacements(self.approx.model, more_replacements)
         if new:
             check_replacements(self.approx.model, new)
+            # Guides keep their inputs: only the terms of the model are replaced
             logps = graph_replace([term.logp for term in setting.terms], new, strict=False)
             terms = (replace(term, logp=logp) for term, logp in zip(setting.terms, logps))
             setting = replace(setting, terms=tuple(terms))
@@ -263,7 +262,7 @@ class FitObjective:
                 stacklevel=3,
             )
         n_outer = check_int(1 if obj_n_mc is None else obj_n_mc, "obj_n_mc", "pm.fit")
-        check_upper_bound(self.setting({}), self.objective, more_obj_params or ())
+        _check_upper_bound(self.setting({}), self.objective, more_obj_params or ())
         storage = self.approx.storage
         gathered = {plate: table.gather() for plate, table in storage.tables.items()}
         params = {plate: rows for plate, (_, rows) in gathered.items()}
@@ -272,6 +271,7 @@ class FitObjective:
         dense = [*storage.dense.values(), *self.approx.model_parameters, *(more_obj_params or ())]
         gradients = self._gradients(losses, factor, params, dense)
         optimizer = as_optimizer(obj_optimizer)
+        # Of the gradients, as in PyMC: an optimizer may scale the step up again
         if total_grad_norm_constraint is not None:
             optimizer = chain(clip_by_global_norm(total_grad_norm_constraint), optimizer)
         updates, rows = all_updates(
@@ -290,6 +290,7 @@ class FitObjective:
         if losses.reported is None:
             return updates, None
         loss = losses.reported * factor
+        # A table is too large to be copied at each step, so a bad step must not be written
         if rows:
             loss, updates = guarded(loss, updates, rows)
         if losses.aux_losses:
@@ -310,14 +311,128 @@ class FitObjective:
             first_of.setdefault(parameter.plate, parameter)  # one loss minimises all of a plate
         loss_of = {p: loss for loss in losses.minimised for p in loss.parameters}
         keys = [*storage.dense, *dense[len(storage.dense) :], *map(first_of.get, params)]
-        minimised = [loss_of.get(key, losses.minimised[-1]) for key in keys]
         variables = [*dense, *params.values()]
-        gradients: list[Any] = [None] * len(variables)
+        gradients: dict[Variable, Any] = {}
         for loss in losses.minimised:
-            places = [k for k, each in enumerate(minimised) if each is loss]
-            if places:
-                wrt = [variables[k] for k in places]
+            # More parameters of the user follow the last loss, which is that of the model
+            wrt = [
+                var
+                for var, key in zip(variables, keys)
+                if loss_of.get(key, losses.minimised[-1]) is loss
+            ]
+            if wrt:
                 found = pytensor.grad(loss.value * factor, wrt, disconnected_inputs="ignore")
-                for k, gradient in zip(places, found):
-                    gradients[k] = gradient
-        return gradients
+                gradients |= zip(wrt, found)
+        return [gradients[var] for var in variables]
+
+
+def _check_plates(setting: Setting, objective: Objective) -> None:
+    """Raise if a bound of particles cannot be taken row by row."""
+    if not objective.of_particles:
+        return
+    plates = setting.local_plates
+    instead = "objective='elbo' with obj_n_mc draws is right for it"
+    if not plates:
+        if setting.n_particles > 1:
+            _check_all_rows(setting, objective, instead)
+        return
+    if len(plates) > 1 or len(plates[0]) > 1:
+        names = [" x ".join(str(rows.dim) for rows in plate) for plate in plates]
+        raise ValueError(
+            f"objective {objective.name!r} is a bound for each row of one plate, but latent variables "
+            f"are on {', '.join(names)}: {instead}"
+        )
+    scaled = scaled_axes(setting.model)
+    subject = f"objective {objective.name!r} is a bound for each row of {plates[0][0].dim!r}, but"
+    for term in setting.terms:
+        if term.mixed:
+            raise ValueError(
+                f"{subject} the rows of {term.name!r} cannot be told apart: {term.mixed}. A model whose rows "
+                f"are coupled has no bound by row; {instead}"
+            )
+        if not _depends_on_rows(setting, term):
+            continue
+        if term.plate != plates[0]:
+            dims = ", ".join(str(rows.dim) for rows in term.plate)
+            raise ValueError(
+                f"{subject} {term.name!r}, which depends on the variables of these rows, is on the plate "
+                f"{dims}: {instead}"
+            )
+        if any(axis.name == term.name and axis.axis in term.within for axis in scaled):
+            raise ValueError(
+                f"{subject} {term.name!r} is scaled by total_size within these rows, which would stand "
+                f"inside of the logsumexp over particles: {instead}"
+            )
+
+
+def _check_all_rows(setting: Setting, objective: Objective, instead: str) -> None:
+    """Raise if a part of the rows would weigh particles of global variables."""
+    scaled = scaled_axes(setting.model)
+    if not scaled and not model_indexes(setting.model):
+        return
+    cause = ""
+    if scaled:
+        cause = f" ({scaled[0].name!r} has total_size={current_length(scaled[0].total)})"
+    raise ValueError(
+        f"objective {objective.name!r} with n_particles={setting.n_particles} on minibatches{cause} "
+        "needs latent variables of the rows: of globals alone the scale N/B would stand inside "
+        f"of the logsumexp over particles, which is no bound. Use all rows, or {instead}"
+    )
+
+
+def _depends_on_rows(setting: Setting, term: Term) -> bool:
+    local = {site.value for site in setting.sites if site.plate}
+    return not local.isdisjoint(ancestors([term.logp]))
+
+
+def _check_upper_bound(
+    setting: Setting, objective: Objective, trained: Sequence[SharedVariable] = ()
+) -> None:
+    """Raise if a loss would be no upper bound, or is minimised for more than the guides.
+
+    `trained` are shared variables that are trained besides the parameters of `setting`.
+    """
+    if not objective.is_upper:
+        return
+    name = f"objective {objective.name!r} of pm.fit"
+    if setting.n_particles == 1:
+        raise ValueError(
+            f"{name} with n_particles=1 is the ELBO, a lower bound, whose minimum is no posterior: an "
+            "upper bound needs particles. Write n_particles=64, or more, or take objective='elbo'"
+        )
+    trained = [*setting.model_parameters, *trained]
+    if trained:
+        raise ValueError(
+            f"{name} bounds log p(x) from above. Its minimum for parameters of the model, here "
+            f"{', '.join(repr(var.name) for var in trained)}, makes the data as unlikely as it can: take "
+            "a lower bound for them, such as objective='iwae'"
+        )
+    if setting.local_plates and len(setting.local_guides) < len(setting.guides):
+        rvs = [site.name for site in setting.sites if not site.plate]
+        raise ValueError(
+            f"{name} bounds each row from above, but the part of the global variables "
+            f"{', '.join(map(repr, rvs))} is a lower bound, so that the sum is neither: take "
+            "objective='elbo', 'iwae', or pm.Renyi(alpha=0.5)"
+        )
+
+
+def check_reparametrised(guides: Sequence[Guide], objective: Objective) -> None:
+    """Raise if an objective needs gradients through draws that have none."""
+    needs = objective.needs_reparametrisation
+    # Gradients pass through the draws of globals if there are rows, whatever the objective
+    with_rows = any(guide.plate for guide in guides)
+    names = [
+        site.name
+        for guide in guides
+        for site in guide.sites
+        if not guide.reparametrised and (needs or (with_rows and not site.plate))
+    ]
+    if not names:
+        return
+    instead = "use objective='rws', which weighs draws" if needs else "sum it out of the model"
+    raise ValueError(
+        f"objective {objective.name!r} needs gradients through draws{'' if needs else ' of globals'}, but "
+        f"the guide of {', '.join(map(repr, names))} draws from a distribution that has none, as those of "
+        f"discrete variables are: {instead}, or a distribution that is a function of noise, such as "
+        "pm.Normal or pm.LogNormal"
+    )

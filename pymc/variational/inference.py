@@ -281,14 +281,7 @@ def check_fit_arguments(
 ) -> None:
     """Raise a TypeError if neither the `fit` of a method nor its objective takes one of the options.
 
-    Parameters
-    ----------
-    where : str
-        The function that the user called.
-    options : mapping of str to object
-    method : str or :class:`Inference`
-    is_trainer : bool
-        Whether a trainer got them, which has the model, the data and the method already.
+    `where` is the function that the user called. A trainer has the model, the data and the method already.
     """
     cls, objective = released.Inference, FitObjective
     if isinstance(method, released.Inference):
@@ -341,6 +334,7 @@ def make_inference(options: FitOptions) -> Any:
     if options.batch_size is not None:
         model = _on_minibatches(model, options.batch_size, method)
     starts, target = options.changed("start"), options.changed("target")
+    # An option that has its default counts as not given
     if is_auto(method):
         used = ("start", "random_seed")
         refuse_for_auto({k: v for k, v in (starts | target).items() if k not in used})

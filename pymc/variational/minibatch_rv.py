@@ -78,7 +78,7 @@ def unscaled_rv(rv: Any) -> tuple[Variable, list[Variable | None]]:
 def imputed_totals(
     totals: Sequence[Any], mask: np.ndarray, ndim_supp: int
 ) -> list[Variable | None]:
-    """Return the totals of the observed draws of a masked array, which lie on one axis.
+    """Return the totals of the observed draws of a masked array, which lie on one axis: the leading one.
 
     Their total is their number times N / B, and need not be a whole number.
 
@@ -87,15 +87,9 @@ def imputed_totals(
     totals : sequence of scalar integer or None
         For each axis of the array.
     mask : array of bool
-        True for a missing value; its axes are the leading ones of the array. Draws are missing
-        as a whole.
+        True for a missing value. Draws are missing as a whole.
     ndim_supp : int
         Number of axes of one draw, the last ones of the array.
-
-    Returns
-    -------
-    list of scalar or None
-        For each axis of the observed draws; the leading one lists them.
     """
     of_draws: Any = (..., *(0,) * max(mask.ndim - (len(totals) - ndim_supp), 0))
     missing = mask[of_draws]

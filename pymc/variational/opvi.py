@@ -48,13 +48,7 @@ _is_pickling = ContextVar("_is_pickling", default=False)
 
 
 def as_replacements(model: Model, replacements: object) -> dict[Variable, Variable]:
-    """Read the argument `more_replacements`.
-
-    Parameters
-    ----------
-    model : Model
-        Its variables may be named.
-    replacements : mapping of Variable or str to Variable or array, or None
+    """Read the argument `more_replacements`: a dict from variables, or names in `model`, to variables or arrays.
 
     Raises
     ------
@@ -62,14 +56,6 @@ def as_replacements(model: Model, replacements: object) -> dict[Variable, Variab
         If the model has no variable of a name, or if one is replaced twice.
     TypeError
         If it is no mapping of variables or names.
-
-    Examples
-    --------
-    >>> from pymc.variational.opvi import as_replacements
-    >>> with pm.Model() as model:
-    ...     x = pm.Data("x", [1.0, 2.0])
-    >>> list(as_replacements(model, {"x": np.zeros(3)})) == [x]
-    True
     """
     if replacements is None:
         return {}
@@ -78,6 +64,7 @@ def as_replacements(model: Model, replacements: object) -> dict[Variable, Variab
             f"more_replacements={replacements!r} has to be a dict from variables, or their names in the model, to "
             "what takes their place, such as {'x': new_rows}"
         )
+    # Within a named model, both "x" and "model::x"
     named = {model.name_of(name): var for name, var in model.named_vars.items()}
     named |= model.named_vars
     found: dict[Variable, Variable] = {}
@@ -433,8 +420,7 @@ class _Approximation:
         self, node: Nodes, s: Any, d: Any, more_replacements: Mapping[Any, Any] | None = None
     ) -> Any:
         new = as_replacements(self.model, more_replacements)
-        if new:
-            check_replacements(self.model, new)
+        check_replacements(self.model, new)
         return super().set_size_and_deterministic(node, s, d, new)  # type: ignore[misc]
 
     def to_flat_input(self, node: Nodes, more_replacements: Mapping[Any, Any] | None = None) -> Any:

@@ -15,7 +15,7 @@ from pymc.model.fgraph import clone_model
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.fit_options import FitOptions
 from pymc.variational.inference import make_inference
-from pymc.variational.posterior.draw import RowSampler, likelihood_outputs, row_axes
+from pymc.variational.posterior.draw import likelihood_outputs, row_axes, sample_rows
 from pymc.variational.posterior.select import select_rows
 from tests.minibatch.enumeration import PYTHON
 from tests.minibatch.streams import feed, loader_of
@@ -226,7 +226,7 @@ class TestResults:
         likelihood = likelihood_outputs(model)
         whole = select_rows(model, row_axes(approx), None)
         with pytest.raises(ValueError, match="this needs data of"):
-            list(RowSampler(approx, likelihood, whole, 3).chunks(whole))
+            list(sample_rows(approx, likelihood, whole, 3))
 
     def test_encoded_variables_are_of_rows_that_were_given(self):
         model = of_rows()

@@ -140,6 +140,7 @@ class Amortized(ModelGuide):
 
     def bind(self, sites: Sequence[Site], starts: InitialValues, model: Model) -> Self:
         new = copy(self)
+        # The fit may be of a clone of the model, or of minibatches of it
         new.inputs = tuple(batch_in_model(var, model) for var in self.inputs)
         return super(Amortized, new).bind(sites, starts, model)
 

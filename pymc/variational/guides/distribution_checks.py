@@ -16,7 +16,6 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
-from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.op import Op
 from pytensor.graph.replace import graph_replace
@@ -46,14 +45,12 @@ from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import is_stream, streams_in
 from pymc.pytensorf import constant_fold
 from pymc.variational.guides.base import Site
-from pymc.variational.guides.latent_distribution import random_sources
+from pymc.variational.guides.latent_distribution import PYTHON, random_sources
 from pymc.variational.guides.lookups import trainable
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows, traced_axes
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
-
-PYTHON = Mode(linker="py", optimizer=None)
 
 #: Lower and upper bound of a support; None if unknown or not constant.
 type Bounds = tuple[float | None, float | None]
@@ -241,6 +238,7 @@ def check_rows(dist: Variable, site: Site, model: Model, subject: str) -> None:
             )
         return
     axes = track_axes(dist, known, model.free_RVs)
+    # An Op that nothing is known about may treat rows apart: _check_values finds out
     if isinstance(axes, Untracked) and axes.certain:
         raise ValueError(_coupled(subject, site.plate, axes.why))
     check_no_row_count(subject, [dist], known)
@@ -280,6 +278,7 @@ def _check_values(dist: Variable, axis: int, rows: Rows, subject: str, model: Mo
     n = min(rows.batch_size, n_rows or 0)
     if n_rows is None or n < 2:
         return
+    # The density, and not the parameters: it has a value for each row whatever the distribution is
     density = _density_of_rows(dist, axis, rows, model)
     first = np.arange(n)
     other = np.r_[n_rows - 1, first[1:]]

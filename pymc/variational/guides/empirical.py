@@ -72,6 +72,7 @@ class EmpiricalGuide(FlatGuide):
         if self.replace:
             size = sample_shape or None
             return histogram[draw_random(pt.random.integers, 0, n_particles, size=size)]
+        # Each particle once before any is drawn again
         order = draw_random(pt.random.permutation, n_particles, size=None)
         n_draws = pt.prod(pt.stack([1, *sample_shape]))
         return histogram[order[pt.arange(n_draws) % n_particles].reshape(sample_shape)]

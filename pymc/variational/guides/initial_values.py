@@ -212,13 +212,7 @@ def _without_missing_data(
 def check_support(model: Model, point: Mapping[str, np.ndarray], start: Mapping[str, Any]) -> None:
     """Raise if a start is outside of the support, or two starts of one variable differ.
 
-    Parameters
-    ----------
-    model : Model
-    point : mapping of str to array
-        Unconstrained values by the name of the value variable, of some variables.
-    start : mapping of str to value
-        The user's, by name.
+    `point` has unconstrained values by the name of the value variable, and `start` those of the user by name.
     """
     for rv in model.free_RVs:
         value = model.rvs_to_values[rv].name

@@ -59,6 +59,7 @@ def in_model(var: Variable, model: Model, skipped_names: Collection[str] = ()) -
 
     Observed variables become their values.
     """
+    # Above the model's own variables all is in the model already
     known, plates = set(model.named_vars.values()), subsampled_dims(model)
     known.update(model.root._streams.values())
     if any(Rows(index).dim not in plates for index in indexes([var]) if Rows(index).dim):
@@ -171,6 +172,7 @@ def _check_param(
             "it a pytensor.shared variable"
         )
     for shared in reached:
+        # A clone of a model has clones of shared variables, with the same values in memory
         if shared is var or shared.container is var.container:
             return shared
     names = [shared.name or str(shared) for shared in reached]

@@ -309,6 +309,7 @@ def _check_names(
 
 def _check_noise(shared: Sequence[Variable]) -> None:
     """Raise if two variables of a guide transform the same random variable."""
+    # The generator identifies the noise: clones of a random variable share it
     used: dict[Variable, str] = {}
     for var in shared:
         # Draws of the others may be used, but not the noise that these are made of

@@ -16,10 +16,7 @@ import pytensor.tensor as pt
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
-from pytensor.graph.traversal import ancestors
 
-from pymc.minibatch.current_value import current_length
-from pymc.minibatch.plates import model_indexes
 from pymc.variational.configurable import Configurable
 from pymc.variational.guides.base import (
     Guide,
@@ -32,7 +29,6 @@ from pymc.variational.guides.base import (
     Site,
     detach,
 )
-from pymc.variational.guides.unnumbered_rows import scaled_axes
 from pymc.variational.objectives.terms import Term, plate_scale
 from pymc.variational.stable_logs import stabilised
 from pymc.variational.vectorize import at_draws, largest_at_once
@@ -304,6 +300,7 @@ def log_weights(setting: Setting, draws: Draws, param_values: ParamValues | None
     for term, logp in zip(setting.terms, logps):
         sums[term.plate] = sums[term.plate] + logp if term.plate in sums else logp
     scale = setting.logq_scale
+    # Of log p alone, as particles without a density need it
     if scale is None:
         return Weights(sums.pop((), pt.constant(0.0)), sums)
     for guide, latents in draws.latents.items():
@@ -339,6 +336,7 @@ def total(setting: Setting, weights: Weights, bound: Bound) -> Variable:
     scalar Variable
         In nats of all data.
     """
+    # The bound of each row is scaled and summed, never its weights: N/B inside of a logsumexp is no bound
     result = _mean_of_draws(setting, weights.global_, 0, bound)
     for plate, rows in weights.rows.items():
         each_row = _mean_of_draws(setting, rows, len(plate), bound)
@@ -351,115 +349,3 @@ def _mean_of_draws(setting: Setting, weights: Variable, n_row_axes: int, bound: 
     if setting.n_particles > 1 and weights.type.ndim > n_row_axes:
         weights = bound(weights, weights.type.ndim - n_row_axes - 1)
     return weights.mean(axis=0) if weights.type.ndim > n_row_axes else weights
-
-
-def check_plates(setting: Setting, objective: Objective) -> None:
-    """Raise if a bound of particles cannot be taken row by row."""
-    if not objective.of_particles:
-        return
-    plates = setting.local_plates
-    instead = "objective='elbo' with obj_n_mc draws is right for it"
-    if not plates:
-        if setting.n_particles > 1:
-            _check_all_rows(setting, objective, instead)
-        return
-    if len(plates) > 1 or len(plates[0]) > 1:
-        names = [" x ".join(str(rows.dim) for rows in plate) for plate in plates]
-        raise ValueError(
-            f"objective {objective.name!r} is a bound for each row of one plate, but latent variables "
-            f"are on {', '.join(names)}: {instead}"
-        )
-    scaled = scaled_axes(setting.model)
-    subject = f"objective {objective.name!r} is a bound for each row of {plates[0][0].dim!r}, but"
-    for term in setting.terms:
-        if term.mixed:
-            raise ValueError(
-                f"{subject} the rows of {term.name!r} cannot be told apart: {term.mixed}. A model whose rows "
-                f"are coupled has no bound by row; {instead}"
-            )
-        if not _depends_on_rows(setting, term):
-            continue
-        if term.plate != plates[0]:
-            dims = ", ".join(str(rows.dim) for rows in term.plate)
-            raise ValueError(
-                f"{subject} {term.name!r}, which depends on the variables of these rows, is on the plate "
-                f"{dims}: {instead}"
-            )
-        if any(axis.name == term.name and axis.axis in term.within for axis in scaled):
-            raise ValueError(
-                f"{subject} {term.name!r} is scaled by total_size within these rows, which would stand "
-                f"inside of the logsumexp over particles: {instead}"
-            )
-
-
-def _check_all_rows(setting: Setting, objective: Objective, instead: str) -> None:
-    """Raise if a part of the rows would weigh particles of global variables."""
-    scaled = scaled_axes(setting.model)
-    if not scaled and not model_indexes(setting.model):
-        return
-    cause = ""
-    if scaled:
-        cause = f" ({scaled[0].name!r} has total_size={current_length(scaled[0].total)})"
-    raise ValueError(
-        f"objective {objective.name!r} with n_particles={setting.n_particles} on minibatches{cause} "
-        "needs latent variables of the rows: of globals alone the scale N/B would stand inside "
-        f"of the logsumexp over particles, which is no bound. Use all rows, or {instead}"
-    )
-
-
-def _depends_on_rows(setting: Setting, term: Term) -> bool:
-    local = {site.value for site in setting.sites if site.plate}
-    return not local.isdisjoint(ancestors([term.logp]))
-
-
-def check_upper_bound(
-    setting: Setting, objective: Objective, trained: Sequence[SharedVariable] = ()
-) -> None:
-    """Raise if a loss would be no upper bound, or is minimised for more than the guides.
-
-    `trained` are shared variables that are trained besides the parameters of `setting`.
-    """
-    if not objective.is_upper:
-        return
-    name = f"objective {objective.name!r} of pm.fit"
-    if setting.n_particles == 1:
-        raise ValueError(
-            f"{name} with n_particles=1 is the ELBO, a lower bound, whose minimum is no posterior: an "
-            "upper bound needs particles. Write n_particles=64, or more, or take objective='elbo'"
-        )
-    trained = [*setting.model_parameters, *trained]
-    if trained:
-        raise ValueError(
-            f"{name} bounds log p(x) from above. Its minimum for parameters of the model, here "
-            f"{', '.join(repr(var.name) for var in trained)}, makes the data as unlikely as it can: take "
-            "a lower bound for them, such as objective='iwae'"
-        )
-    if setting.local_plates and len(setting.local_guides) < len(setting.guides):
-        rvs = [site.name for site in setting.sites if not site.plate]
-        raise ValueError(
-            f"{name} bounds each row from above, but the part of the global variables "
-            f"{', '.join(map(repr, rvs))} is a lower bound, so that the sum is neither: take "
-            "objective='elbo', 'iwae', or pm.Renyi(alpha=0.5)"
-        )
-
-
-def check_reparametrised(guides: Sequence[Guide], objective: Objective) -> None:
-    """Raise if an objective needs gradients through draws that have none."""
-    needs = objective.needs_reparametrisation
-    # Gradients pass through the draws of globals if there are rows, whatever the objective
-    with_rows = any(guide.plate for guide in guides)
-    names = [
-        site.name
-        for guide in guides
-        for site in guide.sites
-        if not guide.reparametrised and (needs or (with_rows and not site.plate))
-    ]
-    if not names:
-        return
-    instead = "use objective='rws', which weighs draws" if needs else "sum it out of the model"
-    raise ValueError(
-        f"objective {objective.name!r} needs gradients through draws{'' if needs else ' of globals'}, but "
-        f"the guide of {', '.join(map(repr, names))} draws from a distribution that has none, as those of "
-        f"discrete variables are: {instead}, or a distribution that is a function of noise, such as "
-        "pm.Normal or pm.LogNormal"
-    )

@@ -44,6 +44,7 @@ class LowerBound(Objective):
         parameters = (*setting.parameters_of(setting.guides), *setting.model_parameters)
         if self.gradient == "reparam":
             return Losses(loss, (Loss("bound", loss, parameters),))
+        # Through the draws alone: the score of the guide has mean 0, and would only add variance
         weights = log_weights(setting, draws, setting.detached_params(setting.guides))
         return Losses(loss, (Loss("bound", -total(setting, weights, self.bound), parameters),))
 
@@ -96,6 +97,7 @@ class ELBO(LowerBound):
     def losses(self, setting: Setting) -> Losses:
         if not isinstance(self.beta, Variable) and self.beta == 1:
             return super().losses(setting)
+        # beta scales log q - log p(z), and not the likelihood
         priors = {rv.name for rv in setting.model.free_RVs}
         terms = tuple(
             replace(term, logp=self.beta * term.logp) if term.name in priors else term

@@ -101,6 +101,7 @@ class RenyiBound(LowerBound):
         """Return a loss with the gradient of the limit of many particles."""
         guides, draws = setting.guides, draw_all(setting)
         bound = total(setting, log_weights(setting, draws), self.bound)
+        # The reported bound has a gradient that leads away from the posterior; see above
         if self.gradient == "score":
             inner = log_weights(setting, draws.detached(guides))
             factor = -self.alpha / (1 - self.alpha)
@@ -118,6 +119,7 @@ class RenyiBound(LowerBound):
         """Return doubly reparametrised losses for the guides of rows, or for all without rows."""
         draws = draw_all(setting)
         loss = -total(setting, log_weights(setting, draws), self.bound)
+        # Through the draws alone: the score of the guide is reparametrised once more
         weights = log_weights(setting, draws, setting.detached_params(setting.guides))
         doubly = -total(setting, weights, self._doubly_reparametrised)
         guides = setting.local_guides or setting.guides
@@ -144,6 +146,7 @@ class RenyiBound(LowerBound):
             return ()
         weights = log_weights(setting, draws.detached(guides), setting.detached_params(guides))
         of_model = -total(setting, weights, self.bound)
+        # In the terms only: the guides are to be differentiated
         constant = {p: disconnected_grad(p) for p in shared}
         logps = graph_replace([term.logp for term in setting.terms], constant, strict=False)
         terms = tuple(replace(term, logp=logp) for term, logp in zip(setting.terms, logps))

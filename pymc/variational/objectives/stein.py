@@ -107,6 +107,7 @@ class Stein(Objective):
         slope = _as_matrix(pytensor.grad(logp.sum(), values))
         kernel, repulsion = rbf(z)
         direction = kernel @ slope / self.temperature + repulsion
+        # The gradient of the loss below is then the negative direction, for any optimizer
         direction = disconnected_grad(direction / z.shape[0].astype(z.dtype))
         parameters = setting.parameters_of(setting.guides)
         return Losses(None, (Loss("stein", -(direction * z).sum(), parameters),))

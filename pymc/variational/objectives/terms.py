@@ -85,6 +85,7 @@ def _term(
     explicit: Collection[int],
 ) -> Term:
     axes, logp = track_axes(logp, known), as_tensor(logp)
+    # The model has scaled it as a whole, so that its sum is a share of the log-probability
     if isinstance(axes, Untracked):
         return Term(name, (), logp.sum(), axes.why)
     plate = tuple(axis for axis in axes if isinstance(axis, Rows))

@@ -150,6 +150,7 @@ class ReweightedWakeSleep(Objective):
         shared = setting.shared_params(guides)
         rest = (*setting.parameters_of(others), *setting.model_only_params(guides))
         minimised = [Loss("guide", phi, setting.parameters_of(guides))]
+        # Only the model is differentiated in theta, and only the guide in phi
         if shared:
             minimised.append(Loss("shared", theta + phi, shared))
         minimised.append(Loss("wake_theta", theta, rest))

@@ -49,7 +49,6 @@ __all__ = [
     "FLOATS_AT_ONCE",
     "Output",
     "RowFunction",
-    "RowSampler",
     "TwoStages",
     "axis_along",
     "compile_mode",
@@ -62,6 +61,7 @@ __all__ = [
     "of_rows",
     "row_axes",
     "row_params",
+    "sample_rows",
     "with_lengths",
 ]
 
@@ -384,73 +384,61 @@ class TwoStages:
         return found[: self.n_latents], found[self.n_latents :]
 
 
-class RowSampler:
-    """Draws of outputs: of what all parts of the rows share, and then of each part.
+def sample_rows(
+    approx: GuideApproximation,
+    outputs: Sequence[Output],
+    selection: RowSelection,
+    n_draws: int,
+    *,
+    chunk: int | None = None,
+    random_seed: RandomState = None,
+    predictive: bool = False,
+) -> Iterator[tuple[slice, RowSelection, dict[str, np.ndarray]]]:
+    """Yield the place of each part of the rows, its rows, and arrays of shape (draws, ...) by name.
 
     The outputs are functions of the value variables; with `predictive`, of the free variables, and observed
-    ones are drawn.
+    ones are drawn. What all parts share comes with the first part only.
     """
+    along = axis_along(outputs, selection)
+    shared = [o for o in outputs if along is None or along not in o.axes]
+    by_row = [o for o in outputs if along is not None and along in o.axes]
+    n, params = pt.lscalar("n_draws"), row_params(approx)
+    draws = draw_guides(approx, params, (n,))
+    stages = TwoStages(
+        approx,
+        draws,
+        n,
+        params,
+        along,
+        _computed(approx, shared, draws, predictive),
+        _computed(approx, by_row, draws, predictive),
+        swaps=selection.data.swaps,
+        random_seed=random_seed,
+        mode=compile_mode(_count_numbers(outputs, selection, n_draws)),
+    )
+    if chunk is None:
+        n_rows = 1 if along is None else max(len(selection.positions[along]), 1)
+        per_row = max(_count_numbers(by_row, selection, n_draws) // n_rows, 1)
+        chunk = max(FLOATS_AT_ONCE // per_row, 1)
+    latents, found = stages.shared(n_draws, selection)
+    arrays = _by_name(shared, found, n_draws)
+    for part, rows in selection.chunks(along, chunk):
+        if by_row:
+            arrays |= _by_name(by_row, stages.part(n_draws, rows, latents), n_draws)
+        yield part, rows, arrays
+        arrays = {}
 
-    def __init__(
-        self,
-        approx: GuideApproximation,
-        outputs: Sequence[Output],
-        selection: RowSelection,
-        n_draws: int,
-        random_seed: RandomState = None,
-        predictive: bool = False,
-    ) -> None:
-        self.n_draws = n_draws
-        self.along = along = axis_along(outputs, selection)
-        self.shared = [o for o in outputs if along is None or along not in o.axes]
-        self.by_row = [o for o in outputs if along is not None and along in o.axes]
-        n, params = pt.lscalar("n_draws"), row_params(approx)
-        draws = draw_guides(approx, params, (n,))
-        self.stages = TwoStages(
-            approx,
-            draws,
-            n,
-            params,
-            along,
-            _computed(approx, self.shared, draws, predictive),
-            _computed(approx, self.by_row, draws, predictive),
-            swaps=selection.data.swaps,
-            random_seed=random_seed,
-            mode=compile_mode(_count_numbers(outputs, selection, n_draws)),
-        )
 
-    def chunks(
-        self, selection: RowSelection, chunk: int | None = None
-    ) -> Iterator[tuple[slice, RowSelection, dict[str, np.ndarray]]]:
-        """Yield the place of each part, its rows, and arrays of shape (draws, ...) by name.
-
-        What is shared comes with the first part only.
-        """
-        latents, shared = self.stages.shared(self.n_draws, selection)
-        arrays = self._by_name(self.shared, shared)
-        for part, rows in selection.chunks(self.along, chunk or self._rows_at_once(selection)):
-            if self.by_row:
-                found = self.stages.part(self.n_draws, rows, latents)
-                arrays |= self._by_name(self.by_row, found)
-            yield part, rows, arrays
-            arrays = {}
-
-    def _by_name(
-        self, outputs: Sequence[Output], arrays: Sequence[np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        return {
-            output.name: array
-            if array.ndim > len(output.axes)
-            else np.broadcast_to(array, (self.n_draws, *array.shape))
-            for output, array in zip(outputs, arrays)
-        }
-
-    def _rows_at_once(self, selection: RowSelection) -> int:
-        if self.along is None:
-            return 1
-        n_rows = max(len(selection.positions[self.along]), 1)
-        per_row = max(_count_numbers(self.by_row, selection, self.n_draws) // n_rows, 1)
-        return max(FLOATS_AT_ONCE // per_row, 1)
+def _by_name(
+    outputs: Sequence[Output], arrays: Sequence[np.ndarray], n_draws: int
+) -> dict[str, np.ndarray]:
+    """Name arrays, and repeat those that no draw changes."""
+    return {
+        output.name: array
+        if array.ndim > len(output.axes)
+        else np.broadcast_to(array, (n_draws, *array.shape))
+        for output, array in zip(outputs, arrays)
+    }
 
 
 def _computed(

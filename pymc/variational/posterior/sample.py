@@ -45,7 +45,6 @@ from pymc.util import RandomState
 from pymc.variational.memory import check_fits, with_unit
 from pymc.variational.posterior.draw import (
     Output,
-    RowSampler,
     axis_along,
     latent_outputs,
     likelihood_outputs,
@@ -53,6 +52,7 @@ from pymc.variational.posterior.draw import (
     observed_outputs,
     of_rows,
     row_axes,
+    sample_rows,
     with_lengths,
 )
 from pymc.variational.posterior.select import (
@@ -278,10 +278,16 @@ class _Plan:
         self, outputs: Sequence[Output]
     ) -> Iterator[tuple[slice, RowSelection, dict[str, np.ndarray]]]:
         """Yield arrays of some outputs, of a part of the rows at a time."""
-        rows, seed = self.selection.computed, self.options.random_seed
-        sampler = RowSampler(self.approx, outputs, rows, self.n_draws, seed, self.predictive)
         try:
-            yield from sampler.chunks(rows, self.options.chunk)
+            yield from sample_rows(
+                self.approx,
+                outputs,
+                self.selection.computed,
+                self.n_draws,
+                chunk=self.options.chunk,
+                random_seed=self.options.random_seed,
+                predictive=self.predictive,
+            )
         except ValueError as error:
             graphs = [output.graph for output in outputs]
             if other := self.selection.data.of_old_lengths(self.approx.model, graphs):

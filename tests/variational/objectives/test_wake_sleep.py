@@ -18,8 +18,8 @@ from scipy.stats import norm
 
 import pymc as pm
 
+from pymc.variational.fit_objective import check_reparametrised
 from pymc.variational.objectives import IWAE
-from pymc.variational.objectives.base import check_reparametrised
 from tests.variational.objectives.exact import (
     X,
     Z,
