@@ -23,7 +23,7 @@ from pymc.variational.guides.base import FlatGuide, Guide, Parameter, Plate, Sit
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.guides.specification import make_guides
 from pymc.variational.local_params.table import ParamTable
-from pymc.variational.objectives.terms import Term, terms_of
+from pymc.variational.objectives.base import Term, terms_of
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 from pymc.variational.posterior import moments
 from pymc.variational.posterior.sample import (

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import warnings
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import reduce
+from operator import mul
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytensor
@@ -20,20 +22,24 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
 from pymc.argument_checks import check_choice, check_int
+from pymc.minibatch.axis_tracking import Rows, Untracked, track_axes
 from pymc.minibatch.current_value import current_length, current_value
 from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.scaling import scale_factor
 from pymc.pytensorf import compile
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage
 from pymc.variational.guides.base import Guide, Parameter, ParamValues, Plate
 from pymc.variational.guides.unnumbered_rows import scaled_axes
 from pymc.variational.local_params.row_optimizer import RowGradient, all_updates, guarded
+from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.objectives.base import (
     Losses,
     Objective,
     Setting,
+    Term,
+    plate_scale,
 )
-from pymc.variational.objectives.terms import REDUCTIONS, Term, loss_factor
 from pymc.variational.optimizers import as_optimizer, chain, clip_by_global_norm
 from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
     ExplicitInferenceError,
@@ -42,7 +48,14 @@ from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the rele
 )
 from pymc.variational.updates import adagrad_window
 
-__all__ = ["FitObjective"]
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
+__all__ = ["FitObjective", "loss_factor"]
+
+
+#: Sizes of the loss: that of a batch, of all data, or of a row.
+REDUCTIONS = ("batch", "sum", "mean")
 
 
 class FitObjective:
@@ -326,6 +339,7 @@ class FitObjective:
         return [gradients[var] for var in variables]
 
 
+# --- checks of an objective ---
 def _check_plates(setting: Setting, objective: Objective) -> None:
     """Raise if a bound of particles cannot be taken row by row."""
     if not objective.of_particles:
@@ -436,3 +450,71 @@ def check_reparametrised(guides: Sequence[Guide], objective: Objective) -> None:
         f"discrete variables are: {instead}, or a distribution that is a function of noise, such as "
         "pm.Normal or pm.LogNormal"
     )
+
+
+# --- the size of the loss ---
+def loss_factor(model: Model, reduction: str) -> Variable:
+    """Return the factor of the loss, which is in nats of all data.
+
+    Parameters
+    ----------
+    model : Model
+    reduction : {"batch", "sum", "mean"}
+        "batch" divides by N/B, 1 for full data; "sum" leaves the loss as it is; "mean" divides by the
+        number of rows. If observed variables are on several plates, "batch" takes the largest ratio, and
+        "mean" the rows of all of them.
+
+    Returns
+    -------
+    scalar of floatX
+    """
+    if reduction == "sum":
+        return pt.constant(1.0)
+    plates = _observed_plates(model)
+    if reduction == "mean":
+        counts = [plate.n_rows for plate in plates]
+        n_rows = counts[0] if len(counts) == 1 else pt.add(*counts)
+        return 1 / n_rows.astype("floatX")
+    scales = [plate.scale for plate in plates]
+    return 1 / (scales[0] if len(scales) == 1 else pt.max(pt.stack(scales)))
+
+
+class PlateSize(NamedTuple):
+    """The number of all rows, and N/B."""
+
+    n_rows: Variable
+    scale: Variable
+
+
+def _observed_plates(model: Model) -> list[PlateSize]:
+    """Return the sizes of the plates of observed variables, each once.
+
+    Without any, they are those of the subsampled dims, or one row.
+    """
+    found: dict[Hashable, PlateSize] = {}
+    for rv in model.observed_RVs:
+        axes = track_axes(model.rvs_to_values[rv])
+        rows = () if isinstance(axes, Untracked) else tuple(a for a in axes if isinstance(a, Rows))
+        if rows:
+            found[rows] = _size_of_rows(rows)
+        else:
+            dims = model.named_vars_to_dims.get(rv.name, ())
+            found.setdefault(dims[0] if dims else rv.name, _size_without_index(model, rv))
+    if not found:
+        found = {index: _size_of_rows((Rows(index),)) for index in model_indexes(model)}
+    return list(found.values()) or [PlateSize(pt.constant(1), pt.constant(1.0))]
+
+
+def _size_of_rows(rows: Sequence[Rows]) -> PlateSize:
+    n_rows = reduce(mul, [axis.total for axis in rows], pt.constant(1, dtype="int64"))
+    return PlateSize(n_rows, plate_scale(rows))
+
+
+def _size_without_index(model: Model, rv: Variable) -> PlateSize:
+    """Return the size of full data, or of a batch with a `total_size`: rows are on the leading axis."""
+    shape = list(model.rvs_to_values[rv].shape)
+    totals = unscaled_rv(rv)[1]
+    explicit = [total for total in totals if total is not None]
+    if not explicit:
+        return PlateSize(shape[0] if shape else pt.constant(1), pt.constant(1.0))
+    return PlateSize(pt.as_tensor(reduce(mul, explicit)), scale_factor(totals, shape))

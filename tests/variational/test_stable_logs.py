@@ -30,7 +30,7 @@ import pymc.dims as pmd
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.objectives import base
-from pymc.variational.objectives.terms import terms_of
+from pymc.variational.objectives.base import terms_of
 from pymc.variational.posterior.log_weights import SubsampledLogDensity
 from pymc.variational.stable_logs import log_erfc, stabilised
 from pymc.variational.vectorize import at_draws

@@ -1,11 +1,15 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
-"""Objectives: from log-weights of draws to the losses of a fit."""
+"""Objectives: from the terms of a model and draws of its guides to log-weights, and to the losses of a fit.
+
+The log-probability of a model is a sum of terms. A term on a plate has a value for each row and is summed
+within a row only. Objectives take the sums over rows and over particles, in the order that each needs.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +21,9 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
+from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, track_axes
+from pymc.minibatch.batch_logp import minibatch_logp
+from pymc.minibatch.scaling import scale_factor
 from pymc.variational.configurable import Configurable
 from pymc.variational.guides.base import (
     Guide,
@@ -28,10 +35,16 @@ from pymc.variational.guides.base import (
     SampleShape,
     Site,
     detach,
+    plate_shape,
 )
-from pymc.variational.objectives.terms import Term, plate_scale
+from pymc.variational.guides.unnumbered_rows import (
+    UnnumberedRows,
+    explicit_totals,
+    is_part,
+    traced_axes,
+)
 from pymc.variational.stable_logs import stabilised
-from pymc.variational.vectorize import at_draws, largest_at_once
+from pymc.variational.vectorize import as_tensor, at_draws, largest_at_once
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
@@ -40,6 +53,78 @@ if TYPE_CHECKING:
 type Bound = Callable[[Variable, int], Variable]
 
 
+# --- terms of a model ---
+@dataclass(frozen=True)
+class Term:
+    """A term of the log-probability of a model, in nats.
+
+    It has the axes of its plate, the rows of a batch, and is not scaled to all rows. A term whose rows cannot
+    be told apart has no plate and is its share of the model's log-probability.
+    """
+
+    name: str
+    plate: Plate
+    logp: Variable
+    mixed: str = ""  # why the rows cannot be told apart
+    within: tuple[int, ...] = ()  # axes of the variable within a row, over which `logp` is summed
+
+
+def terms_of(model: Model, rows: Iterable[Rows] = ()) -> list[Term]:
+    """Return a term for each free and observed variable, Jacobian included, and for each Potential.
+
+    They are functions of the value variables. `rows` are those of guides, which may be of dims that the model
+    does not subsample.
+    """
+    variables = [*model.basic_RVs, *model.potentials]
+    with minibatch_logp():
+        logps = model.logp(vars=variables, sum=False)
+    unnumbered = [axis for axis in dict.fromkeys(rows) if isinstance(axis, UnnumberedRows)]
+    known = traced_axes(model, unnumbered)
+    parts = [axis for axis in unnumbered if is_part(axis.n_available, axis.total)]
+    terms = []
+    for var, logp in zip(variables, logps):
+        explicit = explicit_totals(model, var) if unnumbered else {}
+        term = _term(var.name, logp, known, explicit)
+        if term.mixed and parts and not explicit:
+            raise ValueError(
+                f"{term.name!r} depends on the rows of {parts[0]}, of which the model holds a batch "
+                "(total_size=...), but has no value for each row, so that it cannot be scaled to all of "
+                f"them: {term.mixed}. Give data of the rows dims={parts[0].dim!r}, and let the term have a "
+                "value for each row"
+            )
+        terms.append(term)
+    return terms
+
+
+def _term(
+    name: str,
+    logp: Variable,
+    known: Mapping[Variable, Axes | Untracked],
+    explicit: Collection[int],
+) -> Term:
+    axes, logp = track_axes(logp, known), as_tensor(logp)
+    # The model has scaled it as a whole, so that its sum is a share of the log-probability
+    if isinstance(axes, Untracked):
+        return Term(name, (), logp.sum(), axes.why)
+    plate = tuple(axis for axis in axes if isinstance(axis, Rows))
+    within = tuple(k for k, axis in enumerate(axes) if not isinstance(axis, Rows))
+    # Undo the scale of the model, which has it for rows of an index and for explicit totals
+    scaled = [
+        axis
+        for k, axis in enumerate(axes)
+        if isinstance(axis, Rows) and (k in explicit or axis.has_row_ids)
+    ]
+    if scaled:
+        logp = logp / plate_scale(scaled)
+    return Term(name, plate, logp.sum(within) if within else logp, within=within)
+
+
+def plate_scale(plate: Sequence[Rows]) -> Variable:
+    """Return the number of all rows divided by that of the batch."""
+    return scale_factor([rows.total for rows in plate], plate_shape(plate))
+
+
+# --- objectives and their losses ---
 class Loss(NamedTuple):
     """A loss to minimise, and the parameters that it is minimised for.
 
@@ -192,6 +277,7 @@ class Objective(Configurable, ABC):
         """Raise a ValueError if the objective does not fit a model and its guides."""
 
 
+# --- draws of guides ---
 @dataclass(frozen=True)
 class Draws:
     """A draw of every guide."""
@@ -272,6 +358,7 @@ def own_space(
     return dict(zip(rvs, at_draws(model.replace_rvs_by_values(rvs), values)))
 
 
+# --- log-weights ---
 @dataclass(frozen=True)
 class Weights:
     """Log-weights by plate, in nats.

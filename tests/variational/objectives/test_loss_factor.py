@@ -15,9 +15,8 @@ from scipy.stats import norm
 import pymc as pm
 
 from pymc.variational.approximation import guided_approximation
-from pymc.variational.fit_objective import FitObjective
+from pymc.variational.fit_objective import FitObjective, loss_factor
 from pymc.variational.objectives import ELBO, IWAE
-from pymc.variational.objectives.terms import loss_factor
 from tests.variational.objectives.exact import (
     PYTHON,
     all_batches,

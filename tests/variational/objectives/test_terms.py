@@ -13,7 +13,7 @@ from pytensor.compile.mode import Mode
 import pymc as pm
 
 from pymc.variational import vectorize
-from pymc.variational.objectives.terms import plate_scale, terms_of
+from pymc.variational.objectives.base import plate_scale, terms_of
 from pymc.variational.vectorize import at_draws
 
 PLAIN = Mode(linker="py", optimizer=None)
