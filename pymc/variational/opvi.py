@@ -203,6 +203,7 @@ class _Group:
         start = read_starts(self.model, start) if start else {}
         start = {name: broadcast_start(self.model, name, x) for name, x in start.items()}
         flat = super()._prepare_start(start)  # type: ignore[misc]
+        # The release concatenates in the order of the model, and reads in that of the group
         in_model = [self.model.rvs_to_values[rv].name for rv in self.model.free_RVs]
         in_model = [name for name in in_model if name in self.ordering]
         ends = np.cumsum([prod(self.ordering[name][2]) for name in in_model])

@@ -94,6 +94,7 @@ class NormalizingFlow(FlatGuide):
         hidden = pt.tanh(x @ params[f"w{layer}"] + params[f"b{layer}"])
         out = hidden @ params[f"out{layer}"][:-1] + params[f"out{layer}"][-1]
         n_moved = len(halves(layer, self.layout.size)[1])
+        # Bounded smoothly: one long step of the optimizer would overflow the exponential otherwise
         log_scale = MAX_LOG_SCALE * pt.tanh(out[..., n_moved:] / MAX_LOG_SCALE)
         return out[..., :n_moved], log_scale
 

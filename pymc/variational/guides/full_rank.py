@@ -69,6 +69,7 @@ class FullRankGuide(FlatGuide):
         flat, d = params["L_tril"], self.layout.size
         rows, columns = self._tril_indices
         diagonal = flat[..., np.flatnonzero(rows == columns)]
+        # A positive diagonal: each covariance has one factor then
         entries = pt.set_subtensor(diagonal, pt.softplus(diagonal))
         empty = pt.zeros((*(flat.shape[k] for k in range(flat.type.ndim - 1)), d, d))
         return pt.set_subtensor(empty[..., rows, columns], entries)
@@ -98,7 +99,7 @@ class FullRankGuide(FlatGuide):
         entries, (rows, columns) = values[tril], self._tril_indices
         diagonal = rows == columns
         factor = np.where(diagonal, np.logaddexp(0, entries), entries)
-        sd = np.sqrt(np.bincount(rows, weights=factor**2))
+        sd = np.sqrt(np.bincount(rows, weights=factor**2))  # the norm of each row of the factor
         return {mu: sd, tril: sd[rows] / np.where(diagonal, logistic(entries), 1)}
 
 

@@ -71,10 +71,8 @@ class LowRank(FlatGuide):
         }
 
     def sample(self, params: Params, sample_shape: SampleShape) -> Variable:
-        common, independent = (
-            noise((*sample_shape, self.rank)),
-            noise((*sample_shape, self.layout.size)),
-        )
+        common = noise((*sample_shape, self.rank))
+        independent = noise((*sample_shape, self.layout.size))
         correlated = common @ params["factors"].T
         return params["mu"] + correlated + pt.softplus(params["rho"]) * independent
 
@@ -82,9 +80,11 @@ class LowRank(FlatGuide):
         sd, factors = pt.softplus(params["rho"]), params["factors"]
         standard = (z - params["mu"]) / sd
         scaled = factors / sd[:, None]
+        # Woodbury: the inverse of I + V V' is I - V (I + V' V)^-1 V', where V = U / D has `rank` columns
         inner = cholesky(pt.eye(self.rank) + scaled.T @ scaled)
         explained = solve_lower(inner, standard @ scaled)
         quadratic = (standard**2).sum(axis=-1) - (explained**2).sum(axis=-1)
+        # Determinant lemma: |I + V V'| = |I + V' V|
         log_det = pt.log(sd).sum() + pt.log(pt.diagonal(inner)).sum()
         return -0.5 * quadratic - log_det - self.layout.size * LOG_SQRT_2PI
 

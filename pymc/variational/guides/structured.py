@@ -117,6 +117,7 @@ class Structured(FlatGuide):
         sites = self.global_layout.sites
         free = {site: to_unconstrained(site, parents[site.rv]) for site in sites}
         n_sample_dims = max(x.type.ndim - site.value.type.ndim for site, x in free.items())
+        # From their start, so that mu is the mean of a row there
         deviation = self.global_layout.join(free, n_sample_dims) - self.center
         slopes = params["slopes"].reshape((-1, self.layout.size, self.global_layout.size))
         shift = (slopes * deviation[..., None, None, :]).sum(axis=-1)

@@ -84,6 +84,7 @@ class RenyiBound(LowerBound):
             return weights.mean(axis=axis)
         rest = 1 - self.alpha
         n_particles = weights.shape[axis].astype(weights.dtype)
+        # Weights themselves would overflow: a log-weight of all data may be in the thousands
         return (pt.logsumexp(rest * weights, axis=axis) - pt.log(n_particles)) / rest
 
     def losses(self, setting: Setting) -> Losses:

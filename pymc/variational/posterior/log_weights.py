@@ -219,7 +219,7 @@ def log_evidence(
     for _, part, values in weights.parts(show=progressbar):
         total[part] = np.logaddexp(total[part], np.logaddexp.reduce(values, axis=0))
         squares[part] = np.logaddexp(squares[part], np.logaddexp.reduce(2 * values, axis=0))
-    # The relative variance of the weights, by their mean square and mean
+    # The relative variance of the weights, by their mean square and mean; rounding may take it below 0
     variance = np.expm1(np.maximum(squares + np.log(n_particles) - 2 * total, 0))
     found = {
         "log_evidence": weights.labelled(total - np.log(n_particles)),

@@ -378,7 +378,7 @@ def _multi_trace(model: Model, dataset: xr.Dataset) -> MultiTrace:
     trace = NDArray(
         model=model,
         vars=kept,
-        fn=lambda *values: values,
+        fn=lambda *values: values,  # not called: all samples are set below
         var_shapes={var.name: arrays[var.name].shape[1:] for var in kept},
         var_dtypes={var.name: arrays[var.name].dtype for var in kept},
     )

@@ -333,6 +333,7 @@ class RowSelection:
 
     def in_table(self, plate: Sequence[Rows]) -> np.ndarray:
         """Return the rows of a plate in C order over its axes, as in its table: shape (n_rows,)."""
+        # As np.ravel_multi_index, for each combination of rows
         flat = self._numbers(plate[0])
         for rows in plate[1:]:
             total = rows_in_all([rows]) if rows in self.held else self.totals[rows]
