@@ -37,7 +37,6 @@ from pymc.variational.objectives.base import (
     Losses,
     Objective,
     Setting,
-    Term,
     plate_scale,
 )
 from pymc.variational.optimizers import as_optimizer, chain, clip_by_global_norm
@@ -357,6 +356,7 @@ def _check_plates(setting: Setting, objective: Objective) -> None:
             f"are on {', '.join(names)}: {instead}"
         )
     scaled = scaled_axes(setting.model)
+    local = {site.value for site in setting.sites if site.plate}
     subject = f"objective {objective.name!r} is a bound for each row of {plates[0][0].dim!r}, but"
     for term in setting.terms:
         if term.mixed:
@@ -364,7 +364,7 @@ def _check_plates(setting: Setting, objective: Objective) -> None:
                 f"{subject} the rows of {term.name!r} cannot be told apart: {term.mixed}. A model whose rows "
                 f"are coupled has no bound by row; {instead}"
             )
-        if not _depends_on_rows(setting, term):
+        if local.isdisjoint(ancestors([term.logp])):
             continue
         if term.plate != plates[0]:
             dims = ", ".join(str(rows.dim) for rows in term.plate)
@@ -392,11 +392,6 @@ def _check_all_rows(setting: Setting, objective: Objective, instead: str) -> Non
         "needs latent variables of the rows: of globals alone the scale N/B would stand inside "
         f"of the logsumexp over particles, which is no bound. Use all rows, or {instead}"
     )
-
-
-def _depends_on_rows(setting: Setting, term: Term) -> bool:
-    local = {site.value for site in setting.sites if site.plate}
-    return not local.isdisjoint(ancestors([term.logp]))
 
 
 def _check_upper_bound(
