@@ -57,9 +57,9 @@ class Verdict:
     ess: float = 0.0
 
     def __str__(self) -> str:
-        good, word = (
-            (self.converged, "converged") if self.trusted is None else (self.trusted, "trusted")
-        )
+        good, word = self.trusted, "trusted"
+        if good is None:
+            good, word = self.converged, "converged"
         advice = f" {self.advice}." if self.advice else ""
         return f"{'' if good else 'not '}{word}: {self.reason}.{advice}"
 
@@ -152,17 +152,16 @@ class FitReport:
     def __str__(self) -> str:
         engine = self.driver if self.driver == self.backend else f"{self.driver}, {self.backend}"
         speed = f"{self.steps_per_second:,.0f} steps/s; " if self.seconds > 0 else ""
+        verdict = "" if self.verdict is None else f"; {self.verdict}"
+        bound, of = "", self.settings.get
+        if "bound" in self.settings:
+            bound = (
+                f"; the {of('objective')} bound is {of('bound')}, by {of('n_particles')} particles"
+            )
         return (
             f"{self.method}: {self.n_steps:,} steps in {self.seconds:.3g} s ({speed}{engine}), "
-            f"compiled in {self.compile_seconds:.3g} s, {self.stopped}{self._bound()}"
-            f"{'' if self.verdict is None else f'; {self.verdict}'}"
+            f"compiled in {self.compile_seconds:.3g} s, {self.stopped}{bound}{verdict}"
         )
-
-    def _bound(self) -> str:
-        if "bound" not in self.settings:
-            return ""
-        what = [self.settings.get(name) for name in ("objective", "bound", "n_particles")]
-        return "; the {} bound is {}, by {} particles".format(*what)
 
 
 def add_fit(tree: Any, approx: Approximation) -> Any:

@@ -53,7 +53,7 @@ class Blocks:
         return self.members.shape[1]
 
     def split(self, points: Any) -> tuple[Any, Any]:
-        """Return globals, shape (..., n_shared), and blocks, shape (..., n_blocks, block_size)."""
+        """Return globals and blocks of arrays or graphs, shapes (..., n_shared) and (..., n_blocks, block_size)."""
         return points[..., self.shared], points[..., self.members]
 
     def join(self, shared: np.ndarray, local: np.ndarray) -> np.ndarray:

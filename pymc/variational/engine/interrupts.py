@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import threading
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -37,31 +37,26 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.pending = False
-        self._sigint_handler: Any = None
-        self._sigterm_handler: Any = None
+        self._handlers: dict[int, Any] = {}  # those before, of the signals that are delayed
         self._terminating = False
         self._in_python = False
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            handler = signal.getsignal(signal.SIGINT)
-            if callable(handler):  # neither ignored, nor a handler that Python cannot restore
-                self._sigint_handler = handler
-                signal.signal(signal.SIGINT, self._note)
-            handler = signal.getsignal(signal.SIGTERM)
-            if callable(handler) or handler is signal.SIG_DFL:
-                self._sigterm_handler = handler
-                signal.signal(signal.SIGTERM, self._note_termination)
+            self._delay(signal.SIGINT, self._note)
+            self._delay(signal.SIGTERM, self._note_termination)
         return self
+
+    def _delay(self, signum: int, note: Callable[[int, FrameType | None], None]) -> None:
+        before = signal.getsignal(signum)
+        # Neither an ignored signal, nor a handler that Python cannot restore. SIGTERM is not handled by default
+        if callable(before) or (before is signal.SIG_DFL and signum == signal.SIGTERM):
+            self._handlers[signum] = signal.signal(signum, note)
 
     def __exit__(self, *exception: object) -> None:
         """Restore the handlers. A SIGTERM takes effect now."""
-        if self._sigint_handler is not None:
-            signal.signal(signal.SIGINT, self._sigint_handler)
-            self._sigint_handler = None
-        if self._sigterm_handler is not None:
-            signal.signal(signal.SIGTERM, self._sigterm_handler)
-            self._sigterm_handler = None
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
         if self._terminating:
             self._terminating = False
             signal.raise_signal(signal.SIGTERM)
@@ -77,12 +72,13 @@ class Interrupts:
     @contextmanager
     def allowed(self) -> Iterator[None]:
         """Let signals interrupt Python code: Ctrl-C as usual, and SIGTERM as Ctrl-C."""
-        if self._sigint_handler is not None:
-            signal.signal(signal.SIGINT, self._sigint_handler)
+        delayed = signal.SIGINT in self._handlers
+        if delayed:
+            signal.signal(signal.SIGINT, self._handlers[signal.SIGINT])
         try:
             self._in_python = True
             yield
         finally:
             self._in_python = False
-            if self._sigint_handler is not None:
+            if delayed:
                 signal.signal(signal.SIGINT, self._note)
