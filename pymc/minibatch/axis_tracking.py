@@ -9,7 +9,7 @@ An axis is :class:`Rows` (picked by a minibatch index), ``BROADCAST`` (one value
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
@@ -135,35 +135,24 @@ def output_axes(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 _running: ContextVar[dict[Variable, Axes | Untracked]] = ContextVar("_running")
 
 
-def track_axes(
-    var: Variable,
-    known: KnownAxes | None = None,
-    free: Collection[Variable] = (),
-) -> Axes | Untracked:
+def track_axes(var: Variable, known: KnownAxes | None = None) -> Axes | Untracked:
     """Return what each axis of `var` is.
 
     Parameters
     ----------
     var : Variable
     known : mapping, optional
-        Axes of variables at which to stop: an observed variable has the axes of its value.
-    free : collection of Variable
-        The free variables of the model, whose draws differ along every axis. Any other random
-        variable is part of a term, like the component of a mixture: its parameters count.
+        Axes of variables at which to stop: an observed variable has the axes of its value, and the
+        draws of a free variable differ along every axis. Any other random variable is part of a
+        term, like the component of a mixture: its parameters count.
     """
     found: dict[Variable, Axes | Untracked] = dict(known or {})
     if var.owner is None:
-        return found.get(var, _root_axes(var))
+        return found.get(var, root_axes(var))
     token = _running.set(found)
     try:
         for node in toposort([var], blockers=list(found)):
             for output, axes in zip(node.outputs, _track_node(node, found), strict=True):
-                if output in free and not isinstance(axes, Untracked):
-                    lengths = static_shape(output)
-                    axes = tuple(
-                        OTHER if axis is BROADCAST and length != 1 else axis
-                        for axis, length in zip(axes, lengths)
-                    )
                 found.setdefault(output, axes)
     finally:
         _running.reset(token)
@@ -179,11 +168,11 @@ def axes_so_far(var: Variable) -> Axes | Untracked:
 def _track_node(node: Apply, found: dict[Variable, Axes | Untracked]) -> Sequence[Axes | Untracked]:
     inputs: list[Axes] = []
     for k, var in enumerate(node.inputs):
-        axes = found.setdefault(var, _root_axes(var))
+        axes = found.setdefault(var, root_axes(var))
         if isinstance(axes, Untracked):
             if _uses_values(node.op, k):
                 return [axes] * len(node.outputs)
-            axes = _root_axes(var)
+            axes = root_axes(var)
         inputs.append(axes)
     try:
         tracked = output_axes(node.op, node, inputs)
@@ -192,7 +181,7 @@ def _track_node(node: Apply, found: dict[Variable, Axes | Untracked]) -> Sequenc
         if isinstance(node.op, MinibatchIndexRV) or any(map(rows_of, inputs)):
             return [untracked.with_traceback(None)] * len(node.outputs)
         # No row comes in, so none is lost: only the axes of the outputs are unknown
-        return [_root_axes(output) for output in node.outputs]
+        return [root_axes(output) for output in node.outputs]
 
 
 def _with_length_one(axes: Axes, var: Variable) -> Axes:
@@ -214,7 +203,8 @@ def _uses_values(op: Op, k: int) -> bool:
 _LARGEST_CONSTANT = 1_000_000
 
 
-def _root_axes(var: Variable) -> Axes:
+def root_axes(var: Variable) -> Axes:
+    """Return the axes of data, or of a variable that is no function of rows."""
     repeated: Sequence[bool] = [length == 1 for length in static_shape(var)]
     if isinstance(var, Constant) and not isinstance(var, SharedVariable):
         if 0 < np.ndim(var.data) and 0 < np.size(var.data) <= _LARGEST_CONSTANT:

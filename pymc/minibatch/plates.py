@@ -9,7 +9,7 @@ of which a batch holds B, and its parameters are rows of the same index, or broa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from pymc.minibatch.axis_tracking import (
     Untracked,
     indexes,
     ndim_supp,
+    root_axes,
     track_axes,
 )
 from pymc.minibatch.current_value import current_length
@@ -196,15 +197,13 @@ def local_axes(model: Model) -> dict[Variable, tuple[Rows | None, ...]]:
 
 
 def known_axes(model: Model) -> dict[Variable, Axes | Untracked]:
-    """Return the axes of the local and the observed variables of a model, and of their values.
+    """Return the axes of the free and the observed variables of a model, and of the values of local ones.
 
     For :func:`.track_axes` of graphs of random variables and of log-probabilities. Observed variables are
     only those of a batch.
     """
     root = model.root
-    known: dict[Variable, Axes | Untracked] = {}
-    if not root._minibatch_indexes:
-        return known
+    known: dict[Variable, Axes | Untracked] = {rv: root_axes(rv) for rv in root.free_RVs}
     for rv, rows in local_axes(model).items():
         value = root.rvs_to_values.get(rv)
         known[rv] = axes = as_axes(rows)
@@ -311,11 +310,10 @@ def check_free_variable(
     dims: Sequence[str | None] | None,
     plates: Mapping[str, Variable],
     known: KnownAxes | None = None,
-    free: Collection[Variable] = (),
 ) -> None:
     """Check that a free variable has rows of a batch where its dims say so, and nowhere else.
 
-    `plates` maps the subsampled dims of the model to their index; `known` and `free` are passed on to
+    `plates` maps the subsampled dims of the model to their index; `known` is passed on to
     :func:`.track_axes`.
 
     Raises
@@ -337,7 +335,7 @@ def check_free_variable(
                 "of a batch cannot be drawn without the others. Use a distribution whose draws are "
                 "independent along the rows, or a dim that is not subsampled"
             )
-    axes = track_axes(rv, known, free)
+    axes = track_axes(rv, known)
     if isinstance(axes, Untracked):
         raise ValueError(
             f"The parameters of the free variable {name!r}: {axes.why}. What all rows share cannot "
@@ -365,16 +363,15 @@ def check_local_prior(
     transform: Transform | None,
     rows: Sequence[Rows | None],
     known: KnownAxes,
-    free: Collection[Variable] = (),
 ) -> None:
     """Raise ValueError where the prior of a local variable, with the Jacobian, is no sum over its rows.
 
-    `value` is the value variable, and `rows` are the axes of the variable. `known` and `free` are passed on
-    to :func:`.track_axes`.
+    `value` is the value variable, and `rows` are the axes of the variable. `known` is passed on to
+    :func:`.track_axes`.
     """
     if any(rows):
         axes = value_axes(as_axes(rows), value)
-        check_log_probability(name, rv, value, axes, known=known, free=free, transform=transform)
+        check_log_probability(name, rv, value, axes, known=known, transform=transform)
 
 
 def _where(name: str, k: int, rows: Rows) -> str:

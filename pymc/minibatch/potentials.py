@@ -51,13 +51,12 @@ def potential_scale(
     name: str,
     dims: Sequence[str | None] | None,
     known: KnownAxes,
-    free: Collection[Variable],
     is_handwritten: bool = False,
 ) -> Variable | None:
     """Return the factor that scales a Potential to all rows; None if it is of no minibatch.
 
     The term has a log-probability for each row, or with `total_size` it may be their sum over the batch. If
-    it is handwritten, and not made by a transformation, it may have a factor N/B. `known` and `free` are
+    it is handwritten, and not made by a transformation, it may have a factor N/B. `known` is
     passed on to :func:`.track_axes`.
 
     Raises
@@ -76,11 +75,11 @@ def potential_scale(
         )
     # A transformation may have subsampled one more axis: only that is scaled
     is_scaled = {Rows(i) for node in scaled for i in indexes(node.inputs[1:], by_shape=True)}
-    axes = track_axes(var, known, free)
+    axes = track_axes(var, known)
     found = list(map(Rows, indexes([var], known=known)))
     if not found and not scaled:
         check_no_row_count(what, [var])
-    found += [axis for axis in _counted_rows(var, known, free) if axis not in found]
+    found += [axis for axis in _counted_rows(var, known) if axis not in found]
     found = [axis for axis in found if axis not in is_scaled]
     if not found and (total_size is None or scaled):
         return None
@@ -117,17 +116,17 @@ def potential_scale(
     if is_handwritten:
         check_no_own_factor(name, var, totals, lengths)
     if is_summed or isinstance(axes, Untracked):
-        summed = summed_rows(what, var, known, free)
-        check_sum_over_rows(what, var, summed, frozenset(found), known, free, is_vouched=True)
+        summed = summed_rows(what, var, known)
+        check_sum_over_rows(what, var, summed, frozenset(found), known, is_vouched=True)
     return scale_factor(totals, lengths, stated)
 
 
-def _counted_rows(var: Variable, known: KnownAxes, free: Collection[Variable]) -> Collection[Rows]:
+def _counted_rows(var: Variable, known: KnownAxes) -> Collection[Rows]:
     """Return the rows that are in a term by their number alone, as those of ``pt.ones(n)``."""
     if not indexes([var], by_shape=True):
         return ()
     try:
-        summed = summed_rows("it", var, known, free)
+        summed = summed_rows("it", var, known)
     except ValueError:  # a row count, which is refused elsewhere
         return ()
     return () if isinstance(summed, Untracked) else summed

@@ -74,14 +74,13 @@ def check_log_probability(
     axes: Axes | Untracked,
     *,
     known: KnownAxes,
-    free: Collection[Variable],
     transform: Transform | None = None,
     is_vouched: bool = False,
 ) -> None:
     """Check that the log-probability of a variable is a sum over the rows of its value.
 
     `value` is what is observed, with `axes`, or the value variable of a free variable, after `transform`.
-    `known` and `free` are passed on to :func:`.track_axes`. A stated `total_size` vouches for the sum
+    `known` is passed on to :func:`.track_axes`. A stated `total_size` vouches for the sum
     where nothing else tells.
 
     Raises
@@ -91,7 +90,7 @@ def check_log_probability(
         among its parameters.
     """
     # Inputs stand for the parameters, so that only the distribution itself is looked into
-    parameters = {var: track_axes(var, known, free) for var in _parameters(rv, [*known, *free])}
+    parameters = {var: track_axes(var, known) for var in _parameters(rv, list(known))}
     stands_for = {_of_any_length(var, found): var for var, found in parameters.items()}
     [bare] = rebuild([rv], {var: stand for stand, var in stands_for.items()})
     observed = _of_any_length(value, axes)
@@ -110,7 +109,7 @@ def check_log_probability(
     summed = summed_rows(repr(name), logp, {**inside, observed: axes})
     if isinstance(summed, Untracked) and summed.is_worth_trying:
         [logp] = rebuild([logp], {**stands_for, observed: value})
-    check_sum_over_rows(repr(name), logp, summed, frozenset(found), known, free, is_vouched)
+    check_sum_over_rows(repr(name), logp, summed, frozenset(found), known, is_vouched)
 
 
 def _of_any_length(var: Variable, axes: Axes | Untracked) -> Variable:
@@ -183,7 +182,6 @@ def check_sum_over_rows(
     summed: frozenset[Rows] | Untracked,
     rows: frozenset[Rows],
     known: KnownAxes,
-    free: Collection[Variable],
     is_vouched: bool,
 ) -> None:
     """Raise ValueError where a term of the log-probability is no sum over `rows`.
@@ -192,7 +190,7 @@ def check_sum_over_rows(
     of data and free variables; else a `total_size` vouches for it.
     """
     if isinstance(summed, Untracked) and summed.is_worth_trying:
-        answer = adds_up(term, rows, known, free)
+        answer = adds_up(term, rows, known)
         if answer or (answer is None and is_vouched and not summed.certain):
             summed = rows
         elif answer is False and not summed.certain:
@@ -215,17 +213,14 @@ def check_sum_over_rows(
 
 # --- proof by rules ---
 def summed_rows(
-    name: str,
-    term: Variable,
-    known: KnownAxes | None = None,
-    free: Collection[Variable] = (),
+    name: str, term: Variable, known: KnownAxes | None = None
 ) -> frozenset[Rows] | Untracked:
     """Return the rows that a term of the log-probability is a sum over, each entry of one row alone.
 
     Linear operations are peeled off the top of the graph (sums over rows, sums of these, products with
     what all rows share) until what is left is row by row, by the rules of :func:`.output_axes`. `term` has
-    an entry for each row, or is a sum of these. `known` and `free` are passed on to :func:`.track_axes`;
-    value variables are among those known. `name` is that of the term.
+    an entry for each row, or is a sum of these. `known` is passed on to :func:`.track_axes`; value
+    variables are among those known. `name` is that of the term.
 
     Raises
     ------
@@ -233,7 +228,7 @@ def summed_rows(
         If it computes with the row count of the batch.
     """
     known = known or {}
-    graph = _Graph(name, known, free, row_counts([term], known))
+    graph = _Graph(name, known, row_counts([term], known))
     try:
         return graph.total(term).over
     except Untracked as untracked:
@@ -272,7 +267,6 @@ class _Graph:
 
     name: str
     known: KnownAxes
-    free: Collection[Variable]
     counts: Mapping[Variable, RowCount]
     parts: dict[Variable, _Part] = field(default_factory=dict)
 
@@ -286,13 +280,13 @@ class _Graph:
         bare = self._without_masks(var)
         if bare is not var:
             counts = row_counts([bare], self.known)
-            return _Graph(self.name, self.known, self.free, counts).total(bare)
+            return _Graph(self.name, self.known, counts).total(bare)
         part = self.part(var)
         return part.summed(range(len(part.axes)))
 
     def _without_masks(self, var: Variable) -> Variable:
         """Leave out the mask of values that are summed: those that it drops are zeros of the sum."""
-        inner = list(ancestors([var], [*self.known, *self.free]))
+        inner = list(ancestors([var], list(self.known)))
         masked = {v: mask for v in inner if (mask := _mask(v)) is not None}
         masks = list(masked.values())
         if not masked or not equal_computations(masks, masks[:1] * len(masks)):
@@ -314,7 +308,7 @@ class _Graph:
         count = self.counts.get(var)
         if count is not None and count.is_multiple:  # a sum of ones
             return _Part((BROADCAST,) * var.type.ndim, frozenset([count.rows]), alike=True)
-        axes = track_axes(var, self.known, self.free)
+        axes = track_axes(var, self.known)
         if (isinstance(axes, Untracked) or count is not None) and var.owner is not None:
             found = peel(var.owner.op, var.owner, self)
             if found is not None:
@@ -343,7 +337,8 @@ class _Graph:
 
     def is_constant(self, var: Variable) -> bool:
         """Return True if neither parameters nor data are in `var`, so that it moves no posterior."""
-        roots = (v for v in ancestors([var], self.free) if v.owner is None or v in self.free)
+        above = list(ancestors([var], list(self.known)))
+        roots = (v for v in above if v.owner is None or v in self.known)
         return all(isinstance(root, Constant) for root in roots)
 
 
@@ -498,22 +493,17 @@ _SEED = 2083
 type _TermOfRows = Callable[[int, Mapping[Rows, np.ndarray]], np.ndarray]
 
 
-def adds_up(
-    term: Variable,
-    rows: Collection[Rows],
-    known: KnownAxes,
-    free: Collection[Variable],
-) -> bool | None:
+def adds_up(term: Variable, rows: Collection[Rows], known: KnownAxes) -> bool | None:
     """Try whether the sum of all entries of a term is one over `rows`; None if that cannot be told.
 
     A sum over rows is, for five rows, its value for two of them plus that for the other three. A mean, a lag
     or a softmax is not. Both parts have rows in common, so that what couples the rows of one group
-    does not add up either, however many groups there are. Free variables are drawn from their priors,
-    local ones (in `known`) with a value for each row. Nothing can be told of a term that is random, not finite or
+    does not add up either, however many groups there are. Random variables in `known` are drawn from
+    their priors, those of rows with a value for each row. Nothing can be told of a term that is random, not finite or
     made for one number of rows, or whose rows are not available or all alike.
     """
     try:
-        function = _term_of_rows(term, known, free)
+        function = _term_of_rows(term, known)
         answers = [_adds_up_along(function, axis) for axis in rows]
     except Exception:  # a user's function may fail in any way at another number of rows
         return None
@@ -539,13 +529,9 @@ def _adds_up_along(function: _TermOfRows, axis: Rows) -> bool | None:
     return True if n_conclusive > 1 else None
 
 
-def _term_of_rows(term: Variable, known: KnownAxes, free: Collection[Variable]) -> _TermOfRows:
+def _term_of_rows(term: Variable, known: KnownAxes) -> _TermOfRows:
     """Compile the sum of a term as a function of positions among a few rows of data and local variables."""
-    roots = [
-        var
-        for var in ancestors([term])
-        if var in free or (var.owner is None and _row_axes(var, known))
-    ]
+    roots = [var for var in ancestors([term]) if var in known]
     inner = [v for v in ancestors([term], blockers=roots) if v not in roots and v.owner is not None]
     if any(is_random(var.owner) for var in inner):
         raise NotImplementedError("its values are random")

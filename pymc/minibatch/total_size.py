@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +49,7 @@ class Term:
     """A term of the log-probability: a random variable, not scaled, and its observed value.
 
     `plates` maps the subsampled dims of the model to their index, and `dim_lengths` each dim to its full
-    length. `known` and `free` are passed on to :func:`.track_axes`.
+    length. `known` is passed on to :func:`.track_axes`.
     """
 
     name: str
@@ -59,7 +59,6 @@ class Term:
     plates: Mapping[str, Variable] = field(default_factory=dict)
     dim_lengths: Mapping[str, Variable] = field(default_factory=dict)
     known: KnownAxes = field(default_factory=dict)
-    free: Collection[Variable] = ()
 
     def dim(self, axis: int) -> str | None:
         return self.dims[axis] if self.dims else None
@@ -130,8 +129,8 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
         check_not_on_plate(repr(term.name), term.dims, term.plates)
         return stated
     check_none_missing(term.name, term.rv, term.value)
-    value = track_axes(term.value, term.known, term.free)
-    params = track_axes(term.rv, term.known, term.free)
+    value = track_axes(term.value, term.known)
+    params = track_axes(term.rv, term.known)
     is_vouched = any(total is not None for total in stated)
     _check_tracked(term, "observed value", value, is_vouched)
     _check_tracked(term, "parameters", params, is_vouched or not isinstance(value, Untracked))
@@ -153,7 +152,6 @@ def infer_totals(term: Term, total_size: Any = None) -> list[Total]:
         term.value,
         value,
         known=term.known,
-        free=term.free,
         is_vouched=is_vouched,
     )
     return totals

@@ -123,8 +123,8 @@ class _Model:
         kwargs["initval"] = as_streamed(self, kwargs.get("initval"))
         for index in indexes([rv_var]):
             note_index(self, index)
-        plates, known, free = subsampled_dims(self), known_axes(self), [*self.root.free_RVs]
-        check_free_variable(rv_var, full_name, dims, plates, known, free)
+        plates, known = subsampled_dims(self), known_axes(self)
+        check_free_variable(rv_var, full_name, dims, plates, known)
         rows = axes_of_dims(dims or (), plates)
         if not any(rows):
             return register(rv_var, total_size=total_size, **kwargs)
@@ -132,7 +132,7 @@ class _Model:
         kwargs["initval"] = batch_initval(kwargs["initval"], full_name, rows, shape, known)
         new = register(rv_var, total_size=total_size, **kwargs)
         value, transform = self.rvs_to_values[new], self.rvs_to_transforms[new]
-        check_local_prior(new, full_name, value, transform, rows, known, free)
+        check_local_prior(new, full_name, value, transform, rows, known)
         return new
 
     def _observed_totals(
@@ -146,7 +146,7 @@ class _Model:
         """Return the total of each axis of an observed variable; None if no axis has one."""
         if isinstance(observed, Variable):
             check_observed(observed)
-        known, free = known_axes(self), self.root.free_RVs
+        known = known_axes(self)
         graphs = [var for var in (rv_var, observed) if isinstance(var, Variable)]
         found = indexes(graphs, known=known)
         for index in found:
@@ -157,7 +157,7 @@ class _Model:
             if not isinstance(observed, Variable):
                 value = as_tensor_variable(np.ma.getdata(observed))
             warn_of_unsigned([rv_var, value], name)
-            term = Term(name, rv_var, value, dims, plates, self.dim_lengths, known, free)
+            term = Term(name, rv_var, value, dims, plates, self.dim_lengths, known)
             totals = infer_totals(term, total_size)
             for dim, total in zip(dims or (), totals):
                 if dim not in self.dim_lengths and total is not None:
@@ -295,7 +295,6 @@ def Potential(
         name=model.name_for(name),
         dims=[dims] if isinstance(dims, str) else dims,
         known=known,
-        free=model.root.free_RVs,
         is_handwritten=True,
     )
     return released.Potential(name, var if scale is None else var * scale, model=model, dims=dims)

@@ -29,6 +29,7 @@ from pymc.minibatch.axis_tracking import (
     Rows,
     Untracked,
     output_axes,
+    root_axes,
     track_axes,
 )
 from pymc.minibatch.plates import (
@@ -236,20 +237,19 @@ def scale_terms(fgraph: FunctionGraph) -> None:
         for node in fgraph.apply_nodes
         if isinstance(node.op, released.ModelFreeRV) and any(d in plates for d in node.op.dims)
     }
-    free: list[Variable] = []
     for node in fgraph.toposort():
         op = node.op
         if isinstance(op, released.ModelFreeRV):
             rv, value = node.inputs
-            check_free_variable(rv, op.name, op.dims, plates, known, free)
+            check_free_variable(rv, op.name, op.dims, plates, known)
             rows = axes_of_dims(op.dims, plates)
-            check_local_prior(rv, op.name, value, op.transform, rows, known, free)
-            free.append(node.outputs[0])
+            check_local_prior(rv, op.name, value, op.transform, rows, known)
+            known.setdefault(node.outputs[0], root_axes(node.outputs[0]))
         elif isinstance(op, released.ModelObservedRV):
             rv, value = node.inputs
             bare, old_totals = unscaled_rv(rv)
             check_marginalized(op.name, bare, track_axes(value))
-            term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths, known, free)
+            term = Term(op.name, bare, value, op.dims, plates, fgraph._dim_lengths, known)
             totals = infer_totals(term, old_totals)
             observed = node.outputs[0]
             if [total is None for total in totals] != [total is None for total in old_totals]:
@@ -257,9 +257,7 @@ def scale_terms(fgraph: FunctionGraph) -> None:
             known[observed] = track_axes(value)
         elif isinstance(op, released.ModelPotential):
             var, old_total = without_stated_totals(node.inputs[0])
-            scale = potential_scale(
-                var, old_total, name=op.name, dims=op.dims or None, known=known, free=free
-            )
+            scale = potential_scale(var, old_total, name=op.name, dims=op.dims or None, known=known)
             if scale is not None:
                 fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)
 

@@ -33,6 +33,7 @@ from pymc.minibatch.axis_tracking import (
     indexes,
     label,
     output_axes,
+    root_axes,
     same_draw,
     track_axes,
 )
@@ -247,7 +248,7 @@ def test_a_length_is_not_of_rows_that_are_lost(batch):
 def test_a_free_variable_is_its_own():
     z = pm.Normal.dist(0, 1, shape=B)
     assert track_axes(z) == (BROADCAST,)
-    assert track_axes(z * 2, free=[z]) == (OTHER,)
+    assert track_axes(z * 2, known={z: root_axes(z)}) == (OTHER,)
     assert track_axes(z * 2, known={z: (BROADCAST,)}) == (BROADCAST,)
 
 

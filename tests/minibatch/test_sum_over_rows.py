@@ -19,7 +19,7 @@ import pymc as pm
 
 from pymc.distributions.dist_math import check_parameters
 from pymc.distributions.transforms import Chain, ZeroSumTransform, logodds, ordered, simplex
-from pymc.minibatch.axis_tracking import Rows, Untracked
+from pymc.minibatch.axis_tracking import Rows, Untracked, root_axes
 from pymc.minibatch.sum_over_rows import summed_rows
 from tests.minibatch.enumeration import full_logp_and_gradient, mean_over_batches, some_point
 
@@ -35,7 +35,7 @@ m = pt.vector("m", shape=(None,))
 mu = pt.scalar("mu")
 ll = -((v - mu) ** 2)
 ROWS = Rows(y.owner.inputs[1])
-KNOWN = {v: (ROWS,), m: (ROWS,)}
+KNOWN = {v: (ROWS,), m: (ROWS,), mu: root_axes(mu)}
 
 SUMS = {
     "a value for each row": ll,
@@ -102,19 +102,19 @@ MIXED = {
 
 @pytest.mark.parametrize("form", SUMS)
 def test_sums_over_rows(form):
-    assert summed_rows("lik", SUMS[form], KNOWN, [mu]) == {ROWS}
+    assert summed_rows("lik", SUMS[form], KNOWN) == {ROWS}
 
 
 @pytest.mark.parametrize("form", MIXED)
 def test_no_sums_over_rows(form):
     term, why = MIXED[form]
-    found = summed_rows("lik", term, KNOWN, [mu])
+    found = summed_rows("lik", term, KNOWN)
     assert isinstance(found, Untracked) and found.certain
     assert re.search(why, found.why)
 
 
 def test_what_is_of_no_rows():
-    assert summed_rows("lik", mu * 2, KNOWN, [mu]) == frozenset()
+    assert summed_rows("lik", mu * 2, KNOWN) == frozenset()
 
 
 def lag(value, rho):

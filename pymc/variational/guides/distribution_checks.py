@@ -237,7 +237,7 @@ def check_rows(dist: Variable, site: Site, model: Model, subject: str) -> None:
                 "one at each step, but the variable is shared by all rows: compute it from all of the data"
             )
         return
-    axes = track_axes(dist, known, model.free_RVs)
+    axes = track_axes(dist, known)
     # An Op that nothing is known about may treat rows apart: _check_values finds out
     if isinstance(axes, Untracked) and axes.certain:
         raise ValueError(_coupled(subject, site.plate, axes.why))

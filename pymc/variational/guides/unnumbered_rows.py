@@ -228,7 +228,7 @@ def _totals_of_observed(model: Model, var: Variable) -> dict[int, Variable]:
     if not found or not indexes([unscaled, value], known=known):
         return found
     for part in (unscaled, value):
-        axes = track_axes(part, known, model.free_RVs)
+        axes = track_axes(part, known)
         if isinstance(axes, Untracked):
             return {}
         for k, axis in enumerate(axes, start=var.type.ndim - len(axes)):
