@@ -6,7 +6,7 @@ import pymc._layer as _layer
 
 _layer.run_release(globals())
 
-from pymc.minibatch.batch_logp import minibatch_logp  # noqa: E402
+from pymc.minibatch.scaling import minibatch_logp  # noqa: E402
 from pymc.model.transform.minibatch import minibatch_model, remove_minibatch  # noqa: E402
 from pymc.pytensorf import compile_pymc  # noqa: E402
 from pymc.variational import callbacks  # noqa: E402

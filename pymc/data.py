@@ -10,8 +10,8 @@ released = _layer.run_release(globals())
 from pymc.minibatch.data_placeholder import stream_data  # noqa: E402
 from pymc.minibatch.index import MinibatchIndexRV, minibatch_index  # noqa: E402, F401
 from pymc.minibatch.minibatch import Minibatch  # noqa: E402, F401
-from pymc.minibatch.observed import is_valid_observed  # noqa: E402, F401
 from pymc.minibatch.stream_index import gives_rows, is_loader  # noqa: E402
+from pymc.minibatch.total_size import is_valid_observed  # noqa: E402, F401
 
 
 def Data(

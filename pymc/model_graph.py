@@ -6,11 +6,11 @@ from typing import Any
 import pymc._layer as _layer
 
 from pymc.minibatch.axis_tracking import Rows
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.plates import rows_by_axis, subsampled_dims
 from pymc.minibatch.stream_index import is_stream
 from pymc.model.core import Model
 from pymc.model.full_data import shown_model
+from pymc.pytensorf import current_length
 
 
 class BatchLength(int):

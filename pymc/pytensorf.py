@@ -8,15 +8,16 @@ import pandas as pd
 
 from pytensor.compile.io import Out
 from pytensor.compile.mode import Mode
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.traversal import explicit_graph_inputs
 from pytensor.graph.type import HasDataType
 
 import pymc._layer as _layer
 
 from pymc.minibatch.array_data import as_constants, compiles_to_jax, numbers_of
 from pymc.minibatch.axis_tracking import same_draw
-from pymc.minibatch.batch_logp import check_one_function
 from pymc.minibatch.rebuild import all_rows
+from pymc.minibatch.scaling import check_one_function
 
 released = _layer.run_release(globals())
 
@@ -101,6 +102,26 @@ def equal_computations(
     if len(xs) == len(ys) and all(map(same_draw, xs, ys)):
         return True
     return released.equal_computations(xs, ys, *args, **kwargs)
+
+
+# Compiling takes longer than evaluating once does
+_CHEAP_MODE = Mode(linker="py", optimizer=None)
+
+
+def current_value(var: Variable) -> np.ndarray | None:
+    """Evaluate a graph; None if its value depends on inputs, and not only on their static shapes."""
+    if isinstance(var, Constant):
+        return np.asarray(var.data)
+    [resolved] = resolve_shapes([var])
+    if any(True for _ in explicit_graph_inputs([resolved])):
+        return None
+    return np.asarray(resolved.eval(mode=_CHEAP_MODE))
+
+
+def current_length(length: Variable | int | None) -> int | None:
+    """Return a length as a number; None if it has inputs, or there is none."""
+    value = current_value(length) if isinstance(length, Variable) else length
+    return None if value is None else int(value)
 
 
 def extract_obs_data(x: Variable) -> np.ndarray:

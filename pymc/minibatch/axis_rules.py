@@ -78,22 +78,22 @@ def _(op: Elemwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [broadcast_axes(inputs, node.inputs, out.type.ndim) for out in node.outputs]
 
 
-@output_axes.register(ViewOp)
-@output_axes.register(DeepCopyOp)
-@output_axes.register(SpecifyShape)
-@output_axes.register(CheckAndRaise)
-@output_axes.register(TensorFromScalar)
-@output_axes.register(ScalarFromTensor)
-@output_axes.register(XTensorFromTensor)
-@output_axes.register(TensorFromXTensor)
-@output_axes.register(Rename)
+@output_axes.register(
+    ViewOp
+    | DeepCopyOp
+    | SpecifyShape
+    | CheckAndRaise
+    | TensorFromScalar
+    | ScalarFromTensor
+    | XTensorFromTensor
+    | TensorFromXTensor
+    | Rename
+)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [inputs[0]]
 
 
-@output_axes.register(Shape)
-@output_axes.register(Shape_i)
-@output_axes.register(MakeVector)
+@output_axes.register(Shape | Shape_i | MakeVector)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [(OTHER,) * out.type.ndim for out in node.outputs]
 
@@ -129,8 +129,7 @@ def _(op: AllocEmpty, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 
 # --- reductions and orders ---
-@output_axes.register(CAReduce)
-@output_axes.register(Argmax)
+@output_axes.register(CAReduce | Argmax)
 def _(op: CAReduce | Argmax, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     [axes] = inputs
     over = range(len(axes)) if op.axis is None else op.axis
@@ -151,10 +150,7 @@ def _mix_axis(axes: Axes, axis: int, why: str) -> Axes:
     return tuple(OTHER if k == axis % len(axes) else kept for k, kept in enumerate(axes))
 
 
-@output_axes.register(CumOp)
-@output_axes.register(SortOp)
-@output_axes.register(ArgSortOp)
-@output_axes.register(Repeat)
+@output_axes.register(CumOp | SortOp | ArgSortOp | Repeat)
 def _(op: CumOp | SortOp | ArgSortOp | Repeat, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     axes, axis = inputs[0], op.axis
     why = f"{op} mixes the rows of a minibatch"
@@ -297,13 +293,7 @@ def _(op: OpFromGraph, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
 
 
 # --- named dims: axes are matched by name ---
-@output_axes.register(XElemwise)
-@output_axes.register(XReduce)
-@output_axes.register(XDot)
-@output_axes.register(Transpose)
-@output_axes.register(Squeeze)
-@output_axes.register(ExpandDims)
-@output_axes.register(Broadcast)
+@output_axes.register(XElemwise | XReduce | XDot | Transpose | Squeeze | ExpandDims | Broadcast)
 def _(op: Op, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [_broadcast_dims(node, inputs, out) for out in node.outputs]
 
@@ -318,8 +308,7 @@ def _(op: Concat, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [_broadcast_dims(node, inputs, out, (op.dim,)) for out in node.outputs]
 
 
-@output_axes.register(XBlockwise)
-@output_axes.register(XRV)
+@output_axes.register(XBlockwise | XRV)
 def _(op: XBlockwise | XRV, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     core = {dim for dims in op.core_dims[0] for dim in dims}
     return [

@@ -24,7 +24,6 @@ from pytensor.tensor.variable import TensorVariable
 from pymc.exceptions import ShapeError
 from pymc.minibatch.array_data import cast_rows
 from pymc.minibatch.axis_tracking import Rows
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.plates import note_index
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import (
@@ -37,7 +36,7 @@ from pymc.minibatch.stream_index import (
     stream_index,
     streamed,
 )
-from pymc.pytensorf import convert_data
+from pymc.pytensorf import convert_data, current_length
 
 if TYPE_CHECKING:
     from pymc.data_loading.sources.layout import Field

@@ -63,14 +63,12 @@ def is_full(entry: slice | Variable) -> bool:
     return isinstance(entry, slice) and entry == slice(None)
 
 
-@output_axes.register(Subtensor)
-@output_axes.register(AdvancedSubtensor)
+@output_axes.register(Subtensor | AdvancedSubtensor)
 def _(op: Subtensor | AdvancedSubtensor, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     return [_indexed_axes(op, node.inputs[0], inputs[0], node.inputs[1:], inputs[1:])]
 
 
-@output_axes.register(IncSubtensor)
-@output_axes.register(AdvancedIncSubtensor)
+@output_axes.register(IncSubtensor | AdvancedIncSubtensor)
 def _(op: IncSubtensor, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
     """Writing into an array gives it the rows of what is written, along axes taken in full."""
     target, written = inputs[:2]

@@ -20,16 +20,15 @@ from pytensor.xtensor.type import XTensorVariable
 from pymc.argument_checks import check_choice, check_int
 from pymc.minibatch.array_data import numbers_of, raw_data
 from pymc.minibatch.axis_tracking import label
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.index import (
     ROW_COUNTS_DIFFER,
     minibatch_index,
 )
-from pymc.minibatch.observed import is_valid_observed
 from pymc.minibatch.plates import note_index, subsampled_dims
 from pymc.minibatch.shuffle import SAMPLING
 from pymc.minibatch.stream_index import refuse_loader
-from pymc.pytensorf import floatX
+from pymc.minibatch.total_size import is_valid_observed
+from pymc.pytensorf import current_length, floatX
 
 if TYPE_CHECKING:
     from pymc.model.core import Model

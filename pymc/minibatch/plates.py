@@ -37,12 +37,12 @@ from pymc.minibatch.axis_tracking import (
     root_axes,
     track_axes,
 )
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.lengths import check_no_row_count
 from pymc.minibatch.scaling import scale_factor
 from pymc.minibatch.stream_index import is_stream
 from pymc.minibatch.sum_over_rows import check_log_probability
 from pymc.minibatch.total_size import check_no_diagonal
+from pymc.pytensorf import current_length
 
 if TYPE_CHECKING:
     from pymc.logprob.transforms import Transform

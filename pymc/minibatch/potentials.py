@@ -35,13 +35,12 @@ from pymc.minibatch.axis_tracking import (
     rows_of,
     track_axes,
 )
-from pymc.minibatch.current_value import current_length, current_value
 from pymc.minibatch.lengths import check_no_row_count
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.scaling import RowRatio, ratios, scale_factor
 from pymc.minibatch.sum_over_rows import check_sum_over_rows, summed_rows
 from pymc.minibatch.total_size import check_no_diagonal, check_stated, normalize_total_size
-from pymc.pytensorf import resolve_shapes
+from pymc.pytensorf import current_length, current_value, resolve_shapes
 
 
 def potential_scale(

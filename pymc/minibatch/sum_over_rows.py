@@ -56,12 +56,11 @@ from pymc.minibatch.axis_tracking import (
     rows_of,
     track_axes,
 )
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.lengths import RowCount, axis_of_length, check_no_row_count, row_counts
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import StreamedRows, StreamIndexRV
-from pymc.pytensorf import compile
+from pymc.pytensorf import compile, current_length
 
 if TYPE_CHECKING:
     from pymc.logprob.transforms import Transform
@@ -354,20 +353,21 @@ def peel(op: Op, node: Apply, graph: _Graph) -> _Part | None:
     return None
 
 
-@peel.register(CheckAndRaise)
-@peel.register(DimShuffle)
-@peel.register(TensorFromScalar)
-@peel.register(ScalarFromTensor)
-@peel.register(TensorFromXTensor)
-@peel.register(XTensorFromTensor)
+@peel.register(
+    CheckAndRaise
+    | DimShuffle
+    | TensorFromScalar
+    | ScalarFromTensor
+    | TensorFromXTensor
+    | XTensorFromTensor
+)
 def _(op: Op, node: Apply, graph: _Graph) -> _Part:
     first = graph.part(node.inputs[0])
     others = [(OTHER,) * ndim_of(var) for var in node.inputs[1:]]
     return _with_output_axes(node, [first.axes, *others], first)
 
 
-@peel.register(Elemwise)
-@peel.register(XElemwise)
+@peel.register(Elemwise | XElemwise)
 def _(op: Elemwise | XElemwise, node: Apply, graph: _Graph) -> _Part | None:
     scalar_op = op.scalar_op
     if not isinstance(scalar_op, Cast | Identity | Neg | Add | Sub | Mul | TrueDiv | Switch):
@@ -444,8 +444,7 @@ def _(op: XReduce, node: Apply, graph: _Graph) -> _Part | None:
     return graph.part(var).summed([var.type.dims.index(dim) for dim in op.dims], op)
 
 
-@peel.register(Dot)
-@peel.register(Blockwise)
+@peel.register(Dot | Blockwise)
 def _(op: Dot | Blockwise, node: Apply, graph: _Graph) -> _Part | None:
     # A product of two vectors of rows is a sum over them
     if not isinstance(op.core_op if isinstance(op, Blockwise) else op, Dot):

@@ -14,9 +14,7 @@ import pymc._layer as _layer
 
 from pymc.minibatch.array_data import check_integers
 from pymc.minibatch.axis_tracking import indexes
-from pymc.minibatch.batch_logp import marked, minibatch_logp
 from pymc.minibatch.data_placeholder import as_streamed, check_batches, set_batch
-from pymc.minibatch.observed import check_observed, warn_of_unsigned
 from pymc.minibatch.plates import (
     axes_of_dims,
     batch_initval,
@@ -31,12 +29,15 @@ from pymc.minibatch.plates import (
     subsampled_dims,
 )
 from pymc.minibatch.potentials import potential_scale
+from pymc.minibatch.scaling import marked, minibatch_logp
 from pymc.minibatch.total_size import (
     Term,
     check_not_fewer,
     check_not_on_plate,
+    check_observed,
     infer_totals,
     normalize_total_size,
+    warn_of_unsigned,
 )
 
 

@@ -21,16 +21,16 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.fg import FunctionGraph
 
 from pymc.minibatch.axis_tracking import Rows, indexes
-from pymc.minibatch.batch_logp import use_all_rows
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.data_placeholder import AvailableRows, require_rows
 from pymc.minibatch.minibatch import axis_length
 from pymc.minibatch.plates import local_axes, model_indexes
 from pymc.minibatch.rebuild import FixedLengthError, rows_of_data
+from pymc.minibatch.scaling import use_all_rows
 from pymc.minibatch.stream_index import is_stream, needs_rows, streams_in
 from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import fgraph_from_model, sharing_data
 from pymc.model.transform.minibatch import full_model, model_op, remove_minibatch
+from pymc.pytensorf import current_length
 
 
 def is_streamed(model: Model) -> bool:

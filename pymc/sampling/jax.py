@@ -6,7 +6,7 @@ from pytensor.graph.basic import Variable
 
 import pymc._layer as _layer
 
-from pymc.minibatch.batch_logp import check_one_function
+from pymc.minibatch.scaling import check_one_function
 from pymc.model.full_data import refuse_minibatch
 
 released = _layer.run_release(globals())

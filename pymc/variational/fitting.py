@@ -18,11 +18,11 @@ from rich.theme import Theme
 
 from pymc.argument_checks import check_int
 from pymc.minibatch.axis_tracking import Rows
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.index import check_batch_size
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.stream_index import is_stream
 from pymc.progress_bar import default_progress_theme
+from pymc.pytensorf import current_length
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage, check_average
 from pymc.variational.convergence import LEAST_STEPS, ConvergenceMonitor

@@ -22,10 +22,10 @@ from pymc.data_loading.sources.dataset import shuffles
 from pymc.data_loading.sources.layout import Field
 from pymc.minibatch.array_data import check_exact
 from pymc.minibatch.axis_tracking import Rows
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.data_placeholder import available_rows, unset_rows
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.stream_index import is_placeholder, loader_placeholders, streams_in
+from pymc.pytensorf import current_length
 from pymc.variational.engine.batch_feed import BatchFeed, FeedChunk
 from pymc.variational.minibatch_rv import unscaled_rv
 

@@ -9,8 +9,8 @@ import pytest
 
 import pymc as pm
 
-from pymc.minibatch.positional_rows import find_positional_rows, with_lengths
 from pymc.minibatch.rebuild import with_inputs
+from pymc.minibatch.subsample import find_positional_rows, with_lengths
 
 N = 6
 square = pt.constant(np.arange(36.0).reshape(N, N), name="square")

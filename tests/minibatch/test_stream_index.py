@@ -23,7 +23,6 @@ import pymc as pm
 import pymc.dims as pmd
 
 from pymc.minibatch.axis_tracking import BROADCAST, Rows, track_axes
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.data_placeholder import available_rows
 from pymc.minibatch.plates import subsampled_dims
 from pymc.minibatch.stream_index import (
@@ -35,6 +34,7 @@ from pymc.minibatch.stream_index import (
 )
 from pymc.model.fgraph import clone_model, fgraph_from_model, model_from_fgraph
 from pymc.model.transform.optimization import freeze_dims_and_data
+from pymc.pytensorf import current_length
 from tests.minibatch.enumeration import PYTHON, mean_over_batches
 from tests.minibatch.streams import feed, loader_of
 

@@ -21,10 +21,10 @@ from pytensor.tensor.utils import safe_signature
 
 from pymc.distributions.custom import CustomDistRV, CustomSymbolicDistRV
 from pymc.logprob.abstract import _logprob
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.minibatch import axis_length
-from pymc.minibatch.positional_rows import find_positional_rows
 from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.subsample import find_positional_rows
+from pymc.pytensorf import current_length
 
 
 class _Graph(NamedTuple):

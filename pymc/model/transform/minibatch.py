@@ -22,10 +22,8 @@ from pytensor.xtensor.type import XTensorVariable
 from pymc.argument_checks import check_choice, check_int
 from pymc.minibatch.array_data import raw_data
 from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, label, track_axes
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.index import check_batch_size, minibatch_index
 from pymc.minibatch.minibatch import axis_length, row_count, take_rows
-from pymc.minibatch.observed import warn_of_unsigned
 from pymc.minibatch.plates import (
     as_axes,
     axes_of_dims,
@@ -37,11 +35,11 @@ from pymc.minibatch.plates import (
     model_indexes,
     plates_of,
 )
-from pymc.minibatch.positional_rows import find_positional_rows
 from pymc.minibatch.rebuild import FixedLengthError, all_rows, rebuild
 from pymc.minibatch.shuffle import SAMPLING
 from pymc.minibatch.stream_index import is_stream
-from pymc.minibatch.subsample import subsample
+from pymc.minibatch.subsample import find_positional_rows, subsample
+from pymc.minibatch.total_size import warn_of_unsigned
 from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import (
     ModelFreeRV,
@@ -55,6 +53,7 @@ from pymc.model.fgraph import (
     unscale_terms,
 )
 from pymc.model.transform.closed_over import with_closed_over_rows
+from pymc.pytensorf import current_length
 
 
 def remove_minibatch(model: Model | None = None) -> Model:

@@ -25,9 +25,8 @@ from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.type import TensorType
 
 from pymc.minibatch.array_data import RawData
-from pymc.minibatch.batch_logp import minibatch_logp
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.scaling import RowRatio
+from pymc.minibatch.scaling import RowRatio, minibatch_logp
 from pymc.minibatch.stream_index import StreamIndexRV
 from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
 from pymc.variational.engine import rewrites

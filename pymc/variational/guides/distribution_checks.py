@@ -37,13 +37,12 @@ from pymc.logprob.transforms import (
     Transform,
 )
 from pymc.minibatch.axis_tracking import OTHER, Rows, Untracked, indexes, track_axes
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.lengths import check_no_row_count
 from pymc.minibatch.minibatch import take_rows
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import is_stream, streams_in
-from pymc.pytensorf import constant_fold
+from pymc.pytensorf import constant_fold, current_length
 from pymc.variational.guides.base import Site
 from pymc.variational.guides.latent_distribution import PYTHON, random_sources
 from pymc.variational.guides.lookups import trainable

@@ -28,10 +28,10 @@ from pymc.minibatch.axis_tracking import (
     indexes,
     track_axes,
 )
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.lengths import axis_of_length
 from pymc.minibatch.plates import as_axes, known_axes, value_axes
 from pymc.minibatch.scaling import ratios
+from pymc.pytensorf import current_length
 from pymc.variational.minibatch_rv import unscaled_rv
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
 from pymc.minibatch.axis_tracking import Rows
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.data_placeholder import check_row_numbers
 from pymc.minibatch.index import ROW_COUNTS_DIFFER, BatchSizeError
 from pymc.minibatch.stream_index import is_stream
+from pymc.pytensorf import current_length
 
 __all__ = ["ParamTable", "aligned_zeros", "line_length"]
 

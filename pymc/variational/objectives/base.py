@@ -22,8 +22,7 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
 from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, track_axes
-from pymc.minibatch.batch_logp import minibatch_logp
-from pymc.minibatch.scaling import scale_factor
+from pymc.minibatch.scaling import minibatch_logp, scale_factor
 from pymc.variational.configurable import Configurable
 from pymc.variational.guides.base import (
     Guide,

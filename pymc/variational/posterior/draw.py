@@ -24,10 +24,10 @@ from pytensor.graph.traversal import ancestors
 from pytensor.graph.utils import MissingInputError
 
 from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, indexes, track_axes
-from pymc.minibatch.batch_logp import minibatch_logp
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import known_axes, local_axes, model_indexes, rows_by_axis
 from pymc.minibatch.rebuild import rebuild
+from pymc.minibatch.scaling import minibatch_logp
 from pymc.minibatch.stream_index import is_stream, streams_in
 from pymc.pytensorf import compile
 from pymc.util import RandomState, _get_seeds_per_chain

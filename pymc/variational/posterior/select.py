@@ -22,11 +22,11 @@ from pytensor.graph.traversal import ancestors
 from pymc.exceptions import ShapeError
 from pymc.minibatch.array_data import cast_rows, numbers_of
 from pymc.minibatch.axis_tracking import Rows, value_ancestors
-from pymc.minibatch.current_value import current_length
 from pymc.minibatch.data_placeholder import AvailableRows, batch_values, row_numbers
 from pymc.minibatch.minibatch import axis_length
 from pymc.minibatch.rebuild import rows_of_data
 from pymc.minibatch.stream_index import is_stream
+from pymc.pytensorf import current_length
 from pymc.variational.local_params.table import rows_in_all
 
 if TYPE_CHECKING:
