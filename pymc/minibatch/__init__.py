@@ -5,5 +5,4 @@
 from pymc.minibatch import (
     axis_rules,  # registers the rules of `track_axes`
     dispatch,  # registers the index with the backends
-    indexing_rules,
 )

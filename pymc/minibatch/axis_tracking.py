@@ -4,7 +4,7 @@
 
 An axis is :class:`Rows` (picked by a minibatch index), ``BROADCAST`` (one value repeated) or ``OTHER``.
 :func:`track_axes` walks a graph and applies a rule of :func:`output_axes` at each node; the rules are in
-``axis_rules`` and ``indexing_rules``. Lengths are never compared: two dims of equal length stay apart.
+``axis_rules``. Lengths are never compared: two dims of equal length stay apart.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from functools import singledispatch
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -370,41 +370,11 @@ def static_shape(var: Variable) -> tuple[int | None, ...]:
     return var.type.shape if isinstance(var.type, HasShape) else ()
 
 
-@runtime_checkable
-class _RandomOp(Protocol):
-    """A `RandomVariable`, a `SymbolicRandomVariable`, or an Op with a log-probability."""
-
-    ndim_supp: Any
-
-
-@runtime_checkable
-class _SymbolicOp(Protocol):
-    """A `SymbolicRandomVariable`: its class is imported after this module."""
-
-    extended_signature: str | None
-
-
-@runtime_checkable
-class Marginal(Protocol):
-    """An Op of pymc-extras: variables of which one that they depend on was marginalized."""
-
-    marginalized_name: str
-    inner_outputs: Any
-    n_dependent_rvs: Any
-
-
-@runtime_checkable
-class MarginalOfRows(Marginal, Protocol):
-    """A `Marginal` whose marginalized variable may have a value for each row."""
-
-    dims_connections: Any
-
-
 def ndim_supp(op: Op, default: int | None = 0) -> Any:
     """Return the number of axes of one draw of an Op, `default` if it draws nothing."""
-    return op.ndim_supp if isinstance(op, _RandomOp) else default
+    return getattr(op, "ndim_supp", default)
 
 
 def extended_signature(op: Op) -> str | None:
-    """Return the signature of a `SymbolicRandomVariable`, None without one."""
-    return op.extended_signature if isinstance(op, _SymbolicOp) else None
+    """Return the signature of a `SymbolicRandomVariable`, whose class imports this module; else None."""
+    return getattr(op, "extended_signature", None)

@@ -22,9 +22,9 @@ from pytensor.tensor.type import TensorType
 from pytensor.xtensor.basic import XTensorFromTensor
 from pytensor.xtensor.indexing import Index
 
+from pymc.minibatch.axis_rules import is_full
 from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.indexing_rules import is_full
 from pymc.minibatch.scaling import RowRatio
 from pymc.minibatch.stream_index import StreamedRows, StreamIndexRV
 

@@ -24,7 +24,7 @@ from pytensor.graph.replace import graph_replace
 import pymc._layer as _layer
 
 from pymc.minibatch.axis_tracking import Rows, indexes
-from pymc.minibatch.plates import local_axes
+from pymc.minibatch.plates import known_axes, local_axes
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.total_size import Term, infer_totals
 from pymc.model.full_data import full_data_model
@@ -108,7 +108,7 @@ def check_replacements(model: Model, replacements: Mapping[Variable, Variable]) 
         if _rows([bare, value]) == _rows(old):
             continue
         total_size = None if all(total is None for total in given) else given
-        totals = infer_totals(Term(rv.name, bare, value, free=model.free_RVs), total_size)
+        totals = infer_totals(Term(rv.name, bare, value, known=known_axes(model)), total_size)
         for k, (total, given_total) in enumerate(zip(totals, given)):
             if total is not None and given_total is None:
                 raise ValueError(
