@@ -75,7 +75,7 @@ from pymc.minibatch.axis_tracking import (
     track_inner,
 )
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.lengths import constant_int, rows_of_length, scan_args, size_inputs
+from pymc.minibatch.lengths import constant_int, counts_up, rows_of_length, scan_args, size_inputs
 
 # --- the index, and everything written x[...] ---
 BY_PLACE = (
@@ -200,13 +200,13 @@ def _counted_axes(
         entry = entry.owner.inputs[0]
         if order.count(0) != 1 or entry.type.ndim != 1:
             return None
-    if isinstance(entry, Constant):
-        return order if np.array_equal(entry.data, np.arange(length or 0)) else None
-    if entry.owner is None or not isinstance(entry.owner.op, ARange):
+    if not counts_up(entry):
         return None
-    start, stop, step = entry.owner.inputs
+    if isinstance(entry, Constant):
+        return order if len(entry.data) == length else None
+    stop = entry.owner.inputs[1]
     takes_all = rows_of_length(stop) == rows or constant_int(stop) == length is not None
-    return order if (constant_int(start), constant_int(step)) == (0, 1) and takes_all else None
+    return order if takes_all else None
 
 
 # --- loops ---

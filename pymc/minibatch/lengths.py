@@ -24,6 +24,7 @@ from pytensor.scan.utils import ScanArgs
 from pytensor.tensor.basic import (
     Alloc,
     AllocEmpty,
+    ARange,
     MakeVector,
     ScalarFromTensor,
     TensorFromScalar,
@@ -291,6 +292,17 @@ def constant_int(number: Variable | int) -> int | None:
     except NotScalarConstantError:
         return None
     return int(value) if float(value).is_integer() else None
+
+
+def counts_up(var: Variable) -> bool:
+    """Return True for ``arange(n)``, as a constant or not."""
+    if isinstance(var, Constant):
+        data = np.asarray(var.data)
+        return data.ndim == 1 and data.dtype.kind in "iu" and np.array_equal(data, range(len(data)))
+    if var.owner is None or not isinstance(var.owner.op, ARange):
+        return False
+    start, _, step = var.owner.inputs
+    return (constant_int(start), constant_int(step)) == (0, 1)
 
 
 def axis_of_length(length: Variable) -> tuple[Variable, int] | None:

@@ -55,26 +55,12 @@ def subsample(
     sizes: Mapping[Apply, Mapping[int, Variable]] | None = None,
     known: KnownAxes | None = None,
 ) -> list[Variable]:
-    """Rewrite graphs of full data to graphs of a minibatch.
+    """Rewrite graphs of full data to graphs of a minibatch; ValueError where a node does not fit to its rows.
 
-    Parameters
-    ----------
-    outputs : sequence of Variable
-    rows : mapping
-        For each data variable, its rows of the batch, and the axes of these.
-    lengths : mapping of Variable to Variable
-        For the length of each subsampled dim, that of the batch: scalar integers.
-    fixed : collection of Variable
-        Variables that stay as they are.
-    sizes : mapping, optional
-        Nodes whose length is an input, and its replacement by axis.
-    known : mapping, optional
-        Axes of variables that data do not tell, such as local variables.
-
-    Raises
-    ------
-    ValueError
-        If a node does not fit to the rows of the batch.
+    `rows` has, for each data variable, its rows of the batch and the axes of these; `lengths`, for the length
+    of each subsampled dim, that of the batch; `sizes`, nodes whose length is an input, and its
+    replacement by axis. `fixed` variables stay as they are. `known` has the axes of variables that data
+    do not tell, such as local variables.
     """
     graph = _Subsampled(rows, lengths, sizes or {}, known or {})
     for node in toposort(outputs, blockers=[*rows, *lengths, *fixed]):

@@ -232,11 +232,7 @@ def scale_terms(fgraph: FunctionGraph) -> None:
     from pymc.variational.minibatch_rv import scaled_rv, unscaled_rv
 
     plates = plates_of(fgraph_indexes(fgraph))
-    known: dict[Variable, Axes | Untracked] = {
-        node.outputs[0]: as_axes(axes_of_dims(node.op.dims, plates))
-        for node in fgraph.apply_nodes
-        if isinstance(node.op, released.ModelFreeRV) and any(d in plates for d in node.op.dims)
-    }
+    known: dict[Variable, Axes | Untracked] = {}  # of what the next terms may depend on
     for node in fgraph.toposort():
         op = node.op
         if isinstance(op, released.ModelFreeRV):
@@ -244,7 +240,8 @@ def scale_terms(fgraph: FunctionGraph) -> None:
             check_free_variable(rv, op.name, op.dims, plates, known)
             rows = axes_of_dims(op.dims, plates)
             check_local_prior(rv, op.name, value, op.transform, rows, known)
-            known.setdefault(node.outputs[0], root_axes(node.outputs[0]))
+            [free] = node.outputs
+            known[free] = as_axes(rows) if any(rows) else root_axes(free)
         elif isinstance(op, released.ModelObservedRV):
             rv, value = node.inputs
             bare, old_totals = unscaled_rv(rv)
@@ -260,6 +257,13 @@ def scale_terms(fgraph: FunctionGraph) -> None:
             scale = potential_scale(var, old_total, name=op.name, dims=op.dims or None, known=known)
             if scale is not None:
                 fgraph.replace(node.outputs[0], op(var * scale), import_missing=True)
+
+
+def unmarked(var: Variable) -> Variable:
+    """Return what a variable of a model's graph is without the Op that names it."""
+    while var.owner is not None and isinstance(var.owner.op, released.ModelVar):
+        var = var.owner.inputs[0]
+    return var
 
 
 def fgraph_indexes(fgraph: FunctionGraph) -> list[Variable]:

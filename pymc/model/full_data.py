@@ -92,23 +92,10 @@ def model_of_rows(
     swaps: Mapping[Variable, Variable] | None = None,
     coords: Mapping[str, Sequence[Any] | None] | None = None,
 ) -> Model:
-    """Make a model of some rows, and of these alone.
+    """Make a model of some rows, and of these alone, whose terms are not scaled.
 
-    Parameters
-    ----------
-    model : Model
-    held : mapping of Rows to AvailableRows
-        The rows of each dim that has others than all.
-    swaps : mapping of Variable to Variable, optional
-        Replacements for data of the model.
-    coords : mapping, optional
-        Of other dims.
-
-    Returns
-    -------
-    Model
-        Its terms are not scaled, and other dims have all of their rows. It shares the values of the
-        data that stay.
+    `held` has the rows of each dim that has others than all, `swaps` replacements for data of the model,
+    and `coords` those of other dims, which have all of their rows. The values of data that stay are shared.
     """
     fgraph = _graph_of(model)
     fgraph._coords.update(coords or {})

@@ -14,7 +14,7 @@ from pymc.minibatch.data_placeholder import as_streamed, note_replacement
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import StreamedRows
 from pymc.model.core import Model
-from pymc.model.fgraph import ModelVar, fgraph_from_model, model_from_fgraph
+from pymc.model.fgraph import fgraph_from_model, model_from_fgraph, unmarked
 
 released = _layer.run_release(globals())
 
@@ -32,7 +32,7 @@ def observe(model: Model, vars_to_observations: Mapping[Any, Any]) -> Any:
         return released.observe(model, vars_to_observations)
     fgraph, memo = fgraph_from_model(model)
     numbers = [Rows(var.owner.inputs[1]).state for var in model.root._streams.values()]
-    data = {var: _bare(memo[var]) for var in {*model.data_vars, *numbers}}
+    data = {var: unmarked(memo[var]) for var in {*model.data_vars, *numbers}}
     replacements = []
     for var, obs in observed.items():
         node = memo[var].owner
@@ -42,12 +42,6 @@ def observe(model: Model, vars_to_observations: Mapping[Any, Any]) -> Any:
         replacements.append((memo[var], new))
     released.toposort_replace(fgraph, replacements)
     return model_from_fgraph(fgraph, mutate_fgraph=True)
-
-
-def _bare(var: Variable) -> Variable:
-    while var.owner is not None and isinstance(var.owner.op, ModelVar):
-        var = var.owner.inputs[0]
-    return var
 
 
 def _placeholder(var: Variable | str) -> Variable | str:

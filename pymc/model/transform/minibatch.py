@@ -15,7 +15,6 @@ from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.traversal import ancestors, explicit_graph_inputs
 from pytensor.graph.type import Type
-from pytensor.tensor.basic import ARange
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.xtensor.type import XTensorVariable
 
@@ -23,6 +22,7 @@ from pymc.argument_checks import check_choice, check_int
 from pymc.minibatch.array_data import raw_data
 from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, label, track_axes
 from pymc.minibatch.index import check_batch_size, minibatch_index
+from pymc.minibatch.lengths import counts_up
 from pymc.minibatch.minibatch import axis_length, row_count, take_rows
 from pymc.minibatch.plates import (
     as_axes,
@@ -50,6 +50,7 @@ from pymc.model.fgraph import (
     fgraph_indexes,
     model_from_fgraph,
     sharing_data,
+    unmarked,
     unscale_terms,
 )
 from pymc.model.transform.closed_over import with_closed_over_rows
@@ -255,7 +256,7 @@ def minibatch_model(
         plates[dim] = index = _draw_index(model, found.data, dim, size, sampling)
         for data, k in found.data.items():
             batches[data] = take_rows(batches.get(data, _as_shared(data)), index, k)
-            if _is_row_numbers(data):  # as positions, in the batch they are those of its rows
+            if counts_up(data):  # as positions, in the batch they are those of its rows
                 lengths[data] = pt.arange(index.shape[0], dtype=data.type.dtype)
         length = fgraph._dim_lengths[dim]
         lengths[length] = index.shape[0].astype(length.type.dtype)
@@ -373,18 +374,12 @@ def _on_dim(fgraph: FunctionGraph, dim: str) -> _OnDim:
             axis = node.op.dims.index(dim)
             terms += [(var, axis) for var in node.inputs if var.owner is not None]
             if isinstance(node.op, ModelNamed | ModelObservedRV):
-                root = _unnamed(node.inputs[-1])
+                root = unmarked(node.inputs[-1])
                 if root.owner is None:
                     data[root] = axis
     n_rows = {current_length(axis_length(var, k)) for var, k in data.items()}
     n_rows = n_rows or {current_length(fgraph._dim_lengths.get(dim))}
     return _OnDim(data, terms, n_rows.pop() if len(n_rows) == 1 else None)
-
-
-def _unnamed(data: Variable) -> Variable:
-    while data.owner is not None and isinstance(data.owner.op, ModelNamed):
-        data = data.owner.inputs[0]
-    return data
 
 
 def _open_closures(fgraph: FunctionGraph, dim: str) -> None:
@@ -412,7 +407,7 @@ def _data_on(fgraph: FunctionGraph, dim: str) -> _Data:
     if n_rows is None:
         return _Data(data, {}, [])
     dims = {
-        _unnamed(node.inputs[-1]): node.op.dims
+        unmarked(node.inputs[-1]): node.op.dims
         for node in fgraph.apply_nodes
         if isinstance(node.op, ModelNamed)
     }
@@ -431,17 +426,6 @@ def _is_data(var: Variable) -> bool:
     return not any(True for _ in explicit_graph_inputs([var])) and not any(
         v.owner is not None and isinstance(v.owner.op, RNGConsumerOp) for v in ancestors([var])
     )
-
-
-def _is_row_numbers(var: Variable) -> bool:
-    """Return whether `var` is ``arange(n)``."""
-    if isinstance(var, Constant):
-        data = np.asarray(var.data)
-        return data.ndim == 1 and data.dtype.kind in "iu" and np.array_equal(data, range(len(data)))
-    if var.owner is None or not isinstance(var.owner.op, ARange):
-        return False
-    start, _, step = var.owner.inputs
-    return current_length(start) == 0 and current_length(step) == 1
 
 
 def _free_variables(fgraph: FunctionGraph) -> list[Variable]:
