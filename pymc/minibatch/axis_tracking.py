@@ -204,7 +204,7 @@ _LARGEST_CONSTANT = 1_000_000
 
 
 def root_axes(var: Variable) -> Axes:
-    """Return the axes of data, or of a variable that is no function of rows."""
+    """Return the axes of a variable that is not computed from rows of a batch."""
     repeated: Sequence[bool] = [length == 1 for length in static_shape(var)]
     if isinstance(var, Constant) and not isinstance(var, SharedVariable):
         if 0 < np.ndim(var.data) and 0 < np.size(var.data) <= _LARGEST_CONSTANT:

@@ -197,7 +197,7 @@ def local_axes(model: Model) -> dict[Variable, tuple[Rows | None, ...]]:
 
 
 def known_axes(model: Model) -> dict[Variable, Axes | Untracked]:
-    """Return the axes of the free and the observed variables of a model, and of the values of local ones.
+    """Return the axes of free and observed variables of a model, and of the values of local ones.
 
     For :func:`.track_axes` of graphs of random variables and of log-probabilities. Observed variables are
     only those of a batch.

@@ -55,7 +55,7 @@ def subsample(
     sizes: Mapping[Apply, Mapping[int, Variable]] | None = None,
     known: KnownAxes | None = None,
 ) -> list[Variable]:
-    """Rewrite graphs of full data to graphs of a minibatch; ValueError where a node does not fit to its rows.
+    """Rewrite graphs of full data to graphs of a minibatch; ValueError where a node does not fit.
 
     `rows` has, for each data variable, its rows of the batch and the axes of these; `lengths`, for the length
     of each subsampled dim, that of the batch; `sizes`, nodes whose length is an input, and its
