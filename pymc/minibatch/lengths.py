@@ -229,13 +229,14 @@ def _constant_entry(entry: slice | Variable | None) -> Any:
     return None if entry is None else int(get_scalar_constant_value(entry))
 
 
-_SAME_NUMBER = (
-    DimShuffle,
-    ScalarFromTensor,
-    TensorFromScalar,
-    CheckAndRaise,
-    TensorFromXTensor,
-    XTensorFromTensor,
+#: Ops whose output has the numbers of the first input; a reshape may mix axes, and is not among them
+SAME_NUMBERS = (
+    DimShuffle
+    | ScalarFromTensor
+    | TensorFromScalar
+    | CheckAndRaise
+    | TensorFromXTensor
+    | XTensorFromTensor
 )
 
 
@@ -265,7 +266,7 @@ def _count_in_values(
     is_product = isinstance(node.op, CAReduce) and isinstance(node.op.scalar_op, Mul)
     is_same = (
         _is_cast(node)
-        or isinstance(node.op, _SAME_NUMBER)
+        or isinstance(node.op, SAME_NUMBERS)
         or (is_product and len(lengths) == 1)  # x.size
     )
     return RowCount(used[0].rows, used[0].is_multiple and is_same)

@@ -25,9 +25,8 @@ from pytensor.graph.basic import Apply, Constant, Variable, equal_computations
 from pytensor.graph.op import Op
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.graph.type import HasShape
-from pytensor.raise_op import CheckAndRaise
 from pytensor.scalar import Add, Cast, Identity, Mul, Neg, Sub, Switch, TrueDiv
-from pytensor.tensor.basic import Join, ScalarFromTensor, TensorFromScalar
+from pytensor.tensor.basic import Join
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Dot, Sum
@@ -36,7 +35,6 @@ from pytensor.tensor.reshape import JoinDims, SplitDims
 from pytensor.tensor.shape import Reshape
 from pytensor.tensor.subtensor import AdvancedSubtensor, indices_from_subtensor
 from pytensor.tensor.type import lvector
-from pytensor.xtensor.basic import TensorFromXTensor, XTensorFromTensor
 from pytensor.xtensor.reduction import XReduce
 from pytensor.xtensor.vectorization import XElemwise
 
@@ -57,7 +55,13 @@ from pymc.minibatch.axis_tracking import (
     track_axes,
 )
 from pymc.minibatch.index import MinibatchIndexRV
-from pymc.minibatch.lengths import RowCount, axis_of_length, check_no_row_count, row_counts
+from pymc.minibatch.lengths import (
+    SAME_NUMBERS,
+    RowCount,
+    axis_of_length,
+    check_no_row_count,
+    row_counts,
+)
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import StreamedRows, StreamIndexRV
 from pymc.pytensorf import compile, current_length
@@ -353,14 +357,7 @@ def peel(op: Op, node: Apply, graph: _Graph) -> _Part | None:
     return None
 
 
-@peel.register(
-    CheckAndRaise
-    | DimShuffle
-    | TensorFromScalar
-    | ScalarFromTensor
-    | TensorFromXTensor
-    | XTensorFromTensor
-)
+@peel.register(SAME_NUMBERS)
 def _(op: Op, node: Apply, graph: _Graph) -> _Part:
     first = graph.part(node.inputs[0])
     others = [(OTHER,) * ndim_of(var) for var in node.inputs[1:]]
