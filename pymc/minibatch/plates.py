@@ -40,12 +40,10 @@ from pymc.minibatch.axis_tracking import (
 from pymc.minibatch.lengths import check_no_row_count
 from pymc.minibatch.scaling import scale_factor
 from pymc.minibatch.stream_index import is_stream
-from pymc.minibatch.sum_over_rows import check_log_probability
 from pymc.minibatch.total_size import check_no_diagonal
 from pymc.pytensorf import current_length
 
 if TYPE_CHECKING:
-    from pymc.logprob.transforms import Transform
     from pymc.model.core import Model
 
 
@@ -354,24 +352,6 @@ def check_free_variable(
                 f"{NAME_THE_DIM if axis.dim is None else ''}; if it is data, pass observed=..."
             )
     check_no_row_count(repr(name), [rv])
-
-
-def check_local_prior(
-    rv: Variable,
-    name: str,
-    value: Variable,
-    transform: Transform | None,
-    rows: Sequence[Rows | None],
-    known: KnownAxes,
-) -> None:
-    """Raise ValueError where the prior of a local variable, with the Jacobian, is no sum over its rows.
-
-    `value` is the value variable, and `rows` are the axes of the variable. `known` is passed on to
-    :func:`.track_axes`.
-    """
-    if any(rows):
-        axes = value_axes(as_axes(rows), value)
-        check_log_probability(name, rv, value, axes, known=known, transform=transform)
 
 
 def _where(name: str, k: int, rows: Rows) -> str:

@@ -16,10 +16,10 @@ from pymc.minibatch.array_data import check_integers
 from pymc.minibatch.axis_tracking import indexes
 from pymc.minibatch.data_placeholder import as_streamed, check_batches, set_batch
 from pymc.minibatch.plates import (
+    as_axes,
     axes_of_dims,
     batch_initval,
     check_free_variable,
-    check_local_prior,
     known_axes,
     local_axes,
     local_scale,
@@ -27,9 +27,11 @@ from pymc.minibatch.plates import (
     note_index,
     scaled_term,
     subsampled_dims,
+    value_axes,
 )
 from pymc.minibatch.potentials import potential_scale
 from pymc.minibatch.scaling import marked, minibatch_logp
+from pymc.minibatch.sum_over_rows import check_log_probability
 from pymc.minibatch.total_size import (
     Term,
     check_not_fewer,
@@ -133,7 +135,8 @@ class _Model:
         kwargs["initval"] = batch_initval(kwargs["initval"], full_name, rows, shape, known)
         new = register(rv_var, total_size=total_size, **kwargs)
         value, transform = self.rvs_to_values[new], self.rvs_to_transforms[new]
-        check_local_prior(new, full_name, value, transform, rows, known)
+        axes = value_axes(as_axes(rows), value)
+        check_log_probability(full_name, new, value, axes, known=known, transform=transform)
         return new
 
     def _observed_totals(

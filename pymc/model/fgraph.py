@@ -36,15 +36,15 @@ from pymc.minibatch.plates import (
     as_axes,
     axes_of_dims,
     check_free_variable,
-    check_local_prior,
     model_indexes,
     plates_of,
     term_indexes,
+    value_axes,
 )
 from pymc.minibatch.potentials import potential_scale, without_stated_totals
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import streamed, streams_in
-from pymc.minibatch.sum_over_rows import is_marker
+from pymc.minibatch.sum_over_rows import check_log_probability, is_marker
 from pymc.minibatch.total_size import Term, infer_totals
 
 
@@ -239,9 +239,14 @@ def scale_terms(fgraph: FunctionGraph) -> None:
             rv, value = node.inputs
             check_free_variable(rv, op.name, op.dims, plates, known)
             rows = axes_of_dims(op.dims, plates)
-            check_local_prior(rv, op.name, value, op.transform, rows, known)
             [free] = node.outputs
-            known[free] = as_axes(rows) if any(rows) else root_axes(free)
+            known[free] = root_axes(free)
+            if any(rows):  # a local variable, whose prior, with the Jacobian, is scaled
+                known[free] = axes = as_axes(rows)
+                of_value = value_axes(axes, value)
+                check_log_probability(
+                    op.name, rv, value, of_value, known=known, transform=op.transform
+                )
         elif isinstance(op, released.ModelObservedRV):
             rv, value = node.inputs
             bare, old_totals = unscaled_rv(rv)
