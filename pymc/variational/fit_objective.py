@@ -23,10 +23,9 @@ from pytensor.graph.traversal import ancestors
 
 from pymc.argument_checks import check_choice, check_int
 from pymc.minibatch.axis_tracking import Rows, Untracked, track_axes
-from pymc.minibatch.current_value import current_length, current_value
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.scaling import scale_factor
-from pymc.pytensorf import compile
+from pymc.pytensorf import compile, current_length, current_value
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage
 from pymc.variational.guides.base import Guide, Parameter, ParamValues, Plate
