@@ -76,7 +76,7 @@ class StreamBatch(np.ndarray):
 
     def __reduce__(self) -> Any:
         """Pickle the row numbers too."""
-        return _restore, (np.asarray(self), self.rows)
+        return StreamBatch.of, (np.asarray(self), self.rows)
 
 
 def _rows_at(rows: np.ndarray, index: Any, ndim: int) -> np.ndarray | None:
@@ -97,10 +97,6 @@ def _n_indexed(parts: Iterable[Any]) -> int:
     """Return how many axes an index selects from: a mask as many as it has itself."""
     arrays = (np.asarray(part) for part in parts if part is not None)
     return sum(array.ndim if array.dtype == bool else 1 for array in arrays)
-
-
-def _restore(values: np.ndarray, rows: np.ndarray | None) -> StreamBatch:
-    return StreamBatch.of(values, rows)
 
 
 class PassEnd(NamedTuple):

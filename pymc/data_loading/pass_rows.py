@@ -58,18 +58,15 @@ class Order:
         """Return the rows of a pass's order that are shuffled together with one of them."""
         if not self.shuffle:
             return range(row, row + self.window_rows)
-        first = self._first_rows(epoch)
+        first = self.window_rows
+        if not self.whole:
+            # Apart from the generator of the parts: how many those are must not change it
+            generator = self._generator(epoch, 0, 0)
+            first = int(generator.integers(1, self.window_rows, endpoint=True))
         if row < first:
             return range(first)
         start = first + (row - first) // self.window_rows * self.window_rows
         return range(start, start + self.window_rows)
-
-    def _first_rows(self, epoch: int) -> int:
-        if self.whole:
-            return self.window_rows
-        # Apart from the generator of the parts: how many those are must not change it
-        length = self._generator(epoch, 0, 0).integers(1, self.window_rows, endpoint=True)
-        return int(length)
 
     def places(self, epoch: int, window: range) -> np.ndarray | None:
         """Return the place in its window of each row, int64 of shape (n_rows,); None without a shuffle."""

@@ -184,6 +184,7 @@ class Trainer:
         with self._checkpointing(options) as plan:
             of_call = FitOptions.select(options, "display", "budget")
             kept = {k: v for k, v in kwargs.items() if k in options and k not in of_call}
+            # Any argument but callbacks belongs to the step, which is then made anew
             if self.state is None or kept.keys() - {"callbacks"}:
                 with Compiling(
                     theme=of_call.get("progressbar_theme"), show=of_call.get("progressbar", True)
@@ -239,6 +240,7 @@ class Trainer:
             self.inference.refine(**of_call)
             return
         if plan is not None:
+            # Last, so that a checkpoint has what the user's callbacks changed
             writer = CheckpointCallback(self, plan, until=state.i + n)
             self._set_callbacks([*state.callbacks, writer])
         try:
@@ -454,7 +456,7 @@ class Trainer:
         """
         path = step_folder(folder, self.batches_seen)
         write(path, trainer_contents(self, folder, end, until))
-        if keep is not None:
+        if keep is not None:  # the new one is among those kept: with keep=1 all earlier ones go
             remove_checkpoints(own_checkpoints(path)[: 1 - keep or None])
         return path
 

@@ -101,7 +101,14 @@ def _to_json(value: object) -> Any:
     function, keywords = value, {}  # of an optimizer of PyMC, or of the user's own
     if isinstance(value, partial) and not value.args:
         function, keywords = value.func, value.keywords
-    return {"@optimizer": _optimizer_name(function), "arguments": _to_json(keywords)}
+    if not isinstance(function, FunctionType):
+        raise CannotRebuild
+    name = _qualified_name(function)
+    if (
+        find_optimizer(name) is not function
+    ):  # one that was defined in a function, or replaced since
+        raise CannotRebuild
+    return {"@optimizer": name, "arguments": _to_json(keywords)}
 
 
 def _text(value: object) -> str:
@@ -173,15 +180,6 @@ def find_optimizer(name: str) -> Callable[..., Any]:
     raise CannotRebuild(
         f"no function {name!r} with the parameters {', '.join(OPTIMIZER)} is loaded (import {module} first)"
     )
-
-
-def _optimizer_name(function: object) -> str:
-    """Return the name by which `find_optimizer` finds a function, or raise `CannotRebuild`."""
-    if isinstance(function, FunctionType):
-        name = _qualified_name(function)
-        if find_optimizer(name) is function:
-            return name
-    raise CannotRebuild
 
 
 def _qualified_name(value: type | FunctionType) -> str:
