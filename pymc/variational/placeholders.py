@@ -229,6 +229,7 @@ def _streamed_data(
             f"{loader.total_size}: the likelihood would be scaled to the wrong number. Make the model's "
             "pm.Data from this loader"
         )
+    # Batches of any size fit a placeholder, but the shape of such a variable has the size in it
     if rows.batch_size != loader.batch_size and local_axes(model):
         raise ValueError(
             f"The model has variables of the rows of a batch of {rows.batch_size}, and the loader's "
