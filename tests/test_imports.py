@@ -33,6 +33,8 @@ ORDER = (
     "pymc.variational.optimizers",
     "pymc.variational.local_params",
     "pymc.variational.engine.step",
+    "pymc.variational.engine.step_key",
+    "pymc.variational.engine.saved_steps",
     "pymc.variational.engine.batch_feed",
     "pymc.variational.engine.drivers",
     "pymc.variational.engine.step_cache",

@@ -17,6 +17,7 @@ from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.approximations import Empirical, FullRank, MeanField, check_starts
 from pymc.variational.early_stopping import check_until
+from pymc.variational.engine.step_cache import one_at_a_time
 from pymc.variational.fit_objective import FitObjective
 from pymc.variational.fit_options import (
     N_STEPS,
@@ -322,6 +323,7 @@ def model_of(method: str | Inference, model: Model | None = None) -> Model:
     return method.approx.model
 
 
+@one_at_a_time
 def make_inference(options: FitOptions) -> Any:
     """Return the :class:`Inference` that :func:`pymc.fit` runs.
 

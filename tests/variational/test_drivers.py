@@ -18,11 +18,13 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
+from numba.core import event
 from numpy.random import Generator
 from pytensor.compile.ops import wrap_py
 
 import pymc as pm
 
+from pymc.variational import schedules
 from pymc.variational.engine.drivers import DRIVERS, choose_driver
 from pymc.variational.engine.drivers.base import PythonDriver
 from pymc.variational.engine.step import compile_step, step_graph
@@ -361,3 +363,20 @@ def test_caches_carry_over_to_the_next_process(tmp_path):
     assert second["compiled"] == []
     assert made == kept
     assert any("run_steps" in Path(path).name for path in kept)
+
+
+@pytest.mark.parametrize("guide", ["mean_field", None])
+def test_another_rate_compiles_nothing(guide):
+    """By the count of Numba's compilations, not only of ours."""
+    model = normal_model()
+
+    def fit(rate, n_steps):
+        schedule = schedules.exponential_decay(rate, decay_steps=n_steps, decay_rate=0.1)
+        options = {"guide": guide, "random_seed": 1, "progressbar": False, "backend": "numba"}
+        return pm.fit(3, model=model, obj_optimizer=pm.adam(learning_rate=schedule), **options)
+
+    fit(0.1, 100)
+    with event.install_recorder("numba:compile") as compilations:
+        approx = fit(0.5, 7)
+    assert compilations.buffer == []
+    assert "0.5" in str(approx.report.settings["obj_optimizer"])

@@ -8,7 +8,7 @@ the same graph can run it with the values of its own variables. Numbers of rows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -32,7 +32,15 @@ from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
 from pymc.variational.engine import rewrites
 from pymc.variational.number_inputs import replaced
 
-__all__ = ["BatchInput", "StepFunction", "StepGraph", "compile_step", "host_value", "step_graph"]
+__all__ = [
+    "BatchInput",
+    "StepFunction",
+    "StepGraph",
+    "compile_step",
+    "host_value",
+    "step_function",
+    "step_graph",
+]
 
 
 class BatchInput(NamedTuple):
@@ -90,15 +98,45 @@ class StepGraph:
 
 @dataclass(frozen=True)
 class StepFunction:
-    """A compiled step. The inputs of the function are shared variables that only a driver sets and reads."""
+    """A compiled step. The inputs of the function are shared variables that only a driver sets and reads.
 
-    function: Function
+    A step whose loop lies in the cache on disk has the key of the loop, and needs no function. Where it does,
+    `compile_late` makes one.
+    """
+
+    compiled: Function | None
+    linker: str
     updates: Mapping[int, int]  # index of an input -> index of the output that is its next value
     has_loss: bool  # the first output is the loss: a scalar, or a vector with auxiliary losses
     order: tuple[int, ...]  # for each input, its index among the inputs of the graph
     guarded: bool = False
     loss_shape: tuple[int, ...] = ()
     batch_inputs: tuple[BatchInput, ...] = ()
+    loop_key: str | None = None
+    compile_late: Callable[[], StepFunction] | None = None
+
+    @property
+    def function(self) -> Function:
+        """The function. One that is not compiled yet is compiled now."""
+        return self.with_function().compiled
+
+    def with_function(self) -> StepFunction:
+        """Return the step with its function, without the key of a loop.
+
+        Raises
+        ------
+        RuntimeError
+            If the function takes its inputs in another order than the loop in the cache.
+        """
+        if self.compile_late is None:
+            return self
+        step = self.compile_late()
+        if (step.order, step.updates) != (self.order, self.updates):
+            raise RuntimeError(
+                "A step was compiled to a function with other inputs than in the cache of PyTensor. "
+                "`pytensor-cache clear` empties this cache"
+            )
+        return step
 
     def loss_buffer(self, n_steps: int) -> np.ndarray:
         """Return an array of nan for the losses of steps, shape (n_steps,) or (n_steps, n)."""
@@ -164,12 +202,31 @@ def compile_step(graph: StepGraph, mode: str | Mode | None = None, **kwargs: Any
     index = {var: i for i, var in enumerate(graph.shared)}
     order = tuple(index[compiled.variable] for compiled in function.maker.inputs)
     updates = {i: output for output, i in function.maker.fgraph.update_mapping.items()}
-    loss_shape = graph.outputs[0].type.shape if graph.has_loss else ()
-    batch_inputs = tuple(
-        b._replace(input_index=order.index(b.input_index)) for b in graph.batch_inputs
-    )
+    return step_function(graph, order, updates, function, type(function.maker.linker).__name__)
+
+
+def step_function(
+    graph: StepGraph,
+    order: tuple[int, ...],
+    updates: Mapping[int, int],
+    compiled: Function | None,
+    linker: str,
+    **late: Any,
+) -> StepFunction:
+    """Return the step of a graph whose function takes its inputs in `order`."""
     return StepFunction(
-        function, updates, graph.has_loss, order, graph.guarded, loss_shape, batch_inputs
+        compiled,
+        linker,
+        updates,
+        graph.has_loss,
+        order,
+        graph.guarded,
+        loss_shape=graph.outputs[0].type.shape if graph.has_loss else (),
+        batch_inputs=tuple(
+            batch._replace(input_index=order.index(batch.input_index))
+            for batch in graph.batch_inputs
+        ),
+        **late,
     )
 
 

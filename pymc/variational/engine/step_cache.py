@@ -13,11 +13,14 @@ model's minibatch indexes, and one step is made at a time.
 
 from __future__ import annotations
 
+import gc
 import threading
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -26,11 +29,22 @@ import pytensor
 from pytensor.compile.mode import Mode, get_mode, predefined_modes
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
+from pytensor.graph.rewriting.db import RewriteDatabaseQuery
+from pytensor.link.numba import NumbaLinker
 
 from pymc.minibatch.array_data import compiles_to_jax
 from pymc.minibatch.index import IndexState
 from pymc.variational.engine.drivers import Driver, State, choose_driver
-from pymc.variational.engine.step import StepGraph, compile_step, host_value, step_graph
+from pymc.variational.engine.saved_steps import SavedStep
+from pymc.variational.engine.step import (
+    StepFunction,
+    StepGraph,
+    compile_step,
+    host_value,
+    step_function,
+    step_graph,
+)
+from pymc.variational.engine.step_key import step_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,14 +105,31 @@ _compile_lock = threading.RLock()
 
 
 def one_at_a_time[**P, R](function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function that makes steps wait for those in other threads."""
+    """Let a function that makes steps wait for those in other threads, and build their graphs quickly."""
 
     @wraps(function)
     def locked(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _compile_lock:
+        with _compile_lock, _quick_graphs():
             return function(*args, **kwargs)
 
     return locked
+
+
+@contextmanager
+def _quick_graphs() -> Iterator[None]:
+    """Build graphs without what a fit does not need: stack traces of variables, and garbage collections.
+
+    A fifth of the time to build the graph of a step goes into its stack traces, and a collection of all
+    objects falls into it two or three times.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with pytensor.config.change_flags(traceback__limit=0):
+            yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 # The steps that were compiled for a model, or found for it among those of others. They live as long as the
@@ -165,14 +196,48 @@ def make_step(
                 _keep(of_model, cached)
             return cached.bind(inputs, batch_dtypes or ())
     graph = graph.with_new_variables()
-    with model:
-        function = compile_step(graph, mode, **compile_kwargs)
-    shared = [inputs[i] for i in function.order]
-    driver = choose_driver(function, lambda driver: driver.load(shared))
+    key = _key_on_disk(graph, mode, model, compile_kwargs)
+    step = None if key is None else _saved_step(key, graph, mode)
+    if step is None:
+        with model:
+            step = compile_step(graph, mode, **compile_kwargs)
+    shared = [inputs[i] for i in step.order]
+    driver = choose_driver(step, lambda driver: driver.load(shared))
+    loop_key = getattr(driver, "loop_key", None)
+    if key is not None and step.loop_key is None and loop_key is not None:
+        SavedStep(loop_key, step.order, dict(step.updates)).write(key)
     graph.drop_values()
-    new = CachedStep(graph, settings, driver, function.order)
+    new = CachedStep(graph, settings, driver, step.order)
     _keep(of_model, new)
     return new.bind(inputs, batch_dtypes or ())
+
+
+def _key_on_disk(
+    graph: StepGraph, mode: str | Mode | None, model: Model, compile_kwargs: Mapping[str, Any]
+) -> str | None:
+    """Return the key of a step that Numba compiles with plain settings; None for others."""
+    kind, floatX = _mode_key(mode)
+    cached = pytensor.config.numba__cache and model.check_bounds and not compile_kwargs
+    if not cached or not isinstance(get_mode(mode).linker, NumbaLinker):
+        return None
+    # It registers rewrites, which count for the key, and is loaded late since it imports Numba
+    import_module("pytensor.link.numba.dispatch")
+    return step_key(graph, (kind, floatX))
+
+
+def _saved_step(key: str, graph: StepGraph, mode: str | Mode | None) -> StepFunction | None:
+    """Return the step with the loop in the cache on disk, if it has one."""
+    saved = SavedStep.read(key)
+    if saved is None or sorted(saved.order) != list(range(len(graph.shared))):
+        return None
+
+    @cache
+    @one_at_a_time
+    def compile_late() -> StepFunction:
+        return compile_step(graph, mode)
+
+    late = {"loop_key": saved.loop_key, "compile_late": compile_late}
+    return step_function(graph, saved.order, saved.updates, None, "NumbaLinker", **late)
 
 
 def _keep(steps: list[CachedStep], step: CachedStep) -> None:
@@ -191,5 +256,14 @@ def _mode_key(mode: str | Mode | None) -> tuple[object, ...]:
     """Return a key that equal modes share. A mode that users have made is equal to itself only."""
     resolved = get_mode(mode)
     users = isinstance(mode, Mode) and all(mode is not known for known in predefined_modes.values())
-    kind = mode if users else (type(resolved.linker), str(resolved.provided_optimizer))
+    kind = mode if users else (type(resolved.linker), *_query_key(resolved.provided_optimizer))
     return kind, pytensor.config.floatX
+
+
+def _query_key(query: Any) -> tuple[object, ...]:
+    """Return what a query for rewrites asks for. Its text has addresses of sets, which say nothing."""
+    if not isinstance(query, RewriteDatabaseQuery):
+        return (query,)
+    sets = tuple(map(tuple, (query.include, query.require, query.exclude)))
+    subqueries = {name: _query_key(each) for name, each in query.subquery.items()}
+    return *sets, query.position_cutoff, tuple(query.extra_rewrites), tuple(subqueries.items())

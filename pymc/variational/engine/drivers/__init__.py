@@ -40,7 +40,7 @@ def choose_driver(step: StepFunction, load: Callable[[Driver], State]) -> Driver
 
     The loop is compiled for the types of the state that `load` returns.
     """
-    drivers = DRIVERS.get(type(step.function.maker.linker).__name__)
+    drivers = DRIVERS.get(step.linker)
     if drivers is None:
         return PythonDriver(step)
     loop, one_by_one = drivers()

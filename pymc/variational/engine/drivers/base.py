@@ -80,7 +80,7 @@ class PickledByStep:
         self._step = step
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._step,)
+        return type(self), (self._step.with_function(),)
 
     def __deepcopy__(self, memo: Any) -> PickledByStep:
         return self

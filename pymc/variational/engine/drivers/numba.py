@@ -20,6 +20,7 @@ import numba
 import numpy as np
 
 from numba import NumbaWarning, types
+from numba.core.errors import NumbaError
 from numba.core.typing.templates import signature as typed
 from numba.extending import intrinsic, register_jitable
 from pytensor.link.numba.cache import CACHED_SRC_FUNCTIONS
@@ -27,6 +28,7 @@ from pytensor.link.numba.dispatch.basic import numba_njit
 
 from pymc.variational.engine.batch_feed import PreparedBatches
 from pymc.variational.engine.drivers.base import NumpyState, Run, State, StepFunction, check_batches
+from pymc.variational.engine.drivers.quick_compilation import quick_compilation
 
 __all__ = ["NumbaDriver"]
 
@@ -152,6 +154,41 @@ def store_none(losses: np.ndarray, k: int, first_output: Any) -> bool:
     return True
 
 
+def make_loop(step: StepFunction) -> tuple[Any, str | None]:
+    """Return the loop around a step, to be compiled, and its key in the cache.
+
+    The loop of a step without a function can only be loaded from there.
+    """
+    updates = tuple(sorted(step.updates.items()))
+    n_inputs = len(step.order)
+    template = run_batches if step.batch_inputs else run_steps
+    store = store_none
+    if step.has_loss:
+        store = store_vector if step.loss_shape else store_scalar
+    scope = {
+        "__name__": __name__,  # Numba imports this module when it reads a loop from the cache
+        "STEP": None,
+        "NEXT_STATE": next_state(updates, n_inputs),
+        "WITH_BATCH": with_batch([batch.input_index for batch in step.batch_inputs], n_inputs),
+        "STORE_LOSS": store,
+    }
+    loop_key = step.loop_key
+    if loop_key is None:
+        py_func = step.function.vm.jit_fn.py_func
+        key = CACHED_SRC_FUNCTIONS.get(py_func)
+        # The step without the entry from Python, which takes long to compile
+        scope["STEP"] = numba_njit(py_func, cache=key is not None)
+        if key is not None:
+            kinds = f"{template.__name__} {store.__name__} {step.batch_inputs}"
+            parts = f"{key} {updates} {kinds} {CACHE_VERSION}"
+            loop_key = sha256(parts.encode()).hexdigest()
+    loop = FunctionType(template.__code__, scope, template.__name__)
+    if loop_key is not None:
+        CACHED_SRC_FUNCTIONS[loop] = loop_key
+    cached = loop_key is not None
+    return numba_njit(loop, final_function=True, nogil=True, cache=cached), loop_key
+
+
 class NumbaDriver(NumpyState):
     """Runs steps in one loop of compiled code, without Python's lock.
 
@@ -165,29 +202,7 @@ class NumbaDriver(NumpyState):
 
     def __init__(self, step: StepFunction) -> None:
         super().__init__(step)
-        jit_fn = step.function.vm.jit_fn
-        key = CACHED_SRC_FUNCTIONS.get(jit_fn.py_func)
-        cached = key is not None
-        updates = tuple(sorted(step.updates.items()))
-        n_inputs = len(step.function.input_storage)
-        template = run_batches if step.batch_inputs else run_steps
-        store = store_none
-        if step.has_loss:
-            store = store_vector if step.loss_shape else store_scalar
-        scope = {
-            "__name__": __name__,  # Numba imports this module when it reads a loop from the cache
-            # The step without the entry from Python, which takes long to compile
-            "STEP": numba_njit(jit_fn.py_func, cache=cached),
-            "NEXT_STATE": next_state(updates, n_inputs),
-            "WITH_BATCH": with_batch([batch.input_index for batch in step.batch_inputs], n_inputs),
-            "STORE_LOSS": store,
-        }
-        loop = FunctionType(template.__code__, scope, template.__name__)
-        if cached:
-            kinds = f"{template.__name__} {store.__name__} {step.batch_inputs}"
-            parts = f"{key} {updates} {kinds} {CACHE_VERSION}"
-            CACHED_SRC_FUNCTIONS[loop] = sha256(parts.encode()).hexdigest()
-        self._loop = numba_njit(loop, final_function=True, nogil=True, cache=cached)
+        self._loop, self.loop_key = make_loop(step)
         # By the types of a state. Numba looks them up itself at each call, in Python for a Generator,
         # which takes as long as a hundred small steps.
         self._compiled: dict[tuple[Any, ...], Callable] = {}
@@ -214,12 +229,29 @@ class NumbaDriver(NumpyState):
         types_of_values = tuple(map(type_key, (*state, *batches)))
         if types_of_values not in self._compiled:
             signature = *map(numba.typeof, (losses, state, batches)), types.intp
-            with warnings.catch_warnings():
+            with quick_compilation(), warnings.catch_warnings():
                 # Raw data in the graph are constants, and large ones keep it out of the cache.
                 # PyTensor is silent about this too.
                 warnings.filterwarnings("ignore", ".*Cannot cache compiled function", NumbaWarning)
-                self._compiled[types_of_values] = self._loop.compile(signature)
+                self._compiled[types_of_values] = self._compile_loop(signature)
         return self._compiled[types_of_values]
+
+    def _compile_loop(self, signature: tuple[types.Type, ...]) -> Callable:
+        try:
+            return self._loop.compile(signature)
+        except Exception:
+            if self._step.compile_late is None:
+                raise
+        # The cache has no loop for these types, or a file that is broken
+        self._step = self._step.with_function()
+        self._loop, self.loop_key = make_loop(self._step)
+        try:
+            return self._loop.compile(signature)
+        except NumbaError:
+            raise
+        except Exception:
+            self._loop.recompile()  # which only removes it from the cache
+            return self._loop.compile(signature)
 
 
 def type_key(value: Any) -> Any:

@@ -1,0 +1,224 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+"""The key of a step in the cache on disk: a hash of its graph before rewriting.
+
+PyTensor's cache of Numba functions has keys of rewritten graphs, so that a new process has to rewrite a graph
+to find the function that it had compiled before: most of the time to its first step. The key here has all
+that rewriting and compilation depend on: the graph, but for the names in it, the flags of PyTensor and
+Numba, the rewrites that are registered, versions and our own files. The index of Numba has its own version
+and the CPU.
+
+What is not known to be all in the key has none. Then the graph is compiled as without this cache.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import pytensor
+
+from pytensor.compile.mode import optdb
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.op import HasInnerGraph, Op
+from pytensor.graph.rewriting.basic import PatternNodeRewriter
+from pytensor.graph.rewriting.db import RewriteDatabase, SequenceDB
+from pytensor.graph.traversal import io_toposort
+from pytensor.graph.type import Type
+from pytensor.scalar.basic import ScalarOp
+from pytensor.scan.op import Scan
+
+import pymc
+
+from pymc.variational.engine.step import StepGraph
+
+__all__ = ["graph_key", "step_key"]
+
+# Bytes of a constant up to which Numba caches a function
+MAX_CONSTANT = 10**6
+
+# Flags that change no compiled function. To read those of the C compiler would start it
+OTHER_FLAGS = ("base_compiledir", "blas", "cmodule", "compile", "cxx", "gcc", "traceback")
+
+# Notes on a variable that no rewrite reads, or that it derives from the variable
+OTHER_TAGS = ("trace", "values_eq_approx", "unique_indices", "jointly_unique_indices")
+
+_SCAN = ("info", "truncate_gradient", "allow_gc", "strict", "mode", "view_map", "destroy_map")
+
+
+class _NoKey(Exception):
+    """Something whose effect on a compiled step is not known."""
+
+
+def step_key(graph: StepGraph, settings: Sequence[object]) -> str | None:
+    """Return a hash that only steps with the same compiled function have, or None.
+
+    `settings` are those of compilation that are not in PyTensor's flags.
+    """
+    form = graph.updated, graph.has_loss, graph.guarded, graph.batch_inputs, graph.constant_data
+    kinds = tuple(map(type, graph.shared))
+    try:
+        parts = (
+            graph_key(graph.shared, graph.outputs),
+            _text((form, kinds, tuple(settings))),
+            _flags(),
+            _database(optdb, set()),
+            _versions(),
+        )
+    except _NoKey:
+        return None
+    return _hash(parts)
+
+
+def graph_key(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> str:
+    """Return a hash of a graph without its names."""
+    places = {var: ("input", k, _of_variable(var)) for k, var in enumerate(inputs)}
+    ops: dict[Op, tuple] = {}
+    rows = []
+
+    def place(var: Variable) -> tuple:
+        if var not in places:
+            if not isinstance(var, Constant):
+                raise _NoKey(var)
+            places[var] = "constant", _text(var.data), _of_variable(var)
+        return places[var]
+
+    for k, node in enumerate(io_toposort(inputs, outputs)):
+        if node.op not in ops:
+            ops[node.op] = _of_op(node.op)
+        # Inputs before outputs: these get their places now
+        operands = tuple(map(place, node.inputs))
+        rows.append((ops[node.op], operands, tuple(map(_of_variable, node.outputs))))
+        places.update({var: ("node", k, j) for j, var in enumerate(node.outputs)})
+    return _hash((rows, tuple(map(place, outputs))))
+
+
+def _hash(parts: object) -> str:
+    return sha256(repr(parts).encode()).hexdigest()
+
+
+def _of_variable(var: Variable) -> tuple:
+    tags = {name: value for name, value in vars(var.tag).items() if name not in OTHER_TAGS}
+    return _text(var.type), _text(tags)
+
+
+def _of_op(op: Op) -> tuple:
+    """Return the class and the state of an Op."""
+    kind = _name(type(op))
+    if isinstance(op, Scan):
+        state = tuple(_text(getattr(op, name)) for name in _SCAN)
+        return kind, state, graph_key(op.inner_inputs, op.inner_outputs)
+    if isinstance(op, HasInnerGraph):
+        raise _NoKey(op)
+    if hasattr(op, "__props__"):
+        return kind, _text(op._props_dict())
+    if isinstance(op, ScalarOp):
+        return kind, _text({name: value for name, value in vars(op).items() if name != "name"})
+    if vars(op):
+        raise _NoKey(op)
+    return (kind,)
+
+
+def _text(value: Any) -> Any:
+    """Return nested tuples of text and numbers that equal values have, and no others."""
+    if isinstance(value, np.ndarray) and value.dtype != object and value.nbytes <= MAX_CONSTANT:
+        order = value.flags.c_contiguous, value.flags.f_contiguous
+        return "array", value.dtype.str, value.shape, order, sha256(value.tobytes()).hexdigest()
+    if isinstance(value, np.generic | np.dtype):
+        return type(value).__name__, repr(value)
+    if value is None or type(value) in (str, bytes, bool, int, float, complex):
+        return type(value).__name__, repr(value)
+    if isinstance(value, slice):
+        return "slice", _text((value.start, value.stop, value.step))
+    if isinstance(value, tuple | list):
+        return type(value).__name__, tuple(map(_text, value))
+    if isinstance(value, set | frozenset):
+        return "set", tuple(sorted(map(repr, map(_text, value))))
+    if isinstance(value, Mapping):
+        return "mapping", tuple((_text(k), _text(v)) for k, v in value.items())
+    if isinstance(value, Op):
+        return _of_op(value)
+    if isinstance(value, Type):
+        return _of_type(value)
+    if isinstance(value, type | FunctionType):
+        return _name(value)
+    if is_dataclass(value):
+        return _name(type(value)), tuple(_text(getattr(value, f.name)) for f in fields(value))
+    if not hasattr(value, "__dict__"):
+        raise _NoKey(value)
+    return _name(type(value)), _text(vars(value))
+
+
+@cache
+def _of_type(kind: Type) -> tuple:
+    return _name(type(kind)), _text({k: v for k, v in vars(kind).items() if k != "name"})
+
+
+def _name(known: type | FunctionType) -> str:
+    """Return the full name of a class or function of a library, whose code its version tells."""
+    package = known.__module__.partition(".")[0]
+    if package not in ("pytensor", "pymc", "numpy", "builtins") or "<" in known.__qualname__:
+        raise _NoKey(known)
+    return f"{known.__module__}.{known.__qualname__}"
+
+
+def _flags() -> tuple:
+    """Return the flags of PyTensor, and those of Numba."""
+    config = pytensor.config
+    names = [n for n in sorted(config._config_var_dict) if not n.startswith(OTHER_FLAGS)]
+    of_numba = [(k, v) for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_")]
+    return tuple((name, str(getattr(config, name))) for name in names), tuple(of_numba)
+
+
+def _database(database: RewriteDatabase, seen: set[int]) -> tuple:
+    """Return the names and tags of all registered rewrites: users may add some, and take some out."""
+    if id(database) in seen:
+        return ()
+    seen.add(id(database))
+    positions = getattr(database, "__position__", {}) if isinstance(database, SequenceDB) else {}
+    entries = [
+        (tag, [_rewrite(each, seen) for each in rewrites])
+        for tag, rewrites in database.__db__.items()
+        if rewrites  # to ask for a tag adds an empty entry
+    ]
+    return _text(dict(positions)), entries
+
+
+def _rewrite(rewrite: Any, seen: set[int]) -> tuple:
+    if isinstance(rewrite, RewriteDatabase):
+        return rewrite.name, _database(rewrite, seen)
+    kind = _name(type(rewrite))
+    if isinstance(rewrite, PatternNodeRewriter):
+        return kind, str(rewrite.in_pattern), str(rewrite.out_pattern)
+    if (function := getattr(rewrite, "fn", None)) is not None:
+        return kind, _name(function)
+    if (of_nodes := getattr(rewrite, "node_rewriter", None)) is not None:
+        return kind, _rewrite(of_nodes, seen)
+    return kind, rewrite.name
+
+
+def _versions() -> tuple:
+    for package in (pytensor, pymc):
+        if "+" in package.__version__:  # of a clone, whose code may change
+            raise _NoKey(package)
+    versions = pytensor.__version__, pymc.__version__, np.__version__
+    return *versions, platform.python_version(), _files()
+
+
+@cache
+def _files() -> tuple:
+    """Return the times and sizes of our own files."""
+    root = Path(__file__).parents[2]
+    return tuple(
+        (str(file.relative_to(root)), file.stat().st_mtime_ns, file.stat().st_size)
+        for file in sorted(root.rglob("*.py"))
+    )
