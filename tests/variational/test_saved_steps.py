@@ -12,6 +12,7 @@ import pytest
 
 from numba.core import event
 
+from pymc.variational.engine import step_cache
 from pymc.variational.engine.saved_steps import SavedStep
 from tests.variational.engine import bare_step, counted_compilations, shared
 
@@ -35,18 +36,17 @@ def losses(step):
 @pytest.fixture(scope="module")
 def first():
     """The losses of the step that was compiled, and the files that it left."""
-    before = set(FOLDER.glob("*"))
-    with counted_compilations() as graphs:
+    keys = []
+    with counted_compilations() as graphs, pytest.MonkeyPatch.context() as patch:
+        step_key = step_cache.step_key
+        patch.setattr(step_cache, "step_key", lambda *args: keys.append(step_key(*args)) or keys[0])
         _, step = make()
         expected = losses(step)
-    assert len(graphs) == 1
-    new = set(FOLDER.glob("*")) - before
-    [saved] = [file for file in new if file.name.startswith("pymc_step")]
-    index, data = (
-        [file for file in new if "run_steps" in file.name and file.suffix == kind]
-        for kind in (".nbi", ".nbc")
-    )
-    return expected, saved, index[0], data[0]
+    assert len(graphs) == len(keys) == 1
+    saved = FOLDER / f"pymc_step-{keys[0]}.json"
+    loop_key = SavedStep.read(keys[0]).loop_key
+    [index], [data] = (list(FOLDER.glob(f"*{loop_key}*.{kind}")) for kind in ("nbi", "nbc"))
+    return expected, saved, index, data
 
 
 @pytest.fixture

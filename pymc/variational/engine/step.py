@@ -105,7 +105,6 @@ class StepFunction:
     """
 
     compiled: Function | None
-    linker: str
     updates: Mapping[int, int]  # index of an input -> index of the output that is its next value
     has_loss: bool  # the first output is the loss: a scalar, or a vector with auxiliary losses
     order: tuple[int, ...]  # for each input, its index among the inputs of the graph
@@ -114,6 +113,11 @@ class StepFunction:
     batch_inputs: tuple[BatchInput, ...] = ()
     loop_key: str | None = None
     compile_late: Callable[[], StepFunction] | None = None
+
+    @property
+    def linker(self) -> str:
+        """The name of the linker's class. Only Numba's loops are in the cache."""
+        return "NumbaLinker" if self.compiled is None else type(self.compiled.maker.linker).__name__
 
     @property
     def function(self) -> Function:
@@ -202,7 +206,7 @@ def compile_step(graph: StepGraph, mode: str | Mode | None = None, **kwargs: Any
     index = {var: i for i, var in enumerate(graph.shared)}
     order = tuple(index[compiled.variable] for compiled in function.maker.inputs)
     updates = {i: output for output, i in function.maker.fgraph.update_mapping.items()}
-    return step_function(graph, order, updates, function, type(function.maker.linker).__name__)
+    return step_function(graph, order, updates, function)
 
 
 def step_function(
@@ -210,13 +214,11 @@ def step_function(
     order: tuple[int, ...],
     updates: Mapping[int, int],
     compiled: Function | None,
-    linker: str,
     **late: Any,
 ) -> StepFunction:
     """Return the step of a graph whose function takes its inputs in `order`."""
     return StepFunction(
         compiled,
-        linker,
         updates,
         graph.has_loss,
         order,

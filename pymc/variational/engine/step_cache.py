@@ -237,7 +237,7 @@ def _saved_step(key: str, graph: StepGraph, mode: str | Mode | None) -> StepFunc
         return compile_step(graph, mode)
 
     late = {"loop_key": saved.loop_key, "compile_late": compile_late}
-    return step_function(graph, saved.order, saved.updates, None, "NumbaLinker", **late)
+    return step_function(graph, saved.order, saved.updates, None, **late)
 
 
 def _keep(steps: list[CachedStep], step: CachedStep) -> None:

@@ -207,11 +207,10 @@ def _rewrite(rewrite: Any, seen: set[int]) -> tuple:
 
 
 def _versions() -> tuple:
-    for package in (pytensor, pymc):
-        if "+" in package.__version__:  # of a clone, whose code may change
-            raise _NoKey(package)
-    versions = pytensor.__version__, pymc.__version__, np.__version__
-    return *versions, platform.python_version(), _files()
+    release = pymc.__version__  # type: ignore[attr-defined]  # of the release
+    if "+" in pytensor.__version__ + release:  # of a clone, whose code may change
+        raise _NoKey(release)
+    return pytensor.__version__, release, np.__version__, platform.python_version(), _files()
 
 
 @cache

@@ -1,0 +1,152 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+
+"""Time from ``pm.fit`` to its first steps, plain and patched, in turns, in seconds of processor time.
+
+Each is measured with an empty cache ("cold"), in a new process that finds a cache ("warm"), and for a
+second fit with another learning rate in the cold process ("rate"). "process" is a warm process from its
+start on, imports included. Byte code is compiled before: without it, imports take three seconds longer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ("flights", "logistic", "groups", "schools")
+N_ROUNDS = 1 if "--quick" in sys.argv else 3
+
+
+def batches(pm: Any, size: int, **arrays: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return minibatches of arrays with rows, and the arguments of what is observed of them."""
+    n_rows = len(next(iter(arrays.values())))
+    if not hasattr(pm, "minibatch_model"):
+        return pm.Minibatch(*arrays.values(), batch_size=size), {"total_size": n_rows}
+    data = [
+        pm.Data(f"{name}_data", values, dims=("obs", f"{name}_column")[: values.ndim])
+        for name, values in arrays.items()
+    ]
+    return pm.Minibatch(*data, batch_size=size), {"dims": "obs"}
+
+
+def flights(pm: Any, rng: Any) -> None:
+    n = 20_000
+    pm.modelcontext(None).add_coords(
+        {"carrier": range(16), "origin": range(3), "month": range(12), "feature": range(4)}
+    )
+    (features, carrier, origin, month, y), observed = batches(
+        pm,
+        1000,
+        features=rng.normal(size=(n, 4)),
+        carrier=rng.integers(0, 16, n),
+        origin=rng.integers(0, 3, n),
+        month=rng.integers(0, 12, n),
+        y=10 * rng.normal(size=n),
+    )
+    typical, spread = pm.Normal("typical", 0, 20), pm.HalfNormal("spread", 10)
+    delays = pm.Normal("delays", typical, spread, dims="carrier")
+    of_origin = pm.ZeroSumNormal("of_origin", sigma=10, dims="origin")
+    of_month = pm.ZeroSumNormal("of_month", sigma=10, dims="month")
+    slopes = pm.Normal("slopes", 0, 10, dims="feature")
+    mu = delays[carrier] + of_origin[origin] + of_month[month] + (features * slopes).sum(axis=-1)
+    sigma, nu = pm.HalfNormal("sigma", 50), pm.Gamma("nu", 2, 0.1)
+    pm.StudentT("delay", nu=nu, mu=mu, sigma=sigma, observed=y, **observed)
+
+
+def logistic(pm: Any, rng: Any) -> None:
+    n = 20_000
+    X = rng.normal(size=(n, 10))
+    (X, y), observed = batches(pm, 500, X=X, y=rng.integers(0, 2, n))
+    slopes, intercept = pm.Normal("slopes", 0, 1, shape=10), pm.Normal("intercept", 0, 5)
+    pm.Bernoulli("clicks", logit_p=intercept + X @ slopes, observed=y, **observed)
+
+
+def groups(pm: Any, rng: Any) -> None:
+    n_groups = 100_000
+    pm.modelcontext(None).add_coord("user", range(n_groups))
+    (user, y), observed = batches(
+        pm,
+        1000,
+        user=rng.integers(0, n_groups, 2 * n_groups),
+        y=rng.normal(size=2 * n_groups),
+    )
+    mu, scale = pm.Normal("mu", 0, 1), pm.HalfNormal("scale", 1)
+    effect = pm.Normal("effect", 0, scale, dims="user")
+    pm.Normal("rows", mu + effect[user], pm.HalfNormal("noise", 1), observed=y, **observed)
+
+
+def schools(pm: Any, rng: Any) -> None:
+    mu, tau = pm.Normal("mu", 0, 5), pm.HalfCauchy("tau", 5)
+    z = pm.Normal("z", 0, 1, shape=8)
+    errors = [15.0, 10, 16, 11, 9, 11, 10, 18]
+    pm.Normal("y", mu + tau * z, errors, observed=[28.0, 8, -3, 7, -1, 1, 18, 12])
+
+
+def measure(name: str) -> dict[str, float]:
+    """Return times of this process, which fits a model twice."""
+    import numpy as np
+
+    import pymc as pm
+
+    with pm.Model() as model:
+        globals()[name](pm, np.random.default_rng(1))
+    seconds = {}
+    for kind, rate in (("fit", 0.05), ("rate", 0.02)):
+        start = time.process_time()
+        optimizer = pm.adam(learning_rate=rate)
+        pm.fit(10, model=model, obj_optimizer=optimizer, random_seed=1, progressbar=False)
+        seconds[kind] = time.process_time() - start
+        seconds.setdefault("process", time.process_time())
+    return seconds
+
+
+def run(python: str, path: str, name: str, folder: Path) -> dict[str, float]:
+    """Measure in a new process, with the cache and the byte code in `folder`."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTENSOR"))}
+    environment = clean | {
+        "PYTHONPYCACHEPREFIX": str(folder.parent / "bytecode"),
+        "PYTENSOR_FLAGS": f"base_compiledir={folder}",
+        **({"PYTHONPATH": path} if path else {}),
+    }
+    command = [python, __file__, "--measure", name]
+    done = subprocess.run(command, env=environment, cwd="/", capture_output=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(python: str, folder: Path) -> None:
+    peers = {"plain": (python, ""), "patched": (sys.executable, f"{ROOT / 'overlay'}:{ROOT}")}
+    for peer, (executable, path) in peers.items():  # byte code
+        run(executable, path, "schools", folder / f"{peer}_first")
+    print("| model | peer | cold | warm | process | rate |\n|---|---|---|---|---|---|")
+    for name in MODELS:
+        rows: dict[str, list[list[float]]] = {peer: [] for peer in peers}
+        for k in range(N_ROUNDS):
+            for peer in list(peers)[:: -1 if k % 2 else 1]:
+                cache = folder / f"{name}_{peer}_{k}"
+                cold = run(*peers[peer], name, cache)
+                warm = run(*peers[peer], name, cache)
+                row = [cold["fit"], warm["fit"], warm["process"], cold["rate"]]
+                rows[peer].append(row)
+        for peer, measured in rows.items():
+            cells = " | ".join(f"{median(column):.2f}" for column in zip(*measured))
+            print(f"| {name} | {peer} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    if "--measure" in sys.argv:
+        print(json.dumps(measure(sys.argv[-1])))
+    else:
+        sys.path.insert(0, str(ROOT))
+        from tests.conformance import make_plain_environment
+
+        with tempfile.TemporaryDirectory() as temporary:
+            compare(str(make_plain_environment(Path(temporary) / "plain")), Path(temporary))
