@@ -59,6 +59,14 @@ def scanned(build):
     return lambda: of(loop)
 
 
+def inner(build, **options):
+    def call(x):
+        y = x.type()
+        return OpFromGraph([y], [build(y)], **options)(x)
+
+    return lambda: of(call)
+
+
 def with_flags(**flags):
     def key():
         with pytensor.config.change_flags(**flags):
@@ -116,6 +124,11 @@ DIFFERENT = {
     "another entry": lambda: of(lambda x: x[1:].sum() + x, value=[1.0, 2.0]),
     "a loop": scanned(lambda x: 0.5 * x),
     "another loop": scanned(lambda x: 0.25 * x),
+    "an inner graph": inner(half),
+    "another inner graph": inner(lambda x: 0.25 * x),
+    "an inner graph that is inlined": inner(half, inline=True),
+    "a diagonal": lambda: of(lambda x: pt.diag(x).sum(axis=0), value=[1.0]),
+    "another diagonal": lambda: of(lambda x: pt.diag(x, k=1).sum(axis=0)[:-1], value=[1.0]),
     "of a matrix": times_tagged(),
     "of a lower triangle": times_tagged(lower_triangular=True),
     "of a symmetric matrix": times_tagged(symmetric=True),
@@ -183,13 +196,17 @@ class UsersOp(Elemwise):
     [
         users_function,
         UsersOp(pt.exp.scalar_op),
-        lambda x: OpFromGraph([x], [half(x)])(x),
         lambda x: x + pt.constant(np.zeros(200_000)).sum(),
     ],
-    ids=["a function", "a class", "an inner graph", "a constant that Numba does not cache"],
+    ids=["a function", "a class", "a constant that Numba does not cache"],
 )
 def test_what_is_not_known_has_no_key(build):
     assert of(build) is None
+
+
+def test_an_error_means_no_key(monkeypatch):
+    monkeypatch.delattr(step_key.optdb, "__db__")  # as another PyTensor may have it
+    assert of(half) is None
 
 
 def test_settings_without_a_key():

@@ -13,6 +13,7 @@ What is not known to be all in the key has none. Then the graph is compiled as w
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import pytensor
 
+from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import optdb
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.op import HasInnerGraph, Op
@@ -55,6 +57,9 @@ OTHER_TAGS = ("trace", "values_eq_approx", "unique_indices", "jointly_unique_ind
 _SCAN = ("info", "truncate_gradient", "allow_gc", "strict", "mode", "view_map", "destroy_map")
 
 
+_log = logging.getLogger(__name__)
+
+
 class _NoKey(Exception):
     """Something whose effect on a compiled step is not known."""
 
@@ -74,7 +79,8 @@ def step_key(graph: StepGraph, settings: Sequence[object]) -> str | None:
             _database(optdb, set()),
             _versions(),
         )
-    except _NoKey:
+    except Exception as error:  # an Op of others may raise any when it is asked for its state
+        _log.debug("The step has no key in the cache on disk: %r", error)
         return None
     return _hash(parts)
 
@@ -117,6 +123,11 @@ def _of_op(op: Op) -> tuple:
     if isinstance(op, Scan):
         state = tuple(_text(getattr(op, name)) for name in _SCAN)
         return kind, state, graph_key(op.inner_inputs, op.inner_outputs)
+    if isinstance(op, OpFromGraph):
+        # Not its overrides of gradients, which have been taken, nor its own cache of them
+        props = op._props_dict() if hasattr(op, "__props__") else None
+        state = op.is_inline, op.kwargs, op.destroy_map, props
+        return kind, _text(state), graph_key(op.inner_inputs, op.inner_outputs)
     if isinstance(op, HasInnerGraph):
         raise _NoKey(op)
     if hasattr(op, "__props__"):
