@@ -20,6 +20,7 @@ import pytensor
 import pytensor.tensor as pt
 
 from pytensor.compile.mode import Mode
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.conditional.op import IfElse
 from pytensor.graph.basic import Apply, Constant, Variable, equal_computations
 from pytensor.graph.op import Op
@@ -31,6 +32,7 @@ from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Dot, Sum
 from pytensor.tensor.random.op import RNGConsumerOp
+from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.reshape import JoinDims, SplitDims
 from pytensor.tensor.shape import Reshape
 from pytensor.tensor.subtensor import AdvancedSubtensor, indices_from_subtensor
@@ -527,7 +529,8 @@ def _adds_up_along(function: _TermOfRows, axis: Rows) -> bool | None:
 
 def _term_of_rows(term: Variable, known: KnownAxes) -> _TermOfRows:
     """Compile the sum of a term as a function of positions among a few rows of data and local variables."""
-    roots = [var for var in ancestors([term]) if var in known]
+    # Not what these are computed from in turn: they are drawn as they are
+    roots = [var for var in ancestors([term], blockers=list(known)) if var in known]
     inner = [v for v in ancestors([term], blockers=roots) if v not in roots and v.owner is not None]
     if any(is_random(var.owner) for var in inner):
         raise NotImplementedError("its values are random")
@@ -568,9 +571,15 @@ def _term_of_rows(term: Variable, known: KnownAxes) -> _TermOfRows:
 
 def _prior_draws(roots: Sequence[Variable]) -> list[list[np.ndarray]]:
     """Draw random variables from their priors, and value variables from a normal."""
+    # By generators of their own: those of the model, and its indexes, stay where they are
+    rngs = {
+        var: type(var)(var.type, var.get_value(), strict=True)
+        for var in ancestors(roots)
+        if isinstance(var, SharedVariable) and isinstance(var.type, RandomType)
+    }
     priors = rebuild(
         [pt.random.normal(size=root.type.shape) if root.owner is None else root for root in roots],
-        {},
+        rngs,
         bypass=_is_marker,
     )
     draw = compile([], priors, random_seed=_SEED, mode=_MODE)

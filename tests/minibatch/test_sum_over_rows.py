@@ -446,6 +446,28 @@ class TestOpsWithoutARule:
         with pytest.raises(ValueError, match="that of five rows"):
             fit(lambda a: a - a.mean())
 
+    @pytest.mark.parametrize("name", ["z", "lik"])
+    def test_potentials_of_variables_that_depend_on_others(self, name):
+        def fit(fn):
+            with pm.Model(coords=COORDS) as model:
+                batch = pm.Minibatch(pm.Data("y", Y, dims="obs"), batch_size=B)
+                z = pm.Normal("z", pm.Normal("m"), pm.HalfNormal("s"), dims="obs")
+                pm.Normal("lik", z, 1, observed=batch, dims="obs")
+                pm.Potential("p", Opaque(fn)(model[name]).sum(), total_size=N)
+
+        fit(np.sin)
+        with pytest.raises(ValueError, match=r"'p'.*that of five rows"):
+            fit(lambda a: a - a.mean() ** 2)
+
+    def test_a_trial_does_not_move_the_index_on(self):
+        with pm.Model(coords=COORDS):
+            batch, x = pm.Minibatch(pm.Data("y", Y, dims="obs"), W, batch_size=B)
+            z = pm.Normal("z", x, 1, dims="obs")
+            state = Rows(batch.owner.inputs[1]).state
+            before = state.get_value()
+            pm.Potential("p", Opaque(np.sin)(z).sum(), total_size=N)
+        np.testing.assert_array_equal(state.get_value(), before)
+
     def test_of_a_model_of_full_data(self):
         def full(fn):
             with pm.Model(coords=COORDS) as model:
