@@ -13,7 +13,7 @@ from pytensor.xtensor.type import XTensorVariable
 import pymc._layer as _layer
 
 from pymc.minibatch.array_data import check_integers
-from pymc.minibatch.axis_tracking import indexes
+from pymc.minibatch.axis_tracking import Axes, Untracked, indexes
 from pymc.minibatch.data_placeholder import as_streamed, check_batches, set_batch
 from pymc.minibatch.plates import (
     as_axes,
@@ -96,6 +96,11 @@ class _BaseModel:
         return super().profile(*args, **kwargs)  # type: ignore[misc]
 
 
+def _axes_so_far(model: "Model") -> Mapping[Variable, Axes | Untracked]:
+    """Return :func:`known_axes` once a term has rows; before, looking only slows down large models."""
+    return known_axes(model) if model.root._minibatch_indexes else {}
+
+
 class _Model:
     # Notes of what the graphs of a model say; `model_from_fgraph` fills them anew for each clone
 
@@ -126,7 +131,7 @@ class _Model:
         kwargs["initval"] = as_streamed(self, kwargs.get("initval"))
         for index in indexes([rv_var]):
             note_index(self, index)
-        plates, known = subsampled_dims(self), known_axes(self)
+        plates, known = subsampled_dims(self), _axes_so_far(self)
         check_free_variable(rv_var, full_name, dims, plates, known)
         rows = axes_of_dims(dims or (), plates)
         if not any(rows):
@@ -150,12 +155,11 @@ class _Model:
         """Return the total of each axis of an observed variable; None if no axis has one."""
         if isinstance(observed, Variable):
             check_observed(observed)
-        known = known_axes(self)
         graphs = [var for var in (rv_var, observed) if isinstance(var, Variable)]
-        found = indexes(graphs, known=known)
-        for index in found:
+        for index in indexes(graphs):
             note_index(self, index)
-        plates = subsampled_dims(self)
+        plates, known = subsampled_dims(self), _axes_so_far(self)
+        found = indexes(graphs, known=known)
         if found:
             value = observed
             if not isinstance(observed, Variable):
