@@ -15,6 +15,7 @@ import numpy as np
 import pytensor
 
 from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.replace import clone_replace
 
 from pymc.argument_checks import check_int
 from pymc.data_loading.batch import Position
@@ -129,12 +130,13 @@ class StepIdentity(NamedTuple):
     def of(cls, trainer: Trainer) -> StepIdentity:
         """Describe the model and the step of a trainer."""
         state = trainer.inference.state
-        graph = state.step.graph
-        return cls(
-            versions(state.report.backend),
-            model_identity(trainer.model),
-            None if graph is None else graph_hash(graph.outputs, graph.shared),
-        )
+        step, hashed = state.step, None
+        if step.graph is not None:
+            # A graph that was compiled for another model first has the names of that model's data
+            own = [var.type(name=var.name) for var in step.inputs]
+            outputs = clone_replace(list(step.graph.outputs), dict(zip(step.graph.shared, own)))
+            hashed = graph_hash(outputs, own)
+        return cls(versions(state.report.backend), model_identity(trainer.model), hashed)
 
 
 @dataclass(frozen=True, kw_only=True)
