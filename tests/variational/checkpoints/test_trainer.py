@@ -341,7 +341,8 @@ def test_a_step_that_was_compiled_for_another_model(tmp_path, quick, monkeypatch
     loader = open_loader()
     with pm.Model() as other:
         batch = pm.Data("other_name", loader, dims=("obs", "column"))
-        pm.Normal("lik", pm.Normal("mu", 0, 10.0, shape=2), 1, observed=batch)
+        mu = pm.Normal("mu", 0, 10.0, shape=2)
+        pm.Normal("y", mu + 0.0, 1, observed=batch, dims=("obs", "column"))
     first, second = make_trainer(loader, model=other), make_trainer(loader)
     for trainer in (first, second):
         trainer.fit(1)
