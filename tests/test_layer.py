@@ -117,7 +117,8 @@ def over(tmp_path):
             metadata = site / f"pymc-{version}.dist-info" / "METADATA"
             metadata.parent.mkdir(exist_ok=True)
             metadata.write_text(f"Metadata-Version: 2.1\nName: pymc\nVersion: {version}\n")
-        written = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        elsewhere = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+        written = {k: v for k, v in os.environ.items() if k not in elsewhere}
         environment = {**written, "PYTHONPATH": os.pathsep.join([str(patch), str(site)])}
         return subprocess.run(
             [sys.executable, *options, *(["-c", code] if code else [])],
