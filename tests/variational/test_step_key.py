@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+from functools import wraps
+
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
@@ -14,7 +16,14 @@ import pytest
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import Mode, optdb
 from pytensor.compile.ops import wrap_py
-from pytensor.graph.rewriting.basic import PatternNodeRewriter, dfs_rewriter, node_rewriter
+from pytensor.graph.rewriting.basic import (
+    EquilibriumGraphRewriter,
+    PatternNodeRewriter,
+    SequentialNodeRewriter,
+    SubstitutionNodeRewriter,
+    dfs_rewriter,
+    node_rewriter,
+)
 from pytensor.misc.ordered_set import OrderedSet
 from pytensor.tensor.elemwise import Elemwise
 
@@ -178,7 +187,7 @@ def test_versions(monkeypatch, package):
 
 def test_our_own_files(monkeypatch):
     before = of(half)
-    monkeypatch.setattr(step_key, "_files", lambda: (("a.py", 1, 2),))
+    monkeypatch.setattr(step_key, "_files", lambda: "another hash")
     assert of(half) not in (None, before)
 
 
@@ -191,14 +200,62 @@ class UsersOp(Elemwise):
     """A class of this module."""
 
 
+class OpWithAName(Elemwise):
+    """A class that has the name of another, as those that PyMC makes for a `CustomDist`."""
+
+
+OpWithAName.__module__, OpWithAName.__qualname__ = Elemwise.__module__, Elemwise.__qualname__
+
+
+class Scale:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, x):
+        return self.factor * x
+
+
+@wraps(np.sum)
+def wrapped(x):
+    return x
+
+
+class Slotted:
+    __slots__ = ("__dict__", "value")
+
+
+Slotted.__module__, Slotted.__qualname__ = "pymc", "Slotted"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Scale(2.0).__call__,
+        wrapped,
+        lambda x: x,
+        OpWithAName(pt.exp.scalar_op),
+        Slotted(),
+        np.ma.masked_array(np.zeros(200_000)),
+        np.random.default_rng(1),
+        np.array([None]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_state_that_is_not_among_the_attributes(value, monkeypatch):
+    monkeypatch.setattr(pm, "Slotted", Slotted, raising=False)
+    with pytest.raises(step_key._NoKey):
+        step_key._text(value)
+
+
 @pytest.mark.parametrize(
     "build",
     [
         users_function,
         UsersOp(pt.exp.scalar_op),
+        OpWithAName(pt.exp.scalar_op),
         lambda x: x + pt.constant(np.zeros(200_000)).sum(),
     ],
-    ids=["a function", "a class", "a constant that Numba does not cache"],
+    ids=["a function", "a class", "a name", "a constant that Numba does not cache"],
 )
 def test_what_is_not_known_has_no_key(build):
     assert of(build) is None
@@ -232,16 +289,39 @@ def users_rewrite(fgraph, node):
 class TestUsersRewrites:
     """A step is not found by a key that knows nothing of them."""
 
-    @pytest.fixture(params=["a function", "a pattern"])
+    @pytest.fixture(params=["a function", "several", "until nothing changes", "a pattern", "an Op"])
     def rewrite(self, request):
+        pattern = PatternNodeRewriter((pt.exp, "x"), (pt.expm1, "x"), name="pattern")
         if request.param == "a function":
             return dfs_rewriter(users_rewrite)
-        return dfs_rewriter(PatternNodeRewriter((pt.exp, "x"), (pt.expm1, "x"), name="pattern"))
+        if request.param == "several":
+            return dfs_rewriter(users_rewrite, pattern)
+        if request.param == "until nothing changes":
+            return EquilibriumGraphRewriter([users_rewrite], max_use_ratio=10)
+        if request.param == "a pattern":
+            return dfs_rewriter(pattern)
+        return dfs_rewriter(SubstitutionNodeRewriter(pt.exp, pt.expm1))
 
     def test_registered(self, rewrite, monkeypatch):
         before = of(half)
         monkeypatch.setitem(optdb.__db__, "users_rewrite", OrderedSet([rewrite]))
         assert of(half) != before
+
+    @pytest.mark.parametrize("rewriter", [dfs_rewriter, SequentialNodeRewriter])
+    def test_of_the_same_class(self, rewriter, monkeypatch):
+        keys = []
+        for op in (pt.expm1, pt.log1p):
+            rewrites = rewriter(SubstitutionNodeRewriter(pt.exp, op))
+            monkeypatch.setitem(optdb.__db__, "users_rewrite", OrderedSet([rewrites]))
+            keys.append(of(half))
+        assert None not in keys
+        assert keys[0] != keys[1]
+
+    def test_a_function_among_several(self, monkeypatch):
+        """The code of a user's function is not in the key."""
+        rewrites = dfs_rewriter(users_rewrite, SubstitutionNodeRewriter(pt.exp, pt.expm1))
+        monkeypatch.setitem(optdb.__db__, "users_rewrite", OrderedSet([rewrites]))
+        assert of(half) is None
 
     def test_taken_out(self):
         before = of(half)

@@ -16,11 +16,14 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import sys
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from functools import cache
 from hashlib import sha256
+from operator import attrgetter
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -32,7 +35,13 @@ from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import optdb
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.op import HasInnerGraph, Op
-from pytensor.graph.rewriting.basic import PatternNodeRewriter
+from pytensor.graph.rewriting.basic import (
+    EquilibriumGraphRewriter,
+    PatternNodeRewriter,
+    Rewriter,
+    SequentialGraphRewriter,
+    SequentialNodeRewriter,
+)
 from pytensor.graph.rewriting.db import RewriteDatabase, SequenceDB
 from pytensor.graph.traversal import io_toposort
 from pytensor.graph.type import Type
@@ -49,7 +58,7 @@ __all__ = ["graph_key", "step_key"]
 MAX_CONSTANT = 10**6
 
 # Flags that change no compiled function. To read those of the C compiler would start it
-OTHER_FLAGS = ("base_compiledir", "blas", "cmodule", "compile", "cxx", "gcc", "traceback")
+OTHER_FLAGS = ("base_compiledir", "blas", "cmodule", "compile", "gcc", "traceback")
 
 # Notes on a variable that no rewrite reads, or that it derives from the variable
 OTHER_TAGS = ("trace", "values_eq_approx", "unique_indices", "jointly_unique_indices")
@@ -88,7 +97,8 @@ def step_key(graph: StepGraph, settings: Sequence[object]) -> str | None:
 def graph_key(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> str:
     """Return a hash of a graph without its names."""
     places = {var: ("input", k, _of_variable(var)) for k, var in enumerate(inputs)}
-    ops: dict[Op, tuple] = {}
+    # By identity: Ops are equal whose properties are, as 0.0 and -0.0, or 1 and True
+    ops: dict[int, tuple] = {}
     rows = []
 
     def place(var: Variable) -> tuple:
@@ -99,11 +109,11 @@ def graph_key(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> str:
         return places[var]
 
     for k, node in enumerate(io_toposort(inputs, outputs)):
-        if node.op not in ops:
-            ops[node.op] = _of_op(node.op)
+        if id(node.op) not in ops:
+            ops[id(node.op)] = _of_op(node.op)
         # Inputs before outputs: these get their places now
         operands = tuple(map(place, node.inputs))
-        rows.append((ops[node.op], operands, tuple(map(_of_variable, node.outputs))))
+        rows.append((ops[id(node.op)], operands, tuple(map(_of_variable, node.outputs))))
         places.update({var: ("node", k, j) for j, var in enumerate(node.outputs)})
     return _hash((rows, tuple(map(place, outputs))))
 
@@ -150,6 +160,8 @@ def _text(value: Any) -> Any:
         return type(value).__name__, repr(value)
     if isinstance(value, slice):
         return "slice", _text((value.start, value.stop, value.step))
+    if isinstance(value, Enum):
+        return _name(type(value)), value.name
     if isinstance(value, tuple | list):
         return type(value).__name__, tuple(map(_text, value))
     if isinstance(value, set | frozenset):
@@ -164,9 +176,21 @@ def _text(value: Any) -> Any:
         return _name(value)
     if is_dataclass(value):
         return _name(type(value)), tuple(_text(getattr(value, f.name)) for f in fields(value))
+    return _of_object(value)
+
+
+def _of_object(value: Any) -> tuple:
+    """Return the class and the attributes of an object that has no other state.
+
+    A bound method, for example, has one: its object and function are not among its attributes.
+    """
+    kind = type(value)
+    for each in kind.__mro__[:-1]:  # without `object`
+        if each.__module__ in ("builtins", "numpy") or vars(each).get("__slots__"):
+            raise _NoKey(value)
     if not hasattr(value, "__dict__"):
         raise _NoKey(value)
-    return _name(type(value)), _text(vars(value))
+    return _name(kind), _text(vars(value))
 
 
 @cache
@@ -175,11 +199,22 @@ def _of_type(kind: Type) -> tuple:
 
 
 def _name(known: type | FunctionType) -> str:
-    """Return the full name of a class or function of a library, whose code its version tells."""
+    """Return the full name of a class or function of a library, whose code its version tells.
+
+    Others can have such a name too: `functools.wraps` copies it, and PyMC makes a class for each
+    `CustomDist`. So the module has to have the class, and the function to be of its code.
+    """
+    name, module = known.__qualname__, sys.modules.get(known.__module__)
     package = known.__module__.partition(".")[0]
-    if package not in ("pytensor", "pymc", "numpy", "builtins") or "<" in known.__qualname__:
+    if package not in ("pytensor", "pymc", "numpy", "builtins") or module is None or "<" in name:
         raise _NoKey(known)
-    return f"{known.__module__}.{known.__qualname__}"
+    if isinstance(known, FunctionType):
+        ours = known.__globals__ is vars(module)
+    else:
+        ours = attrgetter(name)(module) is known
+    if not ours:
+        raise _NoKey(known)
+    return f"{known.__module__}.{name}"
 
 
 def _flags() -> tuple:
@@ -214,7 +249,21 @@ def _rewrite(rewrite: Any, seen: set[int]) -> tuple:
         return kind, _name(function)
     if (of_nodes := getattr(rewrite, "node_rewriter", None)) is not None:
         return kind, _rewrite(of_nodes, seen)
-    return kind, rewrite.name
+    if (parts := _parts(rewrite)) is not None:
+        return kind, [_rewrite(part, seen) for part in parts]
+    return kind, _text(vars(rewrite))
+
+
+def _parts(rewrite: Rewriter) -> Iterable[Rewriter] | None:
+    """Return the rewrites that one consists of. Its other attributes change when it runs."""
+    if isinstance(rewrite, SequentialNodeRewriter):
+        return rewrite.rewrites
+    if isinstance(rewrite, SequentialGraphRewriter):
+        return rewrite
+    if isinstance(rewrite, EquilibriumGraphRewriter):
+        of_graphs = rewrite.global_rewriters + rewrite.final_rewriters + rewrite.cleanup_rewriters
+        return [*rewrite.get_node_rewriters(), *of_graphs]
+    return None
 
 
 def _versions() -> tuple:
@@ -225,10 +274,11 @@ def _versions() -> tuple:
 
 
 @cache
-def _files() -> tuple:
-    """Return the times and sizes of our own files."""
+def _files() -> str:
+    """Return the hash of our own files."""
     root = Path(__file__).parents[2]
-    return tuple(
-        (str(file.relative_to(root)), file.stat().st_mtime_ns, file.stat().st_size)
-        for file in sorted(root.rglob("*.py"))
-    )
+    files = sorted((file.relative_to(root).as_posix(), file) for file in root.rglob("*.py"))
+    return _hash([(name, sha256(file.read_bytes()).hexdigest()) for name, file in files])
+
+
+_files()  # now: they may be edited after they are imported
