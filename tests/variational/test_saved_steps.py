@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A step whose loop lies in the cache on disk is not rewritten and compiled again."""
 
+import json
 import pickle
+import threading
 
 from pathlib import Path
 
@@ -12,7 +14,11 @@ import pytest
 
 from numba.core import event
 
+import pymc as pm
+
+from pymc.model.core import modelcontext
 from pymc.variational.engine import step_cache
+from pymc.variational.engine.drivers.quick_compilation import quick_compilation
 from pymc.variational.engine.saved_steps import SavedStep
 from tests.variational.engine import bare_step, counted_compilations, shared
 
@@ -122,6 +128,18 @@ def test_the_cache_cannot_be_written(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_the_disk_is_full(monkeypatch, tmp_path):
+    def fail(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(
+        "pymc.variational.engine.saved_steps._file", lambda key: tmp_path / "x.json"
+    )
+    monkeypatch.setattr("pymc.variational.engine.saved_steps.os.replace", fail)
+    SavedStep("loop", (0,), {0: 1}).write("key")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_values_of_other_types(first):
     """What the loop in the cache does not take is compiled when it is there."""
     with counted_compilations() as graphs:
@@ -130,6 +148,61 @@ def test_values_of_other_types(first):
         x.set_value(np.arange(4.0)[::2], borrow=True)
         assert losses(step) == pytest.approx([4 * UNIQUE ** (2 * k) for k in range(4)])
     assert len(graphs) == 1
+
+
+@pytest.fixture
+def late(again, first, monkeypatch):
+    """Return a function that returns a step which calls `spy` before it is compiled for other values."""
+
+    def of(spy):
+        with counted_compilations():
+            x, step = make()
+        for file in first[2:]:
+            file.unlink()
+        compile_step = step_cache.compile_step
+        monkeypatch.setattr(step_cache, "compile_step", lambda *args: spy() or compile_step(*args))
+        x.set_value(np.arange(4.0)[::2], borrow=True)
+        return step
+
+    return of
+
+
+def test_other_threads_compile_meanwhile(late):
+    """One that makes a step waits for Numba's lock, which is not held by one that waits to make a step."""
+    done = threading.Event()
+
+    def compile_another():
+        with quick_compilation():
+            done.set()
+
+    def spy():
+        threading.Thread(target=compile_another).start()
+        assert done.wait(10)
+
+    losses(late(spy))
+    assert done.is_set()
+
+
+def test_compiled_late_with_the_same_settings(late):
+    found = []
+
+    def spy():
+        found.append((modelcontext(None).check_bounds, pytensor.config.floatX))
+
+    step = late(spy)
+    before = pytensor.config.floatX
+    with pytensor.config.change_flags(floatX="float32"), pm.Model(check_bounds=False):
+        losses(step)
+    assert found == [(True, before)]
+
+
+def test_a_loop_under_another_key(again, first):
+    """The entry is written anew, so that the next process finds the loop."""
+    _, saved, *_ = first
+    entry = json.loads(saved.read_text())
+    saved.write_text(json.dumps(["0" * 64, *entry[1:]]))
+    assert again()[0] == 1
+    assert again() == (0, 0)
 
 
 def test_pickled(first):

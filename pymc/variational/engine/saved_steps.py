@@ -42,9 +42,12 @@ class SavedStep(NamedTuple):
         file = _file(key)
         text = json.dumps([self.loop_key, self.order, list(self.updates.items())])
         new = file.with_suffix(f".{uuid.uuid4().hex}")
-        with suppress(OSError):
+        try:
             new.write_text(text)
             os.replace(new, file)
+        except OSError:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)  # half of it, on a disk that is full
 
 
 def _file(key: str) -> Path:

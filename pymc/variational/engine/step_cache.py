@@ -34,6 +34,7 @@ from pytensor.link.numba import NumbaLinker
 
 from pymc.minibatch.array_data import compiles_to_jax
 from pymc.minibatch.index import IndexState
+from pymc.model.core import Model
 from pymc.variational.engine.drivers import Driver, State, choose_driver
 from pymc.variational.engine.saved_steps import SavedStep
 from pymc.variational.engine.step import (
@@ -48,8 +49,6 @@ from pymc.variational.engine.step_key import step_key
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from pymc.model.core import Model
 
 __all__ = ["Step", "make_step", "one_at_a_time"]
 
@@ -197,14 +196,14 @@ def make_step(
             return cached.bind(inputs, batch_dtypes or ())
     graph = graph.with_new_variables()
     key = _key_on_disk(graph, mode, model, compile_kwargs)
-    step = None if key is None else _saved_step(key, graph, mode)
+    step = None if key is None else _saved_step(key, graph, get_mode(mode))
     if step is None:
         with model:
             step = compile_step(graph, mode, **compile_kwargs)
     shared = [inputs[i] for i in step.order]
     driver = choose_driver(step, lambda driver: driver.load(shared))
     loop_key = getattr(driver, "loop_key", None)
-    if key is not None and step.loop_key is None and loop_key is not None:
+    if key is not None and loop_key not in (None, step.loop_key):
         SavedStep(loop_key, step.order, dict(step.updates)).write(key)
     graph.drop_values()
     new = CachedStep(graph, settings, driver, step.order)
@@ -225,16 +224,20 @@ def _key_on_disk(
     return step_key(graph, (kind, floatX))
 
 
-def _saved_step(key: str, graph: StepGraph, mode: str | Mode | None) -> StepFunction | None:
+def _saved_step(key: str, graph: StepGraph, mode: Mode) -> StepFunction | None:
     """Return the step with the loop in the cache on disk, if it has one."""
     saved = SavedStep.read(key)
     if saved is None or sorted(saved.order) != list(range(len(graph.shared))):
         return None
 
+    floatX = pytensor.config.floatX
+
     @cache
     @one_at_a_time
     def compile_late() -> StepFunction:
-        return compile_step(graph, mode)
+        # By now there may be another flag, and a model around that does not check bounds
+        with pytensor.config.change_flags(floatX=floatX), Model(model=None):  # type: ignore[operator]
+            return compile_step(graph, mode)
 
     late = {"loop_key": saved.loop_key, "compile_late": compile_late}
     return step_function(graph, saved.order, saved.updates, None, **late)

@@ -229,29 +229,34 @@ class NumbaDriver(NumpyState):
         types_of_values = tuple(map(type_key, (*state, *batches)))
         if types_of_values not in self._compiled:
             signature = *map(numba.typeof, (losses, state, batches)), types.intp
-            with quick_compilation(), warnings.catch_warnings():
-                # Raw data in the graph are constants, and large ones keep it out of the cache.
-                # PyTensor is silent about this too.
-                warnings.filterwarnings("ignore", ".*Cannot cache compiled function", NumbaWarning)
-                self._compiled[types_of_values] = self._compile_loop(signature)
+            self._compiled[types_of_values] = self._compile_or_load(signature)
         return self._compiled[types_of_values]
 
-    def _compile_loop(self, signature: tuple[types.Type, ...]) -> Callable:
+    def _compile_or_load(self, signature: tuple[types.Type, ...]) -> Callable:
         try:
-            return self._loop.compile(signature)
+            return compiled(self._loop, signature)
+        # The cache has no loop for these types, or a file that is broken: it is a pickle, so errors of any kind
         except Exception:
             if self._step.compile_late is None:
                 raise
-        # The cache has no loop for these types, or a file that is broken
+        # Without Numba's lock: who makes a step has the lock of steps, and then waits for Numba's
         self._step = self._step.with_function()
         self._loop, self.loop_key = make_loop(self._step)
         try:
-            return self._loop.compile(signature)
+            return compiled(self._loop, signature)
         except NumbaError:
             raise
         except Exception:
             self._loop.recompile()  # which only removes it from the cache
-            return self._loop.compile(signature)
+            return compiled(self._loop, signature)
+
+
+def compiled(loop: Any, signature: tuple[types.Type, ...]) -> Callable:
+    with quick_compilation(), warnings.catch_warnings():
+        # Raw data in the graph are constants, and large ones keep it out of the cache. PyTensor is silent
+        # about this too.
+        warnings.filterwarnings("ignore", ".*Cannot cache compiled function", NumbaWarning)
+        return loop.compile(signature)
 
 
 def type_key(value: Any) -> Any:
