@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from functools import wraps
+from types import SimpleNamespace
 
 import numpy as np
 import pytensor
@@ -24,6 +25,7 @@ from pytensor.graph.rewriting.basic import (
     dfs_rewriter,
     node_rewriter,
 )
+from pytensor.link.numba.dispatch import basic
 from pytensor.misc.ordered_set import OrderedSet
 from pytensor.tensor.elemwise import Elemwise
 
@@ -185,6 +187,12 @@ def test_versions(monkeypatch, package):
     assert of(half) is None
 
 
+def test_version_of_scipy(monkeypatch):
+    before = of(half)
+    monkeypatch.setattr(step_key.scipy, "__version__", "99.1")
+    assert of(half) not in (None, before)
+
+
 def test_our_own_files(monkeypatch):
     before = of(half)
     monkeypatch.setattr(step_key, "_files", lambda: "another hash")
@@ -279,6 +287,19 @@ def test_settings_without_a_key():
     assert key(graph, "JAX", pm.Model(), {}) is None
     with pytensor.config.change_flags(numba__cache=False):
         assert key(graph, "NUMBA", pm.Model(), {}) is None
+
+
+@pytest.mark.parametrize("kind, known", [(pt.subtensor.Subtensor, False), (UsersOp, True)])
+def test_users_implementation(kind, known, monkeypatch):
+    """Its version counts for PyTensor's cache, and may change."""
+    before = of(half)
+    registry = {
+        **basic.numba_funcify_default_op_cache_key.registry,
+        kind: lambda op, **kwargs: None,
+    }
+    dispatch = SimpleNamespace(registry=registry)
+    monkeypatch.setattr(basic, "numba_funcify_default_op_cache_key", dispatch)
+    assert of(half) == (before if known else None)
 
 
 @node_rewriter([Elemwise])

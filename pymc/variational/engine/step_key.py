@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import pytensor
+import scipy
 
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import optdb
@@ -63,6 +64,9 @@ OTHER_FLAGS = ("base_compiledir", "blas", "cmodule", "compile", "gcc", "tracebac
 # Notes on a variable that no rewrite reads, or that it derives from the variable
 OTHER_TAGS = ("trace", "values_eq_approx", "unique_indices", "jointly_unique_indices")
 
+# Packages whose versions are in the key
+LIBRARIES = ("pytensor", "pymc", "numpy", "builtins")
+
 _SCAN = ("info", "truncate_gradient", "allow_gc", "strict", "mode", "view_map", "destroy_map")
 
 
@@ -81,6 +85,7 @@ def step_key(graph: StepGraph, settings: Sequence[object]) -> str | None:
     form = graph.updated, graph.has_loss, graph.guarded, graph.batch_inputs, graph.constant_data
     kinds = tuple(map(type, graph.shared))
     try:
+        _check_implementations()
         parts = (
             graph_key(graph.shared, graph.outputs),
             _text((form, kinds, tuple(settings))),
@@ -205,8 +210,7 @@ def _name(known: type | FunctionType) -> str:
     `CustomDist`. So the module has to have the class, and the function to be of its code.
     """
     name, module = known.__qualname__, sys.modules.get(known.__module__)
-    package = known.__module__.partition(".")[0]
-    if package not in ("pytensor", "pymc", "numpy", "builtins") or module is None or "<" in name:
+    if not _is_of_library(known) or module is None or "<" in name:
         raise _NoKey(known)
     if isinstance(known, FunctionType):
         ours = known.__globals__ is vars(module)
@@ -215,6 +219,25 @@ def _name(known: type | FunctionType) -> str:
     if not ours:
         raise _NoKey(known)
     return f"{known.__module__}.{name}"
+
+
+def _is_of_library(known: type | Callable) -> bool:
+    return known.__module__.partition(".")[0] in LIBRARIES
+
+
+def _check_implementations() -> None:
+    """Raise if others have implemented an Op of a library for Numba: their versions are not in the key."""
+    from pytensor.link.numba.dispatch import basic, random  # late, since they import Numba
+
+    for dispatch in (
+        basic.numba_funcify,
+        basic.numba_funcify_and_cache_key,
+        basic.numba_funcify_default_op_cache_key,
+        random.numba_core_rv_funcify,
+    ):
+        for kind, function in dispatch.registry.items():
+            if _is_of_library(kind) and not _is_of_library(function):
+                raise _NoKey(function)
 
 
 def _flags() -> tuple:
@@ -270,7 +293,9 @@ def _versions() -> tuple:
     release = pymc.__version__  # type: ignore[attr-defined]  # of the release
     if "+" in pytensor.__version__ + release:  # of a clone, whose code may change
         raise _NoKey(release)
-    return pytensor.__version__, release, np.__version__, platform.python_version(), _files()
+    # Of NumPy and SciPy since rewriting folds constants with them
+    numbers = np.__version__, scipy.__version__
+    return pytensor.__version__, release, *numbers, platform.python_version(), _files()
 
 
 @cache
