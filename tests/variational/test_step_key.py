@@ -178,6 +178,19 @@ def test_environment_of_numba(monkeypatch):
     assert of(half) != before
 
 
+def test_what_a_rewrite_notes_on_constants():
+    rows, matrix = pt.constant(np.arange(3)), pt.constant(np.eye(3))
+
+    def build(x):
+        return x + x[rows].sum() + pt.linalg.inv(matrix @ (2 * matrix)).sum()
+
+    before = of(build, value=np.arange(3.0))
+    pytensor.function([], build(shared(np.arange(3.0))), mode="NUMBA")
+    assert hasattr(rows.tag, "is_arange")
+    assert hasattr(matrix.tag, "is_diagonal")
+    assert of(build, value=np.arange(3.0)) == before is not None
+
+
 @pytest.mark.parametrize("package", [pytensor, pm])
 def test_versions(monkeypatch, package):
     before = of(half)

@@ -61,8 +61,19 @@ MAX_CONSTANT = 10**6
 # Flags that change no compiled function. To read those of the C compiler would start it
 OTHER_FLAGS = ("base_compiledir", "blas", "cmodule", "compile", "gcc", "traceback")
 
-# Notes on a variable that no rewrite reads, or that it derives from the variable
-OTHER_TAGS = ("trace", "values_eq_approx", "unique_indices", "jointly_unique_indices")
+# Notes on a variable that no rewrite reads, and those that rewrites leave on a constant: they follow from its
+# value, and a model that was fitted before has them
+OTHER_TAGS = (
+    "trace",
+    "values_eq_approx",
+    "unique_indices",
+    "jointly_unique_indices",
+    "is_arange",
+    "is_diagonal",
+    "is_permutation",
+    "is_selection",
+    "is_tridiagonal",
+)
 
 # Packages whose versions are in the key
 LIBRARIES = ("pytensor", "pymc", "numpy", "builtins")
