@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytensor.tensor as pt
 
+from pytensor.compile.ops import view_op
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.traversal import ancestors, explicit_graph_inputs
@@ -42,6 +43,7 @@ from pymc.minibatch.subsample import find_positional_rows, subsample
 from pymc.minibatch.total_size import warn_of_unsigned
 from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import (
+    ModelDeterministic,
     ModelFreeRV,
     ModelNamed,
     ModelObservedRV,
@@ -136,6 +138,10 @@ def _model_of(fgraph: FunctionGraph, outputs: Sequence[Variable]) -> Model:
     new._streams, new._initvals = fgraph._streams, fgraph._initvals
     old_types = {model_op(out).name: _model_node(out).outputs[0].type for out in fgraph.outputs}
     _fit_values(new, old_types)
+    for node in list(new.apply_nodes):
+        # Of rows of data, all rows are the data themselves, which have a name already
+        if isinstance(node.op, ModelDeterministic) and unmarked(node.inputs[0]).owner is None:
+            new.change_node_input(node, 0, view_op(node.inputs[0]), import_missing=True)
     model = model_from_fgraph(new, mutate_fgraph=True)
     # Points of the one model are points of the other, also where they are read by position
     order = {name: k for k, name in enumerate(old_types)}

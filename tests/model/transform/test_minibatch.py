@@ -501,3 +501,16 @@ def test_remove_minibatch_names_a_fixed_shape():
         pm.Normal("lik", pm.Normal("mu"), 1, observed=y, shape=(B,))
     with pytest.raises(ValueError, match="'lik' has a fixed length of 2 along axis 0"):
         pm.remove_minibatch(model)
+
+
+def test_deterministics_that_are_rows_of_data():
+    data = np.arange(6.0)
+    with pm.Model(coords={"obs": range(6)}) as full:
+        y = pm.Data("y", data, dims="obs")
+        other = pm.Deterministic("other", y, dims="obs")
+        pm.Normal("lik", pm.Normal("mu"), 1, observed=other, dims="obs")
+    back = pm.remove_minibatch(pm.minibatch_model(full, batch_size=2))
+    assert [var.name for var in (*back.deterministics, *back.data_vars)] == ["other", "y"]
+    assert back.compile_logp()({"mu": 0.5}) == full.compile_logp()({"mu": 0.5})
+    pm.set_data({"y": data + 1}, model=back)
+    np.testing.assert_array_equal(back["other"].eval(), data + 1)
