@@ -60,6 +60,9 @@ released = _layer.run_release(globals(), ModelVar=_ModelVar)
 
 if TYPE_CHECKING:
     # What our modules use of the release's
+    class ModelDeterministic(Op):
+        dims: tuple[str, ...]
+
     class ModelFreeRV(Op):
         dims: tuple[str, ...]
         transform: Any
