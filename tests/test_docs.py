@@ -85,7 +85,7 @@ MODULES = sorted(
 
 
 # Pages whose fits take longer as Python than to compile
-COMPILED = ("how_to/auto.md",)
+COMPILED = ("how_to/auto.md", "how_to/first_fit.md")
 
 
 @pytest.fixture(autouse=True)
