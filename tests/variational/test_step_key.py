@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from functools import wraps
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -210,6 +211,13 @@ def test_our_own_files(monkeypatch):
     before = of(half)
     monkeypatch.setattr(step_key, "_files", lambda: "another hash")
     assert of(half) not in (None, before)
+
+
+def test_our_own_files_changed_since_they_were_imported(monkeypatch):
+    monkeypatch.setattr(step_key, "_files", step_key._files.__wrapped__)
+    assert of(half) is not None
+    monkeypatch.setattr(step_key, "IMPORTED", Path(step_key.__file__).stat().st_mtime_ns - 1)
+    assert of(half) is None
 
 
 @wrap_py(itypes=[pt.dscalar], otypes=[pt.dscalar])

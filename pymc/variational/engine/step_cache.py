@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, wraps
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -215,13 +214,10 @@ def _key_on_disk(
     graph: StepGraph, mode: str | Mode | None, model: Model, compile_kwargs: Mapping[str, Any]
 ) -> str | None:
     """Return the key of a step that Numba compiles with plain settings; None for others."""
-    kind, floatX = _mode_key(mode)
     cached = pytensor.config.numba__cache and model.check_bounds and not compile_kwargs
     if not cached or not isinstance(get_mode(mode).linker, NumbaLinker):
         return None
-    # It registers rewrites, which count for the key, and is loaded late since it imports Numba
-    import_module("pytensor.link.numba.dispatch")
-    return step_key(graph, (kind, floatX))
+    return step_key(graph, _mode_key(mode))
 
 
 def _saved_step(key: str, graph: StepGraph, mode: Mode) -> StepFunction | None:

@@ -17,6 +17,7 @@ import logging
 import os
 import platform
 import sys
+import time
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -54,6 +55,9 @@ import pymc
 from pymc.variational.engine.step import StepGraph
 
 __all__ = ["graph_key", "step_key"]
+
+# When our files were imported. They are read at the first fit, so that `import pymc` does not wait for it
+IMPORTED = time.time_ns()
 
 # Bytes of a constant up to which Numba caches a function
 MAX_CONSTANT = 10**6
@@ -238,7 +242,8 @@ def _is_of_library(known: type | Callable) -> bool:
 
 def _check_implementations() -> None:
     """Raise if others have implemented an Op of a library for Numba: their versions are not in the key."""
-    from pytensor.link.numba.dispatch import basic, random  # late, since they import Numba
+    # Late, since they import Numba. They register rewrites too, which count for the key
+    from pytensor.link.numba.dispatch import basic, random
 
     for dispatch in (
         basic.numba_funcify,
@@ -311,10 +316,13 @@ def _versions() -> tuple:
 
 @cache
 def _files() -> str:
-    """Return the hash of our own files."""
+    """Return the hash of our own files; raise if one has changed since it was imported."""
     root = Path(__file__).parents[2]
-    files = sorted((file.relative_to(root).as_posix(), file) for file in root.rglob("*.py"))
-    return _hash([(name, sha256(file.read_bytes()).hexdigest()) for name, file in files])
-
-
-_files()  # now: they may be edited after they are imported
+    hashes = []
+    for file in sorted(root.rglob("*.py")):
+        stat = file.stat()
+        # An installer may keep the time of the contents, but not that of the entry
+        if max(stat.st_mtime_ns, stat.st_ctime_ns) > IMPORTED:
+            raise _NoKey(file)
+        hashes.append((file.relative_to(root).as_posix(), sha256(file.read_bytes()).hexdigest()))
+    return _hash(hashes)
