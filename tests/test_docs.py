@@ -86,16 +86,13 @@ MODULES = sorted(
 
 # Pages whose fits take longer as Python than to compile
 COMPILED = ("how_to/auto.md", "how_to/first_fit.md")
+COMPILED_MODE = pytensor.config.mode
 
 
 @pytest.fixture(autouse=True)
-def python_mode(request: pytest.FixtureRequest) -> Iterator[None]:
+def python_mode() -> Iterator[None]:
     """Run graphs as Python: to compile one takes longer than most examples run."""
-    page = getattr(request.node, "callspec", None) and request.node.callspec.params.get("page")
-    mode = pytensor.config.mode
-    if page is None or str(page.relative_to(DOCS)) not in COMPILED:
-        mode = "FAST_COMPILE"
-    with pytensor.config.change_flags(mode=mode):
+    with pytensor.config.change_flags(mode="FAST_COMPILE"):
         yield
 
 
@@ -135,6 +132,8 @@ def run_doctest(example: doctest.DocTest, clear_globs: bool = True) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_page_runs(page: Path) -> None:
     """Run the blocks of a page one after another, in one namespace."""
+    if str(page.relative_to(DOCS)) in COMPILED:
+        pytensor.config.mode = COMPILED_MODE  # the fixture sets it back
     text = page.read_text()
     namespace: dict[str, Any] = {"__name__": "page"}
     for block in BLOCK.finditer(text):
