@@ -38,7 +38,7 @@ from pymc.variational.objectives.base import (
     log_weights,
     sum_over_rows,
 )
-from pymc.variational.test_functions import rbf
+from pymc.variational.objectives.median import median
 
 __all__ = ["Stein"]
 
@@ -105,12 +105,27 @@ class Stein(Objective):
         z = _as_matrix(values)
         logp = sum_over_rows(log_weights(replace(setting, logq_scale=None), draws))
         slope = _as_matrix(pytensor.grad(logp.sum(), values))
-        kernel, repulsion = rbf(z)
+        kernel, repulsion = _kernel(z)
         direction = kernel @ slope / self.temperature + repulsion
         # The gradient of the loss below is then the negative direction, for any optimizer
         direction = disconnected_grad(direction / z.shape[0].astype(z.dtype))
         parameters = setting.parameters_of(setting.guides)
         return Losses(None, (Loss("stein", -(direction * z).sum(), parameters),))
+
+
+def _kernel(z: Variable) -> tuple[Variable, Variable]:
+    r"""Return the kernel of each two particles, and the sum of its gradients: the release's `rbf`.
+
+    :math:`k(z_i, z_j) = \exp(-d_{ij} / 2h)` with squared distances d, and h half of their median over the
+    logarithm of n + 1.
+    """
+    squares = pt.sqr(z).sum(axis=1)
+    distances = squares[:, None] + squares[None, :] - 2.0 * (z @ z.T)
+    n = z.shape[0].astype(z.dtype)
+    h = 0.5 * median(distances) / pt.log(n + 1)
+    kernel = pt.exp(-distances / h / 2.0)
+    repulsion = (z * kernel.sum(axis=-1, keepdims=True) - kernel @ z) / h
+    return kernel, repulsion
 
 
 def _as_matrix(values: list[Variable]) -> Variable:
