@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pytensor.compile import optdb
+
+from pymc.minibatch.dispatch import LoadDispatch
 from pymc.variational.objectives.base import (
     Loss,
     Losses,
@@ -34,6 +37,13 @@ __all__ = [
     "objective_of",
     "total",
 ]
+
+optdb.register(
+    "load_median_numba",
+    LoadDispatch("pymc.variational.objectives.numba_dispatch"),
+    "numba",
+    position=0.01,
+)
 
 #: Objectives by name.
 OBJECTIVES: dict[str, Callable[..., Objective]] = {

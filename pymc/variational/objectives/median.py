@@ -16,8 +16,6 @@ from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import in2out, node_rewriter
 from pytensor.tensor.variable import TensorVariable
 
-from pymc.minibatch.dispatch import LoadDispatch
-
 __all__ = ["Median", "median"]
 
 
@@ -74,9 +72,3 @@ def find_by_sorting(fgraph: FunctionGraph, node: Apply) -> list[Variable]:
 
 
 optdb.register("median_by_sorting", in2out(find_by_sorting), "jax", position=0.01)
-optdb.register(
-    "load_median_numba",
-    LoadDispatch("pymc.variational.objectives.numba_dispatch"),
-    "numba",
-    position=0.01,
-)
