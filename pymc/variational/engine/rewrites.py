@@ -3,7 +3,7 @@
 r"""Graph rewrites for the compiled steps of a fit: cheaper sums over rows, powers and reshapes.
 
 They apply under the tag `TAG` only, after PyTensor's own simplifications (position 2, "specialize") and
-before it fuses elementwise operations (position 49).
+before it fuses elementwise operations (position 49). Rewrites for one backend have a tag of their own.
 
 The log-probability of a batch and its gradient are sums over rows and columns of terms in which much is
 the same in all rows. The rewrites of `Sum` take it out of the sum over rows, as one does by hand:
@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytensor.tensor as pt
 
-from pytensor.compile.mode import optdb
+from pytensor.compile.mode import Mode, optdb
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.rewriting.basic import EquilibriumGraphRewriter, dfs_rewriter, node_rewriter
@@ -37,10 +37,19 @@ from pytensor.tensor.rewriting.math import local_reduce_broadcastable
 from pytensor.tensor.shape import Reshape, shape_i
 from pytensor.tensor.subtensor import IncSubtensor, indices_from_subtensor
 
-__all__ = ["TAG"]
+__all__ = ["TAG", "TAG_JAX", "tags"]
 
-#: Tag of the rewrites in PyTensor's database: the mode of a step includes it
+#: Tags of the rewrites in PyTensor's database, for all backends and for one: the mode of a step includes them
 TAG = "pymc_step"
+TAG_JAX = f"{TAG}_jax"
+
+OF_LINKERS = {"JAXLinker": TAG_JAX}
+
+
+def tags(mode: Mode) -> list[str]:
+    """Return the tags that a step of this mode includes."""
+    linker = type(mode.linker).__name__
+    return [TAG, OF_LINKERS[linker]] if linker in OF_LINKERS else [TAG]
 
 
 def _is(var: Variable, *scalar_ops: type) -> bool:

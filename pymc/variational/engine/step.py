@@ -193,6 +193,7 @@ def step_graph(
 
 def compile_step(graph: StepGraph, mode: str | Mode | None = None, **kwargs: Any) -> StepFunction:
     """Compile a graph of new variables, which become the inputs of the function."""
+    plain = get_mode(mode)
     values = graph.outputs[int(graph.has_loss) :]
     with minibatch_logp():
         function = compile(
@@ -200,7 +201,7 @@ def compile_step(graph: StepGraph, mode: str | Mode | None = None, **kwargs: Any
             graph.outputs[0] if graph.has_loss else [],
             updates=dict(zip((graph.shared[i] for i in graph.updated), values)),
             random_seed=False,
-            mode=get_mode(mode).including(rewrites.TAG),
+            mode=plain.including(*rewrites.tags(plain)),
             **kwargs,
         )
     index = {var: i for i, var in enumerate(graph.shared)}
