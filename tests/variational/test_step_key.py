@@ -349,6 +349,12 @@ class TestUsersRewrites:
         monkeypatch.setitem(optdb.__db__, "users_rewrite", OrderedSet([rewrite]))
         assert of(half) != before
 
+    @pytest.mark.parametrize("name", ["pymc_gather_dot", "pymc_stored_draws"])
+    def test_without_one_of_ours(self, name, monkeypatch):
+        before = of(half)
+        monkeypatch.delitem(optdb.__db__, name)
+        assert of(half) not in (None, before)
+
     @pytest.mark.parametrize("rewriter", [dfs_rewriter, SequentialNodeRewriter])
     def test_of_the_same_class(self, rewriter, monkeypatch):
         keys = []

@@ -5,7 +5,7 @@
 from pytensor.compile import optdb
 
 from pymc.minibatch.dispatch import LoadDispatch
-from pymc.variational.engine import stored_draws
+from pymc.variational.engine import kernels, stored_draws
 
 optdb.register(
     "load_stored_draws_jax",

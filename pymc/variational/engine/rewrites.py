@@ -37,13 +37,13 @@ from pytensor.tensor.rewriting.math import local_reduce_broadcastable
 from pytensor.tensor.shape import Reshape, shape_i
 from pytensor.tensor.subtensor import IncSubtensor, indices_from_subtensor
 
-__all__ = ["TAG", "TAG_JAX", "tags"]
+__all__ = ["TAG", "TAG_JAX", "TAG_NUMBA", "tags"]
 
 #: Tags of the rewrites in PyTensor's database, for all backends and for one: the mode of a step includes them
 TAG = "pymc_step"
-TAG_JAX = f"{TAG}_jax"
+TAG_JAX, TAG_NUMBA = f"{TAG}_jax", f"{TAG}_numba"
 
-OF_LINKERS = {"JAXLinker": TAG_JAX}
+OF_LINKERS = {"JAXLinker": TAG_JAX, "NumbaLinker": TAG_NUMBA}
 
 
 def tags(mode: Mode) -> list[str]:
