@@ -121,6 +121,19 @@ def test_one_pass_with_three_operations(inputs):
     assert sorted(str(node.op).lower() for node in matrix_nodes(lean)) == ["sqr", "sub"]
 
 
+def test_a_sum_of_sums_of_rows(inputs):
+    """The gradient reads the sums of rows, of whose sum the loss is: one pass all the same."""
+    names = ["y", "mu", "sd"]
+    rows = normal(*(inputs[name] for name in names)).sum(1)
+    loss = rows.sum()
+    function = pytensor.function(
+        [inputs[name] for name in names],
+        [loss, *pt.grad(loss, [inputs["mu"], inputs["sd"]])],
+        mode=LEAN.including("local_check_parameter_to_ninf_switch"),
+    )
+    assert sorted(str(node.op).lower() for node in matrix_nodes(function)) == ["sqr", "sub"]
+
+
 def test_differences_are_summed_as_they_are():
     """Large numbers that cancel: the sum of y and that of mu would each be rounded."""
     y, mu = pt.matrix("y"), pt.vector("mu")

@@ -349,7 +349,7 @@ class TestUsersRewrites:
         monkeypatch.setitem(optdb.__db__, "users_rewrite", OrderedSet([rewrite]))
         assert of(half) != before
 
-    @pytest.mark.parametrize("name", ["pymc_gather_dot", "pymc_stored_draws"])
+    @pytest.mark.parametrize("name", ["pymc_gather_dot", "pymc_row_sums", "pymc_stored_draws"])
     def test_without_one_of_ours(self, name, monkeypatch):
         before = of(half)
         monkeypatch.delitem(optdb.__db__, name)

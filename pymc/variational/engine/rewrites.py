@@ -33,7 +33,7 @@ from pytensor.scalar.basic import Add, Mul, Pow, Sqr, Sub, Switch, TrueDiv
 from pytensor.tensor.basic import Alloc, get_underlying_scalar_constant_value, tensor_copy
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Sum
-from pytensor.tensor.rewriting.math import local_reduce_broadcastable
+from pytensor.tensor.rewriting.math import local_reduce_broadcastable, local_reduce_chain
 from pytensor.tensor.shape import Reshape, shape_i
 from pytensor.tensor.subtensor import IncSubtensor, indices_from_subtensor
 
@@ -270,6 +270,10 @@ def local_short_sum(fgraph: FunctionGraph, node: Apply) -> list[Variable] | None
         return None
     return [type(node.op)(axis=node.op.axis, dtype=node.op.dtype, acc_dtype="float32")(x)]
 
+
+# PyTensor's own comes while the gradient still reads the sums of the rows of a term, and leaves the sum of
+# them: what is constant over rows cannot move out of it then.
+optdb.register("pymc_sums_of_sums", dfs_rewriter(local_reduce_chain), TAG, position=2.89)
 
 # Applied until none does any more
 optdb.register(

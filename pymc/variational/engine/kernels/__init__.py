@@ -5,11 +5,13 @@
 from pytensor.compile import optdb
 
 from pymc.minibatch.dispatch import LoadDispatch
-from pymc.variational.engine.kernels import gather_dot
+from pymc.variational.engine.kernels import gather_dot, row_sums
 
-optdb.register(
-    "load_kernels_numba",
-    LoadDispatch("pymc.variational.engine.kernels.numba_gather_dot"),
-    "numba",
-    position=0.01,
-)
+for kernel in (gather_dot, row_sums):
+    name = kernel.__name__.rpartition(".")[2]
+    optdb.register(
+        f"load_{name}_numba",
+        LoadDispatch(f"pymc.variational.engine.kernels.numba_{name}"),
+        "numba",
+        position=0.01,
+    )
