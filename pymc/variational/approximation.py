@@ -17,10 +17,12 @@ import xarray as xr
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
+from pymc.minibatch.group_reads import Groups
 from pymc.model.full_data import shape_only_model
 from pymc.util import RandomState
 from pymc.variational.guides.base import FlatGuide, Guide, Parameter, Plate, Site
 from pymc.variational.guides.lookups import model_parameters
+from pymc.variational.guides.prior import new_groups, prior_guides
 from pymc.variational.guides.specification import make_guides
 from pymc.variational.local_params.table import ParamTable
 from pymc.variational.objectives.base import Term, terms_of
@@ -115,6 +117,7 @@ class GuideApproximation(Approximation):
     ----------
     model : Model
     guides : tuple of Guide
+        Those of groups without rows are the prior, in `prior_guides`.
     model_parameters : tuple of SharedVariable
         Shared variables of the model that are trained with the guides.
     rng : RandomState, optional
@@ -145,6 +148,7 @@ class GuideApproximation(Approximation):
     ) -> None:
         self.model = model
         self.guides = guides
+        self.prior_guides = prior_guides(guides, model.free_RVs)
         self.model_parameters = model_parameters
         self.rng = rng or np.random.RandomState()
         self.storage = Storage.of([p for guide in guides for p in guide.parameters])
@@ -194,7 +198,25 @@ class GuideApproximation(Approximation):
     @cached_property
     def terms(self) -> tuple[Term, ...]:
         """The terms of the model."""
-        return tuple(terms_of(self.model, [axis for site in self.sites for axis in site.plate]))
+        rows = [axis for site in self.sites for axis in site.plate]
+        return tuple(terms_of(self.model, rows, self.groups_with_rows))
+
+    @property
+    def groups_with_rows(self) -> dict[Variable, Groups]:
+        """The groups that are fitted, of variables that have others too."""
+        return {site.rv: site.groups for site in self.sites if site.groups is not None}
+
+    def groups_not_fitted(self) -> str | None:
+        """Return what is wrong if groups have got rows that the fit leaves out."""
+        for name, groups in new_groups(self.model, self.sites).items():
+            first = ", ".join(map(str, groups[:5].tolist())) + (", ..." if len(groups) > 5 else "")
+            return (
+                f"The data have rows of {len(groups):,} groups of {name!r} that had none when the fit was made: "
+                f"{first}. It leaves these out and draws them from the prior, so that their rows change nothing "
+                "but the variables that all groups share. Make a new fit of the model: call pm.fit, or pm.ADVI, "
+                "again"
+            )
+        return None
 
     @property
     def tables(self) -> tuple[ParamTable, ...]:
@@ -424,8 +446,9 @@ class GuideApproximation(Approximation):
                 # Weights of networks and triangles of matrices belong to no single entry
                 if value is not None and value.ndim and value.shape[-1] == size:
                     bad |= ~np.isfinite(value).reshape(-1, size).all(axis=0)
-            for site, part in zip(guide.layout.sites, guide.layout.slices):
-                entries = np.flatnonzero(bad[part])
+            layout = guide.layout
+            for site, shape, part in zip(layout.sites, layout.shapes, layout.slices):
+                entries = site.numbers(shape)[bad[part]]
                 if entries.size:
                     more = ", ..." if entries.size > 5 else ""
                     found.append((site.value.name or "", ", ".join(map(str, entries[:5])) + more))
@@ -446,7 +469,7 @@ def guided_approximation(
     others: str = "mean_field",
     params: Sequence[Any] = (),
     random_seed: Any = None,
-    **starts: Any,
+    **options: Any,
 ) -> GuideApproximation:
     """Return an approximation of a model by guides, with parameters at their start.
 
@@ -454,5 +477,5 @@ def guided_approximation(
     :func:`make_guides`.
     """
     rng = np.random.RandomState(random_seed)
-    guides = make_guides(model, guide, others=others, rng=rng, **starts)
+    guides = make_guides(model, guide, others=others, rng=rng, **options)
     return GuideApproximation(model, guides, model_parameters(model, params), rng)

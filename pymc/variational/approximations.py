@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from pytensor.graph.basic import Variable
 import pymc._layer as _layer
 
 from pymc.backends.base import MultiTrace
+from pymc.minibatch.group_reads import Groups
 from pymc.model.core import Model, modelcontext
 from pymc.pytensorf import floatX
 from pymc.variational.approximation import GuideApproximation
@@ -112,6 +113,8 @@ _register_again()
 class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type: ignore[name-defined]
     """An approximation by one guide, with the attributes of the release's."""
 
+    _guide: str
+
     def __init__(
         self,
         model: Model | None,
@@ -120,15 +123,24 @@ class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type:
         start: Mapping[str, Any] | None = None,
         start_sigma: Mapping[str, Any] | None = None,
         random_seed: int | None = None,
+        groups: Mapping[Variable, Groups] | None = None,
     ) -> None:
         model = modelcontext(model)
         rng = np.random.RandomState(random_seed)
-        starts: dict[str, Any] = {"start": start, "start_sigma": start_sigma, "rng": rng}
+        options: dict[str, Any] = {"start": start, "start_sigma": start_sigma, "rng": rng}
+        options["groups"] = groups
         if isinstance(guide, str):  # the guide of globals; rows have another one
-            guides = make_guides(model, others=guide, **starts)
+            guides = make_guides(model, others=guide, **options)
         else:
-            guides = make_guides(model, {None: guide}, **starts)
+            guides = make_guides(model, {None: guide}, **options)
         super().__init__(model, guides, rng=rng)
+
+    @classmethod
+    def of_groups(cls, model: Model, groups: Mapping[Variable, Groups]) -> Self:
+        """Return an approximation of some groups, such as those that a saved one is of."""
+        approx = object.__new__(cls)
+        _OneGuide.__init__(approx, model, cls._guide, groups=groups)
+        return approx
 
     @property
     def shared_params(self) -> dict[str, SharedVariable]:
@@ -144,7 +156,7 @@ class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type:
 
     @cached_property
     def groups(self) -> list[Any]:
-        if self.tables:
+        if self.tables or self.groups_with_rows:
             return super().groups
         rvs = [site.rv for site in self.sites]
         # The group has the guide's own shared variables, so that changes of one are seen by the other
@@ -178,10 +190,11 @@ class MeanField(_OneGuide):
     """
 
     _group_class = released.MeanFieldGroup
+    _guide = "mean_field"
 
     def __init__(self, *, model: Model | None = None, **arguments: Any) -> None:
         check_starts("MeanField", arguments)
-        super().__init__(model, "mean_field", **arguments)
+        super().__init__(model, self._guide, **arguments)
 
 
 class FullRank(_OneGuide):
@@ -191,10 +204,11 @@ class FullRank(_OneGuide):
     """
 
     _group_class = released.FullRankGroup
+    _guide = "full_rank"
 
     def __init__(self, *, model: Model | None = None, **arguments: Any) -> None:
         check_starts("FullRank", arguments)
-        super().__init__(model, "full_rank", **arguments)
+        super().__init__(model, self._guide, **arguments)
 
 
 class Empirical(_OneGuide):

@@ -374,6 +374,8 @@ class Fitting:
                 "a new iterator, gives as many passes as a fit needs",
                 stacklevel=3,
             )
+        if isinstance(self.approx, GuideApproximation) and (why := self.approx.groups_not_fitted()):
+            warnings.warn(why, stacklevel=3)
         _log_end(n, end, state.report.settings.get("bound"))
         if verdict is not None and not verdict.converged:
             _log.warning("The fit has %s", verdict)
@@ -386,6 +388,8 @@ class Fitting:
                 check_batch_size(Rows(index).batch_size, n_rows)
         for table in self.approx.tables:
             table.check_rows()
+        if isinstance(self.approx, GuideApproximation) and (why := self.approx.groups_not_fitted()):
+            raise ValueError(why)
 
     def _call_at_end(
         self, state: FitState, end: LoopEnd, error: BaseException | None

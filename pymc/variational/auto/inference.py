@@ -256,7 +256,8 @@ class AutoInference:
     def _set_family(self, family: Normal, include_transformed: bool) -> None:
         """Set the form of the covariance, and create the approximation."""
         self._family = family
-        normal = guided_approximation(self.model, family.guide, start=self._start)
+        # Of all groups: those without rows are drawn as exactly as the others
+        normal = guided_approximation(self.model, family.guide, start=self._start, groups={})
         normal.rng = self._of_seed
         self.approx = AutoApproximation(
             normal, min(N_KEPT, max(N_KEPT // 10, MOST_KEPT // family.size))
@@ -526,7 +527,10 @@ class AutoApproximation(GuideApproximation):
 
     def __init__(self, normal: GuideApproximation, size: int) -> None:
         guides = make_guides(
-            normal.model, {None: EmpiricalGuide(size, 0.0, replace=False)}, rng=normal.rng
+            normal.model,
+            {None: EmpiricalGuide(size, 0.0, replace=False)},
+            rng=normal.rng,
+            groups={},
         )
         super().__init__(normal.model, guides, rng=normal.rng)
         self.normal, self.size = normal, size

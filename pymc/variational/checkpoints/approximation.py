@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
 
 import pymc.variational.approximations as approximations
 
+from pymc.minibatch.group_reads import Groups
 from pymc.model.core import modelcontext
 from pymc.variational.approximation import GuideApproximation, guided_approximation
 from pymc.variational.auto import AutoApproximation
@@ -98,7 +100,13 @@ def load_approximation(
     if lines:
         raise CheckpointMismatchError(found, lines)
     parameters = with_prefix("parameters", values)
-    approx = _make(contents, len(parameters.get("globals_histogram", ())), model, guide, params)
+    positions = with_prefix("groups", values)
+    groups = {
+        model[name]: Groups(axis, positions[name], tuple(lengths))
+        for name, (axis, lengths) in contents.groups.items()
+    }
+    n_draws = len(parameters.get("globals_histogram", ()))
+    approx = _make(contents, n_draws, model, guide, params, groups)
     if str(approx) != contents.text:
         line = f"approximation: {contents.text} in the checkpoint, {approx} now"
         raise CheckpointMismatchError(found, [line])
@@ -122,23 +130,25 @@ def _make(
     model: Model,
     guide: object,
     params: Sequence[SharedVariable],
+    groups: Mapping[Variable, Groups],
 ) -> GuideApproximation:
     """Make the approximation again, with parameters at their start and `size` draws if it has draws."""
     if contents.type == GuideApproximation.__name__:
         guides = _guides(contents) if guide is None else guide
-        return guided_approximation(model, guides, params=params)
+        return guided_approximation(model, guides, params=params, groups=groups)
     if guide is not None:
         raise TypeError(
             f"The approximation {contents.text} is one of pm.{contents.type}: leave guide of "
             "pm.load_approximation out"
         )
     if contents.type == AutoApproximation.__name__:
-        approx = AutoApproximation(guided_approximation(model, _guides(contents)), size)
+        normal = guided_approximation(model, _guides(contents), groups={})
+        approx = AutoApproximation(normal, size)
     elif contents.type == "Empirical":
         approx = approximations.Empirical(size=size, model=model)
     else:
         known = {"MeanField": approximations.MeanField, "FullRank": approximations.FullRank}
-        approx = known[contents.type](model=model)
+        approx = known[contents.type].of_groups(model, groups)
     approx.model_parameters = model_parameters(model, params)
     return approx
 

@@ -35,6 +35,7 @@ class ApproximationContents:
     type: str
     text: str  # what it prints
     guides: list[tuple[list[str], dict[str, Any]]]  # names of variables, and the guide in JSON
+    groups: dict[str, tuple[int, tuple[int, ...]]]  # axis and lengths, where not all are fitted
     include_transformed: bool
     report: FitReport | None
 
@@ -61,12 +62,14 @@ def save_approximation(approx: GuideApproximation, path: str | os.PathLike[str])
             ([site.name for site in guide.sites], argument_to_json(guide))
             for guide in approx.underlying.guides
         ],
+        groups={rv.name: (g.axis, g.lengths) for rv, g in approx.groups_with_rows.items()},
         include_transformed=bool(approx.include_transformed),
         report=approx.report,
     )
+    positions = {f"groups/{rv.name}": g.positions for rv, g in approx.groups_with_rows.items()}
     values = {f"parameters/{name}": value for name, value in dense_parameters(approx).items()}
     results = result_values(approx, approx.hist, approx.guide_losses)
-    return write(target, Checkpoint(to_builtins(contents), values | results))
+    return write(target, Checkpoint(to_builtins(contents), values | positions | results))
 
 
 def dense_parameters(approx: GuideApproximation) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ from pytensor.tensor.shape import shape_i
 
 from pymc.logprob.transforms import Transform
 from pymc.minibatch.axis_tracking import Rows
+from pymc.minibatch.group_reads import Groups
 from pymc.minibatch.plates import local_axes
 from pymc.variational.configurable import Configurable
 from pymc.variational.guides.unnumbered_rows import UnnumberedRows, named_axes
@@ -57,6 +58,7 @@ class Site:
     value: Variable  # on the unconstrained space
     transform: Transform | None
     axes: tuple[Rows | None, ...]  # the rows on each axis of the value; None for other axes
+    groups: Groups | None = None  # those that it is about; None for all entries
 
     @property
     def name(self) -> str:
@@ -70,6 +72,41 @@ class Site:
     def row_axes(self) -> list[int]:
         """The positions of the axes that hold rows."""
         return [k for k, axis in enumerate(self.axes) if axis is not None]
+
+    def entries(self, array: np.ndarray) -> np.ndarray:
+        """Return the entries that the site is about, of an array of all entries."""
+        return array if self.groups is None else array[self.groups.index()]
+
+    def whole_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of all entries, from that of those that the site is about."""
+        groups = self.groups
+        if groups is None:
+            return tuple(shape)
+        return (*shape[: groups.axis], *groups.lengths, *shape[groups.axis + 1 :])
+
+    def numbers(self, shape: Sequence[int]) -> np.ndarray:
+        """Return the number of each entry of `shape`, of one row, among all in C order."""
+        whole = self.whole_shape(shape)
+        return self.entries(np.arange(int(np.prod(whole))).reshape(whole)).ravel()
+
+    def into(self, part: Variable, n_sample_dims: int, whole: Variable | float = 0.0) -> Variable:
+        """Write the site's entries into `whole`, or into an array of one value."""
+        if self.groups is None:
+            return part
+        if not isinstance(whole, Variable):
+            shape = [n or length for length, n in zip(part.shape, part.type.shape)]
+            axis = n_sample_dims + self.groups.axis
+            shape[axis : axis + 1] = self.groups.lengths
+            whole = pt.full(shape, np.array(whole, part.type.dtype))
+        return pt.set_subtensor(whole[self.groups.index(n_sample_dims)], part)
+
+
+def add_values(
+    values: dict[Variable, Variable], of_sites: Mapping[Site, Variable], n_sample_dims: int
+) -> None:
+    """Add values of sites to those by value variable; entries that no site is about are 0."""
+    for site, part in of_sites.items():
+        values[site.value] = site.into(part, n_sample_dims, values.get(site.value, 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +148,8 @@ class Guide(Configurable, ABC):
         The variables that it is for, if it names them.
     dim : str or None
         The dim of the rows that it is for, which the model need not subsample.
+    takes_groups : bool
+        Whether it can be for the groups of a variable that have rows, and not for all.
     reparametrised : bool
         Whether gradients pass through its draws.
     has_logq : bool
@@ -127,6 +166,7 @@ class Guide(Configurable, ABC):
     takes_discrete: bool = False
     variables: tuple[str, ...] | None = None
     dim: str | None = None
+    takes_groups: bool = False
     reparametrised: bool = True
     has_logq: bool = True
     sites: tuple[Site, ...]
@@ -168,7 +208,10 @@ class Guide(Configurable, ABC):
         raise NotImplementedError(f"{self!r} is not bound to variables")
 
     def values(self, latents: Latents, n_sample_dims: int) -> dict[Site, Variable]:
-        """Return the unconstrained value of each site in a draw with `n_sample_dims` leading axes."""
+        """Return the unconstrained value of each site in a draw with `n_sample_dims` leading axes.
+
+        Those of a site of some groups have no others.
+        """
         raise NotImplementedError(f"{self!r} is not bound to variables")
 
     def logq(
@@ -301,8 +344,10 @@ class Layout:
         """Read the shapes from the values of all rows or of a batch, by name of the value variable."""
         shapes = []
         for site in sites:
-            lengths = zip(np.shape(point[site.value.name or ""]), site.axes)
-            shapes.append(tuple(int(n) for n, axis in lengths if axis is None))
+            shape = site.entries(np.asarray(point[site.value.name or ""])).shape
+            if site.plate:
+                shape = tuple(n for n, axis in zip(shape, site.axes) if axis is None)
+            shapes.append(tuple(map(int, shape)))
         return cls(tuple(sites), tuple(shapes))
 
     @property
@@ -333,8 +378,9 @@ class Layout:
         """Return the name of an entry: that of the variable, with an index if it has several."""
         for site, shape, part in zip(self.sites, self.shapes, self.slices):
             if k < part.stop:
-                at = ", ".join(map(str, np.unravel_index(k - part.start, shape))) if shape else ""
-                return f"{site.name}[{at}]" if at else site.name
+                whole = site.whole_shape(shape)
+                at = np.unravel_index(site.numbers(shape)[k - part.start], whole) if shape else ()
+                return f"{site.name}[{', '.join(map(str, at))}]" if shape else site.name
         raise IndexError(f"{k} is beyond the last entry")
 
     def shape(self) -> tuple:
@@ -349,7 +395,7 @@ class Layout:
         n_row_axes = len(self.plate)
         lines = []
         for site in self.sites:
-            value = np.asarray(point[site.value.name or ""])
+            value = site.entries(np.asarray(point[site.value.name or ""]))
             moved = np.moveaxis(value, site.row_axes, range(n_row_axes))
             lines.append(moved.reshape(int(np.prod(moved.shape[:n_row_axes])), -1))
         flat = np.concatenate(lines, axis=1)
@@ -422,6 +468,7 @@ class FlatGuide(Guide):
     ...         return (-params["log_width"] + 0 * z).sum(axis=-1)
     """
 
+    takes_groups = True
     layout: Layout
     params_by_name: dict[str, Parameter]
 

@@ -54,6 +54,7 @@ class EmpiricalGuide(FlatGuide):
     replace: bool = True
     name = "empirical"
     couples_rows = True
+    takes_groups = False  # particles of all variables, such as those of a trace
     has_logq = False
 
     def __post_init__(self) -> None:

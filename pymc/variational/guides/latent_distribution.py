@@ -104,7 +104,9 @@ class LatentDistribution:
         swaps = self._with_placeholders(known)
         for source in self.sources:
             shape = self._draw_shape(source, swaps)
-            swaps[source.placeholder] = _draw_source(source, shape, swaps, sample_shape, self.site)
+            swaps[source.placeholder] = _draw_source(
+                source, shape, swaps, sample_shape, self.site.name
+            )
         if self.draw_graph in swaps:
             draw = swaps[self.draw_graph]
         else:
@@ -214,12 +216,18 @@ def _varying_entries(draws: np.ndarray) -> np.ndarray:
     return draws[:, np.ptp(draws, axis=0) > rounding]
 
 
-def to_unconstrained(site: Site, draw: Variable) -> Variable:
-    """Map draws of a variable from its own space to the unconstrained one."""
+def to_unconstrained(
+    site: Site, draw: Variable, parents: Mapping[Variable, Variable] = {}
+) -> Variable:
+    """Map draws of a variable from its own space to the unconstrained one.
+
+    `parents` are draws of variables that its bounds depend on.
+    """
     if site.transform is None:
         return draw
     value = _of_any_length(site.rv)
-    return at_draws([site.transform.forward(value, *site.rv.owner.inputs)], {value: draw})[0]
+    free = site.transform.forward(value, *site.rv.owner.inputs)
+    return at_draws([free], {**parents, value: draw})[0]
 
 
 def random_sources(graph: Variable) -> list[Variable]:
@@ -336,23 +344,41 @@ def _draw_source(
     shape: Sequence[Any],
     swaps: Mapping[Variable, Variable],
     sample_shape: SampleShape,
-    site: Site,
+    name: str | None,
 ) -> Variable:
     """Draw a random variable with leading axes; each draw has its own noise."""
     rv, reparam = source.conditional, source.reparam
     if reparam is not None:
         eps = reparam.draw_noise((*sample_shape, *shape))
         return at_draws([reparam.draw], {**swaps, reparam.noise: eps})[0]
+    op, n_batch = rv.owner.op, rv.type.ndim - rv.owner.op.ndim_supp
+    if isinstance(op, RandomVariable):
+        params = at_draws(op.dist_params(rv.owner), swaps)
+        size = (*sample_shape, *shape[:n_batch])
+        return op.make_node(pytensor.shared(np.random.default_rng()), size, *params).outputs[1]
     draw = at_draws([_with_new_generator(rv)], swaps)[0]
-    n_batch = rv.type.ndim - rv.owner.op.ndim_supp
     try:
         return change_dist_size(draw, (*sample_shape, *shape[:n_batch]))
     except (NotImplementedError, TypeError, ValueError) as error:
         raise NotImplementedError(
-            f"the guide of {site.name!r} draws from {rv.owner.op}, which cannot be drawn for several "
+            f"the guide of {name!r} draws from {rv.owner.op}, which cannot be drawn for several "
             "values of other variables: take obj_n_mc=1, or a distribution with an Op of its own, such "
             "as pm.Normal"
         ) from error
+
+
+def draw_given(
+    rv: Variable, parents: Mapping[Variable, Variable], sample_shape: SampleShape
+) -> Variable:
+    """Draw a variable of a model, given draws of the variables that it depends on."""
+    dist = _with_new_generator(rv)
+    shape = graph_replace(
+        list(_shape_of(dist)),
+        {old: new[(0,) * (new.type.ndim - old.type.ndim)] for old, new in parents.items()},
+        strict=False,
+    )
+    source = RandomSource(dist, dist, dist, None)
+    return _draw_source(source, shape, parents, sample_shape, rv.name)
 
 
 def _with_new_generator(dist: Variable) -> Variable:

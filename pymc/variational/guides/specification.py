@@ -5,12 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 
+from pytensor.graph.basic import Variable
+
+from pymc.minibatch.group_reads import Groups, groups_with_rows
 from pymc.minibatch.plates import subsampled_dims
 from pymc.model.core import Model
 from pymc.variational.guides.base import Guide, Plate, Site, in_dependency_order, sites_of
@@ -59,10 +63,12 @@ def make_guides(
     start: Mapping[str, Any] | None = None,
     start_sigma: Mapping[str, Any] | None = None,
     rng: np.random.RandomState | None = None,
+    groups: Mapping[Variable, Groups] | None = None,
 ) -> tuple[Guide, ...]:
     """Return the guides of all variables of a model, with parameters at their start.
 
-    `guide` is that of :func:`pymc.fit`, and `others` the guide of variables that it does not name.
+    `guide` is that of :func:`pymc.fit`, and `others` the guide of variables that it does not name. The guides
+    of some variables are only for the `groups` of them: by default for those with rows.
     """
     if not model.free_RVs:
         raise TypeError(
@@ -70,7 +76,11 @@ def make_guides(
         )
     starts = InitialValues.from_model(model, start, start_sigma, rng)
     specs = _parse_guides(model, guide)
-    sites = sites_of(model, _unnumbered_rows(model, specs))
+    groups = groups_with_rows(model) if groups is None else groups
+    sites = [
+        replace(site, groups=groups.get(site.rv))
+        for site in sites_of(model, _unnumbered_rows(model, specs))
+    ]
     guides = _bind_all(model, sites, specs, starts, others)
     of_models = [site for each in guides if isinstance(each, ModelGuide) for site in each.sites]
     check_starts_used(of_models, {"start": start, "start_sigma": start_sigma})
@@ -207,7 +217,8 @@ def _bind(guide: Guide, sites: Iterable[Site], starts: InitialValues, model: Mod
     """Bind a guide to the variables of each plate."""
     by_plate: dict[Plate, list[Site]] = {}
     for site in sites:
-        by_plate.setdefault(site.plate, []).append(site)
+        part = site if guide.takes_groups else replace(site, groups=None)
+        by_plate.setdefault(site.plate, []).append(part)
     for plate, group in by_plate.items():
         _check_plate(guide, plate, [site.name for site in group])
         _check_continuous(guide, group)

@@ -22,6 +22,7 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
 from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, track_axes
+from pymc.minibatch.group_reads import Groups
 from pymc.minibatch.scaling import minibatch_logp, scale_factor
 from pymc.variational.configurable import Configurable
 from pymc.variational.guides.base import (
@@ -33,6 +34,7 @@ from pymc.variational.guides.base import (
     Plate,
     SampleShape,
     Site,
+    add_values,
     detach,
     plate_shape,
 )
@@ -68,13 +70,19 @@ class Term:
     within: tuple[int, ...] = ()  # axes of the variable within a row, over which `logp` is summed
 
 
-def terms_of(model: Model, rows: Iterable[Rows] = ()) -> list[Term]:
+def terms_of(
+    model: Model,
+    rows: Iterable[Rows] = (),
+    groups: Mapping[Variable, Groups] = {},
+    variables: Sequence[Variable] = (),
+) -> list[Term]:
     """Return a term for each free and observed variable, Jacobian included, and for each Potential.
 
     They are functions of the value variables. `rows` are those of guides, which may be of dims that the model
-    does not subsample.
+    does not subsample. The terms of some variables are only those of the `groups` of them. `variables` are those
+    that have a term, by default all.
     """
-    variables = [*model.basic_RVs, *model.potentials]
+    variables = variables or [*model.basic_RVs, *model.potentials]
     with minibatch_logp():
         logps = model.logp(vars=variables, sum=False)
     unnumbered = [axis for axis in dict.fromkeys(rows) if isinstance(axis, UnnumberedRows)]
@@ -82,6 +90,8 @@ def terms_of(model: Model, rows: Iterable[Rows] = ()) -> list[Term]:
     parts = [axis for axis in unnumbered if is_part(axis.n_available, axis.total)]
     terms = []
     for var, logp in zip(variables, logps):
+        if var in groups:
+            logp = as_tensor(logp)[groups[var].index()]
         explicit = explicit_totals(model, var) if unnumbered else {}
         term = _term(var.name, logp, known, explicit)
         if term.mixed and parts and not explicit:
@@ -287,11 +297,11 @@ class Draws:
 
     @cached_property
     def _values(self) -> dict[Variable, Variable]:
-        return {
-            site.value: value
-            for guide, latents in self.latents.items()
-            for site, value in guide.values(latents, self.n_sample_dims[guide]).items()
-        }
+        values: dict[Variable, Variable] = {}
+        for guide, latents in self.latents.items():
+            n_sample_dims = self.n_sample_dims[guide]
+            add_values(values, guide.values(latents, n_sample_dims), n_sample_dims)
+        return values
 
     def values(self) -> dict[Variable, Variable]:
         """Return the draw of each value variable: the same graphs at each call."""
@@ -342,7 +352,7 @@ def draw_in_order(
         parents = draws.parents
         needed = [s.rv for s in guide.sites if s.rv not in local or s.rv in read]
         if needed:
-            values |= {s.value: v for s, v in guide.values(latents, len(shape)).items()}
+            add_values(values, guide.values(latents, len(shape)), len(shape))
             parents = {**parents, **own_space(model, needed, values)}
         draws = Draws(
             {**draws.latents, guide: latents}, parents, {**draws.n_sample_dims, guide: len(shape)}
@@ -390,6 +400,8 @@ def log_weights(setting: Setting, draws: Draws, param_values: ParamValues | None
     if scale is None:
         return Weights(sums.pop((), pt.constant(0.0)), sums)
     for guide, latents in draws.latents.items():
+        if guide not in setting.guides:  # the prior, whose density would cancel
+            continue
         n_sample_dims, plate = draws.n_sample_dims[guide], guide.plate
         values = param_values or setting.param_values
         logq = guide.logq(latents, values, n_sample_dims, draws.parents)

@@ -321,7 +321,12 @@ def draw_guides(
     """Draw all guides as :func:`draw_in_order` does, with the parameters of some rows."""
     param_values = approx.storage.param_values(params)
     return draw_in_order(
-        approx.model, approx.guides, param_values, sample_shape, global_shape, drawn
+        approx.model,
+        (*approx.guides, *approx.prior_guides),
+        param_values,
+        sample_shape,
+        global_shape,
+        drawn,
     )
 
 
@@ -347,7 +352,7 @@ class TwoStages:
         mode: Mode | str | None,
     ) -> None:
         needed = set(ancestors([*shared, *by_row]))
-        used = [guide for guide in approx.guides if needed.intersection(draws.latents[guide])]
+        used = [guide for guide, found in draws.latents.items() if needed.intersection(found)]
         first = [guide for guide in used if along not in guide.plate]
         rest = [guide for guide in used if guide not in first]
         latents = [var for guide in first for var in draws.latents[guide]]

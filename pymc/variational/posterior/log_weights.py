@@ -55,7 +55,7 @@ from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.guides.base import Plate
 from pymc.variational.local_params.table import rows_in_all
 from pymc.variational.memory import check_fits
-from pymc.variational.objectives.base import Draws, Setting, Weights, sum_over_rows
+from pymc.variational.objectives.base import Draws, Setting, Weights, sum_over_rows, terms_of
 from pymc.variational.objectives.base import log_weights as log_weights_by_plate
 from pymc.variational.posterior.draw import (
     FLOATS_AT_ONCE,
@@ -71,6 +71,7 @@ from pymc.variational.posterior.sample import SampleOptions, held_selection, sel
 from pymc.variational.posterior.select import RowSelection, select_rows
 from pymc.variational.progress import with_bar
 from pymc.variational.stable_logs import stabilised
+from pymc.variational.vectorize import at_draws
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
@@ -380,11 +381,15 @@ def global_draws(
     """
     n_draws = pt.lscalar("n_draws")
     found, param_values = draw_guides(approx, {}, (n_draws,)), approx.storage.param_values({})
-    logq = sum(
-        guide.logq(latents, param_values, found.n_sample_dims[guide], found.parents)
-        for guide, latents in found.latents.items()
-    )
     values = found.values()
+    logq = sum(
+        guide.logq(found.latents[guide], param_values, found.n_sample_dims[guide], found.parents)
+        for guide in approx.guides
+    )
+    priors = {rv: groups.others for rv, groups in approx.groups_with_rows.items()}
+    if priors:
+        terms = terms_of(approx.model, groups=priors, variables=list(priors))
+        logq = sum(at_draws([term.logp for term in terms], values), logq)
     [seed] = _get_seeds_per_chain(random_seed, 1)
     # It is called once, and runs in NumPy before a backend would have compiled it
     mode = Mode("py", "fast_compile")

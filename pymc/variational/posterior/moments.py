@@ -83,7 +83,10 @@ def moments_data(approx: GuideApproximation) -> tuple[xr.Dataset, xr.Dataset]:
     param_values = approx.storage.param_values(params)
     by_guide = [(guide, guide.moments(param_values)) for guide in guides]
     graphs = [
-        {site.value.name: value for site, value in guide.values((moments[k],), 0).items()}
+        {
+            site.value.name: site.into(value, 0, np.nan)
+            for site, value in guide.values((moments[k],), 0).items()
+        }
         for k in (0, 1)
         for guide, moments in by_guide
     ]

@@ -1,0 +1,94 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+"""The prior as a guide: of groups without rows, whose posterior given the other variables it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
+
+from pymc.minibatch.group_reads import groups_with_rows
+from pymc.variational.guides.base import (
+    Guide,
+    Latents,
+    ParamValues,
+    Parents,
+    SampleShape,
+    Site,
+    in_dependency_order,
+)
+from pymc.variational.guides.latent_distribution import draw_given, to_unconstrained
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
+__all__ = ["PriorGuide", "new_groups", "prior_guides"]
+
+
+class PriorGuide(Guide):
+    """The prior of one variable, given draws of those that it depends on.
+
+    No fit changes it, and it has no part in a loss: there its density and the prior's would cancel. So the
+    posterior of all other variables is not approximated together with that of groups that no row tells of.
+    """
+
+    name = "prior"
+    takes_groups = True
+    has_logq = False
+
+    def __init__(self, site: Site, free: Sequence[Variable]) -> None:
+        self.sites, self.parameters = (site,), ()
+        self._parents = set(ancestors(site.rv.owner.inputs, blockers=free)).intersection(free)
+
+    def bind(self, sites: object, starts: object, model: object) -> PriorGuide:
+        return self
+
+    def reads(self) -> set[Variable]:
+        return self._parents
+
+    def draw(
+        self, param_values: ParamValues, sample_shape: SampleShape, parents: Parents
+    ) -> Latents:
+        [site] = self.sites
+        known = {rv: parents[rv] for rv in self._parents}
+        draw = to_unconstrained(site, draw_given(site.rv, known, sample_shape), known)
+        assert site.groups is not None
+        return (draw[site.groups.index(len(sample_shape))],)
+
+    def values(self, latents: Latents, n_sample_dims: int) -> dict[Site, Variable]:
+        return dict(zip(self.sites, latents))
+
+
+def new_groups(model: Model, sites: Iterable[Site]) -> dict[str, np.ndarray]:
+    """Return the groups that have got rows since a fit was made without them, by variable."""
+    made = {site.rv: site.groups for site in sites if site.groups is not None}
+    now = groups_with_rows(model) if made else {}
+    found = {}
+    for rv, groups in made.items():
+        has_rows = np.ones(groups.total, dtype=bool)
+        if groups.is_same_axis(now.get(rv)):
+            has_rows[now[rv].others.positions] = False
+        has_rows[groups.positions] = False
+        if has_rows.any():
+            found[rv.name] = np.flatnonzero(has_rows)
+    return found
+
+
+def prior_guides(guides: Sequence[Guide], free: Sequence[Variable]) -> tuple[PriorGuide, ...]:
+    """Return the guides of the groups without rows, where other guides are for those with rows.
+
+    `free` are the free variables of the model.
+    """
+    found = [
+        PriorGuide(replace(site, groups=site.groups.others), free)
+        for guide in guides
+        for site in guide.sites
+        if site.groups is not None
+    ]
+    return in_dependency_order(found, lambda guide: guide.sites, lambda guide: guide.reads())
