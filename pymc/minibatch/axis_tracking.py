@@ -57,6 +57,11 @@ class Rows:
         return self.index.owner.op.batch_size
 
     @property
+    def may_repeat(self) -> bool:
+        """Whether a row may be in a batch twice."""
+        return self.index.owner.op.sampling != "without_replacement"
+
+    @property
     def dim(self) -> str | None:
         return self.index.owner.op.dim
 

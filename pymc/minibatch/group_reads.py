@@ -52,7 +52,7 @@ from pymc.pytensorf import current_length, current_value
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["Groups", "groups_with_rows"]
+__all__ = ["Groups", "counted_from_start", "groups_with_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,7 +345,7 @@ class _Reader:
             at = (
                 np.flatnonzero(at)
                 if at.dtype == bool
-                else _counted_from_start(at, place, node.inputs[0], entry)
+                else counted_from_start(at, place.length, node.inputs[0], entry)
             )
         picked = _Picked(of=place, at=at.ravel())
         if at.ndim != 1 or (isinstance(entry, slice) and not isinstance(op, Subtensor)):
@@ -370,7 +370,7 @@ class _Reader:
         if any(array.dtype == bool for array in at):
             raise _Unknown
         arrays = [
-            place.groups(_counted_from_start(array, place, node.inputs[0], entry))
+            place.groups(counted_from_start(array, place.length, node.inputs[0], entry))
             for array, (place, entry) in zip(at, picks)
         ]
         lengths = tuple(place.length for place, _ in picks)
@@ -417,8 +417,8 @@ def _picked_axes(
     return found
 
 
-def _counted_from_start(
-    at: np.ndarray, place: _Places, indexed: Variable, index: Variable
+def counted_from_start(
+    at: np.ndarray, length: int, indexed: Variable, index: Variable
 ) -> np.ndarray:
     """Replace negative integers, which count from the end.
 
@@ -429,7 +429,7 @@ def _counted_from_start(
     """
     if not at.size:
         return at
-    low, high, length = at.min(), at.max(), place.length
+    low, high = at.min(), at.max()
     if low < -length or high >= length:
         wrong = (at < -length) | (at >= length)
         first = np.unravel_index(int(wrong.argmax()), at.shape)

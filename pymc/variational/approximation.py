@@ -17,6 +17,7 @@ import xarray as xr
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
+from pymc.minibatch.group_batches import GroupRows
 from pymc.minibatch.group_reads import Groups
 from pymc.model.full_data import shape_only_model
 from pymc.util import RandomState
@@ -95,14 +96,29 @@ class Storage:
         """All shared variables."""
         return [*self.dense.values(), *(table.shared for table in self.tables.values())]
 
-    def of_batch(self) -> dict[Plate, Variable]:
-        """Return the parameters of the rows of a batch, by plate."""
-        return {plate: table.gather()[1] for plate, table in self.tables.items()}
+    def of_batch(self, with_groups: bool = True) -> dict[Plate, Variable]:
+        """Return the parameters of the rows of a batch, by plate, and of its groups."""
+        return {
+            plate: table.gather()[1]
+            for plate, table in self.tables.items()
+            if with_groups or plate not in self.groups
+        }
+
+    @property
+    def groups(self) -> list[Plate]:
+        """The tables of groups, which belong to no rows of results."""
+        return [plate for plate in self.tables if isinstance(plate[0], GroupRows)]
 
     def param_values(
         self, of_rows: Mapping[Plate, Variable]
     ) -> dict[Parameter | SharedVariable, Variable]:
-        """Return a graph of each parameter, given the parameters of some rows of each plate."""
+        """Return a graph of each parameter, given the parameters of some rows of each plate.
+
+        Those of groups are of all groups, if they are not given.
+        """
+        tables = {plate: self.tables[plate] for plate in self.groups}
+        groups = {plate: table.shared[:, : table.n_params] for plate, table in tables.items()}
+        of_rows = {**groups, **of_rows}
         rows = {
             parameter: of_rows[parameter.plate][:, columns]
             for parameter, columns in self.columns.items()
@@ -201,22 +217,50 @@ class GuideApproximation(Approximation):
         rows = [axis for site in self.sites for axis in site.plate]
         return tuple(terms_of(self.model, rows, self.groups_with_rows))
 
+    @cached_property
+    def guides_of_batch(self) -> tuple[Guide, ...]:
+        """The guides that a step draws."""
+        return tuple(each for guide in self.guides for each in guide.of_batch)
+
+    @cached_property
+    def terms_of_batch(self) -> tuple[Term, ...]:
+        """The terms of a step: those of the model, but for groups that come by batch."""
+        batches = [batch for guide in self.guides for batch in guide.group_batches]
+        if not batches:
+            return self.terms
+        rows = [axis for site in self.sites for axis in site.plate]
+        return tuple(terms_of(self.model, rows, self.groups_with_rows, batches=batches))
+
     @property
     def groups_with_rows(self) -> dict[Variable, Groups]:
         """The groups that are fitted, of variables that have others too."""
         return {site.rv: site.groups for site in self.sites if site.groups is not None}
 
-    def groups_not_fitted(self) -> str | None:
-        """Return what is wrong if groups have got rows that the fit leaves out."""
+    def check_groups(self) -> None:
+        """Count the rows of groups.
+
+        Raises
+        ------
+        ValueError
+            If groups have got rows that the fit leaves out.
+        """
+        for guide in self.guides:
+            for batch in guide.group_batches:
+                batch.count_rows()
         for name, groups in new_groups(self.model, self.sites).items():
             first = ", ".join(map(str, groups[:5].tolist())) + (", ..." if len(groups) > 5 else "")
-            return (
+            raise ValueError(
                 f"The data have rows of {len(groups):,} groups of {name!r} that had none when the fit was made: "
                 f"{first}. It leaves these out and draws them from the prior, so that their rows change nothing "
                 "but the variables that all groups share. Make a new fit of the model: call pm.fit, or pm.ADVI, "
                 "again"
             )
-        return None
+
+    def groups_have_changed(self) -> bool:
+        """Return True if data were set since the last :meth:`check_groups` that change the rows of groups."""
+        batches = [batch for guide in self.guides for batch in guide.group_batches]
+        changed = [batch.count_rows() for batch in batches]
+        return any(changed) or bool(new_groups(self.model, self.sites))
 
     @property
     def tables(self) -> tuple[ParamTable, ...]:
@@ -237,7 +281,7 @@ class GuideApproximation(Approximation):
         scales: dict[SharedVariable, np.ndarray] = {}
         dense = self.storage.dense
         for guide in self.guides:
-            if not guide.plate:
+            if all(p in dense for p in guide.parameters):
                 values = {p: np.asarray(dense[p].get_value(), "float64") for p in guide.parameters}
                 scales |= {dense[p]: scale for p, scale in guide.parameter_scales(values).items()}
         return scales

@@ -165,6 +165,13 @@ class FitObjective:
                 "none, since particles have no density: fit particles by method='svgd', or take another guide"
             )
         check_reparametrised(self.approx.guides, self.objective)
+        by_batch = [batch.rv for guide in self.approx.guides for batch in guide.group_batches]
+        if by_batch and self.objective.of_particles:
+            names = ", ".join(repr(rv.name) for rv in by_batch)
+            raise ValueError(
+                f"groups of pm.fit has {names}, but the particles of objective={self.objective.name!r} weigh all "
+                "rows of a group together, of which a batch has some. Take objective='elbo', or leave groups out"
+            )
         setting = self.setting({})
         self.objective.check(setting)
         _check_plates(setting, self.objective)
@@ -175,8 +182,8 @@ class FitObjective:
         approx = self.approx
         return Setting(
             approx.model,
-            approx.terms,
-            approx.guides,
+            approx.terms_of_batch,
+            approx.guides_of_batch,
             param_values,
             approx.model_parameters,
             n_outer,

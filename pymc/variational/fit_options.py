@@ -76,6 +76,7 @@ class FitOptions:
     # What is fitted
     inf_kwargs: Mapping[str, Any] | None = field(default=None, metadata=TARGET)
     guide: Any = field(default=None, metadata=TARGET)
+    groups: Any = field(default=False, metadata=TARGET)
     objective: Any = field(default=None, metadata=TARGET)
     n_particles: int = field(default=1, metadata=TARGET)
     gradient: str | None = field(default=None, metadata=TARGET)

@@ -374,8 +374,12 @@ class Fitting:
                 "a new iterator, gives as many passes as a fit needs",
                 stacklevel=3,
             )
-        if isinstance(self.approx, GuideApproximation) and (why := self.approx.groups_not_fitted()):
-            warnings.warn(why, stacklevel=3)
+        if isinstance(self.approx, GuideApproximation) and self.approx.groups_have_changed():
+            warnings.warn(
+                "The rows of groups were changed during the fit, by data that a callback set. Its steps have "
+                "counted those that each group had when it began: fit again, or set data between two calls",
+                stacklevel=3,
+            )
         _log_end(n, end, state.report.settings.get("bound"))
         if verdict is not None and not verdict.converged:
             _log.warning("The fit has %s", verdict)
@@ -388,8 +392,8 @@ class Fitting:
                 check_batch_size(Rows(index).batch_size, n_rows)
         for table in self.approx.tables:
             table.check_rows()
-        if isinstance(self.approx, GuideApproximation) and (why := self.approx.groups_not_fitted()):
-            raise ValueError(why)
+        if isinstance(self.approx, GuideApproximation):
+            self.approx.check_groups()
 
     def _call_at_end(
         self, state: FitState, end: LoopEnd, error: BaseException | None

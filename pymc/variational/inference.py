@@ -13,6 +13,7 @@ import numpy as np
 import pymc._layer as _layer
 
 from pymc.argument_checks import check_int
+from pymc.minibatch.group_batches import variables_by_batch
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.variational.approximation import guided_approximation
 from pymc.variational.approximations import Empirical, FullRank, MeanField, check_starts
@@ -106,6 +107,7 @@ def fit(
     *,
     batch_size: int | Mapping[str, int] | None = None,
     guide: Any = None,
+    groups: Any = False,
     objective: Any = None,
     n_particles: int = 1,
     gradient: str | None = None,
@@ -147,6 +149,10 @@ def fit(
         trained; a function of the model returns one, or writes it in its context. The keys of a dict are
         variables or their names, tuples of them for a guide that they share, and None for all
         others. Variables without a guide get the method's.
+    groups : list of str or variable, "auto" or False
+        Variables with a value for each group, such as ``effect`` in ``effect[user]``, of which a step takes the
+        groups of its batch only: its cost does not grow with their number. "auto" takes all for which
+        it can, and which have over four times as many groups as the batch has rows. They are mean-field.
     objective : str or objective, optional
         The loss, in place of the method's: "elbo", "iwae", "rws", or an object such as
         :class:`pymc.Renyi`.
@@ -245,6 +251,7 @@ def fit(
         inf_kwargs=inf_kwargs,
         batch_size=batch_size,
         guide=guide,
+        groups=groups,
         objective=objective,
         n_particles=n_particles,
         gradient=gradient,
@@ -379,27 +386,51 @@ def _inference_of_guides(model: Model, options: FitOptions, starts: Mapping[str,
     method = METHODS[options.method.lower()]
     if method.family is None:
         raise ValueError(
-            f"method={options.method!r} of pm.fit has particles of its own: guide, objective, n_particles, "
-            "gradient, reduction and params need one of 'advi', 'fullrank_advi'"
+            f"method={options.method!r} of pm.fit has particles of its own: guide, groups, objective, "
+            "n_particles, gradient, reduction and params need one of 'advi', 'fullrank_advi'"
         )
     check_starts(method.cls.__name__, starts)
     objective = "elbo" if options.objective is None else options.objective
     loss = objective_of(objective, options.gradient)
     params = options.params or ()
-    if options.guide is None:
+    guide = _with_groups(model, options.guide, options.groups)
+    if guide is None:
         approx = method.family(model=model, **starts)
         approx.model_parameters = model_parameters(model, params)
     else:
-        approx = guided_approximation(
-            model, options.guide, others=method.guide, params=params, **starts
-        )
-    cls = method.cls if options.guide is None and loss.name == "elbo" else released.Inference
+        approx = guided_approximation(model, guide, others=method.guide, params=params, **starts)
+    cls = method.cls if guide is None and loss.name == "elbo" else released.Inference
     # The class of a method makes an objective itself
     inference = object.__new__(cls)
     released.Inference.__init__(
         inference, loss, approx, n_particles=options.n_particles, reduction=options.reduction
     )
     return inference
+
+
+def _with_groups(model: Model, guide: Any, groups: Any) -> Any:
+    """Add the guide of `groups` to the argument `guide` of :func:`pymc.fit`."""
+    if groups is None or groups is False:
+        return guide
+    if (isinstance(groups, str) and groups != "auto") or not isinstance(groups, str | Sequence):
+        raise TypeError(
+            f"groups={groups!r} of pm.fit is a list of variables or their names, 'auto' or False: write "
+            f"groups=[{groups!r}]"
+        )
+    if groups == "auto":
+        groups = variables_by_batch(model)
+    names = tuple(str(getattr(var, "name", var)) for var in groups)
+    if not names:
+        return guide
+    by_name: Any = {names: "group_mean_field"}
+    if isinstance(guide, Mapping):
+        return {**guide, **by_name}
+    if isinstance(guide, list | tuple):
+        raise TypeError(
+            "groups of pm.fit is beside a list of guides: write guide as a dict by variable, with None for all "
+            "others"
+        )
+    return by_name if guide is None else {**by_name, None: guide}
 
 
 def _on_minibatches(

@@ -197,7 +197,7 @@ def test_groups_that_get_rows_during_a_fit_are_told():
     def change(approx, losses, i):
         pm.set_data({"number": np.where(GROUP == 5, 7, GROUP)}, model=model)
 
-    with pytest.warns(UserWarning, match="'effect' that had none when the fit was made: 7"):
+    with pytest.warns(UserWarning, match="rows of groups were changed during the fit"):
         pm.fit(2, model=model, callbacks=[change], progressbar=False, compile_kwargs=MODE)
 
 

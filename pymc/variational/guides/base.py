@@ -25,6 +25,7 @@ from pytensor.tensor.shape import shape_i
 
 from pymc.logprob.transforms import Transform
 from pymc.minibatch.axis_tracking import Rows
+from pymc.minibatch.group_batches import GroupBatch
 from pymc.minibatch.group_reads import Groups
 from pymc.minibatch.plates import local_axes
 from pymc.variational.configurable import Configurable
@@ -176,6 +177,16 @@ class Guide(Configurable, ABC):
     def plate(self) -> Plate:
         """The rows of its variables; empty for a guide of global variables."""
         return self.sites[0].plate
+
+    @property
+    def of_batch(self) -> tuple[Guide, ...]:
+        """The guides that a step draws in its place, with the same parameters."""
+        return (self,)
+
+    @property
+    def group_batches(self) -> tuple[GroupBatch, ...]:
+        """How a batch takes groups of its variables, where it does."""
+        return ()
 
     @abstractmethod
     def bind(self, sites: Sequence[Site], starts: InitialValues, model: Model) -> Guide:

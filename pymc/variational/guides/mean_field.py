@@ -41,9 +41,7 @@ class MeanFieldGuide(FlatGuide):
         return params["mu"] + pt.softplus(params["rho"]) * eps
 
     def log_density(self, z: Variable, params: Params) -> Variable:
-        sd = pt.softplus(params["rho"])
-        standard = (z - params["mu"]) / sd
-        return (-0.5 * standard**2 - pt.log(sd) - LOG_SQRT_2PI).sum(axis=-1)
+        return log_normal(z, params["mu"], pt.softplus(params["rho"])).sum(axis=-1)
 
     def moments(self, param_values: ParamValues) -> tuple[Variable, Variable]:
         params = self.values_by_name(param_values)
@@ -56,6 +54,12 @@ class MeanFieldGuide(FlatGuide):
         mu, rho = self.parameters
         sd = np.logaddexp(0, values[rho])
         return {mu: sd, rho: sd / logistic(values[rho])}  # d sd = logistic(rho) d rho
+
+
+def log_normal(z: Variable, mu: Variable, sd: Variable) -> Variable:
+    """Return the log-density of a normal distribution, without the check of `sd` that PyMC's has."""
+    standard = (z - mu) / sd
+    return -0.5 * standard**2 - pt.log(sd) - LOG_SQRT_2PI
 
 
 def logistic(x: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from pymc.model.core import Model
 from pymc.variational.guides.base import Guide, Plate, Site, in_dependency_order, sites_of
 from pymc.variational.guides.flow import NormalizingFlow
 from pymc.variational.guides.full_rank import FullRankGuide
+from pymc.variational.guides.group_mean_field import GroupMeanField
 from pymc.variational.guides.initial_values import InitialValues, check_starts_used
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
@@ -49,6 +50,7 @@ GUIDES: dict[str, Guide] = {
     "low_rank": LowRank(),
     "normalizing_flow": NormalizingFlow(),
     "structured": Structured(),
+    "group_mean_field": GroupMeanField(),
 }
 
 #: Names of variables, or None for all others, and their guide.

@@ -113,8 +113,7 @@ class ParamTable:
     @property
     def has_duplicates(self) -> bool:
         """True if a row may be in a batch twice."""
-        ops = [rows.index.owner.op for rows in self.plate]
-        return not all(op.sampling == "without_replacement" for op in ops)
+        return any(rows.may_repeat for rows in self.plate)
 
     @property
     def index(self) -> Variable:

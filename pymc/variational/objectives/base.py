@@ -22,7 +22,9 @@ from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Variable
 
 from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, track_axes
+from pymc.minibatch.group_batches import GroupBatch, batch_terms, logps_of
 from pymc.minibatch.group_reads import Groups
+from pymc.minibatch.plates import as_axes
 from pymc.minibatch.scaling import minibatch_logp, scale_factor
 from pymc.variational.configurable import Configurable
 from pymc.variational.guides.base import (
@@ -75,21 +77,33 @@ def terms_of(
     rows: Iterable[Rows] = (),
     groups: Mapping[Variable, Groups] = {},
     variables: Sequence[Variable] = (),
+    batches: Sequence[GroupBatch] = (),
 ) -> list[Term]:
     """Return a term for each free and observed variable, Jacobian included, and for each Potential.
 
     They are functions of the value variables. `rows` are those of guides, which may be of dims that the model
     does not subsample. The terms of some variables are only those of the `groups` of them. `variables` are those
-    that have a term, by default all.
+    that have a term, by default all. `batches` have the groups that come by batch.
     """
     variables = variables or [*model.basic_RVs, *model.potentials]
-    with minibatch_logp():
-        logps = model.logp(vars=variables, sum=False)
+    if batches:
+        of_batch = batch_terms(logps_of(model), batches)
+        logps = [of_batch[var] for var in variables]
+    else:
+        with minibatch_logp():
+            logps = model.logp(vars=variables, sum=False)
     unnumbered = [axis for axis in dict.fromkeys(rows) if isinstance(axis, UnnumberedRows)]
-    known = traced_axes(model, unnumbered)
+    known = {**traced_axes(model, unnumbered), **{b.slots: as_axes(b.axes) for b in batches}}
+    by_batch = {batch.rv: batch for batch in batches}
     parts = [axis for axis in unnumbered if is_part(axis.n_available, axis.total)]
     terms = []
     for var, logp in zip(variables, logps):
+        if var in by_batch:  # which the model has not scaled
+            within = tuple(range(1, logp.type.ndim))
+            terms.append(
+                Term(var.name, (by_batch[var].rows,), logp.sum(within) if within else logp)
+            )
+            continue
         if var in groups:
             logp = as_tensor(logp)[groups[var].index()]
         explicit = explicit_totals(model, var) if unnumbered else {}

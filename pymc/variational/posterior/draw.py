@@ -308,6 +308,7 @@ def row_params(approx: GuideApproximation) -> dict[Plate, Variable]:
             f"{table.name}_rows", dtype=table.shared.dtype, shape=(None, table.n_params)
         )
         for plate, table in approx.storage.tables.items()
+        if plate not in approx.storage.groups
     }
 
 

@@ -181,7 +181,7 @@ def sampled_nodes(
     for table in approx.storage.tables.values():
         table.check_known()
     sample_shape = () if size is None else (size,)
-    params = approx.storage.of_batch()
+    params = approx.storage.of_batch(with_groups=False)
     switch = deterministic if isinstance(deterministic, Variable) else None
     drawn = {}
     if switch is not None or deterministic:

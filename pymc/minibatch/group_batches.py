@@ -1,0 +1,371 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+r"""Group effects at the cost of a batch: log-probabilities of the groups of a batch's rows.
+
+A model reads the effect of the group of each row, :math:`e_{g(i)}`. With :math:`n_g` rows of group g,
+
+.. math::
+
+    \sum_{g: n_g > 0} h(e_g) = \sum_i h(e_{g(i)}) / n_{g(i)}
+
+so that a batch of rows, scaled by N/B, estimates the sum over groups without bias, and touches no other groups.
+Here the graphs of a model that read all effects become graphs of those in the slots of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.traversal import ancestors, toposort
+from pytensor.raise_op import CheckAndRaise
+from pytensor.tensor.basic import Alloc, Join, MakeVector
+from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
+from pytensor.tensor.math import Dot
+from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor, indices_from_subtensor
+from pytensor.tensor.variable import TensorVariable
+
+from pymc.minibatch.axis_rules import is_full
+from pymc.minibatch.axis_tracking import Rows, Untracked, indexes, label, ndim_supp, track_axes
+from pymc.minibatch.group_reads import counted_from_start
+from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.plates import local_axes
+from pymc.minibatch.rebuild import all_rows, rebuild
+from pymc.minibatch.scaling import minibatch_logp
+from pymc.minibatch.stream_index import is_stream
+from pymc.pytensorf import current_length, current_value, equal_computations
+
+if TYPE_CHECKING:
+    from pymc.model.core import Model
+
+__all__ = [
+    "GroupBatch",
+    "GroupRows",
+    "batch_terms",
+    "group_batches",
+    "logps_of",
+    "variables_by_batch",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupRows(Rows):
+    """The groups of the rows of a batch, as lines of a table of all groups."""
+
+    rv: Any = None
+    n_groups: int = 0
+    of_batch: Any = None  # the rows
+
+    @property
+    def state(self) -> Variable:
+        return self.rv
+
+    @property
+    def total(self) -> Variable:
+        return pt.constant(self.n_groups, dtype="int64")
+
+    @property
+    def batch_size(self) -> int:
+        return self.of_batch.batch_size
+
+    @property
+    def may_repeat(self) -> bool:
+        return True
+
+    @property
+    def dim(self) -> str:
+        return self.rv.name
+
+    def __str__(self) -> str:
+        return f"the groups of {self.rv.name!r} in a batch"
+
+
+@dataclass(frozen=True, eq=False)
+class GroupBatch:
+    """A variable with a value for each group, of which a batch takes those of its rows.
+
+    Parameters
+    ----------
+    rv : Variable
+    value : Variable
+        Of all groups, on the unconstrained space.
+    slots : Variable
+        Of the group of each row of a batch, in its place: shape (B, ...).
+    index : Variable
+        The group of each row of a batch, shape (B,).
+    rows : Rows
+        The rows of the batch.
+    shares : SharedVariable, shape (n_groups,)
+        The share of each row of a group in its prior, one over their number; 0 for groups without rows.
+    """
+
+    rv: Variable
+    value: Variable
+    slots: Variable
+    index: Variable
+    rows: Rows
+    shares: SharedVariable
+
+    @property
+    def lines(self) -> GroupRows:
+        """The groups of a batch in a table of all groups."""
+        return GroupRows(self.index, self.rv, len(self.shares.get_value(borrow=True)), self.rows)
+
+    @property
+    def weight(self) -> Variable:
+        """The share of each row of a batch in the prior of its group, shape (B,)."""
+        return self.shares[self.index]
+
+    def count_rows(self) -> bool:
+        """Count the rows of each group as the data are now; return True if they have changed."""
+        old = self.shares.get_value(borrow=True)
+        new = _shares(self.rv, self.index, len(old)).astype(old.dtype)
+        if np.array_equal(old, new):
+            return False
+        self.shares.set_value(new)
+        return True
+
+    @property
+    def axes(self) -> tuple[Rows | None, ...]:
+        """The rows on each axis of `slots`."""
+        return (self.rows, *(None,) * (self.slots.type.ndim - 1))
+
+
+def group_batches(model: Model, rvs: Sequence[Variable]) -> list[GroupBatch]:
+    """Return how a batch takes the groups of some variables: first of those that no other depends on.
+
+    Raises
+    ------
+    ValueError
+        If a step needs more groups of one of them than those of its rows.
+
+    Examples
+    --------
+    >>> from pymc.minibatch.group_batches import group_batches
+    >>> with pm.Model(coords={"user": range(4)}) as model:
+    ...     user, y = pm.Minibatch(np.array([0, 3, 3]), np.zeros(3), batch_size=2)
+    ...     effect = pm.Normal("effect", dims="user")
+    ...     rows = pm.Normal("rows", effect[user], 1, observed=y)
+    >>> group_batches(model, [effect])[0].shares.get_value()
+    array([1. , 0. , 0. , 0.5])
+    """
+    wanted = set(rvs)
+    order = [var for node in toposort(model.basic_RVs) for var in node.outputs if var in wanted]
+    found: list[GroupBatch] = []
+    terms = logps_of(model)
+    for rv in reversed(order):
+        batch = _batch_of(model, rv, terms)
+        terms = batch_terms(terms, [batch])
+        found.append(batch)
+    return found
+
+
+def variables_by_batch(model: Model) -> list[Variable]:
+    """Return the variables whose groups a batch can take, of which it has less than a quarter."""
+    found: list[Variable] = []
+    terms = logps_of(model)
+    order = [var for node in toposort(model.basic_RVs) for var in node.outputs]
+    for rv in reversed([var for var in order if var in set(model.free_RVs) and var.type.ndim]):
+        try:
+            batch = _batch_of(model, rv, terms)
+        except ValueError:
+            continue
+        if batch.lines.n_groups > 4 * batch.rows.batch_size:
+            terms = batch_terms(terms, [batch])
+            found.append(rv)
+    return found
+
+
+def logps_of(model: Model) -> dict[Variable, Variable]:
+    """Return the log-probability of each variable and Potential, element by element, as functions of values."""
+    variables = [*model.basic_RVs, *model.potentials]
+    with minibatch_logp():
+        logps = model.logp(vars=variables, sum=False)
+    by_row = {
+        node.outputs[0]: picked(node.inputs[0], index)
+        for node in toposort(logps)
+        if (index := _index_of(node)) is not None and indexes([index])
+    }
+    return dict(zip(variables, rebuild(logps, by_row)))
+
+
+def batch_terms(
+    terms: Mapping[Variable, Variable], batches: Sequence[GroupBatch]
+) -> dict[Variable, Variable]:
+    """Return the terms of the groups of a batch: functions of the slots, where they were ones of all groups.
+
+    Those of the groups have an element for each row, with its share in them.
+    """
+    terms = dict(terms)
+    for batch in batches:
+        index = batch.index
+        for rv, logp in zip(terms, _with_one_index(list(terms.values()), batch.rows)):
+            terms[rv] = logp
+        own = picked(terms[batch.rv], index, batch.value)
+        terms[batch.rv] = own * pt.shape_padright(batch.weight, own.type.ndim - 1)
+        graphs = list(terms.values())
+        reads = {
+            node.outputs[0]: batch.slots
+            for node, found in _reads(graphs, batch.value)
+            if found is index or equal_computations([found], [index])
+        }
+        terms = dict(zip(terms, rebuild(graphs, reads)))
+    return terms
+
+
+def is_index(var: Variable) -> bool:
+    return var.owner is not None and isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1
+
+
+def _with_one_index(graphs: list[Variable], rows: Rows) -> list[Variable]:
+    """Replace clones of the index of `rows`, which deriving a log-probability makes, by itself."""
+    clones = {
+        var: rows.index
+        for var in ancestors(graphs)
+        if var is not rows.index and is_index(var) and Rows(var) == rows
+    }
+    return rebuild(graphs, clones) if clones else graphs
+
+
+def _batch_of(model: Model, rv: Variable, terms: Mapping[Variable, Variable]) -> GroupBatch:
+    value, transform = model.rvs_to_values[rv], model.rvs_to_transforms[rv]
+    if not isinstance(rv, TensorVariable):
+        raise _refusal(rv, "it has named dims, for which there is no such form yet")
+    coupled = ndim_supp(rv.owner.op, None)
+    if transform is not None and coupled is not None:
+        coupled = max(coupled, ndim_supp(transform, None) or 0)
+    if coupled is None or coupled >= rv.type.ndim:
+        raise _refusal(rv, f"its prior, {rv.owner.op}, does not say that groups are independent")
+    if local_axes(model).get(rv):
+        raise _refusal(rv, "it has a value for each row, of which a batch takes its own already")
+    others = [logp for var, logp in terms.items() if var is not rv]
+    reads = [index for _, index in _reads(others, value)]
+    if not reads:
+        raise _refusal(
+            rv,
+            "no term reads its first axis by the group of each row of a batch alone, as effect[group]",
+        )
+    axes = track_axes(reads[0])
+    found = [] if isinstance(axes, Untracked) else [a for a in axes if isinstance(a, Rows)]
+    if not found or is_stream(found[0]):
+        of = "of a loader, whose groups are not counted" if found else "not of a minibatch"
+        raise _refusal(rv, f"{label(reads[0])}, by which it is read, has rows {of}")
+    [rows] = found
+    index, *more = _with_one_index(reads, rows)
+    for other in more:
+        if not equal_computations([index], [other]):
+            raise _refusal(
+                rv,
+                f"it is read by two indexes, {label(index)} and {label(other)}, and a slot has one group",
+            )
+    if not set(ancestors([index])).isdisjoint(model.value_vars):
+        raise _refusal(rv, f"the index {label(index)} depends on latent variables")
+    n_groups = current_length(rv.shape[0])
+    if n_groups is None:
+        raise _refusal(rv, "the number of its groups depends on inputs")
+    shares = _shares(rv, index, n_groups).astype(pytensor.config.floatX)
+    shape = (None, *value.type.shape[1:])
+    slots = value.type.clone(shape=shape)(f"{value.name}_of_batch")
+    shared = pytensor.shared(shares, f"{rv.name}_shares", shape=(n_groups,))
+    batch = GroupBatch(rv, value, slots, index, rows, shared)
+    for var, logp in batch_terms(terms, [batch]).items():
+        if value in set(ancestors([logp])):
+            raise _refusal(rv, f"{var.name!r} depends on all of its groups at once")
+    return batch
+
+
+def _shares(rv: Variable, index: Variable, n_groups: int) -> np.ndarray:
+    numbers = current_value(all_rows([index])[0])
+    if numbers is None or numbers.min(initial=0) < 0:
+        raise _refusal(
+            rv, f"{label(index)} by which it is read has negative numbers, or unknown ones"
+        )
+    n_rows = np.bincount(counted_from_start(numbers, n_groups, rv, index), minlength=n_groups)
+    return np.divide(1, n_rows, out=np.zeros(n_groups), where=n_rows > 0)
+
+
+def _refusal(rv: Variable, why: str) -> ValueError:
+    return ValueError(
+        f"groups of pm.fit has {rv.name!r}, but {why}. Leave it out: a step then takes all of its groups"
+    )
+
+
+def _reads(graphs: Sequence[Variable], value: Variable) -> Iterator[tuple[Apply, Variable]]:
+    """Yield the nodes ``value[index]`` of graphs, with their index array."""
+    for node in toposort(graphs):
+        if value in node.inputs and (index := _index_of(node)) is not None:
+            yield node, index
+
+
+def _index_of(node: Apply | None) -> Variable | None:
+    """Return the index array of ``x[index]``; None for any other node."""
+    if node is None or not isinstance(node.op, AdvancedSubtensor):
+        return None
+    first, *rest = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
+    is_array = isinstance(first, Variable) and first.type.ndim == 1 and first.type.dtype != "bool"
+    return first if is_array and all(map(is_full, rest)) else None
+
+
+def picked(var: Variable, index: Variable, value: Variable | None = None) -> Variable:
+    """Return ``var[index]``, with the index brought to what `var` is computed from along its first axis.
+
+    Checks of `value` become checks of the elements that are picked; others stay.
+
+    Examples
+    --------
+    >>> import pytensor.tensor as pt
+    >>> from pymc.minibatch.group_batches import picked
+    >>> x, index = pt.vector("x"), pt.lvector("index")
+    >>> picked(pt.exp(x), index).owner.op
+    Elemwise{exp,no_inplace}
+    """
+
+    def pick(var: Variable) -> Variable:
+        return picked(var, index, value)
+
+    if var.type.ndim == 0 or var.type.shape[0] == 1:
+        return var  # broadcast
+    if var.owner is None:
+        return var[index]
+    node, op, (first, *rest) = var.owner, var.owner.op, var.owner.inputs
+    if isinstance(op, Elemwise) or (isinstance(op, Blockwise) and op.batch_ndim(node)):
+        return op(*map(pick, node.inputs))
+    if isinstance(op, Alloc):
+        is_repeated = first.type.ndim < var.type.ndim or first.type.shape[0] == 1
+        return op(first if is_repeated else pick(first), index.shape[0], *rest[1:])
+    if isinstance(op, CheckAndRaise):
+        return op(pick(first), *(_condition(x, index, value) for x in rest))
+    if isinstance(op, DimShuffle) and op.new_order[0] == 0:
+        return pick(first).dimshuffle(op.new_order)
+    if isinstance(op, CAReduce) and op.axis is not None and 0 not in op.axis:
+        return op(pick(first))
+    if isinstance(op, Dot) and first.type.ndim > 1:
+        return op(pick(first), *rest)
+    if isinstance(op, Join) and op.axis != 0:
+        return op(*map(pick, node.inputs))
+    if (of_groups := _index_of(node)) is not None:
+        return picked(first, of_groups[index], value)
+    if isinstance(op, Subtensor | AdvancedSubtensor):
+        entries = list(indices_from_subtensor(rest, op.idx_list))
+        if is_full(entries[0]):
+            return pick(first)[tuple(entries)]
+    return var[index]
+
+
+def _condition(condition: Variable, index: Variable, value: Variable | None) -> Variable:
+    """Return the condition of a check: that all of some elements meet it, if it is one of `value`."""
+    node = condition.owner
+    if node is None or value is None or value not in set(ancestors([condition])):
+        return condition
+    of_elements = isinstance(node.op, CAReduce) and node.inputs[0].type.ndim
+    if of_elements and not isinstance(getattr(node.inputs[0].owner, "op", None), MakeVector):
+        return node.op(picked(node.inputs[0], index, value))
+    return node.op(*(_condition(x, index, value) for x in node.inputs))
