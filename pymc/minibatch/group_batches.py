@@ -26,7 +26,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.raise_op import CheckAndRaise
-from pytensor.tensor.basic import Alloc, Join, MakeVector
+from pytensor.tensor.basic import Alloc, Join
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
 from pytensor.tensor.math import Dot
@@ -209,7 +209,7 @@ def batch_terms(
         index = batch.index
         for rv, logp in zip(terms, _with_one_index(list(terms.values()), batch.rows)):
             terms[rv] = logp
-        own = picked(terms[batch.rv], index, batch.value)
+        own = picked(terms[batch.rv], index)
         terms[batch.rv] = own * pt.shape_padright(batch.weight, own.type.ndim - 1)
         graphs = list(terms.values())
         reads = {
@@ -217,8 +217,25 @@ def batch_terms(
             for node, found in _reads(graphs, batch.value)
             if found is index or equal_computations([found], [index])
         }
-        terms = dict(zip(terms, rebuild(graphs, reads)))
+        graphs = _without_checks(rebuild(graphs, reads), batch.value)
+        terms = dict(zip(terms, graphs))
     return terms
+
+
+def _without_checks(graphs: list[Variable], value: Variable) -> list[Variable]:
+    """Leave out checks of the parameters of all groups, such as that scales are positive.
+
+    A parameter that is not valid makes the loss nan, which a fit reports.
+    """
+    depends = {value}
+    bypassed = set()
+    for node in toposort(graphs):
+        is_check = isinstance(node.op, CheckAndRaise) and node.inputs[0] not in depends
+        if is_check and not depends.isdisjoint(node.inputs[1:]):
+            bypassed.add(node)
+        elif not depends.isdisjoint(node.inputs):
+            depends.update(node.outputs)
+    return rebuild(graphs, {}, bypass=bypassed.__contains__) if bypassed else graphs
 
 
 def is_index(var: Variable) -> bool:
@@ -314,10 +331,8 @@ def _index_of(node: Apply | None) -> Variable | None:
     return first if is_array and all(map(is_full, rest)) else None
 
 
-def picked(var: Variable, index: Variable, value: Variable | None = None) -> Variable:
+def picked(var: Variable, index: Variable) -> Variable:
     """Return ``var[index]``, with the index brought to what `var` is computed from along its first axis.
-
-    Checks of `value` become checks of the elements that are picked; others stay.
 
     Examples
     --------
@@ -329,7 +344,7 @@ def picked(var: Variable, index: Variable, value: Variable | None = None) -> Var
     """
 
     def pick(var: Variable) -> Variable:
-        return picked(var, index, value)
+        return picked(var, index)
 
     if var.type.ndim == 0 or var.type.shape[0] == 1:
         return var  # broadcast
@@ -342,7 +357,7 @@ def picked(var: Variable, index: Variable, value: Variable | None = None) -> Var
         is_repeated = first.type.ndim < var.type.ndim or first.type.shape[0] == 1
         return op(first if is_repeated else pick(first), index.shape[0], *rest[1:])
     if isinstance(op, CheckAndRaise):
-        return op(pick(first), *(_condition(x, index, value) for x in rest))
+        return op(pick(first), *rest)
     if isinstance(op, DimShuffle) and op.new_order[0] == 0:
         return pick(first).dimshuffle(op.new_order)
     if isinstance(op, CAReduce) and op.axis is not None and 0 not in op.axis:
@@ -352,20 +367,9 @@ def picked(var: Variable, index: Variable, value: Variable | None = None) -> Var
     if isinstance(op, Join) and op.axis != 0:
         return op(*map(pick, node.inputs))
     if (of_groups := _index_of(node)) is not None:
-        return picked(first, of_groups[index], value)
+        return picked(first, of_groups[index])
     if isinstance(op, Subtensor | AdvancedSubtensor):
         entries = list(indices_from_subtensor(rest, op.idx_list))
         if is_full(entries[0]):
             return pick(first)[tuple(entries)]
     return var[index]
-
-
-def _condition(condition: Variable, index: Variable, value: Variable | None) -> Variable:
-    """Return the condition of a check: that all of some elements meet it, if it is one of `value`."""
-    node = condition.owner
-    if node is None or value is None or value not in set(ancestors([condition])):
-        return condition
-    of_elements = isinstance(node.op, CAReduce) and node.inputs[0].type.ndim
-    if of_elements and not isinstance(getattr(node.inputs[0].owner, "op", None), MakeVector):
-        return node.op(picked(node.inputs[0], index, value))
-    return node.op(*(_condition(x, index, value) for x in node.inputs))

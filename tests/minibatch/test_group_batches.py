@@ -1,0 +1,196 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+
+"""Terms of the groups of a batch: their mean over all batches is the sum over all groups with rows."""
+
+import itertools
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+
+from pytensor.compile.mode import Mode
+
+import pymc as pm
+
+from pymc.minibatch.group_batches import batch_terms, group_batches, logps_of, picked
+from pymc.minibatch.rebuild import rebuild
+
+PYTHON = Mode("py", None)
+N_ROWS, BATCH = 6, 2
+#: Users 3 and 5, item 0 and district 2 have no rows
+USER, ITEM = np.array([0, 1, 1, 2, 4, 4]), np.array([2, 1, 2, 1, 3, 3])
+DISTRICT = np.array([0, 0, 1, 2, 1, 2])
+
+
+def model_of(effects, sampling="without_replacement"):
+    coords = {"user": range(6), "item": range(4), "district": range(3), "feature": range(2)}
+    rng = np.random.default_rng(1)
+    with pm.Model(coords=coords) as model:
+        u, i, x, y = pm.Minibatch(
+            pm.Data("user_of_row", USER, dims="obs"),
+            pm.Data("item_of_row", ITEM, dims="obs"),
+            pm.Data("x", rng.normal(size=(N_ROWS, 2)), dims=("obs", "feature")),
+            pm.Data("y", rng.normal(size=N_ROWS), dims="obs"),
+            batch_size=BATCH,
+            sampling=sampling,
+        )
+        pm.Normal("rows", effects(u, i, x, pm.HalfNormal("s")), 1, observed=y, dims="obs")
+    return model
+
+
+def normal(name, dims, mu=0.0, sigma=1.0):
+    return pm.Normal(name, mu, sigma, dims=dims)
+
+
+BY_BATCH = {
+    "centred": (lambda u, i, x, s: normal("e", "user", 0, s)[u], "e"),
+    "not centred": (lambda u, i, x, s: (1 + s * normal("e", "user"))[u], "e"),
+    "slopes": (lambda u, i, x, s: (normal("e", ("user", "feature"), 0, s)[u] * x).sum(-1), "e"),
+    "crossed": (lambda u, i, x, s: normal("e", "user", 0, s)[u] + normal("f", "item")[i], "ef"),
+    "one of two": (lambda u, i, x, s: normal("e", "user", 0, s)[u] + normal("f", "item")[i], "f"),
+    "nested by the row": (
+        lambda u, i, x, s: (
+            normal("e", "user")[u] + normal("d", "district")[pt.constant(DISTRICT)[u]]
+        ),
+        "ed",
+    ),
+    "nested by the group": (
+        lambda u, i, x, s: normal("e", "user")[u] + (2 * normal("d", "district"))[DISTRICT][u],
+        "ed",
+    ),
+    "nested in the prior": (
+        lambda u, i, x, s: normal("e", "user", normal("d", "district")[DISTRICT], s)[u],
+        "ed",
+    ),
+    "a chain": (lambda u, i, x, s: normal("e", "user", 0, pt.exp(normal("g", "user")))[u], "eg"),
+    "with data of groups": (
+        lambda u, i, x, s: (pm.Data("w", np.arange(6.0), dims="user") * s + normal("e", "user"))[u],
+        "e",
+    ),
+    "a positive variable": (lambda u, i, x, s: pm.Gamma("e", 2, s, dims="user")[u], "e"),
+    "a constant prior for each group": (
+        lambda u, i, x, s: normal("e", "user", np.arange(6.0), 1 + np.arange(6.0))[u],
+        "e",
+    ),
+    "an entry of a vector": (lambda u, i, x, s: normal("e", ("user", "feature"))[:, 1][u], "e"),
+}
+
+
+@pytest.mark.parametrize("case", BY_BATCH)
+def test_the_mean_over_all_batches_is_the_sum_over_groups(case):
+    effects, names = BY_BATCH[case]
+    model = model_of(effects)
+    batches = group_batches(model, [model[name] for name in names])
+    assert sorted(batch.rv.name for batch in batches) == sorted(names)
+    rows, by_batch = batches[0].rows, {batch.rv for batch in batches}
+    index = pt.lvector()
+    slots = {batch.slots: batch.value[batch.index] for batch in batches}
+    terms = batch_terms(logps_of(model), batches)
+    # The model scales the terms of rows, and not those of groups
+    total = pt.add(
+        *(
+            logp.sum() * (N_ROWS / BATCH if rv in by_batch else 1)
+            for rv, logp in zip(
+                terms, rebuild(rebuild(list(terms.values()), slots), {rows.index: index})
+            )
+        )
+    )
+    full = pm.remove_minibatch(model)
+    expected = pt.add(
+        *(
+            logp[np.flatnonzero(shares[rv.name])].sum() if rv.name in shares else logp.sum()
+            for shares in [{batch.rv.name: batch.shares.get_value() for batch in batches}]
+            for rv, logp in zip(full.basic_RVs, full.logp(vars=full.basic_RVs, sum=False))
+        )
+    )
+    rng = np.random.default_rng(2)
+    point = {name: rng.normal(size=x.shape) for name, x in full.initial_point().items()}
+    of_batch = pytensor.function([*model.value_vars, index], total, mode=PYTHON)
+    found = [
+        of_batch(*(point[var.name] for var in model.value_vars), np.array(some))
+        for some in itertools.combinations(range(N_ROWS), BATCH)
+    ]
+    assert np.ptp(found) > 0.1
+    of_all = pytensor.function(full.value_vars, expected, mode=PYTHON)
+    exact = of_all(*(point[var.name] for var in full.value_vars))
+    assert np.mean(found) == pytest.approx(exact, rel=1e-12)
+
+
+REFUSED = {
+    "also its mean": (
+        lambda u, i, x, s: (lambda e: e[u] + e.mean())(normal("e", "user")),
+        "'rows' depends on all",
+    ),
+    "draws that sum to 0": (
+        lambda u, i, x, s: pm.ZeroSumNormal("e", dims="user")[u],
+        "does not say that groups are",
+    ),
+    "a random walk": (
+        lambda u, i, x, s: pm.GaussianRandomWalk("e", init_dist=pm.Normal.dist(), dims="user")[u],
+        "does not say that groups are",
+    ),
+    "two indexes": (
+        lambda u, i, x, s: (lambda e: e[u] - e[i])(normal("e", "user")),
+        "read by two indexes, minibatch",
+    ),
+    "an index that is latent": (
+        lambda u, i, x, s: normal("e", "user")[(u + pm.Bernoulli("b", 0.5)) % 6],
+        "depends on latent variables",
+    ),
+    "no index": (lambda u, i, x, s: normal("e", "user").sum() + 0 * s, "no term reads"),
+    "an index of all rows": (
+        lambda u, i, x, s: 0 * u + normal("e", "user")[np.arange(6) % 4].sum(),
+        "has rows not of a minibatch",
+    ),
+    "numbers from the end": (lambda u, i, x, s: normal("e", "user")[u - 6], "has negative numbers"),
+    "a variable of rows": (lambda u, i, x, s: normal("e", "obs"), "has a value for each row"),
+    "districts without their users": (
+        lambda u, i, x, s: normal("e2", "user", normal("e", "district")[DISTRICT], s)[u],
+        "has rows not of a minibatch",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_needs_other_groups_is_refused(case):
+    effects, why = REFUSED[case]
+    model = model_of(effects)
+    with pytest.raises(ValueError, match=f"groups of pm.fit has 'e', but .*{why}"):
+        group_batches(model, [model["e"]])
+
+
+def test_terms_outside_of_the_rows_are_refused():
+    with model_of(BY_BATCH["centred"][0]) as model:
+        pm.Potential("all", -(model["e"] ** 2))
+    with pytest.raises(ValueError, match="'all' depends on all of its groups at once"):
+        group_batches(model, [model["e"]])
+
+
+def test_groups_of_a_loader_are_refused():
+    loader = pm.DataLoader({"u": USER, "y": np.zeros(N_ROWS)}, batch_size=BATCH, shuffle=False)
+    with pm.Model(coords={"user": range(6)}) as model:
+        u, y = (pm.Data(name, loader, dims="obs") for name in "uy")
+        pm.Normal("rows", pm.Normal("e", dims="user")[u], 1, observed=y, dims="obs")
+    with pytest.raises(ValueError, match="of a loader, whose groups are not counted"):
+        group_batches(model, [model["e"]])
+
+
+def test_an_index_is_brought_to_the_leaves():
+    x, w, index = pt.matrix("x"), pt.vector("w"), pt.lvector("index")
+    graphs = [
+        pt.exp(x + w[:, None]).sum(axis=1),
+        x @ pt.constant([1.0, 2.0]),
+        pt.concatenate([x, x**2], axis=1)[:, 1:3],
+        pt.alloc(w, 3),
+        x[pt.constant([2, 1, 0])],
+        (x.T * 2).T,
+    ]
+    values = {x: np.arange(6.0).reshape(3, 2), w: np.ones(3), index: np.array([2, 0, 2, 1])}
+    found = [picked(graph, index) for graph in graphs]
+    expected = [graph[index] for graph in graphs]
+    both = pytensor.function(list(values), [*found, *expected], mode=PYTHON)(*values.values())
+    for new, old in zip(both[: len(graphs)], both[len(graphs) :]):
+        np.testing.assert_array_equal(new, old)
+    assert found[0].owner.inputs[0].owner.op == graphs[0].owner.inputs[0].owner.op
