@@ -15,7 +15,7 @@ import pymc as pm
 from pymc.variational.engine import rewrites
 from pymc.variational.engine.drivers import choose_driver
 from pymc.variational.engine.kernels import numba_row_sums
-from pymc.variational.engine.kernels.row_sums import RowSums
+from pymc.variational.engine.kernels.row_sums import MIN_COLUMNS, RowSums
 from pymc.variational.engine.rewrites import TAG, TAG_NUMBA
 from pymc.variational.engine.step import compile_step, step_graph
 
@@ -135,6 +135,13 @@ def test_other_loops_stay(other):
     np.testing.assert_allclose(function(X_, i_, v_), plain(X_, i_, v_))
 
 
+@pytest.mark.parametrize("n_columns", [MIN_COLUMNS - 1, MIN_COLUMNS])
+def test_narrow_rows_stay(n_columns):
+    X, i = pt.tensor("X", shape=(None, n_columns)), pt.lvector("i")
+    function = pytensor.function([X, i], pt.sqr(X[i]).sum(0), mode=PYTHON)
+    assert len(row_sums(function)) == (n_columns == MIN_COLUMNS)
+
+
 def test_on_python_too():
     inputs = variables()
     function = pytensor.function(inputs, outputs(*inputs), mode=PYTHON)
@@ -143,9 +150,9 @@ def test_on_python_too():
 
 
 def step_of_normals(mode):
-    data = np.random.default_rng(1).normal(size=(40, 3)).astype(pytensor.config.floatX)
+    data = np.random.default_rng(1).normal(size=(40, COLUMNS)).astype(pytensor.config.floatX)
     with pm.Model() as model:
-        mu, sigma = pm.Normal("mu", shape=3), pm.HalfNormal("sigma", shape=3)
+        mu, sigma = pm.Normal("mu", shape=COLUMNS), pm.HalfNormal("sigma", shape=COLUMNS)
         pm.Normal("y", mu, sigma, observed=pm.Minibatch(data, batch_size=7))
     inference = pm.ADVI(model=model, random_seed=1)
     updates, loss = inference.objective.updates(obj_optimizer=pm.adam(learning_rate=0.1))

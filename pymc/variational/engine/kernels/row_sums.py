@@ -22,6 +22,9 @@ __all__ = ["RowSums", "elementwise_node"]
 
 FLOATS = ("float32", "float64")
 
+#: Columns from which on four rows at a time are faster. A step of 4 gains 7 % of gathered rows, and loses 6 % of others
+MIN_COLUMNS = 8
+
 
 class RowSums(FusedElemwise):
     """A fused loop whose outputs are all sums over the rows of a matrix."""
@@ -55,6 +58,9 @@ def elementwise_node(op: FusedElemwise) -> Apply:
 def _sums_rows(node: Apply) -> bool:
     """Return whether all outputs are sums over the rows of a matrix, gathered by vectors if at all."""
     op, inner = node.op, elementwise_node(node.op)
+    n_columns = inner.outputs[0].type.shape[-1]
+    if n_columns is not None and n_columns < MIN_COLUMNS:
+        return False
     [rows, columns] = inner.outputs[0].type.broadcastable if inner.outputs[0].ndim == 2 else (1, 1)
     operands, others = node.inputs[: len(inner.inputs)], node.inputs[len(inner.inputs) :]
     gathered = [entry for entry in op.indexed_inputs if entry is not None]
