@@ -35,7 +35,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from pymc.minibatch.axis_rules import is_full
 from pymc.minibatch.axis_tracking import Rows, Untracked, indexes, label, ndim_supp, track_axes
-from pymc.minibatch.group_reads import counted_from_start
+from pymc.minibatch.group_reads import Groups, counted_from_start
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.rebuild import all_rows, rebuild
@@ -73,8 +73,8 @@ class GroupRows(Rows):
         return pt.constant(self.n_groups, dtype="int64")
 
     @property
-    def batch_size(self) -> int:
-        return self.of_batch.batch_size
+    def batch_size(self) -> int | None:  # type: ignore[override]
+        return None if is_stream(self.of_batch) else self.of_batch.batch_size
 
     @property
     def may_repeat(self) -> bool:
@@ -105,6 +105,8 @@ class GroupBatch:
         The rows of the batch.
     shares : SharedVariable, shape (n_groups,)
         The share of each row of a group in its prior, one over their number; 0 for groups without rows.
+    is_counted : bool
+        Whether the rows are counted in the data, and not by the user.
     """
 
     rv: Variable
@@ -113,11 +115,22 @@ class GroupBatch:
     index: Variable
     rows: Rows
     shares: SharedVariable
+    is_counted: bool = True
 
     @property
     def lines(self) -> GroupRows:
         """The groups of a batch in a table of all groups."""
-        return GroupRows(self.index, self.rv, len(self.shares.get_value(borrow=True)), self.rows)
+        return GroupRows(self.index, self.rv, self.n_groups, self.rows)
+
+    @property
+    def n_groups(self) -> int:
+        return len(self.shares.get_value(borrow=True))
+
+    @property
+    def with_rows(self) -> Groups | None:
+        """The groups with rows; None if all have some."""
+        has_rows = self.shares.get_value(borrow=True) > 0
+        return None if has_rows.all() else Groups(0, np.flatnonzero(has_rows), (self.n_groups,))
 
     @property
     def weight(self) -> Variable:
@@ -126,6 +139,8 @@ class GroupBatch:
 
     def count_rows(self) -> bool:
         """Count the rows of each group as the data are now; return True if they have changed."""
+        if not self.is_counted:
+            return False
         old = self.shares.get_value(borrow=True)
         new = _shares(self.rv, self.index, len(old)).astype(old.dtype)
         if np.array_equal(old, new):
@@ -139,8 +154,12 @@ class GroupBatch:
         return (self.rows, *(None,) * (self.slots.type.ndim - 1))
 
 
-def group_batches(model: Model, rvs: Sequence[Variable]) -> list[GroupBatch]:
+def group_batches(
+    model: Model, rvs: Sequence[Variable], counts: Mapping[str, Any] | None = None
+) -> list[GroupBatch]:
     """Return how a batch takes the groups of some variables: first of those that no other depends on.
+
+    `counts` are numbers of rows of each group, by variable, where they are not to be counted in the data.
 
     Raises
     ------
@@ -162,7 +181,7 @@ def group_batches(model: Model, rvs: Sequence[Variable]) -> list[GroupBatch]:
     found: list[GroupBatch] = []
     terms = logps_of(model)
     for rv in reversed(order):
-        batch = _batch_of(model, rv, terms)
+        batch = _batch_of(model, rv, terms, (counts or {}).get(rv.name))
         terms = batch_terms(terms, [batch])
         found.append(batch)
     return found
@@ -178,7 +197,7 @@ def variables_by_batch(model: Model) -> list[Variable]:
             batch = _batch_of(model, rv, terms)
         except ValueError:
             continue
-        if batch.lines.n_groups > 4 * batch.rows.batch_size:
+        if batch.n_groups > 4 * batch.rows.batch_size:
             terms = batch_terms(terms, [batch])
             found.append(rv)
     return found
@@ -252,7 +271,9 @@ def _with_one_index(graphs: list[Variable], rows: Rows) -> list[Variable]:
     return rebuild(graphs, clones) if clones else graphs
 
 
-def _batch_of(model: Model, rv: Variable, terms: Mapping[Variable, Variable]) -> GroupBatch:
+def _batch_of(
+    model: Model, rv: Variable, terms: Mapping[Variable, Variable], counts: Any = None
+) -> GroupBatch:
     value, transform = model.rvs_to_values[rv], model.rvs_to_transforms[rv]
     if not isinstance(rv, TensorVariable):
         raise _refusal(rv, "it has named dims, for which there is no such form yet")
@@ -272,9 +293,15 @@ def _batch_of(model: Model, rv: Variable, terms: Mapping[Variable, Variable]) ->
         )
     axes = track_axes(reads[0])
     found = [] if isinstance(axes, Untracked) else [a for a in axes if isinstance(a, Rows)]
-    if not found or is_stream(found[0]):
-        of = "of a loader, whose groups are not counted" if found else "not of a minibatch"
-        raise _refusal(rv, f"{label(reads[0])}, by which it is read, has rows {of}")
+    if not found:
+        raise _refusal(rv, f"{label(reads[0])}, by which it is read, has rows not of a minibatch")
+    if is_stream(found[0]) and counts is None:
+        raise _refusal(
+            rv,
+            f"{label(reads[0])}, by which it is read, comes from a loader, and how many rows each group has "
+            f"is not known: give the numbers, groups={{{rv.name!r}: counts}}, such as the sum of "
+            "np.bincount(..., minlength=...) over the batches of one pass",
+        )
     [rows] = found
     index, *more = _with_one_index(reads, rows)
     for other in more:
@@ -288,11 +315,15 @@ def _batch_of(model: Model, rv: Variable, terms: Mapping[Variable, Variable]) ->
     n_groups = current_length(rv.shape[0])
     if n_groups is None:
         raise _refusal(rv, "the number of its groups depends on inputs")
-    shares = _shares(rv, index, n_groups).astype(pytensor.config.floatX)
+    if counts is None:
+        shares = _shares(rv, index, n_groups)
+    else:
+        shares = _one_over(_checked_counts(rv, counts, n_groups, current_length(rows.total)))
     shape = (None, *value.type.shape[1:])
     slots = value.type.clone(shape=shape)(f"{value.name}_of_batch")
+    shares = shares.astype(pytensor.config.floatX)
     shared = pytensor.shared(shares, f"{rv.name}_shares", shape=(n_groups,))
-    batch = GroupBatch(rv, value, slots, index, rows, shared)
+    batch = GroupBatch(rv, value, slots, index, rows, shared, is_counted=counts is None)
     for var, logp in batch_terms(terms, [batch]).items():
         if value in set(ancestors([logp])):
             raise _refusal(rv, f"{var.name!r} depends on all of its groups at once")
@@ -305,8 +336,28 @@ def _shares(rv: Variable, index: Variable, n_groups: int) -> np.ndarray:
         raise _refusal(
             rv, f"{label(index)} by which it is read has negative numbers, or unknown ones"
         )
-    n_rows = np.bincount(counted_from_start(numbers, n_groups, rv, index), minlength=n_groups)
-    return np.divide(1, n_rows, out=np.zeros(n_groups), where=n_rows > 0)
+    return _one_over(
+        np.bincount(counted_from_start(numbers, n_groups, rv, index), minlength=n_groups)
+    )
+
+
+def _one_over(counts: np.ndarray) -> np.ndarray:
+    return np.divide(1, counts, out=np.zeros(len(counts)), where=counts > 0)
+
+
+def _checked_counts(rv: Variable, counts: Any, n_groups: int, total: int | None) -> np.ndarray:
+    array = np.asarray(counts)
+    if array.shape != (n_groups,) or array.dtype.kind not in "iu" or array.min(initial=0) < 0:
+        raise ValueError(
+            f"groups of pm.fit has for {rv.name!r} an array of shape {array.shape} and dtype {array.dtype}: the "
+            f"number of rows of each group is an array of {n_groups:,} integers, 0 or larger"
+        )
+    if total not in (None, int(array.sum())):
+        raise ValueError(
+            f"groups of pm.fit has {array.sum():,} rows in the groups of {rv.name!r}, and the data have "
+            f"{total:,}: the prior of each group would be scaled to the wrong number. Count all rows"
+        )
+    return array
 
 
 def _refusal(rv: Variable, why: str) -> ValueError:

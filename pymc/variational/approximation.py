@@ -17,7 +17,7 @@ import xarray as xr
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
-from pymc.minibatch.group_batches import GroupRows
+from pymc.minibatch.group_batches import GroupBatch, GroupRows
 from pymc.minibatch.group_reads import Groups
 from pymc.model.full_data import shape_only_model
 from pymc.util import RandomState
@@ -225,7 +225,7 @@ class GuideApproximation(Approximation):
     @cached_property
     def terms_of_batch(self) -> tuple[Term, ...]:
         """The terms of a step: those of the model, but for groups that come by batch."""
-        batches = [batch for guide in self.guides for batch in guide.group_batches]
+        batches = self._group_batches
         if not batches:
             return self.terms
         rows = [axis for site in self.sites for axis in site.plate]
@@ -244,10 +244,9 @@ class GuideApproximation(Approximation):
         ValueError
             If groups have got rows that the fit leaves out.
         """
-        for guide in self.guides:
-            for batch in guide.group_batches:
-                batch.count_rows()
-        for name, groups in new_groups(self.model, self.sites).items():
+        for batch in self._group_batches:
+            batch.count_rows()
+        for name, groups in self._new_groups.items():
             first = ", ".join(map(str, groups[:5].tolist())) + (", ..." if len(groups) > 5 else "")
             raise ValueError(
                 f"The data have rows of {len(groups):,} groups of {name!r} that had none when the fit was made: "
@@ -258,9 +257,18 @@ class GuideApproximation(Approximation):
 
     def groups_have_changed(self) -> bool:
         """Return True if data were set since the last :meth:`check_groups` that change the rows of groups."""
-        batches = [batch for guide in self.guides for batch in guide.group_batches]
-        changed = [batch.count_rows() for batch in batches]
-        return any(changed) or bool(new_groups(self.model, self.sites))
+        changed = [batch.count_rows() for batch in self._group_batches]
+        return any(changed) or bool(self._new_groups)
+
+    @property
+    def _group_batches(self) -> list[GroupBatch]:
+        return [batch for guide in self.guides for batch in guide.group_batches]
+
+    @property
+    def _new_groups(self) -> dict[str, np.ndarray]:
+        """Groups that have got rows since the approximation was made without them, by variable."""
+        given = [batch.rv for batch in self._group_batches if not batch.is_counted]
+        return new_groups(self.model, [site for site in self.sites if site.rv not in given])
 
     @property
     def tables(self) -> tuple[ParamTable, ...]:

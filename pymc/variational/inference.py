@@ -28,6 +28,7 @@ from pymc.variational.fit_options import (
     check_known,
 )
 from pymc.variational.fitting import Fitting
+from pymc.variational.guides.group_mean_field import GroupMeanField
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.objectives import objective_of
 from pymc.variational.progress import Compiling
@@ -149,10 +150,11 @@ def fit(
         trained; a function of the model returns one, or writes it in its context. The keys of a dict are
         variables or their names, tuples of them for a guide that they share, and None for all
         others. Variables without a guide get the method's.
-    groups : list of str or variable, "auto" or False
+    groups : list of str or variable, dict of these to array of int, "auto" or False
         Variables with a value for each group, such as ``effect`` in ``effect[user]``, of which a step takes the
         groups of its batch only: its cost does not grow with their number. "auto" takes all for which
-        it can, and which have over four times as many groups as the batch has rows. They are mean-field.
+        it can, and which have over four times as many groups as the batch has rows. They are mean-field. A
+        dict has the number of rows of each group, which those of a loader need.
     objective : str or objective, optional
         The loss, in place of the method's: "elbo", "iwae", "rws", or an object such as
         :class:`pymc.Renyi`.
@@ -412,17 +414,21 @@ def _with_groups(model: Model, guide: Any, groups: Any) -> Any:
     """Add the guide of `groups` to the argument `guide` of :func:`pymc.fit`."""
     if groups is None or groups is False:
         return guide
-    if (isinstance(groups, str) and groups != "auto") or not isinstance(groups, str | Sequence):
+    is_auto_groups = isinstance(groups, str) and groups == "auto"
+    if not is_auto_groups and (
+        isinstance(groups, str) or not isinstance(groups, Sequence | Mapping)
+    ):
         raise TypeError(
             f"groups={groups!r} of pm.fit is a list of variables or their names, 'auto' or False: write "
             f"groups=[{groups!r}]"
         )
-    if groups == "auto":
+    if is_auto_groups:
         groups = variables_by_batch(model)
     names = tuple(str(getattr(var, "name", var)) for var in groups)
     if not names:
         return guide
-    by_name: Any = {names: "group_mean_field"}
+    counts = dict(zip(names, groups.values())) if isinstance(groups, Mapping) else None
+    by_name: Any = {names: GroupMeanField(counts)}
     if isinstance(guide, Mapping):
         return {**guide, **by_name}
     if isinstance(guide, list | tuple):

@@ -168,13 +168,19 @@ def test_terms_outside_of_the_rows_are_refused():
         group_batches(model, [model["e"]])
 
 
-def test_groups_of_a_loader_are_refused():
+def test_groups_of_a_loader_need_counts():
     loader = pm.DataLoader({"u": USER, "y": np.zeros(N_ROWS)}, batch_size=BATCH, shuffle=False)
     with pm.Model(coords={"user": range(6)}) as model:
         u, y = (pm.Data(name, loader, dims="obs") for name in "uy")
         pm.Normal("rows", pm.Normal("e", dims="user")[u], 1, observed=y, dims="obs")
-    with pytest.raises(ValueError, match="of a loader, whose groups are not counted"):
+    with pytest.raises(ValueError, match=r"comes from a loader, .* groups=\{'e': counts\}"):
         group_batches(model, [model["e"]])
+    counts = np.bincount(USER, minlength=6)
+    [batch] = group_batches(model, [model["e"]], {"e": counts})
+    np.testing.assert_array_equal(batch.with_rows.positions, [0, 1, 2, 4])
+    for wrong, why in ((counts[1:], "an array of 6 integers"), (counts + 1, "has 12 rows in")):
+        with pytest.raises(ValueError, match=why):
+            group_batches(model, [model["e"]], {"e": wrong})
 
 
 def test_an_index_is_brought_to_the_leaves():

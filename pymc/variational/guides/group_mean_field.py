@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
@@ -70,7 +71,7 @@ class _Effects:
     def size(self) -> int:
         """The number of entries of all groups that are fitted."""
         groups = self.site.groups
-        n_groups = self.batch.lines.n_groups if groups is None else groups.positions.size
+        n_groups = self.batch.n_groups if groups is None else groups.positions.size
         return n_groups * self.layout.size
 
     def draw(self, param_values: ParamValues, sample_shape: SampleShape) -> Variable:
@@ -97,6 +98,11 @@ class GroupMeanField(Guide):
     each row has :math:`1/n_g` of the prior and the entropy of its group, which has :math:`n_g` rows. That is
     right on average. It is for the ELBO; the gradient of hyperparameters is noisier than with all groups.
 
+    Parameters
+    ----------
+    counts : dict of str to array of int, optional
+        The number of rows of each group, by variable: those of a loader, which are not in memory.
+
     Examples
     --------
     >>> y = np.random.default_rng(1).normal(size=20)
@@ -113,14 +119,21 @@ class GroupMeanField(Guide):
     takes_groups = True
     effects: tuple[_Effects, ...]
 
+    def __init__(self, counts: Mapping[str, Any] | None = None) -> None:
+        self.counts = counts
+
     def config(self) -> dict[str, Any]:
-        return {}
+        counts = self.counts or {}
+        return {"counts": {name: np.asarray(n).tolist() for name, n in counts.items()} or None}
 
     def bind(self, sites: Sequence[Site], starts: InitialValues, model: Model) -> Self:
         bound = copy(self)
         of_rv = {site.rv: site for site in sites}
-        batches = group_batches(model, list(of_rv))
-        bound.effects = tuple(_Effects.of(of_rv[b.rv], b, starts) for b in batches)
+        batches = group_batches(model, list(of_rv), self.counts)
+        bound.effects = tuple(
+            _Effects.of(replace(of_rv[batch.rv], groups=batch.with_rows), batch, starts)
+            for batch in batches
+        )
         bound.sites = tuple(effects.site for effects in bound.effects)
         bound.parameters = tuple(p for effects in bound.effects for p in (effects.mu, effects.rho))
         return bound

@@ -96,9 +96,8 @@ class ParamTable:
     @property
     def batch_size(self) -> int | None:
         """Number of slots of a batch; None for streams, whose batches may have any."""
-        if any(map(is_stream, self.plate)):
-            return None
-        return int(np.prod([rows.batch_size for rows in self.plate]))
+        sizes = [None if is_stream(rows) else rows.batch_size for rows in self.plate]
+        return None if None in sizes else int(np.prod(sizes))  # type: ignore[arg-type]
 
     @property
     def total(self) -> Variable:

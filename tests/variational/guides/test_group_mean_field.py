@@ -225,6 +225,31 @@ def test_rows_of_groups_are_counted_when_data_change():
         fit(model, callbacks=[change])
 
 
+def test_groups_of_a_loader_are_those_of_the_data():
+    """A loader in order of the rows, of batches of all rows: the same steps as on data in memory."""
+    loader = pm.DataLoader({"u": USER, "y": Y}, batch_size=6, shuffle=False)
+    with pm.Model(coords={"user": range(6)}) as model:
+        u, y = (pm.Data(name, loader, dims="obs") for name in "uy")
+        s = pm.HalfNormal("s")
+        effect = pm.Normal("effect", 0, s, dims="user")
+        pm.Normal("rows", effect[u], 1, observed=y, dims="obs")
+    counts = np.bincount(USER, minlength=6)
+    approx = fit(model, groups={effect: counts}, data=loader)
+    with pm.Model(coords={"user": range(6)}) as in_memory:
+        u, y = pm.Minibatch(USER, Y, batch_size=6)
+        s = pm.HalfNormal("s")
+        effect = pm.Normal("effect", 0, s, dims="user")
+        pm.Normal("rows", effect[u], 1, observed=y)
+    assert np.isfinite(approx.hist).all()
+    [table], [other] = approx.tables, fit(in_memory).tables
+    changed = (table.parameters() != table.parameters()[5]).all(axis=1)
+    np.testing.assert_array_equal(changed, counts > 0)
+    np.testing.assert_array_equal(
+        (other.parameters() != other.parameters()[5]).all(axis=1), changed
+    )
+    assert approx.sample(3).posterior["effect"].shape == (1, 3, 6)
+
+
 def test_a_saved_fit_is_loaded(tmp_path):
     approx = fit(model_of())
     approx.save(tmp_path / "fit")
