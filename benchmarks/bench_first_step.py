@@ -3,13 +3,15 @@
 
 """Time from ``pm.fit`` to its first steps, plain and patched, in turns, in seconds of processor time.
 
-Each is measured with an empty cache ("cold"), in a new process that finds a cache ("warm"), and for a
+"eager" is the patched one with machine code of each function that Numba compiles. Each is measured with an empty cache ("cold"), in a new process that finds a cache ("warm"), and for a
 second fit with another learning rate in the cold process ("rate"). "process" is a warm process from its
 start on, imports included. Byte code is compiled before: without it, imports take three seconds longer.
+The figures are the smallest of the rounds, since other load on the machine only adds to them.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -18,12 +20,13 @@ import tempfile
 import time
 
 from pathlib import Path
-from statistics import median
 from typing import Any
+
+from _common import as_markdown, machine, main, plain_python
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("flights", "logistic", "groups", "schools")
-N_ROUNDS = 1 if "--quick" in sys.argv else 3
+PEERS = ("plain", "eager", "patched")
 
 
 def batches(pm: Any, size: int, **arrays: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -92,62 +95,70 @@ def schools(pm: Any, rng: Any) -> None:
     pm.Normal("y", mu + tau * z, errors, observed=[28.0, 8, -3, 7, -1, 1, 18, 12])
 
 
-def measure(name: str) -> dict[str, float]:
-    """Return times of this process, which fits a model twice."""
+def measure(request: dict[str, Any]) -> None:
+    """Print times of this process, which fits a model twice."""
     import numpy as np
 
     import pymc as pm
 
     with pm.Model() as model:
-        globals()[name](pm, np.random.default_rng(1))
+        globals()[request["model"]](pm, np.random.default_rng(1))
     seconds = {}
     for kind, rate in (("fit", 0.05), ("rate", 0.02)):
         start = time.process_time()
+        if request["peer"] == "eager":  # here, as a fit imports it too
+            from pymc.variational.engine.drivers import quick_compilation
+
+            quick_compilation.TESTED = ()
         optimizer = pm.adam(learning_rate=rate)
         pm.fit(10, model=model, obj_optimizer=optimizer, random_seed=1, progressbar=False)
         seconds[kind] = time.process_time() - start
         seconds.setdefault("process", time.process_time())
-    return seconds
+    print(json.dumps(seconds))
 
 
-def run(python: str, path: str, name: str, folder: Path) -> dict[str, float]:
+def run(python: str, peer: str, model: str, folder: Path) -> dict[str, float]:
     """Measure in a new process, with the cache and the byte code in `folder`."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTENSOR"))}
     environment = clean | {
         "PYTHONPYCACHEPREFIX": str(folder.parent / "bytecode"),
         "PYTENSOR_FLAGS": f"base_compiledir={folder}",
-        **({"PYTHONPATH": path} if path else {}),
     }
-    command = [python, __file__, "--measure", name]
+    if peer != "plain":
+        python, environment["PYTHONPATH"] = sys.executable, f"{ROOT / 'overlay'}:{ROOT}"
+    command = [python, __file__, "--peer", json.dumps({"peer": peer, "model": model})]
     done = subprocess.run(command, env=environment, cwd="/", capture_output=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(python: str, folder: Path) -> None:
-    peers = {"plain": (python, ""), "patched": (sys.executable, f"{ROOT / 'overlay'}:{ROOT}")}
-    for peer, (executable, path) in peers.items():  # byte code
-        run(executable, path, "schools", folder / f"{peer}_first")
-    print("| model | peer | cold | warm | process | rate |\n|---|---|---|---|---|---|")
-    for name in MODELS:
-        rows: dict[str, list[list[float]]] = {peer: [] for peer in peers}
-        for k in range(N_ROUNDS):
-            for peer in list(peers)[:: -1 if k % 2 else 1]:
-                cache = folder / f"{name}_{peer}_{k}"
-                cold = run(*peers[peer], name, cache)
-                warm = run(*peers[peer], name, cache)
-                row = [cold["fit"], warm["fit"], warm["process"], cold["rate"]]
-                rows[peer].append(row)
-        for peer, measured in rows.items():
-            cells = " | ".join(f"{median(column):.2f}" for column in zip(*measured))
-            print(f"| {name} | {peer} | {cells} |", flush=True)
+def compare(python: str, folder: Path, n_rounds: int) -> str:
+    """Return a table of the smallest times of the rounds."""
+    for peer in PEERS:  # byte code
+        run(python, peer, "schools", folder / f"{peer}_first")
+    rows = []
+    for model in MODELS:
+        measured: dict[str, list[list[float]]] = {peer: [] for peer in PEERS}
+        for k in range(n_rounds):
+            for peer in PEERS[:: -1 if k % 2 else 1]:
+                cache = folder / f"{model}_{peer}_{k}"
+                cold = run(python, peer, model, cache)
+                warm = run(python, peer, model, cache)
+                times = [cold["fit"], warm["fit"], warm["process"], cold["rate"]]
+                measured[peer].append(times)
+        for peer, columns in measured.items():
+            rows.append([f"{model}, {peer}", *(f"{min(column):.2f}" for column in zip(*columns))])
+            print(*rows[-1], file=sys.stderr, flush=True)
+    return as_markdown(("seconds", "cold", "warm", "process", "rate"), rows)
+
+
+def benchmark(arguments: argparse.Namespace) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        python = plain_python(Path(folder) / "plain")
+        table = compare(str(python), Path(folder), arguments.rounds)
+    about = __doc__.partition("\n\n")[2]
+    rounds = f"Rounds: {arguments.rounds}"
+    return f"# Time to the first step\n\n{machine('numba')}. {rounds}\n\n{about}\n{table}"
 
 
 if __name__ == "__main__":
-    if "--measure" in sys.argv:
-        print(json.dumps(measure(sys.argv[-1])))
-    else:
-        sys.path.insert(0, str(ROOT))
-        from tests.conformance import make_plain_environment
-
-        with tempfile.TemporaryDirectory() as temporary:
-            compare(str(make_plain_environment(Path(temporary) / "plain")), Path(temporary))
+    main(__doc__, benchmark, measure, rounds=3)

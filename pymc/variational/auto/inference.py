@@ -20,11 +20,13 @@ from rich.theme import Theme
 
 from pymc.argument_checks import check_int
 from pymc.minibatch.axis_tracking import Rows
+from pymc.minibatch.minibatch import axis_length
 from pymc.minibatch.plates import model_indexes
 from pymc.model.core import modelcontext
 from pymc.model.full_data import full_data_model, is_streamed
 from pymc.model.transform.minibatch import minibatch_model
 from pymc.progress_bar import default_progress_theme
+from pymc.pytensorf import current_length
 from pymc.variational.approximation import GuideApproximation, guided_approximation
 from pymc.variational.auto.arrowhead import Arrow, are_independent, find_blocks
 from pymc.variational.auto.full_data_passes import (
@@ -471,9 +473,8 @@ def _full(logp: LogPosterior) -> Normal:
 def _model_to_fit(model: Model, starts: InitialValues) -> Model:
     """Return a model of minibatches if it has many rows that can be subsampled, and one of all rows otherwise."""
     full, size = full_data_model(model), sum(map(np.size, starts.point.values()))
-    lengths = [
-        int(full.rvs_to_values[rv].shape[0].eval()) for rv in full.observed_RVs if rv.type.ndim
-    ]
+    observed = [full.rvs_to_values[rv] for rv in full.observed_RVs if rv.type.ndim]
+    lengths = [current_length(axis_length(value, 0)) or 0 for value in observed]
     if max(lengths, default=0) < MANY_ROWS or size > ROWS_UP_TO:
         return full
     if indexes := model_indexes(model):
