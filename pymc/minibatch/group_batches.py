@@ -34,8 +34,8 @@ from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor, indices_from
 from pytensor.tensor.variable import TensorVariable
 
 from pymc.minibatch.axis_rules import is_full
-from pymc.minibatch.axis_tracking import Rows, Untracked, indexes, label, ndim_supp, track_axes
-from pymc.minibatch.group_reads import Groups, counted_from_start
+from pymc.minibatch.axis_tracking import Rows, Untracked, indexes, label, track_axes
+from pymc.minibatch.group_reads import Groups, children_first, counted_from_start
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.rebuild import all_rows, rebuild
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GroupBatch",
     "GroupRows",
+    "at_rows",
     "batch_terms",
     "group_batches",
     "logps_of",
@@ -176,11 +177,9 @@ def group_batches(
     >>> group_batches(model, [effect])[0].shares.get_value()
     array([1. , 0. , 0. , 0.5])
     """
-    wanted = set(rvs)
-    order = [var for node in toposort(model.basic_RVs) for var in node.outputs if var in wanted]
     found: list[GroupBatch] = []
     terms = logps_of(model)
-    for rv in reversed(order):
+    for rv in children_first(model, rvs):
         batch = _batch_of(model, rv, terms, (counts or {}).get(rv.name))
         terms = batch_terms(terms, [batch])
         found.append(batch)
@@ -191,8 +190,7 @@ def variables_by_batch(model: Model) -> list[Variable]:
     """Return the variables whose groups a batch can take, of which it has less than a quarter."""
     found: list[Variable] = []
     terms = logps_of(model)
-    order = [var for node in toposort(model.basic_RVs) for var in node.outputs]
-    for rv in reversed([var for var in order if var in set(model.free_RVs) and var.type.ndim]):
+    for rv in children_first(model, [rv for rv in model.free_RVs if rv.type.ndim]):
         try:
             batch = _batch_of(model, rv, terms)
         except ValueError:
@@ -209,7 +207,7 @@ def logps_of(model: Model) -> dict[Variable, Variable]:
     with minibatch_logp():
         logps = model.logp(vars=variables, sum=False)
     by_row = {
-        node.outputs[0]: picked(node.inputs[0], index)
+        node.outputs[0]: at_rows(node.inputs[0], index)
         for node in toposort(logps)
         if (index := _index_of(node)) is not None and indexes([index])
     }
@@ -228,7 +226,7 @@ def batch_terms(
         index = batch.index
         for rv, logp in zip(terms, _with_one_index(list(terms.values()), batch.rows)):
             terms[rv] = logp
-        own = picked(terms[batch.rv], index)
+        own = at_rows(terms[batch.rv], index)
         terms[batch.rv] = own * pt.shape_padright(batch.weight, own.type.ndim - 1)
         graphs = list(terms.values())
         reads = {
@@ -257,7 +255,7 @@ def _without_checks(graphs: list[Variable], value: Variable) -> list[Variable]:
     return rebuild(graphs, {}, bypass=bypassed.__contains__) if bypassed else graphs
 
 
-def is_index(var: Variable) -> bool:
+def _is_index(var: Variable) -> bool:
     return var.owner is not None and isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1
 
 
@@ -266,7 +264,7 @@ def _with_one_index(graphs: list[Variable], rows: Rows) -> list[Variable]:
     clones = {
         var: rows.index
         for var in ancestors(graphs)
-        if var is not rows.index and is_index(var) and Rows(var) == rows
+        if var is not rows.index and _is_index(var) and Rows(var) == rows
     }
     return rebuild(graphs, clones) if clones else graphs
 
@@ -274,14 +272,9 @@ def _with_one_index(graphs: list[Variable], rows: Rows) -> list[Variable]:
 def _batch_of(
     model: Model, rv: Variable, terms: Mapping[Variable, Variable], counts: Any = None
 ) -> GroupBatch:
-    value, transform = model.rvs_to_values[rv], model.rvs_to_transforms[rv]
+    value = model.rvs_to_values[rv]
     if not isinstance(rv, TensorVariable):
         raise _refusal(rv, "it has named dims, for which there is no such form yet")
-    coupled = ndim_supp(rv.owner.op, None)
-    if transform is not None and coupled is not None:
-        coupled = max(coupled, ndim_supp(transform, None) or 0)
-    if coupled is None or coupled >= rv.type.ndim:
-        raise _refusal(rv, f"its prior, {rv.owner.op}, does not say that groups are independent")
     if local_axes(model).get(rv):
         raise _refusal(rv, "it has a value for each row, of which a batch takes its own already")
     others = [logp for var, logp in terms.items() if var is not rv]
@@ -326,7 +319,8 @@ def _batch_of(
     batch = GroupBatch(rv, value, slots, index, rows, shared, is_counted=counts is None)
     for var, logp in batch_terms(terms, [batch]).items():
         if value in set(ancestors([logp])):
-            raise _refusal(rv, f"{var.name!r} depends on all of its groups at once")
+            what = "its prior is" if var is rv else f"{var.name!r} is"
+            raise _refusal(rv, f"{what} not computed group by group")
     return batch
 
 
@@ -382,20 +376,20 @@ def _index_of(node: Apply | None) -> Variable | None:
     return first if is_array and all(map(is_full, rest)) else None
 
 
-def picked(var: Variable, index: Variable) -> Variable:
+def at_rows(var: Variable, index: Variable) -> Variable:
     """Return ``var[index]``, with the index brought to what `var` is computed from along its first axis.
 
     Examples
     --------
     >>> import pytensor.tensor as pt
-    >>> from pymc.minibatch.group_batches import picked
+    >>> from pymc.minibatch.group_batches import at_rows
     >>> x, index = pt.vector("x"), pt.lvector("index")
-    >>> picked(pt.exp(x), index).owner.op
+    >>> at_rows(pt.exp(x), index).owner.op
     Elemwise{exp,no_inplace}
     """
 
     def pick(var: Variable) -> Variable:
-        return picked(var, index)
+        return at_rows(var, index)
 
     if var.type.ndim == 0 or var.type.shape[0] == 1:
         return var  # broadcast
@@ -418,8 +412,8 @@ def picked(var: Variable, index: Variable) -> Variable:
     if isinstance(op, Join) and op.axis != 0:
         return op(*map(pick, node.inputs))
     if (of_groups := _index_of(node)) is not None:
-        return picked(first, of_groups[index])
-    if isinstance(op, Subtensor | AdvancedSubtensor):
+        return at_rows(first, of_groups[index])
+    if isinstance(op, Subtensor):
         entries = list(indices_from_subtensor(rest, op.idx_list))
         if is_full(entries[0]):
             return pick(first)[tuple(entries)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ import numpy as np
 
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors, toposort
+from pytensor.raise_op import CheckAndRaise
 from pytensor.tensor.basic import Join
 from pytensor.tensor.random.op import RNGConsumerOp
 from pytensor.tensor.subtensor import (
@@ -39,20 +40,21 @@ from pymc.minibatch.axis_tracking import (
     Axis,
     Rows,
     Untracked,
+    indexes,
     label,
     ndim_of,
-    ndim_supp,
     output_axes,
 )
 from pymc.minibatch.plates import local_axes
-from pymc.minibatch.rebuild import all_rows
+from pymc.minibatch.rebuild import all_rows, rebuild
+from pymc.minibatch.scaling import RowRatio, minibatch_logp
 from pymc.minibatch.stream_index import StreamIndexRV
 from pymc.pytensorf import current_length, current_value
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["Groups", "counted_from_start", "groups_with_rows"]
+__all__ = ["Groups", "children_first", "counted_from_start", "groups_with_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,15 +95,17 @@ class Groups:
         cells = np.unravel_index(self.positions, self.lengths)
         return (slice(None),) * (n_sample_dims + self.axis) + cells
 
-    def is_same_axis(self, other: Groups | None) -> bool:
-        return other is not None and (other.axis, other.lengths) == (self.axis, self.lengths)
 
-
-def groups_with_rows(model: Model) -> dict[Variable, Groups]:
+def groups_with_rows(
+    model: Model,
+    whole: Collection[Variable] = (),
+    along: Mapping[Variable, Groups] | None = None,
+) -> dict[Variable, Groups]:
     """Return the groups with rows of each free variable that has groups without rows too.
 
     A term of the model depends on a group with rows. Variables whose groups are read in another way than by
-    integers of the data, all together or by a stream for example, are left out.
+    integers of the data, all together or by a stream for example, are left out. `whole` are variables all of
+    whose groups count; `along` has the axes of groups, by default those with most groups without rows.
 
     Raises
     ------
@@ -117,16 +121,36 @@ def groups_with_rows(model: Model) -> dict[Variable, Groups]:
     >>> groups_with_rows(model)[effect].positions
     array([0, 3])
     """
-    root = model.root
-    reader = _Reader(root)
-    local = local_axes(root)
-    free = set(root.free_RVs)
-    # Children first: a group of groups without rows has none either
-    order = [var for node in toposort(root.basic_RVs) for var in node.outputs if var in free]
-    for rv in reversed(order):
-        if rv not in local and isinstance(rv, TensorVariable):
-            reader.read(rv)
+    root, local = model.root, local_axes(model)
+    candidates = [
+        rv
+        for rv in children_first(root, root.free_RVs)
+        if rv.type.ndim and rv not in local and rv not in whole and isinstance(rv, TensorVariable)
+    ]
+    # Deriving the log-probability takes longer than looking for an index of such a variable
+    terms = [*root.basic_RVs, *root.potentials]
+    picked = [
+        node.inputs[0]
+        for node in toposort(terms)
+        if isinstance(node.op, Subtensor | AdvancedSubtensor)
+    ]
+    if set(candidates).isdisjoint(ancestors(picked)):
+        return {}
+    with minibatch_logp():
+        logps = root.logp(vars=terms, sum=False)
+    # What is checked of all groups is no term
+    logps = rebuild(logps, {}, bypass=lambda node: isinstance(node.op, CheckAndRaise))
+    reader = _Reader(root, dict(zip(terms, logps)))
+    for rv in candidates:
+        reader.read(rv, None if along is None else along.get(rv))
     return reader.found
+
+
+def children_first(model: Model, variables: Collection[Variable]) -> list[Variable]:
+    """Sort variables of a model: first those that no other depends on."""
+    known = set(variables)
+    order = [var for node in toposort(model.basic_RVs) for var in node.outputs if var in known]
+    return order[::-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +163,11 @@ class _Places(Rows, ABC):
     dim = None
     #: Whether they are places that an index picks, and not all groups
     is_picked = False
+    #: Which axis of cells it is
+    order = 0
+
+    def __str__(self) -> str:
+        return "groups"
 
     @property
     def state(self) -> Any:
@@ -158,6 +187,7 @@ class _Every(_Places):
     """All groups in their order."""
 
     total: int = 0
+    order: int = 0
 
     @property
     def length(self) -> int:
@@ -215,58 +245,81 @@ class _Unknown(Exception):
 
 @dataclass(eq=False)
 class _Reader:
-    """Finds the groups with rows of the variables of a model, children first."""
+    """Finds the groups with rows of the variables of a model, children first.
+
+    `terms` are log-probabilities, element by element, as functions of values.
+    """
 
     model: Model
+    terms: Mapping[Variable, Variable]
     found: dict[Variable, Groups] = field(default_factory=dict)
     picks: dict[Variable, np.ndarray | None] = field(default_factory=dict)
 
-    def read(self, rv: Variable) -> None:
+    def read(self, rv: Variable, along: Groups | None = None) -> None:
         """Add a variable if it has groups without rows: along the axis with most of them, or as cells."""
-        lengths = [current_length(rv.shape[axis]) for axis in self._independent_axes(rv)]
+        value = self.model.rvs_to_values[rv]
+        n_axes = min(rv.type.ndim, value.type.ndim, self.terms[rv].type.ndim)
+        spans = list(combinations(range(n_axes + 1), 2))
+        if along is not None:
+            spans = [(along.axis, along.axis + len(along.lengths))]
         candidates = []
-        for axis, end in combinations(range(len(lengths) + 1), 2):
-            known = [n for n in lengths[axis:end] if n is not None]
-            if len(known) < end - axis:
+        for axis, end in spans:
+            lengths = [current_length(rv.shape[k]) for k in range(axis, end)]
+            known = tuple(n for n in lengths if n is not None)
+            if len(known) < end - axis or (along is not None and known != along.lengths):
                 continue
             has_rows = np.zeros(known, dtype=bool).ravel()
             try:
-                for groups in self._reads(rv, axis, known):
+                for groups in self._reads(rv, value, axis, known):
                     has_rows[groups] = True
                     if has_rows.all():
                         break
             except _Unknown:
                 continue
             if has_rows.any() and not has_rows.all():
-                candidates.append(Groups(axis, np.flatnonzero(has_rows), tuple(known)))
+                candidates.append(Groups(axis, np.flatnonzero(has_rows), known))
         if candidates:
             self.found[rv] = min(candidates, key=lambda groups: groups.share)
 
-    def _independent_axes(self, rv: Variable) -> range:
-        """Return the axes along which entries are independent given the variables that they depend on."""
-        transform = self.model.rvs_to_transforms[rv]
-        n_coupled = ndim_supp(rv.owner.op, None)
-        if transform is not None and n_coupled is not None:
-            known = ndim_supp(transform, None)
-            n_coupled = None if known is None else max(n_coupled, known)
-        return range(0 if n_coupled is None else rv.type.ndim - n_coupled)
-
-    def _reads(self, rv: Variable, axis: int, lengths: Sequence[int]) -> Iterator[np.ndarray]:
+    def _reads(
+        self, rv: Variable, value: Variable, axis: int, lengths: Sequence[int]
+    ) -> Iterator[np.ndarray]:
         """Yield the groups that the terms of the model read.
 
         Raises
         ------
         _Unknown
-            If one reads all of them, or by what is no data.
+            If one reads all of them, or by what is no data, or the groups are not independent.
         """
-        along: list[Axis] = [BROADCAST] * rv.type.ndim
-        along[axis : axis + len(lengths)] = [_Every(total=n) for n in lengths]
-        carried: dict[Variable, Axes] = {rv: tuple(along)}
-        terms = {var for var in (*self.model.basic_RVs, *self.model.potentials) if var is not rv}
-        for node in toposort(list(terms)):
+        along: list[Axis] = [BROADCAST] * value.type.ndim
+        along[axis : axis + len(lengths)] = [
+            _Every(total=n, order=k) for k, n in enumerate(lengths)
+        ]
+        carried: dict[Variable, Axes] = {value: tuple(along)}
+        # That of the variable itself has to be one of each group
+        own = self.terms[rv]
+        list(self._walk([own], carried))
+        if (
+            list(carried.get(own, ()))[axis : axis + len(lengths)]
+            != along[axis : axis + len(lengths)]
+        ):
+            raise _Unknown
+        others = {var: logp for var, logp in self.terms.items() if var is not rv}
+        for logp in others.values():
+            # A batch that pm.set_data replaces has rows of other groups at other times
+            if _is_of_part(logp) and value in set(ancestors([logp])):
+                raise _Unknown
+        yield from self._walk(list(others.values()), carried)
+        for var, logp in others.items():
+            if logp in carried:
+                yield self._of_term(var, carried[logp])
+
+    def _walk(self, graphs: list[Variable], carried: dict[Variable, Axes]) -> Iterator[np.ndarray]:
+        """Follow groups through graphs, and yield those that are read where they get lost."""
+        for node in toposort(graphs, blockers=list(carried)):
             inputs = [carried.get(var, (BROADCAST,) * ndim_of(var)) for var in node.inputs]
             places = [place for axes in inputs for place in _places(axes)]
-            if not places or rv in node.outputs:
+            if not places:
                 continue
             try:
                 outputs = self._output_axes(node, inputs)
@@ -281,18 +334,20 @@ class _Reader:
                     yield place.groups()
                 continue
             for var, axes in zip(node.outputs, outputs):
-                if not _places(axes):
-                    continue
-                carried[var] = axes
-                if var in terms:
-                    yield self._of_term(var, axes)
+                if len(found := _places(axes)) != len({place.order for place in found}):
+                    raise _Unknown  # groups meet groups
+                if found:
+                    carried[var] = axes
 
     def _of_term(self, term: Variable, axes: Axes) -> np.ndarray:
         """Return the groups that a term reads: those of its groups with rows, if it has others."""
         groups, places = self.found.get(term), _places(axes)
         at = None
-        if groups is not None and tuple(p.length for p in places) == groups.lengths:
-            at = groups.positions if axes[groups.axis] is places[0] else None
+        if groups is not None:
+            span = slice(groups.axis, groups.axis + len(groups.lengths))
+            in_order = [place.order for place in places] == list(range(len(places)))
+            if list(axes[span]) == places and in_order:
+                at = groups.positions
         if len(places) > 1 and at is not None:
             return at
         if len(places) > 1 or (at is None and not places[0].is_picked):
@@ -313,10 +368,13 @@ class _Reader:
     def _joined(self, node: Apply, inputs: Sequence[Axes]) -> Axes:
         along = node.op.axis
         having = [k for k, axes in enumerate(inputs) if _places(axes)]
-        lengths = [current_length(var.shape[along]) for var in node.inputs]
-        if len(having) > 1 or None in lengths or len(_places(inputs[having[0]])) > 1:
+        if len(having) > 1 or len(_places(inputs[having[0]])) > 1:
             raise Untracked("groups are joined with groups")
         [k] = having
+        lengths = [current_length(var.shape[along]) for var in node.inputs]
+        lengths[k] = _places(inputs[k])[0].length
+        if None in lengths:
+            raise Untracked("groups are joined with an unknown number of others")
         before = sum(lengths[:k])  # type: ignore[arg-type]
         [place] = _places(inputs[k])
         joined = _Joined(of=place, before=before, total=sum(lengths))  # type: ignore[arg-type]
@@ -348,7 +406,13 @@ class _Reader:
                 else counted_from_start(at, place.length, node.inputs[0], entry)
             )
         picked = _Picked(of=place, at=at.ravel())
-        if at.ndim != 1 or (isinstance(entry, slice) and not isinstance(op, Subtensor)):
+        n_arrays = sum(isinstance(e, Variable) and e.type.ndim > 0 for e in entries)
+        is_broadcast = n_arrays > 1 and at.size == 1
+        if (
+            at.ndim != 1
+            or is_broadcast
+            or (isinstance(entry, slice) and not isinstance(op, Subtensor))
+        ):
             raise _Read(picked.groups())
         if isinstance(entry, slice):
             axes = tuple(picked if axis is place else axis for axis in axes)
@@ -369,12 +433,14 @@ class _Reader:
         at = [self._integers(entry) for _, entry in picks]
         if any(array.dtype == bool for array in at):
             raise _Unknown
-        arrays = [
-            place.groups(counted_from_start(array, place.length, node.inputs[0], entry))
+        arrays = {
+            place.order: counted_from_start(array, place.length, node.inputs[0], entry)
             for array, (place, entry) in zip(at, picks)
-        ]
-        lengths = tuple(place.length for place, _ in picks)
-        cells = np.ravel_multi_index(np.broadcast_arrays(*arrays), lengths)
+        }
+        by_order = sorted((place for place, _ in picks), key=lambda place: place.order)
+        lengths = tuple(place.length for place in by_order)
+        ordered = np.broadcast_arrays(*(arrays[place.order] for place in by_order))
+        cells = np.ravel_multi_index(ordered, lengths)
         picked = _Picked(of=_Every(total=math.prod(lengths)), at=cells)
         return _picked_axes(node, inputs, [entry for _, entry in picks], picked)
 
@@ -399,12 +465,20 @@ class _Reader:
             var.owner is not None and isinstance(var.owner.op, RNGConsumerOp) for var in above
         )
         return (
-            None if is_random or not above.isdisjoint(self.model.free_RVs) else current_value(graph)
+            None
+            if is_random or not above.isdisjoint(self.model.value_vars)
+            else current_value(graph)
         )
 
 
 def _places(axes: Axes) -> list[_Places]:
     return [axis for axis in axes if isinstance(axis, _Places)]
+
+
+def _is_of_part(logp: Variable) -> bool:
+    """Return whether a term is scaled up from a part of the rows, which no index picks."""
+    ratios = [var for var in ancestors([logp]) if var.owner and isinstance(var.owner.op, RowRatio)]
+    return any(current_value(ratio) != 1 for ratio in ratios) and not indexes([logp])
 
 
 def _picked_axes(

@@ -257,8 +257,14 @@ class GuideApproximation(Approximation):
 
     def groups_have_changed(self) -> bool:
         """Return True if data were set since the last :meth:`check_groups` that change the rows of groups."""
-        changed = [batch.count_rows() for batch in self._group_batches]
-        return any(changed) or bool(self._new_groups)
+        try:
+            changed = [batch.count_rows() for batch in self._group_batches]
+            return any(changed) or bool(self._new_groups)
+        except (
+            IndexError,
+            ValueError,
+        ):  # of groups that there are not, which the next call reports
+            return True
 
     @property
     def _group_batches(self) -> list[GroupBatch]:

@@ -14,7 +14,7 @@ from pytensor.compile.mode import Mode
 
 import pymc as pm
 
-from pymc.minibatch.group_batches import batch_terms, group_batches, logps_of, picked
+from pymc.minibatch.group_batches import at_rows, batch_terms, group_batches, logps_of
 from pymc.minibatch.rebuild import rebuild
 
 PYTHON = Mode("py", None)
@@ -121,15 +121,15 @@ def test_the_mean_over_all_batches_is_the_sum_over_groups(case):
 REFUSED = {
     "also its mean": (
         lambda u, i, x, s: (lambda e: e[u] + e.mean())(normal("e", "user")),
-        "'rows' depends on all",
+        "'rows' is not computed group by group",
     ),
     "draws that sum to 0": (
         lambda u, i, x, s: pm.ZeroSumNormal("e", dims="user")[u],
-        "does not say that groups are",
+        "no term reads its first axis",
     ),
     "a random walk": (
         lambda u, i, x, s: pm.GaussianRandomWalk("e", init_dist=pm.Normal.dist(), dims="user")[u],
-        "does not say that groups are",
+        "its prior is not computed group",
     ),
     "two indexes": (
         lambda u, i, x, s: (lambda e: e[u] - e[i])(normal("e", "user")),
@@ -164,7 +164,7 @@ def test_what_needs_other_groups_is_refused(case):
 def test_terms_outside_of_the_rows_are_refused():
     with model_of(BY_BATCH["centred"][0]) as model:
         pm.Potential("all", -(model["e"] ** 2))
-    with pytest.raises(ValueError, match="'all' depends on all of its groups at once"):
+    with pytest.raises(ValueError, match="'all' is not computed group by group"):
         group_batches(model, [model["e"]])
 
 
@@ -194,7 +194,7 @@ def test_an_index_is_brought_to_the_leaves():
         (x.T * 2).T,
     ]
     values = {x: np.arange(6.0).reshape(3, 2), w: np.ones(3), index: np.array([2, 0, 2, 1])}
-    found = [picked(graph, index) for graph in graphs]
+    found = [at_rows(graph, index) for graph in graphs]
     expected = [graph[index] for graph in graphs]
     both = pytensor.function(list(values), [*found, *expected], mode=PYTHON)(*values.values())
     for new, old in zip(both[: len(graphs)], both[len(graphs) :]):

@@ -45,6 +45,14 @@ FOUND = {
     "second axis": (lambda u, i, x, s: (normal("e", ("feature", "user"))[:, u].T * x).sum(-1), "e"),
     "crossed": (lambda u, i, x, s: normal("e", "user")[u] + normal("f", "item")[i], "ef"),
     "cells": (lambda u, i, x, s: normal("e", ("user", "item"))[u, i], "cells"),
+    "cells the other way round": (
+        lambda u, i, x, s: normal("e", ("user", "item")).T[i, u],
+        "cells",
+    ),
+    "cells of a chain, the other way round": (
+        lambda u, i, x, s: normal("e", ("user", "item"), normal("e2", ("item", "user")).T)[u, i],
+        "cells of both, turned",
+    ),
     "cells of a chain": (
         lambda u, i, x, s: normal("e", ("user", "item"), normal("e2", ("user", "item")))[u, i],
         "cells of both",
@@ -101,6 +109,7 @@ OTHER = {
     "0 to 7": {"e": list(range(8))},
     "cells": {"e": CELLS},
     "cells of both": {"e": CELLS, "e2": CELLS},
+    "cells of both, turned": {"e": CELLS},
 }
 
 
@@ -126,6 +135,13 @@ LEFT_OUT = {
     "an index that is latent": lambda u, i, x, s: normal("e", "user")[
         (u + pm.Bernoulli("b", 0.5)) % 12
     ],
+    "draws that depend on each other": lambda u, i, x, s: pm.CustomDist(
+        "e", s, dist=lambda s, size: pt.cumsum(pm.Normal.dist(0, s, shape=12)), dims="user"
+    )[u],
+    "a log-probability of all": lambda u, i, x, s: pm.CustomDist(
+        "e", s, logp=lambda value, s: -((value / s) ** 2).sum(), dims="user"
+    )[u],
+    "pairs": lambda u, i, x, s: (lambda e: e[:, None] - e[None, :])(normal("e", "user"))[u, i],
     "no rows at all": lambda u, i, x, s: 0 * u + (normal("e", "user"), s)[1],
 }
 
@@ -143,6 +159,32 @@ def test_terms_of_all_kinds_count():
     with model:
         pm.Potential("all", -(model["e"] ** 2))
     assert groups_with_rows(model) == {}
+
+
+def test_batches_that_are_set_by_hand_say_nothing_of_other_groups():
+    """Data that hold a part of the rows have other groups at other times."""
+    with pm.Model(coords={"user": range(12)}) as model:
+        u, y = pm.Data("user_of_row", USER), pm.Data("y", np.zeros(30))
+        e = pm.Normal("e", dims="user")
+        pm.Normal("rows", e[u], 1, observed=y, total_size=300)
+    assert groups_with_rows(model) == {}
+    with model:
+        pm.set_data({"user_of_row": np.arange(300) % 9, "y": np.zeros(300)})
+    assert groups_with_rows(model)[e].positions.tolist() == WITH_ROWS["e"]
+    # Of a minibatch all rows are known, with or without a total_size
+    with pm.Model(coords={"user": range(12)}) as model:
+        u, y = pm.Minibatch(USER, np.zeros(30), batch_size=5)
+        e = pm.Normal("e", dims="user")
+        pm.Normal("rows", e[u], 1, observed=y, total_size=30)
+    assert groups_with_rows(model)[e].positions.tolist() == WITH_ROWS["e"]
+
+
+def test_the_parents_of_a_variable_that_keeps_all_groups_keep_theirs():
+    model = model_of(FOUND["nested in the prior"][0], minibatch=False)
+    found = groups_with_rows(model, whole=[model["e"]])
+    assert found == {}
+    along = {model["e"]: Groups(0, np.array([0]), (12,))}
+    assert groups_with_rows(model, along=along)[model["e"]].positions.tolist() == WITH_ROWS["e"]
 
 
 def test_new_data_count():

@@ -173,6 +173,61 @@ def test_a_guide_of_the_user_and_particles_have_all_groups():
     assert [g.sites[0].name for g in approx.prior_guides] == ["effect"]
 
 
+def test_what_a_guide_of_rows_depends_on_keeps_all_groups():
+    """A structured guide is affine in all entries, which a step and its results have to give the same values."""
+    with pm.Model(coords={"group": range(9), "obs": range(20)}) as model:
+        group, y = pm.Minibatch(
+            pm.Data("g", GROUP, dims="obs"), pm.Data("y", Y, dims="obs"), batch_size=8
+        )
+        effect = pm.Normal("effect", 0, 1, dims="group")
+        z = pm.Normal("z", effect[group], 1, dims="obs")
+        pm.Normal("rows", z, 1, observed=y, dims="obs")
+    assert guided_approximation(model).groups_with_rows
+    assert not guided_approximation(model, {"z": pm.Structured()}).groups_with_rows
+    with pytest.raises(ValueError, match="'effect', but the guide 'structured' of other variables"):
+        pm.fit(1, model=model, guide={"z": pm.Structured()}, groups=["effect"], progressbar=False)
+
+
+def test_parents_of_a_variable_with_a_guide_of_its_own_keep_their_groups():
+    with pm.Model(coords={"district": range(4), "group": range(9)}) as model:
+        d = pm.Normal("d", 0, 1, dims="district")
+        effect = pm.Normal("effect", d[np.arange(9) % 4], 1, dims="group")
+        pm.Normal("rows", effect[GROUP * 0], 1, observed=Y)
+    assert [rv.name for rv in guided_approximation(model).groups_with_rows] == ["d", "effect"]
+    with pm.Model() as guide:
+        pm.Normal("effect", pm.Data("loc", np.zeros(9)), 1)
+    assert not guided_approximation(model, [guide]).groups_with_rows
+
+
+@pytest.mark.parametrize("prior", ["Flat", "CustomDist"])
+def test_a_prior_that_cannot_be_drawn_keeps_all_groups(prior):
+    with pm.Model() as model:
+        if prior == "Flat":
+            effect = pm.Flat("effect", shape=9)
+        else:
+            effect = pm.CustomDist("effect", logp=lambda value: -(value**2), shape=9)
+        pm.Normal("rows", effect[GROUP], 1, observed=Y)
+    approx = guided_approximation(model)
+    assert not approx.groups_with_rows
+    assert approx.sample(3).posterior["effect"].shape == (1, 3, 9)
+
+
+def test_fewer_cells_are_no_new_groups():
+    with pm.Model() as model:
+        i, j = pm.Data("i", np.array([0, 0, 1])), pm.Data("j", np.array([0, 1, 0]))
+        cell = pm.Normal("cell", shape=(3, 2))
+        pm.Normal("rows", cell[i, j], 1, observed=np.zeros(3))
+    approx = guided_approximation(model)
+    assert approx.groups_with_rows[cell].positions.tolist() == [0, 1, 2]
+    with model:
+        pm.set_data({"i": np.array([0, 0, 0])})  # which is the first line, of an axis of three
+    approx.check_groups()
+    with model:
+        pm.set_data({"i": np.array([0, 0, 2])})
+    with pytest.raises(ValueError, match=r"rows of 1 groups of 'cell' .* 4"):
+        approx.check_groups()
+
+
 def test_groups_that_get_rows_need_a_new_fit():
     model = with_empty()
     inference = pm.ADVI(model=model)

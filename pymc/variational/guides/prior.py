@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytensor
 
+from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
@@ -28,7 +30,7 @@ from pymc.variational.guides.latent_distribution import draw_given, to_unconstra
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["PriorGuide", "new_groups", "prior_guides"]
+__all__ = ["PriorGuide", "can_be_drawn", "new_groups", "prior_guides"]
 
 
 class PriorGuide(Guide):
@@ -65,14 +67,27 @@ class PriorGuide(Guide):
         return dict(zip(self.sites, latents))
 
 
+def can_be_drawn(rv: Variable) -> bool:
+    """Return whether a variable can be drawn given others, several times: not a :class:`pymc.Flat`, for one."""
+    try:
+        draws = draw_given(rv, {}, (2,))
+        shapes = [draws.shape, rv.shape]
+        drawn, shape = pytensor.function([], shapes, mode=Mode("py", None))()
+    # Distributions of users may fail in any way
+    except Exception:
+        return False
+    return tuple(drawn) == (2, *shape)
+
+
 def new_groups(model: Model, sites: Iterable[Site]) -> dict[str, np.ndarray]:
     """Return the groups that have got rows since a fit was made without them, by variable."""
     made = {site.rv: site.groups for site in sites if site.groups is not None}
-    now = groups_with_rows(model) if made else {}
+    whole = [rv for rv in model.free_RVs if rv not in made]
+    now = groups_with_rows(model, whole, made) if made else {}
     found = {}
     for rv, groups in made.items():
         has_rows = np.ones(groups.total, dtype=bool)
-        if groups.is_same_axis(now.get(rv)):
+        if rv in now:
             has_rows[now[rv].others.positions] = False
         has_rows[groups.positions] = False
         if has_rows.any():

@@ -25,6 +25,7 @@ from pymc.variational.guides.initial_values import InitialValues, check_starts_u
 from pymc.variational.guides.low_rank import LowRank
 from pymc.variational.guides.mean_field import MeanFieldGuide
 from pymc.variational.guides.model_guide import AutoGuide, ModelGuide
+from pymc.variational.guides.prior import can_be_drawn
 from pymc.variational.guides.structured import Structured
 from pymc.variational.guides.unnumbered_rows import (
     UnnumberedRows,
@@ -78,15 +79,35 @@ def make_guides(
         )
     starts = InitialValues.from_model(model, start, start_sigma, rng)
     specs = _parse_guides(model, guide)
-    groups = groups_with_rows(model) if groups is None else groups
-    sites = [
-        replace(site, groups=groups.get(site.rv))
-        for site in sites_of(model, _unnumbered_rows(model, specs))
-    ]
-    guides = _bind_all(model, sites, specs, starts, others)
+    sites = sites_of(model, _unnumbered_rows(model, specs))
+    whole: set[Variable] = set()
+    while True:
+        found = groups_with_rows(model, whole) if groups is None else groups
+        parts = [replace(site, groups=found.get(site.rv)) for site in sites]
+        guides = _bind_all(model, parts, specs, starts, others)
+        if groups is not None or not (kept := _kept_whole(guides, found)):
+            break
+        # What a variable with all of its groups depends on has other groups with rows
+        whole |= kept
     of_models = [site for each in guides if isinstance(each, ModelGuide) for site in each.sites]
     check_starts_used(of_models, {"start": start, "start_sigma": start_sigma})
     return guides
+
+
+def _kept_whole(guides: Sequence[Guide], groups: Mapping[Variable, Groups]) -> set[Variable]:
+    """Return variables with groups that guides take as a whole, or that cannot be drawn from their prior."""
+    kept = {rv for guide in guides for rv in guide.reads()}
+    kept |= {s.rv for guide in guides for s in guide.sites if s.groups is None}
+    for guide in guides:
+        by_batch = [batch.rv for batch in guide.group_batches]
+        for rv in kept.intersection(by_batch):
+            readers = [g.name for g in guides if rv in g.reads()]
+            if readers:
+                raise ValueError(
+                    f"groups of pm.fit has {rv.name!r}, but the guide {readers[0]!r} of other variables depends on "
+                    "it, and needs all of its groups. Leave it out, or out of what this guide depends on"
+                )
+    return {rv for rv in groups if rv in kept or not can_be_drawn(rv)}
 
 
 def _parse_guides(model: Model, guide: object) -> GuideSpecs:
