@@ -384,8 +384,8 @@ def at_rows(var: Variable, index: Variable) -> Variable:
     >>> import pytensor.tensor as pt
     >>> from pymc.minibatch.group_batches import at_rows
     >>> x, index = pt.vector("x"), pt.lvector("index")
-    >>> at_rows(pt.exp(x), index).owner.op
-    Elemwise{exp,no_inplace}
+    >>> print(at_rows(pt.exp(x), index).owner.op)
+    Exp
     """
 
     def pick(var: Variable) -> Variable:
