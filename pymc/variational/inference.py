@@ -414,16 +414,13 @@ def _with_groups(model: Model, guide: Any, groups: Any) -> Any:
     """Add the guide of `groups` to the argument `guide` of :func:`pymc.fit`."""
     if groups is None or groups is False:
         return guide
-    is_auto_groups = isinstance(groups, str) and groups == "auto"
-    if not is_auto_groups and (
-        isinstance(groups, str) or not isinstance(groups, Sequence | Mapping)
-    ):
+    if isinstance(groups, str) and groups == "auto":
+        groups = variables_by_batch(model)
+    elif isinstance(groups, str) or not isinstance(groups, Sequence | Mapping):
         raise TypeError(
             f"groups={groups!r} of pm.fit is a list of variables or their names, 'auto' or False: write "
             f"groups=[{groups!r}]"
         )
-    if is_auto_groups:
-        groups = variables_by_batch(model)
     names = tuple(str(getattr(var, "name", var)) for var in groups)
     if not names:
         return guide
