@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.raise_op import CheckAndRaise
 from pytensor.tensor.basic import Join
@@ -100,12 +101,14 @@ def groups_with_rows(
     model: Model,
     whole: Collection[Variable] = (),
     along: Mapping[Variable, Groups] | None = None,
+    replacements: Mapping[Variable, Variable] | None = None,
 ) -> dict[Variable, Groups]:
     """Return the groups with rows of each free variable that has groups without rows too.
 
     A term of the model depends on a group with rows. Variables whose groups are read in another way than by
     integers of the data, all together or by a stream for example, are left out. `whole` are variables all of
-    whose groups count; `along` has the axes of groups, by default those with most groups without rows.
+    whose groups count; `along` has the axes of groups, by default those with most groups without rows;
+    `replacements` are for data in the terms.
 
     Raises
     ------
@@ -140,6 +143,8 @@ def groups_with_rows(
         logps = root.logp(vars=terms, sum=False)
     # What is checked of all groups is no term
     logps = rebuild(logps, {}, bypass=lambda node: isinstance(node.op, CheckAndRaise))
+    if replacements:
+        logps = graph_replace(logps, replacements, strict=False)
     reader = _Reader(root, dict(zip(terms, logps)))
     for rv in candidates:
         reader.read(rv, None if along is None else along.get(rv))
@@ -253,6 +258,7 @@ class _Reader:
     model: Model
     terms: Mapping[Variable, Variable]
     found: dict[Variable, Groups] = field(default_factory=dict)
+    has_array: bool = False  # whether an index array picks groups, and not b[0] alone
     picks: dict[Variable, np.ndarray | None] = field(default_factory=dict)
 
     def read(self, rv: Variable, along: Groups | None = None) -> None:
@@ -268,7 +274,7 @@ class _Reader:
             known = tuple(n for n in lengths if n is not None)
             if len(known) < end - axis or (along is not None and known != along.lengths):
                 continue
-            has_rows = np.zeros(known, dtype=bool).ravel()
+            has_rows, self.has_array = np.zeros(known, dtype=bool).ravel(), False
             try:
                 for groups in self._reads(rv, value, axis, known):
                     has_rows[groups] = True
@@ -276,7 +282,7 @@ class _Reader:
                         break
             except _Unknown:
                 continue
-            if has_rows.any() and not has_rows.all():
+            if self.has_array and has_rows.any() and not has_rows.all():
                 candidates.append(Groups(axis, np.flatnonzero(has_rows), known))
         if candidates:
             self.found[rv] = min(candidates, key=lambda groups: groups.share)
@@ -348,6 +354,7 @@ class _Reader:
             in_order = [place.order for place in places] == list(range(len(places)))
             if list(axes[span]) == places and in_order:
                 at = groups.positions
+                self.has_array = True  # as the term's own groups are
         if len(places) > 1 and at is not None:
             return at
         if len(places) > 1 or (at is None and not places[0].is_picked):
@@ -400,6 +407,7 @@ class _Reader:
             at = np.arange(place.length)[slice(*(None if b is None else int(b) for b in bounds))]
         else:
             at = self._integers(entry)
+            self.has_array = self.has_array or at.ndim > 0
             at = (
                 np.flatnonzero(at)
                 if at.dtype == bool
@@ -430,6 +438,7 @@ class _Reader:
         is_array = [isinstance(e, Variable) and e.type.ndim == 1 for _, e in picks]
         if len(picks) < len(_places(inputs[0])) or not all(is_array):
             raise _Unknown
+        self.has_array = True
         at = [self._integers(entry) for _, entry in picks]
         if any(array.dtype == bool for array in at):
             raise _Unknown

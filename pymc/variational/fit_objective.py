@@ -29,6 +29,7 @@ from pymc.pytensorf import compile, current_length, current_value
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.averaging import TailAverage
 from pymc.variational.guides.base import Guide, Parameter, ParamValues, Plate
+from pymc.variational.guides.prior import new_groups
 from pymc.variational.guides.unnumbered_rows import scaled_axes
 from pymc.variational.local_params.row_optimizer import RowGradient, all_updates, guarded
 from pymc.variational.minibatch_rv import unscaled_rv
@@ -201,6 +202,11 @@ class FitObjective:
         new = as_replacements(self.approx.model, more_replacements)
         if new:
             check_replacements(self.approx.model, new)
+            for name, groups in new_groups(self.approx.model, self.approx.sites, new).items():
+                raise ValueError(
+                    f"more_replacements has rows of {len(groups):,} groups of {name!r} that have none in the data of "
+                    "the model, so that the fit leaves them out. Set the data by pm.set_data before it"
+                )
             # Guides keep their inputs: only the terms of the model are replaced
             logps = graph_replace([term.logp for term in setting.terms], new, strict=False)
             terms = (replace(term, logp=logp) for term, logp in zip(setting.terms, logps))

@@ -212,6 +212,15 @@ def test_a_prior_that_cannot_be_drawn_keeps_all_groups(prior):
     assert approx.sample(3).posterior["effect"].shape == (1, 3, 9)
 
 
+def test_replacements_with_rows_of_empty_groups_are_refused():
+    model = with_empty()
+    objective = pm.ADVI(model=model).objective
+    number, y = model["number"], model["y"]
+    objective(1, more_replacements={number: np.zeros(5, "int32"), y: np.zeros(5)})
+    with pytest.raises(ValueError, match="more_replacements has rows of 1 groups of 'effect'"):
+        objective(1, more_replacements={number: np.full(5, 7, "int32"), y: np.zeros(5)})
+
+
 def test_fewer_cells_are_no_new_groups():
     with pm.Model() as model:
         i, j = pm.Data("i", np.array([0, 0, 1])), pm.Data("j", np.array([0, 1, 0]))

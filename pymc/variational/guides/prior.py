@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -79,11 +79,18 @@ def can_be_drawn(rv: Variable) -> bool:
     return tuple(drawn) == (2, *shape)
 
 
-def new_groups(model: Model, sites: Iterable[Site]) -> dict[str, np.ndarray]:
-    """Return the groups that have got rows since a fit was made without them, by variable."""
+def new_groups(
+    model: Model,
+    sites: Iterable[Site],
+    replacements: Mapping[Variable, Variable] | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the groups that have got rows since a fit was made without them, by variable.
+
+    `replacements` are for data of the model.
+    """
     made = {site.rv: site.groups for site in sites if site.groups is not None}
     whole = [rv for rv in model.free_RVs if rv not in made]
-    now = groups_with_rows(model, whole, made) if made else {}
+    now = groups_with_rows(model, whole, made, replacements) if made else {}
     found = {}
     for rv, groups in made.items():
         has_rows = np.ones(groups.total, dtype=bool)
