@@ -333,6 +333,15 @@ def indexes(
     return list(found.values())
 
 
+def index_variables(outputs: Iterable[Variable]) -> list[Variable]:
+    """List all minibatch indexes in some graphs, clones too."""
+    return [
+        var
+        for var in ancestors(list(outputs))
+        if var.owner is not None and isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1
+    ]
+
+
 def value_ancestors(variables: Iterable[Variable]) -> Iterator[Variable]:
     """Walk through what the values of `variables` depend on, inner graphs included."""
     return walk(list(variables), _value_parents, False)

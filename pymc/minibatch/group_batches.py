@@ -34,9 +34,15 @@ from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor, indices_from
 from pytensor.tensor.variable import TensorVariable
 
 from pymc.minibatch.axis_rules import is_full
-from pymc.minibatch.axis_tracking import Rows, Untracked, indexes, label, track_axes
+from pymc.minibatch.axis_tracking import (
+    Rows,
+    Untracked,
+    index_variables,
+    indexes,
+    label,
+    track_axes,
+)
 from pymc.minibatch.group_reads import Groups, children_first, counted_from_start
-from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.rebuild import all_rows, rebuild
 from pymc.minibatch.scaling import minibatch_logp
@@ -180,8 +186,7 @@ def group_batches(
     found: list[GroupBatch] = []
     terms = logps_of(model)
     for rv in children_first(model, rvs):
-        batch = _batch_of(model, rv, terms, (counts or {}).get(rv.name))
-        terms = batch_terms(terms, [batch])
+        batch, terms = _batch_of(model, rv, terms, (counts or {}).get(rv.name))
         found.append(batch)
     return found
 
@@ -192,11 +197,11 @@ def variables_by_batch(model: Model) -> list[Variable]:
     terms = logps_of(model)
     for rv in children_first(model, [rv for rv in model.free_RVs if rv.type.ndim]):
         try:
-            batch = _batch_of(model, rv, terms)
+            batch, of_batch = _batch_of(model, rv, terms)
         except ValueError:
             continue
         if batch.n_groups > 4 * batch.rows.batch_size:
-            terms = batch_terms(terms, [batch])
+            terms = of_batch
             found.append(rv)
     return found
 
@@ -255,23 +260,20 @@ def _without_checks(graphs: list[Variable], value: Variable) -> list[Variable]:
     return rebuild(graphs, {}, bypass=bypassed.__contains__) if bypassed else graphs
 
 
-def _is_index(var: Variable) -> bool:
-    return var.owner is not None and isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1
-
-
 def _with_one_index(graphs: list[Variable], rows: Rows) -> list[Variable]:
     """Replace clones of the index of `rows`, which deriving a log-probability makes, by itself."""
     clones = {
         var: rows.index
-        for var in ancestors(graphs)
-        if var is not rows.index and _is_index(var) and Rows(var) == rows
+        for var in index_variables(graphs)
+        if var is not rows.index and Rows(var) == rows
     }
     return rebuild(graphs, clones) if clones else graphs
 
 
 def _batch_of(
     model: Model, rv: Variable, terms: Mapping[Variable, Variable], counts: Any = None
-) -> GroupBatch:
+) -> tuple[GroupBatch, dict[Variable, Variable]]:
+    """Return how a batch takes the groups of a variable, and the terms of the groups of a batch."""
     value = model.rvs_to_values[rv]
     if not isinstance(rv, TensorVariable):
         raise _refusal(rv, "it has named dims, for which there is no such form yet")
@@ -317,11 +319,12 @@ def _batch_of(
     shares = shares.astype(pytensor.config.floatX)
     shared = pytensor.shared(shares, f"{rv.name}_shares", shape=(n_groups,))
     batch = GroupBatch(rv, value, slots, index, rows, shared, is_counted=counts is None)
-    for var, logp in batch_terms(terms, [batch]).items():
+    of_batch = batch_terms(terms, [batch])
+    for var, logp in of_batch.items():
         if value in set(ancestors([logp])):
             what = "its prior is" if var is rv else f"{var.name!r} is"
             raise _refusal(rv, f"{what} not computed group by group")
-    return batch
+    return batch, of_batch
 
 
 def _shares(rv: Variable, index: Variable, n_groups: int) -> np.ndarray:

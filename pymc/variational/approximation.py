@@ -214,8 +214,7 @@ class GuideApproximation(Approximation):
     @cached_property
     def terms(self) -> tuple[Term, ...]:
         """The terms of the model."""
-        rows = [axis for site in self.sites for axis in site.plate]
-        return tuple(terms_of(self.model, rows, self.groups_with_rows))
+        return self._terms()
 
     @cached_property
     def guides_of_batch(self) -> tuple[Guide, ...]:
@@ -226,8 +225,9 @@ class GuideApproximation(Approximation):
     def terms_of_batch(self) -> tuple[Term, ...]:
         """The terms of a step: those of the model, but for groups that come by batch."""
         batches = self._group_batches
-        if not batches:
-            return self.terms
+        return self._terms(batches) if batches else self.terms
+
+    def _terms(self, batches: Sequence[GroupBatch] = ()) -> tuple[Term, ...]:
         rows = [axis for site in self.sites for axis in site.plate]
         return tuple(terms_of(self.model, rows, self.groups_with_rows, batches=batches))
 
@@ -260,10 +260,8 @@ class GuideApproximation(Approximation):
         try:
             changed = [batch.count_rows() for batch in self._group_batches]
             return any(changed) or bool(self._new_groups)
-        except (
-            IndexError,
-            ValueError,
-        ):  # of groups that there are not, which the next call reports
+        # Of groups that there are not, which the next call reports
+        except (IndexError, ValueError):
             return True
 
     @property

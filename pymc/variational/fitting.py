@@ -374,7 +374,8 @@ class Fitting:
                 "a new iterator, gives as many passes as a fit needs",
                 stacklevel=3,
             )
-        if isinstance(self.approx, GuideApproximation) and self.approx.groups_have_changed():
+        may_change = state.callbacks and isinstance(self.approx, GuideApproximation)
+        if may_change and self.approx.groups_have_changed():
             warnings.warn(
                 "The rows of groups were changed during the fit, by data that a callback set. Its steps have "
                 "counted those that each group had when it began: fit again, or set data between two calls",

@@ -20,7 +20,7 @@ import pytensor.tensor as pt
 
 from pytensor.gradient import grad
 
-from pymc.minibatch.axis_tracking import Rows
+from pymc.minibatch.axis_tracking import Rows, index_variables
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.engine.batch_feed import BatchFeed, PreparedBatches
@@ -28,7 +28,6 @@ from pymc.variational.engine.step_cache import Step, make_step
 from pymc.variational.guides.base import Layout, sites_of
 from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.local_params.table import rows_in_all
-from pymc.variational.posterior.draw import index_variables
 from pymc.variational.stable_logs import stabilised
 from pymc.variational.vectorize import at_one_draw
 

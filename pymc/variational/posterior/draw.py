@@ -23,8 +23,7 @@ from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.traversal import ancestors
 from pytensor.graph.utils import MissingInputError
 
-from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, indexes, track_axes
-from pymc.minibatch.index import MinibatchIndexRV
+from pymc.minibatch.axis_tracking import Axes, Rows, Untracked, index_variables, indexes, track_axes
 from pymc.minibatch.plates import known_axes, local_axes, model_indexes, rows_by_axis
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.scaling import minibatch_logp
@@ -53,7 +52,6 @@ __all__ = [
     "axis_along",
     "compile_mode",
     "draw_guides",
-    "index_variables",
     "latent_outputs",
     "likelihood_outputs",
     "n_bytes",
@@ -284,15 +282,6 @@ def _rows_of_streams(outputs: Sequence[Variable]) -> tuple[list[Variable], set[V
             taken[var] = placeholder[positions]
             at.add(positions)
     return rebuild(outputs, taken) if taken else list(outputs), at
-
-
-def index_variables(outputs: Iterable[Variable]) -> list[Variable]:
-    """List all minibatch indexes in some graphs, clones too."""
-    return [
-        var
-        for var in ancestors(list(outputs))
-        if var.owner is not None and isinstance(var.owner.op, MinibatchIndexRV) and var.index == 1
-    ]
 
 
 def row_axes(approx: GuideApproximation) -> list[Rows]:

@@ -47,7 +47,7 @@ from pytensor.gradient import grad
 from pytensor.graph.basic import Variable
 
 from pymc.argument_checks import check_int
-from pymc.minibatch.axis_tracking import Rows
+from pymc.minibatch.axis_tracking import Rows, index_variables
 from pymc.minibatch.rebuild import rebuild
 from pymc.model.full_data import is_streamed
 from pymc.pytensorf import compile
@@ -63,7 +63,6 @@ from pymc.variational.posterior.draw import (
     TwoStages,
     compile_mode,
     draw_guides,
-    index_variables,
     row_axes,
     row_params,
 )
