@@ -9,6 +9,7 @@ A model reads the effect of the group of each row, :math:`e_{g(i)}`. With :math:
     \sum_{g: n_g > 0} h(e_g) = \sum_i h(e_{g(i)}) / n_{g(i)}
 
 so that a batch of rows, scaled by N/B, estimates the sum over groups without bias, and touches no other groups.
+A row that reads several groups, :math:`e_{g(i)} - e_{h(i)}`, has a share of each, and :math:`n_g` counts all reads.
 Here the graphs of a model that read all effects become graphs of those in the slots of a batch.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +72,7 @@ class GroupRows(Rows):
     rv: Any = None
     n_groups: int = 0
     of_batch: Any = None  # the rows
+    n_reads: int = 1  # of groups by each row
 
     @property
     def state(self) -> Variable:
@@ -81,7 +84,7 @@ class GroupRows(Rows):
 
     @property
     def batch_size(self) -> int | None:  # type: ignore[override]
-        return None if is_stream(self.of_batch) else self.of_batch.batch_size
+        return None if is_stream(self.of_batch) else self.n_reads * self.of_batch.batch_size
 
     @property
     def may_repeat(self) -> bool:
@@ -104,22 +107,22 @@ class GroupBatch:
     rv : Variable
     value : Variable
         Of all groups, on the unconstrained space.
-    slots : Variable
-        Of the group of each row of a batch, in its place: shape (B, ...).
-    index : Variable
-        The group of each row of a batch, shape (B,).
+    slots : tuple of Variable
+        Of the group of each row of a batch, in its place: shape (B, ...). One for each index.
+    indexes : tuple of Variable
+        The group of each row of a batch, shape (B,); several if a row reads several groups.
     rows : Rows
         The rows of the batch.
     shares : SharedVariable, shape (n_groups,)
-        The share of each row of a group in its prior, one over their number; 0 for groups without rows.
+        The share of each read of a group in its prior, one over their number; 0 for groups without rows.
     is_counted : bool
         Whether the rows are counted in the data, and not by the user.
     """
 
     rv: Variable
     value: Variable
-    slots: Variable
-    index: Variable
+    slots: tuple[Variable, ...]
+    indexes: tuple[Variable, ...]
     rows: Rows
     shares: SharedVariable
     is_counted: bool = True
@@ -127,7 +130,8 @@ class GroupBatch:
     @property
     def lines(self) -> GroupRows:
         """The groups of a batch in a table of all groups."""
-        return GroupRows(self.index, self.rv, self.n_groups, self.rows)
+        index = self.indexes[0] if len(self.indexes) == 1 else pt.concatenate(self.indexes)
+        return GroupRows(index, self.rv, self.n_groups, self.rows, len(self.indexes))
 
     @property
     def n_groups(self) -> int:
@@ -139,17 +143,12 @@ class GroupBatch:
         has_rows = self.shares.get_value(borrow=True) > 0
         return None if has_rows.all() else Groups(0, np.flatnonzero(has_rows), (self.n_groups,))
 
-    @property
-    def weight(self) -> Variable:
-        """The share of each row of a batch in the prior of its group, shape (B,)."""
-        return self.shares[self.index]
-
     def count_rows(self) -> bool:
         """Count the rows of each group as the data are now; return True if they have changed."""
         if not self.is_counted:
             return False
         old = self.shares.get_value(borrow=True)
-        new = _shares(self.rv, self.index, len(old)).astype(old.dtype)
+        new = _shares(self.rv, self.indexes, len(old)).astype(old.dtype)
         if np.array_equal(old, new):
             return False
         self.shares.set_value(new)
@@ -158,7 +157,7 @@ class GroupBatch:
     @property
     def axes(self) -> tuple[Rows | None, ...]:
         """The rows on each axis of `slots`."""
-        return (self.rows, *(None,) * (self.slots.type.ndim - 1))
+        return (self.rows, *(None,) * (self.value.type.ndim - 1))
 
 
 def group_batches(
@@ -166,7 +165,7 @@ def group_batches(
 ) -> list[GroupBatch]:
     """Return how a batch takes the groups of some variables: first of those that no other depends on.
 
-    `counts` are numbers of rows of each group, by variable, where they are not to be counted in the data.
+    `counts` are numbers of reads of each group, by variable, where they are not to be counted in the data.
 
     Raises
     ------
@@ -200,7 +199,7 @@ def variables_by_batch(model: Model) -> list[Variable]:
             batch, of_batch = _batch_of(model, rv, terms)
         except ValueError:
             continue
-        if batch.n_groups > 4 * batch.rows.batch_size:
+        if batch.n_groups > 4 * len(batch.indexes) * batch.rows.batch_size:
             terms = of_batch
             found.append(rv)
     return found
@@ -228,16 +227,18 @@ def batch_terms(
     """
     terms = dict(terms)
     for batch in batches:
-        index = batch.index
         for rv, logp in zip(terms, _with_one_index(list(terms.values()), batch.rows)):
             terms[rv] = logp
-        own = at_rows(terms[batch.rv], index)
-        terms[batch.rv] = own * pt.shape_padright(batch.weight, own.type.ndim - 1)
+        own = [at_rows(terms[batch.rv], index) for index in batch.indexes]
+        shares = [batch.shares[index] for index in batch.indexes]
+        parts = [part * pt.shape_padright(n, part.type.ndim - 1) for part, n in zip(own, shares)]
+        terms[batch.rv] = reduce(pt.add, parts)
         graphs = list(terms.values())
         reads = {
-            node.outputs[0]: batch.slots
+            node.outputs[0]: slots
             for node, found in _reads(graphs, batch.value)
-            if found is index or equal_computations([found], [index])
+            for slots, index in zip(batch.slots, batch.indexes)
+            if _are_equal(found, index)
         }
         graphs = _without_checks(rebuild(graphs, reads), batch.value)
         terms = dict(zip(terms, graphs))
@@ -286,39 +287,27 @@ def _batch_of(
             rv,
             "no term reads its first axis by the group of each row of a batch alone, as effect[group]",
         )
-    axes = track_axes(reads[0])
-    found = [] if isinstance(axes, Untracked) else [a for a in axes if isinstance(a, Rows)]
-    if not found:
-        raise _refusal(rv, f"{label(reads[0])}, by which it is read, has rows not of a minibatch")
-    if is_stream(found[0]) and counts is None:
-        raise _refusal(
-            rv,
-            f"{label(reads[0])}, by which it is read, comes from a loader, and how many rows each group has "
-            f"is not known: give the numbers, groups={{{rv.name!r}: counts}}, such as the sum of "
-            "np.bincount(..., minlength=...) over the batches of one pass",
-        )
-    [rows] = found
-    index, *more = _with_one_index(reads, rows)
-    for other in more:
-        if not equal_computations([index], [other]):
-            raise _refusal(
-                rv,
-                f"it is read by two indexes, {label(index)} and {label(other)}, and a slot has one group",
-            )
-    if not set(ancestors([index])).isdisjoint(model.value_vars):
-        raise _refusal(rv, f"the index {label(index)} depends on latent variables")
+    rows = _rows_of(rv, reads, counts is not None)
+    indexes: list[Variable] = []
+    for index in _with_one_index(reads, rows):
+        if not set(ancestors([index])).isdisjoint(model.value_vars):
+            raise _refusal(rv, f"the index {label(index)} depends on latent variables")
+        if not any(_are_equal(index, known) for known in indexes):
+            indexes.append(index)
     n_groups = current_length(rv.shape[0])
     if n_groups is None:
         raise _refusal(rv, "the number of its groups depends on inputs")
     if counts is None:
-        shares = _shares(rv, index, n_groups)
+        shares = _shares(rv, indexes, n_groups)
     else:
-        shares = _one_over(_checked_counts(rv, counts, n_groups, current_length(rows.total)))
+        total = current_length(rows.total)
+        n_reads = None if total is None else total * len(indexes)
+        shares = _one_over(_checked_counts(rv, counts, n_groups, n_reads))
     shape = (None, *value.type.shape[1:])
-    slots = value.type.clone(shape=shape)(f"{value.name}_of_batch")
+    slots = tuple(value.type.clone(shape=shape)(f"{value.name}_of_batch") for _ in indexes)
     shares = shares.astype(pytensor.config.floatX)
     shared = pytensor.shared(shares, f"{rv.name}_shares", shape=(n_groups,))
-    batch = GroupBatch(rv, value, slots, index, rows, shared, is_counted=counts is None)
+    batch = GroupBatch(rv, value, slots, tuple(indexes), rows, shared, counts is None)
     of_batch = batch_terms(terms, [batch])
     for var, logp in of_batch.items():
         if value in set(ancestors([logp])):
@@ -327,32 +316,62 @@ def _batch_of(
     return batch, of_batch
 
 
-def _shares(rv: Variable, index: Variable, n_groups: int) -> np.ndarray:
-    numbers = current_value(all_rows([index])[0])
-    if numbers is None or numbers.min(initial=0) < 0:
+def _rows_of(rv: Variable, reads: Sequence[Variable], has_counts: bool) -> Rows:
+    """Return the rows by whose groups a variable is read."""
+    rows: dict[Rows, Variable] = {}
+    for index in reads:
+        axes = track_axes(index)
+        found = [] if isinstance(axes, Untracked) else [a for a in axes if isinstance(a, Rows)]
+        if not found:
+            raise _refusal(rv, f"{label(index)}, by which it is read, has rows not of a minibatch")
+        rows.setdefault(found[0], index)
+    if len(rows) > 1:
+        names = " and ".join(map(label, rows.values()))
+        raise _refusal(rv, f"it is read by {names}, which have rows of different minibatches")
+    [(of_batch, index)] = rows.items()
+    if is_stream(of_batch) and not has_counts:
         raise _refusal(
-            rv, f"{label(index)} by which it is read has negative numbers, or unknown ones"
+            rv,
+            f"{label(index)}, by which it is read, comes from a loader, and how many rows each group has "
+            f"is not known: give the numbers, groups={{{rv.name!r}: counts}}, such as the sum of "
+            "np.bincount(..., minlength=...) over the batches of one pass",
         )
-    return _one_over(
-        np.bincount(counted_from_start(numbers, n_groups, rv, index), minlength=n_groups)
-    )
+    return of_batch
+
+
+def _are_equal(index: Variable, other: Variable) -> bool:
+    return index is other or equal_computations([index], [other])
+
+
+def _shares(rv: Variable, indexes: Sequence[Variable], n_groups: int) -> np.ndarray:
+    counts = np.zeros(n_groups, dtype="int64")
+    for index in indexes:
+        numbers = current_value(all_rows([index])[0])
+        if numbers is None or numbers.min(initial=0) < 0:
+            raise _refusal(
+                rv, f"{label(index)} by which it is read has negative numbers, or unknown ones"
+            )
+        groups = counted_from_start(numbers, n_groups, rv, index)
+        counts += np.bincount(groups, minlength=n_groups)
+    return _one_over(counts)
 
 
 def _one_over(counts: np.ndarray) -> np.ndarray:
     return np.divide(1, counts, out=np.zeros(len(counts)), where=counts > 0)
 
 
-def _checked_counts(rv: Variable, counts: Any, n_groups: int, total: int | None) -> np.ndarray:
+def _checked_counts(rv: Variable, counts: Any, n_groups: int, n_reads: int | None) -> np.ndarray:
     array = np.asarray(counts)
     if array.shape != (n_groups,) or array.dtype.kind not in "iu" or array.min(initial=0) < 0:
         raise ValueError(
             f"groups of pm.fit has for {rv.name!r} an array of shape {array.shape} and dtype {array.dtype}: the "
             f"number of rows of each group is an array of {n_groups:,} integers, 0 or larger"
         )
-    if total not in (None, int(array.sum())):
+    if n_reads not in (None, int(array.sum())):
         raise ValueError(
             f"groups of pm.fit has {array.sum():,} rows in the groups of {rv.name!r}, and the data have "
-            f"{total:,}: the prior of each group would be scaled to the wrong number. Count all rows"
+            f"{n_reads:,}: the prior of each group would be scaled to the wrong number. Count all rows, and "
+            "a row in each of the groups that it is read by"
         )
     return array
 

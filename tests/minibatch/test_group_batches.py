@@ -44,6 +44,14 @@ def normal(name, dims, mu=0.0, sigma=1.0):
     return pm.Normal(name, mu, sigma, dims=dims)
 
 
+def other_rows(e):
+    """Let rows of another minibatch read some effects, and return 0."""
+    with pm.modelcontext(None):
+        v, z = pm.Minibatch(USER[:4], np.zeros(4), batch_size=2)
+        pm.Normal("others", e[v], 1, observed=z)
+    return 0.0
+
+
 BY_BATCH = {
     "centred": (lambda u, i, x, s: normal("e", "user", 0, s)[u], "e"),
     "not centred": (lambda u, i, x, s: (1 + s * normal("e", "user"))[u], "e"),
@@ -74,6 +82,26 @@ BY_BATCH = {
         lambda u, i, x, s: normal("e", "user", np.arange(6.0), 1 + np.arange(6.0))[u],
         "e",
     ),
+    "two groups of a row": (
+        lambda u, i, x, s: pt.exp((lambda e: e[u] - e[i])(normal("e", "user", 0, s))),
+        "e",
+    ),
+    "slopes of two groups": (
+        lambda u, i, x, s: (lambda e: (e[u] * x - e[i]).sum(-1))(normal("e", ("user", "feature"))),
+        "e",
+    ),
+    "two groups, nested in the prior": (
+        lambda u, i, x, s: (lambda e: e[u] * e[i])(
+            normal("e", "user", normal("d", "district")[DISTRICT], s)
+        ),
+        "ed",
+    ),
+    "two groups, of whom one is nested": (
+        lambda u, i, x, s: (lambda e: e[u] * e[pt.constant(DISTRICT)[u]])(
+            normal("e", "user", 0, s)
+        ),
+        "e",
+    ),
     "an entry of a vector": (lambda u, i, x, s: normal("e", ("user", "feature"))[:, 1][u], "e"),
 }
 
@@ -86,7 +114,11 @@ def test_the_mean_over_all_batches_is_the_sum_over_groups(case):
     assert sorted(batch.rv.name for batch in batches) == sorted(names)
     rows, by_batch = batches[0].rows, {batch.rv for batch in batches}
     index = pt.lvector()
-    slots = {batch.slots: batch.value[batch.index] for batch in batches}
+    slots = {
+        slots: batch.value[index]
+        for batch in batches
+        for slots, index in zip(batch.slots, batch.indexes, strict=True)
+    }
     terms = batch_terms(logps_of(model), batches)
     # The model scales the terms of rows, and not those of groups
     total = pt.add(
@@ -131,9 +163,9 @@ REFUSED = {
         lambda u, i, x, s: pm.GaussianRandomWalk("e", init_dist=pm.Normal.dist(), dims="user")[u],
         "its prior is not computed group",
     ),
-    "two indexes": (
-        lambda u, i, x, s: (lambda e: e[u] - e[i])(normal("e", "user")),
-        "read by two indexes, minibatch",
+    "two minibatches": (
+        lambda u, i, x, s: (lambda e: e[u] + other_rows(e))(normal("e", "user")),
+        "which have rows of different minibatches",
     ),
     "an index that is latent": (
         lambda u, i, x, s: normal("e", "user")[(u + pm.Bernoulli("b", 0.5)) % 6],
@@ -168,17 +200,21 @@ def test_terms_outside_of_the_rows_are_refused():
         group_batches(model, [model["e"]])
 
 
-def test_groups_of_a_loader_need_counts():
-    loader = pm.DataLoader({"u": USER, "y": np.zeros(N_ROWS)}, batch_size=BATCH, shuffle=False)
+@pytest.mark.parametrize("read_twice", [False, True])
+def test_groups_of_a_loader_need_counts(read_twice):
+    data = {"u": USER, "i": ITEM, "y": np.zeros(N_ROWS)}
+    loader = pm.DataLoader(data, batch_size=BATCH, shuffle=False)
     with pm.Model(coords={"user": range(6)}) as model:
-        u, y = (pm.Data(name, loader, dims="obs") for name in "uy")
-        pm.Normal("rows", pm.Normal("e", dims="user")[u], 1, observed=y, dims="obs")
+        u, i, y = (pm.Data(name, loader, dims="obs") for name in data)
+        e = pm.Normal("e", dims="user")
+        pm.Normal("rows", e[u] - e[i] if read_twice else e[u], 1, observed=y, dims="obs")
     with pytest.raises(ValueError, match=r"comes from a loader, .* groups=\{'e': counts\}"):
         group_batches(model, [model["e"]])
-    counts = np.bincount(USER, minlength=6)
+    read = np.concatenate([USER, ITEM]) if read_twice else USER
+    counts = np.bincount(read, minlength=6)
     [batch] = group_batches(model, [model["e"]], {"e": counts})
-    np.testing.assert_array_equal(batch.with_rows.positions, [0, 1, 2, 4])
-    for wrong, why in ((counts[1:], "an array of 6 integers"), (counts + 1, "has 12 rows in")):
+    np.testing.assert_array_equal(batch.with_rows.positions, np.flatnonzero(counts))
+    for wrong, why in ((counts[1:], "an array of 6 integers"), (counts + 1, "rows in the groups")):
         with pytest.raises(ValueError, match=why):
             group_batches(model, [model["e"]], {"e": wrong})
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -101,7 +102,8 @@ class GroupMeanField(Guide):
     Parameters
     ----------
     counts : dict of str to array of int, optional
-        The number of rows of each group, by variable: those of a loader, which are not in memory.
+        The number of rows of each group, by variable: those of a loader, which are not in memory. A row that
+        reads two groups counts for both.
 
     Examples
     --------
@@ -184,14 +186,16 @@ class GroupMeanField(Guide):
 
 
 class _OfBatch(Guide):
-    """Effects of the groups of a batch: for each of its rows."""
+    """Effects of the groups of a batch: for each of its rows, and each group that it reads."""
 
     name = GroupMeanField.name
 
     def __init__(self, effects: _Effects) -> None:
         self.effects, batch = effects, effects.batch
         site = effects.site
-        self.sites = (Site(site.rv, batch.slots, site.transform, batch.axes),)
+        self.sites = tuple(
+            Site(site.rv, slots, site.transform, batch.axes) for slots in batch.slots
+        )
         self.parameters = (effects.mu, effects.rho)
 
     def bind(self, sites: object, starts: object, model: object) -> _OfBatch:
@@ -200,12 +204,32 @@ class _OfBatch(Guide):
     def draw(
         self, param_values: ParamValues, sample_shape: SampleShape, parents: Parents
     ) -> Latents:
-        return (self.effects.draw(param_values, sample_shape),)
+        lines = self._by_read(self.effects.draw(param_values, sample_shape), len(sample_shape))
+        # A row that reads a group twice reads one draw of it
+        for k, index in enumerate(self.effects.batch.indexes):
+            for first in reversed(range(k)):
+                is_same = pt.eq(index, self.effects.batch.indexes[first])
+                lines[k] = pt.switch(is_same[:, None], lines[first], lines[k])
+        return tuple(lines)
 
     def values(self, latents: Latents, n_sample_dims: int) -> dict[Site, Variable]:
-        return {self.sites[0]: self.effects.value(latents[0], n_sample_dims)}
+        return {
+            site: self.effects.value(lines, n_sample_dims)
+            for site, lines in zip(self.sites, latents)
+        }
 
     def logq(
         self, latents: Latents, param_values: ParamValues, n_sample_dims: int, parents: Parents
     ) -> Variable:
-        return self.effects.batch.weight * self.effects.logq(latents[0], param_values)
+        lines = latents[0] if len(latents) == 1 else pt.concatenate(latents, axis=-2)
+        batch = self.effects.batch
+        terms = batch.shares[batch.lines.index] * self.effects.logq(lines, param_values)
+        return reduce(pt.add, self._by_read(terms, n_sample_dims))
+
+    def _by_read(self, lines: Variable, n_sample_dims: int) -> list[Variable]:
+        """Split what a batch has for each group that its rows read, one index after the other."""
+        n, before = self.effects.batch.indexes[0].shape[0], (slice(None),) * n_sample_dims
+        n_reads = len(self.sites)
+        if n_reads == 1:
+            return [lines]
+        return [lines[(*before, slice(k * n, (k + 1) * n))] for k in range(n_reads)]

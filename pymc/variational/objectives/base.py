@@ -93,7 +93,10 @@ def terms_of(
         with minibatch_logp():
             logps = model.logp(vars=variables, sum=False)
     unnumbered = [axis for axis in dict.fromkeys(rows) if isinstance(axis, UnnumberedRows)]
-    known = {**traced_axes(model, unnumbered), **{b.slots: as_axes(b.axes) for b in batches}}
+    known = {
+        **traced_axes(model, unnumbered),
+        **{slots: as_axes(b.axes) for b in batches for slots in b.slots},
+    }
     by_batch = {batch.rv: batch for batch in batches}
     parts = [axis for axis in unnumbered if is_part(axis.n_available, axis.total)]
     terms = []

@@ -16,6 +16,7 @@ from pytensor.tensor.random.op import RandomVariable
 
 import pymc as pm
 
+from pymc.minibatch.axis_tracking import index_variables
 from pymc.minibatch.index import MinibatchIndexRV
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational import diagnose
@@ -25,21 +26,25 @@ from pymc.variational.objectives import objective_of
 
 MODE = {"mode": "FAST_COMPILE"}
 USER = np.array([0, 1, 1, 2, 4, 4])
+#: In the second row the same as USER
+OTHER = np.array([2, 1, 2, 1, 0, 0])
 Y = np.random.default_rng(1).normal(size=6)
 
 
-def model_of(user=USER, batch_size=2, n_users=6, sampling="epoch"):
+def model_of(user=USER, batch_size=2, n_users=6, sampling="epoch", n_reads=1):
     """Groups of 0 to 2 rows, with two numbers each; users 3 and 5 have no rows."""
     with pm.Model(coords={"user": range(n_users), "feature": range(2)}) as model:
-        u, y = pm.Minibatch(
+        u, other, y = pm.Minibatch(
             pm.Data("user_of_row", user, dims="obs"),
+            OTHER,
             pm.Data("y", Y, dims="obs"),
             batch_size=batch_size,
             sampling=sampling,
         )
         s = pm.HalfNormal("s")
         effect = pm.Normal("effect", 0, s, dims=("user", "feature"))
-        pm.Normal("rows", effect[u].sum(-1), 1, observed=y, dims="obs")
+        mean = effect[u] if n_reads == 1 else effect[u] - effect[other]
+        pm.Normal("rows", mean.sum(-1), 1, observed=y, dims="obs")
     return model
 
 
@@ -48,46 +53,67 @@ def fit(model, n=3, **kwargs):
     return pm.fit(n, model=model, compile_kwargs=MODE, **options)
 
 
-def test_the_mean_loss_and_gradient_of_all_batches_are_those_of_all_groups():
-    """With noise of 0 nothing is left to chance but the rows."""
+@pytest.mark.parametrize("n_reads", [1, 2])
+def test_the_mean_loss_and_gradient_of_all_batches_are_those_of_all_groups(n_reads):
+    """With noise that each group has once, nothing is left to chance but the rows."""
     start = {"effect": np.random.default_rng(2).normal(size=(6, 2)), "s": 0.7}
     sigmas = {"start": start, "start_sigma": {"effect": 0.4, "s": 0.2}}
+    some = list(itertools.combinations(range(6), 2))
+    with_rows, eps = [0, 1, 2, 4], np.random.default_rng(3).normal(size=(6, 2))
     found = {}
     for name, guide in (("by batch", {"effect": "group_mean_field"}), ("dense", None)):
-        approx = guided_approximation(model_of(), guide, **sigmas)
+        approx = guided_approximation(model_of(n_reads=n_reads), guide, **sigmas)
         objective = FitObjective(approx, objective_of("elbo", None), reduction="sum")
         storage, index = approx.storage, pt.lvector()
         params = storage.of_batch()
         losses = objective.losses(storage.param_values(params))
+        groups = next((table.index for table in approx.tables), index)
         wrt = [*storage.shared, *params.values()]
         gradients = pytensor.grad(losses.reported, wrt, disconnected_inputs="ignore")
-        graphs = [losses.reported, *gradients]
-        fixed = {
-            node.outputs[1]: index
-            if isinstance(node.op, MinibatchIndexRV)
-            else pt.zeros(node.inputs[1])
-            for node in toposort(graphs)
-            if isinstance(node.op, RandomVariable)
-        }
+        graphs = [losses.reported, groups, *gradients]
+        fixed = {}
+        for node in toposort(graphs):
+            if isinstance(node.op, RandomVariable) and not isinstance(node.op, MinibatchIndexRV):
+                of_batch = node.outputs[1].type.ndim == 2
+                dense = np.append(0.0, eps[with_rows].ravel())[: None if name == "dense" else 1]
+                fixed[node.outputs[1]] = pt.constant(eps)[groups] if of_batch else dense
         graphs = rebuild(graphs, fixed)
+        graphs = rebuild(graphs, dict.fromkeys(index_variables(graphs), index))
         loss = pytensor.function([index], graphs, mode=Mode("py", None), on_unused_input="ignore")
-        each = [loss(np.array(some)) for some in itertools.combinations(range(6), 2)]
+        each = [loss(np.array(rows)) for rows in some]
         found[name] = np.mean([one[0] for one in each])
         if name == "dense":
-            # mu of s, and of the effects of users with rows
-            dense = np.mean([one[1] for one in each], axis=0)
+            # of s, and of the effects of users with rows
+            dense = [np.mean([one[k] for one in each], axis=0) for k in (2, 3)]
         else:
-            k = wrt.index(next(v for v in storage.shared if v.name == "globals_mu"))
             table = next(iter(params.values()))
-            lines = np.zeros((6, 2))
-            for some, one in zip(itertools.combinations(range(6), 2), each):
-                for row, gradient in zip(some, one[1 + wrt.index(table)]):
-                    lines[USER[row]] += gradient[:2] / len(each)
-            by_batch = np.concatenate(
-                [np.mean([one[1 + k] for one in each], axis=0), lines[[0, 1, 2, 4]].ravel()]
-            )
+            lines = np.zeros((6, 4))
+            for one in each:
+                np.add.at(lines, one[1], one[2 + wrt.index(table)] / len(each))
+            names = [var.name for var in storage.shared]
+            by_batch = [
+                np.append(
+                    np.mean([one[2 + names.index(f"globals_{name}")] for one in each], axis=0),
+                    lines[with_rows, 2 * k : 2 * k + 2].ravel(),
+                )
+                for k, name in enumerate(("mu", "rho"))
+            ]
     assert found["by batch"] == pytest.approx(found["dense"], rel=1e-12)
     np.testing.assert_allclose(by_batch, dense, rtol=1e-10, atol=1e-12)
+
+
+def test_a_row_that_reads_a_group_twice_reads_one_draw():
+    approx = guided_approximation(model_of(n_reads=2), {"effect": "group_mean_field"})
+    [guide] = [guide for guide in approx.guides_of_batch if guide.plate]
+    param_values = approx.storage.param_values(approx.storage.of_batch())
+    values = guide.values(guide.draw(param_values, (3,), {}), 1).values()
+    batch = guide.effects.batch
+    rows = {batch.rows.index: pt.constant([0, 1])}
+    graphs = rebuild([*batch.indexes, *values], rows)
+    user, other, first, second = pytensor.function([], graphs, mode=Mode("py", None))()
+    np.testing.assert_array_equal(user == other, [False, True])
+    np.testing.assert_array_equal((first == second).all((0, 2)), [False, True])
+    assert first.shape == (3, 2, 2)
 
 
 @pytest.mark.parametrize("sampling", ["epoch", "without_replacement", "with_replacement"])
