@@ -69,6 +69,7 @@ __all__ = [
 class GroupRows(Rows):
     """The groups of the rows of a batch, as lines of a table of all groups."""
 
+    index: Any = None  # of no batch
     rv: Any = None
     n_groups: int = 0
     of_batch: Any = None  # the rows

@@ -134,7 +134,9 @@ def _make(
 ) -> GuideApproximation:
     """Make the approximation again, with parameters at their start and `size` draws if it has draws."""
     if contents.type == GuideApproximation.__name__:
-        guides = _guides(contents) if guide is None else guide
+        guides = guide
+        if guides is None:
+            guides = {names: each.of_saved(groups) for names, each in _guides(contents).items()}
         return guided_approximation(model, guides, params=params, groups=groups)
     if guide is not None:
         raise TypeError(

@@ -201,6 +201,10 @@ class Guide(Configurable, ABC):
         model : Model
         """
 
+    def of_saved(self, groups: Mapping[Variable, Groups]) -> Guide:
+        """Return the guide of a fit that was saved, of these groups of variables that have others too."""
+        return self
+
     def draw(
         self, param_values: ParamValues, sample_shape: SampleShape, parents: Parents
     ) -> Latents:

@@ -16,7 +16,9 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.minibatch.group_batches import GroupBatch, group_batches
+from pymc.minibatch.group_batches import GroupBatch, GroupRows, group_batches
+from pymc.minibatch.group_reads import Groups, children_first
+from pymc.minibatch.plates import model_indexes
 from pymc.variational.guides.base import (
     Guide,
     Latents,
@@ -42,42 +44,45 @@ class _Effects:
     """The effects of one variable: a line of means and of standard deviations for each group."""
 
     site: Site
-    batch: GroupBatch
+    n_groups: int
+    batch: GroupBatch | None  # None in a model without minibatches
     layout: Layout
-    mu: Parameter
-    rho: Parameter
+    table: Parameter
 
     @classmethod
-    def of(cls, site: Site, batch: GroupBatch, starts: InitialValues) -> _Effects:
-        whole = Site(site.rv, site.value, site.transform, (batch.lines, *site.axes[1:]))
+    def of(cls, site: Site, batch: GroupBatch | None, starts: InitialValues) -> _Effects:
+        n_groups = len(starts.point[site.value.name or ""])
+        lines = GroupRows(rv=site.rv, n_groups=n_groups) if batch is None else batch.lines
+        whole = Site(site.rv, site.value, site.transform, (lines, *site.axes[1:]))
         layout = Layout.of([whole], starts.point)
-        mu, rho = (
-            Parameter(f"{site.name}_{name}", values.astype(pytensor.config.floatX), (batch.lines,))
-            for name, values in (("mu", starts.means(layout)), ("rho", starts.rhos(layout)))
-        )
-        return cls(site, batch, layout, mu, rho)
+        start = np.concatenate(
+            np.broadcast_arrays(starts.means(layout), starts.rhos(layout)), axis=1
+        ).astype(pytensor.config.floatX)
+        if batch is None:
+            start = np.broadcast_to(start, (n_groups, start.shape[1])).copy()
+        table = Parameter(site.name, start, () if batch is None else (lines,))
+        return cls(site, n_groups, batch, layout, table)
 
-    def params(self, param_values: ParamValues) -> tuple[Variable, Variable]:
+    def params(self, table: Variable) -> tuple[Variable, Variable]:
         """Return means and standard deviations, of shape (groups, entries of a group)."""
-        return param_values[self.mu], pt.softplus(param_values[self.rho])
+        size = self.layout.size
+        return table[:, :size], pt.softplus(table[:, size:])
 
-    def fitted(self, param_values: ParamValues) -> dict[Parameter, Variable]:
+    def fitted(self, param_values: ParamValues) -> Variable:
         """Return the parameters of the groups that are fitted, which are those with rows."""
-        groups, both = self.site.groups, (self.mu, self.rho)
-        if groups is None:
-            return {p: param_values[p] for p in both}
-        return {p: param_values[p][groups.positions] for p in both}
+        groups, table = self.site.groups, param_values[self.table]
+        return table if groups is None else table[groups.positions]
 
     @property
     def size(self) -> int:
         """The number of entries of all groups that are fitted."""
         groups = self.site.groups
-        n_groups = self.batch.n_groups if groups is None else groups.positions.size
+        n_groups = self.n_groups if groups is None else groups.positions.size
         return n_groups * self.layout.size
 
-    def draw(self, param_values: ParamValues, sample_shape: SampleShape) -> Variable:
+    def draw(self, table: Variable, sample_shape: SampleShape) -> Variable:
         """Draw the effects of groups, of shape (..., groups, entries)."""
-        mu, sd = self.params(param_values)
+        mu, sd = self.params(table)
         return mu + sd * noise((*sample_shape, mu.shape[0], mu.shape[1]))
 
     def value(self, lines: Variable, n_sample_dims: int) -> Variable:
@@ -86,9 +91,9 @@ class _Effects:
         leading = tuple(lines.shape[k] for k in range(n_sample_dims + 1))
         return lines.reshape((*leading, *shape))
 
-    def logq(self, lines: Variable, param_values: ParamValues) -> Variable:
+    def logq(self, lines: Variable, table: Variable) -> Variable:
         """Return the log-density of the effects of each group."""
-        mu, sd = self.params(param_values)
+        mu, sd = self.params(table)
         return log_normal(lines, mu, sd).sum(axis=-1)
 
 
@@ -120,6 +125,7 @@ class GroupMeanField(Guide):
     name = "group_mean_field"
     takes_groups = True
     effects: tuple[_Effects, ...]
+    _saved: Mapping[Variable, Groups] | None = None
 
     def __init__(self, counts: Mapping[str, Any] | None = None) -> None:
         self.counts = counts
@@ -131,22 +137,36 @@ class GroupMeanField(Guide):
     def bind(self, sites: Sequence[Site], starts: InitialValues, model: Model) -> Self:
         bound = copy(self)
         of_rv = {site.rv: site for site in sites}
-        batches = group_batches(model, list(of_rv), self.counts)
+        batches: dict[Variable, GroupBatch] = {}
+        if self._saved is None or model_indexes(model):
+            batches = {batch.rv: batch for batch in group_batches(model, list(of_rv), self.counts)}
+        found = (
+            {rv: batch.with_rows for rv, batch in batches.items()}
+            if self._saved is None
+            else self._saved
+        )
         bound.effects = tuple(
-            _Effects.of(replace(of_rv[batch.rv], groups=batch.with_rows), batch, starts)
-            for batch in batches
+            _Effects.of(replace(of_rv[rv], groups=found.get(rv)), batches.get(rv), starts)
+            for rv in children_first(model, list(of_rv))
         )
         bound.sites = tuple(effects.site for effects in bound.effects)
-        bound.parameters = tuple(p for effects in bound.effects for p in (effects.mu, effects.rho))
+        bound.parameters = tuple(effects.table for effects in bound.effects)
         return bound
+
+    def of_saved(self, groups: Mapping[Variable, Groups]) -> Self:
+        new = copy(self)
+        new._saved = groups
+        return new
 
     @property
     def of_batch(self) -> tuple[Guide, ...]:
-        return tuple(_OfBatch(effects) for effects in self.effects)
+        # In a model without minibatches a step takes all groups
+        by_batch = [_OfBatch(e, e.batch) for e in self.effects if e.batch is not None]
+        return tuple(by_batch) or (self,)
 
     @property
     def group_batches(self) -> tuple[GroupBatch, ...]:
-        return tuple(effects.batch for effects in self.effects)
+        return tuple(e.batch for e in self.effects if e.batch is not None)
 
     def draw(
         self, param_values: ParamValues, sample_shape: SampleShape, parents: Parents
@@ -190,13 +210,12 @@ class _OfBatch(Guide):
 
     name = GroupMeanField.name
 
-    def __init__(self, effects: _Effects) -> None:
-        self.effects, batch = effects, effects.batch
-        site = effects.site
+    def __init__(self, effects: _Effects, batch: GroupBatch) -> None:
+        self.effects, self.batch, site = effects, batch, effects.site
         self.sites = tuple(
             Site(site.rv, slots, site.transform, batch.axes) for slots in batch.slots
         )
-        self.parameters = (effects.mu, effects.rho)
+        self.parameters = (effects.table,)
 
     def bind(self, sites: object, starts: object, model: object) -> _OfBatch:
         return self
@@ -204,11 +223,13 @@ class _OfBatch(Guide):
     def draw(
         self, param_values: ParamValues, sample_shape: SampleShape, parents: Parents
     ) -> Latents:
-        lines = self._by_read(self.effects.draw(param_values, sample_shape), len(sample_shape))
+        effects = self.effects
+        drawn = effects.draw(param_values[effects.table], sample_shape)
+        lines = self._by_read(drawn, len(sample_shape))
         # A row that reads a group twice reads one draw of it
-        for k, index in enumerate(self.effects.batch.indexes):
+        for k, index in enumerate(self.batch.indexes):
             for first in reversed(range(k)):
-                is_same = pt.eq(index, self.effects.batch.indexes[first])
+                is_same = pt.eq(index, self.batch.indexes[first])
                 lines[k] = pt.switch(is_same[:, None], lines[first], lines[k])
         return tuple(lines)
 
@@ -222,13 +243,13 @@ class _OfBatch(Guide):
         self, latents: Latents, param_values: ParamValues, n_sample_dims: int, parents: Parents
     ) -> Variable:
         lines = latents[0] if len(latents) == 1 else pt.concatenate(latents, axis=-2)
-        batch = self.effects.batch
-        terms = batch.shares[batch.lines.index] * self.effects.logq(lines, param_values)
+        logq = self.effects.logq(lines, param_values[self.effects.table])
+        terms = self.batch.shares[self.batch.lines.index] * logq
         return reduce(pt.add, self._by_read(terms, n_sample_dims))
 
     def _by_read(self, lines: Variable, n_sample_dims: int) -> list[Variable]:
         """Split what a batch has for each group that its rows read, one index after the other."""
-        n, before = self.effects.batch.indexes[0].shape[0], (slice(None),) * n_sample_dims
+        n, before = self.batch.indexes[0].shape[0], (slice(None),) * n_sample_dims
         n_reads = len(self.sites)
         if n_reads == 1:
             return [lines]

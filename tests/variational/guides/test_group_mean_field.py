@@ -107,7 +107,7 @@ def test_a_row_that_reads_a_group_twice_reads_one_draw():
     [guide] = [guide for guide in approx.guides_of_batch if guide.plate]
     param_values = approx.storage.param_values(approx.storage.of_batch())
     values = guide.values(guide.draw(param_values, (3,), {}), 1).values()
-    batch = guide.effects.batch
+    batch = guide.batch
     rows = {batch.rows.index: pt.constant([0, 1])}
     graphs = rebuild([*batch.indexes, *values], rows)
     user, other, first, second = pytensor.function([], graphs, mode=Mode("py", None))()
@@ -276,10 +276,38 @@ def test_groups_of_a_loader_are_those_of_the_data():
     assert approx.sample(3).posterior["effect"].shape == (1, 3, 6)
 
 
-def test_a_saved_fit_is_loaded(tmp_path):
+@pytest.mark.parametrize("model", ["of minibatches", "of all rows", "of other rows"])
+def test_a_saved_fit_is_loaded(tmp_path, model):
     approx = fit(model_of())
     approx.save(tmp_path / "fit")
-    again = pm.load_approximation(tmp_path / "fit", model=model_of())
+    new = model_of(np.zeros(6, int)) if model == "of other rows" else model_of()
+    if model == "of all rows":
+        new = pm.remove_minibatch(new)
+    again = pm.load_approximation(tmp_path / "fit", model=new)
     draws, expected = (a.sample(4, random_seed=2).posterior for a in (again, approx))
     np.testing.assert_array_equal(draws["effect"], expected["effect"])
+    np.testing.assert_array_equal(again.mean_data["effect"], approx.mean_data["effect"])
     assert str(again) == str(approx)
+    if model == "of all rows":
+        again.save(tmp_path / "again")
+        third = pm.load_approximation(tmp_path / "again", model=model_of())
+        np.testing.assert_array_equal(
+            third.sample(4, random_seed=2).posterior["effect"], draws["effect"]
+        )
+        found, known = (
+            diagnose(a, 500, random_seed=1, progressbar=False, compile_kwargs=MODE)
+            for a in (again, approx)
+        )
+        assert found.elbo == pytest.approx(known.elbo)
+
+
+def test_a_saved_fit_is_refined_with_all_rows(tmp_path):
+    fit(model_of()).save(tmp_path / "fit")
+    model = pm.remove_minibatch(model_of())
+    approx = pm.load_approximation(tmp_path / "fit", model=model)
+    [table] = [var for var in approx.params if var.name == "effect"]
+    before = table.get_value()
+    inference = pm.variational.KLqp(approx)
+    inference.fit(3, progressbar=False, compile_kwargs=MODE)
+    moved = (table.get_value() != before).all(axis=1)
+    np.testing.assert_array_equal(moved, np.bincount(USER, minlength=6) > 0)
