@@ -27,6 +27,7 @@ _layer.load_late(
             "shuffle_buffer",
         ),
         "pymc.variational.checkpoints": ("load_approximation",),
+        "pymc.variational.cluster.workers": ("Workers",),
         "pymc.variational.trainer": ("Trainer",),
     },
 )

@@ -48,6 +48,7 @@ ORDER = (
     "pymc.variational.fitting",
     "pymc.variational.approximations",
     "pymc.variational.inference",
+    "pymc.variational.cluster",
     "pymc.variational.checkpoints",
     "pymc.variational.trainer",
 )

@@ -21,6 +21,7 @@ from pymc.data_loading.prefetch import BatchStream, Demand, PrefetchQueue
 from pymc.data_loading.shuffle_window import BatchPlan, OnNaN, read_chunks, read_one_pass
 from pymc.data_loading.sources.dataset import IterableDataset, as_source
 from pymc.data_loading.sources.layout import Block, BlockSource, ExhaustedSourceError, Layout
+from pymc.data_loading.sources.row_range import KeptBlock, RowRange
 
 __all__ = ["DataLoader", "ShuffledRows", "iterates_by_itself", "open_rows", "shuffle_buffer"]
 
@@ -229,7 +230,60 @@ class DataLoader(Loader):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle all but the rows that are being read: another process reads its own."""
-        return {k: v for k, v in self.__dict__.items() if k != "_plan"} | {"_stream": None}
+        own = ("_plan", "_kept_block")
+        return {k: v for k, v in self.__dict__.items() if k not in own} | {"_stream": None}
+
+    def shard(self, k: int, n: int) -> DataLoader:
+        """Return a loader of a part of the rows, for one of several processes.
+
+        Parameters
+        ----------
+        k, n : int
+            Which of how many parts. They have consecutive rows of the source, and their lengths differ by
+            one at most.
+
+        Returns
+        -------
+        DataLoader
+            Its `total_size` and row numbers are those of the part, and its order is another one for each.
+
+        Raises
+        ------
+        ValueError
+            If the source gives its rows in order only.
+
+        Examples
+        --------
+        >>> loader = pm.DataLoader(np.arange(10), batch_size=2)
+        >>> [loader.shard(k, 3).total_size for k in range(3)]
+        [3, 3, 4]
+        """
+        n = check_int(n, "n", "DataLoader.shard")
+        k = check_int(k, "k", "DataLoader.shard", at_least=0, at_most=n - 1)
+        n_rows = self.source.n_rows
+        if self.source.part_lengths is None or n_rows is None:
+            raise ValueError(
+                f"{self.source!r} gives its rows in order only, so that processes cannot read a part of them "
+                "each: give pm.DataLoader arrays, Parquet files, or a pm.Source, which has parts"
+            )
+        rows = RowRange(self._kept_block, k * n_rows // n, (k + 1) * n_rows // n)
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(n, k))
+        buffer_rows = self._shuffle_rows and -(-self._shuffle_rows // n)
+        return DataLoader(
+            rows,
+            max(1, min(self.batch_size, rows.n_rows)),
+            shuffle=self.shuffle,
+            buffer_size=buffer_rows,
+            seed=int(sequence.generate_state(1, "uint64")[0]),
+            drop_last=self.drop_last,
+            on_nan="skip" if self.on_nan == "skip" else "raise",
+            timeout=self._timeout,
+            prefetch=self._prefetch,
+        )
+
+    @cached_property
+    def _kept_block(self) -> KeptBlock:
+        return KeptBlock(self.source)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches of the next pass.

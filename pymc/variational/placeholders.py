@@ -82,7 +82,9 @@ def as_loader(data: Any) -> Loader:
     )
 
 
-def make_feed(model: Model, data: Any, data_name: str = "batch") -> BatchFeed:
+def make_feed(
+    model: Model, data: Any, data_name: str = "batch", rows: Loader | None = None
+) -> BatchFeed:
     """Return the feed of a fit. Its variables are the placeholders of the model.
 
     Parameters
@@ -93,6 +95,8 @@ def make_feed(model: Model, data: Any, data_name: str = "batch") -> BatchFeed:
     data : Loader
     data_name : str
         Name of the placeholder. Batches that are dicts go to the `pm.Data` of their names.
+    rows : Loader, optional
+        A shard of `data`, to read only its rows.
 
     Raises
     ------
@@ -105,7 +109,8 @@ def make_feed(model: Model, data: Any, data_name: str = "batch") -> BatchFeed:
         raise ValueError(f"The model has latent variables of rows, and {_why_no_numbers(loader)}")
     placeholders = find_placeholders(model, loader, data_name)
     dtypes = [*(field.dtype for field in loader.layout.fields), np.dtype("int64")]
-    read = loader.reader()  # one for all fits: what is read ahead is kept between them
+    rows = loader if rows is None else rows
+    read = rows.reader()  # one for all fits: what is read ahead is kept between them
 
     def read_placeholders(position: Position, n_batches: int) -> Iterator[FeedChunk]:
         with closing(read(position, n_batches)) as chunks:
@@ -126,9 +131,9 @@ def make_feed(model: Model, data: Any, data_name: str = "batch") -> BatchFeed:
         Position(),
         [dtypes[i] for _, i in placeholders],
         after=partial(unset_rows, model),
-        n_rows=loader.total_size,
-        batch_size=loader.batch_size,
-        one_shot=loader.one_shot,
+        n_rows=rows.total_size,
+        batch_size=rows.batch_size,
+        one_shot=rows.one_shot,
     )
 
 

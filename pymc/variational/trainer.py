@@ -9,7 +9,7 @@ import uuid
 import warnings
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +20,8 @@ from rich.theme import Theme
 
 from pymc.argument_checks import check_int
 from pymc.data_loading.batch import Position
+from pymc.data_loading.data_loader import DataLoader
+from pymc.data_loading.loader import Loader
 from pymc.variational.checkpoints.identity import warn_of_versions
 from pymc.variational.checkpoints.lock import check_own_folder, lock_folder, own_checkpoints
 from pymc.variational.checkpoints.store import (
@@ -37,6 +39,7 @@ from pymc.variational.checkpoints.trainer import (
     resume,
     trainer_contents,
 )
+from pymc.variational.cluster.workers import Workers, as_workers
 from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step_cache import one_at_a_time
 from pymc.variational.fit_options import N_STEPS, FitOptions, check_callbacks, check_no_more
@@ -77,6 +80,9 @@ class Trainer:
         ``total_size=len(dataloader)`` for the observed variables.
     data_name : str
         The `pm.Data` that holds a batch. A batch that is a dict goes to the `pm.Data` of its names.
+    workers : int or :class:`Workers`, optional
+        Processes that compute the passes over the rows, with ``method="auto"``: a number of them on this
+        machine, or on a Ray cluster. The result does not depend on their number.
     **defaults
         Arguments of :func:`pymc.fit` for all calls of :meth:`fit`.
 
@@ -114,11 +120,20 @@ class Trainer:
         dataloader: Any,
         model: Model | None = None,
         data_name: str = "batch",
+        workers: int | Workers | None = None,
         **defaults: Any,
     ) -> None:
         _check_arguments("pm.Trainer", defaults, method)
+        self._workers = as_workers(workers, "pm.Trainer")
+        if self._workers is not None and not is_auto(method):
+            raise NotImplementedError(
+                f"workers={workers!r} of pm.Trainer compute the passes of method='auto', and method={method!r} takes "
+                "steps. Take method='auto', or leave workers out"
+            )
         self.model = model_of(method, model)
         self.dataloader = as_loader(dataloader)
+        if self._workers is not None:
+            _check_shards(self.dataloader)
         self._feed = make_feed(self.model, self.dataloader, data_name)
         self._method = method
         self._defaults = dict(defaults)
@@ -237,7 +252,8 @@ class Trainer:
                     self._write_checkpoint(plan.folder, plan.keep)
 
             self.inference.after_pass = after_pass
-            self.inference.refine(**of_call)
+            with self._workers_of_passes():
+                self.inference.refine(**of_call)
             return
         if plan is not None:
             # Last, so that a checkpoint has what the user's callbacks changed
@@ -247,6 +263,14 @@ class Trainer:
             self.inference.refine(n, **of_call)
         finally:
             self._set_callbacks(state.callbacks)
+
+    def _workers_of_passes(self) -> AbstractContextManager[None]:
+        if self._workers is None:
+            return nullcontext()
+        from pymc.variational.cluster.passes import passes_by  # only these fits need it
+
+        loader, data_name = _check_shards(self.dataloader), self._arguments["data_name"]
+        return passes_by(self._workers, self.inference, loader, data_name)
 
     @one_at_a_time
     def prepare(self, **kwargs: Any) -> FitState:
@@ -511,6 +535,17 @@ class Trainer:
     def rows_streamed(self) -> int:
         """The number of rows of these batches."""
         return self._feed.n_used * self.dataloader.batch_size
+
+
+def _check_shards(loader: Loader) -> DataLoader:
+    """Return a loader that workers can read a part of each."""
+    if not isinstance(loader, DataLoader):
+        raise TypeError(
+            f"workers of pm.Trainer read a part of the rows each, which a {type(loader).__name__} cannot give: make "
+            "the loader by pm.DataLoader(rows, batch_size=...), of arrays, Parquet files, or a pm.Source"
+        )
+    loader.shard(0, 1)  # raises if the rows come in order only
+    return loader
 
 
 def _check_arguments(function: str, arguments: dict[str, Any], method: Any) -> None:

@@ -31,6 +31,8 @@ from pymc.variational.auto.log_posterior import (
     Budget,
     LoadedRows,
     LogPosterior,
+    RowData,
+    Sums,
     Values,
 )
 from pymc.variational.auto.modes import Modes
@@ -131,30 +133,55 @@ def _after_pass(now: Climb, slope: Slope) -> Climb:
 
 def _slope(logp: LogPosterior, normal: Normal, rng: np.random.Generator) -> Slope:
     """Compute the natural gradient of all rows in a pass over them."""
-    n_all, size = logp.n_all, logp.size
-    length = max(1, min(BLOCK, n_all // (BLOCKS_PER_NUMBER * size)), n_all // MOST_BLOCKS)
-    n_blocks = n_all // length
-    noise = normal.noise(2 * n_blocks, rng)[:n_blocks]
-    parts, rest, n_rest, done = [], np.zeros(size), 0, 0
-    assert logp.data is not None
-    with closing(logp.data.blocks(length, max(1, NUMBERS_AT_ONCE // (3 * size)))) as all_rows:
-        for blocks in all_rows:
-            n_blocks_read, n_rows = blocks[0].shape[:2]
-            if n_rows < length:
-                rest, n_rest = logp(normal.mean[None], blocks)[1][0], n_rows
-                continue
-            away = normal.away(noise[done : done + n_blocks_read])
-            points = np.stack([0 * away, away, -away], axis=1).reshape(-1, size) + normal.mean
-            u = normal.whitened_gradients(logp(points, blocks)[1]).reshape(n_blocks_read, 3, size)
-            parts.append(u)
-            done += n_blocks_read
+    assert logp.data is not None and isinstance(normal, Dense)  # as of all models with many rows
+    seed = int(rng.integers(2**63))
+    n_rows, at_mean, n_paired, of_pairs, squares, products = logp.data.sums(
+        logp, _AroundMean(normal, seed)
+    )
     # The gradient at the mean is that of all rows; differences of pairs give the rest of its expectation
-    u, noise = np.concatenate(parts), noise[:done]
-    middle, ahead, behind = u.mean(axis=0)
-    share = n_rest / (done * length + n_rest)
-    at_mean = (1 - share) * middle + share * normal.whitened_gradients(rest[None])[0]
-    mean = at_mean + (ahead + behind) / 2 - middle
-    return normal.regression(noise, (u[:, 1] - u[:, 2]) / 2)._replace(mean=mean)
+    slope = normal.regression_of_sums(squares, products)
+    return slope._replace(mean=at_mean / n_rows + of_pairs / n_paired)
+
+
+@dataclass(frozen=True, eq=False)
+class _AroundMean:
+    """Sums of a pass for the natural gradient at a normal, over blocks and weighted by their rows.
+
+    They are the rows and the whitened gradients at the mean; and of the blocks with an antithetic pair of
+    draws, the rows, the mean gradients of pairs minus those at the mean, and the squares and products for
+    the regression of half the pairs' differences on the noise.
+    """
+
+    normal: Dense
+    seed: int
+
+    def __call__(self, logp: LogPosterior, rows: RowData, shard: int) -> Sums:
+        normal, size, n_all = self.normal, logp.size, logp.n_all
+        length = max(1, min(BLOCK, n_all // (BLOCKS_PER_NUMBER * size)), n_all // MOST_BLOCKS)
+        length = max(1, rows.n_all // -(-rows.n_all // length))  # blocks of about equal length
+        rng = np.random.default_rng((self.seed, shard))
+        at_mean, of_pairs = np.zeros((2, size))
+        squares, products = np.zeros((2, size, size))
+        n_done = n_paired = 0
+        with closing(rows.blocks(length, max(1, NUMBERS_AT_ONCE // (3 * size)))) as all_rows:
+            for blocks in all_rows:
+                n_blocks, n_rows = blocks[0].shape[:2]
+                n_done += n_blocks * n_rows
+                if n_rows < length:
+                    gradients = logp(normal.mean[None], blocks)[1]
+                    at_mean += n_rows * normal.whitened_gradients(gradients)[0]
+                    continue
+                noise = rng.normal(size=(n_blocks, size))
+                away = normal.away(noise)
+                points = np.stack([0 * away, away, -away], axis=1).reshape(-1, size) + normal.mean
+                u = normal.whitened_gradients(logp(points, blocks)[1]).reshape(n_blocks, 3, size)
+                middle, ahead, behind = n_rows * u.sum(axis=0)
+                at_mean += middle
+                of_pairs += (ahead + behind) / 2 - middle
+                squares += n_rows * noise.T @ noise
+                products += n_rows * noise.T @ (u[:, 1] - u[:, 2]) / 2
+                n_paired += n_blocks * n_rows
+        return np.array(n_done), at_mean, np.array(n_paired), of_pairs, squares, products
 
 
 def saved_position(

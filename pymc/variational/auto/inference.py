@@ -54,7 +54,7 @@ from pymc.variational.guides.empirical import EmpiricalGuide
 from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.guides.specification import make_guides
 from pymc.variational.progress import Compiling, StageProgress
-from pymc.variational.report import FitReport
+from pymc.variational.report import FitReport, Setting
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
@@ -117,10 +117,11 @@ class AutoInference:
             model = full_data_model(model)
         self.model = model
         self._start = start
-        self._starts = InitialValues.from_model(model, start)
-        self._fitted = model if is_streamed(model) else _model_to_fit(model, self._starts)
+        self.starts = InitialValues.from_model(model, start)
+        self.fitted_model = model if is_streamed(model) else _model_to_fit(model, self.starts)
         self._of_seed = np.random.RandomState(random_seed)
         self._rng = np.random.default_rng(self._of_seed.randint(2**30))
+        self.compile_options: Mapping[str, Any] = {}
         self._logp: LogPosterior | None = None
         self._family: Normal | None = None
         self._now: Climb | None = None
@@ -132,6 +133,8 @@ class AutoInference:
         self.hist = np.empty(0)
         #: Callback after each pass over all rows, with True at the end
         self.after_pass: Callable[[bool], None] = lambda is_end: None
+        #: More settings for the report
+        self.more_settings: Callable[[], Mapping[str, Setting]] = dict
 
     def fit(
         self,
@@ -236,8 +239,9 @@ class AutoInference:
         started = time.perf_counter()
         asked = {} if compile_kwargs is None else {"compile_kwargs": dict(compile_kwargs)}
         options = take_compile_kwargs(backend, asked)
+        self.compile_options = options
         seed = int(self._rng.integers(2**30))
-        logp = LogPosterior.of(self._fitted, self._starts, seed, data, **options)
+        logp = LogPosterior.of(self.fitted_model, self.starts, seed, data, **options)
         # Few rows are read once and kept, and are then fitted as rows in memory are
         if isinstance(logp.data, LoadedRows) and logp.n_all < MANY_ROWS and logp.data.fit:
             logp = replace(logp.of_part(logp.n_all, self._rng), data=None)
@@ -273,23 +277,30 @@ class AutoInference:
         self.approx.report, self._now, self._modes = before.report, None, None
 
     @property
+    def rows(self) -> LoadedRows | None:
+        """The rows of a loader, if there are too many to hold; others may take their place, to read them elsewhere."""
+        assert self._logp is not None
+        return self._logp.data if isinstance(self._logp.data, LoadedRows) else None
+
+    @rows.setter
+    def rows(self, rows: LoadedRows) -> None:
+        assert self._logp is not None
+        self._logp = replace(self._logp, data=rows)
+
+    @property
     def position(self) -> dict[str, Any]:
         """State after the last pass, as arrays and generators by name; setting it resumes the fit bit for bit."""
         assert self._logp is not None
-        if not isinstance(self._logp.data, LoadedRows):
+        if self.rows is None:
             return {}  # rows in memory are fitted in one go
-        return saved_position(
-            self._rng, self._logp.data, self._logp.budget, self._modes, self._passes
-        )
+        return saved_position(self._rng, self.rows, self._logp.budget, self._modes, self._passes)
 
     @position.setter
     def position(self, values: Mapping[str, Any]) -> None:
         assert self._logp is not None
-        if not isinstance(self._logp.data, LoadedRows):
+        if self.rows is None:
             return
-        self._rng, self._modes, self._passes = set_position(
-            values, self._logp.data, self._logp.budget
-        )
+        self._rng, self._modes, self._passes = set_position(values, self.rows, self._logp.budget)
         self._now = None if self._passes is None else self._passes.now
         self.approx.normal.rng = self.approx.rng
 
@@ -443,7 +454,11 @@ class AutoInference:
             n_steps=round(logp.budget.n_gradients),
             seconds=approx.report.seconds + seconds,
             stopped=stopped,
-            settings={"guide": approx.normal.guides[0].name, "corrected": corrected},
+            settings={
+                "guide": approx.normal.guides[0].name,
+                "corrected": corrected,
+                **self.more_settings(),
+            },
             verdict=verdict,
         )
         if self.state is not None:

@@ -151,7 +151,10 @@ class LogPosterior:
             return self._of_blocks(points, blocks, blocks[0].shape[1] / self.n_all)
         if self.rows is not None:
             return self._of_blocks(points, tuple(array[None] for array in self.rows))
-        return self._of_blocks(points, ()) if self.data is None else self._of_all(points)
+        if self.data is None:
+            return self._of_blocks(points, ())
+        n_rows, values, gradients = self.data.sums(self, AtPoints(points))
+        return values / n_rows, gradients / n_rows
 
     def _of_blocks(
         self, points: np.ndarray, blocks: Values, share: float = 1.0
@@ -186,20 +189,25 @@ class LogPosterior:
         values = np.where(found[:, 1] < np.inf, found[:, 1], -np.inf)
         return values, found[:, 2:]
 
-    def _of_all(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Take one pass over all rows."""
-        assert self.data is not None
-        n_points, n_done = len(points), 0
-        values, gradients = np.zeros(n_points), np.zeros((n_points, self.size))
-        at_once = max(1, NUMBERS_AT_ONCE // points.size)
-        with closing(self.data.blocks(BLOCK, at_once)) as parts:
+
+@dataclass(frozen=True, eq=False)
+class AtPoints:
+    """Sums of a pass: the number of rows, and log-densities and gradients times the rows of their blocks."""
+
+    points: np.ndarray  # (n_points, size)
+
+    def __call__(self, logp: LogPosterior, rows: RowData, shard: int) -> Sums:
+        n_points, n_done = len(self.points), 0
+        values, gradients = np.zeros(n_points), np.zeros(self.points.shape)
+        at_once = max(1, NUMBERS_AT_ONCE // self.points.size)
+        with closing(rows.blocks(BLOCK, at_once)) as parts:
             for blocks in parts:
                 n_blocks, n_rows = blocks[0].shape[:2]
-                found, slopes = self(np.tile(points, (n_blocks, 1)), blocks)
+                found, slopes = logp(np.tile(self.points, (n_blocks, 1)), blocks)
                 values += n_rows * found.reshape(n_blocks, n_points).sum(axis=0)
                 gradients += n_rows * slopes.reshape(n_blocks, n_points, -1).sum(axis=0)
                 n_done += n_blocks * n_rows
-        return values / n_done, gradients / n_done
+        return np.array(n_done), values, gradients
 
 
 def _n_cores() -> int:
@@ -208,6 +216,9 @@ def _n_cores() -> int:
 
 #: Values of rows, an array for each input: shape (n_rows, ...), or (n_blocks, n_rows, ...) in blocks.
 type Values = tuple[np.ndarray, ...]
+
+#: Sums over rows, which add up over parts of the rows.
+type Sums = tuple[np.ndarray, ...]
 
 #: Bytes of a loader's rows that become blocks at once, and the most bytes of a subsample.
 BYTES_OF_BLOCKS, LARGEST_PART = 2**24, 2**28
@@ -233,6 +244,12 @@ class RowData(ABC):
     @abstractmethod
     def blocks(self, length: int, at_once: int) -> Generator[Values]:
         """Yield all rows once, up to `at_once` blocks of `length` rows at a time, and the rest as a shorter block."""
+
+    def sums(
+        self, logp: LogPosterior, of_rows: Callable[[LogPosterior, RowData, int], Sums]
+    ) -> Sums:
+        """Take a pass over all rows: call `of_rows` with the log-posterior, rows, and the number of their shard."""
+        return of_rows(logp, self, 0)
 
 
 class NumberedRows(RowData):
@@ -262,7 +279,7 @@ class LoadedRows(RowData):
 
     def __init__(self, feed: BatchFeed, seed: int) -> None:
         self.n_all, self.seed, self.n_passes = feed.n_rows, seed, 0
-        self._feed = feed
+        self.feed = feed
         self._sample: Values = ()
 
     def seek(self, seed: int, n_passes: int) -> None:
@@ -289,11 +306,15 @@ class LoadedRows(RowData):
         if not self._sample or len(self._sample[0]) < n:
             n = min(self.n_all, max(n, FEWEST_READ))
             rng = np.random.default_rng((self.seed, n))
-            places = np.sort(rng.choice(self.n_all, n, replace=False))
-            position, n_used = self._feed.position, self._feed.n_used
-            self._sample = _joined([_rows_at(places, *part) for part in self._read(0)])
-            self._feed.position, self._feed.n_used = position, n_used
+            self._sample = self.at(np.sort(rng.choice(self.n_all, n, replace=False)))
         return self._sample
+
+    def at(self, places: np.ndarray) -> Values:
+        """Read the rows at sorted places of the first pass."""
+        position, n_used = self.feed.position, self.feed.n_used
+        some = _joined([_rows_at(places, *part) for part in self._read(0)])
+        self.feed.position, self.feed.n_used = position, n_used
+        return some
 
     def blocks(self, length: int, at_once: int) -> Generator[Values]:
         rng = np.random.default_rng((self.seed, self.n_all, self.n_passes))
@@ -310,15 +331,19 @@ class LoadedRows(RowData):
                 yield from _cut(tuple(array[:end] for array in rows), length, at_once)
                 pending = [tuple(array[end:] for array in rows)]
         yield from _cut(_joined(pending), length, at_once)
+        self.pass_ended()
+
+    def pass_ended(self) -> None:
+        """Count a pass, and move the loader to the next."""
         self.n_passes += 1
-        self._feed.position = self._start(self.n_passes)
+        self.feed.position = self._start(self.n_passes)
 
     def _start(self, epoch: int) -> Any:
-        return replace(self._feed.position, epoch=epoch, row=0)
+        return replace(self.feed.position, epoch=epoch, row=0)
 
     def _read(self, epoch: int) -> Generator[tuple[int, Values]]:
         """Read a pass: yield the number of rows before, and rows in the loader's order."""
-        feed, n_before = self._feed, 0
+        feed, n_before = self.feed, 0
         feed.position = self._start(epoch)
         with closing(feed.values(-(-self.n_all // feed.batch_size))) as parts:
             for batches in parts:

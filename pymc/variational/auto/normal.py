@@ -211,9 +211,12 @@ class Dense(Normal):
 
     def regression(self, noise: np.ndarray, u: np.ndarray) -> Slope:
         # The noise has covariance I exactly, so that the coefficients are products
-        product = noise.T @ u / len(noise)
-        values, vectors = np.linalg.eigh(-(product + product.T) / 2)
-        return Slope(u.mean(axis=0), values, vectors)
+        return _slope_of(u.mean(axis=0), noise.T @ u / len(noise))
+
+    @staticmethod
+    def regression_of_sums(squares: np.ndarray, products: np.ndarray) -> Slope:
+        """Return the natural gradient, but for its mean, from sums of squares of the noise and of its products with `u`."""
+        return _slope_of(np.zeros(len(squares)), np.linalg.solve(squares, products))
 
     def moved(self, slope: Slope, rate: float) -> Dense:
         precision = np.maximum(1 - rate + rate * positive(slope.values), LEAST_PRECISION)
@@ -230,6 +233,12 @@ class Dense(Normal):
         correlation = standard.T @ standard
         correlation[np.diag_indices_from(correlation)] += 1e-12
         return Dense(mean, scale[:, None] * np.linalg.cholesky(correlation))
+
+
+def _slope_of(mean: np.ndarray, coefficients: np.ndarray) -> Slope:
+    """Return a natural gradient from the coefficients of `u` on the noise, shape (size, size)."""
+    values, vectors = np.linalg.eigh(-(coefficients + coefficients.T) / 2)
+    return Slope(mean, values, vectors)
 
 
 def triangular(root: np.ndarray) -> np.ndarray:

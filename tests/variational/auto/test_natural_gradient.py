@@ -13,6 +13,7 @@ import pymc as pm
 
 from pymc.variational.auto.full_data_passes import first_pass, next_pass
 from pymc.variational.auto.natural_gradient import (
+    CONVERGED,
     MOST_DRAWS,
     ROUGH,
     WIDTH,
@@ -86,7 +87,9 @@ def test_passes_over_all_rows() -> None:
     assert np.abs((first.normal.mean - problem.mean) / problem.sd).max() > 1
     seen = logp.budget.n_rows
     found = passed(logp, first, 5, rng)
-    np.testing.assert_allclose((found.normal.mean - problem.mean) / problem.sd, 0, atol=0.02)
+    # The last step is below CONVERGED in sds of the normal, and these are up to 6 % off
+    atol = 1.06 * CONVERGED
+    np.testing.assert_allclose((found.normal.mean - problem.mean) / problem.sd, 0, atol=atol)
     np.testing.assert_allclose(found.normal.sd / problem.sd, 1, atol=0.06)
     assert logp.budget.n_rows - seen < 3 * 5 * 2003
 

@@ -1,0 +1,103 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+"""Connect to Ray, or start one on this machine that nobody else can reach.
+
+Ray runs what it is sent: who reaches it runs any code. So a cluster is joined only if it asks for a token, and
+a Ray on this machine listens on the loopback address, asks for a token of its own, and has no dashboard.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pymc.variational.cluster.workers import Workers
+
+__all__ = ["ray_session"]
+
+#: Environment of a Ray that is started here. Ray reads it when it is imported. The last one is Ray's switch for all
+#: of its ports: off, they listen on the loopback address, on any system
+OWN = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+
+
+@contextmanager
+def ray_session(workers: Workers) -> Iterator[Any]:
+    """Return the module of Ray, connected; one that is started here ends with the context.
+
+    Raises
+    ------
+    ImportError
+        If Ray is not installed.
+    ValueError
+        If the cluster has no token authentication, or too few cores.
+    ConnectionError
+        If there is no cluster at the address.
+    """
+    if workers.address is None:
+        if "ray" not in sys.modules:
+            os.environ.update({k: v for k, v in OWN.items() if k not in os.environ})
+        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(
+                32
+            )  # or Ray writes one into the home folder
+    ray = import_ray()
+    is_ours = not ray.is_initialized()
+    if is_ours and workers.address is None:
+        ray.init(
+            num_cpus=workers.n * workers.cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+    elif is_ours:
+        _check_secure(workers)
+        ray.init(address=workers.address, log_to_driver=False, logging_level=logging.WARNING)
+    elif workers.address is not None:
+        _check_secure(workers)
+    try:
+        _check_cores(ray, workers)
+        yield ray
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def import_ray() -> Any:
+    """Return the module of Ray."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError(
+            "workers= of pm.Trainer starts its processes by Ray, which is not installed: "
+            'pip install "pymc-minibatch[cluster]"'
+        ) from error
+    return ray
+
+
+def _check_secure(workers: Workers) -> None:
+    if workers.insecure or os.environ.get("RAY_AUTH_MODE") == "token":
+        return
+    raise ValueError(
+        f"address={workers.address!r} of pm.Workers is a cluster without token authentication, where whoever "
+        "reaches it can run any code: set RAY_AUTH_MODE=token and a token in the environment of all nodes and "
+        "of this job, before Ray is imported. insecure=True joins it as it is"
+    )
+
+
+def _check_cores(ray: Any, workers: Workers) -> None:
+    n_cores = int(ray.cluster_resources().get("CPU", 0))
+    if n_cores < workers.cpus:
+        raise ValueError(
+            f"a worker of pm.Workers takes cpus={workers.cpus} cores, and all nodes of the Ray cluster have "
+            f"{n_cores} in total: write fewer cores for each, or add nodes"
+        )
