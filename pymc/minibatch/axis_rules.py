@@ -399,7 +399,7 @@ def _(op: Blockwise, node: Apply, inputs: Sequence[Axes]) -> list[Axes]:
         for axis, name in zip(core, names):
             if isinstance(axis, Rows):
                 _require_separate(op, name)
-            if isinstance(axis, Rows) or (axis is BROADCAST and _is_separate(op, name)):
+            if isinstance(axis, Rows) or (axis is BROADCAST and is_separate(op, name)):
                 kept[name] = axis
     return [(*batch, *(kept.get(name, OTHER) for name in names)) for names in op.outputs_sig]
 
@@ -409,11 +409,12 @@ def _require_separate(op: Blockwise, name: str) -> None:
     n_inputs = sum(names.count(name) for names in op.inputs_sig)
     if n_inputs > 1 or not any(name in names for names in op.outputs_sig):
         raise Untracked(f"{op} mixes the rows of a minibatch")
-    if not _is_separate(op, name):
+    if not is_separate(op, name):
         raise Untracked(f"{op} may mix the rows of a minibatch", certain=False)
 
 
-def _is_separate(op: Blockwise, name: str) -> bool:
+def is_separate(op: Blockwise, name: str) -> bool:
+    """Return True if a core axis of one input comes out again, entry by entry."""
     n_inputs = sum(names.count(name) for names in op.inputs_sig)
     return n_inputs == 1 and isinstance(op.core_op, Dot | SolveBase)
 

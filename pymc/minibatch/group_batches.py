@@ -28,14 +28,10 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors, toposort
 from pytensor.raise_op import CheckAndRaise
-from pytensor.tensor.basic import Alloc, Join
-from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
-from pytensor.tensor.math import Dot
-from pytensor.tensor.subtensor import AdvancedSubtensor, Subtensor, indices_from_subtensor
+from pytensor.tensor.shape import Shape
 from pytensor.tensor.variable import TensorVariable
 
-from pymc.minibatch.axis_rules import is_full
+from pymc.minibatch.at_rows import at_rows, picked_rows
 from pymc.minibatch.axis_tracking import (
     Rows,
     Untracked,
@@ -57,7 +53,6 @@ if TYPE_CHECKING:
 __all__ = [
     "GroupBatch",
     "GroupRows",
-    "at_rows",
     "batch_terms",
     "group_batches",
     "logps_of",
@@ -106,6 +101,8 @@ class GroupBatch:
     Parameters
     ----------
     rv : Variable
+    axis : int
+        The axis of the groups.
     value : Variable
         Of all groups, on the unconstrained space.
     slots : tuple of Variable
@@ -121,6 +118,7 @@ class GroupBatch:
     """
 
     rv: Variable
+    axis: int
     value: Variable
     slots: tuple[Variable, ...]
     indexes: tuple[Variable, ...]
@@ -142,7 +140,17 @@ class GroupBatch:
     def with_rows(self) -> Groups | None:
         """The groups with rows; None if all have some."""
         has_rows = self.shares.get_value(borrow=True) > 0
-        return None if has_rows.all() else Groups(0, np.flatnonzero(has_rows), (self.n_groups,))
+        return (
+            None
+            if has_rows.all()
+            else Groups(self.axis, np.flatnonzero(has_rows), (self.n_groups,))
+        )
+
+    @property
+    def shape(self) -> Variable:
+        """The shape of the value of all groups."""
+        others = list(self.slots[0].shape[1:])
+        return pt.stack([*others[: self.axis], np.int64(self.n_groups), *others[self.axis :]])
 
     def count_rows(self) -> bool:
         """Count the rows of each group as the data are now; return True if they have changed."""
@@ -212,9 +220,9 @@ def logps_of(model: Model) -> dict[Variable, Variable]:
     with minibatch_logp():
         logps = model.logp(vars=variables, sum=False)
     by_row = {
-        node.outputs[0]: at_rows(node.inputs[0], index)
+        node.outputs[0]: picked.of(at_rows(node.inputs[0], picked.index, picked.axis))
         for node in toposort(logps)
-        if (index := _index_of(node)) is not None and indexes([index])
+        if (picked := picked_rows(node)) is not None and indexes([picked.index])
     }
     return dict(zip(variables, rebuild(logps, by_row)))
 
@@ -230,16 +238,22 @@ def batch_terms(
     for batch in batches:
         for rv, logp in zip(terms, _with_one_index(list(terms.values()), batch.rows)):
             terms[rv] = logp
-        own = [at_rows(terms[batch.rv], index) for index in batch.indexes]
+        own = [_of_rows(terms[batch.rv], index, batch.axis) for index in batch.indexes]
         shares = [batch.shares[index] for index in batch.indexes]
         parts = [part * pt.shape_padright(n, part.type.ndim - 1) for part, n in zip(own, shares)]
         terms[batch.rv] = reduce(pt.add, parts)
         graphs = list(terms.values())
         reads = {
-            node.outputs[0]: slots
-            for node, found in _reads(graphs, batch.value)
+            node.outputs[0]: pt.moveaxis(slots, 0, axis)
+            for node, found, axis in _reads(graphs, batch.value)
             for slots, index in zip(batch.slots, batch.indexes)
-            if _are_equal(found, index)
+            if axis == batch.axis and _are_equal(found, index)
+        }
+        # Terms may count the entries of a group
+        reads |= {
+            node.outputs[0]: batch.shape
+            for node in toposort(graphs)
+            if isinstance(node.op, Shape) and node.inputs[0] is batch.value
         }
         graphs = _without_checks(rebuild(graphs, reads), batch.value)
         terms = dict(zip(terms, graphs))
@@ -282,12 +296,18 @@ def _batch_of(
     if local_axes(model).get(rv):
         raise _refusal(rv, "it has a value for each row, of which a batch takes its own already")
     others = [logp for var, logp in terms.items() if var is not rv]
-    reads = [index for _, index in _reads(others, value)]
-    if not reads:
+    found = [(index, axis) for _, index, axis in _reads(others, value)]
+    if not found:
         raise _refusal(
             rv,
-            "no term reads its first axis by the group of each row of a batch alone, as effect[group]",
+            "no term reads it by the group of each row of a batch alone, as effect[group]",
         )
+    reads, axes = [index for index, _ in found], {axis for _, axis in found}
+    if len(axes) > 1:
+        raise _refusal(rv, f"groups are read along several axes, {sorted(axes)}")
+    [axis] = axes
+    if axis >= terms[rv].type.ndim:
+        raise _refusal(rv, "its prior is one of all groups together")
     rows = _rows_of(rv, reads, counts is not None)
     indexes: list[Variable] = []
     for index in _with_one_index(reads, rows):
@@ -295,7 +315,7 @@ def _batch_of(
             raise _refusal(rv, f"the index {label(index)} depends on latent variables")
         if not any(_are_equal(index, known) for known in indexes):
             indexes.append(index)
-    n_groups = current_length(rv.shape[0])
+    n_groups = current_length(rv.shape[axis])
     if n_groups is None:
         raise _refusal(rv, "the number of its groups depends on inputs")
     if counts is None:
@@ -304,11 +324,11 @@ def _batch_of(
         total = current_length(rows.total)
         n_reads = None if total is None else total * len(indexes)
         shares = _one_over(_checked_counts(rv, counts, n_groups, n_reads))
-    shape = (None, *value.type.shape[1:])
+    shape = (None, *value.type.shape[:axis], *value.type.shape[axis + 1 :])
     slots = tuple(value.type.clone(shape=shape)(f"{value.name}_of_batch") for _ in indexes)
     shares = shares.astype(pytensor.config.floatX)
     shared = pytensor.shared(shares, f"{rv.name}_shares", shape=(n_groups,))
-    batch = GroupBatch(rv, value, slots, tuple(indexes), rows, shared, counts is None)
+    batch = GroupBatch(rv, axis, value, slots, tuple(indexes), rows, shared, counts is None)
     of_batch = batch_terms(terms, [batch])
     for var, logp in of_batch.items():
         if value in set(ancestors([logp])):
@@ -383,61 +403,17 @@ def _refusal(rv: Variable, why: str) -> ValueError:
     )
 
 
-def _reads(graphs: Sequence[Variable], value: Variable) -> Iterator[tuple[Apply, Variable]]:
-    """Yield the nodes ``value[index]`` of graphs, with their index array."""
+def _reads(graphs: Sequence[Variable], value: Variable) -> Iterator[tuple[Apply, Variable, int]]:
+    """Yield the nodes of graphs that pick rows of `value` alone, with their index array and its axis."""
     for node in toposort(graphs):
-        if value in node.inputs and (index := _index_of(node)) is not None:
-            yield node, index
+        if (
+            node.inputs[0] is value
+            and (picked := picked_rows(node)) is not None
+            and picked.is_alone
+        ):
+            yield node, picked.index, picked.axis
 
 
-def _index_of(node: Apply | None) -> Variable | None:
-    """Return the index array of ``x[index]``; None for any other node."""
-    if node is None or not isinstance(node.op, AdvancedSubtensor):
-        return None
-    first, *rest = indices_from_subtensor(node.inputs[1:], node.op.idx_list)
-    is_array = isinstance(first, Variable) and first.type.ndim == 1 and first.type.dtype != "bool"
-    return first if is_array and all(map(is_full, rest)) else None
-
-
-def at_rows(var: Variable, index: Variable) -> Variable:
-    """Return ``var[index]``, with the index brought to what `var` is computed from along its first axis.
-
-    Examples
-    --------
-    >>> import pytensor.tensor as pt
-    >>> from pymc.minibatch.group_batches import at_rows
-    >>> x, index = pt.vector("x"), pt.lvector("index")
-    >>> print(at_rows(pt.exp(x), index).owner.op)
-    Exp
-    """
-
-    def pick(var: Variable) -> Variable:
-        return at_rows(var, index)
-
-    if var.type.ndim == 0 or var.type.shape[0] == 1:
-        return var  # broadcast
-    if var.owner is None:
-        return var[index]
-    node, op, (first, *rest) = var.owner, var.owner.op, var.owner.inputs
-    if isinstance(op, Elemwise) or (isinstance(op, Blockwise) and op.batch_ndim(node)):
-        return op(*map(pick, node.inputs))
-    if isinstance(op, Alloc):
-        is_repeated = first.type.ndim < var.type.ndim or first.type.shape[0] == 1
-        return op(first if is_repeated else pick(first), index.shape[0], *rest[1:])
-    if isinstance(op, CheckAndRaise):
-        return op(pick(first), *rest)
-    if isinstance(op, DimShuffle) and op.new_order[0] == 0:
-        return pick(first).dimshuffle(op.new_order)
-    if isinstance(op, CAReduce) and op.axis is not None and 0 not in op.axis:
-        return op(pick(first))
-    if isinstance(op, Dot) and first.type.ndim > 1:
-        return op(pick(first), *rest)
-    if isinstance(op, Join) and op.axis != 0:
-        return op(*map(pick, node.inputs))
-    if (of_groups := _index_of(node)) is not None:
-        return at_rows(first, of_groups[index])
-    if isinstance(op, Subtensor):
-        entries = list(indices_from_subtensor(rest, op.idx_list))
-        if is_full(entries[0]):
-            return pick(first)[tuple(entries)]
-    return var[index]
+def _of_rows(var: Variable, index: Variable, axis: int) -> Variable:
+    """Return `var` at the rows of an index, and these on the first axis."""
+    return pt.moveaxis(at_rows(var, index, axis), axis, 0)

@@ -14,7 +14,8 @@ from pytensor.compile.mode import Mode
 
 import pymc as pm
 
-from pymc.minibatch.group_batches import at_rows, batch_terms, group_batches, logps_of
+from pymc.distributions.transforms import ordered
+from pymc.minibatch.group_batches import batch_terms, group_batches, logps_of
 from pymc.minibatch.rebuild import rebuild
 
 PYTHON = Mode("py", None)
@@ -25,7 +26,13 @@ DISTRICT = np.array([0, 0, 1, 2, 1, 2])
 
 
 def model_of(effects, sampling="without_replacement"):
-    coords = {"user": range(6), "item": range(4), "district": range(3), "feature": range(2)}
+    coords = {
+        "user": range(6),
+        "user2": range(6),
+        "item": range(4),
+        "district": range(3),
+        "feature": range(2),
+    }
     rng = np.random.default_rng(1)
     with pm.Model(coords=coords) as model:
         u, i, x, y = pm.Minibatch(
@@ -50,6 +57,11 @@ def other_rows(e):
         v, z = pm.Minibatch(USER[:4], np.zeros(4), batch_size=2)
         pm.Normal("others", e[v], 1, observed=z)
     return 0.0
+
+
+def lkj():
+    """Return a covariance of two numbers that is estimated too."""
+    return pm.LKJCholeskyCov("chol", n=2, eta=2, sd_dist=pm.HalfNormal.dist(1))[0]
 
 
 BY_BATCH = {
@@ -102,6 +114,84 @@ BY_BATCH = {
         ),
         "e",
     ),
+    "vectors with a common covariance": (
+        lambda u, i, x, s: (
+            pm.MvNormal("e", pm.Normal("m", dims="feature"), chol=lkj(), dims=("user", "feature"))[
+                u
+            ]
+            * x
+        ).sum(-1),
+        "e",
+    ),
+    "vectors with a mean for each group": (
+        lambda u, i, x, s: (lambda e: e[u, 0] + e[u, 1] * x[:, 0])(
+            pm.MvNormal(
+                "e",
+                s * np.arange(12.0).reshape(6, 2),
+                cov=np.eye(2) + 0.5,
+                dims=("user", "feature"),
+            )
+        ),
+        "e",
+    ),
+    "vectors of two groups, with a precision": (
+        lambda u, i, x, s: (lambda e: (e[u] - e[i]).prod(-1))(
+            pm.MvNormal("e", np.zeros(2), tau=s * (np.eye(2) + 0.5), dims=("user", "feature"))
+        ),
+        "e",
+    ),
+    "vectors that are not centred": (
+        lambda u, i, x, s: ((normal("e", ("user", "feature")) @ lkj().T)[u] * x).sum(-1),
+        "e",
+    ),
+    "vectors of a t distribution": (
+        lambda u, i, x, s: (lambda e: e[:, 0][u] + e[:, 1][u])(
+            pm.MvStudentT("e", nu=4, mu=np.zeros(2), chol=lkj(), dims=("user", "feature"))
+        ),
+        "e",
+    ),
+    "shares": (
+        lambda u, i, x, s: (pm.Dirichlet("e", s * np.arange(1, 4), shape=(6, 3))[u][:, 1:] * x).sum(
+            -1
+        ),
+        "e",
+    ),
+    "shares with a prior for each group": (
+        lambda u, i, x, s: pm.Dirichlet("e", s + np.arange(18.0).reshape(6, 3), shape=(6, 3))[u, 2],
+        "e",
+    ),
+    "thresholds": (
+        lambda u, i, x, s: (
+            pm.Normal("e", [-1, 1], s, dims=("user", "feature"), transform=ordered)[u] * x
+        ).sum(-1),
+        "e",
+    ),
+    "groups on the second axis": (
+        lambda u, i, x, s: (normal("e", ("feature", "user"), 0, s)[:, u].T * x).sum(-1),
+        "e",
+    ),
+    "groups on the second axis, not centred": (
+        lambda u, i, x, s: pt.dot(lkj(), normal("e", ("feature", "user"))).T[u].prod(-1),
+        "e",
+    ),
+    "a line of groups": (lambda u, i, x, s: normal("e", ("feature", "user"), 0, s)[1, u], "e"),
+    "groups on the middle axis": (
+        lambda u, i, x, s: (lambda e: e[0, :, 1][u] * e[1, i, 2] + pt.exp(e[1, u]).sum(-1))(
+            normal("e", ("feature", "user", "item"), normal("m", ("feature", "item"))[:, None], s)
+        ),
+        "e",
+    ),
+    "integers apart from the index": (
+        lambda u, i, x, s: normal("e", ("user", "item", "feature"), 0, s)[u, :, 1].sum(-1),
+        "e",
+    ),
+    "vectors on the second axis": (
+        lambda u, i, x, s: (
+            pm.MvNormal("e", np.zeros(2), chol=lkj(), dims=("item", "user", "feature"))[:, u].sum(0)
+            * x
+        ).sum(-1),
+        "e",
+    ),
     "an entry of a vector": (lambda u, i, x, s: normal("e", ("user", "feature"))[:, 1][u], "e"),
 }
 
@@ -115,7 +205,7 @@ def test_the_mean_over_all_batches_is_the_sum_over_groups(case):
     rows, by_batch = batches[0].rows, {batch.rv for batch in batches}
     index = pt.lvector()
     slots = {
-        slots: batch.value[index]
+        slots: pt.moveaxis(batch.value, batch.axis, 0)[index]
         for batch in batches
         for slots, index in zip(batch.slots, batch.indexes, strict=True)
     }
@@ -130,13 +220,15 @@ def test_the_mean_over_all_batches_is_the_sum_over_groups(case):
         )
     )
     full = pm.remove_minibatch(model)
-    expected = pt.add(
-        *(
-            logp[np.flatnonzero(shares[rv.name])].sum() if rv.name in shares else logp.sum()
-            for shares in [{batch.rv.name: batch.shares.get_value() for batch in batches}]
-            for rv, logp in zip(full.basic_RVs, full.logp(vars=full.basic_RVs, sum=False))
-        )
-    )
+    of_groups = {
+        batch.rv.name: (batch.axis, np.flatnonzero(batch.shares.get_value())) for batch in batches
+    }
+    logps = dict(zip(full.basic_RVs, full.logp(vars=full.basic_RVs, sum=False)))
+    for rv, logp in logps.items():
+        if rv.name in of_groups:
+            axis, groups = of_groups[rv.name]
+            logps[rv] = logp.take(groups, axis=axis)
+    expected = pt.add(*(logp.sum() for logp in logps.values()))
     rng = np.random.default_rng(2)
     point = {name: rng.normal(size=x.shape) for name, x in full.initial_point().items()}
     of_batch = pytensor.function([*model.value_vars, index], total, mode=PYTHON)
@@ -157,11 +249,23 @@ REFUSED = {
     ),
     "draws that sum to 0": (
         lambda u, i, x, s: pm.ZeroSumNormal("e", dims="user")[u],
-        "no term reads its first axis",
+        "no term reads it by the group",
+    ),
+    "one vector of all groups": (
+        lambda u, i, x, s: pm.MvNormal("e", np.zeros(6), cov=np.eye(6), dims="user")[u],
+        "its prior is one of all groups",
+    ),
+    "groups on two axes": (
+        lambda u, i, x, s: (lambda e: e[u, 1] + e[2, u])(normal("e", ("user", "user2"))),
+        "groups are read along several axes",
+    ),
+    "cells": (
+        lambda u, i, x, s: normal("e", ("user", "item"))[u, i],
+        "no term reads it by the group",
     ),
     "a random walk": (
         lambda u, i, x, s: pm.GaussianRandomWalk("e", init_dist=pm.Normal.dist(), dims="user")[u],
-        "its prior is not computed group",
+        "its prior is one of all groups",
     ),
     "two minibatches": (
         lambda u, i, x, s: (lambda e: e[u] + other_rows(e))(normal("e", "user")),
@@ -217,22 +321,3 @@ def test_groups_of_a_loader_need_counts(read_twice):
     for wrong, why in ((counts[1:], "an array of 6 integers"), (counts + 1, "rows in the groups")):
         with pytest.raises(ValueError, match=why):
             group_batches(model, [model["e"]], {"e": wrong})
-
-
-def test_an_index_is_brought_to_the_leaves():
-    x, w, index = pt.matrix("x"), pt.vector("w"), pt.lvector("index")
-    graphs = [
-        pt.exp(x + w[:, None]).sum(axis=1),
-        x @ pt.constant([1.0, 2.0]),
-        pt.concatenate([x, x**2], axis=1)[:, 1:3],
-        pt.alloc(w, 3),
-        x[pt.constant([2, 1, 0])],
-        (x.T * 2).T,
-    ]
-    values = {x: np.arange(6.0).reshape(3, 2), w: np.ones(3), index: np.array([2, 0, 2, 1])}
-    found = [at_rows(graph, index) for graph in graphs]
-    expected = [graph[index] for graph in graphs]
-    both = pytensor.function(list(values), [*found, *expected], mode=PYTHON)(*values.values())
-    for new, old in zip(both[: len(graphs)], both[len(graphs) :]):
-        np.testing.assert_array_equal(new, old)
-    assert found[0].owner.inputs[0].owner.op == graphs[0].owner.inputs[0].owner.op

@@ -44,16 +44,18 @@ class _Effects:
     """The effects of one variable: a line of means and of standard deviations for each group."""
 
     site: Site
+    axis: int  # of the groups
     n_groups: int
     batch: GroupBatch | None  # None in a model without minibatches
     layout: Layout
     table: Parameter
 
     @classmethod
-    def of(cls, site: Site, batch: GroupBatch | None, starts: InitialValues) -> _Effects:
-        n_groups = len(starts.point[site.value.name or ""])
+    def of(cls, site: Site, axis: int, batch: GroupBatch | None, starts: InitialValues) -> _Effects:
+        n_groups = starts.point[site.value.name or ""].shape[axis]
         lines = GroupRows(rv=site.rv, n_groups=n_groups) if batch is None else batch.lines
-        whole = Site(site.rv, site.value, site.transform, (lines, *site.axes[1:]))
+        axes = (*site.axes[:axis], lines, *site.axes[axis + 1 :])
+        whole = Site(site.rv, site.value, site.transform, axes)
         layout = Layout.of([whole], starts.point)
         start = np.concatenate(
             np.broadcast_arrays(starts.means(layout), starts.rhos(layout)), axis=1
@@ -61,7 +63,7 @@ class _Effects:
         if batch is None:
             start = np.broadcast_to(start, (n_groups, start.shape[1])).copy()
         table = Parameter(site.name, start, () if batch is None else (lines,))
-        return cls(site, n_groups, batch, layout, table)
+        return cls(site, axis, n_groups, batch, layout, table)
 
     def params(self, table: Variable) -> tuple[Variable, Variable]:
         """Return means and standard deviations, of shape (groups, entries of a group)."""
@@ -86,7 +88,7 @@ class _Effects:
         return mu + sd * noise((*sample_shape, mu.shape[0], mu.shape[1]))
 
     def value(self, lines: Variable, n_sample_dims: int) -> Variable:
-        """Return the value of the variable from lines, of shape (..., groups, entries)."""
+        """Return the entries of each group from lines, of shape (..., groups, entries): groups come first."""
         [shape] = self.layout.shapes
         leading = tuple(lines.shape[k] for k in range(n_sample_dims + 1))
         return lines.reshape((*leading, *shape))
@@ -109,6 +111,8 @@ class GroupMeanField(Guide):
     counts : dict of str to array of int, optional
         The number of rows of each group, by variable: those of a loader, which are not in memory. A row that
         reads two groups counts for both.
+    axes : dict of str to int, optional
+        The axis of the groups, by variable. By default the one along which the model reads them.
 
     Examples
     --------
@@ -127,12 +131,17 @@ class GroupMeanField(Guide):
     effects: tuple[_Effects, ...]
     _saved: Mapping[Variable, Groups] | None = None
 
-    def __init__(self, counts: Mapping[str, Any] | None = None) -> None:
-        self.counts = counts
+    def __init__(
+        self, counts: Mapping[str, Any] | None = None, axes: Mapping[str, int] | None = None
+    ) -> None:
+        self.counts, self.axes = counts, axes
 
     def config(self) -> dict[str, Any]:
         counts = self.counts or {}
-        return {"counts": {name: np.asarray(n).tolist() for name, n in counts.items()} or None}
+        return {
+            "counts": {name: np.asarray(n).tolist() for name, n in counts.items()} or None,
+            "axes": None if self.axes is None else dict(self.axes),
+        }
 
     def bind(self, sites: Sequence[Site], starts: InitialValues, model: Model) -> Self:
         bound = copy(self)
@@ -145,8 +154,14 @@ class GroupMeanField(Guide):
             if self._saved is None
             else self._saved
         )
+        bound.axes = {**(self.axes or {}), **{rv.name: b.axis for rv, b in batches.items()}}
         bound.effects = tuple(
-            _Effects.of(replace(of_rv[rv], groups=found.get(rv)), batches.get(rv), starts)
+            _Effects.of(
+                replace(of_rv[rv], groups=found.get(rv)),
+                bound.axes[rv.name],
+                batches.get(rv),
+                starts,
+            )
             for rv in children_first(model, list(of_rv))
         )
         bound.sites = tuple(effects.site for effects in bound.effects)
@@ -177,7 +192,9 @@ class GroupMeanField(Guide):
 
     def values(self, latents: Latents, n_sample_dims: int) -> dict[Site, Variable]:
         return {
-            e.site: e.value(lines, n_sample_dims)
+            e.site: pt.moveaxis(
+                e.value(lines, n_sample_dims), n_sample_dims, n_sample_dims + e.axis
+            )
             for e, lines in self._lines(latents, n_sample_dims)
         }
 

@@ -28,10 +28,11 @@ MODE = {"mode": "FAST_COMPILE"}
 USER = np.array([0, 1, 1, 2, 4, 4])
 #: In the second row the same as USER
 OTHER = np.array([2, 1, 2, 1, 0, 0])
+COVARIANCE = np.array([[1.0, 0.3], [0.3, 0.5]])
 Y = np.random.default_rng(1).normal(size=6)
 
 
-def model_of(user=USER, batch_size=2, n_users=6, sampling="epoch", n_reads=1):
+def model_of(user=USER, batch_size=2, n_users=6, sampling="epoch", n_reads=1, axis=0):
     """Groups of 0 to 2 rows, with two numbers each; users 3 and 5 have no rows."""
     with pm.Model(coords={"user": range(n_users), "feature": range(2)}) as model:
         u, other, y = pm.Minibatch(
@@ -42,7 +43,10 @@ def model_of(user=USER, batch_size=2, n_users=6, sampling="epoch", n_reads=1):
             sampling=sampling,
         )
         s = pm.HalfNormal("s")
-        effect = pm.Normal("effect", 0, s, dims=("user", "feature"))
+        if axis:
+            effect = pm.Normal("effect", 0, s, dims=("feature", "user")).T
+        else:
+            effect = pm.MvNormal("effect", np.zeros(2), s**2 * COVARIANCE, dims=("user", "feature"))
         mean = effect[u] if n_reads == 1 else effect[u] - effect[other]
         pm.Normal("rows", mean.sum(-1), 1, observed=y, dims="obs")
     return model
@@ -53,16 +57,17 @@ def fit(model, n=3, **kwargs):
     return pm.fit(n, model=model, compile_kwargs=MODE, **options)
 
 
-@pytest.mark.parametrize("n_reads", [1, 2])
-def test_the_mean_loss_and_gradient_of_all_batches_are_those_of_all_groups(n_reads):
+@pytest.mark.parametrize("n_reads, axis", [(1, 0), (2, 0), (2, 1)])
+def test_the_mean_loss_and_gradient_of_all_batches_are_those_of_all_groups(n_reads, axis):
     """With noise that each group has once, nothing is left to chance but the rows."""
-    start = {"effect": np.random.default_rng(2).normal(size=(6, 2)), "s": 0.7}
+    start = np.random.default_rng(2).normal(size=(6, 2))
+    start = {"effect": start.T if axis else start, "s": 0.7}
     sigmas = {"start": start, "start_sigma": {"effect": 0.4, "s": 0.2}}
     some = list(itertools.combinations(range(6), 2))
     with_rows, eps = [0, 1, 2, 4], np.random.default_rng(3).normal(size=(6, 2))
     found = {}
     for name, guide in (("by batch", {"effect": "group_mean_field"}), ("dense", None)):
-        approx = guided_approximation(model_of(n_reads=n_reads), guide, **sigmas)
+        approx = guided_approximation(model_of(n_reads=n_reads, axis=axis), guide, **sigmas)
         objective = FitObjective(approx, objective_of("elbo", None), reduction="sum")
         storage, index = approx.storage, pt.lvector()
         params = storage.of_batch()
@@ -75,7 +80,8 @@ def test_the_mean_loss_and_gradient_of_all_batches_are_those_of_all_groups(n_rea
         for node in toposort(graphs):
             if isinstance(node.op, RandomVariable) and not isinstance(node.op, MinibatchIndexRV):
                 of_batch = node.outputs[1].type.ndim == 2
-                dense = np.append(0.0, eps[with_rows].ravel())[: None if name == "dense" else 1]
+                of_all = eps[with_rows].T if axis else eps[with_rows]
+                dense = np.append(0.0, of_all.ravel())[: None if name == "dense" else 1]
                 fixed[node.outputs[1]] = pt.constant(eps)[groups] if of_batch else dense
         graphs = rebuild(graphs, fixed)
         graphs = rebuild(graphs, dict.fromkeys(index_variables(graphs), index))
@@ -85,6 +91,8 @@ def test_the_mean_loss_and_gradient_of_all_batches_are_those_of_all_groups(n_rea
         if name == "dense":
             # of s, and of the effects of users with rows
             dense = [np.mean([one[k] for one in each], axis=0) for k in (2, 3)]
+            if axis:
+                dense = [np.append(one[0], one[1:].reshape(2, -1).T) for one in dense]
         else:
             table = next(iter(params.values()))
             lines = np.zeros((6, 4))
@@ -154,12 +162,13 @@ def test_a_fit_ends_where_the_exact_posterior_is():
     assert abs(empty.std() - 2) < 5 * 2 / np.sqrt(2 * empty.size)
 
 
-def test_results_are_those_of_mean_field():
+@pytest.mark.parametrize("axis", [0, 1])
+def test_results_are_those_of_mean_field(axis):
     """Draws, means, log-weights and rows of a dense approximation with the same parameters."""
-    model = model_of()
+    model = model_of(axis=axis)
     by_batch = fit(model)
     means, sds = by_batch.mean_data, by_batch.std_data
-    assert np.isnan(means["effect"].values[[3, 5]]).all()
+    assert np.isnan(means["effect"].transpose("user", ...).values[[3, 5]]).all()
     dense = guided_approximation(
         model,
         start={"effect": np.nan_to_num(means["effect"].values), "s_log__": means["s_log__"].values},
@@ -177,12 +186,12 @@ def test_results_are_those_of_mean_field():
     options = {"draws": 4000, "random_seed": 1, "progressbar": False, "compile_kwargs": MODE}
     found, known = (diagnose(a, **options) for a in (by_batch, dense))
     assert abs(found.elbo - known.elbo) < 5 * np.hypot(found.elbo_se, known.elbo_se)
-    assert by_batch.sample_node(model["effect"], size=3).eval().shape == (3, 6, 2)
+    assert by_batch.sample_node(model["effect"], size=3).eval().shape == (3, *means["effect"].shape)
     new = {"user_of_row": np.array([5, 0]), "y": np.zeros(2)}
     predictions = by_batch.sample_posterior_predictive(7, data=new, random_seed=1)
     assert predictions.posterior_predictive["rows"].shape == (1, 7, 2)
     [part] = by_batch.sample_chunks(3, random_seed=1)
-    assert part["effect"].shape == (1, 3, 6, 2)
+    assert part["effect"].shape == (1, 3, *means["effect"].shape)
 
 
 def test_several_variables_of_nested_groups():
@@ -276,11 +285,13 @@ def test_groups_of_a_loader_are_those_of_the_data():
     assert approx.sample(3).posterior["effect"].shape == (1, 3, 6)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("model", ["of minibatches", "of all rows", "of other rows"])
-def test_a_saved_fit_is_loaded(tmp_path, model):
-    approx = fit(model_of())
+def test_a_saved_fit_is_loaded(tmp_path, model, axis):
+    approx = fit(model_of(axis=axis))
     approx.save(tmp_path / "fit")
-    new = model_of(np.zeros(6, int)) if model == "of other rows" else model_of()
+    user = np.zeros(6, int) if model == "of other rows" else USER
+    new = model_of(user, axis=axis)
     if model == "of all rows":
         new = pm.remove_minibatch(new)
     again = pm.load_approximation(tmp_path / "fit", model=new)
@@ -290,7 +301,7 @@ def test_a_saved_fit_is_loaded(tmp_path, model):
     assert str(again) == str(approx)
     if model == "of all rows":
         again.save(tmp_path / "again")
-        third = pm.load_approximation(tmp_path / "again", model=model_of())
+        third = pm.load_approximation(tmp_path / "again", model=model_of(axis=axis))
         np.testing.assert_array_equal(
             third.sample(4, random_seed=2).posterior["effect"], draws["effect"]
         )
