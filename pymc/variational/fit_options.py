@@ -100,6 +100,7 @@ class FitOptions:
     progressbar_theme: Any = field(default=default_progress_theme, metadata=DISPLAY)
     max_gradients: int | None = field(default=None, metadata=BUDGET)
     max_seconds: float | None = field(default=None, metadata=BUDGET)
+    cores: int | None = field(default=None, metadata=BUDGET)
     checkpoint: Any = field(default=None, metadata=CHECKPOINT)
     checkpoint_every: int | None = field(default=None, metadata=CHECKPOINT)
     keep: int | None = field(default=None, metadata=CHECKPOINT)
@@ -160,7 +161,10 @@ ADVICE = {
         "maxiters maxiterations nsteps numsteps steps maxsteps step trainsteps numtrainsteps": (
             "The number of steps is n, the first argument: write n={value}"
         ),
-        "draws tune chains cores": "That is pm.sample's: draws of a fit are approx.sample(1000)",
+        "draws tune chains": "That is pm.sample's: draws of a fit are approx.sample(1000)",
+        "cores threads nthreads numthreads njobs": (
+            "Steps take one thread; those of passes over all rows are pm.fit(method='auto', cores={value})"
+        ),
         "checkpoint checkpoints checkpointevery checkpointdir checkpointpath ckptpath savedir": (
             "Checkpoints are a trainer's: pm.Trainer(dataloader=...).fit(n, checkpoint='fits')"
         ),

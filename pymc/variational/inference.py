@@ -129,7 +129,7 @@ def fit(
     method : str or :class:`Inference`
         "auto", "advi", "fullrank_advi", "svgd" or "asvgd" in any case, or an instance, which has a model.
         "auto" needs no settings, and reports whether the fit can be trusted. It takes the arguments
-        `max_gradients` and `max_seconds` of :class:`~pymc.variational.auto.AutoInference`.
+        `max_gradients`, `max_seconds` and `cores` of :class:`~pymc.variational.auto.AutoInference`.
     model : :class:`Model`, default the one of the context
     random_seed : int, optional
     start : dict of str to array, optional

@@ -40,7 +40,7 @@ from pymc.variational.auto.full_data_passes import (
 from pymc.variational.auto.group_weights import weigh_by_groups
 from pymc.variational.auto.importance_sampling import FEWEST, WeightedDraws, importance_sample
 from pymc.variational.auto.judge import judge
-from pymc.variational.auto.log_posterior import LoadedRows, LogPosterior, Stopped
+from pymc.variational.auto.log_posterior import LoadedRows, LogPosterior, Stopped, n_cores
 from pymc.variational.auto.modes import Modes, find_modes, spread_starts
 from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb, settle
 from pymc.variational.auto.normal import Dense, Normal
@@ -141,6 +141,7 @@ class AutoInference:
         *,
         max_gradients: int = MAX_GRADIENTS,
         max_seconds: float | None = None,
+        cores: int | None = None,
         progressbar: bool = True,
         progressbar_theme: Theme = default_progress_theme,
         backend: str | None = None,
@@ -156,6 +157,9 @@ class AutoInference:
             The most evaluations of the log-posterior and its gradient.
         max_seconds : float, optional
             The longest time to fit, without compilation.
+        cores : int, optional
+            Threads of computations on many rows, with the same results for any number. Default: all cores that the
+            process may use. Only Numba uses more than one.
         progressbar : bool
             Whether to show how many sds the answer moves, and a line at the end.
         progressbar_theme : Theme
@@ -180,8 +184,9 @@ class AutoInference:
             If the log-posterior is not finite around any start.
         """
         check_int(max_gradients, "max_gradients", "pm.fit")
+        cores = _cores(cores, "pm.fit")
         with Compiling(theme=progressbar_theme, show=progressbar):
-            self.prepare(backend, include_transformed, compile_kwargs, data)
+            self.prepare(backend, include_transformed, compile_kwargs, data, cores)
             self._run(max_gradients, max_seconds, progressbar, progressbar_theme)
         return self.approx
 
@@ -190,6 +195,7 @@ class AutoInference:
         *,
         max_gradients: int = MAX_GRADIENTS,
         max_seconds: float | None = None,
+        cores: int | None = None,
         progressbar: bool = True,
         progressbar_theme: Theme = default_progress_theme,
     ) -> None:
@@ -197,7 +203,7 @@ class AutoInference:
 
         Parameters
         ----------
-        max_gradients, max_seconds, progressbar, progressbar_theme
+        max_gradients, max_seconds, cores, progressbar, progressbar_theme
             As in :meth:`fit`.
 
         Raises
@@ -208,6 +214,7 @@ class AutoInference:
         if self._logp is None:
             raise TypeError("Need to call `.fit` first: `refine` goes on with that fit.")
         check_int(max_gradients, "max_gradients", "refine")
+        self._logp.budget.cores = _cores(cores, "refine")
         self._run(max_gradients, max_seconds, progressbar, progressbar_theme)
 
     @one_at_a_time
@@ -217,6 +224,7 @@ class AutoInference:
         include_transformed: bool = False,
         compile_kwargs: Mapping[str, Any] | None = None,
         data: BatchFeed | None = None,
+        cores: int | None = None,
     ) -> FitState:
         """Compile the log-posterior, and choose the form of the covariance; the arguments are those of `fit`.
 
@@ -242,6 +250,7 @@ class AutoInference:
         self.compile_options = options
         seed = int(self._rng.integers(2**30))
         logp = LogPosterior.of(self.fitted_model, self.starts, seed, data, **options)
+        logp.budget.cores = _cores(cores, "pm.fit")
         # Few rows are read once and kept, and are then fitted as rows in memory are
         if isinstance(logp.data, LoadedRows) and logp.n_all < MANY_ROWS and logp.data.fit:
             logp = replace(logp.of_part(logp.n_all, self._rng), data=None)
@@ -463,6 +472,11 @@ class AutoInference:
         )
         if self.state is not None:
             self.state = self.state._replace(report=approx.report)
+
+
+def _cores(cores: int | None, where: str) -> int:
+    """Return the argument `cores` of the user's function `where`, or its default."""
+    return n_cores() if cores is None else check_int(cores, "cores", where)
 
 
 def _family(logp: LogPosterior, rng: np.random.Generator) -> Normal:

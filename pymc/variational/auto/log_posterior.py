@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,16 @@ from pymc.variational.vectorize import at_one_draw
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["Budget", "LoadedRows", "LogPosterior", "NumberedRows", "RowData", "Stopped", "Values"]
+__all__ = [
+    "Budget",
+    "LoadedRows",
+    "LogPosterior",
+    "NumberedRows",
+    "RowData",
+    "Stopped",
+    "Values",
+    "n_cores",
+]
 
 
 #: Points, points times rows, and bytes of rows in one call of compiled code; a fit can stop between two calls.
@@ -51,6 +60,11 @@ class Stopped(Exception):
     """Raised by a log-posterior when a fit is interrupted or its budget is spent; its text is the reason."""
 
 
+def n_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+
+
 @dataclass(eq=False)
 class Budget:
     """Count of a fit's computations, and the check that stops it."""
@@ -58,6 +72,7 @@ class Budget:
     check: Callable[[], None] = lambda: None  # raises `Stopped` between two compiled calls
     n_gradients: float = 0.0  # evaluations; on a block of rows, the block's share of all rows
     n_rows: int = 0  # points times rows
+    cores: int = field(default_factory=n_cores)  # threads of calls on rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,14 +191,12 @@ class LogPosterior:
 
         # Numba's compiled loops release the GIL
         threaded = (bool(blocks) or self.size > LARGE) and self.step.driver.name == "numba"
-        n_threads = _n_cores() if threaded and len(starts) > 1 else 1
-        with np.errstate(all="ignore"), ThreadPoolExecutor(n_threads) as pool:
-            for k in range(0, len(starts), n_threads):
+        n_threads = min(self.budget.cores, len(starts)) if threaded else 1
+        with np.errstate(all="ignore"), closing(map_in_order(compute, starts, n_threads)) as calls:
+            for k in starts:
                 self.budget.check()
-                some = starts[k : k + n_threads]
-                for _ in pool.map(compute, some) if n_threads > 1 else map(compute, some):
-                    pass
-                n_done = min(n_points, some[-1] + at_once) - some[0]
+                next(calls)
+                n_done = min(n_points, k + at_once) - k
                 self.budget.n_gradients += n_done * share
                 self.budget.n_rows += n_done * n_rows
         values = np.where(found[:, 1] < np.inf, found[:, 1], -np.inf)
@@ -210,8 +223,21 @@ class AtPoints:
         return np.array(n_done), values, gradients
 
 
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+def map_in_order[T](
+    function: Callable[[T], None], values: Sequence[T], n_threads: int
+) -> Generator[None]:
+    """Call a function for each value, and yield after each of the calls, in the order of the values.
+
+    With threads other calls run ahead; closing the generator drops those that have not begun.
+    """
+    if n_threads == 1:
+        yield from map(function, values)
+        return
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        yield from pool.map(function, values)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 #: Values of rows, an array for each input: shape (n_rows, ...), or (n_blocks, n_rows, ...) in blocks.

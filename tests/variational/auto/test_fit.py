@@ -212,11 +212,17 @@ def test_discrete_variables() -> None:
         ({"obj_optimizer": pm.adam()}, "obj_optimizer"),
         ({"learning_rate": 0.1}, "learning_rate"),
         ({"max_gradients": 0}, "max_gradients"),
+        ({"cores": 0}, "cores"),
     ],
 )
 def test_arguments(given: dict[str, Any], says: str) -> None:
     with pytest.raises((TypeError, ValueError), match=says):
         fitted(gamma(), **given)
+
+
+def test_other_methods_take_one_thread() -> None:
+    with gamma(), pytest.raises(TypeError, match=r"method='auto', cores=2"):
+        pm.fit(cores=2)
 
 
 def test_no_finite_start() -> None:

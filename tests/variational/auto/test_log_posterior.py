@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import threading
+
+from typing import Any
+
 import numpy as np
 import pytest
 
 import pymc as pm
 
-from pymc.variational.auto.log_posterior import Stopped
+from pymc.variational.auto.log_posterior import Stopped, map_in_order
+from pymc.variational.engine.drivers import Run
 from tests.variational.auto.problems import Regression, funnel, gamma, log_posterior
 from tests.variational.engine import BACKENDS, JAX_COPIES, PYTHON
 
@@ -79,6 +84,62 @@ def test_all_rows_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for found, right in zip(logp(points), whole(points)):
         np.testing.assert_allclose(found, right)
     np.testing.assert_allclose(logp.budget.n_gradients, 3)  # and not as many of each block
+
+
+def test_threads_compute_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several calls of several blocks each, on one thread and on more than there are cores."""
+    monkeypatch.setattr("pymc.variational.auto.log_posterior.BLOCK", 7)
+    monkeypatch.setattr("pymc.variational.auto.log_posterior.ROWS_AT_ONCE", 14)
+    problem, found, used = Regression(), [], []
+    logp = log_posterior(problem.model(batch_size=10), mode="NUMBA")
+    run = type(logp.step.driver).run
+
+    def watched(*args: Any) -> Run:
+        threads.add(threading.get_ident())
+        return run(*args)
+
+    monkeypatch.setattr(type(logp.step.driver), "run", watched)
+    points = problem.mean + np.random.default_rng(1).normal(size=(5, 3)) * problem.sd
+    for logp.budget.cores in (1, 3):
+        threads = set[int]()
+        found.append(logp(points))
+        used.append(threads)
+    assert used[0] == {threading.get_ident()}
+    assert threading.get_ident() not in used[1]
+    for one, three in zip(*found):
+        np.testing.assert_array_equal(one, three)
+
+
+def test_calls_in_order() -> None:
+    """Two calls run at once, and those that have not begun at the end never do."""
+    both, end, begun = threading.Barrier(2, timeout=60), threading.Event(), list[int]()
+
+    def call(k: int) -> None:
+        begun.append(k)
+        both.wait() if k < 2 else end.wait(timeout=60)
+
+    calls = map_in_order(call, range(100), 2)
+    next(calls)
+    threading.Timer(0.2, end.set).start()
+    calls.close()
+    assert {0, 1} <= set(begun) <= {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_a_budget_ends_at_the_same_call(cores: int) -> None:
+    """With any number of threads: results of calls that ran ahead do not count."""
+    problem = Regression()
+    logp = log_posterior(problem.model(batch_size=10), mode="NUMBA")
+    rows, logp.budget.cores = np.arange(60).reshape(4, 15), cores
+
+    def check() -> None:
+        if logp.budget.n_rows >= 500 * 15:
+            raise Stopped("enough")
+
+    logp.budget.check = check
+    with pytest.raises(Stopped, match="enough"):
+        logp(np.zeros((2000, 3)), (rows,))
+    assert logp.budget.n_rows == 512 * 15
 
 
 def test_a_budget_ends_it() -> None:
