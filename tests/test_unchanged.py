@@ -196,6 +196,20 @@ def test_imports_nothing_that_plain_pymc_does_not(start):
     assert {m for m in patched - plain if m.startswith("pytensor.link.")} == set()
 
 
+def test_a_fit_by_auto_imports_no_package_of_others(start):
+    """Those that take longer to import than such a fit takes."""
+    code = """
+import sys, pymc as pm
+with pm.Model():
+    scale = pm.HalfStudentT("scale", 3, 5)
+    pm.Normal("y", pm.StudentT("mu", 3, 0, sigma=scale), 1, observed=1.0)
+    pm.fit(method="auto", random_seed=1, progressbar=False)
+print(*sys.modules)
+"""
+    loaded = set(output(start(code, patched=True)).split())
+    assert loaded.isdisjoint({"jax", "arviz_base", "arviz_stats", "scipy.stats"})
+
+
 def test_root_names(start):
     code = """
 import types, pymc

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scipy.special import logsumexp
+from scipy.special import boxcox1p, logsumexp, softmax
 
 __all__ = ["Smoothed", "smoothed"]
 
@@ -16,6 +16,8 @@ __all__ = ["Smoothed", "smoothed"]
 _EQUAL = 1e-8
 # Log-ratios that differ by more have no ratio as a float
 _UNDERFLOW = 700
+# Draws of a tail to which a distribution can be fitted
+_SHORTEST = 5
 
 #: Part of the draws above which their effective number says that weights are about equal, whatever their tail is.
 ABOUT_EQUAL = 0.9
@@ -57,21 +59,58 @@ class Smoothed:
 def smoothed(log_ratios: np.ndarray) -> Smoothed:
     """Return Pareto-smoothed weights from log-ratios up to a constant; -inf is a weight of 0.
 
-    See Vehtari et al. (2024), "Pareto smoothed importance sampling".
-    """
-    # As PyMC does: importing ArviZ takes longer than importing PyMC's variational modules
-    from arviz_stats.base import array_stats
+    The results are those of ``psislw`` of ArviZ, which takes longer to import than PyMC.
 
+    References
+    ----------
+    Vehtari et al. (2024), "Pareto smoothed importance sampling"
+    """
     n_draws = len(log_ratios)
     raw = log_ratios - logsumexp(log_ratios)
     largest = float(np.exp(raw.max()) * n_draws)
-    # The tail that ArviZ fits; where it is of one value, or of powers that underflow, nothing can be fitted
-    tail = np.sort(log_ratios)[-min(n_draws // 5, int(3 * np.sqrt(n_draws))) :]
-    if _EQUAL < np.ptp(tail) < _UNDERFLOW:
-        # ArviZ takes log-likelihoods, of which the ratios are the inverse
+    n_tail = min(n_draws // 5, int(3 * np.sqrt(n_draws)))
+    order = np.argsort(log_ratios)[-n_tail - 1 :]
+    cutoff, *tail = np.maximum(raw, -_UNDERFLOW)[order] - raw.max()
+    # Where the tail is of one value, or of powers that underflow, nothing can be fitted
+    if n_tail >= _SHORTEST and _EQUAL < np.ptp(log_ratios[order[1:]]) < _UNDERFLOW:
         with np.errstate(all="ignore"):
-            log_weights, khat = array_stats.psislw(-np.maximum(raw, -_UNDERFLOW))
-        if np.isfinite(khat):
-            return Smoothed(log_weights, float(khat), largest)
+            shape, scale = pareto_fit(np.exp(tail) - np.exp(cutoff))
+            # Quantiles; the function is log1p if the shape is 0
+            excess = -scale * boxcox1p(-(np.arange(n_tail) + 0.5) / n_tail, -shape)
+        if np.isfinite(shape):
+            log_weights = np.maximum(raw, -_UNDERFLOW) - raw.max()
+            log_weights[order[1:]] = np.minimum(np.log(np.exp(cutoff) + excess), 0)
+            return Smoothed(log_weights - logsumexp(log_weights), float(shape), largest)
     found = Smoothed(raw, np.nan, largest)
     return replace(found, khat=-np.inf if found.ess > n_draws / 2 else np.inf)
+
+
+def pareto_fit(excess: np.ndarray) -> tuple[float, float]:
+    """Estimate the shape and the scale of a generalised Pareto distribution.
+
+    Parameters
+    ----------
+    excess : array of float, shape (n,)
+        Values above the threshold, in ascending order.
+
+    Returns
+    -------
+    shape : float
+        Shrunk towards a half, by a prior that counts as 10 values. Nan if a quarter of the values are equal.
+    scale : float
+
+    References
+    ----------
+    Zhang and Stephens (2009), "A new and efficient estimation method for the generalized Pareto distribution"
+    """
+    n = len(excess)
+    quartile = excess[int(n / 4 + 0.5) - 1]
+    if quartile <= excess[0]:
+        return np.nan, np.nan
+    m = 30 + int(np.sqrt(n))
+    thetas = 1 / excess[-1] + (1 - np.sqrt(m / (np.arange(m) + 0.5))) / (3 * quartile)
+    shapes = np.log1p(-thetas[:, None] * excess).mean(axis=1)
+    log_likelihoods = n * (np.log(-thetas / shapes) - shapes - 1)
+    theta = thetas @ softmax(log_likelihoods)
+    shape = np.log1p(-theta * excess).mean()
+    return (n * shape + 10 * 0.5) / (n + 10), -shape / theta

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,7 +117,6 @@ class AutoInference:
         if any(site.plate for site in sites_of(model)):
             model = full_data_model(model)
         self.model = model
-        self._start = start
         self.starts = InitialValues.from_model(model, start)
         self.fitted_model = model if is_streamed(model) else _model_to_fit(model, self.starts)
         self._of_seed = np.random.RandomState(random_seed)
@@ -272,11 +272,10 @@ class AutoInference:
         """Set the form of the covariance, and create the approximation."""
         self._family = family
         # Of all groups: those without rows are drawn as exactly as the others
-        normal = guided_approximation(self.model, family.guide, start=self._start, groups={})
+        normal = guided_approximation(self.model, family.guide, starts=self.starts, groups={})
         normal.rng = self._of_seed
-        self.approx = AutoApproximation(
-            normal, min(N_KEPT, max(N_KEPT // 10, MOST_KEPT // family.size))
-        )
+        size = min(N_KEPT, max(N_KEPT // 10, MOST_KEPT // family.size))
+        self.approx = AutoApproximation(normal, size, self.starts)
         self.approx.keep_transformed(include_transformed)
 
     def _without_groups(self, logp: LogPosterior) -> None:
@@ -431,7 +430,7 @@ class AutoInference:
         if self._now is not None:
             return climb(logp, self._now.normal, family.n_draws, self._rng, watch, ROUGH)
         error: FloatingPointError | None = None
-        for start in (logp.start, *spread_starts(logp, self._rng)):
+        for start in chain([logp.start], spread_starts(logp, self._rng)):
             normal = family.around(start, WIDTH)
             try:
                 return climb(logp, normal, family.n_draws, self._rng, watch, ROUGH)
@@ -546,6 +545,8 @@ class AutoApproximation(GuideApproximation):
     normal : FullRank
     size : int
         Number of draws.
+    starts : InitialValues, optional
+        Of the model.
 
     Attributes
     ----------
@@ -555,11 +556,14 @@ class AutoApproximation(GuideApproximation):
 
     normal: Any
 
-    def __init__(self, normal: GuideApproximation, size: int) -> None:
+    def __init__(
+        self, normal: GuideApproximation, size: int, starts: InitialValues | None = None
+    ) -> None:
         guides = make_guides(
             normal.model,
             {None: EmpiricalGuide(size, 0.0, replace=False)},
             rng=normal.rng,
+            starts=starts,
             groups={},
         )
         super().__init__(normal.model, guides, rng=normal.rng)

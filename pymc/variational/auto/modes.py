@@ -14,11 +14,10 @@ from itertools import combinations
 
 import numpy as np
 
-from pymc.distributions.continuous import Flat, HalfFlat
-from pymc.initial_point import make_initial_point_fn
 from pymc.variational.auto.log_posterior import LogPosterior
 from pymc.variational.auto.natural_gradient import ROUGH, WIDTH, Climb, climb
 from pymc.variational.auto.normal import Normal
+from pymc.variational.auto.prior_draws import prior_draws
 from pymc.variational.guides.base import Layout
 
 __all__ = ["Modes", "find_modes", "spread_starts"]
@@ -69,13 +68,10 @@ class Modes:
 
 def spread_starts(logp: LogPosterior, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield starts: alternately a draw from the priors, if they are proper, and a point around the initial one."""
-    model, start = logp.model, logp.start
-    flat = [rv for rv in model.free_RVs if isinstance(rv.owner.op, Flat | HalfFlat)]
-    from_prior = {rv.name: "prior" for rv in model.free_RVs if rv not in flat}
-    draw = make_initial_point_fn(model=model, overrides=from_prior) if from_prior else None
+    start, draw = logp.start, prior_draws(logp.model)
     for _ in range(PAIRS[1]):
         if draw is not None:
-            point = logp.layout.flatten(draw(int(rng.integers(2**30)))).astype("float64")
+            point = logp.layout.flatten(draw(int(rng.integers(2**30))))
             # A draw outside a transform's domain, as of an ordered variable, is not finite
             yield np.where(np.isfinite(point), point, start)
         yield start + rng.uniform(-AROUND, AROUND, size=len(start))

@@ -66,18 +66,21 @@ def make_guides(
     start: Mapping[str, Any] | None = None,
     start_sigma: Mapping[str, Any] | None = None,
     rng: np.random.RandomState | None = None,
+    starts: InitialValues | None = None,
     groups: Mapping[Variable, Groups] | None = None,
 ) -> tuple[Guide, ...]:
     """Return the guides of all variables of a model, with parameters at their start.
 
-    `guide` is that of :func:`pymc.fit`, and `others` the guide of variables that it does not name. The guides
-    of some variables are only for the `groups` of them: by default for those with rows.
+    `guide` is that of :func:`pymc.fit`, and `others` the guide of variables that it does not name. `starts`
+    replaces `start`, `start_sigma` and `rng`. The guides of some variables are only for the `groups` of them:
+    by default for those with rows.
     """
     if not model.free_RVs:
         raise TypeError(
             f"{model.name or 'The model'} has no free variables, so there is nothing to fit"
         )
-    starts = InitialValues.from_model(model, start, start_sigma, rng)
+    if starts is None:
+        starts = InitialValues.from_model(model, start, start_sigma, rng)
     specs = _parse_guides(model, guide)
     sites = sites_of(model, _unnumbered_rows(model, specs))
     whole: set[Variable] = set()

@@ -33,7 +33,7 @@ from pymc.variational.engine.drivers.quick_compilation import quick_compilation
 __all__ = ["NumbaDriver"]
 
 # Part of the key of the cache, which does not know this file: raise it when a loop below changes.
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 
 
 def next_state(updates: Sequence[tuple[int, int]], n_inputs: int) -> Callable:
@@ -145,7 +145,9 @@ def store_scalar(losses: np.ndarray, k: int, loss: np.ndarray) -> bool:
 
 @register_jitable(inline="always")
 def store_vector(losses: np.ndarray, k: int, loss: np.ndarray) -> bool:
-    losses[k] = loss
+    # One by one: Numba would compile the message for arrays of other shapes, and all of its strings
+    for i in range(len(loss)):
+        losses[k, i] = loss[i]
     return np.isfinite(losses[k, 0])
 
 
