@@ -17,6 +17,7 @@ import pymc as pm
 from pymc.variational.engine.drivers import choose_driver
 from pymc.variational.engine.kernels import numba_gather_dot
 from pymc.variational.engine.kernels.gather_dot import GatherDot, GatherTDot
+from pymc.variational.engine.kernels.numba_gather_dot import BLOCK
 from pymc.variational.engine.rewrites import TAG, TAG_NUMBA
 from pymc.variational.engine.step import compile_step, step_graph
 
@@ -25,7 +26,7 @@ STEP = get_mode("NUMBA").including(TAG, TAG_NUMBA)
 PYTHON = Mode(
     linker="py", optimizer=RewriteDatabaseQuery(include=["fast_run", TAG_NUMBA], exclude=["fusion"])
 )
-BATCHES = [0, 1, 3, 7, 64]
+BATCHES = [0, 1, 3, 7, 64, 2 * BLOCK, 2 * BLOCK + 5]
 ROWS, COLUMNS = 300, 9
 
 # Of the sum of magnitudes: a few roundings of sums in another order
@@ -90,6 +91,17 @@ def test_values(n_rows, compiled):
     """Of positive and negative indexes, in batches that are no multiple of four."""
     dtype, function = compiled
     check_values(function(*values(dtype, n_rows)), *values(dtype, n_rows))
+
+
+def test_many_rows_of_float32(compiled):
+    """A sum of a million float32 numbers would be off by 3e-4."""
+    dtype, function = compiled
+    n_rows = 10**6
+    X = np.ones((ROWS, COLUMNS), dtype)
+    found = function(X, np.arange(n_rows) % ROWS, np.ones(COLUMNS, dtype))
+    r = np.arange(n_rows, dtype=dtype).astype("float64") - 3
+    for product in found[4:]:
+        np.testing.assert_allclose(product.ravel(), r.sum(), rtol=1e-6)
 
 
 def test_rows_that_are_no_block_of_memory():

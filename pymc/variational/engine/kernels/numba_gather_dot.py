@@ -29,6 +29,9 @@ from pymc.variational.engine.kernels.numba_rows import (
 
 CACHE_VERSION = version_of(__file__)
 
+#: Rows of a sum of float32 numbers in float32. Sums of these sums are in float64
+BLOCK = 128
+
 
 @numba_njit(boundscheck=False)
 def dot_rows(X: np.ndarray, index: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -70,18 +73,23 @@ def dot_columns(X: np.ndarray, index: np.ndarray, r: np.ndarray) -> np.ndarray:
     n, m = index.shape[0], X.shape[1]
     if r.shape[0] != n:
         raise ValueError("dot: the vector has another length than the rows are many")
-    out = np.zeros(m, X.dtype)
-    n_fours = n - n % 4
-    for i in range(0, n_fours, 4):
-        row0, row1, row2, row3 = X[index[i]], X[index[i + 1]], X[index[i + 2]], X[index[i + 3]]
-        r0, r1, r2, r3 = r[i], r[i + 1], r[i + 2], r[i + 3]
-        for j in range(m):
-            out[j] += (r0 * row0[j] + r1 * row1[j]) + (r2 * row2[j] + r3 * row3[j])
-    for i in range(n_fours, n):
-        row, factor = X[index[i]], r[i]
-        for j in range(m):
-            out[j] += factor * row[j]
-    return out
+    total, part = np.zeros(m, np.float64), np.empty(m, X.dtype)
+    block = BLOCK if X.itemsize < 8 else max(n, 1)
+    for start in range(0, n, block):
+        end = min(start + block, n)
+        n_fours = end - (end - start) % 4
+        part[:] = 0
+        for i in range(start, n_fours, 4):
+            row0, row1, row2, row3 = X[index[i]], X[index[i + 1]], X[index[i + 2]], X[index[i + 3]]
+            r0, r1, r2, r3 = r[i], r[i + 1], r[i + 2], r[i + 3]
+            for j in range(m):
+                part[j] += (r0 * row0[j] + r1 * row1[j]) + (r2 * row2[j] + r3 * row3[j])
+        for i in range(n_fours, end):
+            row, factor = X[index[i]], r[i]
+            for j in range(m):
+                part[j] += factor * row[j]
+        total += part
+    return total.astype(X.dtype)
 
 
 @numba_njit(boundscheck=False)
