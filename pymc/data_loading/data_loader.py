@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import warnings
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -347,6 +347,43 @@ class DataLoader(Loader):
         finally:
             if not self.source.one_shot:
                 stream.close()
+
+    def read_fields(self, names: Sequence[str]) -> Iterator[Mapping[str, np.ndarray]]:
+        """Yield some fields of all rows in the order of the source, part by part.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Fields of the layout. Columns of others are not read if the source can leave them out.
+
+        Yields
+        ------
+        dict of str to array
+            Of at least these fields, without the rows that are skipped.
+
+        Raises
+        ------
+        ValueError
+            If a value is missing or not finite, and `on_nan` is "raise".
+
+        Examples
+        --------
+        >>> loader = pm.DataLoader({"x": np.zeros(5), "user": np.arange(5) % 2}, batch_size=2)
+        >>> [part["user"] for part in loader.read_fields(["user"])]
+        [array([0, 1, 0, 1, 0])]
+        """
+        # A row may be skipped for a value of any field
+        source = self.source if self.skips_rows else self.source.of_fields(names)
+        for block in self._with_timeout(source.blocks()):
+            arrays = source.layout.empty(block.n_rows)
+            if not block.write(arrays, 0, 0, block.n_rows):
+                bad = block.bad_rows(0, block.n_rows)
+                if bad and self.on_nan == "raise":
+                    raise ValueError(
+                        f"{block.where}, {bad[0]}: the value is missing, NaN or infinite"
+                    )
+                arrays = tuple(np.delete(x, [value.row for value in bad], axis=0) for x in arrays)
+            yield dict(zip((field.name for field in source.layout.fields), arrays))
 
     def reader(self) -> ReadBatches:
         """Return `chunks` with a stream that stays open, for the next call to go on with."""

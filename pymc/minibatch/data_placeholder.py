@@ -135,6 +135,18 @@ def _shared_index(name: str, loader: LoaderLike, dim: str | None, model: Model) 
     return index
 
 
+def note_feed(rows: Rows, loader: LoaderLike) -> None:
+    """Note the loader whose batches a fit takes, which may be another than that of the model."""
+    rows.state.tag.fed_by = _LoaderRef(loader)
+
+
+def loader_of(rows: Rows) -> LoaderLike | None:
+    """Return the loader of a stream's rows: that of the last fit, or of the model; None if it is not known."""
+    tags = vars(rows.state.tag)
+    found = [tags[name].loader for name in ("fed_by", "loader") if name in tags]
+    return next((loader for loader in found if loader is not None), None)
+
+
 def _register_dims(
     model: Model,
     names: Sequence[str | None],

@@ -40,12 +40,20 @@ from pymc.minibatch.axis_tracking import (
     label,
     track_axes,
 )
-from pymc.minibatch.group_reads import Groups, children_first, counted_from_start
+from pymc.minibatch.group_counts import (
+    checked_counts,
+    counts_in_memory,
+    counts_of_stream,
+    refusal,
+    shares_of,
+    why_uncountable,
+)
+from pymc.minibatch.group_reads import Groups, children_first
 from pymc.minibatch.plates import local_axes
-from pymc.minibatch.rebuild import all_rows, rebuild
+from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.scaling import minibatch_logp
 from pymc.minibatch.stream_index import is_stream
-from pymc.pytensorf import current_length, current_value, equal_computations
+from pymc.pytensorf import current_length, equal_computations
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
@@ -114,7 +122,7 @@ class GroupBatch:
     shares : SharedVariable, shape (n_groups,)
         The share of each read of a group in its prior, one over their number; 0 for groups without rows.
     is_counted : bool
-        Whether the rows are counted in the data, and not by the user.
+        Whether the rows are counted in the data in memory, which may change.
     """
 
     rv: Variable
@@ -152,12 +160,18 @@ class GroupBatch:
         others = list(self.slots[0].shape[1:])
         return pt.stack([*others[: self.axis], np.int64(self.n_groups), *others[self.axis :]])
 
+    @property
+    def counts(self) -> np.ndarray:
+        """The number of reads of each group: int64, shape (n_groups,)."""
+        return np.rint(shares_of(self.shares.get_value(borrow=True))).astype("int64")
+
     def count_rows(self) -> bool:
         """Count the rows of each group as the data are now; return True if they have changed."""
         if not self.is_counted:
             return False
         old = self.shares.get_value(borrow=True)
-        new = _shares(self.rv, self.indexes, len(old)).astype(old.dtype)
+        counts = counts_in_memory(self.rv, self.indexes, len(old))
+        new = shares_of(counts).astype(old.dtype)
         if np.array_equal(old, new):
             return False
         self.shares.set_value(new)
@@ -174,7 +188,8 @@ def group_batches(
 ) -> list[GroupBatch]:
     """Return how a batch takes the groups of some variables: first of those that no other depends on.
 
-    `counts` are numbers of reads of each group, by variable, where they are not to be counted in the data.
+    `counts` are numbers of reads of each group, by variable, where they are not to be counted in the data. Those
+    of a loader are counted in a pass over its rows.
 
     Raises
     ------
@@ -196,6 +211,12 @@ def group_batches(
     for rv in children_first(model, rvs):
         batch, terms = _batch_of(model, rv, terms, (counts or {}).get(rv.name))
         found.append(batch)
+    uncounted = [b for b in found if is_stream(b.rows) and b.rv.name not in (counts or {})]
+    for rows in dict.fromkeys(batch.rows for batch in uncounted):
+        of_rows = [batch for batch in uncounted if batch.rows == rows]
+        counted = counts_of_stream(rows, [(b.rv, b.indexes, b.n_groups) for b in of_rows])
+        for batch, of_groups in zip(of_rows, counted):
+            batch.shares.set_value(shares_of(of_groups).astype(batch.shares.type.dtype))
     return found
 
 
@@ -292,38 +313,39 @@ def _batch_of(
     """Return how a batch takes the groups of a variable, and the terms of the groups of a batch."""
     value = model.rvs_to_values[rv]
     if not isinstance(rv, TensorVariable):
-        raise _refusal(rv, "it has named dims, for which there is no such form yet")
+        raise refusal(rv, "it has named dims, for which there is no such form yet")
     if local_axes(model).get(rv):
-        raise _refusal(rv, "it has a value for each row, of which a batch takes its own already")
+        raise refusal(rv, "it has a value for each row, of which a batch takes its own already")
     others = [logp for var, logp in terms.items() if var is not rv]
     found = [(index, axis) for _, index, axis in _reads(others, value)]
     if not found:
-        raise _refusal(
+        raise refusal(
             rv,
             "no term reads it by the group of each row of a batch alone, as effect[group]",
         )
     reads, axes = [index for index, _ in found], {axis for _, axis in found}
     if len(axes) > 1:
-        raise _refusal(rv, f"groups are read along several axes, {sorted(axes)}")
+        raise refusal(rv, f"groups are read along several axes, {sorted(axes)}")
     [axis] = axes
     if axis >= terms[rv].type.ndim:
-        raise _refusal(rv, "its prior is one of all groups together")
+        raise refusal(rv, "its prior is one of all groups together")
     rows = _rows_of(rv, reads, counts is not None)
     indexes: list[Variable] = []
     for index in _with_one_index(reads, rows):
         if not set(ancestors([index])).isdisjoint(model.value_vars):
-            raise _refusal(rv, f"the index {label(index)} depends on latent variables")
+            raise refusal(rv, f"the index {label(index)} depends on latent variables")
         if not any(_are_equal(index, known) for known in indexes):
             indexes.append(index)
     n_groups = current_length(rv.shape[axis])
     if n_groups is None:
-        raise _refusal(rv, "the number of its groups depends on inputs")
-    if counts is None:
-        shares = _shares(rv, indexes, n_groups)
-    else:
+        raise refusal(rv, "the number of its groups depends on inputs")
+    if counts is not None:
         total = current_length(rows.total)
         n_reads = None if total is None else total * len(indexes)
-        shares = _one_over(_checked_counts(rv, counts, n_groups, n_reads))
+        counts = checked_counts(rv, counts, n_groups, n_reads)
+    elif is_stream(rows):
+        counts = np.zeros(n_groups, dtype="int64")  # until all variables are counted together
+    shares = shares_of(counts_in_memory(rv, indexes, n_groups) if counts is None else counts)
     shape = (None, *value.type.shape[:axis], *value.type.shape[axis + 1 :])
     slots = tuple(value.type.clone(shape=shape)(f"{value.name}_of_batch") for _ in indexes)
     shares = shares.astype(pytensor.config.floatX)
@@ -333,7 +355,7 @@ def _batch_of(
     for var, logp in of_batch.items():
         if value in set(ancestors([logp])):
             what = "its prior is" if var is rv else f"{var.name!r} is"
-            raise _refusal(rv, f"{what} not computed group by group")
+            raise refusal(rv, f"{what} not computed group by group")
     return batch, of_batch
 
 
@@ -344,63 +366,24 @@ def _rows_of(rv: Variable, reads: Sequence[Variable], has_counts: bool) -> Rows:
         axes = track_axes(index)
         found = [] if isinstance(axes, Untracked) else [a for a in axes if isinstance(a, Rows)]
         if not found:
-            raise _refusal(rv, f"{label(index)}, by which it is read, has rows not of a minibatch")
+            raise refusal(rv, f"{label(index)}, by which it is read, has rows not of a minibatch")
         rows.setdefault(found[0], index)
     if len(rows) > 1:
         names = " and ".join(map(label, rows.values()))
-        raise _refusal(rv, f"it is read by {names}, which have rows of different minibatches")
+        raise refusal(rv, f"it is read by {names}, which have rows of different minibatches")
     [(of_batch, index)] = rows.items()
-    if is_stream(of_batch) and not has_counts:
-        raise _refusal(
+    if is_stream(of_batch) and not has_counts and (why := why_uncountable(index, of_batch)):
+        raise refusal(
             rv,
             f"{label(index)}, by which it is read, comes from a loader, and how many rows each group has "
-            f"is not known: give the numbers, groups={{{rv.name!r}: counts}}, such as the sum of "
-            "np.bincount(..., minlength=...) over the batches of one pass",
+            f"cannot be counted, since {why}: give the numbers, groups={{{rv.name!r}: counts}}, such as the "
+            "sum of np.bincount(..., minlength=...) over the batches of one pass",
         )
     return of_batch
 
 
 def _are_equal(index: Variable, other: Variable) -> bool:
     return index is other or equal_computations([index], [other])
-
-
-def _shares(rv: Variable, indexes: Sequence[Variable], n_groups: int) -> np.ndarray:
-    counts = np.zeros(n_groups, dtype="int64")
-    for index in indexes:
-        numbers = current_value(all_rows([index])[0])
-        if numbers is None or numbers.min(initial=0) < 0:
-            raise _refusal(
-                rv, f"{label(index)} by which it is read has negative numbers, or unknown ones"
-            )
-        groups = counted_from_start(numbers, n_groups, rv, index)
-        counts += np.bincount(groups, minlength=n_groups)
-    return _one_over(counts)
-
-
-def _one_over(counts: np.ndarray) -> np.ndarray:
-    return np.divide(1, counts, out=np.zeros(len(counts)), where=counts > 0)
-
-
-def _checked_counts(rv: Variable, counts: Any, n_groups: int, n_reads: int | None) -> np.ndarray:
-    array = np.asarray(counts)
-    if array.shape != (n_groups,) or array.dtype.kind not in "iu" or array.min(initial=0) < 0:
-        raise ValueError(
-            f"groups of pm.fit has for {rv.name!r} an array of shape {array.shape} and dtype {array.dtype}: the "
-            f"number of rows of each group is an array of {n_groups:,} integers, 0 or larger"
-        )
-    if n_reads not in (None, int(array.sum())):
-        raise ValueError(
-            f"groups of pm.fit has {array.sum():,} rows in the groups of {rv.name!r}, and the data have "
-            f"{n_reads:,}: the prior of each group would be scaled to the wrong number. Count all rows, and "
-            "a row in each of the groups that it is read by"
-        )
-    return array
-
-
-def _refusal(rv: Variable, why: str) -> ValueError:
-    return ValueError(
-        f"groups of pm.fit has {rv.name!r}, but {why}. Leave it out: a step then takes all of its groups"
-    )
 
 
 def _reads(graphs: Sequence[Variable], value: Variable) -> Iterator[tuple[Apply, Variable, int]]:

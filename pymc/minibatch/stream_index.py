@@ -10,7 +10,7 @@ before a graph is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -54,6 +54,16 @@ class LoaderLike(Protocol):
     def batch_size(self) -> int: ...
     @property
     def total_size(self) -> int: ...
+
+
+@runtime_checkable
+class ReadableLoader(LoaderLike, Protocol):
+    """A loader whose rows can be read apart from its batches."""
+
+    one_shot: bool
+
+    def read_fields(self, names: Sequence[str]) -> Iterator[Mapping[str, np.ndarray]]:
+        """Yield some fields of all rows, part by part."""
 
 
 @runtime_checkable

@@ -154,7 +154,8 @@ def fit(
         Variables with a value for each group, such as ``effect`` in ``effect[user]``, of which a step takes the
         groups of its batch only: its cost does not grow with their number. "auto" takes all for which
         it can, and which have over four times as many groups as the batch has rows. They are mean-field. A
-        dict has the number of rows of each group, which those of a loader need.
+        dict has the number of rows of each group; by default they are counted in the data, or in a pass over a
+        `DataLoader`.
     objective : str or objective, optional
         The loss, in place of the method's: "elbo", "iwae", "rws", or an object such as
         :class:`pymc.Renyi`.

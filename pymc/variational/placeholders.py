@@ -22,7 +22,7 @@ from pymc.data_loading.sources.dataset import shuffles
 from pymc.data_loading.sources.layout import Field
 from pymc.minibatch.array_data import check_exact
 from pymc.minibatch.axis_tracking import Rows
-from pymc.minibatch.data_placeholder import available_rows, unset_rows
+from pymc.minibatch.data_placeholder import available_rows, note_feed, unset_rows
 from pymc.minibatch.plates import local_axes
 from pymc.minibatch.stream_index import is_placeholder, loader_placeholders, streams_in
 from pymc.pytensorf import current_length
@@ -108,6 +108,9 @@ def make_feed(
     if has_local_variables and not loader.has_row_numbers:
         raise ValueError(f"The model has latent variables of rows, and {_why_no_numbers(loader)}")
     placeholders = find_placeholders(model, loader, data_name)
+    stream = loader_placeholders(model)
+    if stream is not None:
+        note_feed(stream[0], loader)
     dtypes = [*(field.dtype for field in loader.layout.fields), np.dtype("int64")]
     rows = loader if rows is None else rows
     read = rows.reader()  # one for all fits: what is read ahead is kept between them

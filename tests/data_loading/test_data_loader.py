@@ -635,3 +635,18 @@ def test_no_warning_is_lost_in_a_thread():
         loader = DataLoader(numbers(10), 5, total_size=11)
         with pytest.raises(UserWarning, match="total_size=11"):
             list(loader)
+
+
+@pytest.mark.parametrize("on_nan", ["raise", "skip"])
+def test_some_fields_of_all_rows(on_nan):
+    """The rows of a pass, once each, whatever the batches and their order are."""
+    x = np.arange(10.0)
+    x[[2, 7]] = np.nan
+    data = {"x": x, "user": np.arange(10), "z": np.zeros(10)}
+    loader = DataLoader(data, batch_size=3, shuffle=True, on_nan=on_nan, total_size=10)
+    if on_nan == "skip":
+        users = np.concatenate([part["user"] for part in loader.read_fields(["user"])])
+        np.testing.assert_array_equal(users, [0, 1, 3, 4, 5, 6, 8, 9])
+    else:
+        with pytest.raises(ValueError, match=r"row 2, field 'x': the value is missing"):
+            list(loader.read_fields(["x"]))

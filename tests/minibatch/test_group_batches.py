@@ -305,19 +305,61 @@ def test_terms_outside_of_the_rows_are_refused():
 
 
 @pytest.mark.parametrize("read_twice", [False, True])
-def test_groups_of_a_loader_need_counts(read_twice):
+def test_groups_of_a_loader_are_counted_or_given(read_twice, caplog):
     data = {"u": USER, "i": ITEM, "y": np.zeros(N_ROWS)}
-    loader = pm.DataLoader(data, batch_size=BATCH, shuffle=False)
+    loader = pm.DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True)
     with pm.Model(coords={"user": range(6)}) as model:
         u, i, y = (pm.Data(name, loader, dims="obs") for name in data)
-        e = pm.Normal("e", dims="user")
-        pm.Normal("rows", e[u] - e[i] if read_twice else e[u], 1, observed=y, dims="obs")
-    with pytest.raises(ValueError, match=r"comes from a loader, .* groups=\{'e': counts\}"):
-        group_batches(model, [model["e"]])
-    read = np.concatenate([USER, ITEM]) if read_twice else USER
-    counts = np.bincount(read, minlength=6)
-    [batch] = group_batches(model, [model["e"]], {"e": counts})
+        e, f = pm.Normal("e", dims="user"), pm.Normal("f", dims="user")
+        read = e[u] - e[i] if read_twice else e[u]
+        pm.Normal("rows", read + f[(u + 1) % 6], 1, observed=y, dims="obs")
+    counts = np.bincount(np.concatenate([USER, ITEM]) if read_twice else USER, minlength=6)
+    with caplog.at_level("INFO"):
+        counted = {b.rv.name: b for b in group_batches(model, [model["e"], model["f"]])}
+    assert "groups of 'e', 'f' in a pass over 6 rows" in caplog.text
+    np.testing.assert_array_equal(counted["e"].counts, counts)
+    np.testing.assert_array_equal(counted["f"].counts, np.bincount((USER + 1) % 6, minlength=6))
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        [batch] = group_batches(model, [model["e"]], {"e": counts})
+    assert not caplog.text
     np.testing.assert_array_equal(batch.with_rows.positions, np.flatnonzero(counts))
     for wrong, why in ((counts[1:], "an array of 6 integers"), (counts + 1, "rows in the groups")):
         with pytest.raises(ValueError, match=why):
             group_batches(model, [model["e"]], {"e": wrong})
+
+
+class Batches(pm.Loader):
+    """Batches of the rows of a `DataLoader`."""
+
+    batch_size, total_size = BATCH, N_ROWS
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def batches(self, epoch):
+        return self.loader.batches(epoch)
+
+
+LOADERS = {
+    "an iterator": (lambda data: iter([data]), "can be read only once"),
+    "batches": (lambda data: data, "Batches gives its rows in batches only"),
+}
+
+
+@pytest.mark.parametrize("case", LOADERS)
+def test_groups_of_other_loaders_need_counts(case):
+    data = {"u": USER, "y": np.zeros(N_ROWS)}
+    dataset, why = LOADERS[case]
+    loader = pm.DataLoader(dataset(data), batch_size=BATCH, total_size=N_ROWS)
+    if case == "batches":
+        loader = Batches(loader)
+    with pm.Model(coords={"user": range(6)}) as model:
+        u, y = (pm.Data(name, loader, dims="obs") for name in data)
+        pm.Normal("rows", pm.Normal("e", dims="user")[u], 1, observed=y, dims="obs")
+    with pytest.raises(
+        ValueError, match=rf"comes from a loader, .*{why}.* groups=\{{'e': counts\}}"
+    ):
+        group_batches(model, [model["e"]])
+    [batch] = group_batches(model, [model["e"]], {"e": np.bincount(USER, minlength=6)})
+    assert batch.counts.sum() == N_ROWS

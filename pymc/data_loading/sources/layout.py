@@ -9,7 +9,7 @@ import re
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -242,6 +242,10 @@ class BlockSource(ABC):
         """Return the rows of a part, ``0 <= part < len(part_lengths)``."""
         raise NotImplementedError(f"{type(self).__name__} gives its blocks in order only.")
 
+    def of_fields(self, names: Collection[str]) -> BlockSource:
+        """Return a source of the same rows with some of the fields, or with more if that costs no reading."""
+        return self
+
     def __iter__(self) -> Iterator[np.ndarray | dict[str, np.ndarray]]:
         """Yield the blocks of a fresh pass as arrays, or dicts of arrays. A missing float is NaN.
 
@@ -392,6 +396,16 @@ class Selection:
             for (name, part), names in zip(named.items(), sources, strict=True)
         )
         return cls(Layout(fields), schema, where, sources, casts, takes_all)
+
+    def of_fields(self, names: Collection[str]) -> Selection:
+        """Return the selection of some of the fields."""
+        kept = [
+            (field, columns)
+            for field, columns in zip(self.layout.fields, self.sources)
+            if field.name in names
+        ]
+        fields, sources = zip(*kept)
+        return replace(self, layout=Layout(fields), sources=sources)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ import itertools
 import math
 import os
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -321,6 +321,9 @@ class ParquetSource(BlockSource):
                 for shard in self.shards
             ],
         }
+
+    def of_fields(self, names: Collection[str]) -> ParquetSource:
+        return replace(self, selection=self.selection.of_fields(names))
 
     def read(self, part: int) -> Block:
         import pyarrow as pa

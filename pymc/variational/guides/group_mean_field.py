@@ -109,7 +109,7 @@ class GroupMeanField(Guide):
     Parameters
     ----------
     counts : dict of str to array of int, optional
-        The number of rows of each group, by variable: those of a loader, which are not in memory. A row that
+        The number of rows of each group, by variable, for loaders in which they cannot be counted. A row that
         reads two groups counts for both.
     axes : dict of str to int, optional
         The axis of the groups, by variable. By default the one along which the model reads them.
@@ -154,6 +154,8 @@ class GroupMeanField(Guide):
             if self._saved is None
             else self._saved
         )
+        given = {b.rv.name: b.counts for b in batches.values() if not b.is_counted}
+        bound.counts = {**(self.counts or {}), **given} or None
         bound.axes = {**(self.axes or {}), **{rv.name: b.axis for rv, b in batches.items()}}
         bound.effects = tuple(
             _Effects.of(

@@ -606,3 +606,15 @@ def test_file_twice_by_two_names(flights, spelling):
         parquet_source([one, str(other)])
     with pytest.raises(ValueError, match=r"part-0\.parquet' twice: rows would count twice"):
         parquet_source([str(one)] * 2)
+
+
+def test_a_source_of_some_fields_reads_their_columns_alone(flights):
+    columns = {"X": ["dep_delay", "distance"], "y": "arr_delay"}
+    source = parquet_source(flights, columns=columns)
+    some = source.of_fields(["y"])
+    assert some.selection.names == ("arr_delay",)
+    np.testing.assert_array_equal(
+        np.concatenate([part["y"] for part in some]), COLUMNS["arr_delay"]
+    )
+    [part, *_] = DataLoader(source, batch_size=4).read_fields(["y"])
+    assert list(part) == ["y"]

@@ -260,7 +260,8 @@ def test_rows_of_groups_are_counted_when_data_change():
         fit(model, callbacks=[change])
 
 
-def test_groups_of_a_loader_are_those_of_the_data():
+@pytest.mark.parametrize("is_given", [True, False])
+def test_groups_of_a_loader_are_those_of_the_data(is_given):
     """A loader in order of the rows, of batches of all rows: the same steps as on data in memory."""
     loader = pm.DataLoader({"u": USER, "y": Y}, batch_size=6, shuffle=False)
     with pm.Model(coords={"user": range(6)}) as model:
@@ -269,7 +270,9 @@ def test_groups_of_a_loader_are_those_of_the_data():
         effect = pm.Normal("effect", 0, s, dims="user")
         pm.Normal("rows", effect[u], 1, observed=y, dims="obs")
     counts = np.bincount(USER, minlength=6)
-    approx = fit(model, groups={effect: counts}, data=loader)
+    approx = fit(model, groups={effect: counts} if is_given else [effect], data=loader)
+    [guide] = [guide for guide in approx.guides if guide.group_batches]
+    assert guide.config()["counts"] == {"effect": counts.tolist()}  # so that loading reads no rows
     with pm.Model(coords={"user": range(6)}) as in_memory:
         u, y = pm.Minibatch(USER, Y, batch_size=6)
         s = pm.HalfNormal("s")
@@ -283,6 +286,19 @@ def test_groups_of_a_loader_are_those_of_the_data():
         (other.parameters() != other.parameters()[5]).all(axis=1), changed
     )
     assert approx.sample(3).posterior["effect"].shape == (1, 3, 6)
+
+
+def test_groups_are_counted_of_the_loader_that_is_fitted():
+    def loader_of(user):
+        return pm.DataLoader({"u": user, "y": Y}, batch_size=2)
+
+    other = loader_of(np.zeros(6, int))
+    with pm.Model(coords={"user": range(6)}) as model:
+        u, y = (pm.Data(name, other, dims="obs") for name in "uy")
+        pm.Normal("rows", pm.Normal("effect", dims="user")[u], 1, observed=y, dims="obs")
+    approx = fit(model, data=loader_of(USER))
+    [batch] = [batch for guide in approx.guides for batch in guide.group_batches]
+    np.testing.assert_array_equal(batch.counts, np.bincount(USER, minlength=6))
 
 
 @pytest.mark.parametrize("axis", [0, 1])
