@@ -233,7 +233,7 @@ class DataLoader(Loader):
         own = ("_plan", "_kept_block")
         return {k: v for k, v in self.__dict__.items() if k not in own} | {"_stream": None}
 
-    def shard(self, k: int, n: int) -> DataLoader:
+    def shard(self, k: int, n: int, batch_size: int | None = None) -> DataLoader:
         """Return a loader of a part of the rows, for one of several processes.
 
         Parameters
@@ -241,6 +241,8 @@ class DataLoader(Loader):
         k, n : int
             Which of how many parts. They have consecutive rows of the source, and their lengths differ by
             one at most.
+        batch_size : int, optional
+            Rows of a batch. Default: as of this loader, or all rows of the part if these are fewer.
 
         Returns
         -------
@@ -271,7 +273,7 @@ class DataLoader(Loader):
         buffer_rows = self._shuffle_rows and -(-self._shuffle_rows // n)
         return DataLoader(
             rows,
-            max(1, min(self.batch_size, rows.n_rows)),
+            batch_size or max(1, min(self.batch_size, rows.n_rows)),
             shuffle=self.shuffle,
             buffer_size=buffer_rows,
             seed=int(sequence.generate_state(1, "uint64")[0]),

@@ -21,8 +21,8 @@ from pymc.minibatch.stream_index import UNKNOWN_ROW
 
 __all__ = ["Loader", "ReadBatches"]
 
-#: (position, number of batches) -> the batches from there, no more than that number
-ReadBatches = Callable[[Position, int], Generator[Chunk]]
+#: (position, number of batches) -> the batches from there, no more than that number; None is without end
+ReadBatches = Callable[[Position, int | None], Generator[Chunk]]
 
 #: Batches of a chunk
 CHUNK_BATCHES = 16

@@ -57,6 +57,16 @@ __all__ = ["FitObjective", "loss_factor"]
 REDUCTIONS = ("batch", "sum", "mean")
 
 
+class Gradients(NamedTuple):
+    """The loss of a step and its gradients, as graphs."""
+
+    loss: Variable | None  # None if the objective has no loss
+    dense: list[Variable]
+    rows: list[RowGradient]
+    aux_losses: list[Variable]
+    updates: Mapping[SharedVariable, Variable] = {}  # that come with each evaluation
+
+
 class FitObjective:
     """The loss of an approximation, and the updates of its parameters.
 
@@ -294,13 +304,8 @@ class FitObjective:
             )
         n_outer = check_int(1 if obj_n_mc is None else obj_n_mc, "obj_n_mc", "pm.fit")
         _check_upper_bound(self.setting({}), self.objective, more_obj_params or ())
-        storage = self.approx.storage
-        gathered = {plate: table.gather() for plate, table in storage.tables.items()}
-        params = {plate: rows for plate, (_, rows) in gathered.items()}
-        losses = self.losses(storage.param_values(params), n_outer, more_replacements)
-        factor = loss_factor(self.approx.model, self.reduction)
-        dense = [*storage.dense.values(), *self.approx.model_parameters, *(more_obj_params or ())]
-        gradients = self._gradients(losses, factor, params, dense)
+        dense = self.dense(more_obj_params)
+        gradients = self.gradients(dense, n_outer, more_replacements)
         optimizer = as_optimizer(obj_optimizer)
         # Of the gradients, as in PyMC: an optimizer may scale the step up again
         if total_grad_norm_constraint is not None:
@@ -308,25 +313,50 @@ class FitObjective:
         updates, rows = all_updates(
             optimizer,
             dense,
-            gradients[: len(dense)],
-            [
-                RowGradient(storage.tables[plate], gathered[plate], gradient)
-                for plate, gradient in zip(params, gradients[len(dense) :])
-            ],
+            gradients.dense,
+            gradients.rows,
             n_waiting=average and average.n_waiting,
         )
         if average is not None:
             updates = average.updates(updates)
-        updates |= more_updates or {}
-        if losses.reported is None:
+        updates |= {**gradients.updates, **(more_updates or {})}
+        if gradients.loss is None:
             return updates, None
-        loss = losses.reported * factor
+        loss = gradients.loss
         # A table is too large to be copied at each step, so a bad step must not be written
         if rows:
             loss, updates = guarded(loss, updates, rows)
-        if losses.aux_losses:
-            loss = pt.stack([loss, *(value * factor for _, value in losses.aux_losses)])
+        if gradients.aux_losses:
+            loss = pt.stack([loss, *gradients.aux_losses])
         return updates, loss
+
+    def dense(self, trained: Sequence[SharedVariable] | None = None) -> list[SharedVariable]:
+        """Return the parameters that are not of rows: of guides, of the model, and more that are trained."""
+        storage = self.approx.storage
+        return [*storage.dense.values(), *self.approx.model_parameters, *(trained or ())]
+
+    def gradients(
+        self,
+        dense: Sequence[SharedVariable],
+        n_outer: int = 1,
+        more_replacements: Mapping[Variable | str, Any] | None = None,
+    ) -> Gradients:
+        """Build the loss of a step, and its gradients."""
+        storage = self.approx.storage
+        gathered = {plate: table.gather() for plate, table in storage.tables.items()}
+        params = {plate: rows for plate, (_, rows) in gathered.items()}
+        losses = self.losses(storage.param_values(params), n_outer, more_replacements)
+        factor = loss_factor(self.approx.model, self.reduction)
+        found = self._gradients(losses, factor, params, dense)
+        return Gradients(
+            None if losses.reported is None else losses.reported * factor,
+            found[: len(dense)],
+            [
+                RowGradient(storage.tables[plate], gathered[plate], gradient)
+                for plate, gradient in zip(params, found[len(dense) :])
+            ],
+            [value * factor for _, value in losses.aux_losses],
+        )
 
     def _gradients(
         self,

@@ -17,7 +17,7 @@ from pytensor.graph.traversal import ancestors
 
 from pymc.data_loading.batch import Position
 from pymc.data_loading.data_loader import DataLoader, iterates_by_itself
-from pymc.data_loading.loader import Loader
+from pymc.data_loading.loader import Loader, ReadBatches
 from pymc.data_loading.sources.dataset import shuffles
 from pymc.data_loading.sources.layout import Field
 from pymc.minibatch.array_data import check_exact
@@ -113,9 +113,9 @@ def make_feed(
         note_feed(stream[0], loader)
     dtypes = [*(field.dtype for field in loader.layout.fields), np.dtype("int64")]
     rows = loader if rows is None else rows
-    read = rows.reader()  # one for all fits: what is read ahead is kept between them
+    read: ReadBatches = rows.reader()  # one for all fits: what is read ahead is kept between them
 
-    def read_placeholders(position: Position, n_batches: int) -> Iterator[FeedChunk]:
+    def read_placeholders(position: Position, n_batches: int | None) -> Iterator[FeedChunk]:
         with closing(read(position, n_batches)) as chunks:
             for chunk in chunks:
                 if has_local_variables:

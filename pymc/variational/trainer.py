@@ -9,7 +9,8 @@ import uuid
 import warnings
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -38,6 +39,14 @@ from pymc.variational.checkpoints.trainer import (
     read_trainer,
     resume,
     trainer_contents,
+)
+from pymc.variational.cluster.steps import (
+    GradientProgram,
+    GradientsOfWorkers,
+    check_shards,
+    positions_feed,
+    put_on_workers,
+    steps_by,
 )
 from pymc.variational.cluster.workers import Workers, as_workers
 from pymc.variational.engine.loop import LoopEnd
@@ -81,8 +90,8 @@ class Trainer:
     data_name : str
         The `pm.Data` that holds a batch. A batch that is a dict goes to the `pm.Data` of its names.
     workers : int or :class:`Workers`, optional
-        Processes that compute the passes over the rows, with ``method="auto"``: a number of them on this
-        machine, or on a Ray cluster. The result does not depend on their number.
+        Processes that compute the gradients of each step, or with ``method="auto"`` the passes over the rows:
+        a number of them on this machine, or on a Ray cluster.
     **defaults
         Arguments of :func:`pymc.fit` for all calls of :meth:`fit`.
 
@@ -125,16 +134,14 @@ class Trainer:
     ) -> None:
         _check_arguments("pm.Trainer", defaults, method)
         self._workers = as_workers(workers, "pm.Trainer")
-        if self._workers is not None and not is_auto(method):
-            raise NotImplementedError(
-                f"workers={workers!r} of pm.Trainer compute the passes of method='auto', and method={method!r} takes "
-                "steps. Take method='auto', or leave workers out"
-            )
         self.model = model_of(method, model)
         self.dataloader = as_loader(dataloader)
-        if self._workers is not None:
-            _check_shards(self.dataloader)
         self._feed = make_feed(self.model, self.dataloader, data_name)
+        if self._workers is not None:
+            loader = _check_shards(self.dataloader)
+            if not is_auto(method):
+                check_shards(self._workers, loader)
+                self._feed = positions_feed(loader)
         self._method = method
         self._defaults = dict(defaults)
         self._arguments = {"method": method, "data_name": data_name}
@@ -252,7 +259,7 @@ class Trainer:
                     self._write_checkpoint(plan.folder, plan.keep)
 
             self.inference.after_pass = after_pass
-            with self._workers_of_passes():
+            with self._working():
                 self.inference.refine(**of_call)
             return
         if plan is not None:
@@ -260,17 +267,42 @@ class Trainer:
             writer = CheckpointCallback(self, plan, until=state.i + n)
             self._set_callbacks([*state.callbacks, writer])
         try:
-            self.inference.refine(n, **of_call)
+            with self._working():
+                self.inference.refine(n, **of_call)
         finally:
             self._set_callbacks(state.callbacks)
 
-    def _workers_of_passes(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Let workers compute, while a call of `fit` takes steps or passes."""
         if self._workers is None:
-            return nullcontext()
-        from pymc.variational.cluster.passes import passes_by  # only these fits need it
-
+            yield
+            return
         loader, data_name = _check_shards(self.dataloader), self._arguments["data_name"]
-        return passes_by(self._workers, self.inference, loader, data_name)
+        if is_auto(self._method):
+            from pymc.variational.cluster.passes import passes_by  # only these fits need it
+
+            with passes_by(self._workers, self.inference, loader, data_name):
+                yield
+            return
+        of_gradient = (
+            "obj_n_mc",
+            "more_obj_params",
+            "more_replacements",
+            "backend",
+            "compile_kwargs",
+        )
+        arguments = {name: self._arguments.get(name) for name in of_gradient}
+        inference = self.inference
+        program = GradientProgram(inference.objective, loader, data_name, arguments)
+        with steps_by(self._workers, inference.state, program) as pool:
+            try:
+                yield
+            finally:
+                report = inference.state.report
+                report = replace(report, settings={**report.settings, **pool.settings})
+                inference.state = inference.state._replace(report=report)
+                inference.approx.report = report
 
     @one_at_a_time
     def prepare(self, **kwargs: Any) -> FitState:
@@ -288,6 +320,11 @@ class Trainer:
             ``inference.hist``.
         """
         options = {**self._defaults, **kwargs}
+        if self._workers is not None and options.get("more_updates"):
+            raise TypeError(
+                "more_updates of Trainer.fit would be computed where no batch is read: leave them out of a fit "
+                "with workers"
+            )
         for name in FitOptions.names("checkpoint"):
             options.pop(name, None)
         target = FitOptions.select(options, "target", "start")
@@ -295,6 +332,8 @@ class Trainer:
         if inference is None:
             options_of_fit = FitOptions(method=self._method, model=self.model, **target)
             inference = make_inference(options_of_fit)
+            if self._workers is not None and not is_auto(self._method):
+                inference.objective = GradientsOfWorkers.of(inference.objective)
         elif again := sorted(FitOptions.select(kwargs, "target", "start")):
             raise TypeError(
                 f"{', '.join(again)} of Trainer.fit say what is fitted, which this trainer does already. "
@@ -306,6 +345,9 @@ class Trainer:
         # Fast math lets other processes compile other bits, and costs a few percent to leave out
         with pytensor.config.change_flags(numba__fastmath=False):
             state = inference.prepare(data=self._feed, **fitting)
+        if self._workers is not None and not is_auto(self._method):
+            batch_size, trained = self.dataloader.batch_size, fitting.get("more_obj_params") or ()
+            state = put_on_workers(state, inference.objective, batch_size, trained)
         inference.state = state._replace(i=n_before)  # steps are counted from the first fit on
         self._inference, self._identity = inference, None  # a new step has another graph
         self._defaults |= {k: v for k, v in kwargs.items() if k in options}

@@ -47,8 +47,8 @@ class FeedChunk:
         return len(self.positions)
 
 
-#: (position, n_batches) -> chunks from there, of no more than that number of batches
-ReadChunks = Callable[[Any, int], Iterator[FeedChunk]]
+#: (position, n_batches) -> chunks from there, of no more than that number of batches; None is without end
+ReadChunks = Callable[[Any, int | None], Iterator[FeedChunk]]
 
 
 class FeedInUse(RuntimeError):
@@ -113,7 +113,7 @@ class BatchFeed:
         self.variables, self.position, self.n_used = tuple(variables), position, 0
         self.n_rows, self.batch_size, self.one_shot = n_rows, batch_size, one_shot
         self._dtypes = dtypes or [np.dtype(var.type.dtype) for var in variables]
-        self._read, self._after = read, after
+        self.read, self._after = read, after
         self._chunks: Iterator[FeedChunk] = iter(())
         self._chunk = FeedChunk((), ())
         self._next = 0  # index of the next batch in the chunk
@@ -137,7 +137,7 @@ class BatchFeed:
             _in_use.update(self.variables)
         try:
             self._n_wanted = n
-            self._chunks = self._read(self.position, n) if n else iter(())
+            self._chunks = self.read(self.position, n) if n else iter(())
             yield
         finally:
             try:

@@ -1,0 +1,380 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+r"""Steps on workers: each computes the gradient of its shards of a batch, and this process takes the step.
+
+The rows are cut into K shards, and a batch of B rows has B/K of each. With :math:`n_k` rows of N in shard k, the
+gradient is :math:`\sum_k (n_k / N) g_k`, where :math:`g_k` is that of the shard's rows scaled to all: the
+rows of each count N/B times on average, and the prior and the entropy once. Each shard has draws of its own, which
+follow from the seed, the step and the shard. So a gradient depends on none but these and the parameters, and not on the
+worker that computes it; and the average over draws of K shards has less noise than one draw.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from math import gcd
+from typing import Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+
+from pymc.data_loading.batch import Position
+from pymc.data_loading.data_loader import DataLoader
+from pymc.variational.cluster.pool import Pool, open_pool
+from pymc.variational.cluster.workers import Workers
+from pymc.variational.engine.batch_feed import BatchFeed, FeedChunk, PreparedBatches
+from pymc.variational.engine.drivers import Driver, State
+from pymc.variational.engine.drivers.base import Run
+from pymc.variational.engine.step_cache import Step, make_step
+from pymc.variational.fit_objective import FitObjective, Gradients
+from pymc.variational.fit_options import take_compile_kwargs
+from pymc.variational.fitting import FitState
+from pymc.variational.placeholders import make_feed
+
+__all__ = [
+    "GradientProgram",
+    "GradientsOfWorkers",
+    "check_shards",
+    "positions_feed",
+    "put_on_workers",
+    "steps_by",
+]
+
+_log = logging.getLogger("pymc.variational.inference")
+
+#: The most shards of a batch, whatever the number of workers
+N_SHARDS = 64
+
+#: Steps after which their time is compared with that of one process
+TIMED_STEPS = 20
+
+#: Positions that a chunk of a feed has
+POSITIONS = 1024
+
+
+def number_of_shards(batch_size: int) -> int:
+    return gcd(batch_size, N_SHARDS)
+
+
+def check_shards(workers: Workers, loader: DataLoader) -> None:
+    """Raise if a batch cannot be cut into a shard for each worker."""
+    n_shards = number_of_shards(loader.batch_size)
+    if n_shards < workers.n:
+        raise ValueError(
+            f"batch_size={loader.batch_size} of the loader is cut into {n_shards} equal shards at most, which are "
+            f"too few for workers={workers.n} of pm.Trainer: write a multiple of {N_SHARDS}, such as "
+            f"batch_size={-(-loader.batch_size // N_SHARDS) * N_SHARDS}"
+        )
+
+
+def positions_feed(loader: DataLoader) -> BatchFeed:
+    """Return a feed that knows the position after each batch, and reads none: workers do."""
+    n_rows, batch_size = loader.total_size, loader.batch_size
+
+    def read(start: Position, n_batches: int | None) -> Iterator[FeedChunk]:
+        row = start.epoch * n_rows + start.row
+        left = n_batches
+        while left is None or left > 0:
+            n = POSITIONS if left is None else min(left, POSITIONS)
+            ends = row + batch_size * np.arange(1, n + 1)
+            yield FeedChunk((), [Position(*divmod(end, n_rows)) for end in ends.tolist()])
+            row, left = row + n * batch_size, None if left is None else left - n
+
+    return BatchFeed([], read, Position(), n_rows=n_rows, batch_size=batch_size)
+
+
+class GradientsOfWorkers(FitObjective):
+    """The objective of a fit whose gradients workers compute: in the graph of a step they are an input.
+
+    Attributes
+    ----------
+    received : SharedVariable
+        The losses and the gradients of :meth:`dense`, as one vector, in nats of all data.
+    seed : SharedVariable
+        That of the draws of a step, another one in each: a checkpoint has it.
+    """
+
+    received: SharedVariable
+    seed: SharedVariable
+
+    @classmethod
+    def of(cls, other: Any) -> GradientsOfWorkers:
+        """Return the objective for the same fit."""
+        if not isinstance(other, FitObjective):
+            raise NotImplementedError(
+                "workers of pm.Trainer compute the gradients of guides and objectives, and an operator or a group of "
+                "your own has none: write a pm.variational.Objective and a Guide, or leave workers out"
+            )
+        if other.approx.tables:
+            names = ", ".join(repr(site.name) for site in other.approx.sites if site.plate)
+            raise NotImplementedError(
+                f"workers of pm.Trainer: rows have latent variables, {names}, whose parameters would have to stay with "
+                "their rows. Fit them in one process, or take guide=pm.Amortized(...), which computes them "
+                "from the data of a row"
+            )
+        return cls(other.approx, other.objective, other.n_particles, other.reduction)
+
+    def gradients(
+        self,
+        dense: Sequence[SharedVariable],
+        n_outer: int = 1,
+        more_replacements: Mapping[Variable | str, Any] | None = None,
+    ) -> Gradients:
+        n_losses = int(self.objective.returns_loss) + len(self.objective.guide_losses)
+        sizes = [param.get_value(borrow=True).size for param in dense]
+        self.received = pytensor.shared(
+            np.zeros(n_losses + sum(sizes)), "received", shape=(n_losses + sum(sizes),)
+        )
+        scaled = self.received * self.factor()
+        ends = n_losses + np.cumsum(sizes)
+        gradients = [
+            scaled[end - size : end].reshape(param.get_value(borrow=True).shape).astype(param.dtype)
+            for param, size, end in zip(dense, sizes, ends.tolist())
+        ]
+        losses = [scaled[k].astype(pytensor.config.floatX) for k in range(n_losses)]
+        seed = self.approx.rng.randint(2**62, dtype="int64")
+        self.seed = pytensor.shared(np.array(seed), "seed")
+        loss = losses[0] if losses else None
+        return Gradients(loss, gradients, [], losses[1:], {self.seed: self.seed + 1})
+
+
+@dataclass(eq=False)
+class _ShardRows:
+    """The batches of a shard, by the number of the step."""
+
+    feed: BatchFeed
+    _number: int = -1
+    _chunks: Iterator[FeedChunk] = field(default_factory=lambda: iter(()))
+    _chunk: FeedChunk = field(default_factory=lambda: FeedChunk((), ()))
+    _next: int = 0
+
+    def batch(self, number: int) -> tuple[np.ndarray, ...]:
+        """Return the batch of a step, with an axis of one batch in front. It is valid until the next call."""
+        if number != self._number:
+            row = number * self.feed.batch_size
+            self._chunks = self.feed.read(Position(*divmod(row, self.feed.n_rows)), None)
+            self._chunk, self._next = FeedChunk((), ()), 0
+        while self._next == len(self._chunk):
+            self._chunk.release()
+            self._chunk, self._next = next(self._chunks), 0
+        self._number, self._next = number + 1, self._next + 1
+        return tuple(values[self._next - 1 : self._next] for values in self._chunk.values)
+
+
+@dataclass(eq=False)
+class GradientProgram:
+    """The program of workers: the gradient of a batch's rows of a shard, in nats of all data."""
+
+    objective: FitObjective
+    loader: DataLoader
+    data_name: str
+    arguments: Mapping[str, Any]  # of the fit
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        return self.loader.source.identity
+
+    def build(self) -> None:
+        other = self.objective
+        objective = FitObjective(other.approx, other.objective, other.n_particles, "sum")
+        model = objective.approx.model
+        self._feed = make_feed(model, self.loader, self.data_name)
+        arguments = self.arguments
+        dense = objective.dense(arguments.get("more_obj_params"))
+        found = objective.gradients(
+            dense, arguments.get("obj_n_mc") or 1, arguments.get("more_replacements")
+        )
+        losses = [] if found.loss is None else [found.loss, *found.aux_losses]
+        # Drivers end at a first entry that is not finite: the process that takes the step does so
+        parts = [pt.zeros(1), *map(pt.atleast_1d, losses), *(each.ravel() for each in found.dense)]
+        sizes = [param.get_value(borrow=True).size for param in dense]
+        size = 1 + len(losses) + sum(sizes)
+        outputs = pt.specify_shape(pt.concatenate([x.astype("float64") for x in parts]), (size,))
+        with pytensor.config.change_flags(numba__fastmath=False):
+            self._step = make_step(
+                {},
+                outputs,
+                model=model,
+                random_seed=0,
+                batch_dtypes=self._feed.batch_dtypes,
+                **take_compile_kwargs(
+                    arguments.get("backend"), {"compile_kwargs": arguments.get("compile_kwargs")}
+                ),
+            )
+        self._start = self._step.load()
+        shared = self._step.shared
+        #: The place in the state of each parameter, and of each generator
+        self._params = [shared.index(param) if param in shared else None for param in dense]
+        self._rngs = [i for i, x in enumerate(self._start) if isinstance(x, np.random.Generator)]
+        self._ends = np.cumsum(sizes).tolist()
+        self._shards: dict[int, _ShardRows] = {}
+
+    def gradient(self, point: np.ndarray, number: int, seed: int, shard: int) -> np.ndarray:
+        """Return the losses and the gradients of a shard at a point, weighted by its part of all rows.
+
+        `number` is that of the batch.
+        """
+        n_shards = number_of_shards(self.loader.batch_size)
+        if shard not in self._shards:
+            part = self.loader.shard(shard, n_shards, self.loader.batch_size // n_shards)
+            feed = make_feed(self.objective.approx.model, self.loader, self.data_name, part)
+            self._shards[shard] = _ShardRows(feed)
+        rows, state, start = self._shards[shard], list(self._start), 0
+        for place, end in zip(self._params, self._ends):
+            if place is not None:
+                old = self._start[place]
+                state[place] = point[start:end].astype(old.dtype).reshape(old.shape)
+            start = end
+        for k, place in enumerate(self._rngs):
+            sequence = np.random.SeedSequence(seed, spawn_key=(shard, k))
+            state[place] = np.random.Generator(np.random.PCG64(sequence))
+        batch, driver = rows.batch(number), self._step.driver
+        values = tuple(np.ascontiguousarray(batch[i]) for i in self._step.batch_variables)
+        prepared = PreparedBatches(driver.prepare_batches(values), 0)
+        losses = driver.run(tuple(state), 1, prepared).losses
+        return losses[0, 1:] * (rows.feed.n_rows / self.loader.total_size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Gradient:
+    """Task: the gradient of some shards, and the seconds that it took."""
+
+    point: np.ndarray
+    number: int
+    seed: int
+
+    def __call__(self, program: GradientProgram, shards: range) -> tuple[np.ndarray, float]:
+        started = time.perf_counter()
+        parts = [program.gradient(self.point, self.number, self.seed, k) for k in shards]
+        return np.sum(parts, axis=0), time.perf_counter() - started
+
+
+class StepsOnWorkers:
+    """Driver of steps whose gradients come from workers, while there is a pool of them.
+
+    Parameters
+    ----------
+    step : Step
+        Takes a step with the gradients in `received`.
+    objective : GradientsOfWorkers
+    dense : sequence of SharedVariable
+        The parameters, in the order of the gradients.
+    feed : BatchFeed
+        Counts the batches.
+    n_shards : int
+    """
+
+    name = "workers"
+
+    def __init__(
+        self,
+        step: Step,
+        objective: GradientsOfWorkers,
+        dense: Sequence[SharedVariable],
+        feed: BatchFeed,
+        n_shards: int,
+    ) -> None:
+        self._driver: Driver = step.driver
+        self._received = step.shared.index(objective.received)
+        self._seed = step.shared.index(objective.seed)
+        self._dense = [step.shared.index(param) for param in dense]
+        self._feed, self._n_shards, self._has_loss = feed, n_shards, step.has_loss
+        self.pool: Pool | None = None
+        self._times: list[tuple[float, float]] = []
+
+    def load(self, shared: Sequence[SharedVariable]) -> State:
+        return self._driver.load(shared)
+
+    def store(self, state: State, shared: Sequence[SharedVariable]) -> None:
+        self._driver.store(state, shared)
+
+    def copy(self, state: State) -> State:
+        return self._driver.copy(state)
+
+    def compile(self, state: State) -> None:
+        self._driver.compile(state)
+
+    def prepare_batches(self, values: tuple[np.ndarray, ...]) -> Any:
+        return self._driver.prepare_batches(values)
+
+    def run(self, state: State, n_steps: int, batches: PreparedBatches | None = None) -> Run:
+        losses = []
+        for k in range(n_steps):
+            started = time.perf_counter()
+            values = list(state)
+            point = np.concatenate([np.ravel(values[i]) for i in self._dense]).astype("float64")
+            task = _Gradient(point, self._feed.n_used + k, int(values[self._seed]))
+            values[self._received], seconds = self._sum(task)
+            state, loss = self._driver.run(tuple(values), 1)
+            losses.append(loss)
+            self._compare(time.perf_counter() - started, seconds)
+            if self._has_loss and not np.isfinite(loss.flat[0]):
+                break
+        return Run(state, np.concatenate(losses))
+
+    def _sum(self, task: _Gradient) -> tuple[np.ndarray, float]:
+        """Return the sum of the workers' gradients, and of their seconds."""
+        assert self.pool is not None
+        n, n_shards = self.pool.workers.n, self._n_shards
+        groups = [range(k * n_shards // n, (k + 1) * n_shards // n) for k in range(n)]
+        parts = self.pool.map(task, groups)
+        return np.sum([part for part, _ in parts], axis=0), sum(seconds for _, seconds in parts)
+
+    def _compare(self, seconds: float, in_one_process: float) -> None:
+        """Warn, once, if workers make steps slower."""
+        if len(self._times) > TIMED_STEPS:
+            return
+        self._times.append((seconds, in_one_process))
+        if len(self._times) <= TIMED_STEPS:
+            return
+        step, alone = np.median(self._times[TIMED_STEPS // 4 :], axis=0)
+        if alone < step:
+            assert self.pool is not None
+            _log.warning(
+                "A step takes %.3g ms with %d workers, and its gradient would take %.3g ms in one process: messages take "
+                "longer than the work. Take larger batches, method='auto', or leave workers out",
+                1e3 * step,
+                self.pool.workers.n,
+                1e3 * alone,
+            )
+
+
+def put_on_workers(
+    state: FitState,
+    objective: GradientsOfWorkers,
+    batch_size: int,
+    trained: Sequence[SharedVariable],
+) -> FitState:
+    """Let the steps of a prepared fit take gradients of workers."""
+    assert state.feed is not None
+    driver = StepsOnWorkers(
+        state.step,
+        objective,
+        objective.dense(trained),
+        state.feed,
+        number_of_shards(batch_size),
+    )
+    report = replace(state.report, driver=driver.name)
+    return state._replace(step=replace(state.step, driver=driver), report=report)
+
+
+@contextmanager
+def steps_by(workers: Workers, state: FitState, program: GradientProgram) -> Iterator[Pool]:
+    """Let workers compute the gradients of the steps of a fit, within the context."""
+    driver = state.step.driver
+    assert isinstance(driver, StepsOnWorkers)
+    with open_pool(workers, program) as pool:
+        driver.pool = pool
+        try:
+            yield pool
+        finally:
+            driver.pool = None
