@@ -48,6 +48,7 @@ class ShardedPosterior:
     seed: int
     loader: DataLoader
     data_name: str
+    cores: int
     options: dict[str, Any]
     _rows: dict[int, LoadedRows] = field(default_factory=dict, repr=False)
 
@@ -65,7 +66,9 @@ class ShardedPosterior:
     @cached_property
     def logp(self) -> LogPosterior:
         feed = make_feed(self.model, self.loader, self.data_name)
-        return LogPosterior.of(self.model, self.starts, self.seed, feed, **self.options)
+        logp = LogPosterior.of(self.model, self.starts, self.seed, feed, **self.options)
+        logp.budget.cores = self.cores
+        return logp
 
     def rows(self, shard: int) -> LoadedRows:
         """Return the rows of a shard."""
@@ -167,6 +170,7 @@ def passes_by(
         rows.seed,
         loader,
         data_name,
+        workers.cpus,
         dict(inference.compile_options),
     )
     rows.n_shards = program.n_shards

@@ -51,8 +51,9 @@ __all__ = [
 
 _log = logging.getLogger("pymc.variational.inference")
 
-#: The most shards of a batch, whatever the number of workers
-N_SHARDS = 64
+#: The most shards of a batch, whatever the number of workers. More cost more, and messages to more workers take longer than
+#: the work that they save
+N_SHARDS = 16
 
 #: Steps after which their time is compared with that of one process
 TIMED_STEPS = 20
@@ -67,8 +68,13 @@ def number_of_shards(batch_size: int) -> int:
 
 def check_shards(workers: Workers, loader: DataLoader) -> None:
     """Raise if a batch cannot be cut into a shard for each worker."""
+    if workers.n > N_SHARDS:
+        raise ValueError(
+            f"workers={workers.n} of pm.Trainer are more than the {N_SHARDS} that a step can use: method='auto' uses "
+            "any number, whose messages are few"
+        )
     n_shards = number_of_shards(loader.batch_size)
-    if n_shards < workers.n:
+    if workers.n > n_shards:
         raise ValueError(
             f"batch_size={loader.batch_size} of the loader is cut into {n_shards} equal shards at most, which are "
             f"too few for workers={workers.n} of pm.Trainer: write a multiple of {N_SHARDS}, such as "
@@ -236,7 +242,8 @@ class GradientProgram:
             start = end
         for k, place in enumerate(self._rngs):
             sequence = np.random.SeedSequence(seed, spawn_key=(shard, k))
-            state[place] = np.random.Generator(np.random.PCG64(sequence))
+            # Numba takes long for a generator that it has not seen yet
+            state[place].bit_generator.state = np.random.PCG64(sequence).state
         batch, driver = rows.batch(number), self._step.driver
         values = tuple(np.ascontiguousarray(batch[i]) for i in self._step.batch_variables)
         prepared = PreparedBatches(driver.prepare_batches(values), 0)

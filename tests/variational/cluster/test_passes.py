@@ -79,7 +79,7 @@ def trainer_of(workers: Any, **options: Any) -> pm.Trainer:
 def program() -> ShardedPosterior:
     loader, model = problem()
     starts = InitialValues.from_model(model)
-    return ShardedPosterior(model, starts, 1, loader, "batch", {"mode": PYTHON})
+    return ShardedPosterior(model, starts, 1, loader, "batch", 1, {"mode": PYTHON})
 
 
 def test_shards_have_each_row_once(program: ShardedPosterior) -> None:

@@ -292,7 +292,7 @@ def test_workers_that_make_steps_slower(
     [
         (latent, {}, NotImplementedError, "rows have latent variables, 'z'"),
         (regression, {"more_updates": {pytensor.shared(0.0): 1.0}}, TypeError, "more_updates of"),
-        (regression, {"workers": 17}, ValueError, "write a multiple of 64, such as batch_size=64"),
+        (regression, {"workers": 17}, ValueError, "more than the 16 that a step can use"),
     ],
 )
 def test_refusals(
@@ -302,6 +302,16 @@ def test_refusals(
     more = {name: value for name, value in options.items() if name != "workers"}
     with pytest.raises(error, match=re.escape(message)):
         trainer_of(workers, make=make, **more).prepare()
+
+
+def test_a_batch_of_too_few_shards() -> None:
+    loader = pm.DataLoader(Y, batch_size=18)
+    with pm.Model() as model:
+        y = pm.Data("y", loader, dims="obs")
+        pm.Normal("like", pm.Normal("m"), 1, observed=y, dims="obs")
+    with pytest.raises(ValueError, match="a multiple of 16, such as batch_size=32"):
+        pm.Trainer(dataloader=loader, model=model, workers=4)
+    pm.Trainer(dataloader=loader, model=model, workers=2)
 
 
 def test_an_operator_of_users() -> None:
