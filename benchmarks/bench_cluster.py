@@ -4,9 +4,11 @@
 
     python benchmarks/bench_cluster.py [--quick] [--rounds 5] [--rows 1000000]
 
-A logistic regression of rows in Parquet files. One pass of method="auto" computes the log-density and the gradient at 3
+A regression of counts, with a negative binomial likelihood, of rows in Parquet files. One process reads in a thread of
+its own while it computes, so that it uses a part of the second core too. One pass of method="auto" computes the log-density and the gradient at 3
 points, in one process with one thread and by workers of one core each. One step is of mean-field ADVI, whose batches grow.
-Figures are medians over the rounds of wall time, so the machine has to be quiet.
+"One core" is one process on one core. Figures are medians over the rounds of wall time, in turns, so the machine has to
+be quiet.
 
 The curves follow from the measured time of a message, with compute times of workers that vary by 10 %, of which 1 % are
 stragglers of three times as long, and 10 Gb/s between nodes.
@@ -14,6 +16,8 @@ stragglers of three times as long, and 10 Gb/s between nodes.
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 import time
 
@@ -27,12 +31,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from _common import as_markdown, machine, main
+from _common import Peer, as_markdown, machine, main, ratio, send, serve, take_turns
 
 N_COLUMNS, FILES, GROUP_ROWS = 10, 8, 65_536
 POINTS = 3
 BATCHES = (6_400, 25_600, 102_400, 409_600)
-WORKERS = (1, 2)
+N_STEPS = 10
+#: Workers of a peer; 0 computes in one process
+PEERS = {"one core": 0, "one process": 0, "1 worker": 1, "2 workers": 2}
 CURVE = (2, 4, 8, 16, 32, 64, 128)
 BYTES_A_SECOND = 10e9 / 8
 
@@ -42,8 +48,8 @@ def write_rows(folder: Path, n_rows: int) -> None:
     coefficients = np.linspace(-1, 1, N_COLUMNS)
     for k in range(FILES):
         x = rng.normal(size=(n_rows // FILES, N_COLUMNS))
-        y = rng.random(len(x)) < 1 / (1 + np.exp(-x @ coefficients))
-        columns = {f"x{i}": x[:, i] for i in range(N_COLUMNS)} | {"y": y.astype("int8")}
+        y = rng.poisson(rng.gamma(2, np.exp(1 + x @ coefficients / 4) / 2))
+        columns = {f"x{i}": x[:, i] for i in range(N_COLUMNS)} | {"y": y}
         pq.write_table(pa.table(columns), folder / f"{k}.parquet", row_group_size=GROUP_ROWS)
 
 
@@ -56,18 +62,10 @@ def problem(folder: Path, batch_size: int) -> tuple[Any, Any]:
     with pm.Model() as model:
         x, y = pm.Data("x", loader, dims=("obs", "column")), pm.Data("y", loader, dims="obs")
         slope = pm.Normal("slope", 0, 5, shape=N_COLUMNS)
-        pm.Bernoulli("like", logit_p=pm.math.dot(x, slope), observed=y, dims="obs")
+        alpha, level = pm.HalfNormal("alpha", 5), pm.Normal("level", 0, 5)
+        mu = pm.math.exp(level + pm.math.dot(x, slope))
+        pm.NegativeBinomial("like", mu=mu, alpha=alpha, observed=y, dims="obs")
     return loader, model
-
-
-def seconds_of(call: Callable[[], Any], rounds: int) -> float:
-    call()
-    times = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return median(times)
 
 
 @contextmanager
@@ -83,7 +81,7 @@ def passes(folder: Path, n_workers: int) -> Iterator[Callable[[], Any]]:
     )
     trainer.prepare()
     inference = trainer.inference
-    points = np.random.default_rng(1).normal(size=(POINTS, N_COLUMNS))
+    points = np.random.default_rng(1).normal(0, 0.1, size=(POINTS, N_COLUMNS + 2))
     if not n_workers:
         yield lambda: inference._logp(points)
         return
@@ -150,7 +148,8 @@ def return_number(program: Nothing, item: int) -> int:
 
 def curve(seconds: float, n_numbers: int, message: Callable[[int], float]) -> list[float]:
     """Return how many times faster steps of `seconds` are, for each number of workers."""
-    rng, found = np.random.default_rng(1), []
+    rng = np.random.default_rng(1)
+    found: list[float] = []
     for n in CURVE:
         work = seconds / n * np.exp(0.1 * rng.normal(size=(4_000, n)))
         work *= np.where(rng.random(work.shape) < 0.01, 3.0, 1.0)
@@ -159,30 +158,43 @@ def curve(seconds: float, n_numbers: int, message: Callable[[int], float]) -> li
     return found
 
 
+def measure(settings: dict[str, Any]) -> None:
+    """Be a peer: time passes or steps."""
+    if settings["name"] == "one core":
+        os.sched_setaffinity(0, {0})
+    folder, n_workers, size = Path(settings["folder"]), PEERS[settings["name"]], settings["size"]
+    made = steps(folder, n_workers, size, N_STEPS) if size else passes(folder, n_workers)
+    with made as call:
+        call()
+        send({})
+
+        def answer() -> dict[str, float]:
+            started = time.perf_counter()
+            call()
+            return {"time": (time.perf_counter() - started) / (N_STEPS if size else 1)}
+
+        serve(answer)
+
+
 def benchmark(arguments: Any) -> str:
-    rounds = arguments.rounds
-    n_rows, batches = arguments.rows, BATCHES[:2] if arguments.quick else BATCHES
+    rounds, n_rows = arguments.rounds, arguments.rows
     parts = [f"# Fits by workers\n\n{machine('numba', 'ray')}. Rounds: {rounds}"]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_rows(folder, n_rows)
+    with tempfile.TemporaryDirectory() as folder:
+        write_rows(Path(folder), n_rows)
         rows = []
-        for kind, make in [
-            (f"pass over {n_rows:,} rows", lambda n: passes(folder, n)),
-            *(
-                (f"step of {size:,} rows", lambda n, size=size: steps(folder, n, size, 10))
-                for size in batches
-                if size <= n_rows
-            ),
-        ]:
-            times = []
-            for n in (0, *WORKERS):
-                with make(n) as call:
-                    times.append(seconds_of(call, rounds) / (10 if "step" in kind else 1))
-            ratios = [f"{times[0] / t:.2f} ×" for t in times[1:]]
-            rows.append([kind, *(f"{1e3 * t:.3g}" for t in times), *ratios])
-    header = ["milliseconds", "one process", *(f"{n} workers" for n in WORKERS)]
-    parts.append(as_markdown([*header, *(f"{n} workers / one process" for n in WORKERS)], rows))
+        for size in (0, *(BATCHES[2:3] if arguments.quick else BATCHES)):
+            peers = {}
+            for name in PEERS:
+                settings = {"name": name, "folder": folder, "size": size, "dtype": "float64"}
+                peers[name] = Peer(__file__, sys.executable, settings)
+            times = take_turns(peers, rounds)
+            for peer in peers.values():
+                peer.__exit__()
+            ratios = [f"{ratio(times[name], times['2 workers']):.2f} ×" for name in times]
+            kind = f"step of {size:,} rows" if size else f"pass over {n_rows:,} rows"
+            rows.append([kind, *(f"{1e3 * median(t):.3g}" for t in times.values()), *ratios[:3]])
+    header = ["milliseconds", *PEERS, *(f"{name} / 2 workers" for name in list(PEERS)[:3])]
+    parts.append(as_markdown(header, rows))
     some = message_seconds(rounds)
     each = (some[2] - some[0]) / 3
     parts.append(
@@ -197,9 +209,9 @@ def benchmark(arguments: Any) -> str:
         ]
         for s in (1e-3, 5e-3, 25e-3, 0.1, 1.0, 10.0, 100.0)
     ]
-    parts.append(as_markdown(["time in one process", *(f"{n} workers" for n in CURVE)], lines))
+    parts.append(as_markdown(["time on one core", *(f"{n} workers" for n in CURVE)], lines))
     return "\n\n".join(parts)
 
 
 if __name__ == "__main__":
-    main(__doc__, benchmark, rounds=5, rows=1_000_000, quick=False)
+    main(__doc__, benchmark, measure, rounds=5, rows=1_000_000, quick=False)

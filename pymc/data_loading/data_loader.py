@@ -233,7 +233,9 @@ class DataLoader(Loader):
         own = ("_plan", "_kept_block")
         return {k: v for k, v in self.__dict__.items() if k not in own} | {"_stream": None}
 
-    def shard(self, k: int, n: int, batch_size: int | None = None) -> DataLoader:
+    def shard(
+        self, k: int, n: int, batch_size: int | None = None, shuffle: bool | None = None
+    ) -> DataLoader:
         """Return a loader of a part of the rows, for one of several processes.
 
         Parameters
@@ -243,6 +245,8 @@ class DataLoader(Loader):
             one at most.
         batch_size : int, optional
             Rows of a batch. Default: as of this loader, or all rows of the part if these are fewer.
+        shuffle : bool, optional
+            Whether each pass has the rows in a new order. Default: as of this loader.
 
         Returns
         -------
@@ -274,7 +278,7 @@ class DataLoader(Loader):
         return DataLoader(
             rows,
             batch_size or max(1, min(self.batch_size, rows.n_rows)),
-            shuffle=self.shuffle,
+            shuffle=self.shuffle if shuffle is None else shuffle,
             buffer_size=buffer_rows,
             seed=int(sequence.generate_state(1, "uint64")[0]),
             drop_last=self.drop_last,

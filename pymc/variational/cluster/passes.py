@@ -73,7 +73,8 @@ class ShardedPosterior:
     def rows(self, shard: int) -> LoadedRows:
         """Return the rows of a shard."""
         if shard not in self._rows:
-            part = self.loader.shard(shard, self.n_shards)
+            # A pass shuffles them itself
+            part = self.loader.shard(shard, self.n_shards, shuffle=False)
             feed = make_feed(self.model, self.loader, self.data_name, part)
             self._rows[shard] = LoadedRows(feed, _seed(self.seed, shard))
         return self._rows[shard]
