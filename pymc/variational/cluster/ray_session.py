@@ -11,7 +11,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
+import socket
 import sys
+import threading
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +54,7 @@ def ray_session(workers: Workers) -> Iterator[Any]:
                 32
             )  # or Ray writes one into the home folder
     ray = import_ray()
-    is_ours = not ray.is_initialized()
+    is_ours, handler = not ray.is_initialized(), signal.getsignal(signal.SIGTERM)
     if is_ours and workers.address is None:
         ray.init(
             num_cpus=workers.n * workers.cpus,
@@ -61,9 +64,12 @@ def ray_session(workers: Workers) -> Iterator[Any]:
         )
     elif is_ours:
         _check_secure(workers)
+        _check_address(workers)
         ray.init(address=workers.address, log_to_driver=False, logging_level=logging.WARNING)
     elif workers.address is not None:
         _check_secure(workers)
+    if is_ours and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own, which stays
     try:
         _check_cores(ray, workers)
         yield ray
@@ -92,6 +98,20 @@ def _check_secure(workers: Workers) -> None:
         "reaches it can run any code: set RAY_AUTH_MODE=token and a token in the environment of all nodes and "
         "of this job, before Ray is imported. insecure=True joins it as it is"
     )
+
+
+def _check_address(workers: Workers) -> None:
+    """Raise if nothing listens at an address: Ray would try for minutes."""
+    host, _, port = str(workers.address).rpartition(":")
+    if not port.isdigit():
+        return  # "auto", which Ray looks up
+    try:
+        socket.create_connection((host, int(port)), workers.timeout).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"address={workers.address!r} of pm.Workers does not answer: {error}. It is the address that "
+            "ray start --head prints on the first node, or 'auto' in a job of the cluster"
+        ) from error
 
 
 def _check_cores(ray: Any, workers: Workers) -> None:

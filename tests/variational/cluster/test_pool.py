@@ -33,9 +33,11 @@ FACTS = {"rows": 20, "kind": "numbers"}
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
     """Two workers, as long as no test of this file has its own Ray."""
+    handler = signal.getsignal(signal.SIGTERM)
     with open_pool(pm.Workers(2, timeout=3), Squares(1, FACTS)) as pool:
         while not all(place.about for place in pool._places):
             list(pool._wait(lambda: None))
+        assert signal.getsignal(signal.SIGTERM) is handler
         yield pool
 
 
