@@ -236,6 +236,12 @@ class GuideApproximation(Approximation):
         """The groups that are fitted, of variables that have others too."""
         return {site.rv: site.groups for site in self.sites if site.groups is not None}
 
+    @property
+    def fitted_groups(self) -> str | None:
+        """How many groups are fitted, of variables that have others too, for a report."""
+        found = self.groups_with_rows.items()
+        return ", ".join(f"{rv.name}: {g.positions.size} of {g.total}" for rv, g in found) or None
+
     def check_groups(self) -> None:
         """Count the rows of groups.
 

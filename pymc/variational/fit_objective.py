@@ -149,14 +149,8 @@ class FitObjective:
             "n_particles": self.n_particles,
             "bound": self.bound,
             "reduction": self.reduction,
-            "groups_with_rows": self.groups_with_rows,
+            "groups_with_rows": self.approx.fitted_groups,
         }
-
-    @property
-    def groups_with_rows(self) -> str | None:
-        """How many groups are fitted, of variables that have others too."""
-        found = self.approx.groups_with_rows.items()
-        return ", ".join(f"{rv.name}: {g.positions.size} of {g.total}" for rv, g in found) or None
 
     @property
     def bound(self) -> str | None:

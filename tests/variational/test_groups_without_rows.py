@@ -11,8 +11,13 @@ from scipy import stats
 
 import pymc as pm
 
+from pymc.minibatch.group_reads import groups_with_rows
 from pymc.variational import diagnose
 from pymc.variational.approximation import guided_approximation
+from pymc.variational.auto import AutoInference
+from pymc.variational.auto.log_posterior import LogPosterior
+from pymc.variational.guides.initial_values import InitialValues
+from tests.variational.engine import PYTHON
 
 MODE = {"mode": "FAST_COMPILE"}
 RNG = np.random.default_rng(1)
@@ -235,6 +240,51 @@ def test_fewer_cells_are_no_new_groups():
         pm.set_data({"i": np.array([0, 0, 2])})
     with pytest.raises(ValueError, match=r"rows of 1 groups of 'cell' .* 4"):
         approx.check_groups()
+
+
+@pytest.mark.parametrize("minibatch", [False, True])
+def test_the_log_posterior_is_the_one_without_empty_groups(minibatch):
+    model, other = (make(minibatch=minibatch) for make in (with_empty, without_empty))
+    groups = {rv.name: found for rv, found in groups_with_rows(model).items()}
+    assert list(groups) == ["effect"]
+    found, expected = (
+        LogPosterior.of(each, InitialValues.from_model(each), groups=of_each, mode=PYTHON)
+        for each, of_each in ((model, groups), (other, {}))
+    )
+    points = np.random.default_rng(1).normal(size=(3, 6))
+    rows = (np.arange(12).reshape(3, 4),) if minibatch else None
+    for one, two in zip(found(points, rows), expected(points, rows)):
+        np.testing.assert_allclose(one, two, rtol=1e-12)
+
+
+def test_a_fit_without_settings_leaves_empty_groups_out(tmp_path):
+    options = {"method": "auto", "random_seed": 1, "progressbar": False}
+    model = with_empty(minibatch=True)
+    approx, expected = (pm.fit(model=each, **options) for each in (model, without_empty()))
+    assert approx.report.settings["groups_with_rows"] == "effect: 4 of 9"
+    assert approx.params[0].get_value().shape == expected.params[0].get_value().shape
+    found, known = (fit.sample(4000, random_seed=1).posterior for fit in (approx, expected))
+    for name in ("mu", "s"):
+        # Draws of 1,000 effective ones or more each
+        assert abs(found[name].mean() - known[name].mean()) < 5 * known[name].std() * np.sqrt(0.002)
+    standard = found["effect"].sel(group=[1, 4, 6, 7, 8]) / found["s"]
+    assert stats.kstest(standard.values.ravel(), "norm").pvalue > 1e-5
+    assert np.isfinite(approx.sample(5, correct=False).posterior["effect"]).all()
+    approx.save(tmp_path / "fit")
+    again = pm.load_approximation(tmp_path / "fit", model=with_empty())
+    np.testing.assert_array_equal(
+        *(fit.sample(5, random_seed=1).posterior["effect"] for fit in (again, approx))
+    )
+
+
+def test_a_fit_without_settings_is_made_anew_for_groups_that_get_rows():
+    model = with_empty()
+    inference = AutoInference(model, random_seed=1)
+    inference.fit(max_gradients=100, progressbar=False, compile_kwargs=MODE)
+    with model:
+        pm.set_data({"number": np.where(GROUP == 5, 7, GROUP)})
+    with pytest.raises(ValueError, match="rows of 1 groups of 'effect' that had none"):
+        inference.refine(max_gradients=100, progressbar=False)
 
 
 def test_groups_that_get_rows_need_a_new_fit():

@@ -50,9 +50,10 @@ from pymc.variational.engine.interrupts import Interrupts
 from pymc.variational.engine.step_cache import one_at_a_time
 from pymc.variational.fit_options import backend_name, take_compile_kwargs
 from pymc.variational.fitting import FitState
-from pymc.variational.guides.base import sites_of
+from pymc.variational.guides.base import Layout, sites_of
 from pymc.variational.guides.empirical import EmpiricalGuide
 from pymc.variational.guides.initial_values import InitialValues
+from pymc.variational.guides.prior import drawable_groups
 from pymc.variational.guides.specification import make_guides
 from pymc.variational.progress import Compiling, StageProgress
 from pymc.variational.report import FitReport, Setting
@@ -118,7 +119,11 @@ class AutoInference:
             model = full_data_model(model)
         self.model = model
         self.starts = InitialValues.from_model(model, start)
-        self.fitted_model = model if is_streamed(model) else _model_to_fit(model, self.starts)
+        #: Groups with rows, of variables that have others
+        self.groups = {} if is_streamed(model) else drawable_groups(model)
+        sites = [replace(site, groups=self.groups.get(site.rv)) for site in sites_of(model)]
+        size = Layout.of(sites, self.starts.point).size
+        self.fitted_model = model if is_streamed(model) else _model_to_fit(model, size)
         self._of_seed = np.random.RandomState(random_seed)
         self._rng = np.random.default_rng(self._of_seed.randint(2**30))
         self.compile_options: Mapping[str, Any] = {}
@@ -249,7 +254,8 @@ class AutoInference:
         options = take_compile_kwargs(backend, asked)
         self.compile_options = options
         seed = int(self._rng.integers(2**30))
-        logp = LogPosterior.of(self.fitted_model, self.starts, seed, data, **options)
+        groups = {rv.name: found for rv, found in self.groups.items()}
+        logp = LogPosterior.of(self.fitted_model, self.starts, seed, data, groups, **options)
         logp.budget.cores = _cores(cores, "pm.fit")
         # Few rows are read once and kept, and are then fitted as rows in memory are
         if isinstance(logp.data, LoadedRows) and logp.n_all < MANY_ROWS and logp.data.fit:
@@ -271,8 +277,9 @@ class AutoInference:
     def _set_family(self, family: Normal, include_transformed: bool) -> None:
         """Set the form of the covariance, and create the approximation."""
         self._family = family
-        # Of all groups: those without rows are drawn as exactly as the others
-        normal = guided_approximation(self.model, family.guide, starts=self.starts, groups={})
+        normal = guided_approximation(
+            self.model, family.guide, starts=self.starts, groups=self.groups
+        )
         normal.rng = self._of_seed
         size = min(N_KEPT, max(N_KEPT // 10, MOST_KEPT // family.size))
         self.approx = AutoApproximation(normal, size, self.starts)
@@ -317,6 +324,7 @@ class AutoInference:
     ) -> None:
         logp, started, stopped = self._logp, time.perf_counter(), "finished"
         assert logp is not None
+        self.approx.check_groups()
         last = logp.budget.n_gradients + max_gradients
         with Interrupts() as interrupts, StageProgress(theme=theme, show=progressbar) as bar:
 
@@ -465,6 +473,7 @@ class AutoInference:
             settings={
                 "guide": approx.normal.guides[0].name,
                 "corrected": corrected,
+                **({} if (found := approx.fitted_groups) is None else {"groups_with_rows": found}),
                 **self.more_settings(),
             },
             verdict=verdict,
@@ -498,9 +507,12 @@ def _full(logp: LogPosterior) -> Normal:
     )
 
 
-def _model_to_fit(model: Model, starts: InitialValues) -> Model:
-    """Return a model of minibatches if it has many rows that can be subsampled, and one of all rows otherwise."""
-    full, size = full_data_model(model), sum(map(np.size, starts.point.values()))
+def _model_to_fit(model: Model, size: int) -> Model:
+    """Return a model of minibatches if it has many rows that can be subsampled, and one of all rows otherwise.
+
+    `size` is that of a point.
+    """
+    full = full_data_model(model)
     observed = [full.rvs_to_values[rv] for rv in full.observed_RVs if rv.type.ndim]
     lengths = [current_length(axis_length(value, 0)) or 0 for value in observed]
     if max(lengths, default=0) < MANY_ROWS or size > ROWS_UP_TO:
@@ -564,7 +576,7 @@ class AutoApproximation(GuideApproximation):
             {None: EmpiricalGuide(size, 0.0, replace=False)},
             rng=normal.rng,
             starts=starts,
-            groups={},
+            groups=normal.groups_with_rows,
         )
         super().__init__(normal.model, guides, rng=normal.rng)
         self.normal, self.size = normal, size

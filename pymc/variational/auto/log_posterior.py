@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -19,13 +19,15 @@ import pytensor
 import pytensor.tensor as pt
 
 from pytensor.gradient import grad
+from pytensor.graph.basic import Variable
 
 from pymc.minibatch.axis_tracking import Rows, index_variables
+from pymc.minibatch.group_reads import Groups
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.rebuild import rebuild
 from pymc.variational.engine.batch_feed import BatchFeed, PreparedBatches
 from pymc.variational.engine.step_cache import Step, make_step
-from pymc.variational.guides.base import Layout, sites_of
+from pymc.variational.guides.base import Layout, add_values, sites_of
 from pymc.variational.guides.initial_values import InitialValues
 from pymc.variational.local_params.table import rows_in_all
 from pymc.variational.stable_logs import stabilised
@@ -94,17 +96,20 @@ class LogPosterior:
         starts: InitialValues,
         seed: int = 0,
         feed: BatchFeed | None = None,
+        groups: Mapping[str, Groups] = {},
         **compile_kwargs: Any,
     ) -> LogPosterior:
         """Compile the log-posterior of a model, or reuse its compiled function.
 
-        `seed` is that of the order of rows, and `feed` has those of a loader.
+        `seed` is that of the order of rows, and `feed` has those of a loader. Of some variables, by name, it is that
+        of the `groups` of them.
         """
-        layout = Layout.of(sites_of(model), starts.point)
+        sites = [replace(site, groups=groups.get(site.name)) for site in sites_of(model)]
+        layout = Layout.of(sites, starts.point)
         start = layout.flatten(starts.point).astype("float64")
         dtype = pytensor.config.floatX
         point = pytensor.shared(start.astype(dtype), "point", shape=(layout.size,))
-        batch_dtypes, graphs = {point: np.dtype(dtype)}, [model.logp()]
+        batch_dtypes, graphs = {point: np.dtype(dtype)}, [_logp(model, groups)]
         data: RowData | None = None
         if feed is not None:
             batch_dtypes, data = batch_dtypes | feed.batch_dtypes, LoadedRows(feed, seed)
@@ -114,7 +119,8 @@ class LogPosterior:
             found = index_variables(graphs)
             data = NumberedRows(rows_in_all([Rows(found[0])]), seed)
             graphs = rebuild(graphs, dict.fromkeys(found, rows))
-        values = {site.value: value for site, value in layout.split(point, 0).items()}
+        values: dict[Variable, Variable] = {}
+        add_values(values, layout.split(point, 0), 0)
         [logp] = stabilised(at_one_draw(graphs, values))
         # Drivers take the first entry for the loss: a constant, so that they continue where the others are not finite
         outputs = pt.concatenate(
@@ -201,6 +207,19 @@ class LogPosterior:
                 self.budget.n_rows += n_done * n_rows
         values = np.where(found[:, 1] < np.inf, found[:, 1], -np.inf)
         return values, found[:, 2:]
+
+
+def _logp(model: Model, groups: Mapping[str, Groups]) -> Variable:
+    """Return the log-probability of a model without the terms of other groups of some variables."""
+    if not groups:
+        return model.logp()
+    variables = [*model.basic_RVs, *model.potentials]
+    logps = dict(zip(variables, model.logp(vars=variables, sum=False)))
+    of_groups = (
+        logp[groups[var.name].index()] if var.name in groups else logp
+        for var, logp in logps.items()
+    )
+    return pt.add(*(logp.sum() for logp in of_groups))
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,7 +144,7 @@ def _make(
             "pm.load_approximation out"
         )
     if contents.type == AutoApproximation.__name__:
-        normal = guided_approximation(model, _guides(contents), groups={})
+        normal = guided_approximation(model, _guides(contents), groups=groups)
         approx = AutoApproximation(normal, size)
     elif contents.type == "Empirical":
         approx = approximations.Empirical(size=size, model=model)

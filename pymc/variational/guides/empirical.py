@@ -54,10 +54,11 @@ class EmpiricalGuide(FlatGuide):
     replace: bool = True
     name = "empirical"
     couples_rows = True
-    takes_groups = False  # particles of all variables, such as those of a trace
     has_logq = False
 
     def __post_init__(self) -> None:
+        # Those with replacement may come from a trace of all variables
+        self.takes_groups = not self.replace
         check_int(self.size, "size", "an empirical guide")
         hint = "It is the standard deviation of the noise with which they start, such as 1.0"
         check_number(self.jitter, "jitter", "particles", at_least=0, hint=hint)

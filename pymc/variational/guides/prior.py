@@ -15,7 +15,7 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
-from pymc.minibatch.group_reads import groups_with_rows
+from pymc.minibatch.group_reads import Groups, groups_with_rows
 from pymc.variational.guides.base import (
     Guide,
     Latents,
@@ -30,7 +30,7 @@ from pymc.variational.guides.latent_distribution import draw_given, to_unconstra
 if TYPE_CHECKING:
     from pymc.model.core import Model
 
-__all__ = ["PriorGuide", "can_be_drawn", "new_groups", "prior_guides"]
+__all__ = ["PriorGuide", "can_be_drawn", "drawable_groups", "new_groups", "prior_guides"]
 
 
 class PriorGuide(Guide):
@@ -77,6 +77,17 @@ def can_be_drawn(rv: Variable) -> bool:
     except Exception:
         return False
     return tuple(drawn) == (2, *shape)
+
+
+def drawable_groups(model: Model) -> dict[Variable, Groups]:
+    """Return the groups with rows of free variables, of which the others can be drawn from their prior."""
+    whole: set[Variable] = set()
+    while True:
+        found = groups_with_rows(model, whole)
+        if not (kept := {rv for rv in found if not can_be_drawn(rv)}):
+            return found
+        # What a variable with all of its groups depends on has other groups with rows
+        whole |= kept
 
 
 def new_groups(
