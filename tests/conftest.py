@@ -3,8 +3,10 @@
 
 """What the tests share: plain PyMC beside the patch, and how Hypothesis draws its examples."""
 
+import gc
 import os
 
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -34,6 +36,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{len(needing)} tests need a C++ compiler (g++), found none")
         for item in needing:
             item.add_marker(pytest.mark.skip(reason="PyTensor found no C++ compiler (g++)"))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage less often, and never among what was imported."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Hide the C compiler from tests that are not about it.
+
+    PyTensor's Python linker compiles the inner graphs of Ops for C where there is a compiler, for half a second
+    to two each.
+    """
+    cxx = pytensor.config.cxx if item.get_closest_marker("cxx") else ""
+    with pytensor.config.change_flags(cxx=cxx):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

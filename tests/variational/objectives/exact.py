@@ -19,7 +19,11 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
+from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import Mode
+from pytensor.compile.rewriting import inline_ofg_node
+from pytensor.graph.basic import Variable
+from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
@@ -136,12 +140,20 @@ def compiled(model: pm.Model, outputs: Mapping[str, Any], mode: Any = PYTHON) ->
     many = one
     if mode is PYTHON:
         many = [pt.tensor(shape=(None, *var.type.shape), dtype=var.dtype) for var in one]
-        graphs = vectorize_graph(graphs, dict(zip(one, many)))
-    with pytensor.config.change_flags(cxx=""):
-        function = pytensor.function(
-            [*rows.values(), *many], graphs, mode=mode, on_unused_input="ignore"
-        )
+        graphs = vectorize_graph(without_inner_graphs(graphs), dict(zip(one, many)))
+    function = pytensor.function(
+        [*rows.values(), *many], graphs, mode=mode, on_unused_input="ignore"
+    )
     return Evaluation(function, [var.type.shape for var in one], list(outputs))
+
+
+def without_inner_graphs(graphs: Sequence[Variable]) -> list[Variable]:
+    """Put inner graphs, as that of a logsumexp, in the place of their Ops, which Python calls for each draw."""
+    fgraph = FunctionGraph(outputs=list(graphs), clone=False)
+    while nodes := [node for node in fgraph.apply_nodes if isinstance(node.op, OpFromGraph)]:
+        for node in nodes:
+            fgraph.replace_all(zip(node.outputs, inline_ofg_node(node)), import_missing=True)
+    return list(fgraph.outputs)
 
 
 def _all_rows(approx: Any) -> dict[Any, np.ndarray]:
