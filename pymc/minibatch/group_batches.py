@@ -155,10 +155,11 @@ class GroupBatch:
         )
 
     @property
-    def shape(self) -> Variable:
-        """The shape of the value of all groups."""
+    def of_zeros(self) -> Variable:
+        """An array of the shape of the value of all groups."""
         others = list(self.slots[0].shape[1:])
-        return pt.stack([*others[: self.axis], np.int64(self.n_groups), *others[self.axis :]])
+        shape = [*others[: self.axis], np.int64(self.n_groups), *others[self.axis :]]
+        return self.value.type.filter_variable(pt.zeros(shape, self.value.type.dtype))
 
     @property
     def counts(self) -> np.ndarray:
@@ -270,12 +271,14 @@ def batch_terms(
             for slots, index in zip(batch.slots, batch.indexes)
             if axis == batch.axis and _are_equal(found, index)
         }
-        # Terms may count the entries of a group
-        reads |= {
-            node.outputs[0]: batch.shape
+        # Terms may count the entries of a group, of which no value is needed
+        counted = [
+            node
             for node in toposort(graphs)
-            if isinstance(node.op, Shape) and node.inputs[0] is batch.value
-        }
+            if isinstance(node.op, Shape) and batch.value in set(ancestors(node.inputs))
+        ]
+        arrays = rebuild([node.inputs[0] for node in counted], {batch.value: batch.of_zeros})
+        reads |= {node.outputs[0]: array.shape for node, array in zip(counted, arrays)}
         graphs = _without_checks(rebuild(graphs, reads), batch.value)
         terms = dict(zip(terms, graphs))
     return terms

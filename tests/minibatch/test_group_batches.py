@@ -160,6 +160,10 @@ BY_BATCH = {
         lambda u, i, x, s: pm.Dirichlet("e", s + np.arange(18.0).reshape(6, 3), shape=(6, 3))[u, 2],
         "e",
     ),
+    "vectors that sum to 0": (
+        lambda u, i, x, s: (pm.ZeroSumNormal("e", s, shape=(6, 3))[u][:, :2] * x).sum(-1),
+        "e",
+    ),
     "thresholds": (
         lambda u, i, x, s: (
             pm.Normal("e", [-1, 1], s, dims=("user", "feature"), transform=ordered)[u] * x
