@@ -40,6 +40,7 @@ from pymc.variational.checkpoints.trainer import (
     resume,
     trainer_contents,
 )
+from pymc.variational.cluster.pool import Pool
 from pymc.variational.cluster.steps import (
     GradientProgram,
     GradientsOfWorkers,
@@ -150,6 +151,7 @@ class Trainer:
         self._locked: Path | None = None
         self._identity: StepIdentity | None = None
         self._inference: Any = None
+        self._pool: Pool | None = None
 
     def __repr__(self) -> str:
         """Return the method, the loader and the number of batches so far."""
@@ -282,8 +284,9 @@ class Trainer:
         if is_auto(self._method):
             from pymc.variational.cluster.passes import passes_by  # only these fits need it
 
-            with passes_by(self._workers, self.inference, loader, data_name):
+            with passes_by(self._workers, self.inference, loader, data_name) as self._pool:
                 yield
+            self._pool = None
             return
         of_gradient = (
             "obj_n_mc",
@@ -295,10 +298,11 @@ class Trainer:
         arguments = {name: self._arguments.get(name) for name in of_gradient}
         inference = self.inference
         program = GradientProgram(inference.objective, loader, data_name, arguments)
-        with steps_by(self._workers, inference.state, program) as pool:
+        with steps_by(self._workers, inference.state, program) as self._pool:
             try:
                 yield
             finally:
+                pool, self._pool = self._pool, None
                 report = inference.state.report
                 report = replace(report, settings={**report.settings, **pool.settings})
                 inference.state = inference.state._replace(report=report)
@@ -572,6 +576,11 @@ class Trainer:
     @batches_seen.setter
     def batches_seen(self, n: int) -> None:
         self._feed.n_used = n
+
+    @property
+    def worker_processes(self) -> list[tuple[str, int]]:
+        """The node and the process of each worker; none between two calls of :meth:`fit`."""
+        return [] if self._pool is None else self._pool.processes
 
     @property
     def rows_streamed(self) -> int:

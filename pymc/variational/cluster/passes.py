@@ -153,14 +153,14 @@ class RowsOfWorkers(LoadedRows):
 @contextmanager
 def passes_by(
     workers: Workers, inference: AutoInference, loader: DataLoader, data_name: str
-) -> Iterator[None]:
-    """Let workers compute the passes of a prepared fit, within the context."""
+) -> Iterator[Pool | None]:
+    """Let workers compute the passes of a prepared fit, within the context. Without passes there are none."""
     rows = inference.rows
     if rows is None:
         _log.info(
             "The data are small enough to be fitted at once: workers=%d are not used", workers.n
         )
-        yield
+        yield None
         return
     if not isinstance(rows, RowsOfWorkers):
         rows = RowsOfWorkers(rows.feed, rows.seed)
@@ -178,4 +178,4 @@ def passes_by(
     with open_pool(workers, program) as rows.pool:
         pool = rows.pool
         inference.more_settings = lambda: pool.settings
-        yield
+        yield pool

@@ -115,9 +115,14 @@ class Pool:
         self._places = []
 
     @property
+    def processes(self) -> list[tuple[str, int]]:
+        """The node and the process of each worker that has joined."""
+        return [place.where for place in self._places if place.about]
+
+    @property
     def settings(self) -> dict[str, Setting]:
         """What a report says of the workers."""
-        nodes = sorted({place.about.node for place in self._places if place.about})
+        nodes = sorted({node for node, _ in self.processes})
         found: dict[str, Setting] = {"workers": len(self._places), "nodes": ", ".join(nodes)}
         found["bytes_sent"] = self.n_bytes
         if self.lost:

@@ -327,8 +327,7 @@ def test_a_lost_worker_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def kill(approx: Any, losses: Any, i: int) -> None:
         if i == 10 and workers == "killed":
-            pool = trainer.state.step.driver.pool
-            killed.append(pool._places[1].where[1])
+            killed.append(trainer.worker_processes[1][1])
             os.kill(killed[0], signal.SIGKILL)
 
     found = {}
@@ -337,6 +336,7 @@ def test_a_lost_worker_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         trainer.fit(20, callbacks=[kill])
         found[workers] = trainer
     same(found["whole"], found["killed"], 0.0)
+    assert trainer.worker_processes == []
     report = found["killed"].approx.report
     assert str(killed[0]) in report.settings["lost_workers"]
     assert "lost_workers" not in found["whole"].approx.report.settings
