@@ -26,7 +26,6 @@ import numpy as np
 
 from pymc.variational.auto.importance_sampling import LIGHT_TAIL, WeightedDraws, WeightsError
 from pymc.variational.auto.log_posterior import (
-    BLOCK,
     NUMBERS_AT_ONCE,
     Budget,
     LoadedRows,
@@ -43,8 +42,10 @@ from pymc.variational.posterior.log_weights import SubsampledLogDensity, random_
 
 __all__ = ["Passes", "first_pass", "next_pass", "saved_position", "set_position", "weigh_by_rows"]
 
-#: The fewest blocks per number of a point, and the most blocks.
-BLOCKS_PER_NUMBER, MOST_BLOCKS = 8, 65_536
+#: Blocks per number of a point, and the fewest where that would make blocks of few rows; and the lengths of blocks. In data that
+#: are sorted, a block has a part of the categories, and many are needed for the curvature of each.
+BLOCKS_PER_NUMBER, FEWEST_BLOCKS = 64, 8
+SHORTEST, LONGEST = 64, 512
 
 #: Relative change of sds that is noise of the draws.
 NOISE_OF_SDS = 0.1
@@ -157,7 +158,8 @@ class _AroundMean:
 
     def __call__(self, logp: LogPosterior, rows: RowData, shard: int) -> Sums:
         normal, size, n_all = self.normal, logp.size, logp.n_all
-        length = max(1, min(BLOCK, n_all // (BLOCKS_PER_NUMBER * size)), n_all // MOST_BLOCKS)
+        shortest = min(SHORTEST, n_all // (FEWEST_BLOCKS * size))
+        length = max(1, shortest, min(LONGEST, n_all // (BLOCKS_PER_NUMBER * size)))
         length = max(1, rows.n_all // -(-rows.n_all // length))  # blocks of about equal length
         rng = np.random.default_rng((self.seed, shard))
         at_mean, of_pairs = np.zeros((2, size))
