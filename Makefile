@@ -8,7 +8,7 @@ REST = conftest.py setup.py overlay tests $(wildcard benchmarks examples docs/*.
 PYTEST_ARGS = -n 2 --dist loadgroup
 
 .DEFAULT_GOAL = help
-.PHONY: help demo demo-stream test lint conformance soak docs bench clean FORCE
+.PHONY: help demo demo-stream demo-cluster test lint conformance soak docs bench clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -18,6 +18,9 @@ demo: .venv/.demo  ## fit a robust hierarchical regression to 336,776 flights
 
 demo-stream: .venv/.demo  ## stream the flights from Parquet files: kill the fit half-way, resume, compare
 	$(RUN) examples/flights_stream.py
+
+demo-cluster: .venv/.demo  ## fit the flights by two worker processes, kill one of them, compare
+	$(RUN) examples/flights_cluster.py
 
 test: lint  ## lint, and run the tests with the quick part of the conformance check
 	$(RUN) -m pytest $(PYTEST_ARGS)
@@ -33,7 +36,7 @@ conformance: .venv/.test  ## fit every case in every way, and compare the releas
 	$(RUN) tests/conformance.py $(if $(PYMC_TESTS),--tests "$(PYMC_TESTS)")
 
 soak: .venv/.test  ## the long fault tests: kills, full disks, damaged files
-	SOAK=1 $(RUN) -m pytest $(PYTEST_ARGS) tests/data_loading tests/variational/checkpoints
+	SOAK=1 $(RUN) -m pytest $(PYTEST_ARGS) tests/data_loading tests/variational/checkpoints tests/variational/cluster
 
 docs: .venv/.docs  ## build docs/_build/html
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
