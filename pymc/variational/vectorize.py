@@ -26,6 +26,7 @@ from pytensor.tensor.random.op import RandomVariable, RNGConsumerOp
 from pytensor.tensor.rewriting.basic import local_view_op
 from pytensor.tensor.shape import Reshape, Shape, Shape_i
 from pytensor.tensor.subtensor import AdvancedSubtensor, IncSubtensor, Subtensor
+from pytensor.tensor.type_other import NoneTypeT
 from pytensor.xtensor.type import XTensorVariable, as_xtensor
 
 from pymc.minibatch.index import MinibatchIndexRV
@@ -151,6 +152,7 @@ def at_one_draw(graphs: Sequence[Variable], draws: Mapping[Variable, Variable]) 
 
 def _vectorized(graphs: Sequence[Variable], many: Mapping[Variable, Variable]) -> list[Variable]:
     """Vectorize graphs; random variables keep the sizes that no draw changes."""
+    graphs = _with_moving_first_parameters(graphs, many)
     # If a size and a parameter depend on the same data, vectorize_graph would take the size for a batched one
     sizes: dict[Variable, Variable] = {}
     moved = _dependent(graphs, many)
@@ -163,6 +165,31 @@ def _vectorized(graphs: Sequence[Variable], many: Mapping[Variable, Variable]) -
     found = list(vectorize_graph(held, many))
     back = {new: old for old, new in sizes.items()}
     return list(graph_replace(found, back, strict=False)) if back else found
+
+
+def _with_moving_first_parameters(
+    graphs: Sequence[Variable], many: Mapping[Variable, Variable]
+) -> list[Variable]:
+    """Broadcast the first parameter of random variables against one that draws change.
+
+    PyTensor extends the size by the axes that draws add to the first parameter, and to no other: the fixed nu of
+    a Student-t would leave it as it is.
+    """
+    moved = _dependent(graphs, many)
+    for node in toposort(graphs, blockers=list(many)):
+        if not isinstance(node.op, RandomVariable) or isinstance(node.inputs[1].type, NoneTypeT):
+            continue
+        first, *others = node.op.dist_params(node)
+        ndim_of_first, *ndims = node.op.ndims_params
+        moving = [(var, ndim) for var, ndim in zip(others, ndims) if var in moved]
+        if moving and first not in moved:
+            var, ndim = moving[0]
+            zeros = pt.zeros_like(var[(..., *[0] * ndim)], dtype=first.dtype)
+            first = first + pt.shape_padright(zeros, ndim_of_first)
+            new = node.op.make_node(*node.inputs[:2], first, *others).outputs
+            replaced = graph_replace(list(graphs), dict(zip(node.outputs, new)), strict=False)
+            return _with_moving_first_parameters(replaced, many)  # later nodes are new ones
+    return list(graphs)
 
 
 def _by_position(

@@ -196,6 +196,50 @@ def test_a_length_of_the_draw_itself_is_fine():
     assert out.eval({draws: np.arange(6.0).reshape(3, 2)}).tolist() == [0, 2, 4]
 
 
+def student(x):
+    return pm.StudentT.dist(nu=30, mu=x[np.array([0, 1, 1])], sigma=0.1, shape=3)
+
+
+def binomial(x):
+    return pm.Binomial.dist(n=np.array([100, 200, 300]), p=pt.sigmoid(x[0]), shape=3)
+
+
+def two_students(x):
+    return student(student(x)[:2])
+
+
+def multivariate(x):
+    return pm.MvNormal.dist(mu=np.zeros(2), cov=pt.exp(x[0]) * np.eye(2), shape=(3, 2))
+
+
+@pytest.mark.parametrize("dist", [student, two_students])
+def test_random_variables_with_a_fixed_first_parameter(dist):
+    """PyTensor adds the axes of draws to a size by the first parameter alone."""
+    x = pt.vector("x", shape=(2,))
+    draws = pt.matrix("draws", shape=(None, 2))
+    [out] = at_draws([dist(x)], {x: draws})
+    found = out.eval({draws: [[0.0, 1000.0], [-500.0, 7.0]]}, mode=PYTHON)
+    np.testing.assert_allclose(found, [[0, 1000, 1000], [-500, 7, 7]], atol=2)
+    assert len(np.unique(found)) == 6
+
+
+def test_counts_of_a_fixed_number_of_trials():
+    x = pt.vector("x", shape=(2,))
+    draws = pt.matrix("draws", shape=(None, 2))
+    [out] = at_draws([binomial(x)], {x: draws})
+    found = out.eval({draws: [[20.0, 0], [-20.0, 0]]}, mode=PYTHON)
+    assert found.dtype == "int64" and found.tolist() == [[100, 200, 300], [0, 0, 0]]
+
+
+def test_vectors_with_a_fixed_mean():
+    x = pt.vector("x", shape=(2,))
+    draws = pt.matrix("draws", shape=(None, 2))
+    [out] = at_draws([multivariate(x)], {x: draws})
+    found = out.eval({draws: [[20.0, 0], [-20.0, 0]]}, mode=PYTHON)
+    assert found.shape == (2, 3, 2)
+    assert abs(found[0]).min() > 10 and abs(found[1]).max() < 1e-3
+
+
 @pytest.fixture(scope="module")
 def approx():
     return pm.MeanField(model=normal_model(), random_seed=1)
