@@ -46,6 +46,10 @@ MOST_WATCHED = 2048
 #: The largest change of a converged parameter over a stretch, in its unit.
 LARGEST_MOVE = 0.2
 
+#: The largest way that a converged parameter has to go, in its unit, if it slows down as it did over two stretches; and the
+#: slowest such slowing
+LARGEST_LEFT, SLOWEST = 0.5, 0.95
+
 #: The largest error by the noise of steps, in the unit of a parameter.
 LARGEST_NOISE = 0.3
 
@@ -99,6 +103,16 @@ def trend(window: np.ndarray) -> Trend:
     line = np.linspace(-0.5, 0.5, len(blocks))[:, None] * slope
     noise = (blocks - blocks.mean(axis=0) - line).std(axis=0)
     return Trend(slope, np.abs(slope) > SURE * se, noise)
+
+
+def way_left(before: Trend, now: Trend) -> np.ndarray:
+    """Return how far each parameter still moves, if each stretch has the same part of the move before: shape (d,).
+
+    A parameter far from its optimum moves by little, if steps are small, but no slower than before.
+    """
+    with np.errstate(all="ignore"):
+        part = np.clip(np.nan_to_num(now.slope / before.slope), 0, SLOWEST)
+    return np.where(before.is_sure, now.moved, 0.0) * part / (1 - part)
 
 
 def mean_error(window: np.ndarray) -> np.ndarray:
@@ -219,6 +233,7 @@ class ConvergenceMonitor:
         with np.errstate(all="ignore"):
             records /= units
             last_quarter = trend(records[-N_RECORDS // 4 :])
+            left = way_left(trend(records[-N_RECORDS // 2 : -N_RECORDS // 4]), last_quarter)
             moved, noise = np.nan_to_num(last_quarter.moved), np.nan_to_num(last_quarter.noise)
             if averaged:
                 n_last = max(N_RECORDS // 8, round(averaged * len(records)))
@@ -227,6 +242,13 @@ class ConvergenceMonitor:
         if moved[k] > LARGEST_MOVE:
             return _not_converged(
                 f"{self._name(k)} still moved by {moved[k]:.2g} of its sd over the last quarter of the steps",
+                ADVICE,
+            )
+        k = int(left.argmax())
+        if left[k] > LARGEST_LEFT:
+            return _not_converged(
+                f"{self._name(k)} moved by {moved[k]:.2g} of its sd over the last quarter of the steps, and hardly "
+                f"slower than before: it has {left[k]:.2g} or more to go",
                 ADVICE,
             )
         k = int(noise.argmax())

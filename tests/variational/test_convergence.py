@@ -115,6 +115,31 @@ def test_drift_noise_and_rest() -> None:
     assert not Recorded(np.cumsum(noise)).converged()
 
 
+def test_a_slow_way_that_is_far() -> None:
+    """It moves by 0.1 sds in a quarter of the steps, at first and at last; or at first only."""
+    time = np.arange(64 * 10)
+    noise = 0.01 * np.random.default_rng(1).normal(size=len(time))
+    assert not Recorded(noise + 0.1 * time / 160).converged()
+    assert Recorded(noise + np.exp(-time / 100)).converged()
+    assert Recorded(noise + 2 * np.exp(-time / 150)).converged()
+    assert Recorded(noise + 0.01 * time / 160).converged()
+
+
+def test_few_steps_at_a_slow_rate() -> None:
+    """The sds of a mean-field fit to many rows begin at a hundred times theirs, and shrink by a few percent."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(20_000, 5))
+    y = X @ np.linspace(-1, 1, 5) + rng.normal(size=len(X))
+    with pm.Model() as model:
+        x, observed = pm.Minibatch(X, y, batch_size=200)
+        pm.Normal("y", x @ pm.Normal("b", 0, 10, shape=5), 1, observed=observed)
+    adam = pm.adam(learning_rate=0.01)
+    approx = pm.fit(200, model=model, random_seed=1, **quiet(obj_optimizer=adam))
+    assert approx.std.eval().max() > 0.3
+    assert approx.report.converged is False
+    assert "hardly slower than before" in str(approx.report.verdict)
+
+
 def test_a_bound_that_rises() -> None:
     """It is asked of where there are parameters whose scale is not known."""
     rest = Recorded(1e-9 * np.arange(640), shared(1.0))
