@@ -19,6 +19,8 @@ from typing import Any
 
 import cloudpickle
 
+from pytensor import config
+
 from pymc.variational.cluster.ray_session import ray_session
 from pymc.variational.cluster.worker import About, Program, Task, Worker, package_versions
 from pymc.variational.cluster.workers import Workers
@@ -87,7 +89,7 @@ class Pool:
 
     ray: Any
     workers: Workers
-    program: bytes
+    program: Any  # the reference of its pickle, of which each node gets a copy
     data: Mapping[str, Any]
     lost: list[Lost] = field(default_factory=list)
     n_bytes: int = 0
@@ -105,8 +107,16 @@ class Pool:
             If workers have other packages or data.
         """
         self._places = [self._start(number) for number in range(self.workers.n)]
+        warn_at = time.perf_counter() + self.workers.timeout
         while not any(place.about for place in self._places):
             deque(self._wait(check), maxlen=0)
+            if time.perf_counter() > warn_at and not any(place.where[1] for place in self._places):
+                _log.warning(
+                    "The Ray cluster has had no room for a worker of %d cores for %g s: the fit waits for it",
+                    self.workers.cpus,
+                    self.workers.timeout,
+                )
+                warn_at = float("inf")
 
     def close(self) -> None:
         """End all workers."""
@@ -254,7 +264,8 @@ class Pool:
             )
             .remote()
         )
-        return _Place(number, actor, actor.build.remote(self.program), sent=time.perf_counter())
+        building = actor.build.remote(self.program, flags_of_workers())
+        return _Place(number, actor, building, sent=time.perf_counter())
 
     def _join(self, place: _Place, about: About) -> None:
         """Take a worker in, if it has the packages and the data of this process."""
@@ -298,6 +309,14 @@ class Pool:
         place.where, place.look, place.is_late = ("a node", 0), None, False
 
 
+def flags_of_workers() -> dict[str, Any]:
+    """Return the flags of PyTensor that workers need, to compute what this process would.
+
+    Without fast math, which gives other last bits where it was compiled than where it was loaded from the cache.
+    """
+    return {"floatX": config.floatX, "mode": config.mode, "numba__fastmath": False}
+
+
 @contextmanager
 def open_pool(workers: Workers, program: Program) -> Iterator[Pool]:
     """Start workers for a program. They end with the context."""
@@ -309,7 +328,7 @@ def open_pool(workers: Workers, program: Program) -> Iterator[Pool]:
             len(blob) / 2**20,
         )
     with ray_session(workers) as ray:
-        pool = Pool(ray, workers, blob, program.data)
+        pool = Pool(ray, workers, ray.put(blob), program.data)
         try:
             pool.start()
             yield pool

@@ -34,6 +34,7 @@ from pymc.variational.cluster.workers import Workers
 from pymc.variational.engine.batch_feed import BatchFeed, FeedChunk, PreparedBatches
 from pymc.variational.engine.drivers import Driver, State
 from pymc.variational.engine.drivers.base import Run
+from pymc.variational.engine.interrupts import Interrupts
 from pymc.variational.engine.step_cache import Step, make_step
 from pymc.variational.fit_objective import FitObjective, Gradients
 from pymc.variational.fit_options import take_compile_kwargs
@@ -296,6 +297,7 @@ class StepsOnWorkers:
         self._dense = [step.shared.index(param) for param in dense]
         self._feed, self._n_shards, self._has_loss = feed, n_shards, step.has_loss
         self.pool: Pool | None = None
+        self.interrupts: Interrupts | None = None
         self._times: list[tuple[float, float]] = []
 
     def load(self, shared: Sequence[SharedVariable]) -> State:
@@ -320,7 +322,12 @@ class StepsOnWorkers:
             values = list(state)
             point = np.concatenate([np.ravel(values[i]) for i in self._dense]).astype("float64")
             task = _Gradient(point, self._feed.n_used + k, int(values[self._seed]))
-            values[self._received], seconds = self._sum(task)
+            try:
+                values[self._received], seconds = self._sum(task)
+            except KeyboardInterrupt:
+                if not losses:
+                    raise
+                break  # the steps that were taken count
             state, loss = self._driver.run(tuple(values), 1)
             losses.append(loss)
             self._compare(time.perf_counter() - started, seconds)
@@ -333,8 +340,12 @@ class StepsOnWorkers:
         assert self.pool is not None
         n, n_shards = self.pool.workers.n, self._n_shards
         groups = [range(k * n_shards // n, (k + 1) * n_shards // n) for k in range(n)]
-        parts = self.pool.map(task, groups)
+        parts = self.pool.map(task, groups, self._check)
         return np.sum([part for part, _ in parts], axis=0), sum(seconds for _, seconds in parts)
+
+    def _check(self) -> None:
+        if self.interrupts is not None and self.interrupts.pending:
+            raise KeyboardInterrupt
 
     def _compare(self, seconds: float, in_one_process: float) -> None:
         """Warn, once, if workers make steps slower."""

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, Protocol
 
 import cloudpickle
+import pytensor
 
 __all__ = ["About", "Program", "Task", "Worker", "package_versions"]
 
@@ -66,9 +67,11 @@ class Worker:
         """Return the node and the process, also while a task runs."""
         return socket.gethostname(), os.getpid()
 
-    def build(self, program: bytes) -> About:
-        """Build the program."""
+    def build(self, program: bytes, flags: Mapping[str, Any]) -> About:
+        """Build the program, with flags of PyTensor."""
         with self._named_in_errors():
+            for name, value in flags.items():
+                setattr(pytensor.config, name, value)
             self._program = cloudpickle.loads(program)
             self._program.build()
             return About(*self.where(), package_versions(), self._program.data)

@@ -62,6 +62,16 @@ class TakesEnd(Protocol):
         """Take the results of the loop, before the call that is due."""
 
 
+@runtime_checkable
+class Interruptible(Protocol):
+    """A driver that waits for others in `run`.
+
+    If a signal is pending, it ends there after fewer steps, or raises KeyboardInterrupt before the first.
+    """
+
+    interrupts: Interrupts | None
+
+
 class Watches(Protocol):
     """Recorder of parts of the state of a fit, at multiples of `every` steps."""
 
@@ -183,6 +193,8 @@ def run_loop(
     reading = nullcontext() if feed is None else feed.reading(n_steps)
     delayed = Interrupts() if interrupts is None else nullcontext(interrupts)
     with progress, delayed as signals, reading:
+        if isinstance(step.driver, Interruptible):
+            step.driver.interrupts = signals
         try:
             run.go(signals)
             if signals.pending:
@@ -244,19 +256,21 @@ class _Loop:
                     self.stopped = ENDED
                     return
                 batches = self.feed.prepared(self.step.driver, self.step.batch_variables)
-            self._advance(n_next, batches)
+            if self._advance(n_next, batches) < n_next:
+                return  # a driver that waits for others was interrupted
             if self.watch is not None and n_next == next_record:
                 self.watch.record(self.state)
             due = [callback for callback, n in zip(self.callbacks, due_in) if n == n_next]
             if due:
                 self._call(due, interrupts)
 
-    def _advance(self, n_steps: int, batches: PreparedBatches | None) -> None:
-        """Take steps, and keep their losses."""
+    def _advance(self, n_steps: int, batches: PreparedBatches | None) -> int:
+        """Take steps, and keep their losses. Return how many were taken."""
         losses, bad_loss = self._take(n_steps, batches)
-        self.done += len(losses)
+        n_taken = len(losses)
+        self.done += n_taken
         if self.feed is not None:
-            self.feed.advance(len(losses))
+            self.feed.advance(n_taken)
         if losses.ndim == 2:
             self.aux_losses.append(losses[:, 1:])
             losses = losses[:, 0]
@@ -266,6 +280,7 @@ class _Loop:
             bad = batches and batches._replace(start=batches.start + len(losses))
             raise NotFinite(self.end(), bad_loss, bad)
         self.progress.update(self.done, self.history, last=self.done == self.n_steps)
+        return n_taken
 
     def _take(
         self, n_steps: int, batches: PreparedBatches | None

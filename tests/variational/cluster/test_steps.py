@@ -45,8 +45,12 @@ class InProcess:
     programs: list[GradientProgram]
     settings: dict[str, Any]
 
-    def map(self, task: Task, items: Sequence[Any]) -> list[Any]:
-        return [task(program, item) for program, item in zip(self.programs, items, strict=True)]
+    def map(
+        self, task: Task, items: Sequence[Any], check: Callable[[], None] = lambda: None
+    ) -> list[Any]:
+        found = [task(program, item) for program, item in zip(self.programs, items, strict=True)]
+        check()
+        return found
 
 
 @pytest.fixture
@@ -284,6 +288,29 @@ def test_workers_that_make_steps_slower(
     trainer_of(2).fit(30)
     [warning] = [r.message for r in caplog.records if "messages take longer" in r.message]
     assert "with 2 workers" in warning
+
+
+def test_ctrl_c(in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends a step that waits for workers; the steps before are kept."""
+    good = trainer_of(2)
+    good.fit(7)
+    gradient = GradientProgram.gradient
+
+    def signal_at_7(self: Any, point: np.ndarray, number: int, seed: int, shard: int) -> Any:
+        if number == 7 and shard == 0:
+            signal.raise_signal(signal.SIGINT)
+        return gradient(self, point, number, seed, shard)
+
+    monkeypatch.setattr(GradientProgram, "gradient", signal_at_7)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        trainer = trainer_of(2)
+        trainer.fit(20)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert trainer.approx.report.stopped == "interrupted"
+    assert trainer.batches_seen == 7
+    same(trainer, good, 0.0)
 
 
 # --- what is refused ---
