@@ -316,7 +316,7 @@ class StepsOnWorkers:
         return self._driver.prepare_batches(values)
 
     def run(self, state: State, n_steps: int, batches: PreparedBatches | None = None) -> Run:
-        losses = []
+        losses: list[np.ndarray] = []
         for k in range(n_steps):
             started = time.perf_counter()
             values = list(state)
