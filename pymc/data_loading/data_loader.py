@@ -266,15 +266,10 @@ class DataLoader(Loader):
         """
         n = check_int(n, "n", "DataLoader.shard")
         k = check_int(k, "k", "DataLoader.shard", at_least=0, at_most=n - 1)
-        n_rows = self.source.n_rows
-        if self.source.part_lengths is None or n_rows is None:
-            raise ValueError(
-                f"{self.source!r} gives its rows in order only, so that processes cannot read a part of them "
-                "each: give pm.DataLoader arrays, Parquet files, or a pm.Source, which has parts"
-            )
+        n_rows = check_parts(self.source)
         rows = RowRange(self._kept_block, k * n_rows // n, (k + 1) * n_rows // n)
         sequence = np.random.SeedSequence(self.seed, spawn_key=(n, k))
-        buffer_rows = self._shuffle_rows and -(-self._shuffle_rows // n)
+        buffer_rows = -(-self.buffer_size // n) if self.shuffle else None
         return DataLoader(
             rows,
             batch_size or max(1, min(self.batch_size, rows.n_rows)),
@@ -502,6 +497,16 @@ class DataLoader(Loader):
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def check_parts(source: BlockSource) -> int:
+    """Return the number of rows of a source with parts, and raise for others."""
+    if source.part_lengths is None or source.n_rows is None:
+        raise ValueError(
+            f"{source!r} gives its rows in order only, so that processes cannot read a part of them "
+            "each: give pm.DataLoader arrays, Parquet files, or a pm.Source, which has parts"
+        )
+    return source.n_rows
 
 
 def _check_timeout(timeout: object, prefetch: int) -> float | None:

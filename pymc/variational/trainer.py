@@ -21,7 +21,7 @@ from rich.theme import Theme
 
 from pymc.argument_checks import check_int
 from pymc.data_loading.batch import Position
-from pymc.data_loading.data_loader import DataLoader
+from pymc.data_loading.data_loader import DataLoader, check_parts
 from pymc.data_loading.loader import Loader
 from pymc.variational.checkpoints.identity import warn_of_versions
 from pymc.variational.checkpoints.lock import check_own_folder, lock_folder, own_checkpoints
@@ -139,7 +139,12 @@ class Trainer:
         self.dataloader = as_loader(dataloader)
         self._feed = make_feed(self.model, self.dataloader, data_name)
         if self._workers is not None:
-            loader = _check_shards(self.dataloader)
+            loader = _loader_of_workers(self.dataloader)
+            if not isinstance(method, str):
+                raise TypeError(
+                    f"method={method!r} of pm.Trainer with workers has to be the name of a method, such as 'advi', since "
+                    "the gradients are computed elsewhere"
+                )
             if not is_auto(method):
                 check_shards(self._workers, loader)
                 self._feed = positions_feed(loader)
@@ -280,13 +285,15 @@ class Trainer:
         if self._workers is None:
             yield
             return
-        loader, data_name = _check_shards(self.dataloader), self._arguments["data_name"]
+        loader, data_name = _loader_of_workers(self.dataloader), self._arguments["data_name"]
         if is_auto(self._method):
             from pymc.variational.cluster.passes import passes_by  # only these fits need it
 
             with passes_by(self._workers, self.inference, loader, data_name) as self._pool:
-                yield
-            self._pool = None
+                try:
+                    yield
+                finally:
+                    self._pool = None
             return
         of_gradient = (
             "obj_n_mc",
@@ -297,7 +304,9 @@ class Trainer:
         )
         arguments = {name: self._arguments.get(name) for name in of_gradient}
         inference = self.inference
-        program = GradientProgram(inference.objective, loader, data_name, arguments)
+        program = GradientProgram(
+            inference.objective, loader, data_name, arguments, inference.objective.watched
+        )
         with steps_by(self._workers, inference.state, program) as self._pool:
             try:
                 yield
@@ -588,14 +597,24 @@ class Trainer:
         return self._feed.n_used * self.dataloader.batch_size
 
 
-def _check_shards(loader: Loader) -> DataLoader:
+def _loader_of_workers(loader: Loader) -> DataLoader:
     """Return a loader that workers can read a part of each."""
     if not isinstance(loader, DataLoader):
         raise TypeError(
             f"workers of pm.Trainer read a part of the rows each, which a {type(loader).__name__} cannot give: make "
             "the loader by pm.DataLoader(rows, batch_size=...), of arrays, Parquet files, or a pm.Source"
         )
-    loader.shard(0, 1)  # raises if the rows come in order only
+    check_parts(loader.source)
+    if loader.skips_rows:
+        raise ValueError(
+            "on_nan='skip' of pm.DataLoader leaves out rows, so that the workers of pm.Trainer would not know the number "
+            "of rows of their parts: clean the data first, and leave on_nan out"
+        )
+    if loader.total_size != loader.source.n_rows:
+        raise ValueError(
+            f"total_size={loader.total_size} of pm.DataLoader is not the {loader.source.n_rows} rows that the workers of "
+            "pm.Trainer would read: leave it out"
+        )
     return loader
 
 

@@ -80,6 +80,9 @@ class KeptBlock:
         self.source, self._lock = source, threading.Lock()
         self._last: tuple[int, Block] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return KeptBlock, (self.source,)
+
     def read(self, part: int) -> Block:
         """Return the rows of a part, without reading the last one again."""
         with self._lock:

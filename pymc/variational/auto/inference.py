@@ -291,6 +291,11 @@ class AutoInference:
         self._set_family(_full(logp), before.include_transformed)
         self.approx.report, self._now, self._modes = before.report, None, None
 
+    def check(self) -> None:
+        """Raise `Stopped` if the fit is interrupted or its budget is spent."""
+        assert self._logp is not None
+        self._logp.budget.check()
+
     @property
     def rows(self) -> LoadedRows | None:
         """The rows of a loader, if there are too many to hold; others may take their place, to read them elsewhere."""

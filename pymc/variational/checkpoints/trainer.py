@@ -46,6 +46,7 @@ from pymc.variational.checkpoints.store import (
     step_of,
     to_builtins,
 )
+from pymc.variational.cluster.steps import GradientsOfWorkers
 from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step import host_value
 from pymc.variational.fit_options import FitOptions
@@ -135,6 +136,8 @@ class StepIdentity(NamedTuple):
             # A graph that was compiled for another model first has the names of that model's data
             own = [var.type(name=var.name) for var in step.inputs]
             outputs = clone_replace(list(step.graph.outputs), dict(zip(step.graph.shared, own)))
+            if (objective := _of_workers(trainer)) is not None:
+                outputs, own = [*outputs, *objective.graph], [*own, *objective.watched]
             hashed = graph_hash(outputs, own)
         return cls(versions(state.report.backend), model_identity(trainer.model), hashed)
 
@@ -218,14 +221,21 @@ def _state(trainer: Trainer) -> dict[str, SharedVariable]:
     return names_of(list(dict.fromkeys([*_updated(trainer), *trainer.inference.approx.params])))
 
 
+def _of_workers(trainer: Trainer) -> GradientsOfWorkers | None:
+    """Return the objective of a fit whose gradients workers compute."""
+    inference = trainer.inference
+    objective = None if isinstance(inference, AutoInference) else inference.objective
+    return objective if isinstance(objective, GradientsOfWorkers) else None
+
+
 def _step_text(trainer: Trainer) -> dict[str, Any]:
     """Describe what a step computes with, its graph and data in memory by hashes."""
     state = trainer.inference.state
     step, report = state.step, state.report
-    not_data = {*_updated(trainer), *trainer._feed.variables}
-    data = {
-        name: host_value(var) for name, var in names_of(step.inputs).items() if var not in not_data
-    }
+    inputs, not_data = list(step.inputs), {*_updated(trainer), *trainer._feed.variables}
+    if (objective := _of_workers(trainer)) is not None:
+        inputs, not_data = [*inputs, *objective.watched], {*not_data, objective.received}
+    data = {name: host_value(var) for name, var in names_of(inputs).items() if var not in not_data}
     return {
         "guide": str(trainer.approx),
         "backend": report.backend,

@@ -124,16 +124,17 @@ class RowsOfWorkers(LoadedRows):
     #: The workers while a fit runs, and the number of shards
     pool: Pool
     n_shards: int
+    check: Callable[[], None]
 
     @cached_property
     def _ends(self) -> np.ndarray:
         """The number of rows up to the beginning of each shard, and up to the end of the last."""
-        return np.cumsum([0, *self.pool.map(_Count(), range(self.n_shards))])
+        return np.cumsum([0, *self.pool.map(_Count(), range(self.n_shards), self.check)])
 
     def at(self, places: np.ndarray) -> Values:
         cuts = np.searchsorted(places, self._ends)
         of_shards = [places[a:b] - end for a, b, end in zip(cuts, cuts[1:], self._ends)]
-        parts = self.pool.map(_RowsAt(of_shards), range(self.n_shards))
+        parts = self.pool.map(_RowsAt(of_shards), range(self.n_shards), self.check)
         return tuple(map(np.concatenate, zip(*parts)))
 
     def blocks(self, length: int, at_once: int) -> Generator[Values]:
@@ -145,6 +146,7 @@ class RowsOfWorkers(LoadedRows):
         task = _Sums(of_rows, self.seed, self.n_passes)
         parts = self.pool.map(task, range(self.n_shards), logp.budget.check)
         self.pass_ended()
+        self.feed.n_used += -(-self.n_all // self.feed.batch_size)
         logp.budget.n_gradients += sum(n_gradients for _, n_gradients, _ in parts)
         logp.budget.n_rows += sum(n_rows for *_, n_rows in parts)
         return tuple(sum(sums) for sums in zip(*(sums for sums, *_ in parts)))
@@ -163,7 +165,8 @@ def passes_by(
         yield None
         return
     if not isinstance(rows, RowsOfWorkers):
-        rows = RowsOfWorkers(rows.feed, rows.seed)
+        before, rows = rows, RowsOfWorkers(rows.feed, rows.seed)
+        rows.seek(before.seed, before.n_passes)
         inference.rows = rows
     program = ShardedPosterior(
         inference.fitted_model,
@@ -174,8 +177,11 @@ def passes_by(
         workers.cpus,
         dict(inference.compile_options),
     )
-    rows.n_shards = program.n_shards
+    rows.n_shards, rows.check = program.n_shards, inference.check
     with open_pool(workers, program) as rows.pool:
         pool = rows.pool
         inference.more_settings = lambda: pool.settings
-        yield pool
+        try:
+            yield pool
+        finally:
+            inference.more_settings = dict

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cloudpickle
+import numpy as np
 
 from pytensor import config
 
@@ -98,7 +99,7 @@ class Pool:
     _n_in_a_row: int = 0
     _started: float = field(default_factory=time.perf_counter)
 
-    def start(self, check: Callable[[], None] = lambda: None) -> None:
+    def start(self) -> None:
         """Start all workers, and wait for the first; the others join when they are ready.
 
         Raises
@@ -109,7 +110,7 @@ class Pool:
         self._places = [self._start(number) for number in range(self.workers.n)]
         warn_at = time.perf_counter() + self.workers.timeout
         while not any(place.about for place in self._places):
-            deque(self._wait(check), maxlen=0)
+            deque(self._wait(lambda: None), maxlen=0)
             if time.perf_counter() > warn_at and not any(place.where[1] for place in self._places):
                 _log.warning(
                     "The Ray cluster has had no room for a worker of %d cores for %g s: the fit waits for it",
@@ -156,6 +157,10 @@ class Pool:
         list
             The results, in the order of the items.
         """
+        if not self._places:
+            raise RuntimeError(
+                "The workers of a fit end with each call of it: write trainer.fit() to go on"
+            )
         for place in self._places:
             place.is_late = place.pending is not None and place.about is not None
         blob = cloudpickle.dumps(task)
@@ -216,7 +221,7 @@ class Pool:
                 return
             raise error.cause from None  # as it was raised there
         except self.ray.exceptions.RayError as error:
-            self._replace(place, str(error).strip().splitlines()[0])
+            self._replace(place, first_line(error))
             yield place, numbers, None
             return
         if is_late:
@@ -227,7 +232,7 @@ class Pool:
         seconds = (time.perf_counter() - place.sent) / len(numbers)
         self._n_at_once = max(1, min(2 * self._n_at_once, int(SECONDS_AT_ONCE / seconds)))
         self._n_in_a_row = 0
-        self.n_bytes += len(cloudpickle.dumps(answer))
+        self.n_bytes += size_of(answer)
         yield place, numbers, answer
 
     def _silence(self, place: _Place) -> str:
@@ -248,7 +253,7 @@ class Pool:
         try:
             place.where = self.ray.get(place.look)
         except self.ray.exceptions.RayError as error:
-            return str(error).strip().splitlines()[0]
+            return first_line(error)
         if now - place.looked > self.workers.timeout / 4:
             place.look = None
         return ""
@@ -307,6 +312,17 @@ class Pool:
         new = self._start(place.number)
         place.actor, place.pending, place.about = new.actor, new.pending, None
         place.where, place.look, place.is_late = ("a node", 0), None, False
+
+
+def size_of(answer: Any) -> int:
+    """Return the bytes of numbers and arrays."""
+    if isinstance(answer, np.ndarray):
+        return answer.nbytes
+    return sum(map(size_of, answer)) if isinstance(answer, list | tuple) else 8
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def flags_of_workers() -> dict[str, Any]:

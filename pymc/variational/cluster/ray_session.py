@@ -24,6 +24,8 @@ from pymc.variational.cluster.workers import Workers
 
 __all__ = ["ray_session"]
 
+_log = logging.getLogger("pymc.variational.inference")
+
 #: Environment of a Ray that is started here. Ray reads it when it is imported. The last one is Ray's switch for all
 #: of its ports: off, they listen on the loopback address, on any system
 OWN = {
@@ -46,8 +48,9 @@ def ray_session(workers: Workers) -> Iterator[Any]:
     ConnectionError
         If there is no cluster at the address.
     """
+    was_imported = "ray" in sys.modules
     if workers.address is None:
-        if "ray" not in sys.modules:
+        if not was_imported:
             os.environ.update({k: v for k, v in OWN.items() if k not in os.environ})
         if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(
@@ -56,7 +59,14 @@ def ray_session(workers: Workers) -> Iterator[Any]:
     ray = import_ray()
     is_ours, handler = not ray.is_initialized(), signal.getsignal(signal.SIGTERM)
     if is_ours and workers.address is None:
+        if was_imported and any(os.environ.get(name) != value for name, value in OWN.items()):
+            _log.warning(
+                "Ray was imported before the fit, so that it listens on all addresses of this machine, and not on the "
+                "loopback address alone. Import it after, or set %s before",
+                " ".join(f"{name}={value}" for name, value in OWN.items()),
+            )
         ray.init(
+            address="local",
             num_cpus=workers.n * workers.cpus,
             include_dashboard=False,
             log_to_driver=False,

@@ -26,15 +26,21 @@ import pytensor.tensor as pt
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import graph_inputs
+from pytensor.tensor.random.type import RandomGeneratorType
+from pytensor.tensor.type import TensorType
 
 from pymc.data_loading.batch import Position
 from pymc.data_loading.data_loader import DataLoader
+from pymc.minibatch.plates import model_indexes
+from pymc.minibatch.stream_index import is_stream, loader_placeholders
 from pymc.variational.cluster.pool import Pool, open_pool
 from pymc.variational.cluster.workers import Workers
 from pymc.variational.engine.batch_feed import BatchFeed, FeedChunk, PreparedBatches
 from pymc.variational.engine.drivers import Driver, State
 from pymc.variational.engine.drivers.base import Run
 from pymc.variational.engine.interrupts import Interrupts
+from pymc.variational.engine.step import host_value
 from pymc.variational.engine.step_cache import Step, make_step
 from pymc.variational.fit_objective import FitObjective, Gradients
 from pymc.variational.fit_options import take_compile_kwargs
@@ -112,6 +118,9 @@ class GradientsOfWorkers(FitObjective):
 
     received: SharedVariable
     seed: SharedVariable
+    #: The gradients that workers compute, as graphs in nats of all data, and the values that these read beside parameters
+    graph: list[Variable]
+    watched: list[SharedVariable]
 
     @classmethod
     def of(cls, other: Any) -> GradientsOfWorkers:
@@ -121,14 +130,31 @@ class GradientsOfWorkers(FitObjective):
                 "workers of pm.Trainer compute the gradients of guides and objectives, and an operator or a group of "
                 "your own has none: write a pm.variational.Objective and a Guide, or leave workers out"
             )
-        if other.approx.tables:
-            names = ", ".join(repr(site.name) for site in other.approx.sites if site.plate)
+        approx = other.approx
+        stream = loader_placeholders(approx.model)
+        if stream is None:
+            raise NotImplementedError(
+                "workers of pm.Trainer need to know which terms of the model are sums over rows of the loader: make its "
+                "data by pm.Data(name, loader, dims=...)"
+            )
+        if by_batch := [batch.rv.name for guide in approx.guides for batch in guide.group_batches]:
+            raise NotImplementedError(
+                f"workers of pm.Trainer: groups= has {', '.join(map(repr, by_batch))}, whose parameters would have to "
+                "stay with their groups. Leave groups out"
+            )
+        if approx.tables:
+            names = ", ".join(repr(site.name) for site in approx.sites if site.plate)
             raise NotImplementedError(
                 f"workers of pm.Trainer: rows have latent variables, {names}, whose parameters would have to stay with "
                 "their rows. Fit them in one process, or take guide=pm.Amortized(...), which computes them "
                 "from the data of a row"
             )
-        return cls(other.approx, other.objective, other.n_particles, other.reduction)
+        if any(not is_stream(index) for index in model_indexes(approx.model)):
+            raise NotImplementedError(
+                "workers of pm.Trainer read batches of the loader, and the model has a pm.Minibatch beside them: leave "
+                "it out, or give the loader all data"
+            )
+        return cls(approx, other.objective, other.n_particles, other.reduction)
 
     def gradients(
         self,
@@ -136,7 +162,20 @@ class GradientsOfWorkers(FitObjective):
         n_outer: int = 1,
         more_replacements: Mapping[Variable | str, Any] | None = None,
     ) -> Gradients:
-        n_losses = int(self.objective.returns_loss) + len(self.objective.guide_losses)
+        of_rows = FitObjective(self.approx, self.objective, self.n_particles, "sum")
+        found = of_rows.gradients(dense, n_outer, more_replacements)
+        computed = [] if found.loss is None else [found.loss, *found.aux_losses]
+        self.graph, n_losses = [*computed, *found.dense], len(computed)
+        stream = loader_placeholders(self.approx.model)
+        assert stream is not None
+        known = {*dense, stream[0].state, *stream[1].values()}
+        self.watched = [
+            var
+            for var in graph_inputs(self.graph)
+            if isinstance(var, SharedVariable)
+            and isinstance(var.type, TensorType)
+            and var not in known
+        ]
         sizes = [param.get_value(borrow=True).size for param in dense]
         self.received = pytensor.shared(
             np.zeros(n_losses + sum(sizes)), "received", shape=(n_losses + sum(sizes),)
@@ -148,7 +187,7 @@ class GradientsOfWorkers(FitObjective):
             for param, size, end in zip(dense, sizes, ends.tolist())
         ]
         losses = [scaled[k].astype(pytensor.config.floatX) for k in range(n_losses)]
-        seed = self.approx.rng.randint(2**62, dtype="int64")
+        seed = self.approx.rng.randint(2**30, dtype="int64")  # JAX may have integers of 32 bits
         self.seed = pytensor.shared(np.array(seed), "seed")
         loss = losses[0] if losses else None
         return Gradients(loss, gradients, [], losses[1:], {self.seed: self.seed + 1})
@@ -185,6 +224,7 @@ class GradientProgram:
     loader: DataLoader
     data_name: str
     arguments: Mapping[str, Any]  # of the fit
+    watched: Sequence[SharedVariable]  # whose values may change between steps
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -219,17 +259,17 @@ class GradientProgram:
             )
         self._start = self._step.load()
         shared = self._step.shared
-        #: The place in the state of each parameter, and of each generator
+        #: The place in the state of each parameter, of each value that may change, and of each generator
         self._params = [shared.index(param) if param in shared else None for param in dense]
-        self._rngs = [i for i, x in enumerate(self._start) if isinstance(x, np.random.Generator)]
+        self._watched = [shared.index(var) if var in shared else None for var in self.watched]
+        self._rngs = [x for x in self._step.inputs if isinstance(x.type, RandomGeneratorType)]
+        for var in self._rngs:
+            var.container.storage[0] = np.random.default_rng(0)
         self._ends = np.cumsum(sizes).tolist()
         self._shards: dict[int, _ShardRows] = {}
 
-    def gradient(self, point: np.ndarray, number: int, seed: int, shard: int) -> np.ndarray:
-        """Return the losses and the gradients of a shard at a point, weighted by its part of all rows.
-
-        `number` is that of the batch.
-        """
+    def gradient(self, task: Gradient, shard: int) -> np.ndarray:
+        """Return the losses and the gradients of a shard, weighted by its part of all rows."""
         n_shards = number_of_shards(self.loader.batch_size)
         if shard not in self._shards:
             part = self.loader.shard(shard, n_shards, self.loader.batch_size // n_shards)
@@ -239,30 +279,45 @@ class GradientProgram:
         for place, end in zip(self._params, self._ends):
             if place is not None:
                 old = self._start[place]
-                state[place] = point[start:end].astype(old.dtype).reshape(old.shape)
+                state[place] = task.point[start:end].astype(old.dtype).reshape(old.shape)
             start = end
-        for k, place in enumerate(self._rngs):
-            sequence = np.random.SeedSequence(seed, spawn_key=(shard, k))
-            # Numba takes long for a generator that it has not seen yet
-            state[place].bit_generator.state = np.random.PCG64(sequence).state
-        batch, driver = rows.batch(number), self._step.driver
+        for i, value in task.changed.items():
+            if (place := self._watched[i]) is not None:
+                state[place] = self._loaded(self.watched[i], value)
+        for k, var in enumerate(self._rngs):
+            sequence = np.random.SeedSequence(task.seed, spawn_key=(shard, k))
+            generator = var.container.storage[
+                0
+            ]  # Numba takes long for one that it has not seen yet
+            generator.bit_generator.state = np.random.PCG64(sequence).state
+            state[self._step.shared.index(var)] = self._loaded(var, generator)
+        batch, driver = rows.batch(task.number), self._step.driver
         values = tuple(np.ascontiguousarray(batch[i]) for i in self._step.batch_variables)
         prepared = PreparedBatches(driver.prepare_batches(values), 0)
         losses = driver.run(tuple(state), 1, prepared).losses
         return losses[0, 1:] * (rows.feed.n_rows / self.loader.total_size)
 
+    def _loaded(self, var: SharedVariable, value: Any) -> Any:
+        """Return a value as the driver has it in its state."""
+        var.container.storage[0] = value
+        [loaded] = self._step.driver.load([var])
+        return loaded
+
 
 @dataclass(frozen=True, eq=False)
-class _Gradient:
+class Gradient:
     """Task: the gradient of some shards, and the seconds that it took."""
 
-    point: np.ndarray
-    number: int
+    point: np.ndarray  # of the parameters
+    number: int  # of the batch
     seed: int
+    changed: Mapping[
+        int, Any
+    ]  # values that have changed since the program was sent, by their place in `watched`
 
     def __call__(self, program: GradientProgram, shards: range) -> tuple[np.ndarray, float]:
         started = time.perf_counter()
-        parts = [program.gradient(self.point, self.number, self.seed, k) for k in shards]
+        parts = [program.gradient(self, shard) for shard in shards]
         return np.sum(parts, axis=0), time.perf_counter() - started
 
 
@@ -296,6 +351,8 @@ class StepsOnWorkers:
         self._seed = step.shared.index(objective.seed)
         self._dense = [step.shared.index(param) for param in dense]
         self._feed, self._n_shards, self._has_loss = feed, n_shards, step.has_loss
+        self._watched = objective.watched
+        self.note_sent()
         self.pool: Pool | None = None
         self.interrupts: Interrupts | None = None
         self._times: list[tuple[float, float]] = []
@@ -317,11 +374,13 @@ class StepsOnWorkers:
 
     def run(self, state: State, n_steps: int, batches: PreparedBatches | None = None) -> Run:
         losses: list[np.ndarray] = []
+        # After an error, the fit is where it was before these steps
+        state = self._driver.copy(state)
         for k in range(n_steps):
             started = time.perf_counter()
             values = list(state)
             point = np.concatenate([np.ravel(values[i]) for i in self._dense]).astype("float64")
-            task = _Gradient(point, self._feed.n_used + k, int(values[self._seed]))
+            task = Gradient(point, self._feed.n_used + k, int(values[self._seed]), self._changed())
             try:
                 values[self._received], seconds = self._sum(task)
             except KeyboardInterrupt:
@@ -335,9 +394,24 @@ class StepsOnWorkers:
                 break
         return Run(state, np.concatenate(losses))
 
-    def _sum(self, task: _Gradient) -> tuple[np.ndarray, float]:
+    def note_sent(self) -> None:
+        """Note that workers have the present values of what they compute with."""
+        self._sent = [var.container.storage[0] for var in self._watched]
+
+    def _changed(self) -> dict[int, Any]:
+        """Return the values that a callback or the user has set since."""
+        return {
+            i: host_value(var)
+            for i, (var, sent) in enumerate(zip(self._watched, self._sent, strict=True))
+            if var.container.storage[0] is not sent
+        }
+
+    def _sum(self, task: Gradient) -> tuple[np.ndarray, float]:
         """Return the sum of the workers' gradients, and of their seconds."""
-        assert self.pool is not None
+        if self.pool is None:
+            raise RuntimeError(
+                "The workers of a fit end with each call of it: write trainer.fit(n) for more steps"
+            )
         n, n_shards = self.pool.workers.n, self._n_shards
         groups = [range(k * n_shards // n, (k + 1) * n_shards // n) for k in range(n)]
         parts = self.pool.map(task, groups, self._check)
@@ -349,14 +423,13 @@ class StepsOnWorkers:
 
     def _compare(self, seconds: float, in_one_process: float) -> None:
         """Warn, once, if workers make steps slower."""
-        if len(self._times) > TIMED_STEPS:
+        if len(self._times) > TIMED_STEPS or self.pool is None or self.pool.workers.n == 1:
             return
         self._times.append((seconds, in_one_process))
         if len(self._times) <= TIMED_STEPS:
             return
         step, alone = np.median(self._times[TIMED_STEPS // 4 :], axis=0)
         if alone < step:
-            assert self.pool is not None
             _log.warning(
                 "A step takes %.3g ms with %d workers, and its gradient would take %.3g ms in one process: messages take "
                 "longer than the work. Take larger batches, method='auto', or leave workers out",
@@ -391,6 +464,7 @@ def steps_by(workers: Workers, state: FitState, program: GradientProgram) -> Ite
     driver = state.step.driver
     assert isinstance(driver, StepsOnWorkers)
     with open_pool(workers, program) as pool:
+        driver.note_sent()
         driver.pool = pool
         try:
             yield pool

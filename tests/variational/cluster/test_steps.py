@@ -25,9 +25,9 @@ import pymc as pm
 
 from pymc.data_loading.batch import Position
 from pymc.variational.cluster import steps
-from pymc.variational.cluster.steps import GradientProgram
+from pymc.variational.cluster.steps import Gradient, GradientProgram
 from pymc.variational.cluster.worker import Task
-from tests.variational.engine import PYTHON
+from tests.variational.engine import JAX_COPIES, PYTHON
 
 QUIET: dict[str, Any] = {"compile_kwargs": {"mode": PYTHON}, "progressbar": False}
 
@@ -88,6 +88,15 @@ def trainer_of(
     return pm.Trainer(method, dataloader=loader, model=make(loader), workers=workers, **options)
 
 
+def program_of(trainer: pm.Trainer) -> GradientProgram:
+    """Return the program of a trainer's workers, built here."""
+    trainer.prepare()
+    objective = trainer.inference.objective
+    program = GradientProgram(objective, trainer.dataloader, "batch", QUIET, objective.watched)
+    program.build()
+    return program
+
+
 def values_of(trainer: pm.Trainer) -> list[np.ndarray]:
     return [param.get_value() for param in trainer.approx.params]
 
@@ -107,12 +116,13 @@ def test_the_gradient_is_that_of_the_union_of_the_shards_rows() -> None:
         m = pm.Normal("m", 0.5, 3)
         pm.Normal("like", m, 2, observed=y, dims="obs")
     trainer = pm.Trainer(dataloader=loader, model=model, workers=2, random_seed=1, **QUIET)
-    trainer.prepare()
-    program = GradientProgram(trainer.inference.objective, loader, "batch", QUIET)
-    program.build()
+    program = program_of(trainer)
     at, n_shards, b = 0.3, 16, 1
     for number in (0, 5, 13):
-        found = sum(program.gradient(np.array([at, -40.0]), number, 1, k) for k in range(n_shards))
+        found = sum(
+            program.gradient(Gradient(np.array([at, -40.0]), number, 1, {}), k)
+            for k in range(n_shards)
+        )
         right = (at - 0.5) / 9
         for k in range(n_shards):
             rows = Y[k * N // n_shards : (k + 1) * N // n_shards]
@@ -124,12 +134,10 @@ def test_the_gradient_is_that_of_the_union_of_the_shards_rows() -> None:
 def test_batches_have_each_row_once_a_pass() -> None:
     loader = loader_of()
     trainer = pm.Trainer(dataloader=loader, model=regression(loader), workers=2, **QUIET)
-    trainer.prepare()
-    program = GradientProgram(trainer.inference.objective, loader, "batch", QUIET)
-    program.build()
+    program = program_of(trainer)
     place = [var.name for var in program._feed.variables].index("y")
     for shard in range(16):
-        program.gradient(np.zeros(6), 0, 1, shard)
+        program.gradient(Gradient(np.zeros(6), 0, 1, {}), shard)
         rows = program._shards[shard]
         n_rows = rows.feed.n_rows
         for first in (0, n_rows):
@@ -188,6 +196,123 @@ def test_of_the_right_posterior(in_process: None) -> None:
     mean, sd = Y.sum() / 4 / precision, precision**-0.5
     assert abs(trainer.approx.mean.eval()[0] - mean) < 0.2 * sd
     np.testing.assert_allclose(trainer.approx.std.eval(), sd, rtol=0.2)
+
+
+@pytest.mark.filterwarnings(JAX_COPIES)
+@pytest.mark.parametrize("backend", ["numba", "jax"])
+def test_of_the_right_posterior_when_compiled(in_process: None, backend: str) -> None:
+    """Each step has draws of its own."""
+
+    def normal(loader: pm.DataLoader) -> pm.Model:
+        with pm.Model() as model:
+            y = pm.Data("y", loader, dims="obs")
+            pm.Normal("like", pm.Normal("m", 0, 10), 2, observed=y, dims="obs")
+        return model
+
+    loader = loader_of()
+    trainer = pm.Trainer(
+        dataloader=loader,
+        model=normal(loader),
+        workers=2,
+        random_seed=1,
+        backend=backend,
+        progressbar=False,
+        obj_optimizer="tuned",
+    )
+    trainer.fit(600)
+    sd = (N / 4 + 1 / 100) ** -0.5
+    assert abs(trainer.approx.mean.eval()[0] - Y.sum() / 4 * sd**2) < 0.4 * sd
+    np.testing.assert_allclose(trainer.approx.std.eval(), sd, rtol=0.3)
+
+
+def test_values_that_a_callback_sets(in_process: None) -> None:
+    """Workers compute with the values of now: here the data are doubled after 10 steps."""
+
+    def scaled(loader: pm.DataLoader) -> pm.Model:
+        with pm.Model() as model:
+            y = pm.Data("y", loader, dims="obs")
+            scale = pm.Data("scale", 1.0)
+            pm.Normal("like", scale * pm.Normal("m", 0, 10), 2, observed=y, dims="obs")
+        return model
+
+    def halve(approx: Any, losses: Any, i: int) -> None:
+        if i == 10:
+            with model:
+                pm.set_data({"scale": 0.5})
+
+    fits = []
+    for workers in (1, 2):
+        loader = loader_of()
+        model = scaled(loader)
+        trainer = pm.Trainer(
+            dataloader=loader,
+            model=model,
+            workers=workers,
+            random_seed=1,
+            callbacks=[halve],
+            **QUIET,
+        )
+        trainer.fit(20)
+        fits.append(trainer)
+    same(*fits)
+    unchanged = trainer_of(1, make=scaled)
+    unchanged.fit(10)
+    program = program_of(unchanged)
+    point = np.array([3.0, -40.0])
+    plain, halved, doubled = (
+        program.gradient(Gradient(point, 0, 1, changed), 0)[1]
+        for changed in ({}, {0: np.array(0.5)}, {0: np.array(2.0)})
+    )
+    assert len({plain, halved, doubled}) == 3
+
+
+def test_an_error_of_a_worker_leaves_a_state_to_go_on_from(
+    in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled steps change arrays in place: the fit goes on from where the counters are."""
+    options: dict[str, Any] = {"compile_kwargs": None}
+    whole = trainer_of(2, **options)
+    whole.fit(30)
+    gradient, broken = GradientProgram.gradient, [True]
+
+    def fail_at_20(self: Any, task: Gradient, shard: int) -> np.ndarray:
+        if task.number == 20 and broken:
+            raise OSError("a file is gone")
+        return gradient(self, task, shard)
+
+    monkeypatch.setattr(GradientProgram, "gradient", fail_at_20)
+    trainer = trainer_of(2, **options)
+    with pytest.raises(OSError, match="a file is gone"):
+        trainer.fit(30)
+    broken.clear()
+    assert trainer.batches_seen <= 20
+    trainer.fit(30 - trainer.batches_seen)
+    same(trainer, whole, 0.0)
+
+
+def test_a_checkpoint_of_another_gradient(in_process: None, tmp_path: Path) -> None:
+    """The step here has none of the model: what workers compute is compared too."""
+
+    def of_scale(scale: float) -> Callable:
+        def make(loader: pm.DataLoader) -> pm.Model:
+            with pm.Model() as model:
+                y = pm.Data("y", loader, dims="obs")
+                m = pm.Normal("m", 0, 10)
+                pm.Normal("like", pm.Data("k", scale) * m, 2, observed=y, dims="obs")
+            return model
+
+        return make
+
+    trainer_of(2, make=of_scale(1.0)).fit(3, checkpoint=tmp_path)
+    loader = loader_of()
+    for scale, fits in ((1.0, True), (2.0, False)):
+        options: dict[str, Any] = {"dataloader": loader, "workers": 2, **QUIET}
+        options["model"] = of_scale(scale)(loader)
+        if fits:
+            assert pm.Trainer.load(tmp_path, **options).batches_seen == 3
+        else:
+            with pytest.raises(ValueError, match=r"\bk\b.*in the checkpoint"):
+                pm.Trainer.load(tmp_path, **options)
 
 
 def test_parameters_of_the_model(in_process: None) -> None:
@@ -270,9 +395,9 @@ def test_a_step_that_is_not_finite(in_process: None, monkeypatch: pytest.MonkeyP
     good.fit(7)
     gradient = GradientProgram.gradient
 
-    def nan_at_7(self: Any, point: np.ndarray, number: int, seed: int, shard: int) -> np.ndarray:
-        factor = np.nan if (number, shard) == (7, 13) else 1.0
-        return factor * gradient(self, point, number, seed, shard)
+    def nan_at_7(self: Any, task: Gradient, shard: int) -> np.ndarray:
+        factor = np.nan if (task.number, shard) == (7, 13) else 1.0
+        return factor * gradient(self, task, shard)
 
     monkeypatch.setattr(GradientProgram, "gradient", nan_at_7)
     trainer = trainer_of(2)
@@ -296,10 +421,10 @@ def test_ctrl_c(in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
     good.fit(7)
     gradient = GradientProgram.gradient
 
-    def signal_at_7(self: Any, point: np.ndarray, number: int, seed: int, shard: int) -> Any:
-        if number == 7 and shard == 0:
+    def signal_at_7(self: Any, task: Gradient, shard: int) -> Any:
+        if task.number == 7 and shard == 0:
             signal.raise_signal(signal.SIGINT)
-        return gradient(self, point, number, seed, shard)
+        return gradient(self, task, shard)
 
     monkeypatch.setattr(GradientProgram, "gradient", signal_at_7)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -313,12 +438,31 @@ def test_ctrl_c(in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
     same(trainer, good, 0.0)
 
 
+def of_zeros(loader: pm.DataLoader) -> pm.Model:
+    with pm.Model() as model:
+        y = pm.Data("y", np.zeros(B))
+        pm.Data("x", np.zeros((B, 2)))
+        pm.Normal("like", pm.Normal("m"), 2, observed=y, total_size=N)
+    return model
+
+
+def beside_a_minibatch(loader: pm.DataLoader) -> pm.Model:
+    with pm.Model() as model:
+        y = pm.Data("y", loader, dims="obs")
+        m = pm.Normal("m")
+        pm.Normal("like", m, 2, observed=y, dims="obs")
+        pm.Normal("more", m, 2, observed=pm.Minibatch(Y, batch_size=2))
+    return model
+
+
 # --- what is refused ---
 @pytest.mark.parametrize(
     "make, options, error, message",
     [
         (latent, {}, NotImplementedError, "rows have latent variables, 'z'"),
         (regression, {"more_updates": {pytensor.shared(0.0): 1.0}}, TypeError, "more_updates of"),
+        (of_zeros, {}, NotImplementedError, "pm.Data(name, loader, dims=...)"),
+        (beside_a_minibatch, {}, NotImplementedError, "a pm.Minibatch beside them"),
         (regression, {"workers": 17}, ValueError, "more than the 16 that a step can use"),
     ],
 )

@@ -68,6 +68,18 @@ class Doubled(pm.Loader):
             ValueError,
             "gives its rows in order only",
         ),
+        (
+            pm.DataLoader(np.array([1.0, np.nan, 2.0, 3.0]), 2, on_nan="skip"),
+            {"workers": 2},
+            ValueError,
+            "leave on_nan out",
+        ),
+        (
+            pm.DataLoader(np.zeros(10), 2, total_size=20),
+            {"workers": 2},
+            ValueError,
+            "total_size=20 of pm.DataLoader is not the 10 rows",
+        ),
     ],
 )
 def test_of_a_trainer(
