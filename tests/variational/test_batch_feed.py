@@ -237,7 +237,7 @@ class TestFeed:
             with feed.reading(n):
                 while feed.n_ready():
                     feed.advance(1)
-        source = feed._read
+        source = feed.read
         assert source.asked == [(0, 2), (2, 4)]
         assert (source.released, source.closed) == (3, 2)
 
@@ -248,7 +248,7 @@ class TestFeed:
             feed.n_ready()
             feed.advance(3)
             feed.n_ready()
-            assert feed._read.released == 1
+            assert feed.read.released == 1
 
     def test_two_fits_at_once(self):
         fitted = Fitted()
@@ -310,7 +310,7 @@ class TestLoop:
 
         end = loop(fitted, feed, 100, fail)
         assert str(end.error) == "of the callback"
-        assert (end.n_steps, feed.position, feed._read.closed) == (12, 12, 1)
+        assert (end.n_steps, feed.position, feed.read.closed) == (12, 12, 1)
 
     @pytest.mark.parametrize("guard", [False, True])
     @pytest.mark.parametrize("first_bad", [1, 2, 30, 31, 77])

@@ -8,6 +8,7 @@ a Ray on this machine listens on the loopback address, asks for a token of its o
 
 from __future__ import annotations
 
+import builtins
 import logging
 import os
 import secrets
@@ -58,6 +59,7 @@ def ray_session(workers: Workers) -> Iterator[Any]:
             )  # or Ray writes one into the home folder
     ray = import_ray()
     is_ours, handler = not ray.is_initialized(), signal.getsignal(signal.SIGTERM)
+    plain_print = builtins.print
     if is_ours and workers.address is None:
         if was_imported and any(os.environ.get(name) != value for name, value in OWN.items()):
             _log.warning(
@@ -86,6 +88,7 @@ def ray_session(workers: Workers) -> Iterator[Any]:
     finally:
         if is_ours:
             ray.shutdown()
+            builtins.print = plain_print  # Ray has one of its own, which Numba does not know
 
 
 def import_ray() -> Any:

@@ -54,8 +54,8 @@ def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    """One Ray for all fits of this file, with room for two workers."""
-    with ray_session(pm.Workers(2)) as ray:
+    """One Ray for all fits of this file, with room for workers that take the place of others."""
+    with ray_session(pm.Workers(8)) as ray:
         yield ray
 
 

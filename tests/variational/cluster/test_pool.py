@@ -21,6 +21,7 @@ import pymc as pm
 
 from pymc.variational.cluster import pool as pool_module
 from pymc.variational.cluster.pool import Pool, WorkersLostError, open_pool
+from pymc.variational.cluster.ray_session import ray_session
 from tests.variational.cluster.programs import Fails, Once, Square, Squares
 
 # Not by importorskip: Ray reads its environment when it is imported
@@ -34,7 +35,11 @@ FACTS = {"rows": 20, "kind": "numbers"}
 def pool() -> Iterator[Pool]:
     """Two workers, as long as no test of this file has its own Ray."""
     handler = signal.getsignal(signal.SIGTERM)
-    with open_pool(pm.Workers(2, timeout=3), Squares(1, FACTS)) as pool:
+    # Room for the two and for those of tests, also while a lost one has not left its core yet
+    with (
+        ray_session(pm.Workers(8)),
+        open_pool(pm.Workers(2, timeout=3), Squares(1, FACTS)) as pool,
+    ):
         while not all(place.about for place in pool._places):
             list(pool._wait(lambda: None))
         assert signal.getsignal(signal.SIGTERM) is handler

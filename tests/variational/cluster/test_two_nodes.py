@@ -61,6 +61,19 @@ def test_nodes_come_and_go(cluster: Any) -> None:
         assert [value for value, _ in found] == right and len({pid for _, pid in found}) == 2
 
 
+def test_what_ray_changes_is_restored(cluster: Any) -> None:
+    import builtins
+    import signal
+
+    from ray.experimental import tqdm_ray
+
+    plain, handler = builtins.print, signal.getsignal(signal.SIGTERM)
+    with open_pool(pm.Workers(1, address=cluster.address), Squares(1, {})):
+        tqdm_ray.instance()  # as the first line of a worker's log does
+    assert builtins.print is plain
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
 def test_too_few_cores(cluster: Any) -> None:
     with pytest.raises(ValueError, match=r"takes cpus=64 cores, and .* have \d in total"):
         with open_pool(pm.Workers(1, address=cluster.address, cpus=64), Squares(1, {})):

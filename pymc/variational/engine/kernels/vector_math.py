@@ -21,7 +21,6 @@ from pytensor.scalar.basic import Exp, Log, Log1p
 from pytensor.scalar.math import Sigmoid, Softplus
 from pytensor.tensor.basic import tensor_copy
 from pytensor.tensor.elemwise import CAReduce, Elemwise
-from scipy.special import expit
 
 from pymc.variational.engine.rewrites import TAG_NUMBA
 
@@ -40,7 +39,8 @@ IN_PYTHON: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "exp": np.exp,
     "log": np.log,
     "log1p": np.log1p,
-    "sigmoid": expit,
+    # Not by SciPy, whose special functions import much
+    "sigmoid": lambda x: np.exp(-np.logaddexp(0, -x)).astype(x.dtype),
     "softplus": lambda x: np.logaddexp(0, x).astype(x.dtype),
 }
 
