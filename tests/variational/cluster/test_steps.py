@@ -8,7 +8,7 @@ import os
 import re
 import signal
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -61,9 +61,20 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         programs = [cloudpickle.loads(sent) for _ in range(workers.n)]
         for each in programs:
             each.build()
-        yield InProcess(workers, programs, {"workers": workers.n})
+        try:
+            yield InProcess(workers, programs, {"workers": workers.n})
+        finally:
+            for each in programs:
+                close(each)
 
     monkeypatch.setattr(steps, "open_pool", open_pool)
+
+
+def close(program: GradientProgram) -> None:
+    """End the threads that read, as the end of a worker does."""
+    for rows in program._shards.values():
+        if isinstance(rows._chunks, Generator):
+            rows._chunks.close()
 
 
 def loader_of(**options: Any) -> pm.DataLoader:
@@ -129,6 +140,7 @@ def test_the_gradient_is_that_of_the_union_of_the_shards_rows() -> None:
             batch = [rows[(number * b + i) % len(rows)] for i in range(b)]
             right += len(rows) / b * np.sum(at - np.array(batch)) / 4
         np.testing.assert_allclose(found[1], right)
+    close(program)
 
 
 def test_batches_have_each_row_once_a_pass() -> None:
@@ -144,6 +156,7 @@ def test_batches_have_each_row_once_a_pass() -> None:
             seen = [rows.batch(first + i)[place].item() for i in range(n_rows)]
             mine = Y[shard * N // 16 : (shard + 1) * N // 16]
             np.testing.assert_array_equal(np.sort(seen), np.sort(mine))
+    close(program)
 
 
 # --- fits with any number of workers ---
@@ -264,6 +277,7 @@ def test_values_that_a_callback_sets(in_process: None) -> None:
         for changed in ({}, {0: np.array(0.5)}, {0: np.array(2.0)})
     )
     assert len({plain, halved, doubled}) == 3
+    close(program)
 
 
 def test_an_error_of_a_worker_leaves_a_state_to_go_on_from(
