@@ -267,7 +267,7 @@ class DataLoader(Loader):
         n = check_int(n, "n", "DataLoader.shard")
         k = check_int(k, "k", "DataLoader.shard", at_least=0, at_most=n - 1)
         n_rows = check_parts(self.source)
-        rows = RowRange(self._kept_block, k * n_rows // n, (k + 1) * n_rows // n)
+        rows = RowRange(self._kept_block, *shard_bounds(n_rows, n)[k])
         sequence = np.random.SeedSequence(self.seed, spawn_key=(n, k))
         buffer_rows = -(-self.buffer_size // n) if self.shuffle else None
         return DataLoader(
@@ -497,6 +497,11 @@ class DataLoader(Loader):
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def shard_bounds(n_rows: int, n: int) -> list[tuple[int, int]]:
+    """Return the first row of each of `n` shards, and of what follows it."""
+    return [(k * n_rows // n, (k + 1) * n_rows // n) for k in range(n)]
 
 
 def check_parts(source: BlockSource) -> int:

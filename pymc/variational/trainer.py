@@ -40,6 +40,7 @@ from pymc.variational.checkpoints.trainer import (
     resume,
     trainer_contents,
 )
+from pymc.variational.cluster.passes import passes_by
 from pymc.variational.cluster.pool import Pool
 from pymc.variational.cluster.steps import (
     GradientProgram,
@@ -287,26 +288,15 @@ class Trainer:
             return
         loader, data_name = _loader_of_workers(self.dataloader), self._arguments["data_name"]
         if is_auto(self._method):
-            from pymc.variational.cluster.passes import passes_by  # only these fits need it
-
             with passes_by(self._workers, self.inference, loader, data_name) as self._pool:
                 try:
                     yield
                 finally:
                     self._pool = None
             return
-        of_gradient = (
-            "obj_n_mc",
-            "more_obj_params",
-            "more_replacements",
-            "backend",
-            "compile_kwargs",
-        )
-        arguments = {name: self._arguments.get(name) for name in of_gradient}
         inference = self.inference
-        program = GradientProgram(
-            inference.objective, loader, data_name, arguments, inference.objective.watched
-        )
+        compiler = {name: self._arguments.get(name) for name in ("backend", "compile_kwargs")}
+        program = GradientProgram(inference.objective, loader, data_name, **compiler)
         with steps_by(self._workers, inference.state, program) as self._pool:
             try:
                 yield
@@ -359,8 +349,7 @@ class Trainer:
         with pytensor.config.change_flags(numba__fastmath=False):
             state = inference.prepare(data=self._feed, **fitting)
         if self._workers is not None and not is_auto(self._method):
-            batch_size, trained = self.dataloader.batch_size, fitting.get("more_obj_params") or ()
-            state = put_on_workers(state, inference.objective, batch_size, trained)
+            state = put_on_workers(state, inference.objective, self.dataloader.batch_size)
         inference.state = state._replace(i=n_before)  # steps are counted from the first fit on
         self._inference, self._identity = inference, None  # a new step has another graph
         self._defaults |= {k: v for k, v in kwargs.items() if k in options}

@@ -21,6 +21,8 @@ import pymc as pm
 
 from pymc.variational.engine import step_cache
 from pymc.variational.engine.callback_schedule import next_call
+from pymc.variational.engine.drivers import choose_driver
+from pymc.variational.engine.step import compile_step, step_graph
 from pymc.variational.engine.step_cache import Step, make_step
 
 #: The optimizers of the release
@@ -124,3 +126,14 @@ def called_at(callback: Any, n_steps: int, start: int = 0) -> list[int]:
     while (i := next_call(callback, i, start)) <= start + n_steps:
         calls.append(i)
     return calls
+
+
+def five_steps(model: pm.Model, mode: Any) -> tuple[Any, str, np.ndarray]:
+    """Take steps of ADVI; return the compiled function, the name of the driver, and the losses."""
+    inference = pm.ADVI(model=model, random_seed=1)
+    updates, loss = inference.objective.updates(obj_optimizer=pm.adam(learning_rate=0.1))
+    graph = step_graph(updates, loss, random_seed=3)
+    step = compile_step(graph.with_new_variables(), mode=mode)
+    shared = [graph.shared[i] for i in step.order]
+    driver = choose_driver(step, lambda driver: driver.load(shared))
+    return step.function, driver.name, driver.run(driver.load(shared), 5).losses

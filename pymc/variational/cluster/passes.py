@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pymc.data_loading.data_loader import DataLoader
+from pymc.data_loading.data_loader import DataLoader, shard_bounds
 from pymc.variational.auto.inference import AutoInference
 from pymc.variational.auto.log_posterior import (
     LoadedRows,
@@ -101,14 +101,6 @@ class _Sums:
 
 
 @dataclass(frozen=True, eq=False)
-class _Count:
-    """Task: the number of rows of a shard; skipped ones do not count."""
-
-    def __call__(self, program: ShardedPosterior, shard: int) -> int:
-        return program.rows(shard).n_all
-
-
-@dataclass(frozen=True, eq=False)
 class _RowsAt:
     """Task: the rows of a shard at some places of its first pass."""
 
@@ -126,14 +118,10 @@ class RowsOfWorkers(LoadedRows):
     n_shards: int
     check: Callable[[], None]
 
-    @cached_property
-    def _ends(self) -> np.ndarray:
-        """The number of rows up to the beginning of each shard, and up to the end of the last."""
-        return np.cumsum([0, *self.pool.map(_Count(), range(self.n_shards), self.check)])
-
     def at(self, places: np.ndarray) -> Values:
-        cuts = np.searchsorted(places, self._ends)
-        of_shards = [places[a:b] - end for a, b, end in zip(cuts, cuts[1:], self._ends)]
+        firsts = [start for start, _ in shard_bounds(self.n_all, self.n_shards)]
+        cuts = np.searchsorted(places, [*firsts, self.n_all])
+        of_shards = [places[a:b] - first for a, b, first in zip(cuts, cuts[1:], firsts)]
         parts = self.pool.map(_RowsAt(of_shards), range(self.n_shards), self.check)
         return tuple(map(np.concatenate, zip(*parts)))
 

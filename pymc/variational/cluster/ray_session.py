@@ -54,9 +54,8 @@ def ray_session(workers: Workers) -> Iterator[Any]:
         if not was_imported:
             os.environ.update({k: v for k, v in OWN.items() if k not in os.environ})
         if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(
-                32
-            )  # or Ray writes one into the home folder
+            # Or Ray writes one into the home folder
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     ray = import_ray()
     is_ours, handler = not ray.is_initialized(), signal.getsignal(signal.SIGTERM)
     plain_print = builtins.print

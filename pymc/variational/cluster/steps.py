@@ -118,7 +118,10 @@ class GradientsOfWorkers(FitObjective):
 
     received: SharedVariable
     seed: SharedVariable
-    #: The gradients that workers compute, as graphs in nats of all data, and the values that these read beside parameters
+    #: The parameters
+    params: list[SharedVariable]
+    #: The losses and the gradients that workers compute, as graphs in nats of all data, and the values that these read
+    #: beside the parameters
     graph: list[Variable]
     watched: list[SharedVariable]
 
@@ -165,7 +168,8 @@ class GradientsOfWorkers(FitObjective):
         of_rows = FitObjective(self.approx, self.objective, self.n_particles, "sum")
         found = of_rows.gradients(dense, n_outer, more_replacements)
         computed = [] if found.loss is None else [found.loss, *found.aux_losses]
-        self.graph, n_losses = [*computed, *found.dense], len(computed)
+        self.params, n_losses = list(dense), len(computed)
+        self.graph = [*computed, *found.dense]
         stream = loader_placeholders(self.approx.model)
         assert stream is not None
         known = {*dense, stream[0].state, *stream[1].values()}
@@ -220,52 +224,41 @@ class _ShardRows:
 class GradientProgram:
     """The program of workers: the gradient of a batch's rows of a shard, in nats of all data."""
 
-    objective: FitObjective
+    objective: GradientsOfWorkers
     loader: DataLoader
     data_name: str
-    arguments: Mapping[str, Any]  # of the fit
-    watched: Sequence[SharedVariable]  # whose values may change between steps
+    backend: str | None = None
+    compile_kwargs: Mapping[str, Any] | None = None
 
     @property
     def data(self) -> Mapping[str, Any]:
         return self.loader.source.identity
 
     def build(self) -> None:
-        other = self.objective
-        objective = FitObjective(other.approx, other.objective, other.n_particles, "sum")
-        model = objective.approx.model
-        self._feed = make_feed(model, self.loader, self.data_name)
-        arguments = self.arguments
-        dense = objective.dense(arguments.get("more_obj_params"))
-        found = objective.gradients(
-            dense, arguments.get("obj_n_mc") or 1, arguments.get("more_replacements")
-        )
-        losses = [] if found.loss is None else [found.loss, *found.aux_losses]
+        model, params = self.objective.approx.model, self.objective.params
+        feed = make_feed(model, self.loader, self.data_name)
         # Drivers end at a first entry that is not finite: the process that takes the step does so
-        parts = [pt.zeros(1), *map(pt.atleast_1d, losses), *(each.ravel() for each in found.dense)]
-        sizes = [param.get_value(borrow=True).size for param in dense]
-        size = 1 + len(losses) + sum(sizes)
-        outputs = pt.specify_shape(pt.concatenate([x.astype("float64") for x in parts]), (size,))
-        with pytensor.config.change_flags(numba__fastmath=False):
-            self._step = make_step(
-                {},
-                outputs,
-                model=model,
-                random_seed=0,
-                batch_dtypes=self._feed.batch_dtypes,
-                **take_compile_kwargs(
-                    arguments.get("backend"), {"compile_kwargs": arguments.get("compile_kwargs")}
-                ),
-            )
+        parts = [pt.zeros(1), *(each.ravel().astype("float64") for each in self.objective.graph)]
+        size = 1 + self.objective.received.get_value(borrow=True).size
+        self._step = make_step(
+            {},
+            pt.specify_shape(pt.concatenate(parts), (size,)),
+            model=model,
+            random_seed=0,
+            batch_dtypes=feed.batch_dtypes,
+            **take_compile_kwargs(self.backend, {"compile_kwargs": self.compile_kwargs}),
+        )
         self._start = self._step.load()
         shared = self._step.shared
         #: The place in the state of each parameter, of each value that may change, and of each generator
-        self._params = [shared.index(param) if param in shared else None for param in dense]
-        self._watched = [shared.index(var) if var in shared else None for var in self.watched]
+        self._params, self._watched = (
+            [shared.index(var) if var in shared else None for var in some]
+            for some in (params, self.objective.watched)
+        )
         self._rngs = [x for x in self._step.inputs if isinstance(x.type, RandomGeneratorType)]
         for var in self._rngs:
             var.container.storage[0] = np.random.default_rng(0)
-        self._ends = np.cumsum(sizes).tolist()
+        self._ends = np.cumsum([p.get_value(borrow=True).size for p in params]).tolist()
         self._shards: dict[int, _ShardRows] = {}
 
     def gradient(self, task: Gradient, shard: int) -> np.ndarray:
@@ -283,12 +276,11 @@ class GradientProgram:
             start = end
         for i, value in task.changed.items():
             if (place := self._watched[i]) is not None:
-                state[place] = self._loaded(self.watched[i], value)
+                state[place] = self._loaded(self.objective.watched[i], value)
         for k, var in enumerate(self._rngs):
             sequence = np.random.SeedSequence(task.seed, spawn_key=(shard, k))
-            generator = var.container.storage[
-                0
-            ]  # Numba takes long for one that it has not seen yet
+            # Numba takes long for a generator that it has not seen yet
+            generator = var.container.storage[0]
             generator.bit_generator.state = np.random.PCG64(sequence).state
             state[self._step.shared.index(var)] = self._loaded(var, generator)
         batch, driver = rows.batch(task.number), self._step.driver
@@ -311,9 +303,8 @@ class Gradient:
     point: np.ndarray  # of the parameters
     number: int  # of the batch
     seed: int
-    changed: Mapping[
-        int, Any
-    ]  # values that have changed since the program was sent, by their place in `watched`
+    #: Values that have changed since the program was sent, by their place among those watched
+    changed: Mapping[int, Any]
 
     def __call__(self, program: GradientProgram, shards: range) -> tuple[np.ndarray, float]:
         started = time.perf_counter()
@@ -329,8 +320,6 @@ class StepsOnWorkers:
     step : Step
         Takes a step with the gradients in `received`.
     objective : GradientsOfWorkers
-    dense : sequence of SharedVariable
-        The parameters, in the order of the gradients.
     feed : BatchFeed
         Counts the batches.
     n_shards : int
@@ -342,14 +331,13 @@ class StepsOnWorkers:
         self,
         step: Step,
         objective: GradientsOfWorkers,
-        dense: Sequence[SharedVariable],
         feed: BatchFeed,
         n_shards: int,
     ) -> None:
         self._driver: Driver = step.driver
         self._received = step.shared.index(objective.received)
         self._seed = step.shared.index(objective.seed)
-        self._dense = [step.shared.index(param) for param in dense]
+        self._dense = [step.shared.index(param) for param in objective.params]
         self._feed, self._n_shards, self._has_loss = feed, n_shards, step.has_loss
         self._watched = objective.watched
         self.note_sent()
@@ -439,21 +427,10 @@ class StepsOnWorkers:
             )
 
 
-def put_on_workers(
-    state: FitState,
-    objective: GradientsOfWorkers,
-    batch_size: int,
-    trained: Sequence[SharedVariable],
-) -> FitState:
+def put_on_workers(state: FitState, objective: GradientsOfWorkers, batch_size: int) -> FitState:
     """Let the steps of a prepared fit take gradients of workers."""
     assert state.feed is not None
-    driver = StepsOnWorkers(
-        state.step,
-        objective,
-        objective.dense(trained),
-        state.feed,
-        number_of_shards(batch_size),
-    )
+    driver = StepsOnWorkers(state.step, objective, state.feed, number_of_shards(batch_size))
     report = replace(state.report, driver=driver.name)
     return state._replace(step=replace(state.step, driver=driver), report=report)
 

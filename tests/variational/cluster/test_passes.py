@@ -26,7 +26,6 @@ from pymc.variational.auto.normal import Dense
 from pymc.variational.cluster.passes import (
     RowsOfWorkers,
     ShardedPosterior,
-    _Count,
     _RowsAt,
     _Sums,
 )
@@ -84,7 +83,7 @@ def program() -> ShardedPosterior:
 
 
 def test_shards_have_each_row_once(program: ShardedPosterior) -> None:
-    counts = [_Count()(program, shard) for shard in range(program.n_shards)]
+    counts = [program.rows(shard).n_all for shard in range(program.n_shards)]
     assert sum(counts) == 2003 and set(counts) == {31, 32} and len(counts) == 64
     rows = [np.concatenate(list(rows_of(program, shard))) for shard in range(64)]
     np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.sort(PROBLEM.y))

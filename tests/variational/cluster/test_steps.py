@@ -102,8 +102,12 @@ def trainer_of(
 def program_of(trainer: pm.Trainer) -> GradientProgram:
     """Return the program of a trainer's workers, built here."""
     trainer.prepare()
-    objective = trainer.inference.objective
-    program = GradientProgram(objective, trainer.dataloader, "batch", QUIET, objective.watched)
+    program = GradientProgram(
+        trainer.inference.objective,
+        trainer.dataloader,
+        "batch",
+        compile_kwargs=QUIET["compile_kwargs"],
+    )
     program.build()
     return program
 
@@ -147,10 +151,10 @@ def test_batches_have_each_row_once_a_pass() -> None:
     loader = loader_of()
     trainer = pm.Trainer(dataloader=loader, model=regression(loader), workers=2, **QUIET)
     program = program_of(trainer)
-    place = [var.name for var in program._feed.variables].index("y")
     for shard in range(16):
         program.gradient(Gradient(np.zeros(6), 0, 1, {}), shard)
         rows = program._shards[shard]
+        place = [var.name for var in rows.feed.variables].index("y")
         n_rows = rows.feed.n_rows
         for first in (0, n_rows):
             seen = [rows.batch(first + i)[place].item() for i in range(n_rows)]

@@ -14,12 +14,11 @@ from pytensor.tensor.math import Dot
 
 import pymc as pm
 
-from pymc.variational.engine.drivers import choose_driver
 from pymc.variational.engine.kernels import numba_gather_dot
 from pymc.variational.engine.kernels.gather_dot import GatherDot, GatherTDot
 from pymc.variational.engine.kernels.numba_gather_dot import BLOCK
 from pymc.variational.engine.rewrites import TAG, TAG_NUMBA
-from pymc.variational.engine.step import compile_step, step_graph
+from tests.variational.engine import five_steps
 
 STEP = get_mode("NUMBA").including(TAG, TAG_NUMBA)
 # The rewrite, and no compilation
@@ -177,13 +176,7 @@ def step_of_regression(mode):
     with pm.Model() as model:
         rows, observed = pm.Minibatch(X.astype(floatX), y.astype(floatX), batch_size=7)
         pm.Normal("y", rows @ pm.Normal("w", shape=3), 1, observed=observed)
-    inference = pm.ADVI(model=model, random_seed=1)
-    updates, loss = inference.objective.updates(obj_optimizer=pm.adam(learning_rate=0.1))
-    graph = step_graph(updates, loss, random_seed=3)
-    step = compile_step(graph.with_new_variables(), mode=mode)
-    shared = [graph.shared[i] for i in step.order]
-    driver = choose_driver(step, lambda driver: driver.load(shared))
-    return step.function, driver.name, driver.run(driver.load(shared), 5).losses
+    return five_steps(model, mode)
 
 
 def test_a_step_of_a_regression():

@@ -13,11 +13,10 @@ from pytensor.link.numba.dispatch.basic import numba_funcify_and_cache_key
 import pymc as pm
 
 from pymc.variational.engine import rewrites
-from pymc.variational.engine.drivers import choose_driver
 from pymc.variational.engine.kernels import numba_row_sums
 from pymc.variational.engine.kernels.row_sums import MIN_COLUMNS, RowSums
 from pymc.variational.engine.rewrites import TAG, TAG_NUMBA
-from pymc.variational.engine.step import compile_step, step_graph
+from tests.variational.engine import five_steps
 
 BATCHES = [0, 1, 3, 7, 64]
 ROWS, COLUMNS = 300, 9
@@ -154,13 +153,7 @@ def step_of_normals(mode):
     with pm.Model() as model:
         mu, sigma = pm.Normal("mu", shape=COLUMNS), pm.HalfNormal("sigma", shape=COLUMNS)
         pm.Normal("y", mu, sigma, observed=pm.Minibatch(data, batch_size=7))
-    inference = pm.ADVI(model=model, random_seed=1)
-    updates, loss = inference.objective.updates(obj_optimizer=pm.adam(learning_rate=0.1))
-    graph = step_graph(updates, loss, random_seed=3)
-    step = compile_step(graph.with_new_variables(), mode=mode)
-    shared = [graph.shared[i] for i in step.order]
-    driver = choose_driver(step, lambda driver: driver.load(shared))
-    return step.function, driver.name, driver.run(driver.load(shared), 5).losses
+    return five_steps(model, mode)
 
 
 def test_a_step_of_normals(monkeypatch):

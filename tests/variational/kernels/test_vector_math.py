@@ -16,12 +16,11 @@ from pytensor.tensor.elemwise import CAReduce
 import pymc as pm
 
 from pymc.variational.engine import rewrites
-from pymc.variational.engine.drivers import choose_driver
 from pymc.variational.engine.kernels import numba_vector_math, vector_math
 from pymc.variational.engine.kernels.numba_vector_math import FUNCTIONS
 from pymc.variational.engine.kernels.vector_math import FEWEST, VectorMath, has_wide_vectors
 from pymc.variational.engine.rewrites import TAG, TAG_NUMBA
-from pymc.variational.engine.step import compile_step, step_graph
+from tests.variational.engine import five_steps
 
 # All rewrites and no compilation: Numba's, with the linker that runs a graph in Python
 NUMBA = get_mode("NUMBA").including(TAG, TAG_NUMBA)
@@ -182,13 +181,7 @@ def step_of_logistic_regression(mode):
     with pm.Model() as model:
         rows, observed = pm.Minibatch(X.astype(pytensor.config.floatX), y, batch_size=70)
         pm.Bernoulli("y", logit_p=rows @ pm.Normal("w", shape=3), observed=observed)
-    inference = pm.ADVI(model=model, random_seed=1)
-    updates, loss = inference.objective.updates(obj_optimizer=pm.adam(learning_rate=0.1))
-    graph = step_graph(updates, loss, random_seed=3)
-    step = compile_step(graph.with_new_variables(), mode=mode)
-    shared = [graph.shared[i] for i in step.order]
-    driver = choose_driver(step, lambda driver: driver.load(shared))
-    return step.function, driver.name, driver.run(driver.load(shared), 5).losses
+    return five_steps(model, mode)
 
 
 def test_a_step_of_a_logistic_regression(monkeypatch):
