@@ -35,6 +35,7 @@ from pymc.variational.posterior.sample import (
     posterior_draws,
     predictive_draws,
 )
+from pymc.variational.report import fit_html
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
@@ -44,6 +45,10 @@ __all__ = [
     "Storage",
     "guided_approximation",
 ]
+
+
+#: The most variables that are named for a notebook.
+MOST_NAMES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +192,13 @@ class GuideApproximation(Approximation):
         return f"{type(self).__name__}{{{' & '.join(map(_name, self.guides))}}}"
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        names = [site.name for site in self.sites]
+        more = f", and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+        guides = dict.fromkeys(guide.name for guide in self.underlying.guides)
+        rows = {"Variables": ", ".join(names[:MOST_NAMES]) + more, "Guide": ", ".join(guides)}
+        return fit_html(type(self).__name__, self.report, self.hist, rows)
 
     @property
     def groups(self) -> list[Any]:

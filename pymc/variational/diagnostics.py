@@ -25,6 +25,7 @@ from pymc.model.full_data import full_data_model, is_streamed
 from pymc.pytensorf import resolve_backend_compile_kwargs
 from pymc.util import RandomState, _get_seeds_per_chain
 from pymc.variational.approximation import GuideApproximation
+from pymc.variational.display import Status, card
 from pymc.variational.local_params.table import rows_in_all
 from pymc.variational.pareto_smoothing import ABOUT_EQUAL, smoothed
 from pymc.variational.posterior.log_weights import (
@@ -127,6 +128,18 @@ class Diagnosis:
         if self.verdict != "unknown":
             elbo += f"; with their weights the draws are worth {self.ess:,.0f} of the posterior"
         return f"{found}: {self._sentence()}. {elbo}."
+
+    def _repr_html_(self) -> str:
+        verdict = self.verdict
+        good = None if verdict == "unknown" else verdict != "unreliable"
+        rows = {
+            "Pareto k-hat": f"{self.khat:.2f}, reliable below {self.threshold:.2f}",
+            "Effective draws": f"{self.ess:,.0f} of {self.n_draws:,}",
+            "ELBO": f"{self.elbo:,.2f} ± {_digits(self.elbo_se)} nats",
+        }
+        if self.n_rows is not None:
+            rows["Rows"] = f"{self.n_rows:,}, an error of {_digits(self.elbo_rows_se)} nats"
+        return card("Diagnosis", Status(verdict, good, f"{self._sentence()}."), rows)
 
     def _sentence(self) -> str:
         if self.verdict == "unknown":

@@ -96,7 +96,7 @@ class FitOptions:
     compile_kwargs: Mapping[str, Any] | None = field(default=None, metadata=COMPILER)
     fn_kwargs: Mapping[str, Any] | None = field(default=None, metadata=COMPILER)
     # Those of one call alone
-    progressbar: bool = field(default=True, metadata=DISPLAY)
+    progressbar: bool | str = field(default=True, metadata=DISPLAY)
     progressbar_theme: Any = field(default=default_progress_theme, metadata=DISPLAY)
     max_gradients: int | None = field(default=None, metadata=BUDGET)
     max_seconds: float | None = field(default=None, metadata=BUDGET)
@@ -194,7 +194,7 @@ ADVICE = {
     },
     "progressbar": {
         "verbose progress progressbars disableprogress quiet showprogress": (
-            "Write progressbar=True or progressbar=False"
+            "Write progressbar=True, False or 'plot'"
         ),
     },
     "start": {

@@ -47,7 +47,7 @@ from pymc.variational.objectives.base import Objective
 from pymc.variational.objectives.elbo import ELBO
 from pymc.variational.objectives.stein import Stein
 from pymc.variational.operators import KL, KSD
-from pymc.variational.progress import Compiling, FitProgress
+from pymc.variational.progress import Compiling, FitProgress, log_info
 from pymc.variational.report import FitReport, Verdict, describe_failed_step
 from pymc.variational.test_functions import rbf
 from pymc.variational.tuned import with_named_optimizer
@@ -113,7 +113,7 @@ class Fitting:
         n: int = 10000,
         score: bool | None = None,
         callbacks: Sequence[Callable] | None = None,
-        progressbar: bool = True,
+        progressbar: bool | str = True,
         progressbar_theme: Theme = default_progress_theme,
         *,
         backend: str | None = None,
@@ -135,9 +135,9 @@ class Fitting:
         callbacks : list of callable (Approximation, losses, i) -> None
             Called after each step, or if one has an attribute `every`, when that divides `i`: the steps
             between are one compiled call. `StopIteration` ends the fit.
-        progressbar : bool
+        progressbar : bool or "plot"
             Whether to show a bar in a terminal or notebook, or lines in a log, and a line while the fit
-            compiles.
+            compiles. "plot" also draws the loss as the fit goes on.
         progressbar_theme : Theme
             Custom theme for the progress bar
         average : float, optional
@@ -281,7 +281,7 @@ class Fitting:
     def refine(
         self,
         n: int,
-        progressbar: bool = True,
+        progressbar: bool | str = True,
         progressbar_theme: Theme = default_progress_theme,
         **kwargs: Any,
     ) -> None:
@@ -337,7 +337,7 @@ class Fitting:
         )
         return step, tail
 
-    def _run(self, state: FitState, n: int, progressbar: bool, theme: Theme) -> None:
+    def _run(self, state: FitState, n: int, progressbar: bool | str, theme: Theme) -> None:
         """Take steps from `state` on; update `hist`, `state` and `report`."""
         self._check_data()
         for table in self.approx.tables if state.feed is None else ():
@@ -480,9 +480,9 @@ def objective_of_operator(
 def _log_end(n: int, end: LoopEnd, bound: Any = None) -> None:
     """Log how a run ended, as PyMC does, and the kind of its bound."""
     if end.stopped not in ("finished", "interrupted"):
-        _log.info(end.stopped)
+        log_info(_log, end.stopped)
     if n == 0:
-        _log.info("Initialization only")
+        log_info(_log, "Initialization only")
         return
     did = "Finished" if end.stopped == "finished" else f"Interrupted at {end.n_steps:,d}"
     loss = ""
@@ -490,4 +490,4 @@ def _log_end(n: int, end: LoopEnd, bound: Any = None) -> None:
         recent = end.losses[-1000:] if n >= 10 else end.losses[-1:]
         loss = f": {'Average ' if n >= 10 else ''}Loss = {recent.mean():,.5g}"
     what = f", a bound {bound}" if bound else ""
-    _log.info(f"{did} [{100 * end.n_steps // n:.0f}%]{loss}{what}")
+    log_info(_log, f"{did} [{100 * end.n_steps // n:.0f}%]{loss}{what}")

@@ -11,13 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from pymc.variational.display import Status, block_means, card, chart
+
 if TYPE_CHECKING:
     from pymc.variational.approximation import GuideApproximation
     from pymc.variational.engine.batch_feed import PreparedBatches
     from pymc.variational.engine.step_cache import Step
     from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 
-__all__ = ["FitReport", "Setting", "Verdict", "add_fit", "describe_failed_step", "fit_dataset"]
+__all__ = [
+    "FitReport",
+    "Setting",
+    "Verdict",
+    "add_fit",
+    "describe_failed_step",
+    "fit_dataset",
+    "fit_html",
+]
 
 #: A setting in a form that a file of results can hold.
 Setting = str | int | float | bool
@@ -56,12 +66,21 @@ class Verdict:
     khat: float = float("nan")
     ess: float = 0.0
 
-    def __str__(self) -> str:
+    @property
+    def status(self) -> Status:
+        """The word, whether it is a good one, and the sentence."""
         good, word = self.trusted, "trusted"
         if good is None:
             good, word = self.converged, "converged"
         advice = f" {self.advice}." if self.advice else ""
-        return f"{'' if good else 'not '}{word}: {self.reason}.{advice}"
+        return Status(f"{'' if good else 'not '}{word}", good, f"{self.reason}.{advice}")
+
+    def __str__(self) -> str:
+        status = self.status
+        return f"{status.word}: {status.text}"
+
+    def _repr_html_(self) -> str:
+        return card("Verdict", self.status, {})
 
 
 @dataclass(frozen=True)
@@ -162,6 +181,48 @@ class FitReport:
             f"{self.method}: {self.n_steps:,} steps in {self.seconds:.3g} s ({speed}{engine}), "
             f"compiled in {self.compile_seconds:.3g} s, {self.stopped}{bound}{verdict}"
         )
+
+    def _repr_html_(self) -> str:
+        return fit_html("Fit", self)
+
+
+def fit_html(
+    title: str, report: FitReport | None, losses: Any = (), rows: Mapping[str, object] = {}
+) -> str:
+    """Return HTML of a fit for a notebook: the verdict, what ran, the curve of the losses, the settings.
+
+    Parameters
+    ----------
+    title : str
+    report : FitReport, optional
+        None before a fit.
+    losses : array of floats, shape (n_steps,)
+        As in ``approx.hist``.
+    rows : mapping of str to object
+        Lines before those of the report.
+    """
+    if report is None:
+        return card(title, Status("not fitted", None), rows)
+    engine = dict.fromkeys([report.driver, report.backend])
+    rows = {
+        **rows,
+        "Method": report.method,
+        "Steps": f"{report.n_steps:,}, {report.stopped}",
+        "Time": f"{report.seconds:.3g} s, compiled in {report.compile_seconds:.3g} s ({', '.join(engine)})",
+    }
+    factor, unit = report.loss_factor, ""
+    losses = np.asarray(losses, "float64")
+    if factor is not None:
+        losses, unit = losses / factor, " in nats of all data"
+    if losses.size:
+        rows["Loss"] = (
+            f"{losses[-1000:].mean():,.6g}{unit}, average of the last {losses[-1000:].size:,} steps"
+        )
+    verdict = report.verdict
+    status = Status("no verdict", None) if verdict is None else verdict.status
+    ends, means = block_means(losses)
+    figure = chart(ends, means, f"loss{unit}") if losses.size > 1 else ""
+    return card(title, status, rows, report.settings, figure)
 
 
 def add_fit(tree: Any, approx: Approximation) -> Any:

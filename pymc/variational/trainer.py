@@ -64,6 +64,7 @@ from pymc.variational.inference import (
 )
 from pymc.variational.placeholders import as_loader, make_feed
 from pymc.variational.progress import Compiling
+from pymc.variational.report import fit_html
 from pymc.variational.tuned import with_named_optimizer
 
 if TYPE_CHECKING:
@@ -164,6 +165,20 @@ class Trainer:
         method = self._method if isinstance(self._method, str) else type(self._method).__name__
         return f"Trainer({method!r}, {self.dataloader!r}, batches_seen={self.batches_seen})"
 
+    def _repr_html_(self) -> str:
+        where = self.position
+        rows: dict[str, object] = {"Loader": repr(self.dataloader)}
+        rows["Read"] = (
+            f"{self.batches_seen:,} batches; at row {where.row:,} of pass {where.epoch + 1}"
+        )
+        if self._plan is not None:
+            rows["Checkpoints"] = self._plan.folder
+        if self._workers is not None:
+            rows["Workers"] = self._workers
+        approx = None if self._inference is None else self.approx
+        report = None if approx is None or not approx.report.n_steps else approx.report
+        return fit_html("Trainer", report, self.hist, rows)
+
     def fit(self, n: int = N_STEPS, **kwargs: Any) -> Any:
         """Take `n` steps, each with the next batch.
 
@@ -229,7 +244,7 @@ class Trainer:
     def refine(
         self,
         n: int,
-        progressbar: bool | None = None,
+        progressbar: bool | str | None = None,
         progressbar_theme: Theme | None = None,
         **kwargs: Any,
     ) -> None:

@@ -3,7 +3,11 @@
 """The bar of a fit: in a terminal, in a notebook, as lines of a log, and not at all."""
 
 import io
+import logging
 import re
+import sys
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +19,15 @@ import pymc as pm
 
 from pymc.variational import progress
 from pymc.variational.engine.loop import LossHistory
-from pymc.variational.progress import LINE, REFRESH, Compiling, FitProgress
+from pymc.variational.progress import (
+    LINE,
+    REFRESH,
+    Compiling,
+    FitProgress,
+    StageProgress,
+    log_info,
+    with_bar,
+)
 
 PYTHON = Mode(linker="py", optimizer=None)
 
@@ -67,7 +79,6 @@ def test_terminal(history, clock):
     assert "200 steps/s" in written
 
 
-@pytest.mark.filterwarnings('ignore:install "ipywidgets" for Jupyter support:UserWarning')
 def test_notebook(history, clock):
     console = Console(force_jupyter=True, record=True, file=io.StringIO())
     assert console.is_jupyter
@@ -227,3 +238,135 @@ def test_it_is_said_before_anything_is_made(capsys, monkeypatch):
         pm.Normal("mu")
         pm.fit(2)
     assert capsys.readouterr().out == "Compiling ...\n"
+
+
+class Handle:
+    """What IPython's display returns."""
+
+    def __init__(self, shown):
+        self.shown = shown
+
+    def update(self, html):
+        self.shown[-1] = html
+
+
+@pytest.fixture
+def cells(monkeypatch):
+    """HTML of the outputs of a notebook without ipywidgets, by a stand-in for IPython."""
+    shown = []
+
+    def display(html, display_id):
+        assert display_id
+        shown.append(html)
+        return Handle(shown)
+
+    module = SimpleNamespace(HTML=str, display=display)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=module))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    return shown
+
+
+def notebook():
+    return Console(force_jupyter=True, file=io.StringIO())
+
+
+def test_a_notebook_has_one_bar(history, clock, cells):
+    """In the place of the message that the fit compiles."""
+    with Compiling(console=notebook()):
+        assert "Compiling" in cells[0]
+        run(notebook(), history, clock)
+    assert len(cells) == 1
+    assert "Compiling" not in cells[0]
+    assert "1,000 of 1,000 steps" in cells[0]
+    assert "Average Loss = 1,234.6" in cells[0]
+    assert 'aria-valuenow="100"' in cells[0]
+    assert "<svg" not in cells[0]
+
+
+def test_a_notebook_tells_the_time_left(history, clock, cells):
+    with FitProgress(1000, console=notebook()) as bar:
+        clock.now += 10.0
+        bar.update(250, history)
+        assert "250 of 1,000 steps" in cells[0]
+        assert "0:00:30 left" in cells[0]
+
+
+def test_a_fit_that_fails_to_compile_leaves_no_message(cells):
+    with pytest.raises(ValueError, match="wrong"), Compiling(console=notebook()):
+        raise ValueError("wrong")
+    assert cells == [""]
+
+
+@pytest.mark.parametrize("where", ["notebook", "terminal"])
+def test_a_picture_of_the_loss(history, clock, cells, where):
+    console = notebook()
+    if where == "terminal":
+        console = Console(force_terminal=True, file=io.StringIO(), width=100)
+    run(console, history, clock, show="plot")
+    assert ("loss, by step" in (cells[0] if cells else text(console.file))) and (
+        "<svg" in cells[0] if cells else "█" in text(console.file)
+    )
+    assert bool(cells) == (where == "notebook")
+
+
+@pytest.mark.parametrize("where", ["notebook", "terminal"])
+def test_a_picture_of_the_moves(clock, cells, where):
+    console = notebook()
+    if where == "terminal":
+        console = Console(force_terminal=True, file=io.StringIO(), width=100)
+    with StageProgress(console=console, show="plot") as bar:
+        for moved in (np.inf, 100.0, 1.0, 0.01):
+            clock.now += 1.0
+            bar.show("Fitting a normal", moved)
+        bar.end("trusted")
+    shown = cells[0] if cells else text(console.file)
+    assert "movement in sds" in shown
+    assert "trusted" in shown
+    assert len(cells) == (where == "notebook")
+
+
+def test_no_picture_in_a_log(history, clock):
+    console = Console(file=io.StringIO(), width=150)
+    run(console, history, clock, n_updates=100, apart=1.0, show="plot")
+    assert "█" not in text(console.file)
+
+
+def test_another_word():
+    with pytest.raises(ValueError, match=r"progressbar='graph' of a fit has to be True, False, or"):
+        with pm.Model():
+            pm.Normal("mu")
+            pm.fit(2, progressbar="graph")
+
+
+def test_what_went_well_is_not_red(monkeypatch, caplog, capsys):
+    """In a notebook it is printed, unless the user has handlers of logs."""
+    log = logging.getLogger("pymc.variational.inference")
+    monkeypatch.setattr(progress, "Console", lambda: Console(force_jupyter=False))
+    with caplog.at_level("INFO", log.name):
+        log_info(log, "Finished")
+        assert caplog.messages == ["Finished"]
+        assert capsys.readouterr().out == ""
+        monkeypatch.setattr(logging.root, "handlers", [])
+        printed = SimpleNamespace(is_jupyter=True, print=lambda text, **_: said.append(text))
+        monkeypatch.setattr(progress, "Console", lambda: printed)
+        said = []
+        log_info(log, "Finished [100%]")
+        assert said == ["Finished [100%]"]
+    log.setLevel("WARNING")
+    try:
+        log_info(log, "Finished")
+    finally:
+        log.setLevel(logging.NOTSET)
+    assert len(said) == 1
+    assert caplog.messages == ["Finished"]
+
+
+def test_bars_over_items(clock, cells, monkeypatch):
+    seen = []
+    for item in with_bar(range(4), "Rows", console=notebook()):
+        clock.now += 1.0
+        seen.append(item)
+    assert seen == [0, 1, 2, 3]
+    assert "Rows: 4 of 4" in cells[0]
+    assert len(cells) == 1

@@ -147,7 +147,7 @@ class AutoInference:
         max_gradients: int = MAX_GRADIENTS,
         max_seconds: float | None = None,
         cores: int | None = None,
-        progressbar: bool = True,
+        progressbar: bool | str = True,
         progressbar_theme: Theme = default_progress_theme,
         backend: str | None = None,
         include_transformed: bool = False,
@@ -165,8 +165,8 @@ class AutoInference:
         cores : int, optional
             Threads of computations on many rows, with the same results for any number. Default: all cores that the
             process may use. Only Numba uses more than one.
-        progressbar : bool
-            Whether to show how many sds the answer moves, and a line at the end.
+        progressbar : bool or "plot"
+            Whether to show how many sds the answer moves, and a line at the end. "plot" also draws these.
         progressbar_theme : Theme
         backend : str, optional
             "numba", "jax" or "c". Default: that of `pytensor.config`.
@@ -201,7 +201,7 @@ class AutoInference:
         max_gradients: int = MAX_GRADIENTS,
         max_seconds: float | None = None,
         cores: int | None = None,
-        progressbar: bool = True,
+        progressbar: bool | str = True,
         progressbar_theme: Theme = default_progress_theme,
     ) -> None:
         """Continue the fit with a new budget.
@@ -325,7 +325,7 @@ class AutoInference:
         self.approx.normal.rng = self.approx.rng
 
     def _run(
-        self, max_gradients: int, max_seconds: float | None, progressbar: bool, theme: Theme
+        self, max_gradients: int, max_seconds: float | None, progressbar: bool | str, theme: Theme
     ) -> None:
         logp, started, stopped = self._logp, time.perf_counter(), "finished"
         assert logp is not None
@@ -359,7 +359,7 @@ class AutoInference:
         def watch(now: Climb) -> None:
             self._now = now
             moved = now.slope if np.isinf(now.moved) else now.moved
-            bar.show(f"Fitting a normal: moves {moved:.2g} sd, {now.n_draws:,} draws")
+            bar.show(f"Fitting a normal: moves {moved:.2g} sd, {now.n_draws:,} draws", moved)
 
         def weigh(now: WeightedDraws) -> None:
             bar.show(f"Weighing draws: {now.weights.ess:,.0f} of {len(now.points):,} are effective")
