@@ -11,7 +11,7 @@ import time
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -28,7 +28,7 @@ import pymc as pm
 
 SEED = 8
 N_HIDDEN, N_CODE = 64, 2
-type Weights = Mapping[str, SharedVariable]
+Weights: TypeAlias = Mapping[str, SharedVariable]
 
 
 class Digits(NamedTuple):

@@ -3,6 +3,7 @@
 """PyMC with minibatches: the modules here, and everything else from the installed release."""
 
 import pymc._layer as _layer
+import pymc._lazy as _lazy
 
 _layer.run_release(globals())
 
@@ -11,7 +12,7 @@ from pymc.model.transform.minibatch import minibatch_model, remove_minibatch  # 
 from pymc.pytensorf import compile_pymc  # noqa: E402
 from pymc.variational import callbacks  # noqa: E402
 
-_layer.load_late(
+_lazy.load_late(
     globals(),
     {
         "pymc.variational.guides": ("Amortized", "LowRank", "NormalizingFlow", "Structured"),

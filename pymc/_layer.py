@@ -23,8 +23,7 @@ Consequences:
 
 import sys
 
-from collections.abc import Iterable, Iterator, Mapping
-from importlib import import_module
+from collections.abc import Iterator
 from importlib.machinery import PathFinder, SourceFileLoader
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -123,25 +122,10 @@ def run_release(namespace: dict[str, Any], /, **mixins: type) -> SimpleNamespace
     return SimpleNamespace(**namespace)
 
 
-def load_late(namespace: dict[str, Any], /, modules: Mapping[str, Iterable[str]]) -> None:
-    """Load names of a package from their modules when they are first used.
-
-    So modules that only some models need do not add to the time of ``import pymc``. `namespace` is
-    ``globals()`` of the package, and `modules` has the names that it takes from each module.
-    """
-    sources = {name: module for module, names in modules.items() for name in names}
-    get_released = namespace.get("__getattr__")
-
-    def get(name: str) -> Any:
-        if name not in sources:
-            if get_released is not None:
-                return get_released(name)
-            raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
-        namespace[name] = getattr(import_module(sources[name]), name)
-        return namespace[name]
-
-    namespace["__getattr__"] = get
-    namespace["__dir__"] = lambda: sorted(namespace.keys() | sources.keys())
+def register_again(registry: dict[Any, type], released: SimpleNamespace) -> None:
+    """Put the classes with mixins into a registry of a decorator, which has those without."""
+    for key, cls in registry.items():
+        registry[key] = vars(released).get(cls.__name__, cls)
 
 
 class _Bindings(dict[str, Any]):

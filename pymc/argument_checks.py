@@ -8,9 +8,11 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+Choice = TypeVar("Choice", bound=str)
 
 __all__ = ["check_choice", "check_fields", "check_flag", "check_int", "check_number"]
 
@@ -132,9 +134,7 @@ def check_flag(value: object, name: str, where: str) -> bool:
     return bool(value)
 
 
-def check_choice[Choice: str](
-    value: object, name: str, where: str, choices: Sequence[Choice]
-) -> Choice:
+def check_choice(value: object, name: str, where: str, choices: Sequence[Choice]) -> Choice:
     """Return the choice that is equal to a word, or raise a ValueError."""
     for choice in choices:
         if isinstance(value, str) and value == choice:

@@ -7,6 +7,7 @@ import doctest
 import importlib
 import inspect
 import re
+import sys
 
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -108,6 +109,21 @@ def public_objects() -> dict[str, Any]:
     return found
 
 
+def examples_of(value: Any, name: str) -> list[doctest.DocTest]:
+    """Return the examples of a docstring: of one that adds to the release's, those that it adds."""
+    module = sys.modules[value.__module__]
+    if hasattr(module, "released"):
+        for node in ast.parse(inspect.getsource(module)).body:
+            is_same = (
+                isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == value.__name__
+            )
+            if is_same and any("extends_docstring" in ast.unparse(d) for d in node.decorator_list):
+                added = ast.get_docstring(node) or ""
+                parser = doctest.DocTestParser()
+                return [parser.get_doctest(added, dict(IMPORTED), name, None, None)]
+    return FINDER.find(value, name, module=False, globs=dict(IMPORTED))
+
+
 OBJECTS = public_objects()
 OPTIONAL = ("optax",)  # blocks that import these are skipped where they are not installed
 IMPORTED = {"np": np, "pm": pm}  # what an example may take as imported
@@ -115,7 +131,7 @@ FINDER = doctest.DocTestFinder(recurse=False)
 EXAMPLES = {
     name: example
     for name, value in OBJECTS.items()
-    for example in FINDER.find(value, name, module=False, globs=dict(IMPORTED))
+    for example in examples_of(value, name)
     if example.examples
 }
 

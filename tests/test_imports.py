@@ -17,6 +17,8 @@ PYMC = Path(__file__).resolve().parent.parent / "pymc"
 # continues a module of the release: for it, and for who imports it, "no cycle" is the rule.
 ORDER = (
     "pymc._layer",
+    "pymc._docstrings",
+    "pymc._lazy",
     "pymc.argument_checks",
     "pymc.minibatch",
     "pymc.variational.configurable",

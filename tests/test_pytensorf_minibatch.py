@@ -152,8 +152,7 @@ class TestEqualComputations:
 
     def test_without_it_the_batch_is_frozen(self, monkeypatch):
         """What the override is for: take it away, and there is no update."""
-        released = pm.pytensorf.released.equal_computations
-        monkeypatch.setattr(pm.pytensorf, "equal_computations", released)
+        monkeypatch.setattr(pm.pytensorf, "equal_computations", equal_computations)
         rows = pt.lscalar("rows")
         node = minibatch_index(rows, B).owner
         clone = node.clone_with_new_inputs([node.inputs[0], node.inputs[1], rows + 0])

@@ -3,9 +3,9 @@
 
 """Read data larger than memory: sources of rows, shuffling, prefetching, and the loader."""
 
-from pymc import _layer
+from pymc._lazy import load_late
 
-_layer.load_late(
+load_late(
     globals(),
     {
         "pymc.data_loading.data_loader": ("DataLoader", "shuffle_buffer"),

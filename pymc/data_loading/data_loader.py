@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from pymc.data_loading.shuffle_window import BatchPlan, OnNaN, read_chunks, read
 from pymc.data_loading.sources.dataset import IterableDataset, as_source
 from pymc.data_loading.sources.layout import Block, BlockSource, ExhaustedSourceError, Layout
 from pymc.data_loading.sources.row_range import KeptBlock, RowRange
+
+T = TypeVar("T")
 
 __all__ = ["DataLoader", "ShuffledRows", "iterates_by_itself", "open_rows", "shuffle_buffer"]
 
@@ -408,11 +410,11 @@ class DataLoader(Loader):
             yield chunk
             del chunk
 
-    def _prefetched[T](self, items: Iterator[T]) -> PrefetchQueue[T]:
+    def _prefetched(self, items: Iterator[T]) -> PrefetchQueue[T]:
         name = f"the data of DataLoader, {self.source!r},"
         return PrefetchQueue(items, self._prefetch, self._timeout, name)
 
-    def _with_timeout[T](self, items: Iterator[T]) -> Iterator[T]:
+    def _with_timeout(self, items: Iterator[T]) -> Iterator[T]:
         return items if self._timeout is None else self._prefetched(items)
 
     @cached_property

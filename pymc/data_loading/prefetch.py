@@ -13,9 +13,11 @@ import weakref
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pymc.data_loading.batch import Chunk, Position
+
+T = TypeVar("T")
 
 __all__ = ["BatchStream", "Demand", "ForkedError", "PrefetchQueue"]
 
@@ -33,7 +35,7 @@ class _Failure(NamedTuple):
     error: BaseException
 
 
-class PrefetchQueue[T](Iterator[T]):
+class PrefetchQueue(Iterator[T]):
     """Iterator over items that a thread takes from another iterator ahead of time.
 
     The thread starts when the first item is asked for. It ends with the items, when the queue is closed or

@@ -8,6 +8,7 @@ from pytensor.xtensor import as_xtensor
 
 import pymc._layer as _layer
 
+from pymc._docstrings import extends_docstring
 from pymc.data import Data as RegularData
 from pymc.minibatch.stream_index import is_loader
 from pymc.model.core import Model
@@ -15,6 +16,7 @@ from pymc.model.core import Model
 released = _layer.run_release(globals())
 
 
+@extends_docstring(released.Data)
 def Data(
     name: str,
     value: object,
@@ -22,16 +24,14 @@ def Data(
     model: Model | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Wrapper around :func:`pymc.Data` that returns an XTensorVariable.
-
-    Dimensions are required if the input is not a scalar. Of a loader, the first is that of its rows.
-    """
-    if not is_loader(value):
-        return released.Data(name, value, dims=dims, model=model, **kwargs)
-    names = released.convert_dims(dims)
-    return as_xtensor(RegularData(name, value, dims=names, model=model, **kwargs), dims=names)
+    """Of a `DataLoader`, the variable holds one batch, and its first dim is that of the rows."""
+    if is_loader(value):
+        names = released.convert_dims(dims)
+        return as_xtensor(RegularData(name, value, dims=names, model=model, **kwargs), dims=names)
+    return released.Data(name, value, dims=dims, model=model, **kwargs)
 
 
+@extends_docstring(released.Potential)
 def Potential(
     name: str,
     value: object,
@@ -39,10 +39,6 @@ def Potential(
     model: Model | None = None,
     total_size: Any = None,
 ) -> Any:
-    """Wrapper around :func:`pymc.Potential` that returns an XTensorVariable.
-
-    The dims of an XTensorVariable are its own; `dims` align it with them. `total_size` is that of
-    :func:`pymc.Potential`, for a sum over the rows of a minibatch.
-    """
+    """`total_size` is that of :func:`pymc.Potential`, for a sum over the rows of a minibatch."""
     register = partial(released.RegularPotential, total_size=total_size)
     return released._register_and_return_xtensor_variable(name, value, dims, model, register)

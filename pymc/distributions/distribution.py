@@ -12,6 +12,7 @@ from pytensor.tensor.shape import shape_i
 
 import pymc._layer as _layer
 
+from pymc._docstrings import extends_docstring
 from pymc.minibatch.axis_tracking import OTHER, Rows, Untracked, indexes, track_axes
 from pymc.minibatch.data_placeholder import as_streamed
 from pymc.minibatch.index import MinibatchIndexRV
@@ -38,8 +39,7 @@ class _Distribution:
                     note_index(_model(), index)  # of a batch that another model has made
                 if not subsampled_dims(_model()).keys().isdisjoint(names):
                     kwargs["shape"] = local_shape(_model(), names)
-        make: Any = super().__new__
-        return make(cls, name, *args, observed=observed, dims=dims, **kwargs)
+        return super().__new__(cls, name, *args, observed=observed, dims=dims, **kwargs)  # type: ignore[call-arg]
 
 
 released = _layer.run_release(globals(), Distribution=_Distribution)
@@ -74,8 +74,9 @@ class ScaledPartialObservedRV(released.PartialObservedRV):  # type: ignore[name-
     """A `PartialObservedRV` whose last input scales the log-probability of the observed part."""
 
 
+@extends_docstring(released.create_partial_observed_rv)
 def create_partial_observed_rv(rv: Variable, mask: np.ndarray) -> tuple:
-    """Separate observed and imputed components; a scale goes to the observed component.
+    """A scale of `rv` goes to the observed component.
 
     The prior of imputed values is not scaled: given the parameters, it integrates to one.
 
@@ -84,14 +85,22 @@ def create_partial_observed_rv(rv: Variable, mask: np.ndarray) -> tuple:
     NotImplementedError
         With a scale, if the draws of a multivariate distribution are missing in part.
     """
-    from pymc.variational.minibatch_rv import imputed_totals, scaled_rv, unscaled_rv
+    from pymc.variational.minibatch_rv import unscaled_rv
 
     bare, totals = unscaled_rv(rv)
-    if bare is rv:
-        return released.create_partial_observed_rv(rv, mask)
-    (observed_rv, antimask), (imputed_rv, _), joined_rv = released.create_partial_observed_rv(
-        bare, mask
-    )
+    name, missing = rv.name, mask
+    parts = released.create_partial_observed_rv(bare, mask)
+    if all(total is None for total in totals):
+        return parts
+    return _scale_observed_part(parts, bare, totals, missing, name)
+
+
+def _scale_observed_part(
+    parts: tuple, bare: Variable, totals: Sequence, mask: np.ndarray, name: str
+) -> tuple:
+    from pymc.variational.minibatch_rv import imputed_totals, scaled_rv
+
+    (observed_rv, antimask), (imputed_rv, _), joined_rv = parts
     ndim_supp = bare.owner.op.ndim_supp
     if not isinstance(observed_rv.owner.op, released.PartialObservedRV):
         scaled = scaled_rv(observed_rv, imputed_totals(totals, mask, ndim_supp))
@@ -99,7 +108,7 @@ def create_partial_observed_rv(rv: Variable, mask: np.ndarray) -> tuple:
         return (scaled, antimask), (imputed_rv, mask), joined_rv
     if ndim_supp > 0:
         raise NotImplementedError(
-            f"total_size of {rv.name!r}, whose draws are missing in part: the log-probability of "
+            f"total_size of {name!r}, whose draws are missing in part: the log-probability of "
             f"the observed part of a draw of {bare.owner.op} cannot be scaled apart from the "
             "imputed one. Leave out the rows with missing values, or leave out total_size"
         )

@@ -17,13 +17,19 @@ class _Latent:
         return super().prior(name, X, *args, **kwargs)  # type: ignore[misc]
 
 
+class _LatentKron:
+    def prior(self: Any, name: str, Xs: Sequence[Variable], *args: object, **kwargs: Any) -> Any:
+        _check_dims(self, name, kwargs.get("dims"))
+        return super().prior(name, Xs, *args, **kwargs)  # type: ignore[misc]
+
+
 class _TP:  # it is a Latent, and has a prior of its own
     def prior(self: Any, name: str, X: Variable, *args: object, **kwargs: Any) -> Any:
         _check_dims(self, name, kwargs.get("dims"))
         return super().prior(name, X, *args, **kwargs)  # type: ignore[misc]
 
 
-released = _layer.run_release(globals(), Latent=_Latent, TP=_TP, LatentKron=_Latent)
+released = _layer.run_release(globals(), Latent=_Latent, TP=_TP, LatentKron=_LatentKron)
 
 
 def _check_dims(process: object, name: str, dims: Sequence[str | None] | str | None) -> None:

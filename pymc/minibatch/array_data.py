@@ -8,17 +8,21 @@ no such cache, but copies each shared array at each call: there they are constan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytensor.tensor as pt
 
+from pytensor import config
+from pytensor.compile.io import Out
 from pytensor.compile.mode import Mode, get_mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
+from pytensor.graph.type import HasDataType
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.type import TensorType
 
@@ -49,6 +53,49 @@ def as_constants(graphs: Sequence[Variable]) -> list[Variable]:
         if isinstance(var, RawData)
     }
     return graph_replace(list(graphs), constants, strict=False) if constants else list(graphs)
+
+
+def outputs_as_constants(outputs: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Replace raw data by the same constants in outputs of a function and in its argument `updates`."""
+    several = isinstance(outputs, list | tuple)
+    wrapped = list(outputs) if several else [outputs]
+    graphs = [out.variable if isinstance(out, Out) else out for out in wrapped]
+    updates = dict(kwargs.get("updates") or {})
+    if not all(isinstance(graph, Variable) for graph in [*graphs, *updates.values()]):
+        return outputs, kwargs
+    new = as_constants([*graphs, *updates.values()])
+    if "updates" in kwargs:
+        kwargs = kwargs | {"updates": dict(zip(updates, new[len(graphs) :]))}
+    new_outputs = [
+        Out(graph, borrow=out.borrow) if isinstance(out, Out) else graph
+        for out, graph in zip(wrapped, new)
+    ]
+    return new_outputs if several else new_outputs[0], kwargs
+
+
+def keeps_integers(convert_data: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let `convert_data` keep the dtype of integers that may not fit into one of 32 bits, 16 with floats of 32.
+
+    Dtypes of pandas are converted by :func:`numbers_of`.
+    """
+
+    @wraps(convert_data)
+    def wrapper(data: Any) -> Any:
+        if isinstance(data, Variable):
+            of_integers = isinstance(data.type, HasDataType) and data.type.dtype.startswith("int")
+            return data if of_integers else convert_data(data)
+        numbers = numbers_of(data)
+        converted = convert_data(numbers)
+        if isinstance(data, pd.DataFrame) and isinstance(numbers, np.ndarray):
+            return converted.astype(config.floatX)  # as of all frames
+        if isinstance(converted, np.ndarray) and converted.dtype.kind == "i":
+            original = np.asanyarray(numbers)
+            bounds, values = np.iinfo(converted.dtype), np.ma.compressed(original)
+            if values.size and (values.min() < bounds.min or values.max() > bounds.max):
+                return original.copy()
+        return converted
+
+    return wrapper
 
 
 def numbers_of(data: Any) -> Any:

@@ -14,12 +14,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from functools import singledispatch
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.basic import Apply, Constant, Variable, equal_computations
 from pytensor.graph.op import HasInnerGraph, Op
 from pytensor.graph.traversal import ancestors, toposort, walk
 from pytensor.graph.type import HasShape
@@ -84,8 +84,8 @@ class _Kind(Enum):
 
 BROADCAST, OTHER = _Kind.BROADCAST, _Kind.OTHER
 
-type Axis = Rows | _Kind
-type Axes = tuple[Axis, ...]
+Axis: TypeAlias = Rows | _Kind
+Axes: TypeAlias = tuple[Axis, ...]
 
 
 class Untracked(Exception):
@@ -112,7 +112,7 @@ class Untracked(Exception):
         return self.by_place or not self.certain
 
 
-type KnownAxes = Mapping[Variable, Axes | Untracked]
+KnownAxes: TypeAlias = Mapping[Variable, Axes | Untracked]
 
 
 def require_tracked(axes: Axes | Untracked) -> Axes:
@@ -371,6 +371,17 @@ def same_draw(x: Variable, y: Variable) -> bool:
         and first.inputs[0] is second.inputs[0]
         and x.index == y.index
     )
+
+
+def equal_updates(xs: list[Variable], ys: list[Variable], *args: object, **kwargs: Any) -> bool:
+    """Return whether computations are equal, or the next states of two clones of one minibatch index.
+
+    Deriving a log-probability clones the index and rewrites its inputs. `collect_default_updates`
+    would see two different updates of one state, return none, and the batch would never move.
+    """
+    if len(xs) == len(ys) and all(map(same_draw, xs, ys)):
+        return True
+    return equal_computations(xs, ys, *args, **kwargs)
 
 
 # --- types of variables and Ops ---

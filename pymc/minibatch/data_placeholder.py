@@ -8,8 +8,9 @@ that came without, and :data:`UNSET_ROW` if no user has set the rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,12 @@ import pytensor.tensor as pt
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
-from pytensor.graph.traversal import walk
+from pytensor.graph.traversal import ancestors, walk
 from pytensor.tensor.variable import TensorVariable
 
 from pymc.exceptions import ShapeError
 from pymc.minibatch.array_data import cast_rows
-from pymc.minibatch.axis_tracking import Rows
+from pymc.minibatch.axis_tracking import Rows, indexes
 from pymc.minibatch.plates import note_index
 from pymc.minibatch.rebuild import rebuild
 from pymc.minibatch.stream_index import (
@@ -317,12 +318,40 @@ def unset_rows(model: Model) -> None:
         _set_numbers(rows, np.full(len(_get_numbers(rows)), UNSET_ROW))
 
 
-def note_replacement(model: Model, name: str) -> None:
-    """Set the row numbers in a model of :func:`pymc.do`, if it has replaced the placeholder `name`."""
-    var = model.root._streams.get(name)
-    if var is not None and not is_placeholder(var.owner.inputs[0]):
-        n_rows = len(var.owner.inputs[0].get_value(borrow=True))
-        _set_numbers(Rows(var.owner.inputs[1]), np.full(n_rows, UNKNOWN_ROW))
+def replaces_placeholders(do: Callable[..., Model]) -> Callable[..., Model]:
+    """Let `pm.do` replace the rows of a loader, and refuse a minibatch of the data that it replaces."""
+
+    @wraps(do)
+    def wrapper(model: Model, vars_to_interventions: Mapping[Any, Any], **kwargs: object) -> Model:
+        interventions = {_placeholder(var): new for var, new in vars_to_interventions.items()}
+        old = {model[var] if isinstance(var, str) else var for var in interventions}
+        for var, new in interventions.items():
+            if (
+                isinstance(new, Variable)
+                and indexes([new])
+                and not old.isdisjoint(ancestors([new]))
+            ):
+                raise ValueError(
+                    f"pm.do replaces {var} by {new.name or new}, a minibatch of data that it replaces as "
+                    "well. Use pm.minibatch_model(model, batch_size=...) to have a model take rows of its "
+                    "own data, or give pm.do a minibatch of other data"
+                )
+        result = do(model, interventions, **kwargs)
+        for var in old:
+            stream = result.root._streams.get(var.name)
+            if stream is not None and not is_placeholder(stream.owner.inputs[0]):
+                n_rows = len(stream.owner.inputs[0].get_value(borrow=True))
+                _set_numbers(Rows(stream.owner.inputs[1]), np.full(n_rows, UNKNOWN_ROW))
+        return result
+
+    return wrapper
+
+
+def _placeholder(var: Variable | str) -> Variable | str:
+    """Return the placeholder of streamed rows; other variables as they are."""
+    if isinstance(var, Variable) and var.owner and isinstance(var.owner.op, StreamedRows):
+        return var.owner.inputs[0]
+    return var
 
 
 def _get_numbers(rows: Rows) -> np.ndarray:

@@ -8,7 +8,7 @@ import logging
 
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytensor
@@ -35,7 +35,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 #: A variable, the groups that each row reads, and the number of all groups
-type Reads = tuple[Variable, Sequence[Variable], int]
+Reads: TypeAlias = tuple[Variable, Sequence[Variable], int]
 
 
 def shares_of(counts: np.ndarray) -> np.ndarray:

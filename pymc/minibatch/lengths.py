@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -132,7 +132,7 @@ class RowCount:
 
 
 # For a vector of lengths, an entry for each axis
-type _Lengths = tuple[RowCount | None, ...]
+_Lengths: TypeAlias = tuple[RowCount | None, ...]
 
 
 def check_no_row_count(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pytensor
@@ -488,7 +488,7 @@ _N_ROWS = 12
 _SEED = 2083
 
 # The sum of a term, for a point and for positions among a few rows
-type _TermOfRows = Callable[[int, Mapping[Rows, np.ndarray]], np.ndarray]
+_TermOfRows: TypeAlias = Callable[[int, Mapping[Rows, np.ndarray]], np.ndarray]
 
 
 def adds_up(term: Variable, rows: Collection[Rows], known: KnownAxes) -> bool | None:

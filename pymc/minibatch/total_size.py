@@ -8,7 +8,7 @@ import warnings
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytensor.tensor as pt
@@ -153,7 +153,7 @@ def warn_of_unsigned(terms: Iterable[Variable], name: str) -> None:
 
 
 # --- totals of a term ---
-type Total = Variable | int | None
+Total: TypeAlias = Variable | int | None
 
 _ONE_CALL = "put all the data of the term into one pm.Minibatch call"
 _ONE_LOADER = (

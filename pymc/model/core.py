@@ -1,104 +1,54 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial, wraps
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytensor.graph.basic import Variable
-from pytensor.tensor import as_tensor, as_tensor_variable
 from pytensor.xtensor.type import XTensorVariable
 
 import pymc._layer as _layer
 
+from pymc._docstrings import extends_docstring
 from pymc.minibatch.array_data import check_integers
-from pymc.minibatch.axis_tracking import Axes, Untracked, indexes
+from pymc.minibatch.axis_tracking import indexes
 from pymc.minibatch.data_placeholder import as_streamed, check_batches, set_batch
-from pymc.minibatch.plates import (
-    as_axes,
-    axes_of_dims,
-    batch_initval,
-    check_free_variable,
-    known_axes,
-    local_axes,
-    local_scale,
-    local_shape,
-    note_index,
-    scaled_term,
-    subsampled_dims,
-    value_axes,
-)
+from pymc.minibatch.plates import known_axes, note_index
 from pymc.minibatch.potentials import potential_scale
-from pymc.minibatch.scaling import marked, minibatch_logp
-from pymc.minibatch.sum_over_rows import check_log_probability
-from pymc.minibatch.total_size import (
-    Term,
-    check_not_fewer,
-    check_not_on_plate,
-    check_observed,
-    infer_totals,
-    normalize_total_size,
-    warn_of_unsigned,
-)
+from pymc.minibatch.registration import local_variable, observed_totals, scale_local_priors
+from pymc.minibatch.scaling import minibatch_logp
+from pymc.minibatch.total_size import warn_of_unsigned
 
 
 class _BaseModel:
+    @scale_local_priors
     def logp(
         self: "Model",
         vars: Variable | Sequence[Variable] | None = None,
         jacobian: bool = True,
         sum: bool = True,
     ) -> Variable | list[Variable]:
-        """Like the release's; the priors of local variables are scaled to all rows."""
-        scales = {rv: local_scale(axes, marked(rv.name)) for rv, axes in local_axes(self).items()}
-        if not scales:
-            return super().logp(vars, jacobian=jacobian, sum=sum)  # type: ignore[misc]
-        if vars is None:
-            vars = [*self.free_RVs, *self.observed_RVs, *self.potentials]
-        variables = list(vars) if isinstance(vars, list | tuple) else [vars]
-        terms = super().logp(variables, jacobian=jacobian, sum=False)  # type: ignore[misc]
-        for k, var in enumerate(variables):
-            scale = scales.get(self.values_to_rvs.get(var, var))
-            if scale is not None:
-                terms[k] = scaled_term(terms[k], scale)
-        if not sum:
-            return terms
-        total = released.variadic_add(
-            *(as_tensor(term, allow_xtensor_conversion=True).sum() for term in terms)
-        )
-        total.name = "_".join(
-            ["__logp" if jacobian else "__logp_nojac", *filter(None, [self.name])]
-        )
-        return total
+        return super().logp(vars, jacobian=jacobian, sum=sum)  # type: ignore[misc]
 
     def set_data(
         self: "Model", name: str, values: object, coords: dict[str, Sequence] | None = None
     ) -> None:
-        """Like the release's; the placeholder of a loader takes any number of rows."""
-        if not set_batch(self, name, values, coords):
-            check_integers(self, name, values)
-            super().set_data(name, values, coords)  # type: ignore[misc]
+        if set_batch(self, name, values, coords):
+            return
+        check_integers(self, name, values)
+        super().set_data(name, values, coords)  # type: ignore[misc]
 
     @minibatch_logp()
     def point_logps(self: "Model", *args: object, **kwargs: object) -> dict[str, Any]:
-        """Like the release's; of one batch, scaled to all rows."""
         return super().point_logps(*args, **kwargs)  # type: ignore[misc]
 
     @minibatch_logp()
-    def debug(self: "Model", *args: object, **kwargs: object) -> None:
-        """Like the release's; of one batch."""
-        super().debug(*args, **kwargs)  # type: ignore[misc]
+    def debug(self: "Model", *args: object, **kwargs: object) -> Any:
+        return super().debug(*args, **kwargs)  # type: ignore[misc]
 
     @minibatch_logp()
     def profile(self: "Model", *args: object, **kwargs: object) -> Any:
-        """Like the release's; of one batch."""
         return super().profile(*args, **kwargs)  # type: ignore[misc]
-
-
-def _axes_so_far(model: "Model") -> Mapping[Variable, Axes | Untracked]:
-    """Return :func:`known_axes` once a term has rows; before, looking only slows down large models."""
-    return known_axes(model) if model.root._minibatch_indexes else {}
 
 
 class _Model:
@@ -120,62 +70,21 @@ class _Model:
         observed: Any = None,
         total_size: Any = None,
         dims: Sequence[str] | None = None,
-        **kwargs: object,
+        **kwargs: Any,
     ) -> Variable:
         rv_var, observed = as_streamed(self, rv_var), as_streamed(self, observed)
-        register = partial(super().register_rv, name=name, dims=dims)  # type: ignore[misc]
-        full_name = self.name_for(name)
+        full_name, local = self.name_for(name), None
         if observed is not None:
-            totals = self._observed_totals(rv_var, full_name, observed, total_size, dims)
-            return register(rv_var, observed=observed, total_size=totals, **kwargs)
-        kwargs["initval"] = as_streamed(self, kwargs.get("initval"))
-        for index in indexes([rv_var]):
-            note_index(self, index)
-        plates, known = subsampled_dims(self), _axes_so_far(self)
-        check_free_variable(rv_var, full_name, dims, plates, known)
-        rows = axes_of_dims(dims or (), plates)
-        if not any(rows):
-            return register(rv_var, total_size=total_size, **kwargs)
-        shape = local_shape(self, dims or ())
-        kwargs["initval"] = batch_initval(kwargs["initval"], full_name, rows, shape, known)
-        new = register(rv_var, total_size=total_size, **kwargs)
-        value, transform = self.rvs_to_values[new], self.rvs_to_transforms[new]
-        axes = value_axes(as_axes(rows), value)
-        check_log_probability(full_name, new, value, axes, known=known, transform=transform)
-        return new
-
-    def _observed_totals(
-        self: "Model",
-        rv_var: Variable,
-        name: str,
-        observed: Any,
-        total_size: Any,
-        dims: Sequence[str] | None,
-    ) -> list | None:
-        """Return the total of each axis of an observed variable; None if no axis has one."""
-        if isinstance(observed, Variable):
-            check_observed(observed)
-        graphs = [var for var in (rv_var, observed) if isinstance(var, Variable)]
-        for index in indexes(graphs):
-            note_index(self, index)
-        plates, known = subsampled_dims(self), _axes_so_far(self)
-        found = indexes(graphs, known=known)
-        if found:
-            value = observed
-            if not isinstance(observed, Variable):
-                value = as_tensor_variable(np.ma.getdata(observed))
-            warn_of_unsigned([rv_var, value], name)
-            term = Term(name, rv_var, value, dims, plates, self.dim_lengths, known)
-            totals = infer_totals(term, total_size)
-            for dim, total in zip(dims or (), totals):
-                if dim not in self.dim_lengths and total is not None:
-                    self.add_coord(dim, values=None, length=total)
+            total_size = observed_totals(self, rv_var, full_name, observed, total_size, dims)
         else:
-            check_not_on_plate(repr(name), dims, plates)
-            totals = normalize_total_size(total_size, np.ndim(observed), name)
-            if not isinstance(observed, Variable):
-                check_not_fewer(name, totals, np.shape(observed))
-        return None if all(total is None for total in totals) else totals
+            local = local_variable(self, rv_var, full_name, dims)
+            kwargs["initval"] = local.initval(as_streamed(self, kwargs.get("initval")))
+        rv_var = super().register_rv(  # type: ignore[misc]
+            rv_var, name, observed=observed, total_size=total_size, dims=dims, **kwargs
+        )
+        if local is not None:
+            local.check(rv_var)
+        return rv_var
 
     def make_obs_var(
         self,
@@ -202,7 +111,7 @@ released = _layer.run_release(globals(), BaseModel=_BaseModel, Model=_Model)
 
 if TYPE_CHECKING:
     # What our modules use of the release's
-    type Model = Any
+    Model: TypeAlias = Any
 
     def modelcontext(model: Any) -> Any: ...
 
@@ -229,6 +138,7 @@ def Deterministic(
     return released.Deterministic(name, as_streamed(model, var), model=model, dims=dims)
 
 
+@extends_docstring(released.Potential)
 def Potential(
     name: str,
     var: Variable,
@@ -236,29 +146,18 @@ def Potential(
     dims: str | Sequence[str] | None = None,
     total_size: Any = None,
 ) -> Variable:
-    """Add an arbitrary term to the model log-probability.
+    """A term of a minibatch is a sum over rows, by `dims` or `total_size`, and is scaled to all of them.
 
     Parameters
     ----------
-    name : str
-        Name of the potential variable to be registered in the model.
     var : tensor_like
-        Expression to be added to the model's log-probability, in nats. Of a minibatch: a value for
-        each row, or with `total_size` their sum over the batch.
-    model : Model, optional
-        The model to which the potential is added; by default the one of the context.
+        In nats. Of a minibatch: a value for each row, or with `total_size` their sum over the batch.
     dims : str or tuple of str, optional
-        Dimension names for the variable. With an axis of rows of a minibatch, they say that the term
-        is a sum over rows, so that it is scaled to all rows.
+        With an axis of rows of a minibatch, they say that the term is a sum over rows.
     total_size : int, or sequence of int, None or Ellipsis, optional
         How many rows there are in all, along the leading axis or along each one; for a scalar, the
         rows that it is a sum over. Only needed where `dims` cannot say it. Both multiply the term by
         N/B, which has no place in `var` then.
-
-    Returns
-    -------
-    tensor_like
-        The registered, named model variable: `var`, scaled to all rows.
 
     Raises
     ------
@@ -266,21 +165,8 @@ def Potential(
         If `var` depends on a minibatch and neither `dims` nor `total_size` are given, its rows are
         mixed, it is multiplied by N/B already, or `total_size` contradicts the data.
 
-    Warnings
-    --------
-    Potential terms influence logp-based inference only, and not forward sampling like
-    ``pm.sample_prior_predictive`` or ``pm.sample_posterior_predictive``.
-
     Examples
     --------
-    A constraint:
-
-    >>> import numpy as np
-    >>> import pymc as pm
-    >>> with pm.Model():
-    ...     x = pm.Normal("x")
-    ...     positive = pm.Potential("positive", pm.math.switch(x > 0, 0.0, -np.inf))
-
     A term of a minibatch:
 
     >>> data = np.random.default_rng(1).normal(size=1000)
@@ -305,4 +191,6 @@ def Potential(
         known=known,
         is_handwritten=True,
     )
-    return released.Potential(name, var if scale is None else var * scale, model=model, dims=dims)
+    if scale is not None:
+        var = var * scale
+    return released.Potential(name, var, model=model, dims=dims)

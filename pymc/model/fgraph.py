@@ -155,18 +155,17 @@ class WithoutInitvals:
 def fgraph_from_model(
     model: Model, inlined_views: bool = False
 ) -> tuple[FunctionGraph, dict[Variable, Variable]]:
+    initvals, streams, coords = model.rvs_to_initial_values, model.root._streams, model.root._coords
     fgraph, memo = released.fgraph_from_model(WithoutInitvals(model), inlined_views)
     # Initial values, which may refer to other variables, and the row numbers of streams, by name
     fgraph._initvals = {
         rv.name: rebuild([initval], memo)[0] if isinstance(initval, Variable) else initval
-        for rv, initval in model.rvs_to_initial_values.items()
+        for rv, initval in initvals.items()
         if initval is not None
     }
-    fgraph._streams = {
-        name: Rows(var.owner.inputs[1]).state.name for name, var in model.root._streams.items()
-    }
+    fgraph._streams = {name: Rows(var.owner.inputs[1]).state.name for name, var in streams.items()}
     if _sharing_data.get():
-        fgraph._coords = SharedCoords(model.root._coords)
+        fgraph._coords = SharedCoords(coords)
     return fgraph, memo
 
 
@@ -193,11 +192,6 @@ def model_from_fgraph(fgraph: FunctionGraph, mutate_fgraph: bool = False) -> Mod
     model._minibatch_indexes.extend(model_indexes(model))
     model._streams.update(_find_streams(model, streams))
     return model
-
-
-@wraps(released.clone_model)
-def clone_model(model: Model) -> Model:
-    return model_from_fgraph(fgraph_from_model(model)[0], mutate_fgraph=True)
 
 
 def _copy_graph(fgraph: FunctionGraph) -> FunctionGraph:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import pytensor.tensor as pt
@@ -31,6 +31,9 @@ from pymc.model.core import Model, modelcontext
 from pymc.model.fgraph import fgraph_from_model, sharing_data
 from pymc.model.transform.minibatch import full_model, model_op, remove_minibatch
 from pymc.pytensorf import current_length
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def is_streamed(model: Model) -> bool:
@@ -132,7 +135,7 @@ def _graph_of(model: Model) -> FunctionGraph:
     return fgraph
 
 
-def on_all_rows[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+def on_all_rows(function: Callable[P, R]) -> Callable[P, R]:
     """Give `function` the full-data model in place of a `model` with minibatches."""
     parameters = signature(function)
 
@@ -156,28 +159,30 @@ def on_all_rows[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def refuse_minibatch[**P, R](function: Callable[P, R], name: str | None = None) -> Callable[P, R]:
-    """Make `function` raise a ValueError for a `model` with minibatches.
+def refuse_minibatch(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function raise a ValueError for a `model` with minibatches.
 
-    Such a function compares log-probabilities, and needs one throughout. `name` is its name for users,
-    by default ``pm.`` and its own.
+    Such a function compares log-probabilities, and needs one throughout. `name` is its name for users.
     """
-    name = name or f"pm.{function.__name__}"
-    parameters = signature(function)
 
-    @wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        model = modelcontext(parameters.bind(*args, **kwargs).arguments.get("model"))
-        for index in model_indexes(model):
-            instead = use_all_rows(index, f"{name}(..., model=pm.remove_minibatch(model))")
-            raise ValueError(
-                f"{name} compares log-probabilities at different points, but those of this model "
-                f"are of other rows at each evaluation ({Rows(index)}), so its result would be "
-                f"wrong. {instead}"
-            )
-        return function(*args, **kwargs)
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        parameters = signature(function)
 
-    return wrapper
+        @wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            model = modelcontext(parameters.bind(*args, **kwargs).arguments.get("model"))
+            for index in model_indexes(model):
+                instead = use_all_rows(index, f"{name}(..., model=pm.remove_minibatch(model))")
+                raise ValueError(
+                    f"{name} compares log-probabilities at different points, but those of this model "
+                    f"are of other rows at each evaluation ({Rows(index)}), so its result would be "
+                    f"wrong. {instead}"
+                )
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
 
 
 def _check_lengths(what: str, model: Model, cause: ValueError) -> None:

@@ -11,7 +11,7 @@ from pymc.model.full_data import refuse_minibatch
 
 released = _layer.run_release(globals())
 
-sample_jax_nuts = refuse_minibatch(released.sample_jax_nuts, "pm.sampling.jax.sample_jax_nuts")
+sample_jax_nuts = refuse_minibatch("pm.sampling.jax.sample_jax_nuts")(released.sample_jax_nuts)
 sample_numpyro_nuts = partial(sample_jax_nuts, nuts_sampler="numpyro")
 sample_blackjax_nuts = partial(sample_jax_nuts, nuts_sampler="blackjax")
 

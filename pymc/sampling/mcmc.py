@@ -6,5 +6,5 @@ from pymc.model.full_data import refuse_minibatch
 
 released = _layer.run_release(globals())
 
-sample = refuse_minibatch(released.sample)
-init_nuts = refuse_minibatch(released.init_nuts)
+sample = refuse_minibatch("pm.sample")(released.sample)
+init_nuts = refuse_minibatch("pm.init_nuts")(released.init_nuts)

@@ -6,4 +6,4 @@ from pymc.model.full_data import refuse_minibatch
 
 released = _layer.run_release(globals())
 
-sample_smc = refuse_minibatch(released.sample_smc)
+sample_smc = refuse_minibatch("pm.sample_smc")(released.sample_smc)

@@ -6,7 +6,7 @@ from pymc.model.full_data import refuse_minibatch
 
 released = _layer.run_release(globals())
 
-find_hessian = refuse_minibatch(released.find_hessian)
-find_hessian_diag = refuse_minibatch(
-    released.find_hessian_diag, "pm.tuning.scaling.find_hessian_diag"
+find_hessian = refuse_minibatch("pm.find_hessian")(released.find_hessian)
+find_hessian_diag = refuse_minibatch("pm.tuning.scaling.find_hessian_diag")(
+    released.find_hessian_diag
 )

@@ -6,4 +6,4 @@ from pymc.model.full_data import refuse_minibatch
 
 released = _layer.run_release(globals())
 
-find_MAP = refuse_minibatch(released.find_MAP)
+find_MAP = refuse_minibatch("pm.find_MAP")(released.find_MAP)

@@ -1,12 +1,13 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
 import pymc._layer as _layer
+import pymc._lazy as _lazy
 
 _layer.run_release(globals())
 
 from pymc.variational import callbacks, schedules  # noqa: E402
 
-_layer.load_late(
+_lazy.load_late(
     globals(),
     {
         "pymc.variational.diagnostics": ("Diagnosis", "diagnose"),

@@ -21,6 +21,7 @@ from pymc.minibatch.group_batches import GroupBatch, GroupRows
 from pymc.minibatch.group_reads import Groups
 from pymc.model.full_data import shape_only_model
 from pymc.util import RandomState
+from pymc.variational.groups import with_replacements
 from pymc.variational.guides.base import FlatGuide, Guide, Parameter, Plate, Site
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.guides.prior import new_groups, prior_guides
@@ -466,7 +467,16 @@ class GuideApproximation(Approximation):
         options = SampleOptions(rows, data, coords, var_names, chunk, random_seed)
         return predictive_draws(self, draws, options, include_data)
 
-    sampled_nodes = moments.sampled_nodes
+    @with_replacements
+    def sample_node(
+        self,
+        node: Any,  # a list: the decorator reads all other forms
+        size: int | Variable | None = None,
+        deterministic: bool | Variable = False,
+        more_replacements: Mapping[Variable | str, Any] | None = None,
+    ) -> Any:
+        return moments.sampled_nodes(self, node, size, deterministic)
+
     bad_terms = moments.bad_terms
 
     @property

@@ -17,30 +17,11 @@ from pymc.model.core import Model, modelcontext
 from pymc.pytensorf import floatX
 from pymc.variational.approximation import GuideApproximation
 from pymc.variational.fit_options import check_known
+from pymc.variational.groups import sample_over
 from pymc.variational.guides.base import FlatGuide, Guide
 from pymc.variational.guides.empirical import EmpiricalGuide, particles_of_trace
-from pymc.variational.guides.initial_values import read_sigmas, rhos_of_entries
+from pymc.variational.guides.initial_values import set_diagonal, sigmas_of_group
 from pymc.variational.guides.specification import make_guides
-from pymc.variational.opvi import sample_over  # type: ignore[attr-defined]
-
-
-def _set_rhos(
-    group: Any,
-    param: SharedVariable,
-    entries: slice | np.ndarray,
-    start_sigma: Mapping[str, np.ndarray] | None,
-) -> None:
-    """Set entries of a parameter to the standard deviations of the argument `start_sigma`."""
-    if not start_sigma:
-        return
-    sigmas = read_sigmas(group.model, start_sigma)
-    values = param.get_value()
-    rhos = values[entries]
-    for name, entries_of_name, shape, _ in group.ordering.values():
-        if name in sigmas:
-            rhos[entries_of_name] = rhos_of_entries(name, sigmas[name], shape).ravel()
-    values[entries] = rhos
-    param.set_value(values)
 
 
 class _MeanFieldGroup:
@@ -49,10 +30,9 @@ class _MeanFieldGroup:
         start: Mapping[str, np.ndarray] | None = None,
         start_sigma: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, SharedVariable]:
-        """Create the release's parameters; `start_sigma` takes both names of a variable, and any shape."""
-        params = super().create_shared_params(start)  # type: ignore[misc]
-        _set_rhos(self, params["rho"], slice(None), start_sigma)
-        return params
+        # By both names of a variable, and of any shape
+        start_sigma = sigmas_of_group(self, start_sigma)
+        return super().create_shared_params(start, start_sigma)  # type: ignore[misc]
 
 
 class _FullRankGroup:
@@ -61,12 +41,8 @@ class _FullRankGroup:
         start: Mapping[str, np.ndarray] | None = None,
         start_sigma: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, SharedVariable]:
-        """Create the release's parameters, with standard deviations on the diagonal."""
         params = super().create_shared_params(start)  # type: ignore[misc]
-        rows, columns = self.tril_indices
-        if start_sigma is None:  # the release's class passes on `start` alone
-            start_sigma = getattr(self, "_kwargs", {}).get("start_sigma")
-        _set_rhos(self, params["L_tril"], np.flatnonzero(rows == columns), start_sigma)
+        set_diagonal(self, params["L_tril"], start_sigma)
         return params
 
 
@@ -78,8 +54,7 @@ class _EmpiricalGroup:
         jitter: float = 1,
         start: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, SharedVariable]:
-        """Create the release's parameters, with a jitter drawn with the group's `random_seed`."""
-        # Without a jitter: the release draws it with the global generator of NumPy
+        # The jitter is drawn by the group's generator, and not by the global one of NumPy
         params = super().create_shared_params(trace, size, 0, start)  # type: ignore[misc]
         if trace is None:
             histogram = params["histogram"]
@@ -89,25 +64,16 @@ class _EmpiricalGroup:
         return params
 
 
-#: Mixins of classes of the release.
-GROUPS = {
-    "MeanFieldGroup": _MeanFieldGroup,
-    "FullRankGroup": _FullRankGroup,
-    "EmpiricalGroup": _EmpiricalGroup,
-}
+released = _layer.run_release(
+    globals(),
+    MeanFieldGroup=_MeanFieldGroup,
+    FullRankGroup=_FullRankGroup,
+    EmpiricalGroup=_EmpiricalGroup,
+)
 
-released = _layer.run_release(globals(), **GROUPS)
-
-
-def _register_again() -> None:
-    """Let `Group(vfam=...)` make the classes with mixins; the release registered those without."""
-    for registry in (released.Group._Group__name_registry, released.Group._Group__param_registry):
-        for key, cls in registry.items():
-            if cls.__name__ in GROUPS:
-                registry[key] = getattr(released, cls.__name__)
-
-
-_register_again()
+# Of the classes that `Group(vfam=...)` makes
+_layer.register_again(released.Group._Group__name_registry, released)
+_layer.register_again(released.Group._Group__param_registry, released)
 
 
 class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type: ignore[name-defined]

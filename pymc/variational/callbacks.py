@@ -10,6 +10,7 @@ import numpy as np
 
 import pymc._layer as _layer
 
+from pymc._docstrings import extends_docstring
 from pymc.argument_checks import check_int
 from pymc.variational.early_stopping import CheckStationarity, shared_params
 from pymc.variational.engine.callback_schedule import CallbackSchedule
@@ -27,22 +28,12 @@ __all__ = [
 Callback: Any = released.Callback
 
 
+@extends_docstring(released.CheckParametersConvergence)
 class CheckParametersConvergence(released.CheckParametersConvergence):  # type: ignore[name-defined]
-    """Stop when the parameters change little between two checks.
+    """For stochastic gradients, :class:`CheckStationarity` looks at averages instead.
 
-    At a constant learning rate stochastic gradients keep the parameters changing, by an amount that depends
-    on the rate as much as on convergence; :class:`CheckStationarity` looks at averages instead.
-
-    Parameters
-    ----------
-    every : int
-        Steps between two checks.
-    tolerance : float
-        The fit stops when the norm of the change is smaller.
-    diff : {"relative", "absolute"}
-        Divide the change of each parameter by its value before, or not.
-    ord : {non-zero int, inf, -inf}
-        The order of the norm; see :func:`numpy.linalg.norm`.
+    At a constant learning rate they keep the parameters changing, by an amount that depends on the rate as
+    much as on convergence.
 
     Raises
     ------
@@ -50,16 +41,6 @@ class CheckParametersConvergence(released.CheckParametersConvergence):  # type: 
         If `every` is not a whole number.
     ValueError
         If it is less than 1, or `diff` is another word.
-
-    Examples
-    --------
-    >>> import pymc as pm
-    >>> check = pm.variational.callbacks.CheckParametersConvergence(
-    ...     every=50, diff="absolute", tolerance=1e-4
-    ... )
-    >>> with pm.Model():
-    ...     x = pm.Normal("x")
-    ...     approx = pm.fit(100, callbacks=[check], progressbar=False)
     """
 
     # The first call only records the parameters
@@ -80,22 +61,19 @@ class CheckParametersConvergence(released.CheckParametersConvergence):  # type: 
         every = check_int(every, "every", "CheckParametersConvergence")
         super().__init__(every, tolerance, diff, ord)
 
-    def __call__(self, approx: Any, losses: Any, i: int) -> None:
-        """Compare the parameters that all rows share with those of the last check."""
-        super().__call__(SimpleNamespace(params=shared_params(approx)), losses, i)
+    def __call__(self, approx: Any, _: Any, i: int) -> None:
+        super().__call__(SimpleNamespace(params=shared_params(approx)), _, i)
 
 
+@extends_docstring(released.Tracker)
 class Tracker(released.Tracker):  # type: ignore[name-defined]
-    """Record statistics in the course of a fit: ``tracker["name"]`` is the list of their values.
+    """With `every`, it records at the multiples of a number of steps.
 
     Parameters
     ----------
     every : int
         Steps between two records; each step by default. A callable is a statistic of that name, as
         any other keyword.
-    **stats : callable
-        By name, a function without arguments, or one of `(approx, losses, i)`: the first form is
-        tried first.
 
     Raises
     ------
@@ -106,24 +84,21 @@ class Tracker(released.Tracker):  # type: ignore[name-defined]
 
     Examples
     --------
-    >>> import pymc as pm
+    The mean, every tenth step:
+
     >>> with pm.Model():
     ...     x = pm.Normal("x")
     ...     advi = pm.ADVI()
-    ...     tracker = pm.variational.callbacks.Tracker(
-    ...         every=10,
-    ...         mean=advi.approx.mean.eval,
-    ...         loss=lambda approx, losses, i: losses[-1],
-    ...     )
+    ...     tracker = pm.variational.callbacks.Tracker(every=10, mean=advi.approx.mean.eval)
     ...     approx = advi.fit(100, callbacks=[tracker], progressbar=False)
     >>> len(tracker["mean"])
     10
     """
 
-    def __init__(self, *, every: Any = 1, **stats: Callable) -> None:
+    def __init__(self, *, every: Any = 1, **kwargs: Callable) -> None:
         if callable(every):
-            stats, every = {**stats, "every": every}, 1
-        for name, stat in stats.items():
+            kwargs, every = {**kwargs, "every": every}, 1
+        for name, stat in kwargs.items():
             if not callable(stat):
                 raise TypeError(
                     f"Tracker calls each statistic when it records, but {name} is "
@@ -131,4 +106,4 @@ class Tracker(released.Tracker):  # type: ignore[name-defined]
                     f"{name}=approx.mean.eval or {name}=lambda approx, losses, i: losses[-1]"
                 )
         self.every = check_int(every, "every", "Tracker")
-        super().__init__(**stats)
+        super().__init__(**kwargs)

@@ -9,7 +9,7 @@ its standard deviations, and nats for the bound.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 #: The unit of an error of each entry of a parameter.
-type Scales = Mapping[SharedVariable, np.ndarray]
+Scales: TypeAlias = Mapping[SharedVariable, np.ndarray]
 
 #: The fewest steps with a verdict.
 LEAST_STEPS = 200

@@ -42,9 +42,8 @@ from pymc.variational.objectives.base import (
 from pymc.variational.optimizers import as_optimizer, chain, clip_by_global_norm
 from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
     ExplicitInferenceError,
-    as_replacements,
-    check_replacements,
 )
+from pymc.variational.replacements import as_replacements, check_replacements
 from pymc.variational.updates import adagrad_window
 
 if TYPE_CHECKING:

@@ -83,8 +83,11 @@ class Fitting:
     state: FitState | None
     _maybe_score: Callable[[bool | None], bool]
 
-    def __init__(self, op: Any, approx: Any, tf: Any = None, **kwargs: Any) -> None:
-        """Fit guides by an objective; a user's own operator is fitted by the release's classes."""
+    def fits_guides(self, op: Any, approx: Any, tf: Any, kwargs: Mapping[str, Any]) -> bool:
+        """Return whether an operator fits guides by an objective, after it has been set.
+
+        An operator of the user's own does not.
+        """
         of_op: Iterable[str] | None = ("n_particles", "reduction")
         if isinstance(op, type):
             of_op = argument_names(op, "__init__")
@@ -97,8 +100,8 @@ class Fitting:
             self.hist = np.asarray(())
             self.objective = FitObjective(approx, objective, **options)
             self.state = None
-            return
-        super().__init__(op, approx, tf, **kwargs)  # type: ignore[call-arg]
+            return True
+        return False
 
     @property
     def method(self) -> str:

@@ -35,12 +35,23 @@ from pymc.variational.progress import Compiling
 from pymc.variational.tuned import with_named_optimizer
 
 
-class _OfStarts:
-    """Mixin of ADVI and FullRankADVI that checks the names of their arguments."""
+class _Inference(Fitting):
+    def __init__(self, op: Any, approx: Any, tf: Any = None, **kwargs: Any) -> None:
+        if self.fits_guides(op, approx, tf, kwargs):
+            return
+        super().__init__(op, approx, tf, **kwargs)  # type: ignore[call-arg]
 
-    def __init__(self, **arguments: Any) -> None:
-        check_starts(type(self).__name__, arguments)
-        super().__init__(**arguments)
+
+class _ADVI:
+    def __init__(self, **kwargs: Any) -> None:
+        check_starts(type(self).__name__, kwargs)
+        super().__init__(**kwargs)
+
+
+class _FullRankADVI:
+    def __init__(self, **kwargs: Any) -> None:
+        check_starts(type(self).__name__, kwargs)
+        super().__init__(**kwargs)
 
 
 class _SVGD:
@@ -54,7 +65,6 @@ class _SVGD:
         start_sigma: Mapping[str, np.ndarray] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Create particles as the release does, with noise by variable: `start_sigma`."""
         empirical = Empirical(
             size=n_particles,
             jitter=jitter,
@@ -67,7 +77,7 @@ class _SVGD:
 
 
 released = _layer.run_release(
-    globals(), Inference=Fitting, ADVI=_OfStarts, FullRankADVI=_OfStarts, SVGD=_SVGD
+    globals(), Inference=_Inference, ADVI=_ADVI, FullRankADVI=_FullRankADVI, SVGD=_SVGD
 )
 
 if TYPE_CHECKING:

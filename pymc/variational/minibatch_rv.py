@@ -17,7 +17,7 @@ from pymc.minibatch.scaling import scale_factor
 
 class _MinibatchRandomVariable:
     def make_node(self: Any, rv: Any, *total_size: Any) -> Apply:
-        """Make a node as the release does, but also from the inputs of another node."""
+        # Also from the inputs of another node
         rv = pt.as_tensor_variable(rv)
         if len(total_size) != rv.type.ndim:
             raise ValueError(f"{rv} has {rv.type.ndim} axes, got {len(total_size)} total sizes")

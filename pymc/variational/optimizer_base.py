@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import pytensor
@@ -26,9 +26,9 @@ from pymc.variational.updates import get_or_compute_grads
 __all__ = ["Optimizer", "State", "Variables", "next_value", "step_counter", "with_step"]
 
 #: The state of an optimizer, arrays or variables by name: usually one for each parameter.
-type State = dict[str, list[Any]]
+State: TypeAlias = dict[str, list[Any]]
 
-type Variables = Sequence[Variable]
+Variables: TypeAlias = Sequence[Variable]
 
 
 class Optimizer(Configurable, ABC):

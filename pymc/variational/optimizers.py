@@ -31,8 +31,8 @@ from pytensor.graph.replace import graph_replace
 from pymc.argument_checks import check_number
 from pymc.variational.number_inputs import as_input, lift_numbers
 from pymc.variational.optimizer_base import Optimizer, State, Variables, step_counter
-from pymc.variational.schedules import Schedule, rate_at, with_number_inputs
-from pymc.variational.updates import SCHEDULED, check_rate_of
+from pymc.variational.schedules import Schedule, check_rate_of, rate_at, with_number_inputs
+from pymc.variational.updates import SCHEDULED
 
 __all__ = [
     "AddDecayedWeights",

@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from math import prod
 from pathlib import Path
@@ -16,24 +16,23 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import cloudpickle
 import numpy as np
-import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import graph_replace
 
 import pymc._layer as _layer
 
-from pymc.minibatch.axis_tracking import Rows, indexes
-from pymc.minibatch.plates import known_axes, local_axes
-from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.total_size import Term, infer_totals
-from pymc.model.full_data import full_data_model
+from pymc.minibatch.plates import local_axes
 from pymc.variational.averaging import TailAverage
-from pymc.variational.fit_options import argument_names, check_known
-from pymc.variational.minibatch_rv import unscaled_rv
+from pymc.variational.groups import (
+    Nodes,
+    at_all_rows,
+    check_group_arguments,
+    sample_over,
+    with_replacements,
+)
 from pymc.variational.optimizers import as_optimizer
-from pymc.variational.report import FitReport, add_fit
-from pymc.variational.vectorize import at_each_draw, draw_anew, largest_at_once
+from pymc.variational.replacements import as_replacements, check_replacements
+from pymc.variational.report import FitReport
 
 if TYPE_CHECKING:
     from pytensor.compile.sharedvalue import SharedVariable
@@ -41,129 +40,8 @@ if TYPE_CHECKING:
     from pymc.model.core import Model
     from pymc.variational.local_params.table import ParamTable
 
-type Nodes = Variable | list[Variable] | tuple[Variable, ...]
-
 #: True while cloudpickle pickles the parts of an approximation.
 _is_pickling = ContextVar("_is_pickling", default=False)
-
-
-def as_replacements(model: Model, replacements: object) -> dict[Variable, Variable]:
-    """Read the argument `more_replacements`: a dict from variables, or names in `model`, to variables or arrays.
-
-    Raises
-    ------
-    ValueError
-        If the model has no variable of a name, or if one is replaced twice.
-    TypeError
-        If it is no mapping of variables or names.
-    """
-    if replacements is None:
-        return {}
-    if not isinstance(replacements, Mapping):
-        raise TypeError(
-            f"more_replacements={replacements!r} has to be a dict from variables, or their names in the model, to "
-            "what takes their place, such as {'x': new_rows}"
-        )
-    # Within a named model, both "x" and "model::x"
-    named = {model.name_of(name): var for name, var in model.named_vars.items()}
-    named |= model.named_vars
-    found: dict[Variable, Variable] = {}
-    for key, value in replacements.items():
-        if isinstance(key, str) and key not in named:
-            raise ValueError(
-                f"more_replacements has {key!r}, but the variables of the model are {list(model.named_vars)}. A "
-                "variable that has no name there, such as a minibatch, is its own key: {x: new_rows}"
-            )
-        if not isinstance(key, str | Variable):
-            raise TypeError(
-                f"more_replacements has the key {key!r} of type {type(key).__name__}: write a variable, or its "
-                "name in the model"
-            )
-        old = named[key] if isinstance(key, str) else key
-        if old in found:
-            raise ValueError(
-                f"more_replacements has {old.name!r} twice, by its name and as a variable, and one can take its "
-                "place. Give one of them"
-            )
-        found[old] = value if isinstance(value, Variable) else pt.as_tensor(value)
-    return found
-
-
-def check_replacements(model: Model, replacements: Mapping[Variable, Variable]) -> None:
-    """Raise a ValueError if a minibatch replaces full data whose terms have no scale for it.
-
-    An observed variable needs a `total_size` for an axis that becomes one of a minibatch, and no Potential may
-    depend on it.
-    """
-    if not indexes(replacements.values()):
-        return
-    advice = (
-        "Take pm.minibatch_model(model, batch_size=...) of a model of full data, or give the "
-        "observed variables pm.Minibatch when the model is made"
-    )
-    for rv in model.observed_RVs:
-        bare, given = unscaled_rv(rv)
-        old = [bare, model.rvs_to_values[rv]]
-        bare, value = graph_replace(old, replacements, strict=False)
-        if _rows([bare, value]) == _rows(old):
-            continue
-        total_size = None if all(total is None for total in given) else given
-        totals = infer_totals(Term(rv.name, bare, value, known=known_axes(model)), total_size)
-        for k, (total, given_total) in enumerate(zip(totals, given)):
-            if total is not None and given_total is None:
-                raise ValueError(
-                    f"more_replacements puts a minibatch on axis {k} of {rv.name!r}, which was "
-                    "made without total_size, so that its log-probability would count for the batch "
-                    f"instead of all rows. {advice}"
-                )
-    for term in model.potentials:
-        if _rows(graph_replace([term], replacements, strict=False)) != _rows([term]):
-            raise ValueError(
-                f"more_replacements puts a minibatch into the Potential {term.name!r}, which is "
-                f"not scaled to all rows. {advice}"
-            )
-
-
-def _rows(graphs: Iterable[Variable]) -> set[Rows]:
-    """Return the minibatch rows that graphs depend on."""
-    return set(map(Rows, indexes(graphs)))
-
-
-def sample_over(
-    owner: _Group | _Approximation, node: Nodes, draws: Mapping[Variable, Variable]
-) -> Any:
-    """Compute nodes at draws of the flat inputs of an approximation or a group."""
-    several = isinstance(node, list | tuple)
-    flat = owner.to_flat_input(list(node) if several else [node])
-    n_draws = next(iter(draws.values())).shape[0]
-    found = at_each_draw(flat, draws, n_draws, largest_at_once(owner.model))
-    return found if several else found[0]
-
-
-def _check_group_arguments(group: Any) -> None:
-    """Raise a TypeError for arguments that a group of the release would ignore."""
-    cls = type(group)
-    if cls.__module__ != "pymc.variational.approximations":  # a user's own may look at any
-        return
-    where = f"pm.{cls.__name__.removesuffix('Group')}"
-    if group._vfam is not None and released.Group.group_for_short_name(group._vfam) is not cls:
-        raise TypeError(
-            f"{where} got vfam={group._vfam!r}, which is another family than its own: leave it out, or "
-            f"write pm.fit(method=...), or Group(None, vfam={group._vfam!r})"
-        )
-    names = argument_names(cls, "create_shared_params") or frozenset()
-    known = names | {"model", "random_seed", "params", "options", "vfam"}
-    check_known(where, group._kwargs, known)
-    given = {name for name, value in group._kwargs.items() if value is not None}
-    if group.user_params is not None:
-        given.add("params")
-    for alone in ("params", "trace"):
-        unused = [name for name in group._kwargs if name in given and name != alone]
-        if alone in given and unused:
-            raise TypeError(
-                f"{where} got {', '.join(unused)} beside {alone}, which say all there is: leave "
-                f"{', '.join(unused)} out, or {alone}"
-            )
 
 
 class _Group:
@@ -175,8 +53,8 @@ class _Group:
     to_flat_input: Any
 
     def __init_group__(self, group: Any) -> None:
-        """Raise an error for variables of the rows: a group would hold those of a batch."""
-        _check_group_arguments(self)
+        check_group_arguments(self)
+        # A group would hold values of the rows of one batch
         local = [rv.name for rv in local_axes(self.model)]
         if local:
             raise ValueError(
@@ -192,7 +70,6 @@ class _Group:
         super().__init_group__(group)  # type: ignore[misc]
 
     def _prepare_start(self, start: Mapping[str, Any] | None = None) -> np.ndarray:
-        """Like the release's, in the order of the group's variables, and within their supports."""
         # Guides import this module
         from pymc.variational.guides.initial_values import (
             broadcast_start,
@@ -200,10 +77,10 @@ class _Group:
             read_starts,
         )
 
-        start = read_starts(self.model, start) if start else {}
-        start = {name: broadcast_start(self.model, name, x) for name, x in start.items()}
-        flat = super()._prepare_start(start)  # type: ignore[misc]
-        # The release concatenates in the order of the model, and reads in that of the group
+        starts = read_starts(self.model, start) if start else {}
+        starts = {name: broadcast_start(self.model, name, x) for name, x in starts.items()}
+        flat = super()._prepare_start(starts)  # type: ignore[misc]
+        # From the order of the model to that of the group
         in_model = [self.model.rvs_to_values[rv].name for rv in self.model.free_RVs]
         in_model = [name for name in in_model if name in self.ordering]
         ends = np.cumsum([prod(self.ordering[name][2]) for name in in_model])
@@ -211,7 +88,7 @@ class _Group:
             name: part.reshape(self.ordering[name][2])
             for name, part in zip(in_model, np.split(flat, ends[:-1]))
         }
-        check_support(self.model, point, start)
+        check_support(self.model, point, starts)
         return np.concatenate([point[name].ravel() for name in self.ordering])
 
     def symbolic_sample_over_posterior(self, node: Nodes) -> Any:
@@ -369,6 +246,7 @@ class _Approximation:
         draws = dict(zip(self.inputs, self.symbolic_randoms))
         return sample_over(self, node, draws)
 
+    @with_replacements
     def sample_node(
         self,
         node: Nodes,
@@ -400,22 +278,7 @@ class _Approximation:
         NotImplementedError
             If `deterministic` and a guide has no known mean.
         """
-        several = isinstance(node, list | tuple)
-        nodes = list(node) if several else [node]
-        new = as_replacements(self.model, more_replacements)
-        if new:
-            # Latent variables are what is sampled: a replacement does not reach into their priors
-            latent = {rv: rv for rv in self.model.free_RVs}
-            nodes = rebuild(nodes, latent | new)
-        sampled = self.sampled_nodes(nodes, size, deterministic)
-        draw_anew(sampled, nodes)
-        return sampled if several else sampled[0]
-
-    def sampled_nodes(
-        self, nodes: list[Variable], size: int | Variable | None, deterministic: bool | Variable
-    ) -> list[Variable]:
-        """Return nodes at draws of the latent variables."""
-        return super().sample_node(nodes, size, deterministic)  # type: ignore[misc]
+        return super().sample_node(node, size, deterministic, more_replacements)  # type: ignore[misc]
 
     def set_size_and_deterministic(
         self, node: Nodes, s: Any, d: Any, more_replacements: Mapping[Any, Any] | None = None
@@ -428,12 +291,9 @@ class _Approximation:
         new = as_replacements(self.model, more_replacements)
         return super().to_flat_input(node, more_replacements=new)  # type: ignore[misc]
 
+    @at_all_rows
     def sample(self, draws: int = 500, **kwargs: Any) -> Any:
-        """Draw from the approximation, with deterministics at all rows; the parameters are the release's."""
-        model = released.pm.Model.get_context(error_if_none=False) or self.model
-        with full_data_model(model):
-            found = super().sample(draws, **kwargs)  # type: ignore[misc]
-        return add_fit(found, self)
+        return super().sample(draws, **kwargs)  # type: ignore[misc]
 
 
 released = _layer.run_release(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar, Token
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from pymc.variational.display import bar, block_means, chart, line, text_chart
 
 if TYPE_CHECKING:
     from pymc.variational.engine.loop import LossHistory
+
+T = TypeVar("T")
 
 __all__ = ["Compiling", "FitProgress", "StageProgress", "log_info", "with_bar"]
 
@@ -267,7 +269,7 @@ class StageProgress(_Bar):
             self._cell.show(line(text) + picture)
 
 
-def with_bar[T](
+def with_bar(
     items: Sequence[T], what: str, show: bool = True, console: Console | None = None
 ) -> Iterator[T]:
     """Yield items, with a bar once they take more than a second; in a log, with a line now and then."""

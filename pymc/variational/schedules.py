@@ -9,9 +9,13 @@ Call those in this module with an integer or an array of them to plot them.
 
 from __future__ import annotations
 
+import re
+
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields
+from functools import wraps
+from inspect import signature
 from numbers import Real
 from typing import Any, Protocol
 
@@ -41,6 +45,13 @@ _MAX_STEP = int(np.iinfo(np.int64).max)
 
 # A schedule is a handful of scalar operations, which take longer to compile than to run
 _PYTHON = Mode(linker="py", optimizer=None)
+_LEARNING_RATE = re.compile(r"^( *)learning_rate ?: float.*\n(?:\1 +\S.*\n)+", re.MULTILINE)
+_DOCUMENTED = """\
+{0}learning_rate : float, symbolic scalar or schedule
+{0}    The size of update steps. A schedule is a function of the step that returns it, one of
+{0}    :mod:`pymc.variational.schedules` or your own: it is called once, with a symbolic int64
+{0}    scalar, which is 0 at the first step and goes on in `refine`.
+"""
 
 
 class Schedule(Protocol):
@@ -94,6 +105,42 @@ def rate_at(learning_rate: float | Variable | Schedule, step: TensorVariable) ->
             "learning rate is a real number: return a float"
         )
     return rate.astype(pytensor.config.floatX)
+
+
+def check_rate_of(optimizer: str, learning_rate: Any) -> None:
+    """Raise a TypeError if a learning rate is no number, symbolic variable, array or schedule."""
+    known = callable(learning_rate) or isinstance(learning_rate, Variable | np.ndarray | Real)
+    if not known or isinstance(learning_rate, bool):  # with nan the first step fails, and says so
+        raise TypeError(
+            f"learning_rate of {optimizer} is a number, such as 0.1; got {learning_rate!r}"
+        )
+
+
+def takes_schedules(optimizer: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function that returns updates take a schedule as its `learning_rate`."""
+    default = signature(optimizer).parameters["learning_rate"].default
+
+    @wraps(optimizer)
+    def scheduled(
+        loss_or_grads: Any = None,
+        params: Any = None,
+        learning_rate: float | Any | Schedule = default,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        check_rate_of(optimizer.__name__, learning_rate)
+        if loss_or_grads is None or params is None or not callable(learning_rate):
+            return optimizer(loss_or_grads, params, learning_rate, *args, **kwargs)
+        step = pytensor.shared(np.array(0, dtype="int64"), name="step")
+        updates = optimizer(loss_or_grads, params, rate_at(learning_rate, step), *args, **kwargs)
+        updates[step] = step + 1
+        return updates
+
+    if optimizer.__doc__ is not None:  # it is stripped under python -OO
+        scheduled.__doc__ = _LEARNING_RATE.sub(
+            lambda found: _DOCUMENTED.format(found[1]), optimizer.__doc__
+        )
+    return scheduled
 
 
 def with_number_inputs(learning_rate: Any) -> Any:

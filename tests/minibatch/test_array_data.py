@@ -14,8 +14,14 @@ from pytensor.graph.traversal import ancestors
 
 import pymc as pm
 
-from pymc.minibatch.array_data import RawData, as_constants, compiles_to_jax, numbers_of
-from pymc.pytensorf import _with_constants, convert_data
+from pymc.minibatch.array_data import (
+    RawData,
+    as_constants,
+    compiles_to_jax,
+    numbers_of,
+    outputs_as_constants,
+)
+from pymc.pytensorf import convert_data
 
 X, Y = np.arange(12.0).reshape(6, 2), np.arange(6)
 
@@ -52,11 +58,13 @@ def test_as_constants():
 def test_outputs_and_updates_in_one_go():
     x, _ = pm.Minibatch(X, Y, batch_size=3)
     total = pytensor.shared(0.0)
-    outputs, kwargs = _with_constants([Out(x.sum(), borrow=True)], {"updates": {total: x.sum()}})
+    outputs, kwargs = outputs_as_constants(
+        [Out(x.sum(), borrow=True)], {"updates": {total: x.sum()}}
+    )
     assert raw(outputs[0].variable, *kwargs["updates"].values()) == []
     assert outputs[0].borrow
     assert [*kwargs["updates"]] == [total]
-    single, kwargs = _with_constants(x, {"name": "f"})
+    single, kwargs = outputs_as_constants(x, {"name": "f"})
     assert raw(single) == []
     assert kwargs == {"name": "f"}
 

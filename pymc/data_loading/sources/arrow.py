@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -52,7 +52,7 @@ TABLE_ROWS = 2**16
 #: Bytes of the parts of a data frame of pandas: slices have their price for each column
 FRAME_BYTES = 2**22
 
-type Numbers = tuple[np.ndarray, np.ndarray | None]
+Numbers: TypeAlias = tuple[np.ndarray, np.ndarray | None]
 """The values of a column, and which of them are missing, if any."""
 
 

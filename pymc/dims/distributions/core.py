@@ -18,14 +18,13 @@ class _DimDistribution:
         if isinstance(observed, Variable):
             for index in indexes([observed]):
                 note_index(released.modelcontext(model), index)
-        make: Any = super().__new__
-        return make(cls, name, *args, observed=observed, model=model, **kwargs)
+        return super().__new__(cls, name, *args, observed=observed, model=model, **kwargs)  # type: ignore[call-arg]
 
     @classmethod
     def dist(
         cls, dist_params: object, *, dim_lengths: dict[str, Any] | None = None, **kwargs: object
     ) -> Variable:
-        """Replace the lengths of a model's subsampled dims by those of the batch."""
+        # A subsampled dim has the length of the batch
         from pymc.model.core import Model
 
         model = Model.get_context(error_if_none=False)  # type: ignore[attr-defined]

@@ -9,10 +9,9 @@ from pytensor.graph.traversal import ancestors
 
 import pymc._layer as _layer
 
-from pymc.minibatch.axis_tracking import Rows, indexes
-from pymc.minibatch.data_placeholder import as_streamed, note_replacement
+from pymc.minibatch.axis_tracking import Rows
+from pymc.minibatch.data_placeholder import as_streamed, replaces_placeholders
 from pymc.minibatch.rebuild import rebuild
-from pymc.minibatch.stream_index import StreamedRows
 from pymc.model.core import Model
 from pymc.model.fgraph import fgraph_from_model, model_from_fgraph, unmarked
 
@@ -28,8 +27,13 @@ def observe(model: Model, vars_to_observations: Mapping[Any, Any]) -> Any:
     }
     used = set(ancestors([obs for obs in observed.values() if isinstance(obs, Variable)]))
     known = {*model.basic_RVs, *model.deterministics}
-    if used.isdisjoint(model.data_vars) or not known.issuperset(observed):
-        return released.observe(model, vars_to_observations)
+    if not used.isdisjoint(model.data_vars) and known.issuperset(observed):
+        return _observe_data(model, observed)
+    return released.observe(model, vars_to_observations)
+
+
+def _observe_data(model: Model, observed: Mapping[Variable, Any]) -> Model:
+    """Observe variables by values that are computed from data of the model: those of the clone."""
     fgraph, memo = fgraph_from_model(model)
     numbers = [Rows(var.owner.inputs[1]).state for var in model.root._streams.values()]
     data = {var: unmarked(memo[var]) for var in {*model.data_vars, *numbers}}
@@ -44,25 +48,4 @@ def observe(model: Model, vars_to_observations: Mapping[Any, Any]) -> Any:
     return model_from_fgraph(fgraph, mutate_fgraph=True)
 
 
-def _placeholder(var: Variable | str) -> Variable | str:
-    """Return the placeholder of streamed rows; other variables as they are."""
-    if isinstance(var, Variable) and var.owner and isinstance(var.owner.op, StreamedRows):
-        return var.owner.inputs[0]
-    return var
-
-
-@wraps(released.do)
-def do(model: Model, vars_to_interventions: Mapping[Any, Any], **kwargs: object) -> Any:
-    vars_to_interventions = {_placeholder(k): new for k, new in vars_to_interventions.items()}
-    old = {model[var] if isinstance(var, str) else var for var in vars_to_interventions}
-    for var, new in vars_to_interventions.items():
-        if isinstance(new, Variable) and indexes([new]) and not old.isdisjoint(ancestors([new])):
-            raise ValueError(
-                f"pm.do replaces {var} by {new.name or new}, a minibatch of data that it replaces as "
-                "well. Use pm.minibatch_model(model, batch_size=...) to have a model take rows of its "
-                "own data, or give pm.do a minibatch of other data"
-            )
-    result = released.do(model, vars_to_interventions, **kwargs)
-    for var in old:
-        note_replacement(result, var.name)
-    return result
+do = replaces_placeholders(released.do)

@@ -27,11 +27,12 @@ def freeze_dims_and_data(
             "loader puts other rows at each step. Name the data to freeze, data=[...], without these; for "
             "some rows alone, put them into another pm.Data"
         )
+    rvs, lengths, initvals = model.named_vars, model.dim_lengths, model.rvs_to_initial_values
     frozen = released.freeze_dims_and_data(WithoutInitvals(model), dims, data)
     # Symbolic initial values too, with the variables and lengths of the frozen model
-    new = {var: frozen[name] for name, var in model.named_vars.items()}
-    new |= {length: frozen.dim_lengths[dim] for dim, length in model.dim_lengths.items()}
-    for rv, initval in model.rvs_to_initial_values.items():
+    new = {var: frozen[name] for name, var in rvs.items()}
+    new |= {length: frozen.dim_lengths[dim] for dim, length in lengths.items()}
+    for rv, initval in initvals.items():
         if isinstance(initval, Variable):
             [initval] = rebuild([initval], new)
         frozen.rvs_to_initial_values[frozen[rv.name]] = initval

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import pytensor
@@ -35,6 +35,8 @@ from pymc.variational.vectorize import at_one_draw
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
+
+T = TypeVar("T")
 
 __all__ = [
     "Budget",
@@ -242,7 +244,7 @@ class AtPoints:
         return np.array(n_done), values, gradients
 
 
-def map_in_order[T](
+def map_in_order(
     function: Callable[[T], None], values: Sequence[T], n_threads: int
 ) -> Generator[None]:
     """Call a function for each value, and yield after each of the calls, in the order of the values.
@@ -260,10 +262,10 @@ def map_in_order[T](
 
 
 #: Values of rows, an array for each input: shape (n_rows, ...), or (n_blocks, n_rows, ...) in blocks.
-type Values = tuple[np.ndarray, ...]
+Values: TypeAlias = tuple[np.ndarray, ...]
 
 #: Sums over rows, which add up over parts of the rows.
-type Sums = tuple[np.ndarray, ...]
+Sums: TypeAlias = tuple[np.ndarray, ...]
 
 #: Bytes of a loader's rows that become blocks at once, and the most bytes of a subsample.
 BYTES_OF_BLOCKS, LARGEST_PART = 2**24, 2**28

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: save fits to the disk, and resume them."""
 
-from pymc import _layer
+from pymc._lazy import load_late
 
-_layer.load_late(
+load_late(
     globals(),
     {
         "pymc.variational.checkpoints.approximation": ("load_approximation",),

@@ -22,7 +22,7 @@ from hashlib import file_digest, sha256
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,8 @@ from numpy.random import (
     RandomState,
     SeedSequence,
 )
+
+Schema = TypeVar("Schema")
 
 __all__ = [
     "Checkpoint",
@@ -392,9 +394,7 @@ def _remove(path: Path) -> None:
             shutil.rmtree(path)
 
 
-def load_contents[Schema](
-    path: Path, schema: type[Schema]
-) -> tuple[Path, Schema, Mapping[str, Value]]:
+def load_contents(path: Path, schema: type[Schema]) -> tuple[Path, Schema, Mapping[str, Value]]:
     """Read the newest checkpoint at a path; return its path, contents by a schema, and values.
 
     Raises
@@ -497,7 +497,7 @@ def _refuse_format(path: Path, found: str) -> None:
     raise CheckpointMismatchError(path, [line], advice)
 
 
-def _converted[Schema](values: Mapping[str, Any], schema: type[Schema], file: Path) -> Schema:
+def _converted(values: Mapping[str, Any], schema: type[Schema], file: Path) -> Schema:
     """Return JSON values as an object of a schema; the error names an entry of another type."""
     msgspec = import_optional("msgspec")
     try:

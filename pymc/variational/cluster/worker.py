@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import cloudpickle
 import pytensor
@@ -34,7 +34,7 @@ class Program(Protocol):
 
 
 #: What a program computes for an item, such as a shard of the rows. It is sent to all workers, with its arguments
-type Task = Callable[[Any, Any], Any]
+Task: TypeAlias = Callable[[Any, Any], Any]
 
 
 class About(NamedTuple):

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import pytensor
@@ -48,6 +48,9 @@ from pymc.variational.engine.step_key import step_key
 
 if TYPE_CHECKING:
     import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 __all__ = ["Step", "make_step", "one_at_a_time"]
 
@@ -102,7 +105,7 @@ class CachedStep:
 _compile_lock = threading.RLock()
 
 
-def one_at_a_time[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function that makes steps wait for those in other threads, and build their graphs quickly."""
 
     @wraps(function)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 import pytensor
@@ -35,20 +35,22 @@ if TYPE_CHECKING:
     from pymc.model.core import Model
     from pymc.variational.guides.initial_values import InitialValues
 
+T = TypeVar("T")
+
 #: The subsampled axes of a variable, in their order; empty for a global variable.
-type Plate = tuple[Rows, ...]
+Plate: TypeAlias = tuple[Rows, ...]
 
 #: Lengths of the leading axes of a draw: outer draws, particles. Empty for one draw.
-type SampleShape = tuple[Any, ...]
+SampleShape: TypeAlias = tuple[Any, ...]
 
 #: A draw of all variables of a guide, in the guide's own form.
-type Latents = tuple[Variable, ...]
+Latents: TypeAlias = tuple[Variable, ...]
 
 #: Draws of variables of the model that a guide may depend on, on their own spaces.
-type Parents = Mapping[Variable, Variable]
+Parents: TypeAlias = Mapping[Variable, Variable]
 
 #: The parameters of a flat guide by name.
-type Params = Mapping[str, Variable]
+Params: TypeAlias = Mapping[str, Variable]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +126,7 @@ class Parameter:
 
 
 #: The graph of each parameter. That of a parameter of rows has shape (rows of the batch, n).
-type ParamValues = Mapping[Parameter | SharedVariable, Variable]
+ParamValues: TypeAlias = Mapping[Parameter | SharedVariable, Variable]
 
 
 class Guide(Configurable, ABC):
@@ -300,7 +302,7 @@ def sites_of(model: Model, unnumbered: Sequence[UnnumberedRows] = ()) -> list[Si
     return sites
 
 
-def in_dependency_order[T](
+def in_dependency_order(
     items: Iterable[T], sites: Callable[[T], Sequence[Site]], reads: Callable[[T], Set[Variable]]
 ) -> tuple[T, ...]:
     """Sort guides, or parts of one, so that each reads sites of earlier ones only.

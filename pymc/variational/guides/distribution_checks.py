@@ -10,7 +10,7 @@ distribution would be fitted, and log q summed over rows would not be its densit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pytensor
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from pymc.model.core import Model
 
 #: Lower and upper bound of a support; None if unknown or not constant.
-type Bounds = tuple[float | None, float | None]
+Bounds: TypeAlias = tuple[float | None, float | None]
 
 UNKNOWN_BOUNDS: Bounds = (None, None)
 

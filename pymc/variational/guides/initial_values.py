@@ -14,6 +14,7 @@ import pytensor
 
 from numpy.typing import ArrayLike
 from pytensor.compile.mode import Mode
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import explicit_graph_inputs
 
@@ -124,6 +125,32 @@ def read_sigmas(model: Model, start_sigma: Mapping[Any, Any]) -> dict[str, np.nd
             )
         sigmas[value_name] = sigma
     return sigmas
+
+
+def sigmas_of_group(
+    group: Any, start_sigma: Mapping[str, np.ndarray] | None
+) -> dict[str, np.ndarray]:
+    """Return the standard deviations of all entries of a group's variables, for those that have some."""
+    sigmas = read_sigmas(group.model, start_sigma) if start_sigma else {}
+    return {
+        name: sds_of_entries(name, sigmas[name], shape).ravel()
+        for name, _, shape, _ in group.ordering.values()
+        if name in sigmas
+    }
+
+
+def set_diagonal(
+    group: Any, L_tril: SharedVariable, start_sigma: Mapping[str, np.ndarray] | None
+) -> None:
+    """Set the diagonal of a full-rank group's factor to the argument `start_sigma`."""
+    if start_sigma is None:  # the group's class passes on `start` alone
+        start_sigma = vars(group).get("_kwargs", {}).get("start_sigma")
+    values = L_tril.get_value()
+    rows, columns = group.tril_indices
+    diagonal = np.flatnonzero(rows == columns)
+    for name, sds in sigmas_of_group(group, start_sigma).items():
+        values[diagonal[group.ordering[name][1]]] = rhos(sds)
+    L_tril.set_value(values)
 
 
 def rhos_of_entries(name: str, sigma: np.ndarray, shape: Sequence[int]) -> np.ndarray:

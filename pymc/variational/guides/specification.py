@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -55,7 +55,7 @@ GUIDES: dict[str, Guide] = {
 }
 
 #: Names of variables, or None for all others, and their guide.
-type GuideSpecs = Sequence[tuple[tuple[str, ...] | None, Guide]]
+GuideSpecs: TypeAlias = Sequence[tuple[tuple[str, ...] | None, Guide]]
 
 
 def make_guides(

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import pytensor.tensor as pt
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from pymc.model.core import Model
 
 #: From log-weights, and the axis of the particles, to a bound without that axis.
-type Bound = Callable[[Variable, int], Variable]
+Bound: TypeAlias = Callable[[Variable, int], Variable]
 
 
 # --- terms of a model ---

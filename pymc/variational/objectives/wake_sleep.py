@@ -41,7 +41,10 @@ from pymc.argument_checks import check_number
 from pymc.minibatch.axis_tracking import indexes
 from pymc.variational.guides.base import Guide
 from pymc.variational.guides.model_guide import ModelGuide
-from pymc.variational.minibatch_rv import released, unscaled_rv
+from pymc.variational.minibatch_rv import (  # type: ignore[attr-defined]  # of the release
+    MinibatchRandomVariable,
+    unscaled_rv,
+)
 from pymc.variational.objectives.base import (
     Draws,
     Loss,
@@ -398,7 +401,7 @@ def _without_scales(graphs: Sequence[Variable]) -> list[Variable]:
 def _simpler(node: Apply) -> list[tuple[Variable, Variable]]:
     """Return the output of a node that can be replaced, with its replacement."""
     output = node.outputs[0]
-    if isinstance(node.op, released.MinibatchRandomVariable):
+    if isinstance(node.op, MinibatchRandomVariable):
         return [(output, node.inputs[0])]
     if not isinstance(node.op, Elemwise) or not isinstance(node.op.scalar_op, Second):
         return []
