@@ -114,10 +114,9 @@ def examples_of(value: Any, name: str) -> list[doctest.DocTest]:
     module = sys.modules[value.__module__]
     if hasattr(module, "released"):
         for node in ast.parse(inspect.getsource(module)).body:
-            is_same = (
-                isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == value.__name__
-            )
-            if is_same and any("extends_docstring" in ast.unparse(d) for d in node.decorator_list):
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name != value.__name__:
+                continue
+            if any("extends_docstring" in ast.unparse(d) for d in node.decorator_list):
                 added = ast.get_docstring(node) or ""
                 parser = doctest.DocTestParser()
                 return [parser.get_doctest(added, dict(IMPORTED), name, None, None)]
