@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy, deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from pymc.variational.guides.base import FlatGuide, Guide, Parameter, Plate, Sit
 from pymc.variational.guides.lookups import model_parameters
 from pymc.variational.guides.prior import new_groups, prior_guides
 from pymc.variational.guides.specification import make_guides
-from pymc.variational.local_params.table import ParamTable
+from pymc.variational.local_params.table import ParamTable, new_table
 from pymc.variational.objectives.base import Term, terms_of
 from pymc.variational.opvi import Approximation  # type: ignore[attr-defined]  # the release's
 from pymc.variational.posterior import moments
@@ -85,16 +85,13 @@ class Storage:
                 columns[parameter] = slice(width, width + n_columns)
                 width += n_columns
             name = "_".join(rows.dim or "rows" for rows in plate)
-            tables[plate] = ParamTable.of(plate, np.concatenate(parts, axis=1), name)
+            tables[plate] = new_table.get()(plate, np.concatenate(parts, axis=1), name)
         return cls(dense, tables, columns)
 
     def copied(self, memo: dict[int, Any]) -> Storage:
         """Copy all values; `memo` is that of :func:`copy.deepcopy`."""
         dense = {key: deepcopy(var, memo) for key, var in self.dense.items()}
-        tables = {
-            plate: replace(table, shared=deepcopy(table.shared, memo))
-            for plate, table in self.tables.items()
-        }
+        tables = {plate: table.copied(memo) for plate, table in self.tables.items()}
         return Storage(dense, tables, self.columns)
 
     @property
@@ -123,7 +120,7 @@ class Storage:
         Those of groups are of all groups, if they are not given.
         """
         tables = {plate: self.tables[plate] for plate in self.groups}
-        groups = {plate: table.shared[:, : table.n_params] for plate, table in tables.items()}
+        groups = {plate: table.all_rows() for plate, table in tables.items()}
         of_rows = {**groups, **of_rows}
         rows = {
             parameter: of_rows[parameter.plate][:, columns]

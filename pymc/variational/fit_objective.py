@@ -31,7 +31,12 @@ from pymc.variational.averaging import TailAverage
 from pymc.variational.guides.base import Guide, Parameter, ParamValues, Plate
 from pymc.variational.guides.prior import new_groups
 from pymc.variational.guides.unnumbered_rows import scaled_axes
-from pymc.variational.local_params.row_optimizer import RowGradient, all_updates, guarded
+from pymc.variational.local_params.row_optimizer import (
+    RowGradient,
+    RowUpdate,
+    all_updates,
+    guarded,
+)
 from pymc.variational.minibatch_rv import unscaled_rv
 from pymc.variational.objectives.base import (
     Losses,
@@ -39,7 +44,7 @@ from pymc.variational.objectives.base import (
     Setting,
     plate_scale,
 )
-from pymc.variational.optimizers import as_optimizer, chain, clip_by_global_norm
+from pymc.variational.optimizers import Optimizer, as_optimizer, chain, clip_by_global_norm
 from pymc.variational.opvi import (  # type: ignore[attr-defined]  # of the release
     ExplicitInferenceError,
 )
@@ -303,13 +308,7 @@ class FitObjective:
         # Of the gradients, as in PyMC: an optimizer may scale the step up again
         if total_grad_norm_constraint is not None:
             optimizer = chain(clip_by_global_norm(total_grad_norm_constraint), optimizer)
-        updates, rows = all_updates(
-            optimizer,
-            dense,
-            gradients.dense,
-            gradients.rows,
-            n_waiting=average and average.n_waiting,
-        )
+        updates, rows = self.all_updates(optimizer, dense, gradients, average)
         if average is not None:
             updates = average.updates(updates)
         updates |= {**gradients.updates, **(more_updates or {})}
@@ -317,11 +316,22 @@ class FitObjective:
             return updates, None
         loss = gradients.loss
         # A table is too large to be copied at each step, so a bad step must not be written
-        if rows:
+        if self.guarded:
             loss, updates = guarded(loss, updates, rows)
         if gradients.aux_losses:
             loss = pt.stack([loss, *gradients.aux_losses])
         return updates, loss
+
+    def all_updates(
+        self,
+        optimizer: Optimizer,
+        dense: Sequence[SharedVariable],
+        gradients: Gradients,
+        average: TailAverage | None,
+    ) -> tuple[dict[SharedVariable, Variable], list[RowUpdate]]:
+        """Pass the gradients through an optimizer; return the next values, and those of rows."""
+        n_waiting = average and average.n_waiting
+        return all_updates(optimizer, dense, gradients.dense, gradients.rows, n_waiting)
 
     def dense(self, trained: Sequence[SharedVariable] | None = None) -> list[SharedVariable]:
         """Return the parameters that are not of rows: of guides, of the model, and more that are trained."""

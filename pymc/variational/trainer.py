@@ -50,6 +50,7 @@ from pymc.variational.cluster.steps import (
     put_on_workers,
     steps_by,
 )
+from pymc.variational.cluster.tables import Owners, tables_on_workers
 from pymc.variational.cluster.workers import Workers, as_workers
 from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step_cache import one_at_a_time
@@ -349,14 +350,19 @@ class Trainer:
         inference = self._inference
         if inference is None:
             options_of_fit = FitOptions(method=self._method, model=self.model, **target)
-            inference = make_inference(options_of_fit)
-            if self._workers is not None and not is_auto(self._method):
+            if self._workers is None or is_auto(self._method):
+                inference = make_inference(options_of_fit)
+            else:
+                with tables_on_workers(Owners()):
+                    inference = make_inference(options_of_fit)
                 inference.objective = GradientsOfWorkers.of(inference.objective)
         elif again := sorted(FitOptions.select(kwargs, "target", "start")):
             raise TypeError(
                 f"{', '.join(again)} of Trainer.fit say what is fitted, which this trainer does already. "
                 "Make another pm.Trainer for it"
             )
+        elif (owners := self._owners) is not None:
+            owners.bring_back()
         of_call = FitOptions.names("display", "budget")
         fitting = {k: v for k, v in options.items() if k not in (*target, *of_call)}
         n_before = 0 if self.state is None else self.state.i
@@ -590,10 +596,30 @@ class Trainer:
     def batches_seen(self, n: int) -> None:
         self._feed.n_used = n
 
+    def close(self) -> None:
+        """End workers that have the parameters of rows; without such it does nothing.
+
+        They end with the trainer and its approximation otherwise, or with Python. Afterwards the approximation has
+        no parameters of rows, and the fit goes on from a checkpoint only.
+        """
+        if (owners := self._owners) is not None:
+            owners.close()
+
+    @property
+    def _owners(self) -> Owners | None:
+        """The workers that have the parameters of rows, if these are with workers."""
+        objective = None if self._inference is None else self._inference.objective
+        return objective.owners if isinstance(objective, GradientsOfWorkers) else None
+
     @property
     def worker_processes(self) -> list[tuple[str, int]]:
-        """The node and the process of each worker; none between two calls of :meth:`fit`."""
-        return [] if self._pool is None else self._pool.processes
+        """The node and the process of each worker.
+
+        They end with each call of :meth:`fit`, unless they have parameters of rows: then they end with :meth:`close`.
+        """
+        owners = self._owners
+        pool = self._pool if owners is None else owners.pool
+        return [] if pool is None else pool.processes
 
     @property
     def rows_streamed(self) -> int:

@@ -138,6 +138,7 @@ class StepIdentity(NamedTuple):
             outputs = clone_replace(list(step.graph.outputs), dict(zip(step.graph.shared, own)))
             if (objective := _of_workers(trainer)) is not None:
                 outputs, own = [*outputs, *objective.graph], [*own, *objective.watched]
+                own += [var for table in objective.tables for var in (table.shared, table.rows)]
             hashed = graph_hash(outputs, own)
         return cls(versions(state.report.backend), model_identity(trainer.model), hashed)
 
@@ -203,7 +204,7 @@ def trainer_contents(
         report=report,
     )
     values: dict[str, Value] = result_values(inference.approx, hist, guide_losses)
-    values |= {f"state/{name}": host_value(var) for name, var in _state(trainer).items()}
+    values |= {f"state/{name}": value for name, value in _values(trainer).items()}
     if isinstance(inference, AutoInference):
         values |= {f"passes/{name}": value for name, value in inference.position.items()}
     return Checkpoint(to_builtins(contents), values)
@@ -219,6 +220,16 @@ def _state(trainer: Trainer) -> dict[str, SharedVariable]:
     """Return by name the variables that a step updates, and all other parameters."""
     # Parameters that no step updates belong to guides that a method fits by other means, as "auto" does
     return names_of(list(dict.fromkeys([*_updated(trainer), *trainer.inference.approx.params])))
+
+
+def _values(trainer: Trainer) -> dict[str, Value]:
+    """Return the values of the state of a fit; workers send the lines of their rows."""
+    objective = _of_workers(trainer)
+    tables = {} if objective is None else {table.shared: table for table in objective.tables}
+    return {
+        name: tables[var].lines() if var in tables else host_value(var)
+        for name, var in _state(trainer).items()
+    }
 
 
 def _of_workers(trainer: Trainer) -> GradientsOfWorkers | None:
@@ -293,7 +304,7 @@ def resume(trainer: Trainer, saved: SavedTrainer) -> None:
     path, contents, values = saved.path, saved.contents, saved.values
     inference, state = trainer.inference, _state(trainer)
     new = with_prefix("state", values)
-    now = {name: host_value(var) for name, var in state.items()}
+    now = _values(trainer)
     lines = [
         *step_differences(contents.step, _step_text(trainer)),
         *differences(types_of(new), types_of(now), "state"),

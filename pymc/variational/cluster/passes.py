@@ -52,6 +52,8 @@ class ShardedPosterior:
     options: dict[str, Any]
     _rows: dict[int, LoadedRows] = field(default_factory=dict, repr=False)
 
+    keeps_state = False
+
     @property
     def data(self) -> Mapping[str, Any]:
         return self.loader.source.identity

@@ -92,6 +92,8 @@ class Pool:
     workers: Workers
     program: Any  # the reference of its pickle, of which each node gets a copy
     data: Mapping[str, Any]
+    #: Whether an item is for one worker only, which has what no other has
+    keeps_state: bool = False
     lost: list[Lost] = field(default_factory=list)
     n_bytes: int = 0
     _places: list[_Place] = field(default_factory=list)
@@ -189,7 +191,7 @@ class Pool:
     def _take(self, place: _Place, queues: Sequence[deque[int]]) -> tuple[int, ...]:
         """Take the next items for a worker."""
         own = queues[place.number]
-        if own:
+        if own or self.keeps_state:
             return tuple(own.popleft() for _ in range(min(self._n_at_once, len(own))))
         # From the far end of the longest one: its worker goes on with the near one
         queue = max(queues, key=len)
@@ -299,10 +301,15 @@ class Pool:
         node, pid = place.where
         self.lost.append(Lost(node, pid, reason, time.perf_counter() - self._started))
         self._n_in_a_row += 1
+        self.ray.kill(place.actor)
+        if self.keeps_state and place.about is not None:
+            raise WorkersLostError(
+                f"Worker {place.number} on {node} was lost, and with it the parameters of its rows: {reason}. Go on from the "
+                "last checkpoint, by pm.Trainer.load: fit(n, checkpoint=..., checkpoint_every=...) writes them"
+            )
         _log.warning(
             "Lost worker %d on %s: %s. Another takes its place", place.number, node, reason
         )
-        self.ray.kill(place.actor)
         if self._n_in_a_row > MOST_LOSSES * len(self._places):
             reasons = "; ".join(dict.fromkeys(lost.reason for lost in self.lost[-5:]))
             raise WorkersLostError(
@@ -336,7 +343,8 @@ def flags_of_workers() -> dict[str, Any]:
 @contextmanager
 def open_pool(workers: Workers, program: Program) -> Iterator[Pool]:
     """Start workers for a program. They end with the context."""
-    blob = cloudpickle.dumps(program)
+    blob, data, keeps_state = cloudpickle.dumps(program), program.data, program.keeps_state
+    del program  # which may have what ends the workers when nobody needs it any more
     if len(blob) > LARGE:
         _log.warning(
             "The model and its data are %.0f MB, which are sent to each worker: write the rows to Parquet files, and "
@@ -344,7 +352,7 @@ def open_pool(workers: Workers, program: Program) -> Iterator[Pool]:
             len(blob) / 2**20,
         )
     with ray_session(workers) as ray:
-        pool = Pool(ray, workers, ray.put(blob), program.data)
+        pool = Pool(ray, workers, ray.put(blob), data, keeps_state)
         try:
             pool.start()
             yield pool

@@ -19,6 +19,7 @@ import threading
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from pymc.variational.cluster.workers import Workers
@@ -36,9 +37,26 @@ OWN = {
 }
 
 
+#: Cores that a Ray of ours counts with, so that workers of one fit do not wait for those of another to end
+OWN_CORES = 1024
+
+_PRINT = builtins.print
+
+
+@dataclass
+class _Sessions:
+    """The fits that use Ray now. The last one ends it, unless the user has started it."""
+
+    n: int = 0
+    is_ours: bool = False
+
+
+_sessions, _lock = _Sessions(), threading.Lock()
+
+
 @contextmanager
 def ray_session(workers: Workers) -> Iterator[Any]:
-    """Return the module of Ray, connected; one that is started here ends with the context.
+    """Return the module of Ray, connected. One that is started here ends with the last context.
 
     Raises
     ------
@@ -58,7 +76,6 @@ def ray_session(workers: Workers) -> Iterator[Any]:
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     ray = import_ray()
     is_ours, handler = not ray.is_initialized(), signal.getsignal(signal.SIGTERM)
-    plain_print = builtins.print
     if is_ours and workers.address is None:
         if was_imported and any(os.environ.get(name) != value for name, value in OWN.items()):
             _log.warning(
@@ -68,7 +85,7 @@ def ray_session(workers: Workers) -> Iterator[Any]:
             )
         ray.init(
             address="local",
-            num_cpus=workers.n * workers.cpus,
+            num_cpus=max(OWN_CORES, workers.n * workers.cpus),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,
@@ -79,15 +96,21 @@ def ray_session(workers: Workers) -> Iterator[Any]:
         ray.init(address=workers.address, log_to_driver=False, logging_level=logging.WARNING)
     elif workers.address is not None:
         _check_secure(workers)
+    with _lock:
+        _sessions.n += 1
+        _sessions.is_ours |= is_ours
     if is_ours and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own, which stays
     try:
         _check_cores(ray, workers)
         yield ray
     finally:
-        if is_ours:
-            ray.shutdown()
-            builtins.print = plain_print  # Ray has one of its own, which Numba does not know
+        with _lock:
+            _sessions.n -= 1
+            if _sessions.n == 0 and _sessions.is_ours:
+                _sessions.is_ours = False
+                ray.shutdown()
+                builtins.print = _PRINT  # Ray has one of its own, which Numba does not know
 
 
 def import_ray() -> Any:

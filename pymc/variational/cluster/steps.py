@@ -7,6 +7,9 @@ gradient is :math:`\sum_k (n_k / N) g_k`, where :math:`g_k` is that of the shard
 rows of each count N/B times on average, and the prior and the entropy once. Each shard has draws of its own, which
 follow from the seed, the step and the shard. So a gradient depends on none but these and the parameters, and not on the
 worker that computes it; and the average over draws of K shards has less noise than one draw.
+
+Latent variables of rows have their parameters with the worker of their shard. It keeps the gradient of a batch's rows
+until the next message says how the step ended, and writes their new lines then.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ from __future__ import annotations
 import logging
 import time
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import takewhile
 from math import gcd
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytensor
@@ -26,6 +31,7 @@ import pytensor.tensor as pt
 
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import graph_inputs
 from pytensor.tensor.random.type import RandomGeneratorType
 from pytensor.tensor.type import TensorType
@@ -34,7 +40,9 @@ from pymc.data_loading.batch import Position
 from pymc.data_loading.data_loader import DataLoader
 from pymc.minibatch.plates import model_indexes
 from pymc.minibatch.stream_index import is_stream, loader_placeholders
-from pymc.variational.cluster.pool import Pool, open_pool
+from pymc.variational.averaging import TailAverage
+from pymc.variational.cluster.pool import Pool, WorkersLostError, open_pool
+from pymc.variational.cluster.tables import NewLines, Owners, TableOfWorkers, groups_of_shards
 from pymc.variational.cluster.workers import Workers
 from pymc.variational.engine.batch_feed import BatchFeed, FeedChunk, PreparedBatches
 from pymc.variational.engine.drivers import Driver, State
@@ -45,6 +53,14 @@ from pymc.variational.engine.step_cache import Step, make_step
 from pymc.variational.fit_objective import FitObjective, Gradients
 from pymc.variational.fit_options import take_compile_kwargs
 from pymc.variational.fitting import FitState
+from pymc.variational.local_params.row_optimizer import (
+    RowGradient,
+    RowUpdate,
+    all_updates,
+    squared_norm,
+)
+from pymc.variational.optimizer_base import step_counter, with_step
+from pymc.variational.optimizers import Optimizer, chain
 from pymc.variational.placeholders import make_feed
 
 __all__ = [
@@ -124,6 +140,25 @@ class GradientsOfWorkers(FitObjective):
     #: beside the parameters
     graph: list[Variable]
     watched: list[SharedVariable]
+    #: Of each table, the gradient of a batch's rows, and the next lines, given one
+    rows: list[RowGradient]
+    row_updates: list[RowUpdate]
+    #: The factor of the gradients of rows in a step, and the values that `row_updates` read
+    row_factor: SharedVariable
+    row_settings: list[SharedVariable]
+    #: The gradients that `row_updates` are given
+    pending: list[Variable]
+
+    @property
+    def tables(self) -> list[TableOfWorkers]:
+        """The tables, whose lines are with workers."""
+        return [table for table in self.approx.tables if isinstance(table, TableOfWorkers)]
+
+    @property
+    def owners(self) -> Owners | None:
+        """The workers that have the lines of the tables; None without tables."""
+        tables = self.tables
+        return tables[0].owners if tables else None
 
     @classmethod
     def of(cls, other: Any) -> GradientsOfWorkers:
@@ -145,13 +180,6 @@ class GradientsOfWorkers(FitObjective):
                 f"workers of pm.Trainer: groups= has {', '.join(map(repr, by_batch))}, whose parameters would have to "
                 "stay with their groups. Leave groups out"
             )
-        if approx.tables:
-            names = ", ".join(repr(site.name) for site in approx.sites if site.plate)
-            raise NotImplementedError(
-                f"workers of pm.Trainer: rows have latent variables, {names}, whose parameters would have to stay with "
-                "their rows. Fit them in one process, or take guide=pm.Amortized(...), which computes them "
-                "from the data of a row"
-            )
         if any(not is_stream(index) for index in model_indexes(approx.model)):
             raise NotImplementedError(
                 "workers of pm.Trainer read batches of the loader, and the model has a pm.Minibatch beside them: leave "
@@ -168,22 +196,23 @@ class GradientsOfWorkers(FitObjective):
         of_rows = FitObjective(self.approx, self.objective, self.n_particles, "sum")
         found = of_rows.gradients(dense, n_outer, more_replacements)
         computed = [] if found.loss is None else [found.loss, *found.aux_losses]
-        self.params, n_losses = list(dense), len(computed)
-        self.graph = [*computed, *found.dense]
+        self.params, self.rows, n_losses = list(dense), found.rows, len(computed)
+        squares = [squared_norm(row) for row in found.rows]
+        self.graph = [*computed, *found.dense, *squares]
         stream = loader_placeholders(self.approx.model)
         assert stream is not None
-        known = {*dense, stream[0].state, *stream[1].values()}
+        of_tables = {var for table in self.tables for var in (table.shared, table.rows)}
+        known = {*dense, stream[0].state, *stream[1].values(), *of_tables}
         self.watched = [
             var
-            for var in graph_inputs(self.graph)
+            for var in graph_inputs([*self.graph, *(row.gradient for row in found.rows)])
             if isinstance(var, SharedVariable)
             and isinstance(var.type, TensorType)
             and var not in known
         ]
         sizes = [param.get_value(borrow=True).size for param in dense]
-        self.received = pytensor.shared(
-            np.zeros(n_losses + sum(sizes)), "received", shape=(n_losses + sum(sizes),)
-        )
+        n_received = n_losses + sum(sizes) + len(squares)
+        self.received = pytensor.shared(np.zeros(n_received), "received", shape=(n_received,))
         scaled = self.received * self.factor()
         ends = n_losses + np.cumsum(sizes)
         gradients = [
@@ -195,6 +224,53 @@ class GradientsOfWorkers(FitObjective):
         self.seed = pytensor.shared(np.array(seed), "seed")
         loss = losses[0] if losses else None
         return Gradients(loss, gradients, [], losses[1:], {self.seed: self.seed + 1})
+
+    def all_updates(
+        self,
+        optimizer: Optimizer,
+        dense: Sequence[SharedVariable],
+        gradients: Gradients,
+        average: TailAverage | None,
+    ) -> tuple[dict[SharedVariable, Variable], list[RowUpdate]]:
+        if not self.rows:
+            return super().all_updates(optimizer, dense, gradients, average)
+        joint = list(takewhile(lambda link: link.joint, optimizer.links))
+        others = optimizer.links[len(joint) :]
+        if any(link.joint for link in others):
+            raise NotImplementedError(
+                f"obj_optimizer={optimizer!r} of pm.Trainer with workers: a norm over all rows is known once for each step, "
+                "before the optimizer. Write it first, as chain(clip_by_global_norm(10.0), pm.adam()), or "
+                "total_grad_norm_constraint=10.0"
+            )
+        # In links that need all gradients, one number stands for those of all rows: it has the norm of them
+        squares = self.received[-len(self.rows) :].sum()
+        norm = pt.sqrt(squares) * self.factor()
+        of_rows, step = pytensor.shared(np.zeros(()), "norm_of_rows"), step_counter()
+        changes, states = [*gradients.dense, norm], dict[SharedVariable, Variable]()
+        for link in joint:
+            changes, state = link.changes(changes, [*dense, of_rows], step)
+            states |= state
+        *changes, clipped = changes
+        self.row_factor = pytensor.shared(np.ones(()), "row_factor")
+        factor = self.factor() * pt.switch(norm > 0, clipped / norm, 1)
+        rows = [
+            RowGradient(row.table, row.gathered, row.gradient.type(f"{row.table.name}_gradient"))
+            for row in self.rows
+        ]
+        n_waiting = average and average.n_waiting
+        updates, self.row_updates = all_updates(chain(*others), dense, changes, rows, n_waiting)
+        self.pending = [row.gradient for row in rows]
+        lines = [update.lines for update in self.row_updates]
+        of_tables = {var for table in self.tables for var in (table.shared, table.rows)}
+        self.row_settings = [
+            var
+            for var in graph_inputs(lines)
+            if isinstance(var, SharedVariable) and var not in of_tables
+        ]
+        for update in self.row_updates:
+            updates |= update.counts
+        updates |= {**with_step(states, step), self.row_factor: factor}
+        return updates, []
 
 
 @dataclass(eq=False)
@@ -220,6 +296,14 @@ class _ShardRows:
         return tuple(values[self._next - 1 : self._next] for values in self._chunk.values)
 
 
+class _Pending(NamedTuple):
+    """The gradient of the rows of a batch, which the step has not been taken with."""
+
+    number: int  # of the batch
+    rows: np.ndarray  # of its slots, in the shard
+    gradients: list[np.ndarray]  # of each table
+
+
 @dataclass(eq=False)
 class GradientProgram:
     """The program of workers: the gradient of a batch's rows of a shard, in nats of all data."""
@@ -234,14 +318,27 @@ class GradientProgram:
     def data(self) -> Mapping[str, Any]:
         return self.loader.source.identity
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether a worker has what no other has: the lines of tables."""
+        return bool(self.objective.tables)
+
     def build(self) -> None:
         model, params = self.objective.approx.model, self.objective.params
         feed = make_feed(model, self.loader, self.data_name)
         # Drivers end at a first entry that is not finite: the process that takes the step does so
         parts = [pt.zeros(1), *(each.ravel().astype("float64") for each in self.objective.graph)]
         size = 1 + self.objective.received.get_value(borrow=True).size
+        objective = self.objective
+        #: The gradients of a batch's rows, which a step leaves in its state
+        found = [
+            pytensor.shared(
+                np.zeros((0, row.table.n_params), row.gradient.dtype), shape=(None, None)
+            )
+            for row in objective.rows
+        ]
         self._step = make_step(
-            {},
+            {var: row.gradient for var, row in zip(found, objective.rows)},
             pt.specify_shape(pt.concatenate(parts), (size,)),
             model=model,
             random_seed=0,
@@ -251,21 +348,66 @@ class GradientProgram:
         self._start = self._step.load()
         shared = self._step.shared
         #: The place in the state of each parameter, of each value that may change, and of each generator
-        self._params, self._watched = (
+        tables = objective.tables
+        self._params, self._watched, self._lines, self._rows = (
             [shared.index(var) if var in shared else None for var in some]
-            for some in (params, self.objective.watched)
+            for some in (
+                params,
+                objective.watched,
+                [table.shared for table in tables],
+                [table.rows for table in tables],
+            )
         )
+        self._found = [shared.index(var) for var in found]
         self._rngs = [x for x in self._step.inputs if isinstance(x.type, RandomGeneratorType)]
         for var in self._rngs:
             var.container.storage[0] = np.random.default_rng(0)
         self._ends = np.cumsum([p.get_value(borrow=True).size for p in params]).tolist()
         self._shards: dict[int, _ShardRows] = {}
+        self.n_shards = number_of_shards(self.loader.batch_size)
+        #: The lines of each shard, and the batch whose rows have a gradient and no new lines yet
+        self.lines: dict[int, list[np.ndarray]] = {}
+        self._pending: dict[int, _Pending] = {}
+
+    @cached_property
+    def _next_lines(self) -> Callable[..., list[np.ndarray]]:
+        """The next lines of a batch, as a compiled function of what the optimizer reads, lines, rows and gradients."""
+        objective, new = self.objective, self.objective.row_updates
+        given = [*objective.row_settings, *(t.shared for t in objective.tables)]
+        given += [table.rows for table in objective.tables]
+        inputs = [var.type(var.name) for var in given]
+        lines = graph_replace([update.lines for update in new], dict(zip(given, inputs)))
+        options = take_compile_kwargs(self.backend, {"compile_kwargs": self.compile_kwargs})
+        return pytensor.function(
+            [*inputs, *objective.pending], lines, on_unused_input="ignore", **options
+        )
+
+    def write_lines(self, shard: int, last: NewLines | None) -> None:
+        """Write the lines of the rows of the last step, if they are not written yet."""
+        pending = self._pending.pop(shard, None)
+        if pending is None or last is None or pending.number != last.number:
+            return
+        tables = self.lines[shard]
+        lines = [table[pending.rows] for table in tables]
+        gradients = [
+            (gradient * last.factor).astype(gradient.dtype) for gradient in pending.gradients
+        ]
+        rows = [pending.rows] * len(tables)
+        for table, new in zip(tables, self._next_lines(*last.settings, *lines, *rows, *gradients)):
+            if not np.isfinite(new).all():
+                raise FloatingPointError(
+                    f"Step {last.number + 1} gave parameters of rows that are not finite: a smaller learning rate, or "
+                    "total_grad_norm_constraint=, keeps steps short"
+                )
+            table[pending.rows] = new
 
     def gradient(self, task: Gradient, shard: int) -> np.ndarray:
         """Return the losses and the gradients of a shard, weighted by its part of all rows."""
-        n_shards = number_of_shards(self.loader.batch_size)
+        if task.last is not None:
+            self.write_lines(shard, task.last)
         if shard not in self._shards:
-            part = self.loader.shard(shard, n_shards, self.loader.batch_size // n_shards)
+            batch_size = self.loader.batch_size // self.n_shards
+            part = self.loader.shard(shard, self.n_shards, batch_size)
             feed = make_feed(self.objective.approx.model, self.loader, self.data_name, part)
             self._shards[shard] = _ShardRows(feed)
         rows, state, start = self._shards[shard], list(self._start), 0
@@ -275,8 +417,7 @@ class GradientProgram:
                 state[place] = task.point[start:end].astype(old.dtype).reshape(old.shape)
             start = end
         for i, value in task.changed.items():
-            if (place := self._watched[i]) is not None:
-                state[place] = self._loaded(self.objective.watched[i], value)
+            self._put(state, self._watched[i], self.objective.watched[i], value)
         for k, var in enumerate(self._rngs):
             sequence = np.random.SeedSequence(task.seed, spawn_key=(shard, k))
             # Numba takes long for a generator that it has not seen yet
@@ -285,9 +426,29 @@ class GradientProgram:
             state[self._step.shared.index(var)] = self._loaded(var, generator)
         batch, driver = rows.batch(task.number), self._step.driver
         values = tuple(np.ascontiguousarray(batch[i]) for i in self._step.batch_variables)
+        weight = rows.feed.n_rows / self.loader.total_size
+        if self.lines:
+            of_slots = self._row_numbers(rows.feed, batch)
+            for k, (table, lines) in enumerate(zip(self.objective.tables, self.lines[shard])):
+                self._put(state, self._lines[k], table.shared, lines[of_slots])
+                self._put(state, self._rows[k], table.rows, of_slots)
         prepared = PreparedBatches(driver.prepare_batches(values), 0)
-        losses = driver.run(tuple(state), 1, prepared).losses
-        return losses[0, 1:] * (rows.feed.n_rows / self.loader.total_size)
+        after, losses = driver.run(tuple(state), 1, prepared)
+        if self.lines:
+            gradients = [np.array(after[i]) * weight for i in self._found]
+            self._pending[shard] = _Pending(task.number, of_slots, gradients)
+            losses[0, -len(gradients) :] *= weight  # a square
+        return losses[0, 1:] * weight
+
+    def _row_numbers(self, feed: BatchFeed, batch: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the rows of a batch, in its shard."""
+        stream = loader_placeholders(self.objective.approx.model)
+        assert stream is not None
+        return np.array(batch[feed.variables.index(stream[0].state)][0])
+
+    def _put(self, state: list[Any], place: int | None, var: SharedVariable, value: Any) -> None:
+        if place is not None:
+            state[place] = self._loaded(var, value)
 
     def _loaded(self, var: SharedVariable, value: Any) -> Any:
         """Return a value as the driver has it in its state."""
@@ -305,6 +466,8 @@ class Gradient:
     seed: int
     #: Values that have changed since the program was sent, by their place among those watched
     changed: Mapping[int, Any]
+    #: The end of the step before
+    last: NewLines | None = None
 
     def __call__(self, program: GradientProgram, shards: range) -> tuple[np.ndarray, float]:
         started = time.perf_counter()
@@ -338,7 +501,11 @@ class StepsOnWorkers:
         self._received = step.shared.index(objective.received)
         self._seed = step.shared.index(objective.seed)
         self._dense = [step.shared.index(param) for param in objective.params]
-        self._feed, self._n_shards, self._has_loss = feed, n_shards, step.has_loss
+        self._feed, self._n_shards = feed, n_shards
+        self._objective, self._shared = objective, step.shared
+        if objective.owners is not None:
+            objective.owners.n_shards = n_shards
+            self._factor = step.shared.index(objective.row_factor)
         self._watched = objective.watched
         self.note_sent()
         self.pool: Pool | None = None
@@ -361,26 +528,31 @@ class StepsOnWorkers:
         return self._driver.prepare_batches(values)
 
     def run(self, state: State, n_steps: int, batches: PreparedBatches | None = None) -> Run:
-        losses: list[np.ndarray] = []
-        # After an error, the fit is where it was before these steps
-        state = self._driver.copy(state)
-        for k in range(n_steps):
-            started = time.perf_counter()
-            values = list(state)
-            point = np.concatenate([np.ravel(values[i]) for i in self._dense]).astype("float64")
-            task = Gradient(point, self._feed.n_used + k, int(values[self._seed]), self._changed())
-            try:
-                values[self._received], seconds = self._sum(task)
-            except KeyboardInterrupt:
-                if not losses:
-                    raise
-                break  # the steps that were taken count
-            state, loss = self._driver.run(tuple(values), 1)
-            losses.append(loss)
-            self._compare(time.perf_counter() - started, seconds)
-            if self._has_loss and not np.isfinite(loss.flat[0]):
-                break
-        return Run(state, np.concatenate(losses))
+        """Take one step: the loop makes callbacks between any two, since messages take longer."""
+        started, values = time.perf_counter(), list(state)
+        dense = [np.ravel(values[i]) for i in self._dense]
+        point = np.concatenate([np.zeros(0), *dense])
+        number, owners = self._feed.n_used, self._objective.owners
+        last = None if owners is None else owners.last
+        task = Gradient(point, number, int(values[self._seed]), self._changed(), last)
+        values[self._received], seconds = self._sum(task)
+        settings = [] if owners is None else self._settings(values)
+        # After an error, the fit is where it was before this step
+        state, loss = self._driver.run(self._driver.copy(tuple(values)), 1)
+        if owners is not None:
+            factor = float(np.asarray(state[self._factor]))
+            is_good = np.isfinite(loss.flat[0])
+            owners.last = NewLines(number, factor, settings) if is_good else None
+        self._compare(time.perf_counter() - started, seconds)
+        return Run(state, loss)
+
+    def _settings(self, values: Sequence[Any]) -> list[np.ndarray]:
+        """Return what the optimizer of rows reads in a step."""
+        shared = self._shared
+        return [
+            np.array(values[shared.index(var)] if var in shared else host_value(var))
+            for var in self._objective.row_settings
+        ]
 
     def note_sent(self) -> None:
         """Note that workers have the present values of what they compute with."""
@@ -400,8 +572,7 @@ class StepsOnWorkers:
             raise RuntimeError(
                 "The workers of a fit end with each call of it: write trainer.fit(n) for more steps"
             )
-        n, n_shards = self.pool.workers.n, self._n_shards
-        groups = [range(k * n_shards // n, (k + 1) * n_shards // n) for k in range(n)]
+        groups = groups_of_shards(self._n_shards, self.pool.workers.n)
         parts = self.pool.map(task, groups, self._check)
         return np.sum([part for part, _ in parts], axis=0), sum(seconds for _, seconds in parts)
 
@@ -437,13 +608,29 @@ def put_on_workers(state: FitState, objective: GradientsOfWorkers, batch_size: i
 
 @contextmanager
 def steps_by(workers: Workers, state: FitState, program: GradientProgram) -> Iterator[Pool]:
-    """Let workers compute the gradients of the steps of a fit, within the context."""
+    """Let workers compute the gradients of the steps of a fit, within the context.
+
+    Those that have parameters of rows go on, until the fit is not needed any more.
+    """
     driver = state.step.driver
     assert isinstance(driver, StepsOnWorkers)
-    with open_pool(workers, program) as pool:
-        driver.note_sent()
-        driver.pool = pool
+    owners = program.objective.owners
+    with ExitStack() as stack:
+        if owners is not None and owners.pool is not None:
+            driver.pool = owners.pool
+        else:
+            if owners is not None:
+                owners.check()
+            driver.pool = stack.enter_context(open_pool(workers, program))
+            driver.note_sent()
+            if owners is not None:
+                owners.open(driver.pool)
+                owners.ends_with(stack.pop_all())
         try:
-            yield pool
+            yield driver.pool
+        except WorkersLostError:
+            if owners is not None:
+                owners.close()
+            raise
         finally:
             driver.pool = None

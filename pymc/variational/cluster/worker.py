@@ -25,6 +25,10 @@ PACKAGES = ("pymc-minibatch", "pymc", "pytensor", "numpy", "numba", "cloudpickle
 class Program(Protocol):
     """What workers compute with: it is sent to each worker once, and may keep what it builds there."""
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether a worker has what no other has, so that its items are for it alone."""
+
     def build(self) -> None:
         """Build on a worker what tasks need, such as compiled functions."""
 

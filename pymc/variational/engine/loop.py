@@ -64,9 +64,9 @@ class TakesEnd(Protocol):
 
 @runtime_checkable
 class Interruptible(Protocol):
-    """A driver that waits for others in `run`.
+    """A driver that waits for others in `run`, which takes one step.
 
-    If a signal is pending, it ends there after fewer steps, or raises KeyboardInterrupt before the first.
+    If a signal is pending, it raises KeyboardInterrupt there.
     """
 
     interrupts: Interrupts | None
@@ -228,7 +228,8 @@ class _Loop:
     watch: Watches | None
 
     def __post_init__(self) -> None:
-        self.history, self.sizer = LossHistory(), ChunkSizer()
+        one_step = isinstance(self.step.driver, Interruptible)
+        self.history, self.sizer = LossHistory(), ChunkSizer(0 if one_step else SLICE)
         self.aux_losses: list[np.ndarray] = []
         self.state, self.done, self.stopped = self.step.load(), 0, "finished"
         self.error: BaseException | None = None
@@ -256,16 +257,15 @@ class _Loop:
                     self.stopped = ENDED
                     return
                 batches = self.feed.prepared(self.step.driver, self.step.batch_variables)
-            if self._advance(n_next, batches) < n_next:
-                return  # a driver that waits for others was interrupted
+            self._advance(n_next, batches)
             if self.watch is not None and n_next == next_record:
                 self.watch.record(self.state)
             due = [callback for callback, n in zip(self.callbacks, due_in) if n == n_next]
             if due:
                 self._call(due, interrupts)
 
-    def _advance(self, n_steps: int, batches: PreparedBatches | None) -> int:
-        """Take steps, and keep their losses. Return how many were taken."""
+    def _advance(self, n_steps: int, batches: PreparedBatches | None) -> None:
+        """Take steps, and keep their losses."""
         losses, bad_loss = self._take(n_steps, batches)
         n_taken = len(losses)
         self.done += n_taken
@@ -280,7 +280,6 @@ class _Loop:
             bad = batches and batches._replace(start=batches.start + len(losses))
             raise NotFinite(self.end(), bad_loss, bad)
         self.progress.update(self.done, self.history, last=self.done == self.n_steps)
-        return n_taken
 
     def _take(
         self, n_steps: int, batches: PreparedBatches | None

@@ -43,6 +43,7 @@ __all__ = [
     "all_updates",
     "first_occurrence",
     "guarded",
+    "squared_norm",
     "sum_of_rows",
 ]
 
@@ -233,7 +234,7 @@ class _BatchUpdate:
         self.change = row.gradient
         if table.has_duplicates:
             self.change = sum_of_rows(row.gradient, table.index)
-        start = np.array(table.parameters(0))
+        start = table.start
         self.optimizers = {
             k: RowOptimizer.of(link, start, table.name, step)
             for k, link in enumerate(links)
@@ -250,11 +251,7 @@ class _BatchUpdate:
 
     def unique_changes(self) -> Variable:
         """Return the changes, with zeros where a row is in the batch again."""
-        if not self.table.has_duplicates:
-            return self.change
-        first = first_occurrence(self.table.index)
-        is_first = pt.eq(first, pt.arange(first.shape[0]))
-        return pt.switch(is_first[:, None], self.change, 0)
+        return unique_changes(self.table, self.change) if self.table.has_duplicates else self.change
 
     def set_unique_changes(self, change: Variable) -> None:
         """Take over what a joint link returned for :meth:`unique_changes`."""
@@ -397,6 +394,21 @@ def _adagrad_window(
         updates[place] = pt.switch(place + 1 < n_win, place + 1, 0)
         updates[param] = param - learning_rate * grad / pt.sqrt(new.sum(axis=-1) + epsilon)
     return updates
+
+
+def squared_norm(row: RowGradient) -> Variable:
+    """Return the squared norm of the gradient of a batch's rows, float64; a row that is there twice counts once."""
+    change = row.gradient
+    if row.table.has_duplicates:
+        change = unique_changes(row.table, sum_of_rows(change, row.table.index))
+    return (change.astype("float64") ** 2).sum()
+
+
+def unique_changes(table: ParamTable, change: Variable) -> Variable:
+    """Return changes that are equal in all slots of a row, with zeros where it is in the batch again."""
+    first = first_occurrence(table.index)
+    is_first = pt.eq(first, pt.arange(first.shape[0]))
+    return pt.switch(is_first[:, None], change, 0)
 
 
 class FirstOccurrence(Op):

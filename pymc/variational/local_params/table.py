@@ -8,8 +8,10 @@ access to memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -26,7 +28,15 @@ from pymc.minibatch.index import ROW_COUNTS_DIFFER, BatchSizeError
 from pymc.minibatch.stream_index import is_stream
 from pymc.pytensorf import current_length
 
-__all__ = ["ParamTable", "aligned_zeros", "line_length"]
+__all__ = [
+    "ParamTable",
+    "aligned_zeros",
+    "forget_averages",
+    "line_length",
+    "new_table",
+    "rows_in_all",
+    "swap_averages",
+]
 
 # Bytes that a processor reads from memory at once
 CACHE_LINE = 64
@@ -133,6 +143,19 @@ class ParamTable:
         shape = (self.batch_size, self.n_params)
         return lines, pt.specify_shape(lines[:, : self.n_params], shape)
 
+    def all_rows(self) -> Variable:
+        """Return the parameters of all rows, a symbolic matrix."""
+        return self.shared[:, : self.n_params]
+
+    @property
+    def start(self) -> np.ndarray:
+        """The parameters of the first row, which a new state of an optimizer may start from."""
+        return self._value[0, : self.n_params].copy()
+
+    def copied(self, memo: dict[int, Any]) -> ParamTable:
+        """Copy the values; `memo` is that of :func:`copy.deepcopy`."""
+        return replace(self, shared=deepcopy(self.shared, memo))
+
     def add_optimizer_columns(self, states: np.ndarray) -> None:
         """Set the optimizer's state of all rows to `states`, of shape (n_states,).
 
@@ -140,7 +163,7 @@ class ParamTable:
         """
         value, n_used = self._value, self.n_params + len(states)
         if value.shape[1] != line_length(n_used, value.dtype):
-            wide = aligned_zeros(self.n_rows, line_length(n_used, value.dtype), value.dtype)
+            wide = aligned_zeros(len(value), line_length(n_used, value.dtype), value.dtype)
             wide[:, : self.n_params] = value[:, : self.n_params]
             self.shared.set_value(wide, borrow=True)
             value = wide
@@ -149,22 +172,11 @@ class ParamTable:
 
     def forget_averages(self) -> None:
         """Start the averages of the parameters anew."""
-        _, n_visits = self._average_columns
-        self._value[:, n_visits] = 0
+        forget_averages(self._value, self.n_params)
 
     def swap_averages(self) -> None:
         """Exchange the parameters of visited rows with their averages."""
-        value, (mean, n_visits) = self._value, self._average_columns
-        visited = value[:, n_visits, None] > 0
-        params = slice(self.n_params)
-        last = value[:, params].copy()
-        np.copyto(value[:, params], value[:, mean], where=visited)
-        np.copyto(value[:, mean], last, where=visited)
-
-    @property
-    def _average_columns(self) -> tuple[slice, int]:
-        """The columns of the average of the parameters, and the column of the number of visits."""
-        return slice(self.n_params, 2 * self.n_params), 2 * self.n_params
+        swap_averages(self._value, self.n_params)
 
     def parameters(self, rows: Any = None) -> np.ndarray:
         """Return the current parameters of all rows, or of some, in C order over the plate's axes.
@@ -194,6 +206,33 @@ class ParamTable:
     @property
     def _value(self) -> np.ndarray:
         return self.shared.get_value(borrow=True)
+
+
+#: Makes the table of a plate. A fit whose rows stay with workers sets another one
+new_table: ContextVar[Callable[[Sequence[Rows], np.ndarray, str], ParamTable]] = ContextVar(
+    "new_table", default=ParamTable.of
+)
+
+
+def forget_averages(lines: np.ndarray, n_params: int) -> None:
+    """Start the averages of the parameters of some lines anew."""
+    _, n_visits = _average_columns(n_params)
+    lines[:, n_visits] = 0
+
+
+def swap_averages(lines: np.ndarray, n_params: int) -> None:
+    """Exchange the parameters of visited rows with their averages."""
+    mean, n_visits = _average_columns(n_params)
+    visited = lines[:, n_visits, None] > 0
+    params = slice(n_params)
+    last = lines[:, params].copy()
+    np.copyto(lines[:, params], lines[:, mean], where=visited)
+    np.copyto(lines[:, mean], last, where=visited)
+
+
+def _average_columns(n_params: int) -> tuple[slice, int]:
+    """Return the columns of the average of the parameters, and the column of the number of visits."""
+    return slice(n_params, 2 * n_params), 2 * n_params
 
 
 def line_length(n_used: int, dtype: Any = None) -> int:

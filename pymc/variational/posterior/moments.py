@@ -45,7 +45,7 @@ ROWS_OF_A_MESSAGE = 100_000
 def flat_moments(approx: GuideApproximation) -> tuple[Variable, Variable]:
     """Return means and standard deviations of all rows on the unconstrained space, as symbolic vectors."""
     tables = approx.storage.tables
-    params = {plate: table.shared[:, : table.n_params] for plate, table in tables.items()}
+    params = {plate: table.all_rows() for plate, table in tables.items()}
     param_values = approx.storage.param_values(params)
     means, sds = zip(*(guide.moments(param_values) for guide in approx.guides))
     return _flat(means), _flat(sds)

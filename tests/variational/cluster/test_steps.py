@@ -8,14 +8,11 @@ import os
 import re
 import signal
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
@@ -26,100 +23,20 @@ import pymc as pm
 from pymc.data_loading.batch import Position
 from pymc.variational.cluster import steps
 from pymc.variational.cluster.steps import Gradient, GradientProgram
-from pymc.variational.cluster.worker import Task
-from tests.variational.engine import JAX_COPIES, PYTHON
-
-QUIET: dict[str, Any] = {"compile_kwargs": {"mode": PYTHON}, "progressbar": False}
-
-#: A number of rows that no number of shards divides
-N, B = 203, 16
-Y = np.random.default_rng(1).normal(1.0, 2.0, size=N)
-X = np.random.default_rng(2).normal(size=(N, 2))
-
-
-@dataclass
-class InProcess:
-    """Maps tasks in this process, on a copy of the program for each worker."""
-
-    workers: pm.Workers
-    programs: list[GradientProgram]
-    settings: dict[str, Any]
-
-    def map(
-        self, task: Task, items: Sequence[Any], check: Callable[[], None] = lambda: None
-    ) -> list[Any]:
-        found = [task(program, item) for program, item in zip(self.programs, items, strict=True)]
-        check()
-        return found
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def open_pool(workers: pm.Workers, program: GradientProgram) -> Iterator[InProcess]:
-        sent = cloudpickle.dumps(program)
-        programs = [cloudpickle.loads(sent) for _ in range(workers.n)]
-        for each in programs:
-            each.build()
-        try:
-            yield InProcess(workers, programs, {"workers": workers.n})
-        finally:
-            for each in programs:
-                close(each)
-
-    monkeypatch.setattr(steps, "open_pool", open_pool)
-
-
-def close(program: GradientProgram) -> None:
-    """End the threads that read, as the end of a worker does."""
-    for rows in program._shards.values():
-        if isinstance(rows._chunks, Generator):
-            rows._chunks.close()
-
-
-def loader_of(**options: Any) -> pm.DataLoader:
-    return pm.DataLoader({"x": X, "y": Y}, B, **{"shuffle": True, "seed": 1} | options)
-
-
-def regression(loader: pm.DataLoader) -> pm.Model:
-    with pm.Model() as model:
-        x = pm.Data("x", loader, dims=("obs", "column"))
-        y = pm.Data("y", loader, dims="obs")
-        b = pm.Normal("b", 0, 3, shape=2)
-        s = pm.HalfNormal("s", 2)
-        pm.Normal("like", x @ b, s, observed=y, dims="obs")
-    return model
-
-
-def trainer_of(
-    workers: Any, method: str = "advi", make: Callable = regression, **options: Any
-) -> pm.Trainer:
-    loader = loader_of()
-    options = {"random_seed": 1, "obj_optimizer": pm.adam(learning_rate=0.02)} | QUIET | options
-    return pm.Trainer(method, dataloader=loader, model=make(loader), workers=workers, **options)
-
-
-def program_of(trainer: pm.Trainer) -> GradientProgram:
-    """Return the program of a trainer's workers, built here."""
-    trainer.prepare()
-    program = GradientProgram(
-        trainer.inference.objective,
-        trainer.dataloader,
-        "batch",
-        compile_kwargs=QUIET["compile_kwargs"],
-    )
-    program.build()
-    return program
-
-
-def values_of(trainer: pm.Trainer) -> list[np.ndarray]:
-    return [param.get_value() for param in trainer.approx.params]
-
-
-def same(first: pm.Trainer, second: pm.Trainer, rtol: float = 1e-10) -> None:
-    for value, other in zip(values_of(first), values_of(second), strict=True):
-        np.testing.assert_allclose(value, other, rtol=rtol, atol=rtol)
-    np.testing.assert_allclose(first.hist, second.hist, rtol=rtol)
+from tests.variational.cluster.in_process import (
+    QUIET,
+    B,
+    N,
+    Y,
+    close,
+    loader_of,
+    program_of,
+    regression,
+    same,
+    trainer_of,
+    values_of,
+)
+from tests.variational.engine import JAX_COPIES
 
 
 # --- the gradient of a batch ---
@@ -164,14 +81,6 @@ def test_batches_have_each_row_once_a_pass() -> None:
 
 
 # --- fits with any number of workers ---
-def latent(loader: pm.DataLoader) -> pm.Model:
-    with pm.Model() as model:
-        y = pm.Data("y", loader, dims="obs")
-        z = pm.Normal("z", pm.Normal("m", 0, 2), 1, dims="obs")
-        pm.Normal("like", z, 1, observed=y, dims="obs")
-    return model
-
-
 FITS: dict[str, tuple[str, dict[str, Any]]] = {
     "mean-field": ("advi", {}),
     "full rank": ("fullrank_advi", {}),
@@ -477,7 +386,6 @@ def beside_a_minibatch(loader: pm.DataLoader) -> pm.Model:
 @pytest.mark.parametrize(
     "make, options, error, message",
     [
-        (latent, {}, NotImplementedError, "rows have latent variables, 'z'"),
         (regression, {"more_updates": {pytensor.shared(0.0): 1.0}}, TypeError, "more_updates of"),
         (of_zeros, {}, NotImplementedError, "pm.Data(name, loader, dims=...)"),
         (beside_a_minibatch, {}, NotImplementedError, "a pm.Minibatch beside them"),

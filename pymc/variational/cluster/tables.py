@@ -1,0 +1,306 @@
+# Copyright 2026 - present The PyMC Developers
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of the parameters of rows, whose lines stay with the workers that read the rows.
+
+A step reads and writes the lines of a batch where they are: only what all rows share travels. The fit asks the workers
+for the parameters of the rows that a result is of.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NoReturn
+
+import numpy as np
+import pytensor
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
+from pytensor.tensor import constant, specify_shape
+
+from pymc.data_loading.data_loader import shard_bounds
+from pymc.minibatch.axis_tracking import Rows
+from pymc.variational.cluster.pool import Pool, WorkersLostError
+from pymc.variational.local_params.table import (
+    ParamTable,
+    aligned_zeros,
+    forget_averages,
+    new_table,
+    rows_in_all,
+    swap_averages,
+)
+
+__all__ = [
+    "NewLines",
+    "OfLines",
+    "Owners",
+    "SetLines",
+    "TableOfWorkers",
+    "groups_of_shards",
+    "tables_on_workers",
+]
+
+
+def groups_of_shards(n_shards: int, n_workers: int) -> list[range]:
+    """Return the shards of each worker."""
+    n = n_workers
+    return [range(k * n_shards // n, (k + 1) * n_shards // n) for k in range(n)]
+
+
+@dataclass(frozen=True, eq=False)
+class NewLines:
+    """How a step ended, by which workers write the new lines of its batch."""
+
+    number: int  # of the batch
+    factor: float  # of the gradients of rows
+    #: Values that the optimizer of the rows reads, as they were in the step
+    settings: Sequence[np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class SetLines:
+    """Task: give shards their lines, those of each table, or one that all rows start from."""
+
+    def __call__(self, program: Any, item: tuple[range, Sequence[np.ndarray], int]) -> None:
+        shards, tables, n_rows = item
+        bounds, start = shard_bounds(n_rows, program.n_shards), 0
+        for shard in shards:
+            first, stop = bounds[shard]
+            lines = []
+            for values in tables:
+                table = aligned_zeros(stop - first, values.shape[1], values.dtype)
+                table[:] = values if len(values) == 1 else values[start : start + stop - first]
+                lines.append(table)
+            program.lines[shard] = lines
+            start += stop - first
+
+
+@dataclass(frozen=True, eq=False)
+class OfLines:
+    """Task: write the lines of the last step, and then compute something of the lines of some shards."""
+
+    last: NewLines | None
+    function: Callable[[int, Sequence[np.ndarray]], Any]
+
+    def __call__(self, program: Any, shards: range) -> list[Any]:
+        for shard in shards:
+            program.write_lines(shard, self.last)
+        return [self.function(shard, program.lines[shard]) for shard in shards]
+
+
+@dataclass(eq=False)
+class Owners:
+    """The workers that have the lines of all tables of a fit, from its first step on.
+
+    Attributes
+    ----------
+    pool : Pool or None
+        None until the first step, while the tables have the lines that rows start from.
+    last : NewLines or None
+        The last step, if workers have not yet written its lines.
+    """
+
+    tables: list[TableOfWorkers] = field(default_factory=list)
+    n_shards: int = 0
+    pool: Pool | None = None
+    last: NewLines | None = None
+    is_lost: bool = False
+    _close: Callable[[], None] = lambda: None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Owners, ()  # workers need no workers
+
+    def open(self, pool: Pool) -> None:
+        """Give the lines to workers."""
+        n_rows = self.tables[0].n_rows
+        bounds = shard_bounds(n_rows, self.n_shards)
+        items = []
+        for shards in groups_of_shards(self.n_shards, pool.workers.n):
+            rows = slice(bounds[shards[0]][0], bounds[shards[-1]][1])
+            values = [table.start_lines for table in self.tables]
+            items.append((shards, [v if len(v) == 1 else v[rows] for v in values], n_rows))
+        pool.map(SetLines(), items)
+        for table in self.tables:
+            table.shared.set_value(table.start_lines[:1].copy(), borrow=True)
+        self.pool = pool
+
+    def ends_with(self, stack: ExitStack) -> None:
+        """Take over what ends the workers: they live as long as this object, unless `close` is called."""
+        self._close = weakref.finalize(self, stack.close)
+
+    def close(self) -> None:
+        """End the workers, and with them the lines."""
+        if self.pool is not None:
+            self.pool, self.is_lost = None, True
+            self._close()
+
+    def check(self) -> None:
+        """Raise if the lines are lost."""
+        if self.is_lost:
+            raise WorkersLostError(
+                "The parameters of the rows were with workers that have ended: go on from a checkpoint, by pm.Trainer.load"
+            )
+
+    def map(self, function: Callable[[int, Sequence[np.ndarray]], Any]) -> list[Any]:
+        """Compute a function of the number and the lines of each shard."""
+        self.check()
+        assert self.pool is not None
+        try:
+            groups = groups_of_shards(self.n_shards, self.pool.workers.n)
+            found = self.pool.map(OfLines(self.last, function), groups)
+        except WorkersLostError:
+            self.close()
+            raise
+        self.last = None
+        return [value for of_worker in found for value in of_worker]
+
+    def bring_back(self) -> None:
+        """Take the parameters of all rows here, from which another step starts."""
+        self.check()
+        if self.pool is None:
+            return
+        values = [table.parameters() for table in self.tables]
+        self.close()
+        self.is_lost = False
+        for table, params in zip(self.tables, values, strict=True):
+            table.shared.set_value(params.copy(), borrow=True)
+
+
+@dataclass(frozen=True, eq=False)
+class TableOfWorkers(ParamTable):
+    """A table whose lines are with workers once a fit has begun.
+
+    `shared` has the lines that rows start from, one for all or one for each. In the graph of a step it is the lines
+    of a batch, and `rows` is the row of each.
+    """
+
+    owners: Owners
+    rows: SharedVariable
+    length: int
+
+    @classmethod
+    def for_owners(
+        cls, owners: Owners, plate: Sequence[Rows], start: np.ndarray, name: str
+    ) -> TableOfWorkers:
+        """Return the table of a plate, with lines that rows start from."""
+        value = np.array(start, dtype=pytensor.config.floatX)
+        shared = pytensor.shared(value, name, shape=(None, None), borrow=True)
+        rows = pytensor.shared(np.zeros(1, "int64"), f"{name}_rows", shape=(None,))
+        table = cls(tuple(plate), value.shape[1], shared, owners, rows, rows_in_all(plate))
+        owners.tables.append(table)
+        return table
+
+    @property
+    def n_rows(self) -> int:
+        return self.length
+
+    @property
+    def has_all_rows(self) -> Variable:
+        return constant(np.array(True))
+
+    @property
+    def index(self) -> Variable:
+        return self.rows
+
+    @property
+    def start_lines(self) -> np.ndarray:
+        """The lines that rows start from, shape (1, n_columns) or (n_rows, n_columns)."""
+        return self._value
+
+    def gather(self) -> tuple[Variable, Variable]:
+        shape = (self.batch_size, self.n_params)
+        return self.shared, specify_shape(self.shared[:, : self.n_params], shape)
+
+    def all_rows(self) -> NoReturn:
+        raise NotImplementedError(
+            f"The parameters of {self.name!r} are with the workers of pm.Trainer, so that no graph has all of them: take "
+            "approx.sample(), with rows= for some of the rows"
+        )
+
+    def check_known(self) -> None:
+        self.all_rows()
+
+    def copied(self, memo: dict[int, Any]) -> NoReturn:
+        raise NotImplementedError(
+            f"The parameters of {self.name!r} are with the workers of pm.Trainer, and are not copied: save the fit by "
+            "approx.save(path)"
+        )
+
+    def forget_averages(self) -> None:
+        if self.owners.pool is not None:
+            self._each(partial(_forget, n_params=self.n_params))
+
+    def swap_averages(self) -> None:
+        self._each(partial(_swap, n_params=self.n_params))
+
+    def lines(self) -> np.ndarray:
+        """Return the lines of all rows."""
+        self.owners.check()
+        if self.owners.pool is None:
+            return np.broadcast_to(self._value, (self.n_rows, self._value.shape[1]))
+        return np.concatenate(self._each(_itself))
+
+    def parameters(self, rows: Any = None) -> np.ndarray:
+        """Return the current parameters of all rows, or of some. Workers send them."""
+        if self.owners.pool is None:
+            return self.lines()[slice(None) if rows is None else rows, : self.n_params]
+        wanted = np.arange(self.n_rows)[slice(None) if rows is None else rows]
+        firsts = np.array([first for first, _ in shard_bounds(self.n_rows, self.owners.n_shards)])
+        flat = np.ravel(wanted)
+        shard_of = np.searchsorted(firsts, flat, side="right") - 1
+        order = np.argsort(shard_of, kind="stable")
+        cuts = np.searchsorted(shard_of[order], np.arange(len(firsts) + 1))
+        places = [flat[order[a:b]] - first for a, b, first in zip(cuts, cuts[1:], firsts)]
+        found = np.concatenate(self._each(_Params(places, self.n_params)))
+        params = np.empty_like(found)
+        params[order] = found
+        return params.reshape(*np.shape(wanted), self.n_params)
+
+    def _each(self, function: Callable[[np.ndarray, int], Any]) -> list[Any]:
+        """Compute a function of the lines and the number of each shard."""
+        return self.owners.map(_OfTable(self.owners.tables.index(self), function))
+
+
+@dataclass(frozen=True, eq=False)
+class _OfTable:
+    number: int
+    function: Callable[[np.ndarray, int], Any]
+
+    def __call__(self, shard: int, lines: Sequence[np.ndarray]) -> Any:
+        return self.function(lines[self.number], shard)
+
+
+@dataclass(frozen=True, eq=False)
+class _Params:
+    places: list[np.ndarray]
+    n_params: int
+
+    def __call__(self, lines: np.ndarray, shard: int) -> np.ndarray:
+        return lines[self.places[shard], : self.n_params]
+
+
+def _itself(lines: np.ndarray, shard: int) -> np.ndarray:
+    return lines
+
+
+def _forget(lines: np.ndarray, shard: int, n_params: int) -> None:
+    forget_averages(lines, n_params)
+
+
+def _swap(lines: np.ndarray, shard: int, n_params: int) -> None:
+    swap_averages(lines, n_params)
+
+
+@contextmanager
+def tables_on_workers(owners: Owners) -> Iterator[None]:
+    """Make the tables of guides that are made within the context for workers."""
+    token = new_table.set(partial(TableOfWorkers.for_owners, owners))
+    try:
+        yield
+    finally:
+        new_table.reset(token)
