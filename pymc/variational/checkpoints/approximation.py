@@ -181,7 +181,6 @@ def set_value(shared: SharedVariable, value: Value) -> None:
         and isinstance(value, np.ndarray)
         and before.flags.writeable
         and before.dtype == value.dtype
-        and before.shape == value.shape
     ):
         np.copyto(before, value)
     else:

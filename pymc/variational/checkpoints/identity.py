@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from numpy.random import Generator, RandomState
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import HasInnerGraph, Op
@@ -28,6 +27,7 @@ from pytensor.tensor.random.type import RandomType
 
 from pymc.minibatch.plates import local_axes
 from pymc.printing import str_for_dist
+from pymc.variational.checkpoints.store import Parts, Value
 from pymc.variational.engine.step import host_value
 from pymc.variational.minibatch_rv import unscaled_rv
 
@@ -294,7 +294,7 @@ def names_of(variables: Sequence[SharedVariable]) -> dict[str, SharedVariable]:
     return found
 
 
-def types_of(values: Mapping[str, np.ndarray | Generator | RandomState]) -> dict[str, str]:
+def types_of(values: Mapping[str, Value]) -> dict[str, str]:
     """Return dtypes and shapes of arrays, and kinds of generators, by name.
 
     Examples
@@ -305,7 +305,7 @@ def types_of(values: Mapping[str, np.ndarray | Generator | RandomState]) -> dict
     """
     return {
         name: f"{value.dtype} of shape {value.shape}"
-        if isinstance(value, np.ndarray)
+        if isinstance(value, np.ndarray | Parts)
         else type(value).__name__
         for name, value in values.items()
     }

@@ -15,9 +15,10 @@ import re
 import shutil
 import stat
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from hashlib import file_digest, sha256
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +45,7 @@ __all__ = [
     "CheckpointMismatchError",
     "CheckpointSaveError",
     "DamagedCheckpointError",
+    "Parts",
     "earlier_checkpoints",
     "import_optional",
     "is_checkpoint",
@@ -74,7 +76,32 @@ LOADERS = {"trainer": "pm.Trainer.load", "approximation": "pm.load_approximation
 #: Name of a checkpoint of a step, or of one that is being replaced.
 _STEP = re.compile(r"step-(\d{9,18})|\.step-(\d{9,18})\.replaced")
 
-Value = np.ndarray | Generator | RandomState
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """An array in parts along its first axis, of which a checkpoint writes or reads one at a time.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Of the parts.
+    row_shape : tuple of int
+        The rest of the shape.
+    dtype : dtype
+    part : callable (k) -> array
+    """
+
+    lengths: Sequence[int]
+    row_shape: tuple[int, ...]
+    dtype: np.dtype
+    part: Callable[[int], np.ndarray]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(self.lengths), *self.row_shape)
+
+
+Value = np.ndarray | Generator | RandomState | Parts
 
 
 class DamagedCheckpointError(ValueError):
@@ -175,6 +202,15 @@ class GeneratorState:
 
 
 @dataclass(frozen=True)
+class SavedParts:
+    """What `Parts` has, without the numbers."""
+
+    lengths: list[int]
+    row_shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
 class CheckpointFile:
     """All of ``meta.json`` except its checksum."""
 
@@ -182,6 +218,8 @@ class CheckpointFile:
     tensors_sha256: str
     generators: dict[str, GeneratorState]
     contents: dict[str, Any]  # of an approximation or a trainer, by the class of its contents
+    parts: dict[str, SavedParts] = field(default_factory=dict)
+    parts_sha256: list[str] = field(default_factory=list)  # a file for the k-th part of each array
 
 
 class Checkpoint(NamedTuple):
@@ -262,21 +300,23 @@ def write(path: Path, checkpoint: Checkpoint) -> Path:
     TypeError
         If a checkpoint cannot hold one of the values.
     """
-    tensors, generators = _split(checkpoint.values)
-    partial = _hidden(path, "partial")
+    tensors, generators, parts = _split(checkpoint.values)
+    unfinished = _hidden(path, "partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if step_of(path) is not None:
             _clean_up(path.parent)
-        _remove(partial)
-        os.mkdir(partial)
-        _write_tensors(partial / TENSORS, tensors)
-        file = CheckpointFile(FORMAT, _hash(partial / TENSORS), generators, checkpoint.contents)
-        write_file(partial / META, _signed(to_builtins(file)))
-        _sync(partial)
-        _move_into_place(partial, path)
+        _remove(unfinished)
+        os.mkdir(unfinished)
+        _write_tensors(unfinished / TENSORS, tensors)
+        of_tensors = _hash(unfinished / TENSORS)
+        saved, of_parts = _write_parts(unfinished, parts)
+        file = CheckpointFile(FORMAT, of_tensors, generators, checkpoint.contents, saved, of_parts)
+        write_file(unfinished / META, _signed(to_builtins(file)))
+        _sync(unfinished)
+        _move_into_place(unfinished, path)
     except BaseException as error:  # also Ctrl-C
-        _remove(partial)
+        _remove(unfinished)
         if isinstance(error, OSError):
             raise CheckpointSaveError.of(path, error) from error
         raise
@@ -285,10 +325,13 @@ def write(path: Path, checkpoint: Checkpoint) -> Path:
 
 def _split(
     values: Mapping[str, Value],
-) -> tuple[dict[str, np.ndarray], dict[str, GeneratorState]]:
-    """Divide values into arrays, in C order, and the states of generators."""
-    tensors, generators = {}, {}
+) -> tuple[dict[str, np.ndarray], dict[str, GeneratorState], dict[str, Parts]]:
+    """Divide values into arrays, in C order, the states of generators, and arrays in parts."""
+    tensors, generators, parts = {}, {}, {}
     for name, value in values.items():
+        if isinstance(value, Parts):
+            parts[name] = value
+            continue
         if isinstance(value, Generator | RandomState):
             generators[name] = GeneratorState.of(name, value)
             continue
@@ -300,7 +343,37 @@ def _split(
                 "and booleans."
             )
         tensors[name] = array
-    return tensors, generators
+    return tensors, generators, parts
+
+
+def _write_parts(
+    folder: Path, parts: Mapping[str, Parts]
+) -> tuple[dict[str, SavedParts], list[str]]:
+    """Write arrays in parts, each part when it is made; return what they are, and a hash of each file."""
+    hashes = []
+    for k in range(max((len(array.lengths) for array in parts.values()), default=0)):
+        made = {name: array.part(k) for name, array in parts.items() if k < len(array.lengths)}
+        _write_tensors(_part_file(folder, k), made)
+        hashes.append(_hash(_part_file(folder, k)))
+    saved = {
+        name: SavedParts(list(array.lengths), tuple(array.row_shape), array.dtype.str)
+        for name, array in parts.items()
+    }
+    return saved, hashes
+
+
+def _part_file(folder: Path, k: int) -> Path:
+    return folder / f"part-{k:03d}.safetensors"
+
+
+def _read_part(folder: Path, name: str, k: int) -> np.ndarray:
+    return _tensors(_part_file(folder, k), [name])[name]
+
+
+def _tensors(file: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """Return arrays of a file by name, all by default."""
+    with import_optional("safetensors").safe_open(file, framework="numpy") as tensors:
+        return {name: tensors.get_tensor(name) for name in names or tensors.keys()}
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -345,14 +418,14 @@ def _sync(path: Path) -> None:
         os.close(file)
 
 
-def _move_into_place(partial: Path, path: Path) -> None:
+def _move_into_place(finished: Path, path: Path) -> None:
     """Give a finished folder its name, in place of an older one if there is one."""
     replaced = _hidden(path, "replaced")
     if path.exists():
         _remove(replaced)
         os.rename(path, replaced)
     try:
-        os.rename(partial, path)
+        os.rename(finished, path)
     except OSError:
         if replaced.exists():
             os.rename(replaced, path)
@@ -461,13 +534,22 @@ def read(path: Path) -> Checkpoint:
         If a file is missing or was changed, or is a link.
     """
     meta, file = read_meta(path), path / TENSORS
-    _check_plain(file)
-    if _hash(file) != meta.tensors_sha256:
-        raise DamagedCheckpointError(file, WRONG_HASH)
-    with import_optional("safetensors").safe_open(file, framework="numpy") as tensors:
-        arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}
+    of_parts = [_part_file(path, k) for k in range(len(meta.parts_sha256))]
+    for each, expected in zip([file, *of_parts], [meta.tensors_sha256, *meta.parts_sha256]):
+        _check_plain(each)
+        if _hash(each) != expected:
+            raise DamagedCheckpointError(each, WRONG_HASH)
     generators = {name: state.make() for name, state in meta.generators.items()}
-    return Checkpoint(meta.contents, {**arrays, **generators})
+    parts = {
+        name: Parts(
+            saved.lengths,
+            saved.row_shape,
+            np.dtype(saved.dtype),
+            partial(_read_part, path, name),
+        )
+        for name, saved in meta.parts.items()
+    }
+    return Checkpoint(meta.contents, {**_tensors(file), **generators, **parts})
 
 
 def read_meta(path: Path) -> CheckpointFile:

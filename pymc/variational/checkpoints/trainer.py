@@ -47,6 +47,7 @@ from pymc.variational.checkpoints.store import (
     to_builtins,
 )
 from pymc.variational.cluster.steps import GradientsOfWorkers
+from pymc.variational.cluster.tables import TableOfWorkers
 from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step import host_value
 from pymc.variational.fit_options import FitOptions
@@ -222,12 +223,17 @@ def _state(trainer: Trainer) -> dict[str, SharedVariable]:
     return names_of(list(dict.fromkeys([*_updated(trainer), *trainer.inference.approx.params])))
 
 
-def _values(trainer: Trainer) -> dict[str, Value]:
-    """Return the values of the state of a fit; workers send the lines of their rows."""
+def _tables_of_workers(trainer: Trainer) -> dict[SharedVariable, TableOfWorkers]:
+    """Return the tables whose lines are with workers, which send them in parts."""
     objective = _of_workers(trainer)
-    tables = {} if objective is None else {table.shared: table for table in objective.tables}
+    return {} if objective is None else {table.shared: table for table in objective.tables}
+
+
+def _values(trainer: Trainer) -> dict[str, Value]:
+    """Return the values of the state of a fit."""
+    tables = _tables_of_workers(trainer)
     return {
-        name: tables[var].lines() if var in tables else host_value(var)
+        name: tables[var].parts() if var in tables else host_value(var)
         for name, var in _state(trainer).items()
     }
 
@@ -311,8 +317,12 @@ def resume(trainer: Trainer, saved: SavedTrainer) -> None:
     ]
     if lines:
         raise CheckpointMismatchError(path, lines)
+    tables = _tables_of_workers(trainer)
     for name, var in state.items():
-        set_value(var, new[name])
+        if var in tables:
+            tables[var].set_parts(new[name])
+        else:
+            set_value(var, new[name])
     set_results(inference.approx, contents, values)
     inference.hist = values["hist"]
     inference.state = inference.state._replace(

@@ -25,6 +25,7 @@ from pytensor.tensor import constant, specify_shape
 
 from pymc.data_loading.data_loader import shard_bounds
 from pymc.minibatch.axis_tracking import Rows
+from pymc.variational.checkpoints.store import Parts
 from pymc.variational.cluster.pool import Pool, WorkersLostError
 from pymc.variational.local_params.table import (
     ParamTable,
@@ -64,20 +65,29 @@ class NewLines:
 
 @dataclass(frozen=True, eq=False)
 class SetLines:
-    """Task: give shards their lines, those of each table, or one that all rows start from."""
+    """Task: give a shard its lines, those of each table, or one line that all rows of it start from."""
 
-    def __call__(self, program: Any, item: tuple[range, Sequence[np.ndarray], int]) -> None:
-        shards, tables, n_rows = item
-        bounds, start = shard_bounds(n_rows, program.n_shards), 0
-        for shard in shards:
-            first, stop = bounds[shard]
-            lines = []
-            for values in tables:
-                table = aligned_zeros(stop - first, values.shape[1], values.dtype)
-                table[:] = values if len(values) == 1 else values[start : start + stop - first]
-                lines.append(table)
-            program.lines[shard] = lines
-            start += stop - first
+    def __call__(self, program: Any, item: tuple[int, int, Sequence[np.ndarray]]) -> None:
+        shard, n_rows, tables = item
+        program.lines[shard] = []
+        for values in tables:
+            lines = aligned_zeros(n_rows, values.shape[1], values.dtype)
+            lines[:] = values
+            program.lines[shard].append(lines)
+
+
+class _StartLines(Sequence):
+    """The items of `SetLines`, of which one at a time is in memory."""
+
+    def __init__(self, owners: Owners) -> None:
+        self.owners = owners
+
+    def __len__(self) -> int:
+        return self.owners.n_shards
+
+    def __getitem__(self, shard: Any) -> tuple[int, int, list[np.ndarray]]:
+        tables = self.owners.tables
+        return shard, tables[0].lengths[shard], [table.start_lines(shard) for table in tables]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,16 +127,9 @@ class Owners:
 
     def open(self, pool: Pool) -> None:
         """Give the lines to workers."""
-        n_rows = self.tables[0].n_rows
-        bounds = shard_bounds(n_rows, self.n_shards)
-        items = []
-        for shards in groups_of_shards(self.n_shards, pool.workers.n):
-            rows = slice(bounds[shards[0]][0], bounds[shards[-1]][1])
-            values = [table.start_lines for table in self.tables]
-            items.append((shards, [v if len(v) == 1 else v[rows] for v in values], n_rows))
-        pool.map(SetLines(), items)
+        pool.map(SetLines(), _StartLines(self))
         for table in self.tables:
-            table.shared.set_value(table.start_lines[:1].copy(), borrow=True)
+            table.forget_start_lines()
         self.pool = pool
 
     def ends_with(self, stack: ExitStack) -> None:
@@ -168,20 +171,21 @@ class Owners:
         self.close()
         self.is_lost = False
         for table, params in zip(self.tables, values, strict=True):
-            table.shared.set_value(params.copy(), borrow=True)
+            table.shared.set_value(params, borrow=True)
 
 
 @dataclass(frozen=True, eq=False)
 class TableOfWorkers(ParamTable):
     """A table whose lines are with workers once a fit has begun.
 
-    `shared` has the lines that rows start from, one for all or one for each. In the graph of a step it is the lines
-    of a batch, and `rows` is the row of each.
+    `shared` has the lines that rows start from, one for all or one for each, or `saved` has them in parts. In the graph of
+    a step it is the lines of a batch, and `rows` is the row of each.
     """
 
     owners: Owners
     rows: SharedVariable
     length: int
+    saved: list[Parts] = field(default_factory=list)  # one, or none
 
     @classmethod
     def for_owners(
@@ -208,9 +212,46 @@ class TableOfWorkers(ParamTable):
         return self.rows
 
     @property
-    def start_lines(self) -> np.ndarray:
-        """The lines that rows start from, shape (1, n_columns) or (n_rows, n_columns)."""
-        return self._value
+    def bounds(self) -> list[tuple[int, int]]:
+        """The first row of each shard, and of what follows it."""
+        return shard_bounds(self.length, self.owners.n_shards)
+
+    @property
+    def lengths(self) -> list[int]:
+        """The rows of each shard."""
+        return [stop - first for first, stop in self.bounds]
+
+    def start_lines(self, shard: int) -> np.ndarray:
+        """Return the lines that a shard starts from, one for each row or one for all."""
+        if self.saved:
+            return self.saved[0].part(shard)
+        value = self._value
+        return value if len(value) == 1 else value[slice(*self.bounds[shard])]
+
+    def forget_start_lines(self) -> None:
+        """Keep only a line of the start, for its columns, once workers have all."""
+        self.saved.clear()
+        self.shared.set_value(self._value[:1].copy(), borrow=True)
+
+    def parts(self) -> Parts:
+        """Return the lines of all rows, in parts: one for each shard."""
+        self.owners.check()
+        has_workers = self.owners.pool is not None
+
+        def part(shard: int) -> np.ndarray:
+            if has_workers:
+                found = self._each(partial(_of_shard, wanted=shard))
+                return found[shard]
+            lines = self.start_lines(shard)
+            return np.ascontiguousarray(
+                np.broadcast_to(lines, (self.lengths[shard], lines.shape[1]))
+            )
+
+        return Parts(self.lengths, self._value.shape[1:], self._value.dtype, part)
+
+    def set_parts(self, parts: Parts) -> None:
+        """Start from lines that were saved."""
+        self.saved[:] = [parts]
 
     def gather(self) -> tuple[Variable, Variable]:
         shape = (self.batch_size, self.n_params)
@@ -238,27 +279,25 @@ class TableOfWorkers(ParamTable):
     def swap_averages(self) -> None:
         self._each(partial(_swap, n_params=self.n_params))
 
-    def lines(self) -> np.ndarray:
-        """Return the lines of all rows."""
-        self.owners.check()
-        if self.owners.pool is None:
-            return np.broadcast_to(self._value, (self.n_rows, self._value.shape[1]))
-        return np.concatenate(self._each(_itself))
-
     def parameters(self, rows: Any = None) -> np.ndarray:
         """Return the current parameters of all rows, or of some. Workers send them."""
-        if self.owners.pool is None:
-            return self.lines()[slice(None) if rows is None else rows, : self.n_params]
+        self.owners.check()
         wanted = np.arange(self.n_rows)[slice(None) if rows is None else rows]
-        firsts = np.array([first for first, _ in shard_bounds(self.n_rows, self.owners.n_shards)])
-        flat = np.ravel(wanted)
+        if self.owners.pool is None and not self.saved:
+            value = np.broadcast_to(self._value, (self.n_rows, self._value.shape[1]))
+            return value[wanted, : self.n_params]
+        flat, firsts = np.ravel(wanted), np.array([first for first, _ in self.bounds])
         shard_of = np.searchsorted(firsts, flat, side="right") - 1
         order = np.argsort(shard_of, kind="stable")
         cuts = np.searchsorted(shard_of[order], np.arange(len(firsts) + 1))
         places = [flat[order[a:b]] - first for a, b, first in zip(cuts, cuts[1:], firsts)]
-        found = np.concatenate(self._each(_Params(places, self.n_params)))
-        params = np.empty_like(found)
-        params[order] = found
+        of_shard = _Params(places, self.n_params)
+        if self.owners.pool is None:
+            parts = [of_shard(self.saved[0].part(k), k) for k in range(len(firsts))]
+        else:
+            parts = self._each(of_shard)
+        params = np.empty((len(flat), self.n_params), self._value.dtype)
+        params[order] = np.concatenate(parts)
         return params.reshape(*np.shape(wanted), self.n_params)
 
     def _each(self, function: Callable[[np.ndarray, int], Any]) -> list[Any]:
@@ -284,8 +323,8 @@ class _Params:
         return lines[self.places[shard], : self.n_params]
 
 
-def _itself(lines: np.ndarray, shard: int) -> np.ndarray:
-    return lines
+def _of_shard(lines: np.ndarray, shard: int, wanted: int) -> np.ndarray | None:
+    return lines if shard == wanted else None
 
 
 def _forget(lines: np.ndarray, shard: int, n_params: int) -> None:

@@ -29,6 +29,7 @@ from pymc.variational.checkpoints.store import (
     CheckpointMismatchError,
     CheckpointSaveError,
     DamagedCheckpointError,
+    Parts,
     list_checkpoints,
     read,
     read_newest,
@@ -452,3 +453,47 @@ def test_a_bit_generator_of_somebody_else(tmp_path):
 
     with pytest.raises(TypeError, match="cannot hold the generator 'rng' of a Own"):
         write(tmp_path / "one", Checkpoint({}, {"rng": Generator(Own(1))}))
+
+
+def test_arrays_in_parts(tmp_path: Path) -> None:
+    """One part of two arrays is in memory at a time, and each file is checked."""
+    whole = np.arange(35.0).reshape(7, 5)
+    in_use: list[int] = []
+
+    def part(k: int) -> np.ndarray:
+        in_use.append(k)
+        return whole[[0, 3, 5][k] : [3, 5, 7][k]].copy()
+
+    parts = Parts([3, 2, 2], (5,), whole.dtype, part)
+    short = Parts([1], (), np.dtype("int64"), lambda k: np.array([9]))
+    path = write(tmp_path / "step-000000001", Checkpoint({}, {"rows": parts, "n": short}))
+    assert in_use == [0, 1, 2]
+    values = read(path).values
+    found, n = values["rows"], values["n"]
+    assert isinstance(found, Parts) and isinstance(n, Parts)
+    assert (found.shape, found.dtype, n.shape, n.dtype) == ((7, 5), "float64", (1,), "int64")
+    np.testing.assert_array_equal(np.concatenate([found.part(k) for k in range(3)]), whole)
+    np.testing.assert_array_equal(n.part(0), [9])
+    for name in ("part-000.safetensors", "part-002.safetensors"):
+        file = path / name
+        before = file.read_bytes()
+        file.write_bytes(before[:-1] + b"?")
+        with pytest.raises(DamagedCheckpointError, match=name):
+            read(path)
+        file.unlink()
+        with pytest.raises(DamagedCheckpointError, match=name):
+            read(path)
+        file.write_bytes(before)
+    assert read(path).contents == {}
+
+
+def test_a_part_that_cannot_be_made(tmp_path: Path) -> None:
+    def part(k: int) -> np.ndarray:
+        if k == 1:
+            raise RuntimeError("a worker is gone")
+        return np.zeros(2)
+
+    parts = Parts([2, 2], (), np.dtype("float64"), part)
+    with pytest.raises(RuntimeError, match="a worker is gone"):
+        write(tmp_path / "step-000000001", Checkpoint({}, {"rows": parts}))
+    assert list(tmp_path.iterdir()) == []

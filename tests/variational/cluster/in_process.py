@@ -39,7 +39,9 @@ class InProcess:
     def map(
         self, task: Task, items: Sequence[Any], check: Callable[[], None] = lambda: None
     ) -> list[Any]:
-        found = [task(program, item) for program, item in zip(self.programs, items, strict=True)]
+        n, n_items = self.workers.n, len(items)
+        program = [k for k in range(n) for _ in range(k * n_items // n, (k + 1) * n_items // n)]
+        found = [task(self.programs[program[i]], items[i]) for i in range(n_items)]
         check()
         return found
 

@@ -72,8 +72,9 @@ def test_lines_by_hand(in_process: None, bound: float | None) -> None:
     )
     trainer.prepare()
     [table] = trainer.approx.tables
-    table.start_lines[:, 1] = -40.0  # softplus of it is the sd
-    z = np.full(N, table.start_lines[0, 0])
+    start = table.shared.get_value(borrow=True)
+    start[:, 1] = -40.0  # softplus of it is the sd
+    z = np.full(N, start[0, 0])
     for number in range(n_steps):
         found: dict[int, np.ndarray] = {}
         for first, stop in shard_bounds(N, 2):
@@ -286,6 +287,13 @@ def test_lines_that_are_lost(in_process: None, tmp_path: Path) -> None:
     loader = loader_of()
     resumed = pm.Trainer.load(tmp_path, dataloader=loader, model=latent(loader), workers=2, **QUIET)
     assert rows_of(resumed).std() > 1e-3
+    np.testing.assert_array_equal(
+        resumed.approx.tables[0].parameters([150, 3]), rows_of(resumed)[[150, 3]]
+    )
+    [file] = tmp_path.glob("step-*/part-002.safetensors")
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match=r"part-002\.safetensors of a checkpoint is damaged"):
+        pm.Trainer.load(tmp_path, dataloader=loader, model=latent(loader), workers=2, **QUIET)
 
 
 def test_workers_end_with_the_fit(in_process: None) -> None:
