@@ -27,8 +27,9 @@ from pytensor.tensor.random.type import RandomType
 
 from pymc.minibatch.plates import local_axes
 from pymc.printing import str_for_dist
-from pymc.variational.checkpoints.store import Parts, Value
+from pymc.variational.checkpoints.store import Value
 from pymc.variational.engine.step import host_value
+from pymc.variational.local_params.parts import Parts
 from pymc.variational.minibatch_rv import unscaled_rv
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import re
 import shutil
 import stat
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,12 +40,13 @@ from numpy.random import (
 
 Schema = TypeVar("Schema")
 
+from pymc.variational.local_params.parts import Parts
+
 __all__ = [
     "Checkpoint",
     "CheckpointMismatchError",
     "CheckpointSaveError",
     "DamagedCheckpointError",
-    "Parts",
     "earlier_checkpoints",
     "import_optional",
     "is_checkpoint",
@@ -75,30 +76,6 @@ LOADERS = {"trainer": "pm.Trainer.load", "approximation": "pm.load_approximation
 
 #: Name of a checkpoint of a step, or of one that is being replaced.
 _STEP = re.compile(r"step-(\d{9,18})|\.step-(\d{9,18})\.replaced")
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """An array in parts along its first axis, of which a checkpoint writes or reads one at a time.
-
-    Parameters
-    ----------
-    lengths : sequence of int
-        Of the parts.
-    row_shape : tuple of int
-        The rest of the shape.
-    dtype : dtype
-    part : callable (k) -> array
-    """
-
-    lengths: Sequence[int]
-    row_shape: tuple[int, ...]
-    dtype: np.dtype
-    part: Callable[[int], np.ndarray]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (sum(self.lengths), *self.row_shape)
 
 
 Value = np.ndarray | Generator | RandomState | Parts

@@ -25,8 +25,8 @@ from pytensor.tensor import constant, specify_shape
 
 from pymc.data_loading.data_loader import shard_bounds
 from pymc.minibatch.axis_tracking import Rows
-from pymc.variational.checkpoints.store import Parts
 from pymc.variational.cluster.pool import Pool, WorkersLostError
+from pymc.variational.local_params.parts import Parts
 from pymc.variational.local_params.table import (
     ParamTable,
     aligned_zeros,

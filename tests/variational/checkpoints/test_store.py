@@ -29,13 +29,13 @@ from pymc.variational.checkpoints.store import (
     CheckpointMismatchError,
     CheckpointSaveError,
     DamagedCheckpointError,
-    Parts,
     list_checkpoints,
     read,
     read_newest,
     step_folder,
     write,
 )
+from pymc.variational.local_params.parts import Parts
 from tests.variational.checkpoints.faults import (
     FAULTS,
     SOAK,
@@ -317,6 +317,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from pymc.variational.checkpoints.store import step_folder, write
+from pymc.variational.local_params.parts import Parts
 from tests.variational.checkpoints.faults import contents, killed_saves
 
 folder = Path(sys.argv[1])
