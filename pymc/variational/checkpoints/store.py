@@ -38,9 +38,9 @@ from numpy.random import (
     SeedSequence,
 )
 
-Schema = TypeVar("Schema")
-
 from pymc.variational.local_params.parts import Parts
+
+Schema = TypeVar("Schema")
 
 __all__ = [
     "Checkpoint",
