@@ -194,7 +194,7 @@ ADVICE = {
     },
     "progressbar": {
         "verbose progress progressbars disableprogress quiet showprogress": (
-            "Write progressbar=True, False or 'plot'"
+            "Write progressbar=True, progressbar=False or progressbar='plot'"
         ),
     },
     "start": {
