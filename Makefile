@@ -8,7 +8,7 @@ REST = conftest.py setup.py overlay tests $(wildcard benchmarks examples docs/*.
 PYTEST_ARGS = -n 2 --dist loadgroup
 
 .DEFAULT_GOAL = help
-.PHONY: help demo demo-stream demo-cluster test lint conformance soak docs bench clean FORCE
+.PHONY: help demo demo-stream demo-cluster test lint conformance soak release docs bench clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,11 @@ conformance: .venv/.test  ## fit every case in every way, and compare the releas
 
 soak: .venv/.test  ## the long fault tests: kills, full disks, damaged files
 	SOAK=1 $(RUN) -m pytest $(PYTEST_ARGS) tests/data_loading tests/variational/checkpoints tests/variational/cluster
+
+release: .venv/.test  ## build the sdist and the wheel in dist/, and try the wheel on each supported Python
+	rm -rf dist && mkdir dist
+	$(RUN) -c "import sys; sys.path.insert(0, 'overlay'); import backend; backend.build_sdist('dist'); backend.build_wheel('dist')"
+	RELEASE=1 $(RUN) -m pytest tests/test_release.py tests/test_installed.py
 
 docs: .venv/.docs  ## build docs/_build/html
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
