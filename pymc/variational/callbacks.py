@@ -24,6 +24,21 @@ __all__ = [
     "Tracker",
 ]
 
+_layer.load_late(
+    globals(),
+    {
+        "pymc.variational.checkpoints.best": ("ModelCheckpoint",),
+        "pymc.variational.held_out": ("EarlyStopping", "HeldOutBound"),
+        "pymc.variational.loggers": (
+            "CSVLogger",
+            "MLflowLogger",
+            "MetricLogger",
+            "TensorBoardLogger",
+            "WandbLogger",
+        ),
+    },
+)
+
 # Bound above, which mypy does not see
 Callback: Any = released.Callback
 

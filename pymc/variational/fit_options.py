@@ -172,7 +172,8 @@ ADVICE = {
     "until": {
         "patience earlystopping earlystop tol tolerance mindelta rtol atol abstol reltol eps": (
             "A fit ends early by until='stationary', or "
-            "until=pm.variational.callbacks.CheckStationarity(tolerance=0.1)"
+            "until=pm.variational.callbacks.CheckStationarity(tolerance=0.1); by held-out rows, by "
+            "callbacks=[pm.callbacks.EarlyStopping(validation, patience=5)]"
         ),
     },
     "random_seed": {"seed rngkey key randomstate rng rngseed": "Write random_seed={value}"},

@@ -78,6 +78,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LogDensity",
+    "RowWeights",
     "SubsampledLogDensity",
     "global_draws",
     "joint_log_weights",
@@ -148,7 +149,7 @@ def log_weights(
     """
     function = "pm.variational.log_weights"
     options = SampleOptions(rows, data, coords, random_seed=random_seed)
-    weights = _RowWeights(approx, n_particles, options, same_globals, function)
+    weights = RowWeights(approx, n_particles, options, same_globals, function)
     check_fits(
         {"log_weights": 8 * weights.n_particles * weights.n_rows},
         f"{function} of {weights.n_particles:,} particles of {weights.n_rows:,} rows",
@@ -214,7 +215,7 @@ def log_evidence(
     """
     function = "pm.variational.log_evidence"
     options = SampleOptions(rows, data, coords, random_seed=random_seed)
-    weights = _RowWeights(approx, n_particles, options, same_globals, function)
+    weights = RowWeights(approx, n_particles, options, same_globals, function)
     total, squares = np.full((2, weights.n_rows), -np.inf)
     for _, part, values in weights.parts(show=progressbar):
         total[part] = np.logaddexp(total[part], np.logaddexp.reduce(values, axis=0))
@@ -228,10 +229,11 @@ def log_evidence(
     return xr.Dataset(found, attrs={"n_particles": int(n_particles)})
 
 
-class _RowWeights:
+class RowWeights:
     """Log-weights of selected rows, computed for a part of the particles and rows at a time.
 
-    `with_globals` says whether to compute the values of global variables, and their own log-weight.
+    `with_globals` says whether to compute the values of global variables, and their own log-weight. `is_reused` says
+    whether it is worth compiling for later parameters.
     """
 
     def __init__(
@@ -242,6 +244,7 @@ class _RowWeights:
         same_globals: bool,
         function: str,
         with_globals: bool = False,
+        is_reused: bool = False,
     ) -> None:
         self.approx, self.same_globals = approx, same_globals
         self.n_particles = check_int(n_particles, "n_particles", function)
@@ -268,7 +271,9 @@ class _RowWeights:
             [by_row],
             swaps=selection.data.swaps,
             random_seed=options.random_seed,
-            mode=compile_mode(self.n_particles * self.n_rows * self.n_numbers),
+            mode=None
+            if is_reused
+            else compile_mode(self.n_particles * self.n_rows * self.n_numbers),
         )
 
     def _at_once(self) -> tuple[int, int]:
@@ -439,7 +444,7 @@ def _joint_by_parts(
         f"diagnose draws the variables of all rows {draws:,} times, part by part, and does not keep them"
     )
     options = SampleOptions(random_seed=random_seed)
-    by_row = _RowWeights(approx, draws, options, False, "diagnose", with_globals=True)
+    by_row = RowWeights(approx, draws, options, False, "diagnose", with_globals=True)
     drawn, [total, *values] = by_row.shared()
     total = np.broadcast_to(total, (draws,)).astype("float64")
     for particles, _, part in by_row.parts(drawn, show):
