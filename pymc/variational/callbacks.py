@@ -11,6 +11,7 @@ import numpy as np
 import pymc._layer as _layer
 
 from pymc._docstrings import extends_docstring
+from pymc._lazy import load_late
 from pymc.argument_checks import check_int
 from pymc.variational.early_stopping import CheckStationarity, shared_params
 from pymc.variational.engine.callback_schedule import CallbackSchedule
@@ -24,7 +25,7 @@ __all__ = [
     "Tracker",
 ]
 
-_layer.load_late(
+load_late(
     globals(),
     {
         "pymc.variational.checkpoints.best": ("ModelCheckpoint",),
