@@ -240,7 +240,8 @@ def scalars(file, name) -> dict[int, float]:
     """Read a metric from a file of events: records of a length, its checksum, the event and its checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
-    data, found = file.read_bytes(), {}
+    data = file.read_bytes()
+    found: dict[int, float] = {}
     while data:
         length = int.from_bytes(data[:8], "little")
         event = Event.FromString(data[12 : 12 + length])
