@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fits by workers of Ray on this machine: passes and steps of 1 and 2, and curves for up to 128.
 
-    python benchmarks/bench_cluster.py [--quick] [--rounds 5] [--rows 1000000]
+    python benchmarks/bench_cluster.py [--quick] [--rounds 5] [--rows 1000000] [--fit-rows 10000000]
 
 A regression of counts, with a negative binomial likelihood, of rows in Parquet files. One process reads in a thread of
 its own while it computes, so that it uses a part of the second core too. One pass of method="auto" computes the log-density and the gradient at 3
@@ -12,6 +12,8 @@ be quiet.
 
 The curves follow from the measured time of a message, with compute times of workers that vary by 10 %, of which 1 % are
 stragglers of three times as long, and 10 Gb/s between nodes.
+
+--fit-rows also times a whole fit by method="auto" of so many rows, once for each peer, compilation and start of workers included.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import time
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -38,6 +40,8 @@ POINTS = 3
 BATCHES = (6_400, 25_600, 102_400, 409_600)
 N_STEPS = 10
 #: Workers of a peer; 0 computes in one process
+#: In place of the rows of a batch: a pass, a whole fit
+PASS, FIT = 0, -1
 PEERS = {"one core": 0, "one process": 0, "1 worker": 1, "2 workers": 2}
 CURVE = (2, 4, 8, 16, 32, 64, 128)
 BYTES_A_SECOND = 10e9 / 8
@@ -110,6 +114,29 @@ def steps(folder: Path, n_workers: int, batch_size: int, n: int) -> Iterator[Cal
         yield lambda: trainer.inference.refine(n, progressbar=False)
 
 
+@contextmanager
+def fit(folder: Path, n_workers: int) -> Iterator[Callable[[], Any]]:
+    """Return a whole fit by method="auto"."""
+    import pymc as pm
+
+    loader, model = problem(folder, 5_000)
+    trainer = pm.Trainer(
+        "auto",
+        dataloader=loader,
+        model=model,
+        random_seed=1,
+        progressbar=False,
+        cores=1,
+        workers=n_workers or None,
+    )
+
+    def call() -> None:
+        if not trainer.fit().report.trusted:
+            raise RuntimeError(f"the fit is not trusted: {trainer.approx.report.verdict}")
+
+    yield call
+
+
 def wait_for(pool: Any) -> None:
     while not all(place.about for place in pool._places):
         list(pool._wait(lambda: None))
@@ -138,6 +165,7 @@ class Nothing:
     """A program that computes nothing."""
 
     data: dict[str, Any] = {}
+    keeps_state = False
 
     def build(self) -> None: ...
 
@@ -163,26 +191,30 @@ def measure(settings: dict[str, Any]) -> None:
     if settings["name"] == "one core":
         os.sched_setaffinity(0, {0})
     folder, n_workers, size = Path(settings["folder"]), PEERS[settings["name"]], settings["size"]
-    made = steps(folder, n_workers, size, N_STEPS) if size else passes(folder, n_workers)
+    is_fit = size == FIT
+    if is_fit:
+        made = fit(folder, n_workers)
+    else:
+        made = steps(folder, n_workers, size, N_STEPS) if size else passes(folder, n_workers)
     with made as call:
-        call()
+        if not is_fit:
+            call()
         send({})
 
         def answer() -> dict[str, float]:
             started = time.perf_counter()
             call()
-            return {"time": (time.perf_counter() - started) / (N_STEPS if size else 1)}
+            return {"time": (time.perf_counter() - started) / (N_STEPS if size > 0 else 1)}
 
         serve(answer)
 
 
-def benchmark(arguments: Any) -> str:
-    rounds, n_rows = arguments.rounds, arguments.rows
-    parts = [f"# Fits by workers\n\n{machine('numba', 'ray')}. Rounds: {rounds}"]
+def of_peers(n_rows: int, sizes: Sequence[int], rounds: int) -> list[list[str]]:
+    """Return the times of all peers, a line of a table for each kind."""
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_rows(Path(folder), n_rows)
-        rows = []
-        for size in (0, *(BATCHES[2:3] if arguments.quick else BATCHES)):
+        for size in sizes:
             peers = {}
             for name in PEERS:
                 settings = {"name": name, "folder": folder, "size": size, "dtype": "float64"}
@@ -191,8 +223,20 @@ def benchmark(arguments: Any) -> str:
             for peer in peers.values():
                 peer.__exit__()
             ratios = [f"{ratio(times[name], times['2 workers']):.2f} ×" for name in times]
-            kind = f"step of {size:,} rows" if size else f"pass over {n_rows:,} rows"
+            kind = {PASS: f"pass over {n_rows:,} rows", FIT: f"auto on {n_rows:,} rows"}.get(
+                size, f"step of {size:,} rows"
+            )
             rows.append([kind, *(f"{1e3 * median(t):.3g}" for t in times.values()), *ratios[:3]])
+    return rows
+
+
+def benchmark(arguments: Any) -> str:
+    rounds, n_rows = arguments.rounds, arguments.rows
+    parts = [f"# Fits by workers\n\n{machine('numba', 'ray')}. Rounds: {rounds}"]
+    sizes = (PASS, *(BATCHES[2:3] if arguments.quick else BATCHES))
+    rows = of_peers(n_rows, sizes, rounds)
+    if arguments.fit_rows:
+        rows += of_peers(arguments.fit_rows, (FIT,), 1)
     header = ["milliseconds", *PEERS, *(f"{name} / 2 workers" for name in list(PEERS)[:3])]
     parts.append(as_markdown(header, rows))
     some = message_seconds(rounds)
@@ -214,4 +258,4 @@ def benchmark(arguments: Any) -> str:
 
 
 if __name__ == "__main__":
-    main(__doc__, benchmark, measure, rounds=5, rows=1_000_000, quick=False)
+    main(__doc__, benchmark, measure, rounds=5, rows=1_000_000, fit_rows=0, quick=False)
