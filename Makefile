@@ -3,12 +3,12 @@
 RUN = .venv/bin/python
 
 # What mypy reads apart from pymc/, see setup.cfg
-REST = conftest.py setup.py overlay tests $(wildcard benchmarks examples docs/*.py)
+REST = conftest.py setup.py overlay scripts tests $(wildcard benchmarks examples docs/*.py)
 # "make test PYTEST_ARGS=tests/test_layer.py" runs one file
 PYTEST_ARGS = -n 2 --dist loadgroup
 
 .DEFAULT_GOAL = help
-.PHONY: help demo demo-stream demo-cluster test lint conformance soak release docs bench clean FORCE
+.PHONY: help demo demo-stream demo-cluster test lint conformance upstream soak release docs bench clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -33,7 +33,10 @@ lint: .venv/.test  ## ruff with PyMC's rules, and mypy, on every file of ours
 
 conformance: .venv/.test  ## fit every case in every way, and compare the release's own tests with plain PyMC
 	CONFORMANCE_TABLE=full $(RUN) -m pytest $(PYTEST_ARGS) --durations=0 tests/variational/test_conformance_table.py
-	$(RUN) tests/conformance.py $(if $(PYMC_TESTS),--tests "$(PYMC_TESTS)")
+	$(RUN) -m tests.conformance $(if $(PYMC_TESTS),--tests "$(PYMC_TESTS)")
+
+upstream: .venv/.test  ## write the patch as commits on PyMC's tree; RELEASE=6.5.0 or CHECKOUT=path compares another PyMC
+	$(RUN) -m scripts.upstream $(if $(RELEASE),--release $(RELEASE)) $(if $(CHECKOUT),--checkout "$(CHECKOUT)")
 
 soak: .venv/.test  ## the long fault tests: kills, full disks, damaged files
 	SOAK=1 $(RUN) -m pytest $(PYTEST_ARGS) tests/data_loading tests/variational/checkpoints tests/variational/cluster

@@ -1,7 +1,7 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
 
-"""Runs the tests on the pymc/ of this clone, whether or not it is installed."""
+"""Runs the tests on the pymc/ of this clone, whether or not it is installed, beside plain PyMC."""
 
 import importlib.util
 import os
@@ -36,3 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if "compiledir" not in flags:
         cache = f"base_compiledir={ROOT / '.cache' / 'pytensor'}"
         os.environ["PYTENSOR_FLAGS"] = f"{flags},{cache}".lstrip(",")
+
+
+@pytest.fixture(scope="session")
+def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a Python with the same packages as this one, and without the patch."""
+    from tests.conformance import make_plain_environment  # which the line above has to find
+
+    return make_plain_environment(tmp_path_factory.mktemp("plain"))

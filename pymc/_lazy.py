@@ -15,12 +15,12 @@ def load_late(namespace: dict[str, Any], /, modules: Mapping[str, Iterable[str]]
     ``globals()`` of the package, and `modules` has the names that it takes from each module.
     """
     sources = {name: module for module, names in modules.items() for name in names}
-    get_released = namespace.get("__getattr__")
+    get_other = namespace.get("__getattr__")
 
     def get(name: str) -> Any:
         if name not in sources:
-            if get_released is not None:
-                return get_released(name)
+            if get_other is not None:
+                return get_other(name)
             raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
         namespace[name] = getattr(import_module(sources[name]), name)
         return namespace[name]

@@ -1,12 +1,12 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
 
-"""Runs the release's own tests on plain PyMC and on the patch, and prints every difference.
+"""Runs the release's own tests on plain PyMC, on the patch and in a tree of PyMC with it; prints each difference.
 
 The tests are those of the release's sdist, and with ``--tests FOLDER`` those of a PyMC checkout too.
 A difference fails the run unless ``conformance.md``, beside this file, names the test and the reason;
-so does a test named there that does not differ. What differs once only, of two runs, is unstable by
-itself and does not count.
+so does a test named there that does not differ. On the tree a test comes out as on the patch. What differs
+once only, of two runs, is unstable by itself and does not count.
 
 This file is also the pytest plugin of those runs: it writes down how each test came out, and it has
 the fixtures that the sdist leaves out.
@@ -58,9 +58,9 @@ def make_plain_environment(folder: Path) -> Path:
     return python
 
 
-def fetch_release_tests() -> Path:
-    """Return the tests of the installed release's sdist, which pip downloads once."""
-    release = f"pymc-{version('pymc')}"
+def fetch_release(number: str | None = None) -> Path:
+    """Return the sdist of a release, by default of the installed one, which pip downloads once."""
+    release = f"pymc-{number or version('pymc')}"
     cache = ROOT / ".cache" / "conformance"
     if not (cache / release / "tests").is_dir():
         with tempfile.TemporaryDirectory() as download:
@@ -69,22 +69,25 @@ def fetch_release_tests() -> Path:
             _run(pip)
             with tarfile.open(next(Path(download).glob("*.tar.gz"))) as sdist:
                 sdist.extractall(cache, filter="data")
-    return cache / release / "tests"
+    return cache / release
 
 
-def run_tests(python: Path | str, folder: Path, tests: Sequence[str], workers: int) -> Outcomes:
+def run_tests(
+    python: Path | str, folder: Path, tests: Sequence[str], workers: int, pymc: Path | None = None
+) -> Outcomes:
     """Run `tests`, ids or files relative to `folder`, and return how each came out.
 
     Parameters
     ----------
     python : Path
-        Decides whether it is plain PyMC or the patch.
     folder : Path
         Holds ``tests`` and a copy of this file.
     tests : sequence of str
         Empty for all of them.
     workers : int
         Processes of pytest-xdist.
+    pymc : Path, optional
+        The folder with the ``pymc/`` to test: the patch, or a tree. By default what `python` finds.
     """
     report = folder / "outcomes.json"
     report.unlink(missing_ok=True)
@@ -92,7 +95,7 @@ def run_tests(python: Path | str, folder: Path, tests: Sequence[str], workers: i
     command += ["-q", "--tb=no", "--continue-on-collection-errors", f"--rootdir={folder}"]
     command += ["-c", os.devnull, "-n", str(workers)] if workers > 1 else ["-c", os.devnull]
     command += tests or ["tests"]
-    environment = _environment(patched=str(python) == sys.executable)
+    environment = _environment(pymc)
     environment["CONFORMANCE_OUTCOMES"] = str(report)
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if not report.exists():
@@ -100,8 +103,13 @@ def run_tests(python: Path | str, folder: Path, tests: Sequence[str], workers: i
     return json.loads(report.read_text())
 
 
-def compare(tests: Path, files: Sequence[str], workers: int) -> tuple[Outcomes, Outcomes]:
-    """Run a folder of PyMC's tests on plain PyMC and on the patch, and return how they came out."""
+def compare(
+    tests: Path, files: Sequence[str], workers: int, tree: Path | None = None
+) -> tuple[Outcomes, Outcomes, Outcomes]:
+    """Run a folder of PyMC's tests on plain PyMC, on the patch and on a tree, and return how they came out.
+
+    Without a tree, what comes out of it is what comes out of the patch.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         shutil.copytree(tests, work / "tests", ignore=shutil.ignore_patterns("__pycache__"))
@@ -109,11 +117,25 @@ def compare(tests: Path, files: Sequence[str], workers: int) -> tuple[Outcomes, 
         python = make_plain_environment(work / "plain")
         targets = [f"tests/{file}" for file in files]
         plain = run_tests(python, work, targets, workers)
-        patched = run_tests(sys.executable, work, targets, workers)
-        if again := sorted(differing(plain, patched) & plain.keys() & patched.keys()):
+        patched = run_tests(sys.executable, work, targets, workers, ROOT)
+        merged = patched if tree is None else run_tests(python, work, targets, workers, tree)
+        unstable = differing(plain, patched) | differing(patched, merged)
+        if again := sorted(unstable & plain.keys() & patched.keys() & merged.keys()):
             plain |= run_tests(python, work, again, workers=1)
-            patched |= run_tests(sys.executable, work, again, workers=1)
-    return plain, patched
+            patched |= run_tests(sys.executable, work, again, workers=1, pymc=ROOT)
+            if tree is not None:
+                merged |= run_tests(python, work, again, workers=1, pymc=tree)
+    return plain, patched, merged
+
+
+def merged_tree(folder: Path) -> Path:
+    """Merge the patch into the release's sdist."""
+    from scripts.upstream.series import Series  # this file is copied to where these are not
+    from scripts.upstream.tree import Tree
+
+    tree = Tree.copy_of(fetch_release(), folder, Series(ROOT))
+    tree.merge()
+    return folder
 
 
 def counts(outcomes: Outcomes) -> str:
@@ -172,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     allowed = read_allowed(ALLOWED.read_text())
-    release = fetch_release_tests()
+    release = fetch_release() / "tests"
     files = QUICK if options.quick else tuple(sorted(f.name for f in release.glob("test_*.py")))
     folders = [(release, files)]
     if options.tests is not None:
@@ -180,8 +202,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = sorted(checkout.rglob("test_*.py"))
         folders.append((checkout, tuple(f.relative_to(checkout).as_posix() for f in found)))
     wrong = []
+    tree = None if options.quick else merged_tree(ROOT / "build" / "conformance")
     for folder, ran in folders:
-        plain, patched = compare(folder, ran, options.workers)
+        plain, patched, merged = compare(folder, ran, options.workers, tree)
         n_passed = sum(plain.get(test) == how == "passed" for test, how in patched.items())
         differences = {
             test: f"{plain.get(test, 'absent')} on plain PyMC, {patched.get(test, 'absent')} here"
@@ -190,6 +213,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{folder}: {n_passed} tests passed on both, {len(differences)} differ")
         print(f"  plain PyMC: {counts(plain)}")
         print(f"  here:       {counts(patched)}")
+        if tree is not None:
+            print(f"  in a tree:  {counts(merged)}")
+        for test in sorted(differing(patched, merged)):
+            line = f"{test}: {patched.get(test, 'absent')} here, {merged.get(test, 'absent')} in a tree"
+            wrong.append(line)
         for test, outcomes in differences.items():
             print(f"  {test}: {outcomes} ({allowed.get(test, 'NO REASON GIVEN')})")
         wrong += verdict(differences, allowed, ran)
@@ -199,16 +227,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return bool(wrong)
 
 
-def _environment(*, patched: bool) -> dict[str, str]:
-    """Return the environment of a run; ``PYTHONPATH`` leads to the patch, or nowhere."""
+def _environment(pymc: Path | None = None) -> dict[str, str]:
+    """Return the environment of a run; ``PYTHONPATH`` leads to the folder of a ``pymc/``, or nowhere."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "PYTHON"))}
-    return environment | ({"PYTHONPATH": str(ROOT)} if patched else {})
+    return environment | ({} if pymc is None else {"PYTHONPATH": str(pymc)})
 
 
 def _run(command: Sequence[Path | str]) -> str:
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd="/", env=_environment(patched=False)
-    )
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env=_environment())
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
     return done.stdout

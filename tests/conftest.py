@@ -1,24 +1,26 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the tests share: plain PyMC beside the patch, and how Hypothesis draws its examples."""
+"""What the tests share: how Hypothesis draws its examples, and what they see of the machine."""
 
 import gc
 import os
 
 from collections.abc import Generator
-from pathlib import Path
 
 import hypothesis
 import pytensor
 import pytest
 
-from tests.conformance import make_plain_environment
-
 # A first call may compile for seconds, so no example has a deadline; CI draws the same ones each time.
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cxx: needs a C++ compiler, for PyTensor's C backend")
+    config.addinivalue_line("markers", "slow: a fit, or another proof of more than a few seconds")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,9 +57,3 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     cxx = pytensor.config.cxx if item.get_closest_marker("cxx") else ""
     with pytensor.config.change_flags(cxx=cxx):
         return (yield)
-
-
-@pytest.fixture(scope="session")
-def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a Python with the same packages as this one, and without the patch."""
-    return make_plain_environment(tmp_path_factory.mktemp("plain"))

@@ -1,5 +1,6 @@
 # Copyright 2026 - present The PyMC Developers
 # SPDX-License-Identifier: Apache-2.0
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,6 @@ class _CenteredOnAllRows:
 released = _layer.run_release(globals(), HSGP=_CenteredOnAllRows, HSGPPeriodic=_CenteredOnAllRows)
 
 
+@wraps(released.set_boundary)
 def set_boundary(X: Variable | np.ndarray, c: object) -> np.ndarray:
     return released.set_boundary(_all_rows_of(X), c)
-
-
-set_boundary.__doc__ = released.set_boundary.__doc__

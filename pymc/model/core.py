@@ -95,7 +95,7 @@ class _Model:
         transform: object,
         total_size: list | None,
     ) -> Variable:
-        # Scaled here and not in the release's branch, which has none for imputed values
+        # Of missing values, too: the observed ones are scaled, and not the imputed ones
         if total_size is not None:
             from pymc.variational.minibatch_rv import scaled_rv
 

@@ -87,7 +87,7 @@ def sharing_data() -> Iterator[None]:
     """Let models that are made from others in this context share their data and coords.
 
     The variables of `pm.Data`, and the lengths of dims, are the same in both models: `pm.set_data` on the
-    one shows in the other. Outside of it they are copied, as the release does.
+    one shows in the other. Outside of it they are copied.
     """
     token = _sharing_data.set(True)
     try:

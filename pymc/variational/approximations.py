@@ -77,7 +77,7 @@ _layer.register_again(released.Group._Group__param_registry, released)
 
 
 class _OneGuide(GuideApproximation, released.SingleGroupApproximation):  # type: ignore[name-defined]
-    """An approximation by one guide, with the attributes of the release's."""
+    """An approximation by one guide, with the attributes of one by a group."""
 
     _guide: str
 

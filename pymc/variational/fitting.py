@@ -466,7 +466,7 @@ class Fitting:
 def objective_of_operator(
     op: Any, tf: Any, arguments: Mapping[str, Any]
 ) -> tuple[Objective, dict[str, Any]] | None:
-    """Return the objective of an operator of the release, and the arguments that are not the objective's.
+    """Return the objective of an operator of PyMC, and the arguments that are not the objective's.
 
     None for an operator of the user's own.
     """

@@ -24,7 +24,7 @@ Nodes: TypeAlias = Variable | list[Variable] | tuple[Variable, ...]
 
 
 def check_group_arguments(group: Any) -> None:
-    """Raise a TypeError for arguments that a group of the release would ignore."""
+    """Raise a TypeError for arguments that a group would ignore."""
     cls = type(group)
     if cls.__module__ != "pymc.variational.approximations":  # a user's own may look at any
         return

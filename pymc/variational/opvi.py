@@ -69,7 +69,7 @@ class _Group:
         check_no_row_values(self.model)
         super().__init_group__(group)  # type: ignore[misc]
 
-    def _prepare_start(self, start: Mapping[str, Any] | None = None) -> np.ndarray:
+    def _prepare_start(self, start: Any = None) -> np.ndarray:
         # Guides import this module
         from pymc.variational.guides.initial_values import (
             broadcast_start,
@@ -77,18 +77,18 @@ class _Group:
             read_starts,
         )
 
-        starts = read_starts(self.model, start) if start else {}
-        starts = {name: broadcast_start(self.model, name, x) for name, x in starts.items()}
-        flat = super()._prepare_start(starts)  # type: ignore[misc]
+        start = read_starts(self.model, start) if start else {}
+        start = given = {name: broadcast_start(self.model, name, x) for name, x in start.items()}
+        start = super()._prepare_start(start)  # type: ignore[misc]
         # From the order of the model to that of the group
         in_model = [self.model.rvs_to_values[rv].name for rv in self.model.free_RVs]
         in_model = [name for name in in_model if name in self.ordering]
         ends = np.cumsum([prod(self.ordering[name][2]) for name in in_model])
         point = {
             name: part.reshape(self.ordering[name][2])
-            for name, part in zip(in_model, np.split(flat, ends[:-1]))
+            for name, part in zip(in_model, np.split(start, ends[:-1]))
         }
-        check_support(self.model, point, starts)
+        check_support(self.model, point, given)
         return np.concatenate([point[name].ravel() for name in self.ordering])
 
     def symbolic_sample_over_posterior(self, node: Nodes) -> Any:
@@ -133,7 +133,7 @@ class _Approximation:
     Attributes
     ----------
     guides : tuple of Guide
-        Empty for groups of the release.
+        Empty for groups.
     hist : array of floats, shape (n_steps,)
         The loss of each step; empty without a fit, or for one without a score.
     report : FitReport or None
@@ -283,13 +283,13 @@ class _Approximation:
     def set_size_and_deterministic(
         self, node: Nodes, s: Any, d: Any, more_replacements: Mapping[Any, Any] | None = None
     ) -> Any:
-        new = as_replacements(self.model, more_replacements)
-        check_replacements(self.model, new)
-        return super().set_size_and_deterministic(node, s, d, new)  # type: ignore[misc]
+        more_replacements = as_replacements(self.model, more_replacements)
+        check_replacements(self.model, more_replacements)
+        return super().set_size_and_deterministic(node, s, d, more_replacements)  # type: ignore[misc]
 
     def to_flat_input(self, node: Nodes, more_replacements: Mapping[Any, Any] | None = None) -> Any:
-        new = as_replacements(self.model, more_replacements)
-        return super().to_flat_input(node, more_replacements=new)  # type: ignore[misc]
+        more_replacements = as_replacements(self.model, more_replacements)
+        return super().to_flat_input(node, more_replacements)  # type: ignore[misc]
 
     @at_all_rows
     def sample(self, draws: int = 500, **kwargs: Any) -> Any:

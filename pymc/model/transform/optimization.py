@@ -28,12 +28,12 @@ def freeze_dims_and_data(
             "some rows alone, put them into another pm.Data"
         )
     rvs, lengths, initvals = model.named_vars, model.dim_lengths, model.rvs_to_initial_values
-    frozen = released.freeze_dims_and_data(WithoutInitvals(model), dims, data)
-    # Symbolic initial values too, with the variables and lengths of the frozen model
-    new = {var: frozen[name] for name, var in rvs.items()}
-    new |= {length: frozen.dim_lengths[dim] for dim, length in lengths.items()}
+    new_model = released.freeze_dims_and_data(WithoutInitvals(model), dims, data)
+    # Symbolic initial values too, with the variables and lengths of the new model
+    variables = {var: new_model[name] for name, var in rvs.items()}
+    variables |= {length: new_model.dim_lengths[dim] for dim, length in lengths.items()}
     for rv, initval in initvals.items():
         if isinstance(initval, Variable):
-            [initval] = rebuild([initval], new)
-        frozen.rvs_to_initial_values[frozen[rv.name]] = initval
-    return frozen
+            [initval] = rebuild([initval], variables)
+        new_model.rvs_to_initial_values[new_model[rv.name]] = initval
+    return new_model

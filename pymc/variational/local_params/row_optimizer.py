@@ -380,7 +380,7 @@ def _adagrad_window(
 ) -> dict[SharedVariable, Variable]:
     """Return updates of :func:`pymc.adagrad_window`, with the window's entry found by comparison.
 
-    The release's function sets one entry, which for many rows would become a loop over them.
+    PyMC's function sets one entry, which for many rows would become a loop over them.
     """
     updates: dict[SharedVariable, Variable] = {}
     for param, grad in zip(params, grads, strict=True):

@@ -114,7 +114,7 @@ class Stein(Objective):
 
 
 def _kernel(z: Variable) -> tuple[Variable, Variable]:
-    r"""Return the kernel of each two particles, and the sum of its gradients: the release's `rbf`.
+    r"""Return the kernel of each two particles, and the sum of its gradients: PyMC's `rbf`.
 
     :math:`k(z_i, z_j) = \exp(-d_{ij} / 2h)` with squared distances d, and h half of their median over the
     logarithm of n + 1.
