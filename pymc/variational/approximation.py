@@ -36,9 +36,17 @@ from pymc.variational.posterior.sample import (
     posterior_draws,
     predictive_draws,
 )
+from pymc.variational.posterior.summary import summarize
 from pymc.variational.report import fit_html
 
 if TYPE_CHECKING:
+    import os
+
+    from pathlib import Path
+
+    import pandas as pd
+
+    from pymc.data_loading.data_loader import DataLoader
     from pymc.model.core import Model
 
 __all__ = [
@@ -473,6 +481,102 @@ class GuideApproximation(Approximation):
         more_replacements: Mapping[Variable | str, Any] | None = None,
     ) -> Any:
         return moments.sampled_nodes(self, node, size, deterministic)
+
+    def predict_to(
+        self,
+        path: str | os.PathLike[str],
+        draws: int = 500,
+        *,
+        data: Mapping[str, Any] | DataLoader | None = None,
+        data_name: str = "batch",
+        var_names: Sequence[str] | str | None = None,
+        kind: str = "summary",
+        quantiles: Sequence[float] = (0.055, 0.5, 0.945),
+        rows_per_part: int | None = None,
+        random_seed: RandomState = None,
+        progressbar: bool = True,
+    ) -> Path:
+        """Write predictions of all rows to Parquet or zarr, a part of the rows at a time.
+
+        Parameters
+        ----------
+        path : str or path
+            "....parquet", a folder of Parquet files, which pyarrow, pandas and polars read as one; or
+            "....zarr". A call with the same Parquet folder and arguments writes the parts that are missing.
+        draws : int
+        data : dict of str to array, or DataLoader, optional
+            The rows, in the place of those of the model: values of `pm.Data` by name, or a loader, whose rows are
+            taken in the order of its source. If rows have parameters of their own, a loader has the rows of the fit.
+        data_name : str
+            The `pm.Data` of a loader whose batches are arrays.
+        var_names : str or sequence of str, optional
+            Observed variables, which are drawn anew; or free variables and deterministics of the rows.
+            Default: all observed variables.
+        kind : {"summary", "draws"}
+            Write means ``y_mean``, standard deviations ``y_sd`` and quantiles ``y_q5.5`` of each row, or all
+            draws ``y``, in Parquet as lists.
+        quantiles : sequence of float
+        rows_per_part : int, optional
+            Rows in memory at a time. Default: as many as make 17 million draws.
+        random_seed : int, RandomState or Generator, optional
+        progressbar : bool
+            Whether to show a bar once it takes more than a second.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        ValueError
+            If an argument is not of this form, a variable has no rows, or the folder has other predictions.
+        FileExistsError
+            If `path` is there, and is no folder of predictions.
+        ImportError
+            If pyarrow or zarr is not installed.
+        """
+        # Few fits are written, and loaders are imported by fits that have them
+        from pymc.variational.predictions import predict_to
+
+        return predict_to(
+            self,
+            path,
+            draws,
+            data=data,
+            data_name=data_name,
+            var_names=var_names,
+            kind=kind,
+            quantiles=quantiles,
+            rows_per_part=rows_per_part,
+            random_seed=random_seed,
+            progressbar=progressbar,
+        )
+
+    def summary(
+        self,
+        draws: int = 2000,
+        var_names: Sequence[str] | str | None = None,
+        *,
+        random_seed: RandomState = None,
+        **kwargs: Any,
+    ) -> pd.DataFrame:
+        """Return a table of means, standard deviations and intervals.
+
+        Parameters
+        ----------
+        draws : int
+        var_names : str or sequence of str, optional
+            Default: all variables, but those with a value for each row of the data.
+        random_seed : int, RandomState or Generator, optional
+        **kwargs
+            Of :func:`arviz.summary`, such as `ci_prob`. Draws are independent, so that the columns of its
+            diagnostics of chains are left out; numbers are rounded to two digits of the standard deviation.
+
+        Returns
+        -------
+        DataFrame
+        """
+        return summarize(self, draws, var_names, random_seed, **kwargs)
 
     bad_terms = moments.bad_terms
 
