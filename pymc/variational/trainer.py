@@ -176,8 +176,7 @@ class Trainer:
             rows["Checkpoints"] = self._plan.folder
         if self._workers is not None:
             rows["Workers"] = self._workers
-        approx = None if self._inference is None else self.approx
-        report = None if approx is None or not approx.report.n_steps else approx.report
+        report = None if self.state is None or not self.batches_seen else self.state.report
         return fit_html("Trainer", report, self.hist, rows)
 
     def fit(self, n: int = N_STEPS, **kwargs: Any) -> Any:

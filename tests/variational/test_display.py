@@ -98,6 +98,9 @@ def test_before_a_fit(fitted):
         trainer = pm.Trainer(dataloader=loader)
         assert read(trainer).texts[0] == "not fitted"
         assert "0 batches; at row 0 of pass 1" in read(trainer).texts
+        with pytensor.config.change_flags(mode="FAST_COMPILE"):
+            trainer.prepare()
+        assert read(trainer).texts[0] == "not fitted"
 
 
 def test_a_short_fit_has_no_verdict():
