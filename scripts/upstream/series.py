@@ -18,7 +18,7 @@ OF_OVERLAY = ("_layer.py", "_docstrings.py")
 
 #: Tests below ``tests/`` that are of the overlay, its documentation, its benchmarks or its tools.
 NOT_UPSTREAM = re.compile(
-    r"conformance\.\w+|same_fits\.py|test_(conformance|docs|docstrings|examples|imports|installed|layer|unchanged|upstream)\.py|"
+    r"conformance\.\w+|same_fits\.py|test_(conformance|docs|docstrings|examples|imports|installed|layer|release|unchanged|upstream)\.py|"
     r"variational/(test_(plate_tutorials|quickstart|tutorial)|auto/test_posteriordb_models)\.py"
 )
 
@@ -110,7 +110,7 @@ PARTS = (
         "pm.fit(guide=..., objective=...): mean-field, full-rank, low-rank, flows, amortized and users' own models as "
         "guides, with variables of rows and of groups whose cost is that of a batch; ELBO, IWAE, Renyi and wake-sleep. "
         "Group and Operator of the user's own keep the classes that they have.",
-        r"minibatch\.group_.*|variational\.(?!auto|checkpoints|cluster|trainer|placeholders|held_out).*",
+        r"minibatch\.group_.*|variational\.(?!auto|checkpoints|cluster|trainer|placeholders|held_out|predictions).*",
     ),
     Part(
         "Add method='auto', a fit without settings that says whether it can be trusted",
@@ -125,7 +125,7 @@ EXTRAS = (
     Part(
         "Add loaders of rows that do not fit in memory",
         "DataLoader shuffles rows of Parquet files, frames and iterables in a window, and feeds them to a fit.",
-        r"data_loading.*|variational\.(placeholders|held_out)",
+        r"data_loading.*|variational\.(placeholders|held_out|predictions)",
     ),
     Part(
         "Add the Trainer, with checkpoints that resume bit for bit, and workers",
