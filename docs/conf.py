@@ -11,6 +11,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the pymc/ of this clone, before any that is installed
+sys.path.insert(0, str(ROOT / "docs"))
+
+from site_build import public_names  # noqa: E402
 
 project = "pymc-minibatch"
 author = "The PyMC Developers"
@@ -18,46 +21,74 @@ project_copyright = f"2026 - present, {author}"
 release = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["project"]["version"]
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "numpydoc",
+    "site_build",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.extlinks",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_templates"]
 
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 extlinks = {"arxiv": ("https://arxiv.org/abs/%s", "arXiv:%s")}  # a role of PyMC's docstrings
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc's sections say the types, with shapes
 autodoc_preserve_defaults = True
+autosummary_context = {
+    "members": {
+        "pymc.Inference": "fit, refine",
+        "pymc.variational.auto.AutoInference": "fit, refine",
+        "pymc.variational.auto.AutoApproximation": "sample",
+        "pymc.Amortized": "distribution",
+        "pymc.Source": "part_lengths, load, n_rows, layout, identity",
+        "pymc.DataLoader": "chunks, columns, n_batches, n_rows, shard",
+        "pymc.Loader": "batches, columns, has_row_numbers, identity, layout",
+        "pymc.Trainer": "",
+        "pymc.Optimizer": "init, update",
+        "pymc.variational.checkpoints.best.ModelCheckpoint": "best",
+        "pymc.variational.loggers.MetricLogger": "log, end",
+        "pymc.variational.approximation.GuideApproximation": "sample, sample_chunks, summary, predict_to",
+        "pymc.variational.diagnostics.Diagnosis": "",
+    }
+}
 numpydoc_show_class_members = False
 warnings.filterwarnings("ignore", "Unknown section .* Rewrites", UserWarning)  # of pymc.compile
 
-html_theme = "alabaster"
+html_theme = "pydata_sphinx_theme"
 html_title = f"pymc-minibatch {release}"
+templates_path = ["_templates"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_favicon = "_static/icon.svg"
+html_context = {"default_mode": "auto"}
+html_math_renderer = "mathml"
+# The project has no public host of its own, so that no page links to its source or to an editor there:
+# the source of each public name is a page of the site.
 html_copy_source = False
+html_show_sourcelink = False
 html_theme_options = {
-    "description": "Minibatches for variational inference in PyMC",
-    "fixed_sidebar": True,
-    "page_width": "1180px",
-    "code_font_size": "0.8em",  # lines of 100 columns
-    "sidebar_width": "240px",
+    "logo": {"text": f"pymc-minibatch {release}"},
+    "navbar_end": ["theme-switcher"],
+    "footer_end": [],
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "show_nav_level": 2,
 }
-html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}
-
-
-def skip_member(
-    app: Any, what: str, name: str, value: Any, skip: bool, options: Any
-) -> bool | None:
-    """Leave out the docstrings that Python gives to the fields of a NamedTuple."""
-    return True if (getattr(value, "__doc__", None) or "").startswith("Alias for field") else None
+html_sidebars = {"index": []}
 
 
 def write_modules_page() -> None:
-    """Write a page of the new modules that public.rst leaves out, a section for each folder."""
-    public = (ROOT / "docs" / "api" / "public.rst").read_text().splitlines()
+    """Write a page of the new modules, without what has a page of its own, a section for each folder."""
+    public = public_names()
     lines = ["Modules, for maintainers", "=" * 24, ""]
     folder = None
     for file in sorted(
@@ -66,19 +97,18 @@ def write_modules_page() -> None:
         if "run_release" in file.read_text() or file.parent.name == "dispatch":
             continue  # a module of the release, or Ops registered with a backend
         name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if f".. automodule:: {name}" in public:
-            continue
         if file.parent != folder:
             folder = file.parent
             title = str(folder.relative_to(ROOT))
             lines += [title, "-" * len(title), ""]
         lines += [name, "~" * len(name), "", f".. automodule:: {name}"]
+        of_page = [p.rpartition(".")[2] for p in public if p.rpartition(".")[0] == name]
+        excluded = ["DimShuffle", "State", *of_page]
         if file.name != "__init__.py":  # numpydoc cannot read the docstrings of these two
-            lines += ["   :members:", "   :exclude-members: DimShuffle, State"]
+            lines += ["   :members:", f"   :exclude-members: {', '.join(excluded)}"]
         lines += ["", ""]
     (ROOT / "docs" / "api" / "modules.rst").write_text("\n".join(lines))
 
 
 def setup(app: Any) -> None:
     write_modules_page()
-    app.connect("autodoc-skip-member", skip_member)

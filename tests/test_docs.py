@@ -25,7 +25,7 @@ from tests.variational.engine import JAX_COPIES
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-API = "\n".join(path.read_text() for path in sorted(DOCS.glob("api/*.rst")))
+API = DOCS.joinpath("api", "index.rst").read_text()
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)\s]*)?\)")
@@ -183,7 +183,7 @@ def test_public_function_has_an_example(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_function_is_on_an_api_page(name: str) -> None:
-    assert re.search(rf"^\.\. auto(function|class):: {re.escape(name)}$", API, re.MULTILINE)
+    assert f"\n   {name}\n" in API
 
 
 def test_what_is_new_in_the_namespace_is_documented() -> None:

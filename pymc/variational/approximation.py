@@ -158,6 +158,16 @@ class GuideApproximation(Approximation):
         The loss of each step, as it was optimised: nats of all data times the report's `loss_factor`.
     report : FitReport or None
         Of the fit.
+
+    Examples
+    --------
+    >>> with pm.Model(coords={"obs": range(50)}):
+    ...     z = pm.Normal("z", dims="obs")
+    ...     pm.Normal("y", z, 1, observed=np.zeros(50), dims="obs")
+    ...     approx = pm.fit(20, batch_size={"obs": 10}, progressbar=False)
+    y
+    >>> approx.sample(30, rows={"obs": [3, 7]})["posterior"]["z"].shape
+    (1, 30, 2)
     """
 
     model: Model = None  # type: ignore[assignment]  # in place of the release's property

@@ -77,6 +77,15 @@ class Diagnosis:
     wider : float, optional
         Width of the approximation in units of that of the posterior, if the approximation is wider in all
         directions and most differences between ratios come from that; else None.
+
+    Examples
+    --------
+    >>> with pm.Model():
+    ...     x = pm.Normal("x", 1, 2)
+    ...     approx = pm.MeanField(start={"x": 1.0}, start_sigma={"x": 2.0})
+    >>> diagnosis = pm.variational.diagnostics.diagnose(approx, draws=100, random_seed=1)
+    >>> diagnosis.log_weights.shape
+    (100,)
     """
 
     khat: float

@@ -185,6 +185,14 @@ class TensorBoardLogger(MetricLogger):
     ------
     ImportError
         If neither library is installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> logger = pm.callbacks.TensorBoardLogger(tempfile.mkdtemp(), every=20)
+    >>> with pm.Model():
+    ...     x = pm.Normal("x")
+    ...     approx = pm.fit(40, callbacks=[logger], progressbar=False)
     """
 
     LIBRARIES = ("tensorboardX", "torch.utils.tensorboard")
@@ -230,6 +238,12 @@ class MLflowLogger(MetricLogger):
     ------
     ImportError
         If MLflow is not installed.
+
+    Examples
+    --------
+    >>> with pm.Model():
+    ...     x = pm.Normal("x")
+    ...     approx = pm.fit(callbacks=[pm.callbacks.MLflowLogger()])  # doctest: +SKIP
     """
 
     def __init__(self, every: int = 100, stats: Mapping[str, Statistic] | None = None) -> None:
@@ -271,6 +285,14 @@ class WandbLogger(MetricLogger):
     ------
     ImportError
         If wandb is not installed.
+
+    Examples
+    --------
+    >>> import wandb  # doctest: +SKIP
+    >>> run = wandb.init(mode="offline")  # doctest: +SKIP
+    >>> with pm.Model():
+    ...     x = pm.Normal("x")
+    ...     approx = pm.fit(callbacks=[pm.callbacks.WandbLogger(run)])  # doctest: +SKIP
     """
 
     def __init__(

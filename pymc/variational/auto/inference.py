@@ -105,6 +105,15 @@ class AutoInference:
         If the model has no free variable, or a discrete one.
     ValueError
         If its rows come from a loader and have latent variables.
+
+    Examples
+    --------
+    >>> with pm.Model():
+    ...     x = pm.Normal("x", 1, 2)
+    ...     inference = pm.variational.auto.AutoInference(random_seed=1)
+    >>> approx = inference.fit(progressbar=False)
+    >>> approx.report.trusted
+    True
     """
 
     def __init__(
@@ -569,6 +578,14 @@ class AutoApproximation(GuideApproximation):
     ----------
     normal : FullRank
         The normal without the correction by importance weights.
+
+    Examples
+    --------
+    >>> with pm.Model():
+    ...     x = pm.Normal("x", 1, 2)
+    ...     approx = pm.fit(method="auto", random_seed=1, progressbar=False)
+    >>> approx.sample(100, random_seed=1)["posterior"]["x"].shape
+    (1, 100)
     """
 
     normal: Any
