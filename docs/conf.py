@@ -31,11 +31,18 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
+# numpydoc links an attribute by its bare name, which another class may have too
+suppress_warnings = ["ref.python"]
 exclude_patterns = ["_build", "_templates"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 extlinks = {"arxiv": ("https://arxiv.org/abs/%s", "arXiv:%s")}  # a role of PyMC's docstrings
+nb_execution_mode = "cache"  # a notebook runs again when its code changes
+nb_execution_cache_path = str(ROOT / ".cache" / "notebooks")
+nb_execution_timeout = 1200
+nb_execution_raise_on_error = True
+nb_merge_streams = True
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
@@ -83,7 +90,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "show_nav_level": 2,
 }
-html_sidebars = {"index": []}
+html_sidebars: dict[str, list[str]] = {"index": []}
 
 
 def write_modules_page() -> None:
@@ -107,7 +114,9 @@ def write_modules_page() -> None:
         if file.name != "__init__.py":  # numpydoc cannot read the docstrings of these two
             lines += ["   :members:", f"   :exclude-members: {', '.join(excluded)}"]
         lines += ["", ""]
-    (ROOT / "docs" / "api" / "modules.rst").write_text("\n".join(lines))
+    page, text = ROOT / "docs" / "api" / "modules.rst", "\n".join(lines)
+    if not page.exists() or page.read_text() != text:  # Sphinx reads what is new
+        page.write_text(text)
 
 
 def setup(app: Any) -> None:

@@ -23,7 +23,7 @@ OF_THE_RELEASE = ("pymc.Inference", "pymc.compile_pymc")  # docstrings
 # A name of PyMC in the text, with or without arguments
 NAME = re.compile(r"(?:pm|pymc)\.((?:\w+\.)*\w+)(?:\(.*\))?", re.DOTALL)
 INCLUDED = re.compile(
-    r"^```\{literalinclude\} (\S+)\n:language: python\n:pyobject: (\w+)\n```$", re.MULTILINE
+    r"^```\{literalinclude\} (\S+)\n:language: python\n(?::pyobject: (\w+)\n)?```$", re.MULTILINE
 )
 
 
@@ -59,7 +59,7 @@ def check_pages(app: Any) -> None:
         for names in ast.walk(node)
         if isinstance(names, ast.Tuple)
         for constant in names.elts
-        if isinstance(constant, ast.Constant)
+        if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
     }
     if not added:
         LOGGER.warning("pymc/__init__.py loads no public name late")
@@ -98,28 +98,33 @@ def link_names(app: Any, doctree: nodes.document) -> None:
 
 
 def write_cells(app: Any, docname: str, content: list[str]) -> None:
-    """Make the code that a notebook shows from ``examples/`` its cells, after one with all the rest."""
+    """Make cells of a notebook of the code that it includes from ``examples/``.
+
+    A module that is included without ``:pyobject:`` is what the page shows nowhere else: imports, constants
+    and helpers.
+    """
     text = content[0]
-    if "file_format: mystnb" not in text:
+    if not text.startswith("---\nfile_format: mystnb\n"):
         return
-    page = Path(app.srcdir, docname).parent
-    [path] = {match[1] for match in INCLUDED.finditer(text)}
-    source = (page / path).read_text()
-    shown = {match[2] for match in INCLUDED.finditer(text)}
-    parts: dict[str, str] = {}
-    rest = []
+    page = Path(app.srcdir, docname)
+    [path] = {page.parent / found[1] for found in INCLUDED.finditer(text)}
+    app.env.note_dependency(str(path.resolve()), docname=docname)
+    source = path.read_text()
     lines = source.splitlines()
-    for node in ast.parse(source).body:
-        named = isinstance(node, ast.FunctionDef | ast.ClassDef)
-        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
-        code = "\n".join(lines[first - 1 : node.end_lineno])
-        if named and node.name in shown:
-            parts[node.name] = code
-        elif not (named and node.name == "main" or ast.unparse(node).startswith("if __name__")):
-            rest.append(code)
-    setup = "\n".join(rest[1:])  # without the docstring
-    text = INCLUDED.sub(lambda match: f"```{{code-cell}}\n{parts[match[2]]}\n```", text)
-    content[0] = text.replace("{setup-of-example}", setup)
+    shown = {found[2] for found in INCLUDED.finditer(text)}
+    of_name: dict[str | None, str] = {}
+    rest = []
+    for node in ast.parse(source).body[1:]:  # without the docstring
+        decorators = [d.lineno for d in getattr(node, "decorator_list", ())]
+        code = "\n".join(lines[min([node.lineno, *decorators]) - 1 : node.end_lineno])
+        name = getattr(node, "name", "main" if isinstance(node, ast.If) else None)
+        if name in shown:
+            of_name[name] = f"```{{code-cell}}\n{code}\n```"
+        elif name != "main":
+            rest.append(code if name is None else f"\n\n{code}")
+    code = "\n".join(rest)
+    of_name[None] = f"```{{code-cell}}\n:tags: [hide-input]\n\n{code}\n```"
+    content[0] = INCLUDED.sub(lambda found: of_name[found[2]], text)
 
 
 def setup(app: Any) -> dict[str, Any]:
