@@ -22,6 +22,9 @@ GOOD, BAD, UNKNOWN, CURVE = "#1a7f37", "#b04a00", "#5f6b7a", "#36acc6"
 #: Lines that have to be seen on light and on dark ground.
 FAINT = "rgba(128,128,128,.45)"
 
+#: Terms of a list, whose width and float JupyterLab sets.
+TERM = "opacity:.75;font-weight:normal;float:none;width:auto;white-space:nowrap"
+
 #: Size of a chart in pixels, and its margins: left, right, top, bottom.
 WIDTH, HEIGHT, MARGINS = 460, 150, (76, 10, 10, 34)
 
@@ -216,7 +219,7 @@ def _finite(x: np.ndarray, y: np.ndarray, log: bool) -> tuple[np.ndarray, np.nda
 def _numbers(heights: Sequence[float], log: bool) -> list[str]:
     """Write heights of a chart, the first two of which are its ends, with the digits that tell these apart."""
     if log:
-        return [f"{10**height:.2g}" for height in heights]
+        return [f"{10**height:.3g}" for height in heights]
     digits = 1 - int(np.floor(np.log10(heights[0] - heights[1])))
     if digits > 4 or max(map(abs, heights)) >= 1e8:
         return [f"{height:.4g}" for height in heights]
@@ -246,8 +249,8 @@ def _badge(status: Status) -> str:
 def _table(rows: Mapping[str, object]) -> str:
     """Return lines of two columns; lists, which notebooks do not stripe as they do tables."""
     cells = "".join(
-        f'<dt style="opacity:.75;font-weight:normal">{escape(str(name))}</dt>'
-        f'<dd style="margin:0;overflow-wrap:anywhere">{escape(str(value))}</dd>'
+        f'<dt style="{TERM}">{escape(str(name))}</dt>'
+        f'<dd style="margin:0;width:auto;overflow-wrap:anywhere">{escape(str(value))}</dd>'
         for name, value in rows.items()
     )
     style = "display:grid;grid-template-columns:max-content 1fr;gap:0 1em;margin:.2em 0"
