@@ -212,8 +212,10 @@ def test_names_and_edits() -> None:
 def test_changes_of_another_pymc_are_said_in_words() -> None:
     old = "from m import h\ndef f(a):\n    return a\ndef g(a):\n    return a\nclass C:\n    def m(self):\n        return 1\n"
     new = "def f(a, b):\n    return a\nclass C:\n    def m(self):\n        return 2\n"
-    assert list(changes(old, old, ["f", "g", "C.m", "ours"])) == []
-    assert list(changes(old, new, ["f", "g", "C.m", "ours"])) == [
+    forms = {"f": "guard", "g": "more", "C.m": "guard", "ours": "added"}
+    assert list(changes(old, old, forms)) == []
+    assert list(changes(old, new, {"C.m": "decorator"})) == []
+    assert list(changes(old, new, forms)) == [
         "f has the parameters (a, b), and had (a). Give the override the same.",
         "g is gone. Find what took its place, and override that.",
         "the body of C.m has changed. Read whether the override still does what it should.",
