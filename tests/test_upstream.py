@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pymc import _layer
+from scripts.upstream.letter import cover_letter, table
 from scripts.upstream.modules import Shadow
 from scripts.upstream.other import changes, missing
 from scripts.upstream.overrides import NotMergeableError, Override
@@ -204,6 +205,19 @@ def test_names_and_edits() -> None:
     assert apply(text, [Edit(3, 3, "-"), Edit(0, 2, "x"), Edit(1, 2, "y")]) == "xc-def"
     with pytest.raises(ValueError, match="changes overlap"):
         apply(text, [Edit(0, 2, "x"), Edit(1, 3, "y")])
+
+
+# The letter
+
+
+def test_letter_has_the_tables_of_the_documentation() -> None:
+    letter = cover_letter(ROOT, "PyMC 6.4.0", "3 files changed")
+    assert "on PyMC 6.4.0" in letter and "3 files changed." in letter
+    assert "| no `total_size` |" in letter
+    assert "1. Fix ordered logistic" in letter
+    assert "mean-field" in letter
+    with pytest.raises(ValueError, match=r"has no table whose first column is 'absent'"):
+        table(ROOT / "README.md", "absent")
 
 
 # Another PyMC

@@ -12,11 +12,11 @@ import shutil
 import sys
 
 from collections import Counter
-from itertools import takewhile
 from pathlib import Path
 
+from scripts.upstream.letter import cover_letter
 from scripts.upstream.other import compare
-from scripts.upstream.series import EXTRAS, PARTS, Series
+from scripts.upstream.series import EXTRAS, Series
 from scripts.upstream.tree import Tree, leftovers
 from tests.conformance import ROOT, fetch_release
 
@@ -68,25 +68,9 @@ def write_patches(tree: Tree, tag: str) -> None:
             shutil.rmtree(folder)
         tree.git("format-patch", "--quiet", "--output-directory", str(folder), commits)
     tree.git("branch", "--force", "extras")
-    letter = Path(__file__).with_name("cover_letter.md").read_text()
-    titles = "\n".join(f"{k}. {part.title}" for k, part in enumerate(PARTS, start=1))
     stat = tree.git("diff", "--shortstat", tag, head).strip()
-    readme = (ROOT / "README.md").read_text()
-    letter = letter.format(
-        n=len(PARTS),
-        version=f"PyMC {tag.removeprefix('v')}",
-        series=titles,
-        stat=stat,
-        errors=table(readme, "in the model"),
-        speed=table(readme, "a step of the fit"),
-    )
+    letter = cover_letter(ROOT, f"PyMC {tag.removeprefix('v')}", stat)
     (BUILD / "patches" / "pymc" / "0000-cover-letter.md").write_text(letter)
-
-
-def table(text: str, first: str) -> str:
-    """Return the table of a page whose first column has a name."""
-    lines = text[text.index(f"| {first} ") :].splitlines()
-    return "\n".join(takewhile(lambda line: line.startswith("|"), lines))
 
 
 def report(tree: Tree, tag: str) -> None:
