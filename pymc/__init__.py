@@ -28,7 +28,7 @@ _lazy.load_late(
             "shuffle_buffer",
         ),
         "pymc.variational.checkpoints": ("load_approximation",),
-        "pymc.variational.cluster.workers": ("Workers",),
+        "pymc.variational.cluster.workers": ("Rounds", "Workers"),
         "pymc.variational.trainer": ("Trainer",),
     },
 )

@@ -220,7 +220,7 @@ print(*(name for name in names if not isinstance(getattr(pymc, name), types.Modu
     new = {"Amortized", "LowRank", "NormalizingFlow", "Renyi", "ReweightedWakeSleep", "Structured"}
     new |= {"Loader", "Optimizer", "Source", "adamw"}
     new |= {"DataLoader", "IterableDataset", "Trainer", "arrow_source", "load_approximation"}
-    new |= {"Workers", "parquet_source", "shuffle_buffer"}
+    new |= {"Rounds", "Workers", "parquet_source", "shuffle_buffer"}
     assert patched - plain == new | {
         "compile_pymc",
         "minibatch_logp",

@@ -149,12 +149,18 @@ def watched_entries(n: int, most: int) -> np.ndarray:
 class ConvergenceMonitor:
     """Records the parameters of a fit of `n_steps` now and then, for a verdict at its end.
 
-    `shared` are the variables of the step, in the order of its state. It records after each `every` steps.
+    `shared` are the variables of the step, in the order of its state. It records after each `every` steps, or after
+    rounds of `at_once`.
     """
 
     def __init__(
-        self, approx: GuideApproximation, shared: Sequence[SharedVariable], n_steps: int
+        self,
+        approx: GuideApproximation,
+        shared: Sequence[SharedVariable],
+        n_steps: int,
+        at_once: int = 1,
     ) -> None:
+        self._n_rounds = -(-n_steps // at_once)
         self.every = max(1, n_steps // N_RECORDS)
         self._approx = approx
         self._params = [p for p in approx.parameter_scales() if p in shared]
@@ -179,6 +185,11 @@ class ConvergenceMonitor:
         `losses` are empty for a fit without a score. `averaged` is the last part of the steps, if the parameters
         are averages over it.
         """
+        if self._n_rounds < N_RECORDS // 2:
+            return _not_converged(
+                f"{self._n_rounds} rounds are too few to tell",
+                f"Take more steps, or shorter rounds, so that a fit has {N_RECORDS // 2} or more",
+            )
         if len(self._records) < N_RECORDS // 2:
             return None
         scales = self._approx.parameter_scales()

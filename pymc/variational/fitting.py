@@ -352,7 +352,8 @@ class Fitting:
         if state.check is not None:
             state.check.begin(state.average)
         elif n >= LEAST_STEPS and isinstance(self.approx, GuideApproximation):
-            watch = ConvergenceMonitor(self.approx, state.step.shared, n)
+            step = state.step
+            watch = ConvergenceMonitor(self.approx, step.shared, n, step.at_once)
         with Interrupts() as interrupts:
             end, error = self._take_steps(state, n, progress, interrupts, watch)
             average = state.average if error is None else None

@@ -42,6 +42,12 @@ from pymc.variational.checkpoints.trainer import (
 )
 from pymc.variational.cluster.passes import passes_by
 from pymc.variational.cluster.pool import Pool
+from pymc.variational.cluster.rounds import (
+    FactorsOfWorkers,
+    RoundProgram,
+    check_parts_of_rounds,
+    put_in_rounds,
+)
 from pymc.variational.cluster.steps import (
     GradientProgram,
     GradientsOfWorkers,
@@ -51,7 +57,7 @@ from pymc.variational.cluster.steps import (
     steps_by,
 )
 from pymc.variational.cluster.tables import Owners, tables_on_workers
-from pymc.variational.cluster.workers import Workers, as_workers
+from pymc.variational.cluster.workers import Rounds, Workers, as_rounds, as_workers
 from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step_cache import one_at_a_time
 from pymc.variational.fit_options import N_STEPS, FitOptions, check_callbacks, check_no_more
@@ -96,6 +102,9 @@ class Trainer:
     workers : int or :class:`Workers`, optional
         Processes that compute the gradients of each step, or with ``method="auto"`` the passes over the rows:
         a number of them on this machine, or on a Ray cluster.
+    exchange : Rounds, optional
+        Let workers take many steps each between two messages, ``exchange=pm.Rounds(250)``, for steps that take less
+        time than a message. A step of `fit` is then one of each worker. Default: the gradients of each step.
     **defaults
         Arguments of :func:`pymc.fit` for all calls of :meth:`fit`.
 
@@ -134,10 +143,12 @@ class Trainer:
         model: Model | None = None,
         data_name: str = "batch",
         workers: int | Workers | None = None,
+        exchange: Rounds | None = None,
         **defaults: Any,
     ) -> None:
         _check_arguments("pm.Trainer", defaults, method)
         self._workers = as_workers(workers, "pm.Trainer")
+        self._exchange = as_rounds(exchange, self._workers, "pm.Trainer")
         self.model = model_of(method, model)
         self.dataloader = as_loader(dataloader)
         self._feed = make_feed(self.model, self.dataloader, data_name)
@@ -148,12 +159,23 @@ class Trainer:
                     f"method={method!r} of pm.Trainer with workers has to be the name of a method, such as 'advi', since "
                     "the gradients are computed elsewhere"
                 )
-            if not is_auto(method):
+            if is_auto(method):
+                if exchange is not None:
+                    raise TypeError(
+                        f"exchange={exchange!r} of pm.Trainer is of steps, and method='auto' takes none: leave it out"
+                    )
+            elif self._exchange is not None:
+                check_parts_of_rounds(self._exchange, loader)
+                n_factors = self._exchange.factors or 1
+                self._feed = positions_feed(loader, n_factors, self._exchange.steps)
+            else:
                 check_shards(self._workers, loader)
                 self._feed = positions_feed(loader)
         self._method = method
         self._defaults = dict(defaults)
         self._arguments = {"method": method, "data_name": data_name}
+        if exchange is not None:
+            self._arguments["exchange"] = self._exchange
         self._fit_id = uuid.uuid4().hex  # by which a folder of checkpoints tells fits apart
         self._plan: Plan | None = None
         self._locked: Path | None = None
@@ -311,14 +333,16 @@ class Trainer:
             return
         inference = self.inference
         compiler = {name: self._arguments.get(name) for name in ("backend", "compile_kwargs")}
-        program = GradientProgram(inference.objective, loader, data_name, **compiler)
+        kind = GradientProgram if self._exchange is None else RoundProgram
+        program = kind(inference.objective, loader, data_name, **compiler)
         with steps_by(self._workers, inference.state, program) as self._pool:
             try:
                 yield
             finally:
                 pool, self._pool = self._pool, None
                 report = inference.state.report
-                report = replace(report, settings={**report.settings, **pool.settings})
+                settings = pool.settings | inference.state.step.driver.settings
+                report = replace(report, settings={**report.settings, **settings})
                 inference.state = inference.state._replace(report=report)
                 inference.approx.report = report
 
@@ -343,6 +367,11 @@ class Trainer:
                 "more_updates of Trainer.fit would be computed where no batch is read: leave them out of a fit "
                 "with workers"
             )
+        if self._exchange is not None and (until := options.get("until")) is not None:
+            raise TypeError(
+                f"until={until!r} of Trainer.fit looks at the parameters after single steps, and exchange={self._exchange} "
+                "has them after rounds: leave until out, and look at approx.report.verdict"
+            )
         for name in FitOptions.names("checkpoint"):
             options.pop(name, None)
         target = FitOptions.select(options, "target", "start")
@@ -351,6 +380,11 @@ class Trainer:
             options_of_fit = FitOptions(method=self._method, model=self.model, **target)
             if self._workers is None or is_auto(self._method):
                 inference = make_inference(options_of_fit)
+            elif self._exchange is not None:
+                inference = make_inference(options_of_fit)
+                inference.objective = FactorsOfWorkers.in_rounds(
+                    inference.objective, self._exchange
+                )
             else:
                 with tables_on_workers(Owners()):
                     inference = make_inference(options_of_fit)
@@ -369,7 +403,11 @@ class Trainer:
         with pytensor.config.change_flags(numba__fastmath=False):
             state = inference.prepare(data=self._feed, **fitting)
         if self._workers is not None and not is_auto(self._method):
-            state = put_on_workers(state, inference.objective, self.dataloader.batch_size)
+            state = (
+                put_on_workers(state, inference.objective, self.dataloader.batch_size)
+                if self._exchange is None
+                else put_in_rounds(state, inference.objective, self.dataloader.total_size)
+            )
         inference.state = state._replace(i=n_before)  # steps are counted from the first fit on
         self._inference, self._identity = inference, None  # a new step has another graph
         self._defaults |= {k: v for k, v in kwargs.items() if k in options}
@@ -623,7 +661,7 @@ class Trainer:
     @property
     def rows_streamed(self) -> int:
         """The number of rows of these batches."""
-        return self._feed.n_used * self.dataloader.batch_size
+        return self._feed.n_used * self._feed.batch_size
 
 
 def _loader_of_workers(loader: Loader) -> DataLoader:

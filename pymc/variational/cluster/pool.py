@@ -178,7 +178,7 @@ class Pool:
                     place.todo, place.sent = numbers, time.perf_counter()
                     some = [items[i] for i in numbers]
                     place.pending = place.actor.run.remote(message, some)
-                    self.n_bytes += len(blob)
+                    self.n_bytes += len(blob) + size_of(some)
             for place, numbers, values in self._wait(check):
                 if values is None:
                     queues[place.number].extendleft(reversed(numbers))

@@ -53,15 +53,18 @@ from pymc.variational.engine.step_cache import Step, make_step
 from pymc.variational.fit_objective import FitObjective, Gradients
 from pymc.variational.fit_options import take_compile_kwargs
 from pymc.variational.fitting import FitState
+from pymc.variational.guides.base import NormalGuide
 from pymc.variational.local_params.row_optimizer import (
     RowGradient,
     RowUpdate,
     all_updates,
     squared_norm,
 )
+from pymc.variational.objectives.elbo import ELBO
 from pymc.variational.optimizer_base import step_counter, with_step
 from pymc.variational.optimizers import Optimizer, chain
 from pymc.variational.placeholders import make_feed
+from pymc.variational.report import Setting
 
 __all__ = [
     "GradientProgram",
@@ -70,6 +73,7 @@ __all__ = [
     "positions_feed",
     "put_on_workers",
     "steps_by",
+    "why_no_rounds",
 ]
 
 _log = logging.getLogger("pymc.variational.inference")
@@ -105,20 +109,48 @@ def check_shards(workers: Workers, loader: DataLoader) -> None:
         )
 
 
-def positions_feed(loader: DataLoader) -> BatchFeed:
-    """Return a feed that knows the position after each batch, and reads none: workers do."""
-    n_rows, batch_size = loader.total_size, loader.batch_size
+def positions_feed(loader: DataLoader, n_parts: int = 1, at_once: int = 1) -> BatchFeed:
+    """Return a feed that knows the position after each step, and reads nothing: workers do.
+
+    Each step takes a batch of `n_parts` parts of the rows. Steps are ready in multiples of `at_once`.
+    """
+    n_rows, batch_size = loader.total_size, n_parts * loader.batch_size
+    length = -(-POSITIONS // at_once) * at_once
 
     def read(start: Position, n_batches: int | None) -> Iterator[FeedChunk]:
         row = start.epoch * n_rows + start.row
         left = n_batches
         while left is None or left > 0:
-            n = POSITIONS if left is None else min(left, POSITIONS)
+            n = length if left is None else min(left, length)
             ends = row + batch_size * np.arange(1, n + 1)
             yield FeedChunk((), [Position(*divmod(end, n_rows)) for end in ends.tolist()])
             row, left = row + n * batch_size, None if left is None else left - n
 
     return BatchFeed([], read, Position(), n_rows=n_rows, batch_size=batch_size)
+
+
+def why_no_rounds(objective: FitObjective) -> str:
+    """Return why a fit cannot be one of `pm.Rounds`, for a message; empty if it can."""
+    approx, kind = objective.approx, objective.objective
+    for guide in approx.guides:
+        if not isinstance(guide, NormalGuide) or guide.plate or guide.group_batches:
+            names = ", ".join(repr(site.name) for site in guide.sites)
+            return (
+                f"and the guide {guide.name!r} of {names} is none of global variables: averages of its parameters "
+                "would be wrong where the parts of the rows differ. Take guide='mean_field' or 'full_rank'"
+            )
+    if not isinstance(kind, ELBO) or isinstance(kind.beta, Variable) or kind.beta != 1:
+        return (
+            f"whose sum is the optimum of the ELBO, and the objective is {kind.name!r}"
+            f"{' with another beta than 1' if isinstance(kind, ELBO) else ''}. Take objective='elbo'"
+        )
+    if approx.model_parameters:
+        names = ", ".join(repr(var.name) for var in approx.model_parameters)
+        return (
+            f"and params={names} of the model have none: averages of them would be wrong where the parts of the rows "
+            "differ. Give them a prior"
+        )
+    return ""
 
 
 class GradientsOfWorkers(FitObjective):
@@ -324,8 +356,6 @@ class GradientProgram:
         return bool(self.objective.tables)
 
     def build(self) -> None:
-        model, params = self.objective.approx.model, self.objective.params
-        feed = make_feed(model, self.loader, self.data_name)
         # Drivers end at a first entry that is not finite: the process that takes the step does so
         parts = [pt.zeros(1), *(each.ravel().astype("float64") for each in self.objective.graph)]
         size = 1 + self.objective.received.get_value(borrow=True).size
@@ -337,9 +367,25 @@ class GradientProgram:
             )
             for row in objective.rows
         ]
-        self._step = make_step(
+        self.compile(
             {var: row.gradient for var, row in zip(found, objective.rows)},
             pt.specify_shape(pt.concatenate(parts), (size,)),
+        )
+        self._found = [self._step.shared.index(var) for var in found]
+        self._shards: dict[int, _ShardRows] = {}
+        self.n_shards = number_of_shards(self.loader.batch_size)
+        #: The lines of each shard, and the batch whose rows have a gradient and no new lines yet
+        self.lines: dict[int, list[np.ndarray]] = {}
+        self._pending: dict[int, _Pending] = {}
+
+    def compile(self, updates: Mapping[SharedVariable, Variable], loss: Variable) -> None:
+        """Compile a step, and find the variables that tasks set."""
+        objective = self.objective
+        model, params = objective.approx.model, objective.params
+        feed = make_feed(model, self.loader, self.data_name)
+        self._step = make_step(
+            updates,
+            loss,
             model=model,
             random_seed=0,
             batch_dtypes=feed.batch_dtypes,
@@ -358,16 +404,30 @@ class GradientProgram:
                 [table.rows for table in tables],
             )
         )
-        self._found = [shared.index(var) for var in found]
         self._rngs = [x for x in self._step.inputs if isinstance(x.type, RandomGeneratorType)]
         for var in self._rngs:
             var.container.storage[0] = np.random.default_rng(0)
         self._ends = np.cumsum([p.get_value(borrow=True).size for p in params]).tolist()
-        self._shards: dict[int, _ShardRows] = {}
-        self.n_shards = number_of_shards(self.loader.batch_size)
-        #: The lines of each shard, and the batch whose rows have a gradient and no new lines yet
-        self.lines: dict[int, list[np.ndarray]] = {}
-        self._pending: dict[int, _Pending] = {}
+
+    def state(
+        self, point: np.ndarray, changed: Mapping[int, Any], seed: int, shard: int
+    ) -> list[Any]:
+        """Return the state of the step with these parameters, values that have changed, and draws of a shard."""
+        state, start = list(self._start), 0
+        for place, end in zip(self._params, self._ends):
+            if place is not None:
+                old = self._start[place]
+                state[place] = point[start:end].astype(old.dtype).reshape(old.shape)
+            start = end
+        for i, value in changed.items():
+            self._put(state, self._watched[i], self.objective.watched[i], value)
+        for k, var in enumerate(self._rngs):
+            sequence = np.random.SeedSequence(seed, spawn_key=(shard, k))
+            # Numba takes long for a generator that it has not seen yet
+            generator = var.container.storage[0]
+            generator.bit_generator.state = np.random.PCG64(sequence).state
+            state[self._step.shared.index(var)] = self._loaded(var, generator)
+        return state
 
     @cached_property
     def _next_lines(self) -> Callable[..., list[np.ndarray]]:
@@ -410,20 +470,7 @@ class GradientProgram:
             part = self.loader.shard(shard, self.n_shards, batch_size)
             feed = make_feed(self.objective.approx.model, self.loader, self.data_name, part)
             self._shards[shard] = _ShardRows(feed)
-        rows, state, start = self._shards[shard], list(self._start), 0
-        for place, end in zip(self._params, self._ends):
-            if place is not None:
-                old = self._start[place]
-                state[place] = task.point[start:end].astype(old.dtype).reshape(old.shape)
-            start = end
-        for i, value in task.changed.items():
-            self._put(state, self._watched[i], self.objective.watched[i], value)
-        for k, var in enumerate(self._rngs):
-            sequence = np.random.SeedSequence(task.seed, spawn_key=(shard, k))
-            # Numba takes long for a generator that it has not seen yet
-            generator = var.container.storage[0]
-            generator.bit_generator.state = np.random.PCG64(sequence).state
-            state[self._step.shared.index(var)] = self._loaded(var, generator)
+        rows, state = self._shards[shard], self.state(task.point, task.changed, task.seed, shard)
         batch, driver = rows.batch(task.number), self._step.driver
         values = tuple(np.ascontiguousarray(batch[i]) for i in self._step.batch_variables)
         weight = rows.feed.n_rows / self.loader.total_size
@@ -507,10 +554,16 @@ class StepsOnWorkers:
             objective.owners.n_shards = n_shards
             self._factor = step.shared.index(objective.row_factor)
         self._watched = objective.watched
+        self._rounds = "" if why_no_rounds(objective) else ", exchange=pm.Rounds(250)"
         self.note_sent()
         self.pool: Pool | None = None
         self.interrupts: Interrupts | None = None
         self._times: list[tuple[float, float]] = []
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """What a report says beside the workers."""
+        return {}
 
     def load(self, shared: Sequence[SharedVariable]) -> State:
         return self._driver.load(shared)
@@ -591,10 +644,11 @@ class StepsOnWorkers:
         if alone < step:
             _log.warning(
                 "A step takes %.3g ms with %d workers, and its gradient would take %.3g ms in one process: messages take "
-                "longer than the work. Take larger batches, method='auto', or leave workers out",
+                "longer than the work. Take larger batches%s, method='auto', or leave workers out",
                 1e3 * step,
                 self.pool.workers.n,
                 1e3 * alone,
+                self._rounds,
             )
 
 

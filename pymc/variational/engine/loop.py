@@ -249,7 +249,10 @@ class _Loop:
             due_in = [next_call(callback, i, self.n_before) - i for callback in self.callbacks]
             every = self.n_steps if self.watch is None else self.watch.every
             next_record = every - self.done % every
-            n_next = min(self.n_steps - self.done, self.sizer.n_steps, next_record, *due_in)
+            n_next = min(self.sizer.n_steps, next_record, *due_in)
+            if self.step.at_once > 1:
+                n_next = self.step.at_once
+            n_next = min(self.n_steps - self.done, n_next)
             batches = None
             if self.feed is not None:
                 n_next = min(n_next, self.feed.n_ready(interrupts.allowed()))
@@ -258,9 +261,9 @@ class _Loop:
                     return
                 batches = self.feed.prepared(self.step.driver, self.step.batch_variables)
             self._advance(n_next, batches)
-            if self.watch is not None and n_next == next_record:
+            if self.watch is not None and n_next >= next_record:
                 self.watch.record(self.state)
-            due = [callback for callback, n in zip(self.callbacks, due_in) if n == n_next]
+            due = [callback for callback, n in zip(self.callbacks, due_in) if n <= n_next]
             if due:
                 self._call(due, interrupts)
 

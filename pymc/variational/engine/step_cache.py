@@ -70,6 +70,7 @@ class Step:
     batch_variables: tuple[int, ...] = ()  # which variables of a batch feed it reads
     graph: StepGraph | None = None  # that was compiled, without values
     inputs: tuple[SharedVariable, ...] = ()  # `shared`, in the order of the graph
+    at_once: int = 1  # steps of a call, if the driver cannot part them
 
     def load(self) -> State:
         """Return the values of the shared variables, as the driver holds them."""

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import pytensor
@@ -127,6 +127,51 @@ class Parameter:
 
 #: The graph of each parameter. That of a parameter of rows has shape (rows of the batch, n).
 ParamValues: TypeAlias = Mapping[Parameter | SharedVariable, Variable]
+
+
+#: The value of each parameter.
+ParamArrays: TypeAlias = Mapping[Parameter, np.ndarray]
+
+
+@runtime_checkable
+class NormalGuide(Protocol):
+    r"""A guide whose density is :math:`\exp(\eta \cdot T(z) + c)`, with statistics T of first and second order.
+
+    Natural parameters :math:`\eta` add up where normal densities are multiplied.
+    """
+
+    def statistics(self, param_values: ParamValues, center: Variable) -> Variable:
+        """Return the mean of T(z - center), as a graph: a vector, means first."""
+
+    def entropy(self, param_values: ParamValues) -> Variable:
+        """Return the entropy in nats, but for a constant."""
+
+    def coordinates(self, param_values: ParamValues) -> Variable:
+        """Return means, and functions of the other parameters that noisy steps have right on average.
+
+        At rest, steps by the gradient of an ELBO have mean 0. So the squares of standard deviations are those of the
+        optimum on average, and neither these nor the parameters are.
+        """
+
+    def coordinates_of(self, values: ParamArrays) -> np.ndarray:
+        """Return the coordinates at some values, float64."""
+
+    def natural(self, coordinates: np.ndarray) -> np.ndarray:
+        """Return the natural parameters."""
+
+    def relative(self, values: ParamArrays) -> dict[Parameter, np.ndarray]:
+        """Return the values that stand for these ones where parameters are relative to them."""
+
+    def absolute(
+        self, param_values: ParamValues, origin: ParamValues
+    ) -> Mapping[Parameter, Variable]:
+        """Return the parameters that some stand for which are relative to an origin, so that steps have its scale."""
+
+    def of_natural(self, natural: np.ndarray) -> dict[Parameter, np.ndarray] | None:
+        """Return the parameters; None if no distribution has these natural ones."""
+
+    def centered(self, natural: np.ndarray, center: np.ndarray) -> np.ndarray:
+        """Return the natural parameters of z - center."""
 
 
 class Guide(Configurable, ABC):

@@ -21,8 +21,16 @@ import pytensor.tensor as pt
 
 from pytensor.graph.basic import Variable
 
-from pymc.variational.guides.base import FlatGuide, Params, ParamValues, SampleShape, noise
-from pymc.variational.guides.initial_values import InitialValues
+from pymc.variational.guides.base import (
+    FlatGuide,
+    ParamArrays,
+    Parameter,
+    Params,
+    ParamValues,
+    SampleShape,
+    noise,
+)
+from pymc.variational.guides.initial_values import InitialValues, rhos
 
 LOG_SQRT_2PI = 0.5 * float(np.log(2 * np.pi))
 
@@ -54,6 +62,45 @@ class MeanFieldGuide(FlatGuide):
         mu, rho = self.parameters
         sd = np.logaddexp(0, values[rho])
         return {mu: sd, rho: sd / logistic(values[rho])}  # d sd = logistic(rho) d rho
+
+    def statistics(self, param_values: ParamValues, center: Variable) -> Variable:
+        mean, sd = self.moments(param_values)
+        return pt.concatenate([mean - center, (mean - center) ** 2 + sd**2])
+
+    def entropy(self, param_values: ParamValues) -> Variable:
+        return pt.log(self.moments(param_values)[1]).sum()
+
+    def coordinates(self, param_values: ParamValues) -> Variable:
+        mean, sd = self.moments(param_values)
+        return pt.concatenate([mean, sd**2])
+
+    def coordinates_of(self, values: ParamArrays) -> np.ndarray:
+        mu, rho = self.parameters
+        return np.concatenate([values[mu], np.logaddexp(0, values[rho].astype("float64")) ** 2])
+
+    def natural(self, coordinates: np.ndarray) -> np.ndarray:
+        mean, variance = np.split(coordinates, 2)
+        return np.concatenate([mean / variance, -0.5 / variance])
+
+    def of_natural(self, natural: np.ndarray) -> dict[Parameter, np.ndarray] | None:
+        mu, rho = self.parameters
+        slope, half = np.split(natural, 2)
+        precision = -2 * half
+        if not (precision > 0).all():
+            return None
+        return {mu: slope / precision, rho: rhos(precision**-0.5)}
+
+    def relative(self, values: ParamArrays) -> dict[Parameter, np.ndarray]:
+        return {parameter: values[parameter] for parameter in self.parameters}
+
+    def absolute(
+        self, param_values: ParamValues, origin: ParamValues
+    ) -> Mapping[Parameter, Variable]:
+        return {parameter: param_values[parameter] for parameter in self.parameters}
+
+    def centered(self, natural: np.ndarray, center: np.ndarray) -> np.ndarray:
+        slope, half = np.split(natural, 2)
+        return np.concatenate([slope + 2 * half * center, half])
 
 
 def log_normal(z: Variable, mu: Variable, sd: Variable) -> Variable:
