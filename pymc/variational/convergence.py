@@ -8,7 +8,7 @@ its standard deviations, and nats for the bound.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -91,28 +91,45 @@ class Trend(NamedTuple):
         return np.where(self.is_sure, np.abs(self.slope), 0.0)
 
 
-def trend(window: np.ndarray) -> Trend:
-    """Fit a line to each parameter over a stretch, an array of shape (n, d)."""
+def trend(window: np.ndarray, rates: np.ndarray | None = None) -> Trend:
+    """Fit a line to each parameter over a stretch, an array of shape (n, d).
+
+    With learning rates of the stretch, the line is along their sum: the path of parameters that are far away is straight then.
+    """
     blocks = _block_means(window, N_BLOCKS)
+    if rates is None or not rates.any():
+        rates = np.ones(len(window))
+    time = _block_means(np.cumsum(rates)[:, None], N_BLOCKS)
     # Errors come from pairs of blocks, since neighbours are correlated
-    pairs = blocks[: len(blocks) // 2 * 2].reshape(-1, 2, blocks.shape[1]).mean(axis=1)
-    time = np.linspace(-0.5, 0.5, len(pairs))
-    slope = time @ pairs / (time @ time)
-    residual = pairs - pairs.mean(axis=0) - time[:, None] * slope
-    se = np.sqrt((residual**2).sum(axis=0) / (len(pairs) - 2) / (time @ time))
-    line = np.linspace(-0.5, 0.5, len(blocks))[:, None] * slope
-    noise = (blocks - blocks.mean(axis=0) - line).std(axis=0)
+    n_pairs = len(blocks) // 2
+    pairs, time_of_pairs = (
+        values[: 2 * n_pairs].reshape(n_pairs, 2, -1).mean(axis=1) for values in (blocks, time)
+    )
+    of_pairs, of_blocks = _unit_time(time_of_pairs), _unit_time(time)
+    centered = pairs - pairs.mean(axis=0)
+    square = of_pairs @ of_pairs
+    slope = of_pairs @ centered / square
+    residual = centered - of_pairs[:, None] * slope
+    se = np.sqrt((residual**2).sum(axis=0) / (n_pairs - 2) / square)
+    noise = (blocks - blocks.mean(axis=0) - of_blocks[:, None] * slope).std(axis=0)
     return Trend(slope, np.abs(slope) > SURE * se, noise)
 
 
-def way_left(before: Trend, now: Trend) -> np.ndarray:
+def _unit_time(time: np.ndarray) -> np.ndarray:
+    """Return times of shape (n, 1) as a vector around 0, from the first to the last a unit apart."""
+    flat = time[:, 0] - time.mean()
+    return flat / (flat[-1] - flat[0])
+
+
+def way_left(before: Trend, now: Trend, slowed: float = 1.0) -> np.ndarray:
     """Return how far each parameter still moves, if each stretch has the same part of the move before: shape (d,).
 
-    A parameter far from its optimum moves by little, if steps are small, but no slower than before.
+    A parameter far from its optimum moves by little, if steps are small, but no slower than before. With the learning rate
+    `slowed` to a part of what it was before, it moves slower for that alone: the way is that at the rate before.
     """
     with np.errstate(all="ignore"):
-        part = np.clip(np.nan_to_num(now.slope / before.slope), 0, SLOWEST)
-    return np.where(before.is_sure, now.moved, 0.0) * part / (1 - part)
+        part = np.clip(np.nan_to_num(now.slope / slowed / before.slope), 0, SLOWEST)
+    return np.where(before.is_sure, now.moved, 0.0) / slowed * part / (1 - part)
 
 
 def mean_error(window: np.ndarray) -> np.ndarray:
@@ -150,7 +167,7 @@ class ConvergenceMonitor:
     """Records the parameters of a fit of `n_steps` now and then, for a verdict at its end.
 
     `shared` are the variables of the step, in the order of its state. It records after each `every` steps, or after
-    rounds of `at_once`.
+    rounds of `at_once`. `rates` returns the learning rate, up to a factor, at an array of steps of this fit.
     """
 
     def __init__(
@@ -158,8 +175,10 @@ class ConvergenceMonitor:
         approx: GuideApproximation,
         shared: Sequence[SharedVariable],
         n_steps: int,
+        rates: Callable[[np.ndarray], np.ndarray] = np.ones_like,
         at_once: int = 1,
     ) -> None:
+        self._rates, self._at_once = rates, at_once
         self._n_rounds = -(-n_steps // at_once)
         self.every = max(1, n_steps // N_RECORDS)
         self._approx = approx
@@ -243,8 +262,12 @@ class ConvergenceMonitor:
         units = self._flat([scales[p] for p in self._params])
         with np.errstate(all="ignore"):
             records /= units
-            last_quarter = trend(records[-N_RECORDS // 4 :])
-            left = way_left(trend(records[-N_RECORDS // 2 : -N_RECORDS // 4]), last_quarter)
+            rates = np.abs(self._rates(self.every * np.arange(1, len(records) + 1)))
+            third, fourth = slice(-N_RECORDS // 2, -N_RECORDS // 4), slice(-N_RECORDS // 4, None)
+            last_quarter = trend(records[fourth])
+            before, now = (trend(records[q], rates[q]) for q in (third, fourth))
+            slowed = np.clip(rates[fourth].sum() / rates[third].sum(), 1e-3, 1)
+            left = way_left(before, now, float(np.nan_to_num(slowed, nan=1.0)))
             moved, noise = np.nan_to_num(last_quarter.moved), np.nan_to_num(last_quarter.noise)
             if averaged:
                 n_last = max(N_RECORDS // 8, round(averaged * len(records)))
@@ -255,11 +278,12 @@ class ConvergenceMonitor:
                 f"{self._name(k)} still moved by {moved[k]:.2g} of its sd over the last quarter of the steps",
                 ADVICE,
             )
+        at_rate = " for the learning rate that it had" if slowed < 0.9 else ""
         k = int(left.argmax())
         if left[k] > LARGEST_LEFT:
             return _not_converged(
-                f"{self._name(k)} moved by {moved[k]:.2g} of its sd over the last quarter of the steps, and hardly "
-                f"slower than before: it has {left[k]:.2g} or more to go",
+                f"{self._name(k)} moved by {abs(now.slope[k]):.2g} of its sd over the last quarter of the steps, and hardly "
+                f"slower than before{at_rate}: it has {left[k]:.2g} or more to go",
                 ADVICE,
             )
         k = int(noise.argmax())

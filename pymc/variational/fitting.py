@@ -47,10 +47,12 @@ from pymc.variational.objectives.base import Objective
 from pymc.variational.objectives.elbo import ELBO
 from pymc.variational.objectives.stein import Stein
 from pymc.variational.operators import KL, KSD
+from pymc.variational.optimizers import as_optimizer
 from pymc.variational.progress import Compiling, FitProgress, log_info
 from pymc.variational.report import FitReport, Verdict, describe_failed_step
 from pymc.variational.test_functions import rbf
 from pymc.variational.tuned import with_named_optimizer
+from pymc.variational.updates import adagrad_window
 
 __all__ = ["FitState", "Fitting"]
 
@@ -72,6 +74,9 @@ class FitState(NamedTuple):
     # goes on in a run that ends there
     until: int | None = None
     check: CheckStationarity | None = None  # may end the fit before
+    #: The learning rate at the steps since `first`, up to a factor
+    rates: Callable[[np.ndarray], np.ndarray] = np.ones_like
+    first: int = 0
 
 
 class Fitting:
@@ -243,7 +248,10 @@ class Fitting:
             loss_factor=self.objective.factor(),
         )
         self.approx.keep_transformed(include_transformed)
-        self.state = FitState(0, step, callbacks, score, tail, report, feed=feed, check=check)
+        rates = as_optimizer(kwargs.get("obj_optimizer", adagrad_window)).rates
+        self.state = FitState(
+            0, step, callbacks, score, tail, report, feed=feed, check=check, rates=rates
+        )
         return self.state
 
     def _check_arguments(
@@ -352,8 +360,9 @@ class Fitting:
         if state.check is not None:
             state.check.begin(state.average)
         elif n >= LEAST_STEPS and isinstance(self.approx, GuideApproximation):
-            step = state.step
-            watch = ConvergenceMonitor(self.approx, step.shared, n, step.at_once)
+            step, n_before = state.step, state.i - state.first
+            rates = lambda steps: state.rates(n_before + steps)  # noqa: E731
+            watch = ConvergenceMonitor(self.approx, step.shared, n, rates, step.at_once)
         with Interrupts() as interrupts:
             end, error = self._take_steps(state, n, progress, interrupts, watch)
             average = state.average if error is None else None

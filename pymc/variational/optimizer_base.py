@@ -104,6 +104,10 @@ class Optimizer(Configurable, ABC):
             Of the names and shapes of `state`.
         """
 
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        """Return the learning rate at some steps, int64 of shape (n,), up to a factor: ones if it is constant."""
+        return np.ones(len(steps))
+
     @property
     def links(self) -> tuple[Optimizer, ...]:
         """The links that gradients go through, one after the other."""

@@ -31,7 +31,13 @@ from pytensor.graph.replace import graph_replace
 from pymc.argument_checks import check_number
 from pymc.variational.number_inputs import as_input, lift_numbers
 from pymc.variational.optimizer_base import Optimizer, State, Variables, step_counter
-from pymc.variational.schedules import Schedule, check_rate_of, rate_at, with_number_inputs
+from pymc.variational.schedules import (
+    Schedule,
+    check_rate_of,
+    rate_at,
+    rates_at,
+    with_number_inputs,
+)
 from pymc.variational.updates import SCHEDULED
 
 __all__ = [
@@ -90,6 +96,9 @@ class Chain(Optimizer):
         for link in self.links:
             link.check(names)
 
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        return np.prod([link.rates(steps) for link in self.links], axis=0)
+
     def init(self, params: Sequence[SharedVariable]) -> State:
         states = [link.init(params) for link in self.links]
         return {f"{k}/{name}": v for k, state in enumerate(states) for name, v in state.items()}
@@ -119,6 +128,9 @@ class FunctionOptimizer(Optimizer):
 
     def __repr__(self) -> str:
         return name_of(self.function)
+
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        return rates_at(self.learning_rate, steps)
 
     def init(self, params: Sequence[SharedVariable]) -> State:
         _, updates = self.changes([p.zeros_like() for p in params], params, step_counter())
@@ -289,6 +301,9 @@ class Scale(Optimizer):
     ) -> tuple[Variables, State]:
         factor = rate_at(with_number_inputs(self.factor), step)
         return [-(factor * grad) if self.descend else factor * grad for grad in grads], state
+
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        return rates_at(self.factor, steps)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ import pytensor.tensor as pt
 
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import vectorize_graph
 from pytensor.tensor.variable import TensorVariable
 
 from pymc.argument_checks import check_fields, check_flag, check_int, check_number
@@ -105,6 +106,22 @@ def rate_at(learning_rate: float | Variable | Schedule, step: TensorVariable) ->
             "learning rate is a real number: return a float"
         )
     return rate.astype(pytensor.config.floatX)
+
+
+def rates_at(learning_rate: Any, steps: np.ndarray) -> np.ndarray:
+    """Return the learning rates at some steps, int64 of shape (n,); ones if it is no schedule.
+
+    Examples
+    --------
+    >>> from pymc.variational.schedules import rates_at
+    >>> rates_at(lambda step: 1 / (1 + step), np.array([0, 1, 3]))
+    array([1.  , 0.5 , 0.25])
+    """
+    if not callable(learning_rate):
+        return np.ones(len(steps))
+    step = pt.lscalar("step")
+    rates = vectorize_graph(rate_at(learning_rate, step), {step: pt.constant(steps)})
+    return np.broadcast_to(rates.eval(mode=_PYTHON), steps.shape).astype("float64")
 
 
 def check_rate_of(optimizer: str, learning_rate: Any) -> None:

@@ -408,7 +408,8 @@ class Trainer:
                 if self._exchange is None
                 else put_in_rounds(state, inference.objective, self.dataloader.total_size)
             )
-        inference.state = state._replace(i=n_before)  # steps are counted from the first fit on
+        # Steps are counted from the first fit on
+        inference.state = state._replace(i=n_before, first=n_before)
         self._inference, self._identity = inference, None  # a new step has another graph
         self._defaults |= {k: v for k, v in kwargs.items() if k in options}
         self._arguments |= options  # a checkpoint has only what a step was made of

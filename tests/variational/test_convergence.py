@@ -87,12 +87,12 @@ def test_steps_are_the_same() -> None:
 class Recorded:
     """A watch over a walk that is given, of a mean with a standard deviation of 1."""
 
-    def __init__(self, walk: np.ndarray, *more: Any) -> None:
+    def __init__(self, walk: np.ndarray, *more: Any, rates: Any = np.ones_like) -> None:
         approx = pm.MeanField(model=normal_model(6))
         approx.model_parameters = more
         mu, rho = (approx.shared_params[name] for name in ("mu", "rho"))
         rho.set_value(np.full(1, np.log(np.expm1(1.0))))
-        self.watch = ConvergenceMonitor(approx, [mu, rho], len(walk))
+        self.watch = ConvergenceMonitor(approx, [mu, rho], len(walk), rates)
         for value in walk[:: self.watch.every]:
             self.watch.record([np.array([value]), rho.get_value()])
 
@@ -123,6 +123,33 @@ def test_a_slow_way_that_is_far() -> None:
     assert Recorded(noise + np.exp(-time / 100)).converged()
     assert Recorded(noise + 2 * np.exp(-time / 150)).converged()
     assert Recorded(noise + 0.01 * time / 160).converged()
+
+
+def test_a_way_that_a_falling_rate_ends() -> None:
+    """The same walk stands still since its steps are small, or since it has arrived."""
+    n = 64 * 10
+    time = np.arange(n)
+    fall = lambda steps: 1 + np.cos(np.pi * np.minimum(steps / n, 1))  # noqa: E731
+    noise = 0.001 * np.random.default_rng(1).normal(size=n)
+    far = noise + 1.3 * np.cumsum(fall(time)) / n  # it has moved by 1.3, and would go on
+    assert Recorded(far).converged()
+    assert not Recorded(far, rates=fall).converged()
+    arrived = noise + np.exp(-np.cumsum(fall(time)) / 50)
+    assert Recorded(arrived, rates=fall).converged()
+    assert Recorded(noise, rates=fall).converged()
+
+
+def test_a_fit_whose_rate_falls_too_early() -> None:
+    """Parameters hardly move in the last quarter of the steps, and have not arrived."""
+    rate = pm.adam(learning_rate=cosine_decay(0.0005, 2000))
+    inference = pm.ADVI(model=normal_model(60), random_seed=1)
+    inference.fit(2000, **quiet(obj_optimizer=rate, obj_n_mc=10))
+    assert inference.approx.report.converged is False
+    assert "hardly slower than before" in str(inference.approx.report.verdict)
+    # Steps are counted from the first one on, also by `refine`
+    state = inference.state
+    assert state.rates(np.array([0, 1000]))[1] == pytest.approx(2.5e-4)
+    assert (state.i, state.first) == (2000, 0)
 
 
 def test_few_steps_at_a_slow_rate() -> None:

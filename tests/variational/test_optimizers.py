@@ -24,6 +24,7 @@ from pymc.variational.optimizers import (
     Optimizer,
     adamw,
     add_decayed_weights,
+    as_optimizer,
     chain,
     clip,
     clip_by_global_norm,
@@ -402,3 +403,29 @@ def test_on_backends(backend):
         found.append(step.driver.run(step.load(), 20).losses)
     np.testing.assert_allclose(found[1], found[0], rtol=1e-9)
     assert found[0][-1] < found[0][0]
+
+
+class TestRates:
+    """The rates of a fit's steps, up to a factor."""
+
+    STEPS = np.array([0, 1, 4])
+
+    @pytest.mark.parametrize(
+        "optimizer, expected",
+        [
+            (pm.adam(learning_rate=0.1), [1, 1, 1]),
+            (pm.adam(learning_rate=schedules.linear_warmup(1.0, 4)), [0, 0.25, 1]),
+            (chain(pm.sgd(learning_rate=lambda step: 1 / (1 + step)), scale(3.0)), [1, 0.5, 0.2]),
+            (
+                chain(
+                    pm.sgd(learning_rate=lambda step: 1 / (1 + step)),
+                    scale_by_schedule(lambda step: 1.0 * step),
+                ),
+                [0, 0.5, 0.8],
+            ),
+            (adamw(schedules.exponential_decay(1.0, 1, 0.5)), [1, 0.5, 1 / 16]),
+        ],
+    )
+    def test_of_links(self, optimizer, expected):
+        rates = as_optimizer(optimizer).rates(self.STEPS)
+        np.testing.assert_allclose(rates, expected, rtol=1e-6)

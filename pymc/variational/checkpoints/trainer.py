@@ -158,6 +158,7 @@ class TrainerContents:
     position: Position
     batches_seen: int
     i: int
+    first: int = 0  # the step at which the present optimizer began
     until: int | None  # the step at which the running call of `fit` is to end
     averaged: bool
     every: int | None  # steps between two checkpoints
@@ -197,6 +198,7 @@ def trainer_contents(
         position=trainer.position,
         batches_seen=trainer.batches_seen,
         i=i,
+        first=state.first,
         until=None if until == i else until or state.until,
         averaged=state.averaged,
         every=None if plan is None else plan.every,
@@ -326,7 +328,11 @@ def resume(trainer: Trainer, saved: SavedTrainer) -> None:
     set_results(inference.approx, contents, values)
     inference.hist = values["hist"]
     inference.state = inference.state._replace(
-        i=contents.i, averaged=contents.averaged, until=contents.until, report=contents.report
+        i=contents.i,
+        first=contents.first,
+        averaged=contents.averaged,
+        until=contents.until,
+        report=contents.report,
     )
     if isinstance(inference, AutoInference):
         inference.position = with_prefix("passes", values)
