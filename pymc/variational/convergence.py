@@ -48,7 +48,7 @@ LARGEST_MOVE = 0.2
 
 #: The largest way that a converged parameter has to go, in its unit, if it slows down as it did over two stretches; and the
 #: slowest such slowing
-LARGEST_LEFT, SLOWEST = 0.5, 0.95
+LARGEST_LEFT, SLOWEST = 0.5, 0.98
 
 #: The largest error by the noise of steps, in the unit of a parameter.
 LARGEST_NOISE = 0.3
@@ -77,13 +77,17 @@ KINDS = {"mu": "mean", "rho": "sd"}
 class Trend(NamedTuple):
     """A line through each parameter over a stretch of a fit: arrays of shape (d,).
 
-    `slope` is the change over the stretch, `is_sure` whether it cannot be by chance, and `noise` the standard
-    deviation about the line.
+    `slope` is the change over the stretch, `se` its standard error, and `noise` the standard deviation about the line.
     """
 
     slope: np.ndarray
-    is_sure: np.ndarray
+    se: np.ndarray
     noise: np.ndarray
+
+    @property
+    def is_sure(self) -> np.ndarray:
+        """Whether a change cannot be by chance: shape (d,)."""
+        return np.abs(self.slope) > SURE * self.se
 
     @property
     def moved(self) -> np.ndarray:
@@ -112,7 +116,7 @@ def trend(window: np.ndarray, rates: np.ndarray | None = None) -> Trend:
     residual = centered - of_pairs[:, None] * slope
     se = np.sqrt((residual**2).sum(axis=0) / (n_pairs - 2) / square)
     noise = (blocks - blocks.mean(axis=0) - of_blocks[:, None] * slope).std(axis=0)
-    return Trend(slope, np.abs(slope) > SURE * se, noise)
+    return Trend(slope, se, noise)
 
 
 def _unit_time(time: np.ndarray) -> np.ndarray:
@@ -128,8 +132,27 @@ def way_left(before: Trend, now: Trend, slowed: float = 1.0) -> np.ndarray:
     `slowed` to a part of what it was before, it moves slower for that alone: the way is that at the rate before.
     """
     with np.errstate(all="ignore"):
-        part = np.clip(np.nan_to_num(now.slope / slowed / before.slope), 0, SLOWEST)
+        errors = [each.se / np.abs(each.slope) for each in (before, now)]
+        # At least, within two standard errors
+        least = 1 - 2 * np.hypot(*errors)
+        part = np.clip(np.nan_to_num(now.slope / slowed / before.slope * least), 0, SLOWEST)
     return np.where(before.is_sure, now.moved, 0.0) / slowed * part / (1 - part)
+
+
+class Way(NamedTuple):
+    """How far each parameter moved over a stretch, and how far it still moves, at the rate of the stretch before."""
+
+    slope: np.ndarray
+    left: np.ndarray
+    slowed: float
+
+
+def _way_of_stretch(records: np.ndarray, rates: np.ndarray) -> Way:
+    """Return the way of the second half of some records."""
+    n = len(records) // 2
+    before, now = trend(records[:n], rates[:n]), trend(records[n:], rates[n:])
+    slowed = np.clip(np.nan_to_num(rates[n:].sum() / rates[:n].sum(), nan=1.0), 1e-3, 1)
+    return Way(now.slope, way_left(before, now, float(slowed)), float(slowed))
 
 
 def mean_error(window: np.ndarray) -> np.ndarray:
@@ -263,11 +286,12 @@ class ConvergenceMonitor:
         with np.errstate(all="ignore"):
             records /= units
             rates = np.abs(self._rates(self.every * np.arange(1, len(records) + 1)))
-            third, fourth = slice(-N_RECORDS // 2, -N_RECORDS // 4), slice(-N_RECORDS // 4, None)
-            last_quarter = trend(records[fourth])
-            before, now = (trend(records[q], rates[q]) for q in (third, fourth))
-            slowed = np.clip(rates[fourth].sum() / rates[third].sum(), 1e-3, 1)
-            left = way_left(before, now, float(np.nan_to_num(slowed, nan=1.0)))
+            last_quarter = trend(records[-N_RECORDS // 4 :])
+            stretches = {"last quarter": N_RECORDS // 4, "second half": len(records) // 2}
+            ways = {
+                what: _way_of_stretch(records[-2 * n :], rates[-2 * n :])
+                for what, n in stretches.items()
+            }
             moved, noise = np.nan_to_num(last_quarter.moved), np.nan_to_num(last_quarter.noise)
             if averaged:
                 n_last = max(N_RECORDS // 8, round(averaged * len(records)))
@@ -278,14 +302,15 @@ class ConvergenceMonitor:
                 f"{self._name(k)} still moved by {moved[k]:.2g} of its sd over the last quarter of the steps",
                 ADVICE,
             )
-        at_rate = " for the learning rate that it had" if slowed < 0.9 else ""
-        k = int(left.argmax())
-        if left[k] > LARGEST_LEFT:
-            return _not_converged(
-                f"{self._name(k)} moved by {abs(now.slope[k]):.2g} of its sd over the last quarter of the steps, and hardly "
-                f"slower than before{at_rate}: it has {left[k]:.2g} or more to go",
-                ADVICE,
-            )
+        for what, way in ways.items():
+            k = int(way.left.argmax())
+            if way.left[k] > LARGEST_LEFT:
+                at_rate = " for the learning rate that it had" if way.slowed < 0.9 else ""
+                return _not_converged(
+                    f"{self._name(k)} moved by {abs(way.slope[k]):.2g} of its sd over the {what} of the steps, and hardly "
+                    f"slower than before{at_rate}: it has {way.left[k]:.2g} or more to go",
+                    ADVICE,
+                )
         k = int(noise.argmax())
         if noise[k] > LARGEST_NOISE:
             what, advice = (
