@@ -285,7 +285,8 @@ class ConvergenceMonitor:
         units = self._flat([scales[p] for p in self._params])
         with np.errstate(all="ignore"):
             records /= units
-            rates = np.abs(self._rates(self.every * np.arange(1, len(records) + 1)))
+            steps = max(self.every, self._at_once) * np.arange(1, len(records) + 1)
+            rates = np.abs(self._rates(steps))
             last_quarter = trend(records[-N_RECORDS // 4 :])
             stretches = {"last quarter": N_RECORDS // 4, "second half": len(records) // 2}
             ways = {
