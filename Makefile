@@ -8,7 +8,7 @@ REST = conftest.py setup.py overlay scripts tests $(wildcard benchmarks examples
 PYTEST_ARGS = -n 2 --dist loadgroup
 
 .DEFAULT_GOAL = help
-.PHONY: help demo demo-stream demo-cluster test lint conformance upstream soak release docs bench clean FORCE
+.PHONY: help demo demo-stream demo-cluster test lint conformance upstream soak release docs docs-test bench clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ release: .venv/.test  ## build the sdist and the wheel in dist/, and try the whe
 
 docs: .venv/.docs  ## build docs/_build/html
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+docs-test: docs  ## look at the built site with Chromium; screenshots in build/site
+	$(RUN) -m pytest docs/test_site.py
 
 bench: .venv/.test  ## run every benchmark, and print its table
 	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "$(RUN) $$file"; $(RUN) $$file || exit 1; done

@@ -42,6 +42,7 @@ nb_execution_mode = "cache"  # a notebook runs again when its code changes
 nb_execution_cache_path = str(ROOT / ".cache" / "notebooks")
 nb_execution_timeout = 1200
 nb_execution_raise_on_error = True
+nb_execution_in_temp = True
 nb_merge_streams = True
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True

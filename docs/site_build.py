@@ -9,7 +9,10 @@ import types
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
 from docutils import nodes
+from jupyter_cache import get_cache
 from latex2mathml.converter import convert
 from sphinx import addnodes
 from sphinx.util import logging
@@ -22,6 +25,7 @@ OF_THE_RELEASE = ("pymc.Inference", "pymc.compile_pymc")  # docstrings
 
 # A name of PyMC in the text, with or without arguments
 NAME = re.compile(r"(?:pm|pymc)\.((?:\w+\.)*\w+)(?:\(.*\))?", re.DOTALL)
+BACK = re.compile(r'<a class="viewcode-back"[^>]*>\[docs\]</a>')
 INCLUDED = re.compile(
     r"^```\{literalinclude\} (\S+)\n:language: python\n(?::pyobject: (\w+)\n)?```$", re.MULTILINE
 )
@@ -70,7 +74,10 @@ def check_pages(app: Any) -> None:
 def write_math(translator: Any, node: nodes.Element) -> None:
     """Write an equation as MathML, which browsers draw without a script."""
     display = "block" if isinstance(node, nodes.math_block) else "inline"
-    translator.body.append(convert(node.astext(), display=display))
+    equation = convert(node.astext(), display=display)
+    if display == "block":  # a wide one scrolls, by keys too
+        equation = f'<div class="equation" tabindex="0">{equation}</div>'
+    translator.body.append(equation)
     raise nodes.SkipNode
 
 
@@ -97,6 +104,21 @@ def link_names(app: Any, doctree: nodes.document) -> None:
             link += literal
 
 
+def add_anchors_of_errors(app: Any, doctree: nodes.document) -> None:
+    """Give each row of the table of errors an anchor, ``error-`` and its message, and a link to it."""
+    if app.env.docname != "explanation/errors":
+        return
+    for row in doctree.findall(nodes.row):
+        messages = list(row[0].findall(nodes.literal))
+        if not messages or row.parent.parent.parent.next_node(nodes.entry).astext() != "message":
+            continue
+        anchor = "error-" + re.sub(r"[^a-z0-9]+", "-", messages[0].astext().lower()).strip("-")
+        row["ids"].append(anchor)
+        label = "Link to this error"
+        link = f'<a class="headerlink" href="#{anchor}" title="{label}" aria-label="{label}">#</a>'
+        row[0].append(nodes.raw("", link, format="html"))
+
+
 def write_cells(app: Any, docname: str, content: list[str]) -> None:
     """Make cells of a notebook of the code that it includes from ``examples/``.
 
@@ -111,20 +133,41 @@ def write_cells(app: Any, docname: str, content: list[str]) -> None:
     app.env.note_dependency(str(path.resolve()), docname=docname)
     source = path.read_text()
     lines = source.splitlines()
-    shown = {found[2] for found in INCLUDED.finditer(text)}
+    shown = [found[2] for found in INCLUDED.finditer(text) if found[2]]
     of_name: dict[str | None, str] = {}
     rest = []
     for node in ast.parse(source).body[1:]:  # without the docstring
         decorators = [d.lineno for d in getattr(node, "decorator_list", ())]
         code = "\n".join(lines[min([node.lineno, *decorators]) - 1 : node.end_lineno])
         name = getattr(node, "name", "main" if isinstance(node, ast.If) else None)
+        used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}.intersection(shown)
         if name in shown:
             of_name[name] = f"```{{code-cell}}\n{code}\n```"
+        elif name is None and used:  # a constant: in the cell of the last function that it needs
+            last = max(used, key=shown.index)
+            of_name[last] = of_name[last].removesuffix("```") + f"\n\n{code}\n```"
         elif name != "main":
             rest.append(code if name is None else f"\n\n{code}")
     code = "\n".join(rest)
     of_name[None] = f"```{{code-cell}}\n:tags: [hide-input]\n\n{code}\n```"
     content[0] = INCLUDED.sub(lambda found: of_name[found[2]], text)
+
+
+def remove_links_of_source(
+    app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Remove the links from a page of source to the API: viewcode knows one name of a module, and ours have two."""
+    if pagename.startswith("_modules/"):
+        context["body"] = BACK.sub("", context["body"])
+
+
+def write_outputs(app: Any, doctree: nodes.document) -> None:
+    """Write the outputs of a notebook into its download: MyST-NB leaves out those from its cache."""
+    path = Path(app.outdir).parent / "jupyter_execute" / f"{app.env.docname}.ipynb"
+    if path.is_file():
+        cache = get_cache(app.config.nb_execution_cache_path)
+        _, notebook = cache.merge_match_into_notebook(nbformat.read(path, as_version=4))
+        nbformat.write(notebook, path)
 
 
 def setup(app: Any) -> dict[str, Any]:
@@ -133,5 +176,8 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("source-read", write_cells)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-docstring", check_example)
+    app.connect("html-page-context", remove_links_of_source)
     app.connect("doctree-read", link_names)
+    app.connect("doctree-read", write_outputs)
+    app.connect("doctree-read", add_anchors_of_errors)
     return {"parallel_read_safe": True}
