@@ -24,7 +24,6 @@ from scripts.upstream.source import (
     Edit,
     Source,
     apply,
-    bound,
     definitions,
     has_docstring,
     imports,
@@ -376,6 +375,3 @@ def _needed_names(parts: Iterable[ast.AST]) -> set[str]:
     attributes = [n for n in nodes if isinstance(n, ast.Attribute)]
     released = {n.attr for n in attributes if ast.unparse(n.value) == "released"}
     return released | read(parts)
-
-
-__all__ = ["RUN", "Shadow", "bound", "is_shadow"]

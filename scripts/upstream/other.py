@@ -7,9 +7,8 @@ import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from scripts.upstream.overrides import parameters
 from scripts.upstream.series import Series
-from scripts.upstream.source import FUNCTION, definitions, without_docstring
+from scripts.upstream.source import FUNCTION, definitions, parameters, without_docstring
 from scripts.upstream.tree import Tree
 
 

@@ -32,7 +32,7 @@ from scripts.upstream.source import (
 )
 
 #: Decorators that only the overlay needs, as the old function is another one there.
-OF_OVERLAY = ("wraps(released.", "extends_docstring(released.")
+ONLY_OVERLAY = ("wraps(released.", "extends_docstring(released.")
 
 _COMMENTS = re.compile(
     r"  # (type: ignore\[[\w, -]+\]|noqa: E402)(?=  #|\n|$)(  # (of the release|the release's)$)?",
@@ -333,11 +333,11 @@ class Override:
 
 
 def _of_overlay(decorator: ast.expr) -> bool:
-    return ast.unparse(decorator).startswith(OF_OVERLAY)
+    return ast.unparse(decorator).startswith(ONLY_OVERLAY)
 
 
 def _extends(decorator: ast.expr) -> bool:
-    return ast.unparse(decorator).startswith(OF_OVERLAY[1])
+    return ast.unparse(decorator).startswith(ONLY_OVERLAY[1])
 
 
 def merged_docstring(old: Function | ast.ClassDef, new: Function | ast.ClassDef) -> str:

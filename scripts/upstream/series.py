@@ -34,6 +34,9 @@ class Part:
     modules : str
         A regular expression of the modules that it adds or continues, below ``pymc.``. A module belongs to the
         first part that matches.
+    tests : str
+        A regular expression of tests that need this part though nothing in their text says so, such as those of
+        a step that fit a model.
     overrides : mapping of str to tuple of str
         By a module that a later part continues: the overrides of it that this part has already.
     """
@@ -42,6 +45,7 @@ class Part:
     why: str
     modules: str = ""
     overrides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tests: str = ""
 
 
 #: What changes by hand: a part of a function of the release, and what takes its place.
@@ -111,6 +115,8 @@ PARTS = (
         "guides, with variables of rows and of groups whose cost is that of a batch; ELBO, IWAE, Renyi and wake-sleep. "
         "Group and Operator of the user's own keep the classes that they have.",
         r"minibatch\.group_.*|variational\.(?!auto|checkpoints|cluster|trainer|placeholders|held_out|predictions).*",
+        tests=r"variational/(kernels/test_(gather_dot|row_sums|vector_math)|test_(driver_jax|stored_draws|notebook))\.py|"
+        r"model/transform/test_bambi\.py",
     ),
     Part(
         "Add method='auto', a fit without settings that says whether it can be trusted",
@@ -186,6 +192,9 @@ class Series:
         kept = {name: p for name, p in files.items() if not NOT_UPSTREAM.fullmatch(name)}
         found = {name: self._uses(path.read_text()) for name, path in kept.items()}
         parts = {name: max(part, self._part_of_mirrored(name)) for name, (part, _) in found.items()}
+        for number, of_part in enumerate(self.parts):
+            late = [name for name in parts if re.fullmatch(of_part.tests, name)]
+            parts.update({name: max(parts[name], number) for name in late})
         for _ in range(5):  # helpers of helpers
             for name, (_, helpers) in found.items():
                 parts[name] = max([parts[name], *(parts[h] for h in helpers if h in parts)])

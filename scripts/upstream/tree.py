@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -286,6 +286,3 @@ def leftovers(folder: Path) -> list[str]:
         for line in file.read_text().splitlines()
         if pattern.search(line)
     ]
-
-
-__all__: Sequence[str] = ["Tree", "leftovers"]
