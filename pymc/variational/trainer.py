@@ -23,6 +23,7 @@ from pymc.argument_checks import check_int
 from pymc.data_loading.batch import Position
 from pymc.data_loading.data_loader import DataLoader, check_parts
 from pymc.data_loading.loader import Loader
+from pymc.variational.auto import AutoInference
 from pymc.variational.checkpoints.identity import warn_of_versions
 from pymc.variational.checkpoints.lock import check_own_folder, lock_folder, own_checkpoints
 from pymc.variational.checkpoints.store import (
@@ -394,13 +395,11 @@ class Trainer:
                 f"{', '.join(again)} of Trainer.fit say what is fitted, which this trainer does already. "
                 "Make another pm.Trainer for it"
             )
-        elif (owners := self._owners) is not None:
-            owners.bring_back()
         of_call = FitOptions.names("display", "budget")
         fitting = {k: v for k, v in options.items() if k not in (*target, *of_call)}
         n_before = 0 if self.state is None else self.state.i
         # Fast math lets other processes compile other bits, and costs a few percent to leave out
-        with pytensor.config.change_flags(numba__fastmath=False):
+        with pytensor.config.change_flags(numba__fastmath=False), _as_before_errors(inference):
             state = inference.prepare(data=self._feed, **fitting)
         if self._workers is not None and not is_auto(self._method):
             state = (
@@ -646,8 +645,8 @@ class Trainer:
     @property
     def _owners(self) -> Owners | None:
         """The workers that have the parameters of rows, if these are with workers."""
-        objective = None if self._inference is None else self._inference.objective
-        return objective.owners if isinstance(objective, GradientsOfWorkers) else None
+        objective = _objective_of_workers(self._inference)
+        return None if objective is None else objective.owners
 
     @property
     def worker_processes(self) -> list[tuple[str, int]]:
@@ -663,6 +662,35 @@ class Trainer:
     def rows_streamed(self) -> int:
         """The number of rows of these batches."""
         return self._feed.n_used * self._feed.batch_size
+
+
+def _objective_of_workers(inference: Any) -> GradientsOfWorkers | None:
+    """Return the objective of a fit whose gradients workers compute."""
+    if inference is None or isinstance(inference, AutoInference):
+        return None
+    return inference.objective if isinstance(inference.objective, GradientsOfWorkers) else None
+
+
+@contextmanager
+def _as_before_errors(inference: Any) -> Iterator[None]:
+    """Let the objective of workers stay as it was, if a step cannot be made: the fit goes on with the step before."""
+    objective = _objective_of_workers(inference)
+    if objective is None:
+        yield
+        return
+    before, owners = dict(vars(objective)), objective.owners
+    lines = [table.shared.get_value() for table in objective.tables]
+    is_new_step = owners is not None and owners.is_new_step
+    try:
+        yield
+    except BaseException:
+        vars(objective).clear()
+        vars(objective).update(before)
+        for table, value in zip(objective.tables, lines):
+            table.shared.set_value(value, borrow=True)
+        if owners is not None:
+            owners.is_new_step = is_new_step
+        raise
 
 
 def _loader_of_workers(loader: Loader) -> DataLoader:

@@ -344,7 +344,12 @@ def _part_file(folder: Path, k: int) -> Path:
 
 
 def _read_part(folder: Path, name: str, k: int) -> np.ndarray:
-    return _tensors(_part_file(folder, k), [name])[name]
+    file = _part_file(folder, k)
+    try:
+        return _tensors(file, [name])[name]
+    except OSError as error:
+        problem = "it was removed after the checkpoint was loaded, and before the fit began"
+        raise DamagedCheckpointError(file, problem) from error
 
 
 def _tensors(file: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:

@@ -138,7 +138,8 @@ class StepIdentity(NamedTuple):
             own = [var.type(name=var.name) for var in step.inputs]
             outputs = clone_replace(list(step.graph.outputs), dict(zip(step.graph.shared, own)))
             if (objective := _of_workers(trainer)) is not None:
-                outputs, own = [*outputs, *objective.graph], [*own, *objective.watched]
+                outputs += [*objective.graph, *(row.lines for row in objective.row_updates)]
+                own += [*objective.watched, *objective.row_settings, *objective.pending]
                 own += [var for table in objective.tables for var in (table.shared, table.rows)]
             hashed = graph_hash(outputs, own)
         return cls(versions(state.report.backend), model_identity(trainer.model), hashed)
@@ -253,7 +254,8 @@ def _step_text(trainer: Trainer) -> dict[str, Any]:
     step, report = state.step, state.report
     inputs, not_data = list(step.inputs), {*_updated(trainer), *trainer._feed.variables}
     if (objective := _of_workers(trainer)) is not None:
-        inputs, not_data = [*inputs, *objective.watched], {*not_data, objective.received}
+        inputs = [*inputs, *objective.watched, *objective.row_settings]
+        not_data |= {objective.received}
     data = {name: host_value(var) for name, var in names_of(inputs).items() if var not in not_data}
     return {
         "guide": str(trainer.approx),

@@ -121,11 +121,24 @@ class Pool:
                 )
                 warn_at = float("inf")
 
+    def rebuild(self, program: Program) -> None:
+        """Give all workers another program, which takes over what the one before has, and wait for them."""
+        self.program = self.ray.put(cloudpickle.dumps(program))
+        for place in self._places:
+            place.pending = place.actor.build.remote(self.program, flags_of_workers())
+        while any(place.pending is not None for place in self._places):
+            deque(self._wait(lambda: None), maxlen=0)
+
     def close(self) -> None:
         """End all workers."""
         for place in self._places:
-            self.ray.kill(place.actor)
+            self._kill(place)
         self._places = []
+
+    def _kill(self, place: _Place) -> None:
+        # At the end of Python, Ray may have ended first, and would start anew to be asked
+        if self.ray.is_initialized():
+            self.ray.kill(place.actor)
 
     @property
     def processes(self) -> list[tuple[str, int]]:
@@ -301,7 +314,7 @@ class Pool:
         node, pid = place.where
         self.lost.append(Lost(node, pid, reason, time.perf_counter() - self._started))
         self._n_in_a_row += 1
-        self.ray.kill(place.actor)
+        self._kill(place)
         if self.keeps_state and place.about is not None:
             raise WorkersLostError(
                 f"Worker {place.number} on {node} was lost, and with it the parameters of its rows: {reason}. Go on from the "
@@ -353,6 +366,7 @@ def open_pool(workers: Workers, program: Program) -> Iterator[Pool]:
         )
     with ray_session(workers) as ray:
         pool = Pool(ray, workers, ray.put(blob), data, keeps_state)
+        del blob
         try:
             pool.start()
             yield pool

@@ -51,7 +51,8 @@ class _Sessions:
     is_ours: bool = False
 
 
-_sessions, _lock = _Sessions(), threading.Lock()
+# A collection of garbage may end a fit that nobody needs, also while another one begins
+_sessions, _lock = _Sessions(), threading.RLock()
 
 
 @contextmanager

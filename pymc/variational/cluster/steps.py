@@ -62,7 +62,7 @@ from pymc.variational.local_params.row_optimizer import (
 )
 from pymc.variational.objectives.elbo import ELBO
 from pymc.variational.optimizer_base import step_counter, with_step
-from pymc.variational.optimizers import Optimizer, chain
+from pymc.variational.optimizers import ClipByGlobalNorm, Optimizer, chain
 from pymc.variational.placeholders import make_feed
 from pymc.variational.report import Setting
 
@@ -229,6 +229,7 @@ class GradientsOfWorkers(FitObjective):
         found = of_rows.gradients(dense, n_outer, more_replacements)
         computed = [] if found.loss is None else [found.loss, *found.aux_losses]
         self.params, self.rows, n_losses = list(dense), found.rows, len(computed)
+        self.row_updates, self.row_settings, self.pending = [], [], []
         squares = [squared_norm(row) for row in found.rows]
         self.graph = [*computed, *found.dense, *squares]
         stream = loader_placeholders(self.approx.model)
@@ -266,25 +267,26 @@ class GradientsOfWorkers(FitObjective):
     ) -> tuple[dict[SharedVariable, Variable], list[RowUpdate]]:
         if not self.rows:
             return super().all_updates(optimizer, dense, gradients, average)
-        joint = list(takewhile(lambda link: link.joint, optimizer.links))
-        others = optimizer.links[len(joint) :]
+        clips = list(takewhile(lambda link: isinstance(link, ClipByGlobalNorm), optimizer.links))
+        others = optimizer.links[len(clips) :]
         if any(link.joint for link in others):
             raise NotImplementedError(
-                f"obj_optimizer={optimizer!r} of pm.Trainer with workers: a norm over all rows is known once for each step, "
-                "before the optimizer. Write it first, as chain(clip_by_global_norm(10.0), pm.adam()), or "
+                f"obj_optimizer={optimizer!r} of pm.Trainer with workers: of the gradients of all rows only the norm is known, "
+                "and before the optimizer. Bound it first, as chain(clip_by_global_norm(10.0), pm.adam()), or by "
                 "total_grad_norm_constraint=10.0"
             )
-        # In links that need all gradients, one number stands for those of all rows: it has the norm of them
+        # One number stands for the gradients of all rows: it has the norm of them
         squares = self.received[-len(self.rows) :].sum()
-        norm = pt.sqrt(squares) * self.factor()
+        norm = (pt.sqrt(squares) * self.factor()).astype(pytensor.config.floatX)
         of_rows, step = pytensor.shared(np.zeros(()), "norm_of_rows"), step_counter()
         changes, states = [*gradients.dense, norm], dict[SharedVariable, Variable]()
-        for link in joint:
+        for link in clips:
             changes, state = link.changes(changes, [*dense, of_rows], step)
             states |= state
         *changes, clipped = changes
         self.row_factor = pytensor.shared(np.ones(()), "row_factor")
-        factor = self.factor() * pt.switch(norm > 0, clipped / norm, 1)
+        factor = self.factor() * pt.switch(norm > 0, clipped / norm, 1).astype("float64")
+        factor = pt.switch(pt.isfinite(squares), factor, np.nan)  # then the step is not taken
         rows = [
             RowGradient(row.table, row.gathered, row.gradient.type(f"{row.table.name}_gradient"))
             for row in self.rows
@@ -444,7 +446,7 @@ class GradientProgram:
 
     def write_lines(self, shard: int, last: NewLines | None) -> None:
         """Write the lines of the rows of the last step, if they are not written yet."""
-        pending = self._pending.pop(shard, None)
+        pending = self._pending.get(shard)
         if pending is None or last is None or pending.number != last.number:
             return
         tables = self.lines[shard]
@@ -453,13 +455,24 @@ class GradientProgram:
             (gradient * last.factor).astype(gradient.dtype) for gradient in pending.gradients
         ]
         rows = [pending.rows] * len(tables)
-        for table, new in zip(tables, self._next_lines(*last.settings, *lines, *rows, *gradients)):
-            if not np.isfinite(new).all():
-                raise FloatingPointError(
-                    f"Step {last.number + 1} gave parameters of rows that are not finite: a smaller learning rate, or "
-                    "total_grad_norm_constraint=, keeps steps short"
-                )
+        found = self._next_lines(*last.settings, *lines, *rows, *gradients)
+        if not all(np.isfinite(new).all() for new in found):
+            raise FloatingPointError(
+                f"Step {last.number + 1} gave parameters of rows that are not finite: go on from a checkpoint, with a smaller "
+                "learning rate, or total_grad_norm_constraint=, which keeps steps short"
+            )
+        for table, new in zip(tables, found):
             table[pending.rows] = new
+        del self._pending[shard]
+
+    def take_over(self, before: GradientProgram) -> None:
+        """Take the parameters of rows of the program before, in lines of the present columns."""
+        tables = self.objective.tables
+        for shard, old in before.lines.items():
+            lengths = [len(lines) for lines in old]
+            self.lines[shard] = [
+                table.with_params(lines, n) for table, lines, n in zip(tables, old, lengths)
+            ]
 
     def gradient(self, task: Gradient, shard: int) -> np.ndarray:
         """Return the losses and the gradients of a shard, weighted by its part of all rows."""
@@ -621,6 +634,8 @@ class StepsOnWorkers:
 
     def _sum(self, task: Gradient) -> tuple[np.ndarray, float]:
         """Return the sum of the workers' gradients, and of their seconds."""
+        if self._objective.owners is not None:
+            self._objective.owners.check()
         if self.pool is None:
             raise RuntimeError(
                 "The workers of a fit end with each call of it: write trainer.fit(n) for more steps"
@@ -671,6 +686,9 @@ def steps_by(workers: Workers, state: FitState, program: GradientProgram) -> Ite
     owners = program.objective.owners
     with ExitStack() as stack:
         if owners is not None and owners.pool is not None:
+            if owners.is_new_step:
+                owners.take_over(program)
+                driver.note_sent()
             driver.pool = owners.pool
         else:
             if owners is not None:

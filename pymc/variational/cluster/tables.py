@@ -120,17 +120,20 @@ class Owners:
     pool: Pool | None = None
     last: NewLines | None = None
     is_lost: bool = False
+    #: Whether another optimizer has been prepared, whose columns the lines do not have yet
+    is_new_step: bool = False
     _close: Callable[[], None] = lambda: None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Owners, ()  # workers need no workers
+        # A copy has no workers: it knows that it has no lines, and workers do not ask it for any
+        return Owners, ([], 0, None, None, True)
 
     def open(self, pool: Pool) -> None:
         """Give the lines to workers."""
         pool.map(SetLines(), _StartLines(self))
         for table in self.tables:
             table.forget_start_lines()
-        self.pool = pool
+        self.pool, self.is_new_step = pool, False
 
     def ends_with(self, stack: ExitStack) -> None:
         """Take over what ends the workers: they live as long as this object, unless `close` is called."""
@@ -162,16 +165,12 @@ class Owners:
         self.last = None
         return [value for of_worker in found for value in of_worker]
 
-    def bring_back(self) -> None:
-        """Take the parameters of all rows here, from which another step starts."""
-        self.check()
-        if self.pool is None:
-            return
-        values = [table.parameters() for table in self.tables]
-        self.close()
-        self.is_lost = False
-        for table, params in zip(self.tables, values, strict=True):
-            table.shared.set_value(params, borrow=True)
+    def take_over(self, program: Any) -> None:
+        """Give workers another program, which keeps the parameters of rows."""
+        self.map(_nothing)  # writes the lines of the last step
+        assert self.pool is not None
+        self.pool.rebuild(program)
+        self.is_new_step = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,10 +220,24 @@ class TableOfWorkers(ParamTable):
         """The rows of each shard."""
         return [stop - first for first, stop in self.bounds]
 
+    def with_params(self, lines: np.ndarray, n_rows: int) -> np.ndarray:
+        """Return lines with the present columns as at their start, and the parameters of others."""
+        value = self._value
+        new = aligned_zeros(n_rows, value.shape[1], value.dtype)
+        new[:] = value[0]
+        new[:, : self.n_params] = lines[:, : self.n_params]
+        return new
+
+    def add_optimizer_columns(self, states: np.ndarray) -> None:
+        super().add_optimizer_columns(states)
+        if self.owners.pool is not None or self.saved:
+            self.owners.is_new_step = True
+
     def start_lines(self, shard: int) -> np.ndarray:
         """Return the lines that a shard starts from, one for each row or one for all."""
         if self.saved:
-            return self.saved[0].part(shard)
+            lines = self.saved[0].part(shard)
+            return self.with_params(lines, len(lines)) if self.owners.is_new_step else lines
         value = self._value
         return value if len(value) == 1 else value[slice(*self.bounds[shard])]
 
@@ -240,8 +253,8 @@ class TableOfWorkers(ParamTable):
 
         def part(shard: int) -> np.ndarray:
             if has_workers:
-                found = self._each(partial(_of_shard, wanted=shard))
-                return found[shard]
+                found = self._each(partial(_of_shard, wanted=shard))[shard]
+                return self.with_params(found, len(found)) if self.owners.is_new_step else found
             lines = self.start_lines(shard)
             return np.ascontiguousarray(
                 np.broadcast_to(lines, (self.lengths[shard], lines.shape[1]))
@@ -282,10 +295,12 @@ class TableOfWorkers(ParamTable):
     def parameters(self, rows: Any = None) -> np.ndarray:
         """Return the current parameters of all rows, or of some. Workers send them."""
         self.owners.check()
-        wanted = np.arange(self.n_rows)[slice(None) if rows is None else rows]
+        wanted = self._numbers(rows)
         if self.owners.pool is None and not self.saved:
             value = np.broadcast_to(self._value, (self.n_rows, self._value.shape[1]))
             return value[wanted, : self.n_params]
+        if rows is None and self.owners.pool is not None:
+            return np.concatenate(self._each(partial(_all_params, n_params=self.n_params)))
         flat, firsts = np.ravel(wanted), np.array([first for first, _ in self.bounds])
         shard_of = np.searchsorted(firsts, flat, side="right") - 1
         order = np.argsort(shard_of, kind="stable")
@@ -299,6 +314,18 @@ class TableOfWorkers(ParamTable):
         params = np.empty((len(flat), self.n_params), self._value.dtype)
         params[order] = np.concatenate(parts)
         return params.reshape(*np.shape(wanted), self.n_params)
+
+    def _numbers(self, rows: Any) -> np.ndarray:
+        """Return the numbers of rows that an index of NumPy selects, without a number for each row."""
+        n = self.n_rows
+        if rows is None or isinstance(rows, slice):
+            return np.arange(*(slice(None) if rows is None else rows).indices(n))
+        numbers = np.asarray(rows)
+        if numbers.dtype == bool:
+            return np.flatnonzero(numbers)
+        if numbers.size and not (-n <= numbers.min() and numbers.max() < n):
+            raise IndexError(f"rows {rows!r} of {self.name!r}, which has {n:,}")
+        return np.where(numbers < 0, numbers + n, numbers)
 
     def _each(self, function: Callable[[np.ndarray, int], Any]) -> list[Any]:
         """Compute a function of the lines and the number of each shard."""
@@ -321,6 +348,14 @@ class _Params:
 
     def __call__(self, lines: np.ndarray, shard: int) -> np.ndarray:
         return lines[self.places[shard], : self.n_params]
+
+
+def _nothing(shard: int, lines: Sequence[np.ndarray]) -> None:
+    """Compute nothing."""
+
+
+def _all_params(lines: np.ndarray, shard: int, n_params: int) -> np.ndarray:
+    return lines[:, :n_params]
 
 
 def _of_shard(lines: np.ndarray, shard: int, wanted: int) -> np.ndarray | None:

@@ -76,8 +76,11 @@ class Worker:
         with self._named_in_errors():
             for name, value in flags.items():
                 setattr(pytensor.config, name, value)
-            self._program = cloudpickle.loads(program)
-            self._program.build()
+            new = cloudpickle.loads(program)
+            new.build()
+            if self._program is not None:
+                new.take_over(self._program)
+            self._program = new
             return About(*self.where(), package_versions(), self._program.data)
 
     def run(self, task: bytes, items: Sequence[Any]) -> list[Any]:

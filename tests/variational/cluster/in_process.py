@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
 import pymc as pm
@@ -35,6 +36,14 @@ class InProcess:
     @property
     def processes(self) -> list[tuple[str, int]]:
         return [("here", k) for k in range(self.workers.n)]
+
+    def rebuild(self, program: GradientProgram) -> None:
+        sent = cloudpickle.dumps(program)
+        for k, before in enumerate(self.programs):
+            self.programs[k] = cloudpickle.loads(sent)
+            self.programs[k].build()
+            self.programs[k].take_over(before)
+            close(before)
 
     def map(
         self, task: Task, items: Sequence[Any], check: Callable[[], None] = lambda: None

@@ -10,14 +10,18 @@ import gc
 import os
 import re
 import signal
+import subprocess
+import sys
 import weakref
 
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
 import pytest
 
 import pymc as pm
@@ -134,7 +138,7 @@ def test_the_right_posterior(in_process: None) -> None:
 
 def test_float32(in_process: None) -> None:
     with pytensor.config.change_flags(floatX="float32"):
-        fits = [trainer_of(workers) for workers in (1, 2)]
+        fits = [trainer_of(workers, total_grad_norm_constraint=50.0) for workers in (1, 2)]
         for trainer in fits:
             trainer.fit(10)
         same_rows(fits[0], fits[1], 1e-5)
@@ -151,15 +155,58 @@ def test_jax(in_process: None) -> None:
     same(*fits)
 
 
-def test_a_second_fit_with_another_optimizer(in_process: None) -> None:
-    """It starts from the parameters of the rows as they are."""
+ANOTHER: dict[str, dict[str, Any]] = {
+    "equal columns": {"obj_optimizer": pm.adam(learning_rate=0.01)},
+    "fewer columns": {"obj_optimizer": pm.sgd(learning_rate=0.001)},
+    "an average": {"average": 0.5},
+}
+
+
+@pytest.mark.parametrize("kind", ANOTHER)
+def test_a_second_fit_with_another_step(in_process: None, tmp_path: Path, kind: str) -> None:
+    """Rows keep their parameters and start the state of the optimizer anew, also in a fit that was loaded."""
     trainer = trainer_of(2)
-    trainer.fit(20)
+    trainer.fit(20, checkpoint=tmp_path)
     before = rows_of(trainer)
-    trainer.fit(1, obj_optimizer=pm.sgd(learning_rate=1e-9))
-    np.testing.assert_allclose(rows_of(trainer), before, atol=1e-5)
-    trainer.fit(20, obj_optimizer=pm.adam(learning_rate=0.02))
-    assert np.abs(rows_of(trainer) - before).max() > 0.01
+    trainer.prepare(**ANOTHER[kind])
+    np.testing.assert_array_equal(rows_of(trainer), before)
+    trainer.fit(10, checkpoint=None)
+    assert np.abs(rows_of(trainer) - before).max() > 1e-3
+    [table] = trainer.approx.tables
+    assert len(table.shared.get_value()) == 1
+    loader = loader_of()
+    loaded = pm.Trainer.load(tmp_path, dataloader=loader, model=latent(loader), workers=4, **QUIET)
+    loaded.prepare(**ANOTHER[kind])
+    np.testing.assert_array_equal(rows_of(loaded), before)
+    loaded.fit(10, checkpoint=None)
+    same_rows(loaded, trainer)
+
+
+def test_a_refused_argument_leaves_the_fit(in_process: None) -> None:
+    whole = trainer_of(2)
+    whole.fit(15)
+    trainer = trainer_of(2)
+    trainer.fit(10)
+    late = chain(pm.adam(learning_rate=0.01), clip_by_global_norm(1.0))
+    wrong = (
+        {"average": 7},
+        {"obj_n_mc": 0},
+        {"obj_optimizer": late},
+        {"more_replacements": {"y": 1}},
+    )
+    for options in wrong:
+        with pytest.raises((TypeError, ValueError, KeyError, NotImplementedError)):
+            trainer.fit(5, **options)
+    trainer.fit(5)
+    same_rows(trainer, whole, 0.0)
+
+
+def test_a_pickled_approximation_has_no_rows(in_process: None) -> None:
+    trainer = trainer_of(2)
+    approx = trainer.fit(5)
+    copied = cloudpickle.loads(cloudpickle.dumps(approx))
+    with pytest.raises(WorkersLostError, match="with workers that have ended"):
+        copied.sample(5, rows=[1])
 
 
 # --- steps that fail ---
@@ -183,6 +230,25 @@ def test_a_step_that_is_not_finite(in_process: None, monkeypatch: pytest.MonkeyP
     trainer.fit(3)
     good.fit(3)
     same_rows(trainer, good, 0.0)
+
+
+def root_model(loader: pm.DataLoader) -> pm.Model:
+    """A term that is finite, whose gradient of a row is not: that of a root at 0."""
+    with pm.Model() as model:
+        y = pm.Data("y", loader, dims="obs")
+        z = pm.Normal("z", pm.Normal("m", 0, 2), 1, dims="obs")
+        pm.Normal("like", z + pt.sqrt(pt.maximum(z - 1000, 0)), 1, observed=y, dims="obs")
+    return model
+
+
+def test_a_gradient_of_rows_that_is_not_finite(in_process: None) -> None:
+    trainer = trainer_of(2, make=root_model)
+    trainer.prepare()
+    m, before = trainer.approx.params[0].get_value(), rows_of(trainer)
+    with pytest.raises(FloatingPointError, match="Step 1 is not finite"):
+        trainer.fit(5)
+    np.testing.assert_array_equal(rows_of(trainer), before)
+    np.testing.assert_array_equal(trainer.approx.params[0].get_value(), m)
 
 
 def test_ctrl_c(in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,10 +276,13 @@ def test_ctrl_c(in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lines_that_are_not_finite(in_process: None) -> None:
-    """The gradient is finite, and the step of a row is not."""
+    """The gradient is finite, and the step of a row is not: it is said again by all that needs the rows."""
     trainer = trainer_of(2, obj_optimizer=pm.sgd(learning_rate=1e308))
     with pytest.raises(FloatingPointError, match="Step 1 "):
         trainer.fit(5)
+    for _ in range(3):
+        with pytest.raises(FloatingPointError, match="Step 1 "):
+            rows_of(trainer)
 
 
 # --- results, of the rows that workers send ---
@@ -309,10 +378,21 @@ def test_workers_end_with_the_fit(in_process: None) -> None:
     assert owners() is None and program() is None
 
 
-def test_a_norm_after_the_optimizer() -> None:
-    late = chain(pm.adam(learning_rate=0.01), clip_by_global_norm(1.0))
-    with pytest.raises(NotImplementedError, match=re.escape("Write it first, as chain(")):
-        trainer_of(2, obj_optimizer=late).prepare()
+class Largest(pm.Optimizer):
+    """Divides by the largest gradient of all."""
+
+    joint = True
+
+    def update(self, grads: Any, state: Any, params: Any, step: Any) -> Any:
+        largest = pt.max(pt.stack([abs(grad).max() for grad in grads]))
+        return [grad / largest for grad in grads], state
+
+
+def test_links_that_need_the_gradients_of_all_rows() -> None:
+    sgd = pm.sgd(learning_rate=0.01)
+    for optimizer in (chain(sgd, clip_by_global_norm(1.0)), chain(Largest(), sgd)):
+        with pytest.raises(NotImplementedError, match=re.escape("Bound it first, as chain(")):
+            trainer_of(2, obj_optimizer=optimizer).prepare()
 
 
 # --- workers of a real Ray ---
@@ -340,5 +420,29 @@ def test_with_ray(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows_of(resumed), expected)
     again = resumed.approx.sample(5, rows=[100, 2], random_seed=1).posterior["z"].values
     np.testing.assert_array_equal(again, draws)
+    processes, before = whole.worker_processes, rows_of(whole)
+    whole.fit(3, obj_optimizer=pm.sgd(learning_rate=0.001))
+    assert whole.worker_processes == processes
+    assert 0 < np.abs(rows_of(whole) - before).max() < 0.2
     for each in (whole, resumed):
         each.close()
+
+
+def test_python_ends_without_close(tmp_path: Path) -> None:
+    """Nothing is printed, and no other Ray is started."""
+    if find_spec("ray") is None:
+        pytest.skip("needs Ray")
+    script = tmp_path / "fit.py"
+    script.write_text(
+        "from tests.variational.cluster.in_process import latent, trainer_of\n"
+        "trainer = trainer_of(1, make=latent)\n"
+        "trainer.fit(2)\n"
+        "print('done', len(trainer.worker_processes))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert found.stdout.endswith("done 1\n")
+    after = found.stderr.split("Finished [100%]")[-1]
+    assert not re.search("Traceback|Error|Started a local Ray", after)
