@@ -116,7 +116,7 @@ def add_anchors_of_errors(app: Any, doctree: nodes.document) -> None:
         row["ids"].append(anchor)
         label = "Link to this error"
         link = f'<a class="headerlink" href="#{anchor}" title="{label}" aria-label="{label}">#</a>'
-        row[0].append(nodes.raw("", link, format="html"))
+        row[0][-1].append(nodes.raw("", link, format="html"))
 
 
 def write_cells(app: Any, docname: str, content: list[str]) -> None:
