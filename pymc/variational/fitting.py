@@ -77,6 +77,8 @@ class FitState(NamedTuple):
     #: The learning rate at the steps since `first`, up to a factor
     rates: Callable[[np.ndarray], np.ndarray] = np.ones_like
     first: int = 0
+    #: The verdict in place of that the parameters stand still, for a fit that may do so elsewhere
+    doubt: Verdict | None = None
 
 
 class Fitting:
@@ -372,6 +374,8 @@ class Fitting:
             if watch is not None:
                 fraction = None if average is None else average.fraction
                 verdict = watch.verdict(end.losses, state.report.loss_factor, fraction)
+                if verdict is not None and verdict.converged and state.doubt is not None:
+                    verdict = state.doubt
             elif state.check is not None:
                 verdict = state.check.verdict()
             self._keep_end(state, n, end, verdict)

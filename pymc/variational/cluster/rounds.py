@@ -54,7 +54,7 @@ from pymc.variational.fitting import FitState
 from pymc.variational.guides.base import NormalGuide, ParamValues
 from pymc.variational.objectives.base import Losses
 from pymc.variational.placeholders import make_feed
-from pymc.variational.report import NONFINITE_ADVICE, Setting
+from pymc.variational.report import NONFINITE_ADVICE, Setting, Verdict
 
 __all__ = ["FactorsOfWorkers", "RoundProgram", "check_parts_of_rounds", "put_in_rounds"]
 
@@ -64,6 +64,16 @@ AVERAGED = 0.5
 #: The largest precision of a factor, as a part of that of the guide. Those of log-concave likelihoods are below 1; one
 #: beyond is noise, and would let the means of other factors run away
 LARGEST = 1.5
+
+#: Of rounds of a full-rank guide that stand still
+DOUBT = Verdict(
+    None,
+    "the parameters stand still, but rounds of a full-rank guide may do so with other standard deviations, by the noise of "
+    "their steps",
+    "Compare with the posterior of all rows, by pm.variational.diagnose, or leave exchange out; pm.Trainer('auto', ...) "
+    "has covariances too",
+    converged=False,
+)
 
 #: The most times that the damping of a round is halved
 MOST_HALVINGS = 60
@@ -532,7 +542,14 @@ def put_in_rounds(state: FitState, objective: FactorsOfWorkers, n_rows: int) -> 
     assert state.feed is not None
     driver = RoundsOnWorkers(state.step, objective, state.feed, n_rows)
     step = replace(state.step, driver=driver, at_once=objective.exchange.steps)
-    return state._replace(step=step, report=replace(state.report, driver=driver.name))
+    has_covariance = any(
+        "L_tril" in guide.params_by_name for guide in normal_guides(objective.approx)
+    )
+    return state._replace(
+        step=step,
+        report=replace(state.report, driver=driver.name),
+        doubt=DOUBT if has_covariance else None,
+    )
 
 
 def normal_guides(approx: Any) -> list[Any]:

@@ -385,6 +385,20 @@ def test_sds_that_are_still_wide_have_not_converged(in_process: None) -> None:
     assert trainer.approx.report.converged is False
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_rounds_that_stand_still(in_process: None, method: str) -> None:
+    """Those of a full-rank guide may do so elsewhere."""
+    fast = {
+        "obj_optimizer": pm.adam(learning_rate=pm.variational.schedules.cosine_decay(0.05, 640)),
+        "obj_n_mc": 5,
+    }
+    trainer = trainer_of(pm.Rounds(10), method=method, average=0.2, **fast)
+    trainer.fit(640)
+    assert trainer.approx.report.converged is (method == "advi"), trainer.approx.report.verdict
+    doubt = trainer.state.doubt
+    assert doubt is None if method == "advi" else "rounds of a full-rank guide" in doubt.reason
+
+
 def test_few_rounds_have_no_verdict(in_process: None) -> None:
     trainer = trainer_of(pm.Rounds(50))
     trainer.fit(300)
