@@ -41,6 +41,12 @@ from pymc.variational.checkpoints.trainer import (
     resume,
     trainer_contents,
 )
+from pymc.variational.cluster.gradients import (
+    GradientProgram,
+    GradientsOfWorkers,
+    check_shards,
+    positions_feed,
+)
 from pymc.variational.cluster.passes import passes_by
 from pymc.variational.cluster.pool import Pool
 from pymc.variational.cluster.rounds import (
@@ -49,14 +55,7 @@ from pymc.variational.cluster.rounds import (
     check_parts_of_rounds,
     put_in_rounds,
 )
-from pymc.variational.cluster.steps import (
-    GradientProgram,
-    GradientsOfWorkers,
-    check_shards,
-    positions_feed,
-    put_on_workers,
-    steps_by,
-)
+from pymc.variational.cluster.steps import put_on_workers, steps_by
 from pymc.variational.cluster.tables import Owners, tables_on_workers
 from pymc.variational.cluster.workers import Rounds, Workers, as_rounds, as_workers
 from pymc.variational.engine.loop import LoopEnd

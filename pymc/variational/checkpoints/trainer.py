@@ -46,7 +46,7 @@ from pymc.variational.checkpoints.store import (
     step_of,
     to_builtins,
 )
-from pymc.variational.cluster.steps import GradientsOfWorkers
+from pymc.variational.cluster.gradients import GradientsOfWorkers
 from pymc.variational.cluster.tables import TableOfWorkers
 from pymc.variational.engine.loop import LoopEnd
 from pymc.variational.engine.step import host_value

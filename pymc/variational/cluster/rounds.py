@@ -37,12 +37,8 @@ from pymc.data_loading.batch import Position
 from pymc.data_loading.data_loader import DataLoader, shard_bounds
 from pymc.minibatch.stream_index import loader_placeholders
 from pymc.variational.averaging import TailAverage
-from pymc.variational.cluster.steps import (
-    GradientProgram,
-    GradientsOfWorkers,
-    StepsOnWorkers,
-    why_no_rounds,
-)
+from pymc.variational.cluster.gradients import GradientProgram, GradientsOfWorkers, why_no_rounds
+from pymc.variational.cluster.steps import StepsOnWorkers
 from pymc.variational.cluster.workers import Rounds
 from pymc.variational.engine.batch_feed import BatchFeed, PreparedBatches
 from pymc.variational.engine.drivers import State

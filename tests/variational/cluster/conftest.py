@@ -11,7 +11,7 @@ import pytest
 import pymc as pm
 
 from pymc.variational.cluster import steps
-from pymc.variational.cluster.steps import GradientProgram
+from pymc.variational.cluster.gradients import GradientProgram
 from tests.variational.cluster.in_process import InProcess, close
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 import pymc as pm
 
-from pymc.variational.cluster.steps import GradientProgram
+from pymc.variational.cluster.gradients import GradientProgram
 from pymc.variational.cluster.worker import Task
 from tests.variational.engine import PYTHON
 

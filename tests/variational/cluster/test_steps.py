@@ -21,8 +21,7 @@ import pytest
 import pymc as pm
 
 from pymc.data_loading.batch import Position
-from pymc.variational.cluster import steps
-from pymc.variational.cluster.steps import Gradient, GradientProgram
+from pymc.variational.cluster.gradients import Gradient, GradientProgram, GradientsOfWorkers
 from tests.variational.cluster.in_process import (
     QUIET,
     B,
@@ -413,7 +412,7 @@ def test_a_batch_of_too_few_shards() -> None:
 
 def test_an_operator_of_users() -> None:
     with pytest.raises(NotImplementedError, match="an operator or a group of your own has none"):
-        steps.GradientsOfWorkers.of(object())
+        GradientsOfWorkers.of(object())
 
 
 # --- workers of a real Ray ---

@@ -27,8 +27,8 @@ import pytest
 import pymc as pm
 
 from pymc.data_loading.data_loader import shard_bounds
+from pymc.variational.cluster.gradients import GradientProgram
 from pymc.variational.cluster.pool import WorkersLostError
-from pymc.variational.cluster.steps import GradientProgram
 from pymc.variational.optimizers import chain, clip_by_global_norm
 from tests.variational.cluster import in_process
 from tests.variational.cluster.in_process import QUIET, N, X, Y, latent, same
