@@ -9,6 +9,7 @@ its standard deviations, and nats for the bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "ConvergenceMonitor",
     "Trend",
     "mean_error",
+    "sure_errors",
     "trend",
     "watched_entries",
 ]
@@ -50,6 +52,9 @@ LARGEST_MOVE = 0.2
 #: slowest such slowing
 LARGEST_LEFT, SLOWEST = 0.5, 0.98
 
+#: A way at a constant speed that is too short to matter, however far it goes on
+LEAST_MOVE = 1e-3
+
 #: The largest error by the noise of steps, in the unit of a parameter.
 LARGEST_NOISE = 0.3
 
@@ -59,8 +64,11 @@ LEAST_RISE = 0.5
 #: A standard deviation beyond which numbers mean nothing, on the unconstrained space.
 LARGEST_SD = 1e8
 
-#: The number of standard errors of a slope that cannot be by chance.
-SURE = 6.0
+#: The chance that any slope counts as sure where all are 0
+CHANCE = 1e-3
+
+#: The part of the largest learning rate below which steps change nothing
+LEAST_RATE = 1e-3
 
 #: Means of a stretch to which a line is fitted.
 N_BLOCKS = 16
@@ -87,12 +95,27 @@ class Trend(NamedTuple):
     @property
     def is_sure(self) -> np.ndarray:
         """Whether a change cannot be by chance: shape (d,)."""
-        return np.abs(self.slope) > SURE * self.se
+        return np.abs(self.slope) > sure_errors(self.slope.size) * self.se
 
     @property
     def moved(self) -> np.ndarray:
         """Size of the change of each, 0 where it may be by chance: shape (d,)."""
         return np.where(self.is_sure, np.abs(self.slope), 0.0)
+
+
+@cache
+def sure_errors(n: int) -> float:
+    """Return the number of standard errors that the largest of `n` slopes exceeds by chance as rarely as `CHANCE`.
+
+    By Student's t with 6 degrees of freedom, which the 8 pairs of blocks leave, and Bonferroni's rule.
+    """
+    low, high = 1.0, 1e6
+    while high - low > 1e-6 * low:
+        middle = (low + high) / 2
+        square = 6 / (middle**2 + 6)  # of the cosine
+        inside = (1 - square) ** 0.5 * (1 + square / 2 + 3 * square**2 / 8)
+        low, high = (middle, high) if 1 - inside > CHANCE / max(n, 1) else (low, middle)
+    return high
 
 
 def trend(window: np.ndarray, rates: np.ndarray | None = None) -> Trend:
@@ -136,7 +159,10 @@ def way_left(before: Trend, now: Trend, slowed: float = 1.0) -> np.ndarray:
         # At least, within two standard errors
         least = 1 - 2 * np.hypot(*errors)
         part = np.clip(np.nan_to_num(now.slope / slowed / before.slope * least), 0, SLOWEST)
-    return np.where(before.is_sure, now.moved, 0.0) / slowed * part / (1 - part)
+    left = np.where(before.is_sure, now.moved, 0.0) / slowed * part / (1 - part)
+    # At a constant rate, what is no slower at all has not begun to arrive
+    is_far = (left > LEAST_MOVE) & (part == SLOWEST) & (slowed > 0.9)
+    return np.where(is_far, np.inf, left)
 
 
 class Way(NamedTuple):
@@ -287,8 +313,16 @@ class ConvergenceMonitor:
             records /= units
             steps = max(self.every, self._at_once) * np.arange(1, len(records) + 1)
             rates = np.abs(self._rates(steps))
-            last_quarter = trend(records[-N_RECORDS // 4 :])
-            stretches = {"last quarter": N_RECORDS // 4, "second half": len(records) // 2}
+            # Once the rate is 0, parameters stand still wherever they are
+            n_live = 1 + int(np.flatnonzero(rates >= LEAST_RATE * rates.max())[-1])
+            records, rates = records[:n_live], rates[:n_live]
+            if n_live < N_RECORDS // 4:
+                return _not_converged(
+                    f"the learning rate was 0 after {100 * n_live // len(steps)} % of the steps, too few to tell",
+                    ADVICE,
+                )
+            last_quarter = trend(records[-max(n_live // 4, 4) :])
+            stretches = {"last quarter": n_live // 4, "second half": n_live // 2}
             ways = {
                 what: _way_of_stretch(records[-2 * n :], rates[-2 * n :])
                 for what, n in stretches.items()
@@ -309,7 +343,7 @@ class ConvergenceMonitor:
                 at_rate = " for the learning rate that it had" if way.slowed < 0.9 else ""
                 return _not_converged(
                     f"{self._name(k)} moved by {abs(way.slope[k]):.2g} of its sd over the {what} of the steps, and hardly "
-                    f"slower than before{at_rate}: it has {way.left[k]:.2g} or more to go",
+                    f"slower than before{at_rate}: it may have {_far(way.left[k])} to go",
                     ADVICE,
                 )
         k = int(noise.argmax())
@@ -335,6 +369,10 @@ class ConvergenceMonitor:
                 if self._approx.storage.dense.get(parameter) is param and name in KINDS:
                     return f"the {KINDS[name]} of {guide.layout.entry(entry % guide.layout.size)!r}"
         return f"the parameter {param.name}"
+
+
+def _far(left: float) -> str:
+    return f"{left:.2g}" if np.isfinite(left) else "far"
 
 
 def _bound_rises(losses: np.ndarray, loss_factor: float | None) -> Verdict | None:

@@ -78,7 +78,7 @@ class FitState(NamedTuple):
     rates: Callable[[np.ndarray], np.ndarray] = np.ones_like
     first: int = 0
     #: The verdict in place of that the parameters stand still, for a fit that may do so elsewhere
-    doubt: Verdict | None = None
+    doubt: Callable[[], Verdict | None] = lambda: None
 
 
 class Fitting:
@@ -374,8 +374,8 @@ class Fitting:
             if watch is not None:
                 fraction = None if average is None else average.fraction
                 verdict = watch.verdict(end.losses, state.report.loss_factor, fraction)
-                if verdict is not None and verdict.converged and state.doubt is not None:
-                    verdict = state.doubt
+                if verdict is not None and verdict.converged:
+                    verdict = state.doubt() or verdict
             elif state.check is not None:
                 verdict = state.check.verdict()
             self._keep_end(state, n, end, verdict)

@@ -38,7 +38,7 @@ from pymc.variational.schedules import (
     rates_at,
     with_number_inputs,
 )
-from pymc.variational.updates import SCHEDULED
+from pymc.variational.updates import SCHEDULED, adagrad
 
 __all__ = [
     "AddDecayedWeights",
@@ -130,7 +130,10 @@ class FunctionOptimizer(Optimizer):
         return name_of(self.function)
 
     def rates(self, steps: np.ndarray) -> np.ndarray:
-        return rates_at(self.learning_rate, steps)
+        function = self.function.func if isinstance(self.function, partial) else self.function
+        # Its sum of squares grows with the steps, wherever the parameters are
+        falls = (1.0 + steps) ** -0.5 if function is adagrad else 1.0
+        return rates_at(self.learning_rate, steps) * falls
 
     def init(self, params: Sequence[SharedVariable]) -> State:
         _, updates = self.changes([p.zeros_like() for p in params], params, step_counter())

@@ -13,7 +13,7 @@ import pytest
 
 import pymc as pm
 
-from pymc.variational.convergence import ConvergenceMonitor
+from pymc.variational.convergence import ConvergenceMonitor, sure_errors
 from tests.variational.engine import normal_model, quiet, shared
 
 cosine_decay = pm.variational.schedules.cosine_decay
@@ -150,6 +150,27 @@ def test_a_fit_whose_rate_falls_too_early() -> None:
     state = inference.state
     assert state.rates(np.array([0, 1000]))[1] == pytest.approx(2.5e-4)
     assert (state.i, state.first) == (2000, 0)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pm.adam(learning_rate=cosine_decay(0.002, 1000)),  # at 0 from half of the steps on
+        pm.adagrad(learning_rate=1e-3),
+        pm.adam(learning_rate=1e-6),
+    ],
+)
+def test_fits_that_stand_still_far_from_their_optimum(optimizer: Any) -> None:
+    approx = fitted(obj_optimizer=optimizer, obj_n_mc=10)
+    assert approx.std.eval()[0] > 2 / 60**0.5 or abs(approx.mean.eval()[0]) < 0.1
+    assert approx.report.converged is False
+
+
+def test_chance_of_a_sure_slope() -> None:
+    """By Student's t with 6 degrees of freedom, in a table: 5.959 for a chance of 0.001."""
+    assert sure_errors(1) == pytest.approx(5.959, abs=2e-3)
+    errors = [sure_errors(n) for n in (1, 10, 100, 1000)]
+    assert errors == sorted(errors) and errors[2] == pytest.approx(13.56, abs=0.3)
 
 
 def test_few_steps_at_a_slow_rate() -> None:

@@ -8,6 +8,7 @@ import os
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -137,11 +138,14 @@ class StepIdentity(NamedTuple):
             # A graph that was compiled for another model first has the names of that model's data
             own = [var.type(name=var.name) for var in step.inputs]
             outputs = clone_replace(list(step.graph.outputs), dict(zip(step.graph.shared, own)))
-            if (objective := _of_workers(trainer)) is not None:
-                outputs += [*objective.graph, *(row.lines for row in objective.row_updates)]
-                own += [*objective.watched, *objective.row_settings, *objective.pending]
-                own += [var for table in objective.tables for var in (table.shared, table.rows)]
             hashed = graph_hash(outputs, own)
+            if (objective := _of_workers(trainer)) is not None:
+                # By itself: a step that was compiled before shares no constants with it
+                outputs = [*objective.graph, *(row.lines for row in objective.row_updates)]
+                own = [*objective.params, *objective.watched, *objective.row_settings]
+                own += objective.pending
+                own += [var for table in objective.tables for var in (table.shared, table.rows)]
+                hashed = sha256((hashed + graph_hash(outputs, own)).encode()).hexdigest()
         return cls(versions(state.report.backend), model_identity(trainer.model), hashed)
 
 

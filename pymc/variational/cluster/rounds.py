@@ -364,7 +364,7 @@ class RoundsOnWorkers(StepsOnWorkers):
         self._average = [place(var) for var in variables_of(objective.average)]
         bounds = shard_bounds(n_rows, self._exchange.factors or 1)
         self._shares = np.array([(end - start) / n_rows for start, end in bounds])
-        self.n_rounds = self.n_damped = self.n_split = 0
+        self.n_rounds = self.n_damped = self.n_split = self.last_split = 0
 
     @property
     def damping(self) -> float:
@@ -400,19 +400,23 @@ class RoundsOnWorkers(StepsOnWorkers):
         return values
 
     def run(self, state: State, n_steps: int, batches: PreparedBatches | None = None) -> Run:
-        values, losses, done = list(state), list[np.ndarray](), 0
-        while done < n_steps:
-            n = min(self._exchange.steps, n_steps - done)
-            try:
-                values, some = self._round(values, self._feed.n_used + done, n)
-            except KeyboardInterrupt:
-                if not losses:
-                    raise
-                break  # the rounds that were taken count
-            losses.append(some)
-            done += n
-            self.n_rounds += 1
-        return Run(tuple(values), np.concatenate(losses))
+        """Take a round of steps."""
+        values, losses = self._round(list(state), self._feed.n_used, n_steps)
+        self.n_rounds += 1
+        return Run(tuple(values), losses)
+
+    def doubt(self) -> Verdict | None:
+        """Return the verdict of rounds that stand still, where factors were split anew in their second half."""
+        if self.n_split == 0 or self.last_split < self.n_rounds // 2:
+            return None
+        return Verdict(
+            None,
+            f"the parameters stand still, but factors were split anew, at last in round {self.last_split + 1} of "
+            f"{self.n_rounds}: some rows determine more than all together, by noise or since the likelihood is not "
+            "log-concave, and rounds that are split anew end with other standard deviations",
+            "Mix the rows of the files, take larger batches, or leave exchange out",
+            converged=False,
+        )
 
     def _round(self, values: list[Any], first: int, n_steps: int) -> tuple[list[Any], np.ndarray]:
         """Return the values after a round, and the losses of its steps."""
@@ -429,6 +433,7 @@ class RoundsOnWorkers(StepsOnWorkers):
         limit = LARGEST * factors.sum(axis=0)
         if is_new or any(self._of_natural(limit - factor) is None for factor in factors):
             self.n_split += not is_new
+            self.last_split = self.n_rounds if not is_new else self.last_split
             factors = self._shares[:, None] * natural
         total = factors.sum(axis=0)
         cavities = [self._centered(total - factor, old) for factor in factors]
@@ -544,7 +549,7 @@ def put_in_rounds(state: FitState, objective: FactorsOfWorkers, n_rows: int) -> 
     return state._replace(
         step=step,
         report=replace(state.report, driver=driver.name),
-        doubt=DOUBT if has_covariance else None,
+        doubt=lambda: DOUBT if has_covariance else driver.doubt(),
     )
 
 

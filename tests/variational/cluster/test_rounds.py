@@ -35,7 +35,7 @@ from pymc.variational.cluster.rounds import (
     RoundsOnWorkers,
 )
 from pymc.variational.cluster.worker import Task
-from tests.variational.engine import JAX_COPIES, PYTHON
+from tests.variational.engine import JAX_COPIES, PYTHON, counted_compilations
 
 QUIET: dict[str, Any] = {"compile_kwargs": {"mode": PYTHON}, "progressbar": False}
 
@@ -395,8 +395,31 @@ def test_rounds_that_stand_still(in_process: None, method: str) -> None:
     trainer = trainer_of(pm.Rounds(10), method=method, average=0.2, **fast)
     trainer.fit(640)
     assert trainer.approx.report.converged is (method == "advi"), trainer.approx.report.verdict
-    doubt = trainer.state.doubt
+    doubt = trainer.state.doubt()
     assert doubt is None if method == "advi" else "rounds of a full-rank guide" in doubt.reason
+
+
+def test_factors_that_are_split_anew_late(in_process: None) -> None:
+    trainer = trainer_of(pm.Rounds(10))
+    trainer.fit(40)
+    driver = trainer.state.step.driver
+    assert trainer.state.doubt() is None and driver.n_rounds == 4
+    driver.n_split = 1
+    assert driver.doubt() is None  # at first, as at the start of a fit
+    driver.last_split = 3
+    assert "split anew, at last in round 4 of 4" in trainer.state.doubt().reason
+
+
+def test_the_identity_of_a_fit(in_process: None) -> None:
+    """It is that of the step, whether that was compiled for this trainer or found."""
+    with counted_compilations(cold=True):
+        first, second = trainer_of(), trainer_of()
+        for trainer in (first, second):
+            trainer.prepare()
+        assert first._step_identity.graph == second._step_identity.graph
+        other = trainer_of(obj_optimizer=pm.sgd(learning_rate=0.02))
+        other.prepare()
+        assert other._step_identity.graph != first._step_identity.graph
 
 
 def test_few_rounds_have_no_verdict(in_process: None) -> None:
