@@ -116,8 +116,9 @@ def test_the_wheel_starts_on_each_python(version, wheel, tmp_path):
     subprocess.run([python, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     new = tmp_path / "venv" / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", new, "install", "--no-index", "--no-deps", "-q"]
-    subprocess.run([*pip, wheel], check=True, capture_output=True)
+    # Without the path of the clone, whose installation pip would take for that of the wheel
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    subprocess.run([*pip, wheel], env=environment, check=True, capture_output=True)
     done = subprocess.run(
         [new, "-c", STARTED], env=environment, capture_output=True, text=True, cwd=tmp_path
     )
