@@ -25,6 +25,7 @@ import venv
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,16 @@ def fetch_release(number: str | None = None) -> Path:
     release = f"pymc-{number or version('pymc')}"
     cache = ROOT / ".cache" / "conformance"
     if not (cache / release / "tests").is_dir():
-        with tempfile.TemporaryDirectory() as download:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as download:
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
             pip += ["--no-binary", "pymc", "--dest", download, release.replace("-", "==")]
             _run(pip)
             with tarfile.open(next(Path(download).glob("*.tar.gz"))) as sdist:
-                sdist.extractall(cache, filter="data")
+                sdist.extractall(download, filter="data")
+            # Whole or not at all: another process may do the same, or this one be killed
+            with suppress(OSError):
+                (Path(download) / release).rename(cache / release)
     return cache / release
 
 
