@@ -76,6 +76,7 @@ POSITIONS = 1024
 
 
 def number_of_shards(batch_size: int) -> int:
+    """Return the number of equal shards of a batch."""
     return gcd(batch_size, N_SHARDS)
 
 
