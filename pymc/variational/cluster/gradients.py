@@ -456,10 +456,7 @@ class GradientProgram:
         """Take the parameters of rows of the program before, in lines of the present columns."""
         tables = self.objective.tables
         for shard, old in before.lines.items():
-            lengths = [len(lines) for lines in old]
-            self.lines[shard] = [
-                table.with_params(lines, n) for table, lines, n in zip(tables, old, lengths)
-            ]
+            self.lines[shard] = [table.with_params(lines) for table, lines in zip(tables, old)]
 
     def gradient(self, task: Gradient, shard: int) -> np.ndarray:
         """Return the losses and the gradients of a shard, weighted by its part of all rows."""

@@ -220,10 +220,10 @@ class TableOfWorkers(ParamTable):
         """The rows of each shard."""
         return [stop - first for first, stop in self.bounds]
 
-    def with_params(self, lines: np.ndarray, n_rows: int) -> np.ndarray:
+    def with_params(self, lines: np.ndarray) -> np.ndarray:
         """Return lines with the present columns as at their start, and the parameters of others."""
         value = self._value
-        new = aligned_zeros(n_rows, value.shape[1], value.dtype)
+        new = aligned_zeros(len(lines), value.shape[1], value.dtype)
         new[:] = value[0]
         new[:, : self.n_params] = lines[:, : self.n_params]
         return new
@@ -237,7 +237,7 @@ class TableOfWorkers(ParamTable):
         """Return the lines that a shard starts from, one for each row or one for all."""
         if self.saved:
             lines = self.saved[0].part(shard)
-            return self.with_params(lines, len(lines)) if self.owners.is_new_step else lines
+            return self.with_params(lines) if self.owners.is_new_step else lines
         value = self._value
         return value if len(value) == 1 else value[slice(*self.bounds[shard])]
 
@@ -254,7 +254,7 @@ class TableOfWorkers(ParamTable):
         def part(shard: int) -> np.ndarray:
             if has_workers:
                 found = self._each(partial(_of_shard, wanted=shard))[shard]
-                return self.with_params(found, len(found)) if self.owners.is_new_step else found
+                return self.with_params(found) if self.owners.is_new_step else found
             lines = self.start_lines(shard)
             return np.ascontiguousarray(
                 np.broadcast_to(lines, (self.lengths[shard], lines.shape[1]))
@@ -295,12 +295,12 @@ class TableOfWorkers(ParamTable):
     def parameters(self, rows: Any = None) -> np.ndarray:
         """Return the current parameters of all rows, or of some. Workers send them."""
         self.owners.check()
+        if rows is None and self.owners.pool is not None:
+            return np.concatenate(self._each(partial(_all_params, n_params=self.n_params)))
         wanted = self._numbers(rows)
         if self.owners.pool is None and not self.saved:
             value = np.broadcast_to(self._value, (self.n_rows, self._value.shape[1]))
             return value[wanted, : self.n_params]
-        if rows is None and self.owners.pool is not None:
-            return np.concatenate(self._each(partial(_all_params, n_params=self.n_params)))
         flat, firsts = np.ravel(wanted), np.array([first for first, _ in self.bounds])
         shard_of = np.searchsorted(firsts, flat, side="right") - 1
         order = np.argsort(shard_of, kind="stable")

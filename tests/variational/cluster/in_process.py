@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import signal
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
 import numpy as np
+import pytest
 
 import pymc as pm
 
@@ -117,3 +121,23 @@ def latent(loader: pm.DataLoader) -> pm.Model:
         z = pm.Normal("z", pm.Normal("m", 0, 2), 1, dims="obs")
         pm.Normal("like", z, 1, observed=y, dims="obs")
     return model
+
+
+@contextmanager
+def interrupted_at(number: int) -> Iterator[None]:
+    """Press Ctrl-C, once, while workers compute the gradient of a batch."""
+    gradient, pressed = GradientProgram.gradient, list[int]()
+
+    def press(self: Any, task: Any, shard: int) -> Any:
+        if task.number == number and shard == 0 and not pressed:
+            pressed.append(number)
+            signal.raise_signal(signal.SIGINT)
+        return gradient(self, task, shard)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(GradientProgram, "gradient", press)
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)

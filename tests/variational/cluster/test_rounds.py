@@ -35,6 +35,7 @@ from pymc.variational.cluster.rounds import (
     RoundsOnWorkers,
 )
 from pymc.variational.cluster.worker import Task
+from tests.variational.cluster.in_process import values_of
 from tests.variational.engine import JAX_COPIES, PYTHON, counted_compilations
 
 QUIET: dict[str, Any] = {"compile_kwargs": {"mode": PYTHON}, "progressbar": False}
@@ -108,10 +109,6 @@ def trainer_of(
     return pm.Trainer(
         method, dataloader=loader, model=make(loader), workers=workers, exchange=exchange, **options
     )
-
-
-def values_of(trainer: pm.Trainer) -> list[np.ndarray]:
-    return [param.get_value() for param in trainer.approx.params]
 
 
 def same(first: pm.Trainer, second: pm.Trainer) -> None:

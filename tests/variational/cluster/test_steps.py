@@ -28,6 +28,7 @@ from tests.variational.cluster.in_process import (
     N,
     Y,
     close,
+    interrupted_at,
     loader_of,
     program_of,
     regression,
@@ -341,24 +342,13 @@ def test_workers_that_make_steps_slower(
     assert "with 2 workers" in warning
 
 
-def test_ctrl_c(in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c(in_process: None) -> None:
     """It ends a step that waits for workers; the steps before are kept."""
     good = trainer_of(2)
     good.fit(7)
-    gradient = GradientProgram.gradient
-
-    def signal_at_7(self: Any, task: Gradient, shard: int) -> Any:
-        if task.number == 7 and shard == 0:
-            signal.raise_signal(signal.SIGINT)
-        return gradient(self, task, shard)
-
-    monkeypatch.setattr(GradientProgram, "gradient", signal_at_7)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with interrupted_at(7):
         trainer = trainer_of(2)
         trainer.fit(20)
-    finally:
-        signal.signal(signal.SIGINT, before)
     assert trainer.approx.report.stopped == "interrupted"
     assert trainer.batches_seen == 7
     same(trainer, good, 0.0)

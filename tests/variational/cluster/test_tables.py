@@ -31,7 +31,7 @@ from pymc.variational.cluster.gradients import GradientProgram
 from pymc.variational.cluster.pool import WorkersLostError
 from pymc.variational.optimizers import chain, clip_by_global_norm
 from tests.variational.cluster import in_process
-from tests.variational.cluster.in_process import QUIET, N, X, Y, latent, same
+from tests.variational.cluster.in_process import QUIET, N, X, Y, interrupted_at, latent, same
 from tests.variational.engine import JAX_COPIES
 
 
@@ -251,25 +251,13 @@ def test_a_gradient_of_rows_that_is_not_finite(in_process: None) -> None:
     np.testing.assert_array_equal(trainer.approx.params[0].get_value(), m)
 
 
-def test_ctrl_c(in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c(in_process: None) -> None:
     """A step whose gradients were computed and thrown away writes no lines, and is taken again."""
     whole = trainer_of(2)
     whole.fit(20)
-    gradient, pressed = GradientProgram.gradient, list[int]()
-
-    def signal_at_7(self: Any, task: Any, shard: int) -> Any:
-        if task.number == 7 and shard == 0 and not pressed:
-            pressed.append(1)
-            signal.raise_signal(signal.SIGINT)
-        return gradient(self, task, shard)
-
-    monkeypatch.setattr(GradientProgram, "gradient", signal_at_7)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with interrupted_at(7):
         trainer = trainer_of(2)
         trainer.fit(20)
-    finally:
-        signal.signal(signal.SIGINT, before)
     assert (trainer.batches_seen, trainer.approx.report.stopped) == (7, "interrupted")
     trainer.fit(13)
     same_rows(trainer, whole, 0.0)
